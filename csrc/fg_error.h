@@ -1,0 +1,56 @@
+/* Status codes and the error that a caller owns.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Every function that can fail returns an enum fg_status and, when it failed, has filled the struct fg_error that the
+ * caller passed (or left it alone where the caller passed NULL). Outputs are untouched on failure. Nothing here
+ * allocates, so an error can be made on any thread, the sampling threads included. */
+#ifndef FG_ERROR_H
+#define FG_ERROR_H
+
+/* X(name, what it means) */
+#define FG_STATUS_LIST(X)                                                                                              \
+	X(OK, "success")                                                                                                   \
+	X(NO_MEMORY, "out of memory")                                                                                      \
+	X(INVALID, "invalid argument")                                                                                     \
+	X(NOT_FOUND, "not found")                                                                                          \
+	X(NOT_PERMITTED, "not permitted")                                                                                  \
+	X(NOT_SUPPORTED, "not supported")                                                                                  \
+	X(NOT_READY, "no value yet")                                                                                       \
+	X(MALFORMED, "malformed value")                                                                                    \
+	X(READ_FAILED, "read failed")                                                                                      \
+	X(LOST, "device lost")                                                                                             \
+	X(SYSTEM, "system call failed")
+
+enum fg_status {
+#define FG_STATUS_ENUM(name, text) FG_##name,
+	FG_STATUS_LIST(FG_STATUS_ENUM)
+#undef FG_STATUS_ENUM
+	FG_STATUS_COUNT
+};
+
+struct fg_error {
+	enum fg_status status;
+	int sys_errno;     /* errno of the failed system call, 0 where there was none */
+	int vendor_code;   /* nvmlReturn_t of the failed NVML call, 0 where there was none */
+	char message[240]; /* one sentence, UTF-8, NUL-terminated: what failed, on what */
+};
+
+#if defined(__GNUC__)
+#define FG_MUST_CHECK __attribute__((warn_unused_result))
+#define FG_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#else
+#define FG_MUST_CHECK
+#define FG_PRINTF(format, first)
+#endif
+
+/* The constant text of a status; never NULL. */
+const char *fg_status_text(enum fg_status status);
+
+/* Fill err (may be NULL) and return status, so that a failure is one line: return fg_error_set(err, ...). */
+enum fg_status fg_error_set(struct fg_error *err, enum fg_status status, int sys_errno, int vendor_code,
+							const char *format, ...) FG_PRINTF(5, 6);
+
+/* The status that an errno stands for: EACCES and EPERM are NOT_PERMITTED, ENOENT is NOT_FOUND, ... */
+enum fg_status fg_status_from_errno(int sys_errno);
+
+#endif

@@ -1,0 +1,38 @@
+"""fastgreen: how much energy each piece of work used, and how sure that is.
+
+The map of the package, an arrow never pointing up or sideways::
+
+    errors, units  <-  _core (the engine's door to C), _kernels (the metrics' door to C)
+                   <-  channels, metrics, arrow  <-  result, sweep  <-  monitor  <-  plot, cli
+
+Names load on first use (PEP 562), so that importing the package costs little more than importing NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# public name -> the module that defines it; a name that is a module itself maps to None.
+_HOME: dict[str, str | None] = {
+    "errors": None,
+}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOME[name]
+    value = importlib.import_module(f"{__name__}.{home or name}")
+    if home is not None:
+        value = getattr(value, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,32 @@
+"""The command line: one lazy table of commands, so that ``fastgreen --help`` imports none of them."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+# name -> (module, attribute). A command's module is imported when it is called, or listed by --help.
+COMMANDS = {
+    "channels": ("fastgreen.commands.measure", "channels"),
+    "run": ("fastgreen.commands.measure", "run"),
+    "report": ("fastgreen.commands.measure", "report"),
+    "demo": ("fastgreen.commands.demo", "demo"),
+}
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name]
+        return getattr(importlib.import_module(module), attribute)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fastgreen")
+def main() -> None:
+    """Joules with bounds for every inference, and the green metrics over grids of any size."""
