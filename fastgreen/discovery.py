@@ -153,8 +153,7 @@ def rapl(seams: Seams) -> Found:
     if re.search(r"\b(sgx|tdx_guest)\b", _text(Path(seams.proc_root) / "cpuinfo") or ""):
         noise = "with SGX or TDX the readings are filtered with noise: totals hold, short windows do not"
         found = [replace(c, note="; ".join(filter(None, [c.note, noise]))) for c in found]
-    reason = None if found else f"{root} has no RAPL zone"
-    return found, SourceStatus("rapl", len(found), reason)
+    return found, SourceStatus("rapl", len(found), None if found else f"{root} has no RAPL zone")
 
 
 # ---- NVML ----

@@ -57,7 +57,8 @@ def show(result: Result, console: Console) -> None:
     """Print totals, channels and windows."""
     console.print(
         f"[bold]{quantity(result.energy_j, 'J')}[/bold] ({bounds(result.energy_low_j, result.energy_high_j, 'J')}) "
-        f"in {quantity(result.duration_s, 's')}: {quantity(result.mean_power_w, 'W')}, {quantity(result.energy_wh, 'Wh')}"
+        f"in {quantity(result.duration_s, 's')}: {quantity(result.mean_power_w, 'W')}, "
+        f"{quantity(result.energy_wh, 'Wh')}"
     )
     if result.estimated:
         console.print("[bold]estimated[/bold]: from a model of the CPU, not a measurement")
