@@ -44,6 +44,7 @@ def build(
     if (folder / name).exists():
         return folder / name
     made = Path(tempfile.mkdtemp(dir=cache_folder()))
+    made.chmod(0o755)
     (made / "symbols.map").write_text(text)
     arguments = [*command, *CFLAGS, *map(str, sources), *flags, "-o", name, "-lm", "-pthread", "-ldl"]
     done = subprocess.run(arguments, cwd=made, capture_output=True, text=True)
