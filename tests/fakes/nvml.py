@@ -27,6 +27,7 @@ from .wave import Constant, Steps, Updates, Wave, as_wave
 
 ARCHITECTURES = {"pascal": 4, "volta": 5, "turing": 6, "ampere": 7, "ada": 8, "hopper": 9, "blackwell": 10}
 FOR_EVER = (1 << 64) - 1
+EVERY_100_MS = Updates(0.1)
 HEADER = struct.Struct("QQq40x")
 ENTRY = struct.Struct("64s17Q")
 
@@ -38,12 +39,15 @@ class Sensor:
     ``Sensor(Updates(0.1), window=0.025)`` looks at 25 ms of every 100 ms.
     """
 
-    updates: Updates = Updates(0.1)
+    updates: Updates = EVERY_100_MS
     window: float = 0.0
     gain: float = 1.0
 
     def text(self) -> str:
         return f"{round(self.window * 1e9)} {self.gain!r} {self.updates.text()}"
+
+
+MEAN_OF_1_S = Sensor(window=1.0)
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,12 @@ class Gpu:
     uuid: str | None = None
     name: str = "NVIDIA Fake H100"
     bus: str | None = None
-    energy_updates: Updates = Updates(0.1)
+    energy_updates: Updates = EVERY_100_MS
     energy_start_mj: float = 0.0
     energy_quantum_mj: float = 1.0
     instant: Sensor = Sensor()
-    average: Sensor = Sensor(window=1.0)
-    usage: Sensor = Sensor(window=1.0)
+    average: Sensor = MEAN_OF_1_S
+    usage: Sensor = MEAN_OF_1_S
     power_quantum_mw: int = 1
     scopes: tuple[float, float, float] = (1.0, 0.0, 0.0)
     mig: bool | None = None
@@ -118,8 +122,8 @@ class Gpu:
 class Rule:
     """What happens to calls number `first` to `last` (from 1; None: for ever) of the functions it names.
 
-    `function` is a name ("nvmlDeviceGetPowerUsage"), a beginning ("nvmlInit*"), "*" (all calls, numbered together), or a
-    value inside nvmlDeviceGetFieldValues ("field:186", "field:185", "field:83", "field:191", "field:other", "field:*").
+    `function` is a name ("nvmlDeviceGetPowerUsage"), a beginning ("nvmlInit*"), "*" (all calls, numbered together), or
+    a value inside nvmlDeviceGetFieldValues ("field:186", "field:185", "field:83", "field:191", "field:other", "field:*").
     With `device`, calls are numbered within that device. Numbers are those of `FakeNvml.calls()`, over all processes.
     `code` is returned instead of an answer; `delay_us` comes first (fields do not delay); `value` (mJ or mW) is shown
     instead of the true energy or power.
@@ -207,7 +211,7 @@ class FakeNvml:
         self._change_header(version=1)
 
     def step(self, device: int, watts: float) -> None:
-        """Appends a step of power a few ms from now to a device whose power is `Steps` or constant; exact in `energy_j`."""
+        """Appends a step of power, 5 ms from now, to a device of constant power or `Steps`; `energy_j` stays exact."""
         wave = as_wave(self.devices[device].power)
         if isinstance(wave, Constant):
             wave = Steps(((0.0, wave.watts),))
