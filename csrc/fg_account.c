@@ -42,8 +42,9 @@ static void add_growth(struct fg_account *account, struct fg_sample *sample)
 	sample->flags |= FG_SAMPLE_RESET;
 }
 
-/* A change of value was seen at this sample: learn from the interval since the change before. */
-static void learn(struct fg_account *account, const struct fg_sample *sample)
+/* A change of value was seen at this sample: learn from the interval since the change before. `torn`: it may have come
+ * at any time of a gap, so no interval begins at it. */
+static void learn(struct fg_account *account, const struct fg_sample *sample, bool torn)
 {
 	int64_t after_ns = account->last_at_ns - account->last_half_ns;
 	int64_t at_ns = sample->at_ns + sample->half_ns;
@@ -59,7 +60,7 @@ static void learn(struct fg_account *account, const struct fg_sample *sample)
 		if (account->traits.kind == FG_ENERGY && mean > account->peak_per_ns)
 			account->peak_per_ns = mean;
 	}
-	account->broken = false;
+	account->broken = torn;
 	account->change_after_ns = after_ns;
 	account->change_at_ns = at_ns;
 	account->change_total = account->total;
@@ -77,17 +78,16 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 		sample->flags &= (uint16_t)~FG_SAMPLE_RESET;
 	} else {
 		int64_t step_ns = sample->at_ns - account->last_at_ns;
+		bool torn = (sample->flags & FG_SAMPLE_GAP) || (traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns);
 
-		if ((sample->flags & FG_SAMPLE_GAP) || (traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns))
-			account->broken = true;
 		if (traits->kind == FG_ENERGY)
 			add_growth(account, sample);
 		else
 			account->twice_integral += ((fg_int128)sample->raw + account->last_raw) * step_ns;
-		if (sample->flags & FG_SAMPLE_RESET)
-			account->broken = true;
+		torn = torn || (sample->flags & FG_SAMPLE_RESET);
+		account->broken = account->broken || torn;
 		if (sample->raw != account->last_raw)
-			learn(account, sample);
+			learn(account, sample, torn);
 		else if (account->updates > 0 && !account->broken)
 			account->period_lower_ns =
 				later(account->period_lower_ns, sample->at_ns - sample->half_ns - account->change_at_ns);
