@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A powercap tree in a folder, laid out as the kernel does: devices nested, a flat class folder of links to all zones.
 
-By hand: `tree.set_uj("package-0", 123)` writes the number, exactly. By itself: ``with tree:`` starts a small C program that
-moves every zone along its waveform, about every millisecond, without torn reads (powercap_mover.c says how). While it
-moves, `energy_uj` leads to a number that the mover holds, so descriptors opened meanwhile end with it: stop what reads
-before leaving the ``with``.
+By hand: `tree.set_uj("package-0", 123)` writes the number, exactly. By itself: ``with tree:`` starts a small C program
+that moves every zone along its waveform, about every millisecond, without torn reads (powercap_mover.c says how).
+While it moves, `energy_uj` leads to a number that the mover holds, so descriptors opened meanwhile end with it: stop
+what reads before leaving the ``with``.
 """
 
 from __future__ import annotations
