@@ -168,7 +168,7 @@ class PowercapTree:
                 _replace(placed.energy, f"{value_uj}\n".encode())
 
     def __enter__(self) -> PowercapTree:
-        return self.start()
+        return self.start() if self._mover is None else self
 
     def __exit__(self, *unused: object) -> None:
         self.stop()
