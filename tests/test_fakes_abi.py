@@ -128,6 +128,7 @@ def test_every_exported_function_has_the_prototype_of_nvidias_header(nvidias_hea
 
 
 IDENTITY = """
+import os
 n.nvmlInit()
 h = n.nvmlDeviceGetHandleByIndex(1)
 uuid = n.nvmlDeviceGetUUID(h)
@@ -151,6 +152,7 @@ say.update(
     compute=[*n.nvmlDeviceGetCudaComputeCapability(h), n.nvmlDeviceGetBrand(h), n.nvmlDeviceGetPerformanceState(h),
              n.nvmlDeviceGetPersistenceMode(h), n.nvmlDeviceGetComputeMode(h), n.nvmlDeviceGetDisplayMode(h)],
     processes=[[p.pid, p.usedGpuMemory] for p in n.nvmlDeviceGetComputeRunningProcesses(h)],
+    pid=os.getpid(),
     graphics=n.nvmlDeviceGetGraphicsRunningProcesses(h),
     shares=[[p.pid, p.smUtil] for p in n.nvmlDeviceGetProcessUtilization(h, 0)],
 )
@@ -163,10 +165,11 @@ def test_pynvml_reads_who_a_device_is(tmp_path: Path):
         uuid="GPU-11111111-2222-3333-4444-555555555555",
         bus="00000000:C1:00.0",
         limits_mw=(350_000, 200_000, 700_000),
-        processes=((4321, 5 << 30), (99, 1 << 20)),
+        processes=((4321, 5 << 30), (0, 1 << 20)),
         architecture="ampere",
     )
     seen = run_pynvml(FakeNvml(tmp_path, [Gpu(), gpu]), IDENTITY)
+    own = seen.pop("pid")
     assert seen == {
         "versions": ["570.86.15", 12080, "12.570.86.15"],
         "name": gpu.name,
@@ -182,9 +185,9 @@ def test_pynvml_reads_who_a_device_is(tmp_path: Path):
         "clocks": [1410, 1410, 1593, 1200, 1980],
         "supported": [[2619], [1980]],
         "compute": [9, 0, 14, 0, 1, 0, 0],
-        "processes": [[4321, 5 << 30], [99, 1 << 20]],
+        "processes": [[4321, 5 << 30], [own, 1 << 20]],
         "graphics": [],
-        "shares": [[4321, 25], [99, 25]],
+        "shares": [[4321, 25], [own, 25]],
     }
 
 

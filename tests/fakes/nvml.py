@@ -55,7 +55,8 @@ MEAN_OF_1_S = Sensor(window=1.0)
 class Gpu:
     """One device. `scopes` are (GPU, module, memory) as multiples of its power, 0 where not supported.
 
-    `mig` is None (cannot), False (off) or True, then with one MIG device per name in `mig_uuids`.
+    `mig` is None (cannot), False (off) or True, then with one MIG device per name in `mig_uuids`. `processes` are
+    (pid, bytes); pid 0 stands for whichever process asks.
     """
 
     power: Wave | float = 100.0
