@@ -118,7 +118,11 @@ class PowercapTree:
         return found[0]
 
     def set_uj(self, key: str, value_uj: int) -> None:
-        """Shows this value; a moving zone stays at it from now on."""
+        """Shows this value; a moving zone stays at it from now on (in mode "kernel", 0 shows as 1).
+
+        At rest the file is rewritten, which a concurrent reader may catch half done: while something samples, set the
+        values of a started tree (zones of 0 W do not move), whose numbers change in one piece.
+        """
         placed = self[key]
         placed.counter_uj = value_uj
         if self._mover is not None:
