@@ -21,7 +21,7 @@ import numpy as np
 
 from fastgreen import _core
 from fastgreen.channel import Channel, Seams
-from fastgreen.channels import discover, select
+from fastgreen.catalog import discover, select
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.result import Result
 from fastgreen.runinfo import run_metadata
