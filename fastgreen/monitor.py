@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from fastgreen import _core
+from fastgreen.catalog import discover, names_of, select
 from fastgreen.channel import Channel, Seams
-from fastgreen.channels import discover, select
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.result import Result
 from fastgreen.runinfo import run_metadata
@@ -158,7 +158,7 @@ class Monitor:
         self._start_ns = self._end_ns = 0
 
     def _choose(self, wanted: str | Iterable[str] | None, estimate: tuple[float, float] | None) -> list[Channel]:
-        patterns = [wanted] if isinstance(wanted, str) else wanted if wanted is None else list(wanted)
+        patterns = None if wanted is None else names_of(wanted)
         if patterns and any(p.startswith("replay:") for p in patterns):
             from fastgreen.replay import replay_channels
 
