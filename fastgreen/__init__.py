@@ -20,6 +20,7 @@ _HOME: dict[str, str | None] = {
     "Channel": "channel",
     "Monitor": "monitor",
     "Result": "result",
+    "calibrate": "calibration",
     "channels": "catalog",
     "errors": None,
     "load": "runfile",

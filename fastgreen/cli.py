@@ -9,6 +9,7 @@ import click
 # name -> (module, attribute). A command's module is imported when it is called, or listed by --help.
 COMMANDS = {
     "channels": ("fastgreen.commands.measure", "channels"),
+    "calibrate": ("fastgreen.commands.calibrate", "calibrate"),
     "run": ("fastgreen.commands.measure", "run"),
     "report": ("fastgreen.commands.measure", "report"),
     "demo": ("fastgreen.commands.demo", "demo"),

@@ -142,6 +142,10 @@ class Result:
                 ("counted", "bool", None),
                 ("restarts", "int64", None),
                 ("mean_read_s", "float64", "s"),
+                ("update_longest_s", "float64", "s"),
+                ("averaging_s", "float64", "s"),
+                ("coverage", "float64", None),
+                ("ratio_to_counter", "float64", None),
                 ("status", "string", None),
                 ("note", "string", None),
             ],
@@ -166,9 +170,20 @@ class Result:
             trace.counted,
             report["resets"],
             report["read_mean_ns"] / NS_PER_S if known else None,
+            report["period_upper_ns"] / NS_PER_S if report["period_upper_ns"] else None,
+            trace.channel.averaging_s,
+            trace.channel.coverage,
+            self._ratio_to_counter(trace),
             report.get("why_ended") or ("ok" if known else report.get("last_error") or "no reading"),
             trace.channel.note,
         )
+
+    def _ratio_to_counter(self, trace: Trace) -> float | None:
+        """Integrated power over the energy that the channel's own counter showed, where there is one."""
+        counter = self._totals.get(trace.channel.parent or "")
+        if trace.channel.kind != "power" or counter is None or not counter.energy_j > 0:
+            return None
+        return float(self._totals[trace.channel.id].energy_j / counter.energy_j)
 
     def samples(self, channel: str | None = None) -> pa.Table:
         """Every sample: channel, time (timestamp[ns, UTC]), monotonic_ns, raw (in the channel's own unit), and how it
