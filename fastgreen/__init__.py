@@ -24,7 +24,7 @@ _HOME: dict[str, str | None] = {
     "channels": "catalog",
     "errors": None,
     "load": "runfile",
-    "measure": "monitor",
+    "measure": "measurement",
 }
 
 __all__ = sorted([*_HOME, "__version__"])

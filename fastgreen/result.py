@@ -73,12 +73,13 @@ class Result:
     # ---- numbers ----
 
     @cached_property
-    def _totals(self) -> dict[str, Bounded]:
+    def totals(self) -> dict[str, Bounded]:
+        """Energy of each channel with its bounds, by id; NaN for one that was never read."""
         return {t.channel.id: t.total() for t in self.traces}
 
     @cached_property
     def _total(self) -> Bounded:
-        counted = [self._totals[t.channel.id] for t in self.traces if t.counted and t.has_data]
+        counted = [self.totals[t.channel.id] for t in self.traces if t.counted and t.has_data]
         return sum(counted, Bounded(0.0, 0.0, 0.0))
 
     @property
@@ -152,7 +153,7 @@ class Result:
         )
 
     def _channel_row(self, trace: Trace) -> tuple:
-        report, total = trace.report, self._totals[trace.channel.id]
+        report, total = trace.report, self.totals[trace.channel.id]
         seconds = (report["end_at_ns"] - report["first_at_ns"]) / NS_PER_S
         known = trace.has_data
         return (
@@ -217,6 +218,8 @@ class Result:
     def windows(self, name: str | None = None, per_channel: bool = False) -> pa.Table:
         """A row per stretch of a window: name, index, start_ns, duration_s, energy_j, energy_low_j, energy_high_j.
 
+        The schema's metadata say whether the energies are ``estimated``.
+
         Parameters
         ----------
         name : str, optional
@@ -226,22 +229,20 @@ class Result:
         """
         import pyarrow as pa
 
-        chosen = self._named(name)
+        chosen = self._named(name) if self.traces or not per_channel else []
         parts = []
-        for trace in self.traces if per_channel else [None]:
+        for trace in (self.traces or [None]) if per_channel else [None]:
             columns: dict[str, Any] = self._window_columns(chosen)
             energies = [self._energies(w, trace) for w in chosen]
             for key, attribute in (("energy_j", "energy_j"), ("energy_low_j", "low_j"), ("energy_high_j", "high_j")):
                 columns[key] = np.concatenate([getattr(e, attribute) for e in energies]) if energies else np.empty(0)
-            if trace is not None:
-                columns["channel"] = pa.DictionaryArray.from_arrays(
-                    np.zeros(len(columns["index"]), np.int32), pa.array([trace.channel.id])
-                )
+            if per_channel:
+                ids = pa.array([trace.channel.id] if trace else [], pa.string())
+                columns["channel"] = pa.DictionaryArray.from_arrays(np.zeros(len(columns["index"]), np.int32), ids)
             parts.append(pa.table(columns))
-        table = pa.concat_tables(parts).unify_dictionaries() if parts else pa.table(self._window_columns([]))
-        return _with_units(
-            table, {"start_ns": "ns", "duration_s": "s", "energy_j": "J", "energy_low_j": "J", "energy_high_j": "J"}
-        )
+        table = pa.concat_tables(parts).unify_dictionaries()
+        units = {"start_ns": "ns", "duration_s": "s", "energy_j": "J", "energy_low_j": "J", "energy_high_j": "J"}
+        return _with_units(table, units).replace_schema_metadata({"estimated": str(self.estimated).lower()})
 
     def _named(self, name: str | None) -> list[Windows]:
         if name is not None and name not in self.names:
