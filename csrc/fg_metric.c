@@ -1,4 +1,4 @@
-/* The table of paths, and what no instruction set makes faster.
+/* The table of paths.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_metric.h"
 
@@ -15,13 +15,4 @@ const struct fg_metric_path *const *fg_metric_paths(void)
 		NULL,
 	};
 	return paths;
-}
-
-int64_t fg_metric_backward_f64(const int64_t *offset, size_t runs, const double *x)
-{
-	for (size_t r = 0; r < runs; r++)
-		for (int64_t i = offset[r] + 1; i < offset[r + 1]; i++)
-			if (x[i] < x[i - 1])
-				return i;
-	return -1;
 }

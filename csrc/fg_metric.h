@@ -67,23 +67,22 @@ struct fg_metric_path {
 	void (*grid_f64)(const struct fg_metric_grid_f64 *grid, size_t first, size_t last, double *out, bool stream);
 	void (*grid_f32)(const struct fg_metric_grid_f32 *grid, size_t first, size_t last, float *out, bool stream);
 
-	/* Run r has the checkpoints offset[r] .. offset[r+1]-1 of cost and accuracy. For the runs first..last-1:
+	/* Run r has the checkpoints offset[r] .. offset[r+1]-1 of time, cost and accuracy. For the runs first..last-1:
 	 * index[r - first] = the checkpoint meant by goal, counted from the run's start, or -1; score[r - first] = its score
-	 * or NaN. */
-	void (*reach_f64)(const struct fg_metric_goal *goal, const int64_t *offset, const double *cost,
-					  const double *accuracy, size_t first, size_t last, int64_t *index, double *score);
-	void (*reach_f32)(const struct fg_metric_goal *goal, const int64_t *offset, const float *cost,
-					  const float *accuracy, size_t first, size_t last, int64_t *index, double *score);
+	 * or NaN. Returns last, or before it the first run with a cost or accuracy outside its domain or a time that is
+	 * negative, infinite or below the one before; the runs before that one are done. NaN is passed over. time may be NULL:
+	 * then it is not looked at. */
+	size_t (*reach_f64)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const double *cost,
+						const double *accuracy, size_t first, size_t last, int64_t *index, double *score);
+	size_t (*reach_f32)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const float *cost,
+						const float *accuracy, size_t first, size_t last, int64_t *index, double *score);
 
-	/* The first i with x[i] outside low..high, or n. NaN is nowhere outside. */
+	/* The first i with x[i] outside low..high, or n. NaN is nowhere outside, infinity always. */
 	size_t (*outside_f64)(const double *x, size_t n, double low, double high);
 	size_t (*outside_f32)(const float *x, size_t n, double low, double high);
 };
 
 /* All paths of this build, the fastest first, ended by NULL; the last one runs on every CPU the build is for. */
 const struct fg_metric_path *const *fg_metric_paths(void);
-
-/* The first i >= 1 of a run with x[i] < x[i-1], as a position in x, or -1 where no run goes back. */
-int64_t fg_metric_backward_f64(const int64_t *offset, size_t runs, const double *x);
 
 #endif

@@ -193,44 +193,123 @@ static void NAME(grid)(const struct NAME(fg_metric_grid) *grid, size_t first, si
 		STREAM_FENCE();
 }
 
-static void NAME(reach)(const struct fg_metric_goal *goal, const int64_t *offset, const REAL *cost, const REAL *accuracy,
-						size_t first, size_t last, int64_t *index, double *score)
+/* The smaller (larger) of each lane; a NaN in x is passed over. */
+INLINE VECTOR NAME(pick)(OUTSIDE from_x, VECTOR x, VECTOR y)
 {
-	enum { BLOCK = 64 };
-	const double top = NAME(top_cell)(goal->accuracy_delta), target = goal->target;
-	const bool best = target != target;
-	double q[BLOCK];
+	return (VECTOR)(((OUTSIDE)x & from_x) | ((OUTSIDE)y & ~from_x));
+}
+
+/* What a block of checkpoints spans, NaN passed over. */
+struct NAME(span) {
+	REAL cost_min, cost_max, accuracy_min, accuracy_max;
+};
+
+static inline struct NAME(span) NAME(span_of)(const REAL *cost, const REAL *accuracy, size_t n)
+{
+	struct NAME(span) span = {REAL_MAX, 0, 1, 0};
+	size_t i = 0;
+	if (n >= LANES) {
+		const VECTOR zero = {0};
+		VECTOR c_min = zero + REAL_MAX, c_max = zero, acc_min = zero + 1, acc_max = zero;
+		for (; n - i >= LANES; i += LANES) {
+			const VECTOR c = *(const UNALIGNED *)(cost + i), acc = *(const UNALIGNED *)(accuracy + i);
+			c_min = NAME(pick)(BELOW(c, c_min), c, c_min);
+			c_max = NAME(pick)(BELOW(c_max, c), c, c_max);
+			acc_min = NAME(pick)(BELOW(acc, acc_min), acc, acc_min);
+			acc_max = NAME(pick)(BELOW(acc_max, acc), acc, acc_max);
+		}
+		for (size_t k = 0; k < LANES; k++) {
+			span.cost_min = c_min[k] < span.cost_min ? c_min[k] : span.cost_min;
+			span.cost_max = c_max[k] > span.cost_max ? c_max[k] : span.cost_max;
+			span.accuracy_min = acc_min[k] < span.accuracy_min ? acc_min[k] : span.accuracy_min;
+			span.accuracy_max = acc_max[k] > span.accuracy_max ? acc_max[k] : span.accuracy_max;
+		}
+	}
+	for (; i < n; i++) {
+		span.cost_min = cost[i] < span.cost_min ? cost[i] : span.cost_min;
+		span.cost_max = cost[i] > span.cost_max ? cost[i] : span.cost_max;
+		span.accuracy_min = accuracy[i] < span.accuracy_min ? accuracy[i] : span.accuracy_min;
+		span.accuracy_max = accuracy[i] > span.accuracy_max ? accuracy[i] : span.accuracy_max;
+	}
+	return span;
+}
+
+/* Whether no checkpoint of the span can reach limit. The score rises with accuracy and falls with cost, so it is bounded by
+ * that of the best corner; a centre lies within half a cell of its point, and the slack is far above all rounding. */
+static inline bool NAME(hopeless)(const struct fg_metric_goal *goal, const struct NAME(span) *span, double limit)
+{
+	const double slack = 1e-6;
+	double accuracy = span->accuracy_max * (1 + slack), cost = span->cost_min * (1 - slack);
+	if (goal->quantize) {
+		accuracy += (0.5 + slack) * goal->accuracy_delta;
+		cost -= (0.5 + slack) * goal->cost_delta;
+	}
+	accuracy = accuracy > 1 ? 1 : accuracy;
+	cost = cost < 0 ? 0 : cost;
+	const double weight = (1 - goal->alpha) * (1 - accuracy) + goal->alpha;
+	return accuracy * (1 + slack) < limit * (goal->beta * (cost * weight) + 1);
+}
+
+/* Of the n <= SEARCH_BLOCK checkpoints, all in the domain or NaN: the first that reaches the limit or, where the best is
+ * wanted, the first of the best that exceed it; -1 where none does. Raises the limit to what it found. */
+static inline int NAME(search)(const struct fg_metric_goal *goal, const REAL *cost, const REAL *accuracy, int n, double top,
+							   bool best, double *limit)
+{
+	double c[SEARCH_BLOCK] = {0}, acc[SEARCH_BLOCK] = {0}, q[SEARCH_BLOCK];
+	int found = -1;
+	if (goal->quantize) {
+		for (int i = 0; i < n; i++) {
+			c[i] = cost[i];
+			acc[i] = accuracy[i];
+		}
+		closest_block(c, acc, q, goal, top, ROUND_OFF);
+	} else {
+		for (int i = 0; i < n; i++)
+			q[i] = NAME(score_one)(cost[i], accuracy[i], (REAL)goal->alpha, (REAL)goal->beta);
+	}
+	for (int i = 0; i < n; i++) {
+		if (!(best ? q[i] > *limit : q[i] >= *limit))
+			continue;
+		found = i;
+		*limit = q[i];
+		if (!best)
+			break;
+	}
+	return found;
+}
+
+static size_t NAME(reach)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const REAL *cost,
+						  const REAL *accuracy, size_t first, size_t last, int64_t *index, double *score)
+{
+	enum { BLOCK = SEARCH_BLOCK };
+	const double top = NAME(top_cell)(goal->accuracy_delta);
+	const bool best = goal->target != goal->target;
 	for (size_t r = first; r < last; r++) {
 		const int64_t n = offset[r + 1] - offset[r];
 		const REAL *c = cost + offset[r], *acc = accuracy + offset[r];
 		int64_t found = -1;
-		double limit = best ? -1 : target; /* no score is below 0 */
-		for (int64_t from = 0; from < n && (best || found < 0); from += BLOCK) {
+		double limit = best ? -1 : goal->target; /* no score is below 0 */
+		for (int64_t from = 0; from < n; from += BLOCK) {
 			const int count = n - from < BLOCK ? (int)(n - from) : BLOCK;
-			if (goal->quantize)
-				for (int i = 0; i < count; i++)
-					q[i] = NAME(closest_one)(c[from + i], acc[from + i], goal->cost_delta, goal->accuracy_delta, top,
-											 goal->alpha, goal->beta);
-			else
-				for (int i = 0; i < count; i++)
-					q[i] = NAME(score_one)(c[from + i], acc[from + i], (REAL)goal->alpha, (REAL)goal->beta);
-			for (int i = 0; i < count; i++) {
-				if (best ? q[i] > limit : q[i] >= limit) {
-					found = from + i;
-					limit = q[i];
-					if (!best)
-						break;
-				}
-			}
+			const struct NAME(span) span = NAME(span_of)(c + from, acc + from, count);
+			if (span.cost_min < 0 || span.cost_max > REAL_MAX || span.accuracy_min < 0 || span.accuracy_max > 1)
+				return r;
+			if ((!best && found >= 0) || NAME(hopeless)(goal, &span, limit))
+				continue;
+			const int at = NAME(search)(goal, c + from, acc + from, count, top, best, &limit);
+			found = at < 0 ? found : from + at;
 		}
+		if (time && !rises(time + offset[r], (size_t)n))
+			return r;
 		index[r - first] = found;
 		score[r - first] = found < 0 ? (double)NAN : limit;
 	}
+	return last;
 }
 
 static size_t NAME(outside)(const REAL *x, size_t n, double low, double high)
 {
-	const REAL lowest = (REAL)low, highest = (REAL)high;
+	const REAL lowest = (REAL)low, highest = high > REAL_MAX ? REAL_MAX : (REAL)high;
 	enum { BLOCK = 1024 };
 	for (size_t from = 0; from < n; from += BLOCK) {
 		const size_t to = n - from < BLOCK ? n : from + BLOCK;

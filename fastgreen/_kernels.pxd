@@ -43,12 +43,11 @@ cdef extern from "fg_metric.h" nogil:
         fg_metric_loop *closest_f32
         void (*grid_f64)(const fg_metric_grid_f64 *grid, size_t first, size_t last, double *out, bint stream) noexcept nogil
         void (*grid_f32)(const fg_metric_grid_f32 *grid, size_t first, size_t last, float *out, bint stream) noexcept nogil
-        void (*reach_f64)(const fg_metric_goal *goal, const int64_t *offset, const double *cost,
-                          const double *accuracy, size_t first, size_t last, int64_t *index, double *score) noexcept nogil
-        void (*reach_f32)(const fg_metric_goal *goal, const int64_t *offset, const float *cost,
-                          const float *accuracy, size_t first, size_t last, int64_t *index, double *score) noexcept nogil
+        size_t (*reach_f64)(const fg_metric_goal *goal, const int64_t *offset, const double *time, const double *cost,
+                            const double *accuracy, size_t first, size_t last, int64_t *index, double *score) noexcept nogil
+        size_t (*reach_f32)(const fg_metric_goal *goal, const int64_t *offset, const double *time, const float *cost,
+                            const float *accuracy, size_t first, size_t last, int64_t *index, double *score) noexcept nogil
         size_t (*outside_f64)(const double *x, size_t n, double low, double high) noexcept nogil
         size_t (*outside_f32)(const float *x, size_t n, double low, double high) noexcept nogil
 
     const fg_metric_path *const *fg_metric_paths() noexcept nogil
-    int64_t fg_metric_backward_f64(const int64_t *offset, size_t runs, const double *x) noexcept nogil

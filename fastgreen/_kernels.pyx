@@ -169,36 +169,41 @@ cdef class Grid:
                 self.path.grid_f32(&self.f32, first, first + count, &out[0], stream)
 
 
-def reach(const cnp.int64_t[::1] offset, const real[::1] cost, const real[::1] accuracy, double cost_delta,
-          double accuracy_delta, double alpha, double beta, double target, bint quantize, size_t first,
+def reach(const cnp.int64_t[::1] offset, const double[::1] time, const real[::1] cost, const real[::1] accuracy,
+          double cost_delta, double accuracy_delta, double alpha, double beta, double target, bint quantize, size_t first,
           cnp.int64_t[::1] index, double[::1] score, path=None):
     """For the runs from `first` on, into all of index and score: the checkpoint that is searched for and its score.
 
-    Run r has the checkpoints offset[r] to offset[r + 1]; a target of NaN asks for the best. Releases the GIL.
+    Run r has the checkpoints offset[r] to offset[r + 1]; a target of NaN asks for the best; time may be None. Returns the
+    first run with a bad value, at which the search stopped, or -1. Releases the GIL.
     """
     cdef const fg_metric_path *p = _path(path)
-    cdef size_t runs = index.shape[0]
+    cdef size_t stopped, last = first + <size_t>index.shape[0]
     cdef fg_metric_goal goal = fg_metric_goal(cost_delta, accuracy_delta, alpha, beta, target, quantize)
-    if score.shape[0] != index.shape[0] or first + runs + 1 > <size_t>offset.shape[0]:
+    cdef const double *times = NULL
+    if score.shape[0] != index.shape[0] or last + 1 > <size_t>offset.shape[0]:
         raise ValueError("index, score and offset do not fit each other")
-    if runs == 0 or cost.shape[0] == 0:
+    _check_offsets(offset, min(cost.shape[0], accuracy.shape[0], cost.shape[0] if time is None else time.shape[0]))
+    if index.shape[0] == 0 or cost.shape[0] == 0:
         index[:] = -1
         score[:] = float("nan")
-        return
-    _check_offsets(offset, cost.shape[0], accuracy.shape[0])
+        return -1
+    if time is not None:
+        times = &time[0]
     with nogil:
         if real is double:
-            p.reach_f64(&goal, &offset[0], &cost[0], &accuracy[0], first, first + runs, &index[0], &score[0])
+            stopped = p.reach_f64(&goal, &offset[0], times, &cost[0], &accuracy[0], first, last, &index[0], &score[0])
         else:
-            p.reach_f32(&goal, &offset[0], &cost[0], &accuracy[0], first, first + runs, &index[0], &score[0])
+            stopped = p.reach_f32(&goal, &offset[0], times, &cost[0], &accuracy[0], first, last, &index[0], &score[0])
+    return -1 if stopped == last else stopped
 
 
-cdef int _check_offsets(const cnp.int64_t[::1] offset, Py_ssize_t costs, Py_ssize_t accuracies) except -1:
+cdef int _check_offsets(const cnp.int64_t[::1] offset, Py_ssize_t checkpoints) except -1:
     cdef Py_ssize_t i
     cdef bint rising = offset[0] >= 0
     for i in range(1, offset.shape[0]):
         rising &= offset[i] >= offset[i - 1]
-    if not rising or offset[offset.shape[0] - 1] > min(costs, accuracies):
+    if not rising or offset[offset.shape[0] - 1] > checkpoints:
         raise ValueError("offset is not a rising list of positions")
     return 0
 
@@ -215,17 +220,6 @@ def first_outside(const real[::1] x, double low, double high, path=None):
         else:
             found = p.outside_f32(&x[0], n, low, high)
     return -1 if found == n else found
-
-
-def first_backward(const cnp.int64_t[::1] offset, const double[::1] x):
-    """Position of the first value that is smaller than the one before it in its run, or -1."""
-    cdef int64_t found
-    if offset.shape[0] < 2 or x.shape[0] == 0:
-        return -1
-    _check_offsets(offset, x.shape[0], x.shape[0])
-    with nogil:
-        found = fg_metric_backward_f64(&offset[0], offset.shape[0] - 1, &x[0])
-    return found
 
 
 _chosen = make_ufuncs()
