@@ -32,6 +32,7 @@ _HOME: dict[str, str | None] = {
     "measure": "monitor",
     "metrics": None,
     "open_sweep": "sweep_file",
+    "plot": None,
     "time_to_closest_apc": "closest",
     "time_to_closest_apec": "closest",
     "ttcapc": "closest",

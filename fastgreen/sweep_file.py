@@ -299,6 +299,17 @@ class StoredSweep:
             yield first, flat.to_numpy()
             first += len(flat)
 
+    def read(self, first: int, last: int) -> np.ndarray:
+        """The points first..last-1, counted in row-major order; a copy."""
+        if not 0 <= first <= last <= self.size:
+            raise ValueError(f"points {first}..{last} reach beyond the sweep's {self.size}")
+        values = np.empty(last - first, self.dtype)
+        for begin, tile in self.tiles():
+            low, high = max(first, begin), min(last, begin + tile.size)
+            if low < high:
+                values[low - first : high - first] = tile[low - begin : high - begin]
+        return values
+
     def to_numpy(self) -> np.ndarray:
         """The whole grid in memory, of the sweep's shape. MemoryError where it is larger than the free memory."""
         import psutil
