@@ -1,4 +1,4 @@
-"""Whether arguments are numbers of the range they should have: one pass in C, and a message that names the first culprit."""
+"""Whether arguments are numbers of the range they should have: one pass in C, and a message that names the culprit."""
 
 from __future__ import annotations
 

@@ -11,6 +11,10 @@ COMMANDS = {
     "channels": ("fastgreen.commands.measure", "channels"),
     "run": ("fastgreen.commands.measure", "run"),
     "report": ("fastgreen.commands.measure", "report"),
+    "sweep": ("fastgreen.commands.metrics", "sweep"),
+    "plot": ("fastgreen.commands.metrics", "plot"),
+    "figures": ("fastgreen.commands.metrics", "figures"),
+    "metrics": ("fastgreen.commands.metrics", "metrics"),
     "demo": ("fastgreen.commands.demo", "demo"),
 }
 

@@ -1,9 +1,10 @@
 """Closest APC and the time to reach it, over one training run or many.
 
-What is published (Jurj, Opritoiu, Vladutiu, 2020) are the names TTCAPC and TTCAPEC, that they combine accuracy, energy and
-training time, the two deltas with their values 0.01 and 0.1, and a grid whose cells hold the APC of their centres. The
-rest is this package's reading: that a point belongs to the cell it lies in, that the last cell's centre is never above 1,
-that the time is that of the first checkpoint to reach a target, or else of the best checkpoint, the earliest of equals.
+What is published (Jurj, Opritoiu, Vladutiu, 2020) are the names TTCAPC and TTCAPEC, that they combine accuracy, energy
+and training time, the two deltas with their values 0.01 and 0.1, and a grid whose cells hold the APC of their centres.
+The rest is this package's reading: that a point belongs to the cell it lies in, that the last cell's centre is never
+above 1, that the time is that of the first checkpoint to reach a target, or else of the best checkpoint, the earliest
+of equals.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Closest(NamedTuple):
     consumption_cell: Any
 
 
-def _closest(cost_name: str, cost: Any, accuracy: Any, cost_delta: Any, accuracy_delta: Any, alpha: Any, beta: Any) -> Any:
+def _closest(
+    cost_name: str, cost: Any, accuracy: Any, cost_delta: Any, accuracy_delta: Any, alpha: Any, beta: Any
+) -> Any:
     values = {
         cost_name: check(cost_name, cost, AMOUNT),
         "accuracy": check("accuracy", accuracy, ACCURACY),
@@ -79,9 +82,9 @@ def closest_apc(
 ) -> Any:
     """APC at the centre of the cell that a point lies in, so that differences below a cell count for nothing.
 
-    The cell of accuracy is ``clamp(floor(accuracy / accuracy_delta + 1e-9), 0, ceil(1 / accuracy_delta - 1e-9) - 1)`` and
-    that of consumption ``floor(consumption / consumption_delta + 1e-9)``; a centre lies half a delta further, that of
-    accuracy never above 1. Consumption 0 is therefore scored as half a delta.
+    The cell of accuracy is ``clamp(floor(accuracy / accuracy_delta + 1e-9), 0, ceil(1 / accuracy_delta - 1e-9) - 1)``
+    and that of consumption ``floor(consumption / consumption_delta + 1e-9)``; a centre lies half a delta further, that
+    of accuracy never above 1. Consumption 0 is therefore scored as half a delta.
 
     Parameters
     ----------
@@ -153,7 +156,7 @@ class Search(NamedTuple):
         return search._replace(target=search._score_of(target, cost_name))
 
     def _score_of(self, target: Any, cost_name: str) -> float:
-        """A target as the score to reach: given as such, or as a pair (accuracy, consumption), which is quantised too."""
+        """The score to reach: the target as such, or that of a pair (accuracy, consumption), which is quantised too."""
         if target is None:
             return math.nan
         if np.ndim(target) == 0:
@@ -168,7 +171,7 @@ class Search(NamedTuple):
                 score = float(apc(cost, accuracy, self.alpha, self.beta))
         else:
             raise ValueError(
-                f"target must be a score, a pair (accuracy, {cost_name}) or None, not an array of shape {np.shape(target)}"
+                f"target must be a score, a pair (accuracy, {cost_name}) or None, got an array of {np.shape(target)}"
             )
         if math.isnan(score):
             raise ValueError(f"target must be a number, got {target!r}; leave it out to search for the best")

@@ -1,7 +1,8 @@
 """The published figures of APC and APEC, drawn anew.
 
 Axes, parameters, accuracies and models are those of Jurj, Opritoiu, Vladutiu, "Environmentally-Friendly Metrics for
-Evaluating the Performance of Deep Learning Models and Systems" (2020) and of the files its first author published with it.
+Evaluating the Performance of Deep Learning Models and Systems" (2020) and of the files its first author published with
+it.
 """
 
 from __future__ import annotations
@@ -65,11 +66,13 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "apc-default": lambda: plot.curves(_CONSUMPTION, ACCURACIES, unit=_INFERENCE),
     "apec-default": lambda: plot.curves(_COST, ACCURACIES, metric="apec", beta=10, unit=_CENTS),
     "apc-by-alpha": lambda: plot.curves(_CONSUMPTION, ACCURACIES, alpha=(0, 0.25, 0.5), unit=_INFERENCE),
-    "apec-by-alpha": lambda: plot.curves(
-        _COST, ACCURACIES, metric="apec", alpha=(0, 0.25, 0.5), beta=10, unit=_CENTS
+    "apec-by-alpha": lambda: plot.curves(_COST, ACCURACIES, metric="apec", alpha=(0, 0.25, 0.5), beta=10, unit=_CENTS),
+    "apc-by-beta": lambda: plot.curves(
+        _CONSUMPTION, ACCURACIES, beta=(5, 100, 1000), unit=_INFERENCE, logarithmic=True
     ),
-    "apc-by-beta": lambda: plot.curves(_CONSUMPTION, ACCURACIES, beta=(5, 100, 1000), unit=_INFERENCE),
-    "apec-by-beta": lambda: plot.curves(_COST, ACCURACIES, metric="apec", beta=(5, 100, 1000), unit=_CENTS),
+    "apec-by-beta": lambda: plot.curves(
+        _COST, ACCURACIES, metric="apec", beta=(5, 100, 1000), unit=_CENTS, logarithmic=True
+    ),
     "apc-models-tx2": lambda: _models_apc(_models(TX2_WH), 20, "APC of models on a Jetson TX2"),
     "apc-models-tx2-gtx1060": lambda: _models_apc(
         _models(TX2_WH, ", TX2") + _models(GTX1060_WH, ", GTX 1060"), 60, "APC of models on a Jetson TX2 and a GTX 1060"
@@ -88,7 +91,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 
 def draw_figures(folder: str | os.PathLike[str], kind: str = "png") -> list[Path]:
-    """Draw every published figure into a folder, which is made if need be; existing pictures of these names are replaced.
+    """Draw every published figure into a folder, made if need be; existing pictures of these names are replaced.
 
     Parameters
     ----------

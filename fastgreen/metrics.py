@@ -77,7 +77,8 @@ def ed2p(energy_j: Any, time_s: Any) -> Any:
 
     References
     ----------
-    Martin, Nyström, Pénzes, "ET²: a metric for time and energy efficiency of computation", in Power Aware Computing, 2002.
+    Martin, Nyström, Pénzes, "ET²: a metric for time and energy efficiency of computation", in Power Aware Computing,
+    2002.
 
     Examples
     --------
@@ -163,7 +164,7 @@ def sci(energy_kwh: Any, intensity_g_per_kwh: Any, embodied_g: Any = 0.0, functi
 
 
 def zeus_cost(energy_j: Any, time_s: Any, *, eta: Any = 0.5, max_power_w: Any) -> Any:
-    """Cost of a training in J: ``eta * energy + (1 - eta) * max_power * time``; `eta` 1 weighs energy alone, 0 time alone.
+    """Cost of a training in J: ``eta * energy + (1 - eta) * max_power * time``; `eta` 1 weighs energy alone, 0 time.
 
     References
     ----------
@@ -185,8 +186,8 @@ def netscore(accuracy_percent: Any, parameters_millions: Any, macs_billions: Any
 
     References
     ----------
-    Wong, "NetScore: towards universal metrics for large-scale performance analysis of deep neural networks for practical
-    on-device edge usage", ICIAR 2019.
+    Wong, "NetScore: towards universal metrics for large-scale performance analysis of deep neural networks for
+    practical on-device edge usage", ICIAR 2019.
 
     Examples
     --------

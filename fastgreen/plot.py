@@ -1,8 +1,8 @@
 """Pictures of metrics, with matplotlib: a heat map with isolines, families of curves, models as points.
 
-Colours come from cividis, which rises evenly in lightness and looks the same to the colour-blind; lines differ in dashes
-and points in shape besides, so that nothing is told by colour alone. Every function returns a matplotlib Figure, made
-without pyplot, so that a script's own figures are left alone.
+Colours come from cividis, which rises evenly in lightness and looks the same to the colour-blind; lines differ in
+dashes and points in shape besides, so that nothing is told by colour alone. Every function returns a matplotlib Figure,
+made without pyplot, so that a script's own figures are left alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def new_figure(columns: int = 1, width: float = 7.0, height: float = 4.6) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side that share their vertical axis. ModuleNotFoundError says how to get matplotlib."""
+    """A figure with axes side by side that share their vertical axis; ModuleNotFoundError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -42,10 +42,10 @@ def new_figure(columns: int = 1, width: float = 7.0, height: float = 4.6) -> tup
 
 
 def shade(place: int, count: int) -> Any:
-    """The colour of the place-th of count things: cividis without its lightest end, which fades on white."""
+    """The colour of the place-th of count things: cividis without its light third, which fades on white."""
     from matplotlib import colormaps
 
-    return colormaps["cividis"](0.8 * place / max(1, count - 1))
+    return colormaps["cividis"](0.7 * place / max(1, count - 1))
 
 
 def axis_label(metric: str, unit: str | None) -> str:
@@ -118,7 +118,8 @@ def heat_map(
     if inside:
         lines = axes.contour(cost, accuracy, values, levels=inside, colors="black", linewidths=0.8)
         halo = [withStroke(linewidth=2.5, foreground="white")]
-        for text in axes.clabel(lines, fmt="%g", fontsize=8):
+        spans = np.array([np.ptp(cost), np.ptp(accuracy)])
+        for text in axes.clabel(lines, fmt="%g", fontsize=8, manual=_label_places(lines.allsegs, spans)):
             text.set_path_effects(halo)
         bar.add_lines(lines)
     points = list(models or ())
@@ -130,6 +131,20 @@ def heat_map(
     return finish(figure, path)
 
 
+def _label_places(isolines: Sequence[Sequence[np.ndarray]], spans: np.ndarray) -> list[tuple[float, float]]:
+    """The middle of each isoline, away from the picture's edges; none for one too short to carry a number."""
+    places = []
+    for pieces in isolines:
+        longest = max(pieces, key=len, default=np.empty((0, 2)))
+        if len(longest) < 2:
+            continue
+        path = np.concatenate([[0.0], np.cumsum(np.hypot(*(np.diff(longest, axis=0) / spans).T))])
+        if path[-1] > 0.1:
+            x, y = longest[np.searchsorted(path, path[-1] / 2)]
+            places.append((float(x), float(y)))
+    return places
+
+
 def _plane(
     sweep: Sweep | StoredSweep, alpha: float | None, beta: float | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
@@ -139,7 +154,9 @@ def _plane(
     amount = METRICS[sweep.metric]
     cost, accuracy = sweep.axes[amount], sweep.axes["accuracy"]
     if np.unique(cost).size < 2 or np.unique(accuracy).size < 2:
-        raise ValueError(f"a heat map needs two values of {amount} and of accuracy at least, got {cost.size}, {accuracy.size}")
+        raise ValueError(
+            f"a heat map needs two values of {amount} and of accuracy at least, got {cost.size}, {accuracy.size}"
+        )
     at_beta, at_alpha = _place(sweep, "beta", beta), _place(sweep, "alpha", alpha)
     across, along = _thinned(cost), _thinned(accuracy)
     chosen = {"alpha": float(sweep.axes["alpha"][at_alpha]), "beta": float(sweep.axes["beta"][at_beta])}
@@ -163,7 +180,9 @@ def _place(sweep: Sweep | StoredSweep, name: str, value: float | None) -> int:
     found = np.flatnonzero(np.isclose(sweep.axes[name], value, rtol=1e-9, atol=0))
     if not found.size:
         some = ", ".join(f"{one:g}" for one in sweep.axes[name][:8])
-        raise ValueError(f"the sweep has no {name} of {value:g}; it has {some}{' ...' if sweep.axes[name].size > 8 else ''}")
+        raise ValueError(
+            f"the sweep has no {name} of {value:g}; it has {some}{' ...' if sweep.axes[name].size > 8 else ''}"
+        )
     return int(found[0])
 
 
@@ -193,6 +212,7 @@ def curves(
     alpha: float | Sequence[float] = 0.1,
     beta: float | Sequence[float] = 1.0,
     unit: str | None = None,
+    logarithmic: bool = False,
     title: str | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
@@ -209,6 +229,8 @@ def curves(
         At most one of them a sequence.
     unit : str, optional
         Of `consumption`.
+    logarithmic : bool
+        Draw the metric on a logarithmic scale, for large `beta`.
     title, path
         As in `heat_map`.
 
@@ -232,10 +254,12 @@ def curves(
         for place, accuracy in enumerate(accuracies):
             line = {"color": shade(place, len(accuracies)), "linestyle": DASHES[place % len(DASHES)]}
             axes.plot(along, apc(along, accuracy, a, b), label=f"{accuracy:g}", **line)
-        axes.set(xlabel=axis_label(metric, unit), ylim=(0, 1.02), xlim=(along.min(), along.max()))
+        axes.set(xlabel=axis_label(metric, unit), xlim=(along.min(), along.max()))
         axes.set_title(f"alpha = {a:g}, beta = {b:g}", fontsize="medium")
         axes.grid(alpha=0.3)
-    all_axes[0].set_ylabel(f"{metric.upper()} (0 to 1)")
+    # The axes share their vertical scale.
+    all_axes[0].set(**{"yscale": "log"} if logarithmic else {"ylim": (0, 1.02)})
+    all_axes[0].set_ylabel(f"{metric.upper()} (0 to 1{', logarithmic' if logarithmic else ''})")
     figure.suptitle(title or f"{metric.upper()} by {METRICS[metric]} and accuracy")
     handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="Accuracy", loc="outside right center", frameon=False)
@@ -258,7 +282,8 @@ def models(
     Parameters
     ----------
     table : iterable of (name, consumption, accuracy)
-        One row per model; consumption (cost for "apec") may be several measurements. Rows of equal accuracy share a curve.
+        One row per model; consumption (cost for "apec") may be several measurements. Rows of equal accuracy share a
+        curve.
     metric, alpha, beta, unit, title, path
         As in `curves`.
     consumption : array_like, optional
@@ -273,7 +298,9 @@ def models(
     >>> import fastgreen as fg
     >>> figure = fg.plot.models([("ResNet-50", 9.8, 0.9349), ("MobileNetV2", [8.78, 8.96], 0.9454)], beta=0.1)
     """
-    rows = [(name, np.atleast_1d(check(METRICS[metric], c, AMOUNT)), check("accuracy", a, ACCURACY)) for name, c, a in table]
+    rows = [
+        (name, np.atleast_1d(check(METRICS[metric], c, AMOUNT)), check("accuracy", a, ACCURACY)) for name, c, a in table
+    ]
     if not rows:
         raise ValueError("the table of models is empty")
     furthest = max(float(values.max()) for _, values, _ in rows)

@@ -55,7 +55,9 @@ class Runs:
         columns = {"time": time, "accuracy": accuracy, cost_name: cost}
         lists = {name: value for name, value in columns.items() if _is_arrow_list(value)}
         if lists and len(lists) < 3:
-            raise ValueError(f"{', '.join(set(columns) - set(lists))} must be an Arrow list array as {', '.join(lists)} is")
+            raise ValueError(
+                f"{', '.join(set(columns) - set(lists))} must be an Arrow list array as {', '.join(lists)} is"
+            )
         return cls._ragged(lists) if lists else cls._regular(columns)
 
     @classmethod

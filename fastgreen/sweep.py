@@ -53,8 +53,8 @@ class Sweep:
     Attributes
     ----------
     axes : dict of str to ndarray
-        The axes, slowest first: beta, alpha, accuracy, consumption (or cost); for the times beta, alpha, accuracy_delta,
-        consumption_delta (or cost_delta), target, run.
+        The axes, slowest first: beta, alpha, accuracy, consumption (or cost); for the times beta, alpha,
+        accuracy_delta, consumption_delta (or cost_delta), target, run.
     shape : tuple of int
         Points along each axis.
     size : int
@@ -99,9 +99,13 @@ class Sweep:
         self.metric, self.unit = metric, unit
         name = METRICS[metric]
         amount, other = (consumption, cost) if name == "consumption" else (cost, consumption)
-        delta, other_delta = (consumption_delta, cost_delta) if name == "consumption" else (cost_delta, consumption_delta)
+        delta, other_delta = (
+            (consumption_delta, cost_delta) if name == "consumption" else (cost_delta, consumption_delta)
+        )
         if other is not None or other_delta is not None:
-            raise ValueError(f"a sweep of {metric} takes {name}, not {'cost' if name == 'consumption' else 'consumption'}")
+            raise ValueError(
+                f"a sweep of {metric} takes {name}, not {'cost' if name == 'consumption' else 'consumption'}"
+            )
         parameters = {"beta": _axis("beta", beta, AMOUNT), "alpha": _axis("alpha", alpha, ALPHA)}
         if metric.startswith("ttc"):
             self._require(**{"time": time, "accuracy": accuracy, name: amount})
@@ -175,7 +179,9 @@ class Sweep:
 
     def _checked_out(self, out: Any, dtype: Any) -> np.ndarray:
         if not isinstance(out, np.ndarray) or out.shape != self.shape:
-            raise ValueError(f"out must be an array of shape {self.shape}, got {getattr(out, 'shape', type(out).__name__)}")
+            raise ValueError(
+                f"out must be an array of shape {self.shape}, got {getattr(out, 'shape', type(out).__name__)}"
+            )
         if out.dtype != as_dtype(out.dtype if dtype is None else dtype):
             raise ValueError(f"out is {out.dtype}, dtype is {np.dtype(dtype)}")
         if not (out.flags.c_contiguous and out.flags.writeable):
@@ -188,8 +194,8 @@ class Sweep:
         needed, available = self.size * itemsize, psutil.virtual_memory().available
         if needed > available:
             raise MemoryError(
-                f"the sweep takes {needed / 1e9:,.1f} GB ({self.size:,} points) and {available / 1e9:,.1f} GB of memory are "
-                "free; write(path) streams it to a file in constant memory"
+                f"the sweep takes {needed / 1e9:,.1f} GB ({self.size:,} points) and {available / 1e9:,.1f} GB are free; "
+                "write(path) streams it to a file in constant memory"
             )
 
     def write(

@@ -130,7 +130,9 @@ class _Dense(_Layout):
     def batch(self, first: int, values: np.ndarray) -> pa.RecordBatch:
         rows = np.arange(first // self.length, (first + values.size) // self.length)
         places = np.unravel_index(rows, self.sweep.shape[:-1])
-        columns = [pa.array(axis[place]) for axis, place in zip(list(self.sweep.axes.values())[:-1], places, strict=True)]
+        columns = [
+            pa.array(axis[place]) for axis, place in zip(list(self.sweep.axes.values())[:-1], places, strict=True)
+        ]
         flat = pa.Array.from_buffers(self.values, values.size, [None, pa.py_buffer(values)])
         cells = pa.FixedSizeListArray.from_arrays(flat, type=self.tensor.storage_type)
         return pa.record_batch([*columns, pa.ExtensionArray.from_storage(self.tensor, cells)], schema=self.schema)
@@ -317,8 +319,8 @@ class StoredSweep:
         available = psutil.virtual_memory().available
         if self.nbytes > available:
             raise MemoryError(
-                f"the sweep takes {self.nbytes / 1e9:,.1f} GB and {available / 1e9:,.1f} GB of memory are free; read it by "
-                "tiles()"
+                f"the sweep takes {self.nbytes / 1e9:,.1f} GB and {available / 1e9:,.1f} GB of memory are free; "
+                "read it by tiles()"
             )
         grid = np.empty(self.size, self.dtype)
         for first, values in self.tiles():

@@ -1,14 +1,14 @@
 """APC and APEC over the product of their axes, and the answers that need no grid.
 
 Everything but the filling of a tile rests on one fact: rounded arithmetic keeps the order of what it rounds, so along
-rising consumption the float64 scores of a row never rise. A row's best score is that of its smallest consumption, and the
-scores between two limits lie side by side, where a binary search finds them.
+rising consumption the float64 scores of a row never rise. A row's best score is that of its smallest consumption, and
+the scores between two limits lie side by side, where a binary search finds them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -136,7 +136,7 @@ class ScoreGrid:
     def _first_not_above(self, rows: np.ndarray, limit: float) -> np.ndarray:
         return self._bisect(rows, lambda score: score <= limit)
 
-    def _bisect(self, rows: np.ndarray, passed) -> np.ndarray:  # noqa: ANN001 - a predicate on arrays
+    def _bisect(self, rows: np.ndarray, passed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """For each row the first place whose score has passed, a property that stays once it holds."""
         low = np.zeros(rows.size, np.int64)
         high = np.full(rows.size, self._cost.size, np.int64)
@@ -156,6 +156,6 @@ def _check_memory(points: int) -> None:
     available = psutil.virtual_memory().available
     if needed > available:
         raise MemoryError(
-            f"{points:,} points lie in low..high, which takes {needed / 1e9:.1f} GB where {available / 1e9:.1f} GB are free; "
-            "narrow the limits, or write the sweep to a file and read it tile by tile"
+            f"{points:,} points lie in low..high, which takes {needed / 1e9:.1f} GB, and {available / 1e9:.1f} GB are "
+            "free; narrow the limits, or write the sweep to a file and read it tile by tile"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ class SearchGrid:
     Attributes
     ----------
     axes : dict of str to ndarray
-        Name and values of each axis, slowest first. A target is NaN where the best is searched for; where pairs are among
-        them, the targets are texts.
+        Name and values of each axis, slowest first. A target is NaN where the best is searched for; where pairs are
+        among them, the targets are texts.
     shape : tuple of int
         Points along each.
     """
@@ -82,9 +83,12 @@ class SearchGrid:
 
     def where(self, low: float, high: float) -> np.ndarray:
         """Positions of the times in low..high, rising."""
-        return np.concatenate([begin + np.flatnonzero((chunk >= low) & (chunk <= high)) for begin, chunk in self._chunks()])
+        return np.concatenate(
+            [begin + np.flatnonzero((chunk >= low) & (chunk <= high)) for begin, chunk in self._chunks()]
+        )
 
-    def _chunks(self):  # noqa: ANN202 - yields (first point, times)
+    def _chunks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The grid in pieces: the position of the first point, and the times."""
         size = math.prod(self.shape)
         for begin in range(0, size, _POINTS_AT_ONCE):
             chunk = np.empty(min(_POINTS_AT_ONCE, size - begin))
