@@ -12,6 +12,10 @@ COMMANDS = {
     "calibrate": ("fastgreen.commands.calibrate", "calibrate"),
     "run": ("fastgreen.commands.measure", "run"),
     "report": ("fastgreen.commands.measure", "report"),
+    "sweep": ("fastgreen.commands.metrics", "sweep"),
+    "plot": ("fastgreen.commands.metrics", "plot"),
+    "figures": ("fastgreen.commands.metrics", "figures"),
+    "metrics": ("fastgreen.commands.metrics", "metrics"),
     "demo": ("fastgreen.commands.demo", "demo"),
 }
 
