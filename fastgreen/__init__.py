@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 # public name -> the module that defines it; a name that is a module itself maps to None.
 _HOME: dict[str, str | None] = {
     "errors": None,
+    "estimate": None,
 }
 
 __all__ = sorted([*_HOME, "__version__"])

@@ -12,6 +12,10 @@ COMMANDS = {
     "run": ("fastgreen.commands.measure", "run"),
     "report": ("fastgreen.commands.measure", "report"),
     "demo": ("fastgreen.commands.demo", "demo"),
+    "estimate": ("fastgreen.commands.estimate", "estimate_command"),
+    "collect": ("fastgreen.commands.estimate", "collect_command"),
+    "fit": ("fastgreen.commands.estimate", "fit_command"),
+    "ablation": ("fastgreen.commands.estimate", "ablation_command"),
 }
 
 

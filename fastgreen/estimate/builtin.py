@@ -18,7 +18,13 @@ _VGG = {
     "vgg16": (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"),
 }
 # kernel, outputs, stride, padding, then whether a 3 x 3 pool of stride 2 follows
-_ALEXNET = ((11, 64, 4, 2, True), (5, 192, 1, 2, True), (3, 384, 1, 1, False), (3, 256, 1, 1, False), (3, 256, 1, 1, True))
+_ALEXNET = (
+    (11, 64, 4, 2, True),
+    (5, 192, 1, 2, True),
+    (3, 384, 1, 1, False),
+    (3, 256, 1, 1, False),
+    (3, 256, 1, 1, True),
+)
 
 NAMES = ("alexnet", *_VGG)
 

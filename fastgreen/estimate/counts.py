@@ -1,8 +1,8 @@
 """Multiply-accumulates and parameters of a layer: exact integers, vectorised, in two conventions.
 
 ``"table"`` is the convention of the published layer tables (Getzner, Charpentier, Günnemann, "Accuracy is not the only
-metric that matters: estimating the energy consumption of deep learning models", 2023): a bias counts one per output, pooling
-counts half of its comparisons rounded down, ReLU one per element, the other activations nothing.
+metric that matters: estimating the energy consumption of deep learning models", 2023): a bias counts one per output,
+pooling counts half of its comparisons rounded down, ReLU one per element, the other activations nothing.
 ``"standard"`` is what counters of FLOPs agree on: convolutions, linear layers and the matrix products of attention,
 without biases; everything else counts nothing. Its double is the FLOPs of ``torch.utils.flop_counter``.
 
@@ -114,7 +114,7 @@ def _factors(kind: str, c: Columns, table: bool) -> tuple[list[np.ndarray], bool
         embed, rows, keys = c["embed_size"], c["rows"], c["key_rows"]
         bias = c["bias"] * embed * 2 * (rows + keys) if table else 0
         return [batch, embed * embed * 2 * (rows + keys) + 2 * rows * keys * embed + bias], False
-    if not table or kind in ("Sigmoid", "Tanh", "Softmax", "GELU", "SiLU"):
+    if not table or kind in ("Sigmoid", "Tanh", "Softmax", "GELU", "SiLU", "Copy"):
         return [batch, zero], False
     if kind in ("MaxPool2d", "AvgPool2d"):
         area = c["kernel_size"] * c["kernel_width"]

@@ -52,7 +52,12 @@ def _pointwise(**defaults: int) -> Kind:
 
 KINDS: dict[str, Kind] = {
     "Conv2d": _window(
-        (*_WINDOW, "in_channels", "out_channels"), stride=1, padding=0, dilation=1, groups=1, bias=1,
+        (*_WINDOW, "in_channels", "out_channels"),
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=1,
     ),
     "MaxPool2d": _window((*_WINDOW, "in_channels"), stride="kernel_size", padding=0, dilation=1, ceil_mode=0),
     "AvgPool2d": _window((*_WINDOW, "in_channels"), stride="kernel_size", padding=0, dilation=1, ceil_mode=0),
@@ -66,8 +71,8 @@ KINDS: dict[str, Kind] = {
     "Softmax": _pointwise(inplace=0),
     "GELU": _pointwise(inplace=0),
     "SiLU": _pointwise(inplace=0),
-    "Add": _pointwise(inplace=0),
-    "Mul": _pointwise(inplace=0),
+    "Elementwise": _pointwise(inplace=0),
+    "Copy": _pointwise(inplace=0),
     "BatchNorm2d": Kind(("input_size", "channels")),
     "LayerNorm": Kind(("input_size", "channels")),
     "Attention": Kind(("embed_size", "rows"), {"heads": 1, "key_rows": "rows", "bias": 1}, frozenset({"bias"})),
@@ -102,7 +107,8 @@ class Layer:
 
     def __post_init__(self) -> None:
         if self.kind in KINDS:
-            complete(self.kind, {"batch_size": 1, **self.sizes}, where=self.name or self.kind)
+            filled = complete(self.kind, {"batch_size": 1, **self.sizes}, where=self.name or self.kind)
+            object.__setattr__(self, "sizes", {name: int(filled[name]) for name in self.sizes})
 
 
 def complete(kind: str, sizes: Mapping[str, Any], where: str = "") -> Columns:
@@ -164,7 +170,7 @@ def check(kind: str, columns: Columns, where: str = "") -> None:
         if (bad := value < low).any():
             raise ValueError(f"{where}: {name} must be at least {low}, not {int(value[bad].flat[0])}")
     if "kernel_size" in columns:
-        for image, kernel, padding in (_WINDOW + ("padding",), ("image_width", "kernel_width", "padding_width")):
+        for image, kernel, padding in ((*_WINDOW, "padding"), ("image_width", "kernel_width", "padding_width")):
             _check_window(where, columns, image, kernel, padding)
     if kind == "MaxPool2d":
         half = columns["kernel_size"] // 2

@@ -1,7 +1,7 @@
 """Measured layers and networks: read, checked, in joules.
 
-Two sources give the same :class:`Table`: the published CSV files (one per layer type, energy in kWh per forward pass) and
-what ``fastgreen collect`` wrote (Arrow, joules with bounds).
+Two sources give the same :class:`Table`: the published CSV files (one per layer type, energy in kWh per forward
+pass) and what ``fastgreen collect`` wrote (Arrow, joules with bounds).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.csv
 import pyarrow.ipc
 
@@ -97,8 +96,8 @@ def read_table(path: str | Path, target: str = "cpu_energy") -> Table:
     Parameters
     ----------
     path : path
-        A file named as its layer type: ``conv2d.csv``, ``maxpool2d.csv``, ``linear.csv``, ``relu.csv``, ``sigmoid.csv``,
-        ``tanh.csv`` or ``softmax.csv``.
+        A file named as its layer type: ``conv2d.csv``, ``maxpool2d.csv``, ``linear.csv``, ``relu.csv``,
+        ``sigmoid.csv``, ``tanh.csv`` or ``softmax.csv``.
     target : str
         The column to take as energy, kWh per forward pass.
 
@@ -219,9 +218,9 @@ def read_networks(
 ) -> list[MeasuredNetwork]:
     """Read measured networks from the published raw files.
 
-    Energy per pass is the column over the number of passes, averaged over the repeats of one network, batch and layer in
-    all files together. Some repeats lost about half of their energy where the original meter mishandled a wrap of its
-    counter (their mean power is 34 to 41 W where all others are at 75 W).
+    Energy per pass is the column over the number of passes, averaged over the repeats of one network, batch and layer
+    in all files together. Some repeats lost about half of their energy where the original meter mishandled a wrap of
+    its counter (their mean power is 34 to 41 W where all others are at 75 W).
 
     Parameters
     ----------
