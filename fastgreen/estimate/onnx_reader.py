@@ -116,7 +116,8 @@ class _Graph:
     def _layer(self, node: Any, name: str) -> Layer:
         if node.op_type in _FREE:
             return Layer("Reshape" if node.op_type != "Dropout" else "Dropout", {}, name)
-        shapes = [self.shapes.get(tensor) for tensor in (*node.input[:2], node.output[0]) if tensor]
+        needed = node.input[:2] if node.op_type in _WINDOWS else (*node.input[:2], node.output[0])
+        shapes = [self.shapes.get(tensor) for tensor in needed if tensor]
         if any(shape is None for shape in shapes):
             return Layer(f"{node.op_type} of unknown shape", {}, name)
         reader: Callable[[Any, str], Layer] | None = _READERS.get(node.op_type)
@@ -214,6 +215,9 @@ def _norm(graph: _Graph, node: Any, name: str) -> Layer:
     channels = math.prod(graph.shape(node.input[1]))
     return Layer(kind, {"input_size": math.prod(graph.shape(node.input[0])[1:]), "channels": max(1, channels)}, name)
 
+
+# Their output's shape is worked out here, so that an impossible window is an error and not an unknown shape.
+_WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool"})
 
 _READERS: dict[str, Any] = {
     "Conv": _conv, "MaxPool": _pool, "AveragePool": _pool, "GlobalAveragePool": _global_pool, "Gemm": _gemm,
