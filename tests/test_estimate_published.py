@@ -9,6 +9,7 @@ from fastgreen.errors import TraceError
 from fastgreen.estimate.evaluate import cross_validate, networks, networks_by_layer, score, split_scores
 from fastgreen.estimate.linear import FeatureSet, LinearModel, build_pipeline, features
 from fastgreen.estimate.modelfile import ModelSet, load_models
+from fastgreen.estimate.physical import PhysicalModel
 from fastgreen.estimate.published import PRESET, fit_published, split
 from fastgreen.estimate.tables import Table, read_networks, read_table, read_tables
 from tests.layer_data import ALL_NETWORKS, LAYERWISE, ROOT, needs_data, tables
@@ -139,13 +140,15 @@ def test_a_damaged_model_file_is_a_trace_error(tmp_path, text):
 
 
 def test_constant_energy_is_refused():
-    with pytest.raises(ValueError, match=r"0\.25 J in every row"):
-        a_table(energy_j=np.full(40, 0.25))
+    table = a_table(energy_j=np.full(40, 0.25))
+    for fit in (PhysicalModel.fit, lambda t: LinearModel.fit(t, FeatureSet())):
+        with pytest.raises(ValueError, match=r"0\.25 J in every row"):
+            fit(table)
 
 
 def test_too_few_rows_and_energies_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="3 rows are too few"):
-        a_table(rows=3)
+        LinearModel.fit(a_table(rows=3), FeatureSet())
     with pytest.raises(ValueError, match="not finite in row 4"):
         a_table(energy_j=np.where(np.arange(40) == 4, np.nan, np.arange(40.0)))
 

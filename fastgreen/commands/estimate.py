@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import click
 import numpy as np
 
+from fastgreen.commands.measure import dump
 from fastgreen.errors import FastgreenError
+from fastgreen.report import bounds, people_console, plain_table, quantity
 
 __all__ = ["ablation_command", "collect_command", "estimate_command", "fit_command"]
 
@@ -114,7 +115,7 @@ def estimate_command(
 
         plot_shares({f"{name}, batch {batch}": estimate}).savefig(picture, dpi=150)
     if as_json:
-        click.echo(json.dumps(_as_mapping(estimate, apc)))
+        dump(_as_mapping(estimate, apc))
     else:
         _show_estimate(estimate, accuracy, apc)
 
@@ -128,50 +129,40 @@ def _as_mapping(estimate: Any, apc: float | None) -> dict[str, Any]:
 
 
 def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None) -> None:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    console = Console(highlight=False)
-    table = RichTable(title=f"{estimate.name}, batch {estimate.batch_size}", title_justify="left", header_style="bold")
-    for heading, justify in (("layer", "left"), ("MACs", "right"), ("energy", "right"), ("range", "right"),
-                             ("share", "right"), ("basis", "left")):  # fmt: skip
-        table.add_column(heading, justify=justify, no_wrap=heading != "basis")  # type: ignore[arg-type]
+    table = plain_table(f"{estimate.name}, batch {estimate.batch_size}", "layer", "MACs", "energy", "range", "share")
+    table.add_column("basis", justify="left", overflow="fold")
     for row in estimate.layers.to_pylist():
         basis = row["basis"] + (f": {row['note']}" if row["note"] else "")
-        bounds = f"{_joules(row['energy_low_j'])} .. {_joules(row['energy_high_j'])}"
-        table.add_row(row["name"], _count(row["macs"]), _joules(row["energy_j"]), bounds, f"{row['share']:.1%}", basis)
+        span = bounds(row["energy_low_j"], row["energy_high_j"], "J")
+        energy = quantity(row["energy_j"], "J", 3)
+        table.add_row(row["name"], _count(row["macs"]), energy, span, f"{row['share']:.1%}", basis)
+    console, batch = people_console(), estimate.batch_size
     console.print(table)
-    b = estimate.batch_size
-    bounds = f"{_joules(estimate.energy_low_j)} .. {_joules(estimate.energy_high_j)}"
-    single = f"{_joules(estimate.energy_low_j / b)} .. {_joules(estimate.energy_high_j / b)}"
-    console.print(f"forward pass  {_joules(estimate.energy_j)}  ({bounds})")
-    console.print(
-        f"per inference {_joules(estimate.energy_per_inference_j)}  ({single}), {estimate.consumption_wh:.3g} Wh"
-    )
+    whole = bounds(estimate.energy_low_j, estimate.energy_high_j, "J")
+    single = bounds(estimate.energy_low_j / batch, estimate.energy_high_j / batch, "J")
+    say = lambda text: console.print(text, soft_wrap=True)  # noqa: E731
+    say(f"forward pass   {quantity(estimate.energy_j, 'J', 3)}  ({whole})")
+    per_inference = quantity(estimate.energy_per_inference_j, "J", 3)
+    say(f"per inference  {per_inference}  ({single}), {quantity(estimate.consumption_wh, 'Wh', 3)}")
     if apc is not None:
-        console.print(f"APC           {apc:.6f} at accuracy {accuracy:g}")
-    console.print(f"[bold]Predicted, not measured.[/bold] These are joules of: {estimate.machine}.")
-    console.print("For your own machine: `fastgreen collect`, `fastgreen fit`, then --models.")
+        say(f"APC            {apc:.6f} at accuracy {accuracy:g}")
+    say(f"[bold]predicted[/bold], not measured; these are joules of: {estimate.machine}")
+    say("for your own machine: fastgreen collect, then fastgreen fit, then --models")
     for warning in estimate.warnings:
-        console.print(f"[yellow]warning:[/yellow] {warning}")
+        say(f"[yellow]warning:[/yellow] {warning}")
 
 
 def _show_grid(table: Any, output: str | None, as_json: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
     if output:
         _write(table, output)
-    if as_json:
-        click.echo(json.dumps(table.to_pylist()))
-        return
-    shown = RichTable(header_style="bold")
-    for name in table.column_names:
-        shown.add_column(name, justify="right")
     rows = table.to_pylist()
+    if as_json:
+        dump(rows)
+        return
+    shown = plain_table("", *table.column_names)
     for row in rows[:20]:
         shown.add_row(*(f"{value:.6g}" for value in row.values()))
-    console = Console(highlight=False)
+    console = people_console()
     console.print(shown)
     if len(rows) > 20:
         console.print(f"... {len(rows) - 20} more" + (f" in {output}" if output else "; -o writes them all"))
@@ -182,15 +173,6 @@ def _write(table: Any, path: str) -> None:
 
     with pyarrow.ipc.new_file(path, table.schema) as writer:
         writer.write_table(table)
-
-
-def _joules(value: float) -> str:
-    if not np.isfinite(value):
-        return "unbounded"
-    for factor, unit in ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value:.3g} J"
 
 
 def _count(value: int) -> str:
@@ -210,13 +192,12 @@ def collect_command(config: str, output: str, channels: str | None, dry_run: boo
     """Measure the layers that CONFIG (TOML) asks for, on this machine; goes on where it was stopped."""
     import dataclasses
 
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from fastgreen.estimate.collector import collect, read_rows
     from fastgreen.estimate.sampling import read_plan
 
-    console = Console(stderr=True, highlight=False)
+    console = people_console(stderr=True)
     plan = read_plan(config)
     if channels:
         plan = dataclasses.replace(plan, channels=channels.split(","))
@@ -281,16 +262,16 @@ def fit_command(
         models = ModelSet(fit_published(tables), **about)
     else:
         models = fit_physical(tables, "kernel" if preset == "physical" else "basic", **about)
-    if output:
-        models.save(output)
     rows = _layer_scores(tables, preset)
     files = sorted(Path(folder).glob("*_architectures-*.csv"))
     if files:
         rows += _network_scores(files, models, preset, repeats, read_networks)
     if pictures:
         _draw_fit(Path(pictures), tables, files, models, repeats)
+    if output:
+        models.save(output)
     if as_json:
-        click.echo(json.dumps({**about, "scores": rows}))
+        dump({**about, "scores": rows})
         return
     _show_scores(rows, about)
     if output:
@@ -308,15 +289,17 @@ def _machine(folder: Path) -> str:
 
 def _layer_scores(tables: dict[str, Any], preset: str) -> list[dict[str, Any]]:
     from fastgreen.estimate.evaluate import cross_validate, split_scores
+    from fastgreen.estimate.physical import choose_terms
     from fastgreen.estimate.published import PRESET
 
     which = {"physical": "kernel", "basic": "basic", "published": "published"}[preset]
     tests = split_scores(tables, which)
     rows = []
     for kind, table in tables.items():
-        cross = cross_validate(table, PRESET[kind] if preset == "published" else which)
+        cross = cross_validate(table, PRESET[kind] if preset == "published" else choose_terms(table, which))
         rows.append({"what": f"{kind}, cross-validated", **vars(cross)})
-        rows.append({"what": f"{kind}, test rows", **vars(tests[kind])})
+        if kind in tests:
+            rows.append({"what": f"{kind}, test rows", **vars(tests[kind])})
     return rows
 
 
@@ -359,23 +342,20 @@ def _draw_fit(folder: Path, tables: dict[str, Any], files: list[Path], models: A
 
 
 def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    shown = RichTable(header_style="bold")
-    for name in ("what", "rows", "R²", "MSE (J²)", "mean abs. error"):
-        shown.add_column(name, justify="left" if name == "what" else "right", no_wrap=True)
+    shown = plain_table("", "what", "rows", "R²", "MSE (J²)", "mean abs. error")
     for row in rows:
         shown.add_row(row["what"], str(row["rows"]), f"{row['r2']:.4f}", f"{row['mse']:.4g}", f"{row['mape']:.1%}")
-    console = Console(highlight=False)
+    console = people_console()
     console.print(shown)
-    console.print(f"joules of: {about['machine']}" + (" (estimated, no sensor was read)" if about["estimated"] else ""))
+    estimated = " (estimated, no sensor was read)" if about["estimated"] else ""
+    console.print(f"joules of: {about['machine']}{estimated}", soft_wrap=True)
 
 
 @click.command("ablation")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.option("--kind", "kinds", multiple=True, help="Kind of layer; all without it.")
 @click.option("--most", type=click.IntRange(1), help="The largest subset to try.")
+@click.option("--degree", default=1, show_default=True, type=click.IntRange(1, 2), help="2 adds products and squares.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many to print of each kind.")
 @click.option("--jobs", default=-1, show_default=True, help="Processes; -1 for one a core.")
 @click.option("-o", "--output", type=click.Path(file_okay=False), help="Write all subsets, an Arrow file per kind.")
@@ -386,6 +366,7 @@ def ablation_command(
     folder: str,
     kinds: tuple[str, ...],
     most: int | None,
+    degree: int,
     top: int,
     jobs: int,
     output: str | None,
@@ -393,16 +374,13 @@ def ablation_command(
     as_json: bool,
 ) -> None:
     """Cross-validated R² of least squares on every subset of the features of the layer tables in FOLDER."""
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
     from fastgreen.estimate.subsets import ablation
     from fastgreen.estimate.tables import read_tables
 
     tables = read_tables(folder)
     if unknown := [kind for kind in kinds if kind not in tables]:
         raise click.UsageError(f"--kind: {unknown[0]!r} is not one of {', '.join(tables)}")
-    found = {kind: ablation(tables[kind], most=most, jobs=jobs) for kind in kinds or tables}
+    found = {kind: ablation(tables[kind], most=most, degree=degree, jobs=jobs) for kind in kinds or tables}
     if output:
         Path(output).mkdir(parents=True, exist_ok=True)
         for kind, table in found.items():
@@ -412,12 +390,11 @@ def ablation_command(
 
         plot_ablation(found).savefig(picture, dpi=150)
     if as_json:
-        click.echo(json.dumps({kind: table.slice(0, top).to_pylist() for kind, table in found.items()}))
+        dump({kind: table.slice(0, top).to_pylist() for kind, table in found.items()})
         return
-    shown = RichTable(header_style="bold")
-    for name in ("kind", "subsets", "R²", "features"):
-        shown.add_column(name, justify="right" if name in ("subsets", "R²") else "left")
+    shown = plain_table("", "kind", "subsets", "R²")
+    shown.add_column("features", justify="left", overflow="fold")
     for kind, table in found.items():
         for row in table.slice(0, top).to_pylist():
             shown.add_row(kind, str(table.num_rows), f"{row['r2']:.5f}", ", ".join(row["features"]))
-    Console(highlight=False).print(shown)
+    people_console().print(shown)

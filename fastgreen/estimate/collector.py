@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.ipc
 
-from fastgreen.errors import TraceError
+from fastgreen.errors import ChannelNotFound, TraceError
 from fastgreen.estimate.sampling import Plan
 
 __all__ = ["SCHEMA", "collect", "read_rows", "torch_workload"]
@@ -80,7 +80,7 @@ def collect(
     monitor : callable, optional
         Makes the meter of one configuration from the plan's channels; :class:`fastgreen.Monitor` without it.
     workload : callable, optional
-        Gives a forward pass for a kind and sizes; PyTorch on the CPU without it.
+        Gives a forward pass for a kind and sizes; PyTorch without it.
     progress : callable, optional
         Told (done, all) after each configuration.
     clock : callable
@@ -95,6 +95,8 @@ def collect(
     ------
     ImportError
         Without PyTorch.
+    ChannelNotFound
+        If no energy channel can be read.
     TraceError
         If the folder holds a ``layers.arrow`` of another kind or version.
     """
@@ -102,7 +104,7 @@ def collect(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "layers.arrow"
     monitor = monitor or _monitor
-    workload = workload or torch_workload(plan.threads)
+    workload = workload or torch_workload(plan.threads, plan.device)
     done = read_rows(path) if path.exists() else None
     finished = _finished(done, plan.repeats)
     todo = [(kind, sizes) for kind, sizes in plan.layers if _key(kind, sizes) not in finished]
@@ -210,6 +212,8 @@ def _rows(result: Any, empty: dict[str, Any], passes: list[int]) -> list[dict[st
     for row in result.windows("layer", per_channel=True).to_pylist():
         entry = {name: row[name] for name in ("energy_j", "energy_low_j", "energy_high_j")}
         single.setdefault(row["index"], []).append({"id": row["channel"], **entry})
+    if not single:
+        raise ChannelNotFound("no energy channel can be read here; `fastgreen channels` says why")
     rows = []
     for repeat, (row, done) in enumerate(zip(whole, passes, strict=True)):
         energies = {name: row[name] for name in ("duration_s", "energy_j", "energy_low_j", "energy_high_j")}
@@ -230,11 +234,14 @@ def _rows(result: Any, empty: dict[str, Any], passes: list[int]) -> list[dict[st
 def _monitor(channels: list[str] | None) -> Meter:
     import fastgreen
 
-    return fastgreen.Monitor(channels)
+    # The last update of a slow counter is waited for: windows are short.
+    return fastgreen.Monitor(channels, settle=True)
 
 
-def torch_workload(threads: int | None = None) -> Callable[[str, dict[str, int]], Callable[[], object]]:
-    """Forward passes of PyTorch layers on the CPU, without gradients, on random tensors."""
+def torch_workload(
+    threads: int | None = None, device: str = "cpu"
+) -> Callable[[str, dict[str, int]], Callable[[], object]]:
+    """Forward passes of PyTorch layers without gradients on random tensors; on a GPU each is waited for."""
     try:
         import torch
     except ImportError as error:
@@ -244,12 +251,15 @@ def torch_workload(threads: int | None = None) -> Callable[[str, dict[str, int]]
 
     def build(kind: str, sizes: dict[str, int]) -> Callable[[], object]:
         module, shape = _module(torch, kind, sizes)
-        module.eval()
-        sample = torch.rand(shape)
+        module.eval().to(device)
+        sample = torch.rand(shape, device=device)
 
         def forward() -> object:
             with torch.no_grad():
-                return module(sample)
+                result = module(sample)
+            if sample.is_cuda:
+                torch.cuda.synchronize(sample.device)
+            return result
 
         return forward
 

@@ -16,11 +16,14 @@ from fastgreen.estimate.layers import FREE, Layer
 from fastgreen.estimate.linear import FeatureSet, build_pipeline, features
 from fastgreen.estimate.modelfile import ModelSet
 from fastgreen.estimate.network import Network
-from fastgreen.estimate.physical import PhysicalModel, folds, held_out_ratio, term_matrix
+from fastgreen.estimate.physical import PhysicalModel, choose_terms, folds, held_out_ratio, term_matrix
 from fastgreen.estimate.published import PRESET, split
 from fastgreen.estimate.tables import MeasuredNetwork, Table
 
 __all__ = ["Score", "cross_validate", "networks", "networks_by_layer", "score", "split_scores"]
+
+
+LEAST_TEST_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,20 @@ def cross_validate(table: Table, what: FeatureSet | str, parts: int = 5) -> Scor
 def split_scores(tables: dict[str, Table], which: str = "published") -> dict[str, Score]:
     """Scores on the published test rows of models fitted on the published 70 %.
 
-    `which` is ``"published"``, or a set of physical terms.
+    `which` is ``"published"``, or a set of physical terms. Tables with fewer than 5 test rows have no score.
     """
     from fastgreen.estimate.linear import LinearModel
 
     scores = {}
     for kind, table in tables.items():
         train, _validation, test = split(table)
-        fitted: Any = LinearModel.fit(train, PRESET[kind]) if which == "published" else PhysicalModel.fit(train, which)
+        if len(test) < LEAST_TEST_ROWS:
+            continue
+        fitted: Any = (
+            LinearModel.fit(train, PRESET[kind])
+            if which == "published"
+            else PhysicalModel.fit(train, choose_terms(train, which))
+        )
         scores[kind] = score(test.energy_j, fitted.predict_j(test.sizes))
     return scores
 

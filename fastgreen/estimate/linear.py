@@ -104,6 +104,7 @@ class LinearModel:
     @classmethod
     def fit(cls, table: Table, feature_set: FeatureSet, ridge: float = 0.0) -> LinearModel:
         """Fit on a table; see :class:`FeatureSet` for what it sees."""
+        table.check_fittable()
         names = tuple(table.sizes)
         x = features(table.sizes, table.kind, names, feature_set.sets)
         if (constant := x.max(axis=0) == x.min(axis=0)).all():

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastgreen.errors import TraceError
 from fastgreen.estimate.linear import FeatureSet, LinearModel
-from fastgreen.estimate.physical import PhysicalModel
+from fastgreen.estimate.physical import PhysicalModel, choose_terms
 from fastgreen.estimate.tables import Table
 
 __all__ = ["VERSION", "Model", "ModelSet", "default_models", "fit_physical", "load_models"]
@@ -65,9 +65,11 @@ class ModelSet:
 
 
 def fit_physical(tables: dict[str, Table], which: str = "kernel", **about: Any) -> ModelSet:
-    """Fit a physical predictor on every table; `about` goes into the :class:`ModelSet`."""
+    """Fit a physical predictor on every table, on fewer terms where it is short; `about` goes into the ModelSet."""
     about.setdefault("estimated", any(table.estimated for table in tables.values()))
-    return ModelSet({kind: PhysicalModel.fit(table, which) for kind, table in tables.items()}, **about)
+    return ModelSet(
+        {kind: PhysicalModel.fit(table, choose_terms(table, which)) for kind, table in tables.items()}, **about
+    )
 
 
 def default_models() -> ModelSet:

@@ -17,9 +17,10 @@ from fastgreen.estimate.layers import Columns, complete
 from fastgreen.estimate.tables import Table
 from fastgreen.estimate.work import TERMS, terms
 
-__all__ = ["PhysicalModel", "fit_prices", "held_out_ratio", "range_out_ratio", "term_matrix"]
+__all__ = ["PhysicalModel", "choose_terms", "fit_prices", "held_out_ratio", "range_out_ratio", "term_matrix"]
 
 FOLDS = 5
+LEAST_ROWS_A_TERM = 15
 SEED = 20231
 
 
@@ -65,6 +66,7 @@ class PhysicalModel:
     @classmethod
     def fit(cls, table: Table, which: str = "kernel") -> PhysicalModel:
         """Fit prices on a table, and the spread of held-out layers by cross-validation."""
+        table.check_fittable()
         matrix = term_matrix(table, which)
         prices = fit_prices(matrix, table.energy_j)
         inside = _spread(held_out_ratio(matrix, table.energy_j))
@@ -95,6 +97,11 @@ class PhysicalModel:
 def _spread(ratio: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(ratio, (0.05, 0.95))
     return float(min(low, 1.0)), float(max(high, 1.0))
+
+
+def choose_terms(table: Table, which: str = "kernel") -> str:
+    """The basic terms instead of the kernel ones where a table has fewer than 15 rows for each of those."""
+    return which if len(table) >= LEAST_ROWS_A_TERM * len(TERMS[which][table.kind]) else "basic"
 
 
 def term_matrix(table: Table, which: str) -> np.ndarray:

@@ -48,7 +48,7 @@ def plot_predicted(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], title: st
         axis.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=1)
         axis.scatter(measured[shown], predicted[shown], s=9, alpha=0.5, linewidths=0, color="#1b7837", zorder=2)
         axis.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
-        axis.set_title(f"{name}\nR² {found.r2:.3f}, error {found.mape:.1%}, {found.rows} rows", fontsize=9)
+        axis.set_title(f"{name}\nR² {found.r2:.4f}, error {found.mape:.1%}, {found.rows} rows", fontsize=9)
         if hidden := int((~shown).sum()):
             axis.text(0.97, 0.04, f"{hidden} predicted below 0 J", transform=axis.transAxes, ha="right", fontsize=8)
         axis.tick_params(labelsize=8)
@@ -89,46 +89,60 @@ def plot_shares(estimates: Mapping[str, Estimate]) -> Any:
     axis.set(xlim=(0, 1), xlabel="share of the estimated energy")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=min(len(ordered), 4), fontsize=8, frameon=False)
+    figure.legend(loc="outside upper center", ncols=min(len(ordered), 6), fontsize=8, frameon=False)
     return figure
 
 
-def plot_ablation(tables: Mapping[str, pa.Table], top: int = 8) -> Any:
-    """R^2 by feature set: the best subset of each size for every kind, and the best of all by name.
+def plot_ablation(tables: Mapping[str, pa.Table], most: int = 8) -> Any:
+    """What feature sets leave unexplained (1 - R^2): by size, and of the best set of each size by name.
 
     Parameters
     ----------
     tables : mapping of str to pyarrow.Table
         What :func:`fastgreen.estimate.ablation` gave, by kind.
-    top : int
-        How many of the best subsets to name.
+    most : int
+        The largest size to name the best set of.
     """
     if not tables:
         raise ValueError("tables: nothing to plot")
-    figure, axes = _figure(len(tables), 2, 5.6, 3.0)
+    figure, axes = _figure(len(tables), 2, 6.0, 2.8)
     for index, (kind, table) in enumerate(tables.items()):
-        size, r2 = table["size"].to_numpy(), table["r2"].to_numpy()
-        curve, names = axes[2 * index], axes[2 * index + 1]
+        left = np.maximum(1 - table["r2"].to_numpy(), 1e-6)
+        size = table["size"].to_numpy()
         sizes = np.unique(size)
-        best = [r2[size == n].max() for n in sizes]
-        middle = [np.median(r2[size == n]) for n in sizes]
-        curve.plot(sizes, best, marker="o", markersize=4, color="#1b7837", label="best")
-        curve.plot(sizes, middle, marker="o", markersize=3, color="0.6", label="median")
-        curve.set(xlabel="features in the set", ylabel="cross-validated R²", ylim=(min(0, *middle), 1.02))
-        curve.set_title(f"{kind}: {len(table)} subsets", fontsize=9)
-        curve.legend(fontsize=8, frameon=False)
-        shown = table.slice(0, top)
-        labels = [_short(features) for features in shown["features"].to_pylist()]
-        names.barh(range(len(labels)), shown["r2"].to_numpy(), color="#7fbf7b")
-        names.set_yticks(range(len(labels)), labels, fontsize=7)
-        names.invert_yaxis()
-        names.set(xlabel="cross-validated R²", xlim=(min(0.9, float(shown["r2"].to_numpy().min())), 1.0))
-        for axis in (curve, names):
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.tick_params(axis="x", labelsize=8)
+        _by_size(axes[2 * index], kind, size, left)
+        # The table is sorted, so the first of a size is its best.
+        first = [int(np.argmax(size == n)) for n in sizes if n <= most]
+        _by_name(axes[2 * index + 1], [table["features"][i].as_py() for i in first], left[first])
     return figure
 
 
-def _short(features: list[str], most: int = 4) -> str:
-    names = [name.replace("_size", "").replace("_channels", "").replace("log1p", "log") for name in features]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _by_size(axis: Any, kind: str, size: np.ndarray, left: np.ndarray) -> None:
+    sizes = np.unique(size)
+    axis.plot(sizes, [left[size == n].min() for n in sizes], marker="o", markersize=4, color="#1b7837", label="best")
+    middle = [np.median(left[size == n]) for n in sizes]
+    axis.plot(sizes, middle, marker="o", markersize=3, color="0.6", label="median")
+    axis.set(xlabel="features in the set", ylabel="1 - R² (cross-validated)", yscale="log")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_title(f"{kind}: {len(left)} feature sets", fontsize=9)
+    axis.legend(fontsize=8, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+
+
+def _by_name(axis: Any, sets: list[list[str]], left: np.ndarray) -> None:
+    rows = np.arange(len(sets))
+    axis.hlines(rows, left.min() * 0.8, left, color="0.85", linewidth=1)
+    axis.plot(left, rows, "o", markersize=4, color="#1b7837")
+    axis.set_yticks(rows, [_short(features) for features in sets], fontsize=7)
+    axis.invert_yaxis()
+    axis.set(xscale="log", xlabel="1 - R² of the best set of each size")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(axis="x", labelsize=8, which="both")
+
+
+def _short(features: list[str], most: int = 5) -> str:
+    """The names of a set, abbreviated, macs first."""
+    names = sorted(features, key=lambda name: name != "macs")
+    names = [name.replace("_size", "").replace("_channels", "").replace("log1p", "log") for name in names]
+    return ", ".join(names[:most]) + (f" + {len(names) - most} more" if len(names) > most else "")

@@ -8,6 +8,7 @@ The plan is a TOML file::
     channels = ["rapl:*"]    # as Monitor takes them; all readable ones without it
     seed = 1
     threads = 2              # of PyTorch; its own choice without it
+    device = "cpu"           # or "cuda"
     max_bytes = 1e9          # leaves out layers whose input, output and weights are larger
 
     [layer.Conv2d]
@@ -67,6 +68,8 @@ class Plan:
         Ids or patterns, as :class:`fastgreen.Monitor` takes them.
     threads : int or None
         Of PyTorch.
+    device : str
+        Where PyTorch runs them.
     """
 
     layers: list[tuple[str, dict[str, int]]]
@@ -74,6 +77,7 @@ class Plan:
     repeats: int = 3
     channels: list[str] | None = None
     threads: int | None = None
+    device: str = "cpu"
 
     @property
     def duration_s(self) -> float:
@@ -101,7 +105,7 @@ def read_plan(path: str | Path) -> Plan:
 def plan_from(document: Mapping[str, Any], where: str = "plan") -> Plan:
     """A plan from the mapping that its file holds."""
     settings = dict(document.get("collect", {}))
-    known = {"seconds", "repeats", "channels", "seed", "threads", "max_bytes"}
+    known = {"seconds", "repeats", "channels", "seed", "threads", "max_bytes", "device"}
     if unknown := sorted(set(settings) - known):
         raise ValueError(f"{where}: [collect] has no key {unknown[0]!r}; it has {', '.join(sorted(known))}")
     seconds, repeats = float(settings.get("seconds", 2.0)), settings.get("repeats", 3)
@@ -119,8 +123,8 @@ def plan_from(document: Mapping[str, Any], where: str = "plan") -> Plan:
         for kind, section in sections.items()
         for sizes in configurations(kind, section, generator, most_bytes, where)
     ]
-    threads = settings.get("threads")
-    return Plan(layers, seconds, repeats, settings.get("channels"), threads)
+    threads, device = settings.get("threads"), str(settings.get("device", "cpu"))
+    return Plan(layers, seconds, repeats, settings.get("channels"), threads, device)
 
 
 def configurations(

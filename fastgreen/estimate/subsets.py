@@ -7,7 +7,7 @@ seconds.
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 from math import comb
 
 import numpy as np
@@ -31,7 +31,12 @@ def feature_names(table: Table, sets: tuple[str, ...] = SETS) -> list[str]:
 
 
 def ablation(
-    table: Table, sets: tuple[str, ...] = SETS, most: int | None = None, parts: int = 5, jobs: int = -1
+    table: Table,
+    sets: tuple[str, ...] = SETS,
+    most: int | None = None,
+    degree: int = 1,
+    parts: int = 5,
+    jobs: int = -1,
 ) -> pa.Table:
     """Cross-validated R^2 of least squares on every non-empty subset of the features.
 
@@ -43,6 +48,8 @@ def ablation(
         The features to choose from: ``"parameters"``, ``"log1p"``, ``"macs"``.
     most : int, optional
         The largest subset to try.
+    degree : {1, 2}
+        2 adds the products and squares of a subset's features to it.
     parts : int
         Folds.
     jobs : int
@@ -66,12 +73,19 @@ def ablation(
     names, x = [names[i] for i in keep], x[:, keep]
     most = len(names) if most is None else most
     total = sum(comb(len(names), size) for size in range(1, most + 1))
+    if degree not in (1, 2):
+        raise ValueError(f"degree: must be 1 or 2, not {degree}")
     if most < 1 or total > MOST_SUBSETS:
         raise ValueError(f"most: {total} subsets of {len(names)} features; choose a `most` with 1 to {MOST_SUBSETS}")
     chosen = [subset for size in range(1, most + 1) for subset in combinations(range(len(names)), size)]
-    products = _fold_products((x - x.mean(axis=0)) / x.std(axis=0), table.energy_j, folds(len(table), parts))
+    factors = [
+        column for size in range(1, degree + 1) for column in combinations_with_replacement(range(len(names)), size)
+    ]
+    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
+    wide = np.column_stack([scaled[:, column].prod(axis=1) for column in factors])
+    products = _fold_products(wide, table.energy_j, folds(len(table), parts))
     chunks = [chosen[i : i + CHUNK] for i in range(0, len(chosen), CHUNK)]
-    errors = np.concatenate(_run(products, chunks, jobs))
+    errors = np.concatenate(_run(products, factors, chunks, jobs))
     spread = float(((table.energy_j - table.energy_j.mean()) ** 2).sum())
     order = np.argsort(errors, kind="stable")
     fields = [
@@ -92,19 +106,22 @@ def _fold_products(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> list[tuple
     return [tuple(rows.T @ rows for rows in (wide[fold != part], wide[fold == part])) for part in np.unique(fold)]
 
 
-def _run(products: list, chunks: list, jobs: int) -> list[np.ndarray]:
+def _run(products: list, factors: list, chunks: list, jobs: int) -> list[np.ndarray]:
     try:
         from joblib import Parallel, delayed
     except ImportError as error:
         raise ImportError("ablation needs joblib: pip install 'fastgreen[estimate]'") from error
-    return Parallel(n_jobs=jobs)(delayed(_errors)(products, chunk) for chunk in chunks)
+    return Parallel(n_jobs=jobs)(delayed(_errors)(products, factors, chunk) for chunk in chunks)
 
 
-def _errors(products: list[tuple[np.ndarray, np.ndarray]], subsets: list[tuple[int, ...]]) -> np.ndarray:
+def _errors(
+    products: list[tuple[np.ndarray, np.ndarray]], factors: list[tuple[int, ...]], subsets: list[tuple[int, ...]]
+) -> np.ndarray:
     """Held-out sum of squared errors of each subset: ``y'y - 2 b'X'y + b'X'X b`` over the held-out rows."""
     found = np.zeros(len(subsets))
     for which, subset in enumerate(subsets):
-        columns = [0, *(i + 1 for i in subset)]
+        chosen = set(subset)
+        columns = [0, *(place for place, column in enumerate(factors, start=1) if chosen.issuperset(column))]
         for fit, held in products:
             inner, outer = fit[np.ix_(columns, columns)], fit[columns, -1]
             weights = np.linalg.lstsq(inner, outer, rcond=1e-13)[0]

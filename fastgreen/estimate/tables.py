@@ -21,6 +21,7 @@ from fastgreen.estimate.layers import KINDS, Columns, complete
 __all__ = ["J_PER_KWH", "PUBLISHED", "MeasuredNetwork", "Table", "read_networks", "read_table", "read_tables"]
 
 J_PER_KWH = 3.6e6
+LEAST_ROWS = 10
 
 # file name -> kind, and the columns that are sizes, in the order the published models take them.
 PUBLISHED = {
@@ -59,19 +60,22 @@ class Table:
     estimated: bool = False
 
     def __post_init__(self) -> None:
+        if not (finite := np.isfinite(self.energy_j)).all():
+            raise ValueError(f"{self.source or self.kind}: energy is not finite in row {int(np.argmin(finite))}")
+
+    def __len__(self) -> int:
+        return len(self.energy_j)
+
+    def check_fittable(self) -> None:
+        """Raise ``ValueError`` if nothing can be learnt from this table."""
         what = self.source or self.kind
-        if len(self.energy_j) < 10:
-            raise ValueError(f"{what}: {len(self.energy_j)} rows are too few to fit on, at least 10 are needed")
-        if not np.isfinite(self.energy_j).all():
-            raise ValueError(f"{what}: energy is not finite in row {int(np.argmin(np.isfinite(self.energy_j)))}")
+        if len(self.energy_j) < LEAST_ROWS:
+            raise ValueError(f"{what}: {len(self)} rows are too few to fit on, at least {LEAST_ROWS} are needed")
         if self.energy_j.max() == self.energy_j.min():
             raise ValueError(
                 f"{what}: energy is {self.energy_j[0]:g} J in every row; a constant cannot be fitted on "
                 "(was the channel read at all?)"
             )
-
-    def __len__(self) -> int:
-        return len(self.energy_j)
 
     @property
     def columns(self) -> Columns:
