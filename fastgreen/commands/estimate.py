@@ -97,13 +97,13 @@ def estimate_command(
     from fastgreen.estimate.network import Network
     from fastgreen.estimate.plain import load_network
 
-    if sweep_path and grid is None:
+    if grid is None and sweep_path:
         raise click.UsageError("--sweep needs --grid")
     name, layers = load_network(model, input_shape)
     network = Network(layers, name, load_models(models_path) if models_path else None, strict)
-    if sweep_path:
-        network.sweep(grid, np.arange(0.005, 1.0, 0.01)).write(sweep_path)
     if grid is not None:
+        if sweep_path:
+            network.sweep(grid, np.arange(0.005, 1.0, 0.01)).write(sweep_path)
         _show_grid(network.grid(grid, accuracy), output, as_json)
         return
     estimate = network.estimate(batch)
@@ -123,7 +123,8 @@ def estimate_command(
 def _as_mapping(estimate: Any, apc: float | None) -> dict[str, Any]:
     names = ("name", "batch_size", "energy_j", "energy_low_j", "energy_high_j", "energy_per_inference_j")
     found = {name: getattr(estimate, name) for name in names}
-    found |= {"consumption_wh": estimate.consumption_wh, "machine": estimate.machine, "estimated": True}
+    found |= {"consumption_wh": estimate.consumption_wh, "machine": estimate.machine, "predicted": True}
+    found["fitted_on_estimates"] = estimate.estimated
     found |= {"warnings": estimate.warnings, "layers": estimate.layers.to_pylist()}
     return found if apc is None else {**found, "apc": apc}
 
@@ -253,7 +254,7 @@ def fit_command(
     from fastgreen.estimate.tables import read_networks, read_tables
 
     tables = read_tables(folder, channel)
-    about = {
+    about: dict[str, Any] = {
         "machine": machine or _machine(Path(folder)),
         "source": source or str(Path(folder).name),
         "estimated": any(table.estimated for table in tables.values()),

@@ -132,11 +132,16 @@ def _to_json(model: Model) -> dict[str, Any]:
     }
 
 
+def _pair(values: list[float]) -> tuple[float, float]:
+    low, high = values
+    return float(low), float(high)
+
+
 def _from_json(kind: str, entry: dict[str, Any]) -> Model:
     ranges = {name: (int(low), int(high)) for name, (low, high) in entry["ranges"].items()}
     if entry["type"] == "physical":
         prices = {name: float(price) for name, price in entry["prices"].items()}
-        inside, outside = (tuple(map(float, entry[name])) for name in ("residual", "residual_outside"))
+        inside, outside = (_pair(entry[name]) for name in ("residual", "residual_outside"))
         return PhysicalModel(kind, entry["terms"], prices, ranges, int(entry["rows"]), inside, outside)
     if entry["type"] != "linear":
         raise ValueError(f"type: {entry['type']!r} is not physical or linear")

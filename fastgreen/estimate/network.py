@@ -335,7 +335,9 @@ def _layer_table(
     rows: dict[str, list[Any]], energy: np.ndarray, low: np.ndarray, high: np.ndarray, total: float
 ) -> pa.Table:
     share = energy / total if total > 0 else np.zeros_like(energy)
-    columns = [(name, rows[name], "") for name in ("name", "kind", "sizes", "macs", "parameters")]
+    columns: list[tuple[str, Any, str]] = [
+        (name, rows[name], "") for name in ("name", "kind", "sizes", "macs", "parameters")
+    ]
     columns += [
         ("energy_j", energy, "J"),
         ("energy_low_j", low, "J"),

@@ -120,7 +120,7 @@ class _Graph:
         shapes = [self.shapes.get(tensor) for tensor in needed if tensor]
         if any(shape is None for shape in shapes):
             return Layer(f"{node.op_type} of unknown shape", {}, name)
-        reader: Callable[[Any, str], Layer] | None = _READERS.get(node.op_type)
+        reader: Callable[[_Graph, Any, str], Layer] | None = _READERS.get(node.op_type)
         if reader is not None:
             return reader(self, node, name)
         if node.op_type in _POINTWISE:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 from fastgreen.errors import FastgreenWarning
@@ -237,7 +236,7 @@ _FUNCTIONS = {
     **dict.fromkeys(("dropout", "identity", "detach"), "Dropout"),
 }  # fmt: skip
 
-_SILENT: tuple[Callable[..., Any], ...] = (getattr, operator.getitem)
+_SILENT: tuple[Any, ...] = (getattr, operator.getitem)
 
 
 def _of_function(torch: Any, node: Any, args: Any, kwargs: Any, result: Any) -> Layer | None:
@@ -253,12 +252,10 @@ def _of_function(torch: Any, node: Any, args: Any, kwargs: Any, result: Any) -> 
     if called == "adaptive_avg_pool2d":
         return _adaptive(args[0], result, name)
     if called == "scaled_dot_product_attention":
-        heads, rows, width, keys = (*args[0].shape[-3:], args[1].shape[-2])
-        return Layer(
-            "Linear",
-            {"input_size": int(width), "output_size": int(2 * keys), "rows": int(heads * rows), "bias": 0},
-            name,
-        )
+        heads, rows, width = (int(size) for size in args[0].shape[-3:])
+        keys = int(args[1].shape[-2])
+        sizes = {"input_size": width, "output_size": 2 * keys, "rows": heads * rows, "bias": 0}
+        return Layer("Linear", sizes, name)
     kind = _FUNCTIONS.get(called.strip("_") if called.startswith("__") else called)
     if kind is None:
         return Layer(called, {}, name)
