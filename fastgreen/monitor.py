@@ -35,7 +35,7 @@ DEFAULT_HZ = {"rapl": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "re
 MAX_HZ = 10_000.0
 
 _DRAIN_S = 0.25
-_RING_S = 16.0  # how long the rings hold samples while the interpreter is busy in C
+_RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C
 _PATIENCE_NS = 200_000_000  # for the first reading of a source; one that blocks longer starts late
 _SETTLE_NS = 250_000_000
 
