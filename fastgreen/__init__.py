@@ -29,6 +29,7 @@ _HOME: dict[str, str | None] = {
     "closest_apc": "closest",
     "closest_apec": "closest",
     "errors": None,
+    "estimate": None,
     "load": "runfile",
     "measure": "measurement",
     "metrics": None,

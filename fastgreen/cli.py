@@ -17,6 +17,10 @@ COMMANDS = {
     "figures": ("fastgreen.commands.metrics", "figures"),
     "metrics": ("fastgreen.commands.metrics", "metrics"),
     "demo": ("fastgreen.commands.demo", "demo"),
+    "estimate": ("fastgreen.commands.estimate", "estimate_command"),
+    "collect": ("fastgreen.commands.estimate", "collect_command"),
+    "fit": ("fastgreen.commands.estimate", "fit_command"),
+    "ablation": ("fastgreen.commands.estimate", "ablation_command"),
 }
 
 
