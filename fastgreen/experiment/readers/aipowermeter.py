@@ -1,10 +1,11 @@
 """AIPowerMeter recordings of every generation: ``power_metrics.json``, a line of JSON per averaging interval.
 
-The trick is never to make Python objects of the lines: Arrow's JSON reader turns a block of them into columns on all
-cores, and what differs between generations is settled column by column. A block it refuses (a list here and a scalar
-there, a cut line, a marker) is halved until the few odd lines are alone, and only those are read one by one.
-A stamp is the end of its averaging interval, so the stretch before the first stamp of a segment is of unknown length:
-it is left out, and the trapezoid runs from the first stamp of a segment to its last.
+The trick is never to make Python objects of the lines. A few lines are read one by one and teach the shape of the
+recording; with that shape Arrow's JSON reader turns blocks of lines into columns on all cores. A block that has
+anything else in it (a new process, a list where a scalar was, a cut line) is halved until the odd lines are alone;
+they are read one by one, and teach. A stamp is the end of its averaging interval, so the stretch before the first
+stamp of a segment is of unknown length: it is left out, and the trapezoid runs from the first stamp of a segment to
+its last.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,10 +33,9 @@ SEGMENT_END = "END OF RECORDING SEGMENT"
 CHUNK_BYTES = 8 << 20
 LONGEST_LINE = 64 << 20
 _FEW_LINES = 16
+_BARE_NULL = re.compile(rb"\}\s*null")
+_MANY_FIELDS = 400  # a shape that has met more processes than this is forgotten: each would be a column of every block
 _READ = pa.json.ReadOptions(block_size=1 << 20)
-_PARSE = pa.json.ParseOptions(
-    explicit_schema=pa.schema([("date", pa.string())]), newlines_in_values=False, unexpected_field_behavior="infer"
-)
 
 
 class _Key(NamedTuple):
@@ -143,6 +144,8 @@ class _Reader:
         self.ended = False
         self.sentinels = 0
         self.back = 0
+        self.shape: dict[str, Any] = {}
+        self.schema: pa.Schema | None = None
 
     def read(self, stream: io.BufferedReader) -> None:
         tail = b""
@@ -196,21 +199,23 @@ class _Reader:
         if not data.strip(b" \r\n\t\0"):
             return
         try:
-            table = pa.json.read_json(pa.BufferReader(data), read_options=_READ, parse_options=_PARSE)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            if not self.shape or not _objects_only(data):
+                raise pa.ArrowInvalid("no shape yet, or a line that is no object")
+            parse = pa.json.ParseOptions(explicit_schema=self.schema, unexpected_field_behavior="error")
+            table = pa.json.read_json(pa.BufferReader(data), read_options=_READ, parse_options=parse)
+            table.validate(full=True)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowIndexError):
             lines = data.splitlines()
+            # Before a shape is learnt the very first lines teach it.
+            cut = _FEW_LINES if not self.shape else len(lines) // 2
             if len(lines) > _FEW_LINES:
-                middle = len(lines) // 2
-                self._block(b"\n".join(lines[:middle]))
-                self._block(b"\n".join(lines[middle:]))
+                self._block(b"\n".join(lines[:cut]))
+                self._block(b"\n".join(lines[cut:]))
             else:
                 self._few(lines)
             return
-        metrics = table.column("metrics") if "metrics" in table.column_names else None
-        if metrics is None or not pa.types.is_struct(metrics.type):
-            self._drop(table.num_rows)
-            return
-        self._rows(table.column("date").combine_chunks(), pa.concat_arrays(metrics.chunks))
+        if table.num_rows:
+            self._rows(table.column("date").combine_chunks(), pa.concat_arrays(table.column("metrics").chunks))
 
     def _few(self, lines: list[bytes]) -> None:
         """Odd lines, one by one: every value becomes a number or a dict of numbers, so that one schema fits them."""
@@ -220,16 +225,24 @@ class _Reader:
                 continue
             try:
                 document = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 document = None
             if isinstance(document, dict) and isinstance(document.get("metrics"), dict):
                 documents.append(document)
             else:
                 self._drop(1)
-        if documents:
-            dates = pa.array([d["date"] if isinstance(d.get("date"), str) else None for d in documents], pa.string())
-            metrics = pa.array([_plain(d["metrics"]) for d in documents])
-            self._rows(dates, metrics)
+        if not documents:
+            return
+        self._learn([d for d in documents if isinstance(d.get("date"), str)])
+        dates = pa.array([_text(d.get("date")) for d in documents], pa.string())
+        self._rows(dates, pa.array([_plain(d["metrics"]) for d in documents]))
+
+    def _learn(self, documents: list[dict[str, Any]]) -> None:
+        for document in documents:
+            self.shape = _merged(self.shape, _shape(document))
+        if _size(self.shape) > _MANY_FIELDS and documents:
+            self.shape = _shape(documents[-1])
+        self.schema = pa.schema(_type(self.shape)) if self.shape else None
 
     def _rows(self, dates: pa.Array, metrics: pa.StructArray) -> None:
         self.builder.lines += len(metrics)
@@ -292,6 +305,18 @@ class _Reader:
 _KNOWN_KEYS = frozenset(n for key in (*_KEYS, *_PER_GPU) for n in key.keys) | _UNUSED_KEYS
 
 
+def _objects_only(data: bytes) -> bool:
+    """Whether each line begins and ends as an object: Arrow's reader (26.0) dies of a bare null between the objects."""
+    octets = np.frombuffer(data, np.uint8)
+    breaks = np.flatnonzero(octets == 10)
+    starts = np.concatenate([[0], breaks + 1])
+    ends = np.concatenate([breaks, [octets.size]]) - 1
+    starts, ends = (starts[:-1], ends[:-1]) if data.endswith(b"\n") else (starts, ends)
+    if not ((octets[starts] == ord("{")).all() and (octets[ends] == ord("}")).all()):
+        return False
+    return b"null" not in data or _BARE_NULL.search(data) is None
+
+
 def _fields(array: pa.StructArray) -> dict[str, pa.Array]:
     # flatten(), unlike field(), gives null where the parent is null.
     return dict(zip((f.name for f in array.type), array.flatten(), strict=True))
@@ -351,6 +376,39 @@ def _streaming_processors(array: pa.Array) -> np.ndarray | None:
     return np.where(np.bincount(rows, minlength=len(array)) > 0, total, math.nan)
 
 
+def _shape(value: Any) -> Any:
+    """What kind of value this is: a dict of shapes, a list of one, or the name of a plain kind."""
+    if isinstance(value, dict):
+        return {name: _shape(v) for name, v in value.items() if v != {} and _text(name) == name}
+    if isinstance(value, list):
+        first = next((v for v in value if v is not None), 0.0)
+        return [_shape(first)]
+    return "text" if isinstance(value, str) else "number"
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """Both shapes at once; where they contradict each other the new one stands, for the lines to come are like it."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **{name: _merged(old[name], s) if name in old else s for name, s in new.items()}}
+    if isinstance(old, list) and isinstance(new, list):
+        return [_merged(old[0], new[0])]
+    return new
+
+
+def _type(shape: Any) -> Any:
+    if isinstance(shape, dict):
+        fields = [pa.field(name, _type(inner)) for name, inner in shape.items()]
+        return pa.struct(fields)
+    if isinstance(shape, list):
+        return pa.list_(_type(shape[0]))
+    return pa.string() if shape == "text" else pa.float64()
+
+
+def _size(shape: Any) -> int:
+    inner = shape.values() if isinstance(shape, dict) else shape if isinstance(shape, list) else ()
+    return 1 + sum(map(_size, inner))
+
+
 def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
     """One odd line, made regular: {part: {key: number, or {gpu: number} for a key by GPU}}."""
     by_gpu = {n for key in _PER_GPU for n in key.keys}
@@ -358,14 +416,19 @@ def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
     for name, value in metrics.items():
         if name in ("cpu", "gpu"):
             out[name] = _plain(value) if isinstance(value, dict) else None
-        elif name in by_gpu and isinstance(value, dict):
-            out[name] = {gpu: _value(v) for gpu, v in value.items()}
+        elif name in by_gpu:
+            out[name] = {_text(gpu): _value(v) for gpu, v in value.items()} if isinstance(value, dict) else None
         elif name == _SM:
             entries = value if isinstance(value, list) else []
             out[name] = [{"sm": _value(e.get("sm"))} for e in entries if isinstance(e, dict)]
         else:
-            out[name] = _value(value)
+            out[_text(name)] = _value(value)
     return out
+
+
+def _text(value: Any) -> str | None:
+    # JSON may hold half a surrogate pair, which is no text that Arrow could keep.
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
 
 
 def _value(value: Any) -> float:

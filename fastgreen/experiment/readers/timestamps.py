@@ -62,14 +62,12 @@ def _one_by_one(texts: Sequence[object], timezone: str) -> np.ndarray:
     for i, text in enumerate(texts):
         try:
             moment = datetime.fromisoformat(str(text).strip().replace("/", "-"))
-        except ValueError:
-            continue
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=zone)
-        out[i] = _exact_ns(moment)
-        if i and out[i] < out[i - 1]:
-            again = _exact_ns(moment.replace(fold=1))
-            out[i] = again if again >= out[i - 1] else out[i]
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+            out[i] = _exact_ns(moment)
+            if i and out[i] < out[i - 1] <= (again := _exact_ns(moment.replace(fold=1))):
+                out[i] = again
+        except (ValueError, OverflowError):
+            out[i] = ABSENT_NS
     return out
 
 
