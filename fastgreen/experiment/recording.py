@@ -246,6 +246,17 @@ class Recording:
         time_ns, segment, value = (table.column(i).to_numpy() for i in range(3))
         return time_ns, segment, value
 
+    def chunks(self, channel: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """:meth:`points` piece by piece, for recordings that do not fit into memory."""
+        for batch in self._spool.of(self._index(channel)):
+            yield tuple(batch.column(i).to_numpy() for i in range(3))  # type: ignore[misc]
+
+    def to_result(self) -> Any:
+        """The recording as a :class:`fastgreen.Result`."""
+        from fastgreen.experiment.bridge import result_of
+
+        return result_of(self)
+
     def power(self, channel: str) -> pa.Table:
         """The curve of one channel: time (UTC), segment, value with its unit."""
         time_ns, segment, value = self.points(channel)

@@ -1,0 +1,161 @@
+"""Between a recording of others and a result of ours: either can be asked as the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastgreen.experiment.recording import Recording, RecordingBuilder
+
+__all__ = ["recording_of", "result_of"]
+
+_NW_PER_W = 1e9
+
+
+def recording_of(source: Any) -> Recording:
+    """A recording as it is, or the curves of a :class:`fastgreen.Result` as one.
+
+    A counter becomes steps of mean power between the moments at which it was seen to change, so that the trapezoid over
+    them is the counter's own difference. A gap ends a segment.
+    """
+    if isinstance(source, Recording):
+        return source
+    from fastgreen.units import joules_per_unit
+
+    builder = RecordingBuilder("fastgreen", "result")
+    shift_ns = source.metadata["realtime_ns"] - source.metadata["monotonic_ns"]
+    for trace in source.traces:
+        channel = trace.channel
+        name = channel.id
+        builder.channel(name, root=trace.counted, parent=channel.parent or "")
+        if channel.estimated:
+            builder.note(f"{name} is an estimate")
+        samples = list(trace.chunks())
+        if not samples:
+            continue
+        joined = np.concatenate(samples)
+        if channel.kind == "power":
+            time_ns, watts = joined["at_ns"], joined["raw"] * joules_per_unit(channel.unit) * 1e9
+            segment = np.cumsum((joined["flags"] & 1) != 0).astype(np.int32)
+        else:
+            time_ns, segment, watts = _steps(joined, trace, joules_per_unit(channel.unit))
+        builder.add(name, time_ns + shift_ns, segment, watts)
+    return builder.finish()
+
+
+def _steps(samples: np.ndarray, trace: Any, joules: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean powers between changes of a counter, each at both ends of its stretch."""
+    from fastgreen import _core
+
+    moments = samples["at_ns"]
+    keep = np.ones(moments.size, bool)
+    keep[1:-1] = samples["raw"][1:-1] != samples["raw"][:-2]
+    moments = moments[keep]
+    traits = {**trace.channel.traits, "period_ns": trace.report["period_ns"]}
+    ceiling = trace.ceiling_w / joules / 1e9
+    _, energy, _, _ = _core.resolve_instants(
+        traits, ceiling, trace.chunks(), moments, restarts=trace.report["resets"] > 0
+    )
+    seconds = np.diff(moments) * 1e-9
+    good = seconds > 0
+    watts = np.maximum(np.diff(energy)[good] * joules, 0.0) / seconds[good]
+    starts, ends = moments[:-1][good], moments[1:][good]
+    time_ns = np.column_stack([starts, ends]).ravel()
+    return time_ns, np.zeros(time_ns.size, np.int32), np.repeat(watts, 2)
+
+
+def result_of(recording: Recording) -> Any:
+    """A recording as a :class:`fastgreen.Result`: a power channel per power channel, a window per segment.
+
+    Watts become whole nanowatts, the integers that the engine counts in. Between segments the power is taken as 0,
+    for that time was not recorded; a value that is absent inside a segment is a gap and widens the bounds.
+    """
+    from fastgreen import __version__, _core
+    from fastgreen.channel import Channel, traits
+    from fastgreen.result import Result
+    from fastgreen.runinfo import FORMAT
+    from fastgreen.trace import Trace, Windows
+
+    built, spans = [], []
+    rows = recording.channels.to_pylist()
+    for row in rows:
+        if row["energy_j"] is None:
+            continue
+        name = f"{recording.source}:{row['id']}"
+        kinds = traits("power", "nW", period_ns=1)
+        parent = f"{recording.source}:{row['parent']}" if row["parent"] else None
+        channel = Channel(
+            name, recording.source, "power", row["id"], "nW", parent=parent, root=row["root"], traits=kinds
+        )
+        chunks = _Chunks(recording, row["id"], _core.SAMPLE)
+        account = _core.Account(kinds)
+        for chunk in chunks():
+            account.feed(chunk)
+        report = account.report()
+        report |= {
+            "end_at_ns": report["last_at_ns"],
+            "end_total": report["total"],
+            "why_ended": None,
+            "last_error": None,
+        }
+        report |= {"missed": None, "lost": row["absent"], "read_errors": row["absent"]}
+        built.append(Trace(channel, row["root"], report, chunks))
+        spans += _spans(recording, row["id"])
+    windows = [Windows("segment", 0, *np.array(_union(spans), np.int64).T)] if spans else []
+    start = min((t.report["first_at_ns"] for t in built), default=0)
+    about = {"format": FORMAT, "version": __version__, "host": "", "realtime_ns": start, "monotonic_ns": start}
+    notes = [*recording.notes, *(f"{name} is absent" for name in recording.absent)]
+    return Result(built, windows, about, start, start, notes)
+
+
+class _Chunks:
+    """The samples of one channel, made anew each time they are asked for."""
+
+    def __init__(self, recording: Recording, channel: str, dtype: np.dtype) -> None:
+        self.recording, self.channel, self.dtype = recording, channel, dtype
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        last: tuple[int, int] | None = None
+        for time_ns, segment, watts in self.recording.chunks(self.channel):
+            good = np.isfinite(watts)
+            gap = np.zeros(time_ns.size, bool)
+            gap[1:] = ~good[:-1]
+            out = self._samples(time_ns[good], watts[good], gap[good])
+            where = segment[good]
+            if not out.size:
+                continue
+            before = where[0] if last is None else last[1]
+            turns = np.flatnonzero(np.diff(where, prepend=before))
+            out = self._with_zeros(out, turns, last)
+            yield out
+            last = (int(out["at_ns"][-1]), int(where[-1]))
+
+    def _samples(self, time_ns: np.ndarray, watts: np.ndarray, gap: np.ndarray) -> np.ndarray:
+        out = np.zeros(time_ns.size, self.dtype)
+        out["at_ns"], out["raw"], out["flags"] = time_ns, np.rint(watts * _NW_PER_W), gap
+        return out
+
+    def _with_zeros(self, samples: np.ndarray, turns: np.ndarray, last: tuple[int, int] | None) -> np.ndarray:
+        """Two samples of no power, a nanosecond inside the hole, wherever a segment begins."""
+        ends = np.where(turns > 0, samples["at_ns"][turns - 1], last[0] if last else 0)
+        zeros = np.zeros(2 * turns.size, self.dtype)
+        zeros["at_ns"][::2], zeros["at_ns"][1::2] = ends + 1, samples["at_ns"][turns] - 1
+        return np.insert(samples, np.repeat(turns, 2), zeros)
+
+
+def _spans(recording: Recording, channel: str) -> list[tuple[int, int]]:
+    from fastgreen.experiment.compare import Curve
+
+    return Curve(*recording.points(channel)).spans()
+
+
+def _union(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    out: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if out and start <= out[-1][1]:
+            out[-1] = (out[-1][0], max(out[-1][1], end))
+        else:
+            out.append((start, end))
+    return out
