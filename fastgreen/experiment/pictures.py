@@ -100,7 +100,7 @@ def energy_by_size(compiled: Compiled) -> Any:
 
 def _done_places(compiled: Compiled, sizes: list[str]) -> list[Any]:
     """Where the sizes that have energies stand on the axis."""
-    x, words = _sizes(compiled)
+    _, words = _sizes(compiled)
     if words is None:
         return [float(size) for size in dict.fromkeys(sizes)]
     return [words.index(size) for size in dict.fromkeys(sizes)]
