@@ -37,10 +37,10 @@ struct fg_error {
 
 #if defined(__GNUC__)
 #define FG_MUST_CHECK __attribute__((warn_unused_result))
-#define FG_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define FG_PRINTF(string, first) __attribute__((format(printf, string, first)))
 #else
 #define FG_MUST_CHECK
-#define FG_PRINTF(format, first)
+#define FG_PRINTF(string, first)
 #endif
 
 /* The constant text of a status; never NULL. */

@@ -17,7 +17,13 @@ __version__ = "0.1.0"
 
 # public name -> the module that defines it; a name that is a module itself maps to None.
 _HOME: dict[str, str | None] = {
+    "Channel": "channel",
+    "Monitor": "monitor",
+    "Result": "result",
+    "channels": "channels",
     "errors": None,
+    "load": "runfile",
+    "measure": "monitor",
 }
 
 __all__ = sorted([*_HOME, "__version__"])

@@ -1,0 +1,26 @@
+/* fastgreen's engine, in reading order.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The story of one sample. A sampler's thread (fg_sampler) sleeps until an absolute deadline of the monotonic clock
+ * (fg_clock). It asks its source (fg_source: rapl, nvml, hwmon, procstat, replay) for the raw integer of one sensor and
+ * stamps it with the middle of that call. The account of the channel (fg_energy) undoes wraps, adds the growth to the
+ * running total and learns how often the sensor updates. The sample goes into the channel's ring (fg_ring), from where a
+ * slower thread fetches it; if that one lags and the ring is full, the point of the curve is lost and counted, the total
+ * is not. In the end a resolver (fg_energy) walks once over samples and over the sorted edges of all windows, and says for
+ * each how much energy there was at least, at most, and most likely. Failures are a status and a struct fg_error that
+ * the caller owns (fg_error).
+ *
+ * An arrow never points up or sideways:  error, clock  <-  ring, energy, metric  <-  source  <-  sampler */
+#ifndef FG_H
+#define FG_H
+
+#include "fg_error.h"
+#include "fg_clock.h"
+#include "fg_ring.h"
+#include "fg_energy.h"
+#include "fg_sysfs.h"
+#include "fg_source.h"
+#include "fg_nvml.h"
+#include "fg_sampler.h"
+
+#endif

@@ -1,0 +1,119 @@
+/* See fg_energy.h: the account. A few integer operations a sample, on the sampling thread.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "fg_energy.h"
+
+#include <string.h>
+
+static inline int64_t later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+void fg_account_init(struct fg_account *account, const struct fg_traits *traits)
+{
+	memset(account, 0, sizeof *account);
+	account->traits = *traits;
+}
+
+/* Counter growth from the last sample to this one; settles the sample's wraps and reset flag. */
+static int64_t growth(const struct fg_account *account, struct fg_sample *sample)
+{
+	const struct fg_traits *traits = &account->traits;
+	int64_t delta = sample->raw - account->last_raw;
+	bool believed = (sample->flags & FG_SAMPLE_RESET) == 0;
+
+	if (delta < 0 && sample->wraps == 0 && traits->modulus > 0) {
+		sample->wraps = 1;
+		believed = believed && delta + traits->modulus < traits->modulus / 2;
+	}
+	delta += sample->wraps * traits->modulus;
+	if (traits->plausible_per_s > 0) {
+		/* Reads close together may see a whole update: never divide by less than a period. */
+		double elapsed_ns = (double)later(sample->at_ns - account->last_at_ns, traits->period_ns);
+
+		believed = believed && (double)delta * (double)FG_NS_PER_S <= (double)traits->plausible_per_s * elapsed_ns;
+	}
+	if (believed && delta >= 0)
+		return delta;
+	sample->wraps = 0;
+	sample->flags |= FG_SAMPLE_RESET;
+	return 0;
+}
+
+/* A change of value was seen at this sample: learn from the interval since the change before. */
+static void learn(struct fg_account *account, const struct fg_sample *sample)
+{
+	int64_t after_ns = account->last_at_ns;
+	int64_t at_ns = sample->at_ns + sample->half_ns;
+
+	account->updates++;
+	if (account->change_at_ns != 0 && !account->broken) {
+		int64_t longest_ns = at_ns - account->change_after_ns;
+		int64_t middle_ns = (at_ns + after_ns - account->change_at_ns - account->change_after_ns) / 2;
+
+		account->period_upper_ns = later(account->period_upper_ns, longest_ns);
+		account->period_sum_ns += middle_ns;
+		account->periods++;
+		double mean = (double)(account->total - account->change_total) / (double)later(middle_ns, 1);
+		if (account->traits.kind == FG_ENERGY && mean > account->peak_per_ns)
+			account->peak_per_ns = mean;
+	}
+	account->broken = false;
+	account->change_after_ns = after_ns;
+	account->change_at_ns = at_ns;
+	account->change_total = account->total;
+}
+
+void fg_account_add(struct fg_account *account, struct fg_sample *sample)
+{
+	const struct fg_traits *traits = &account->traits;
+	int64_t read_ns = 2 * (int64_t)sample->half_ns;
+
+	if (account->samples == 0) {
+		account->first_at_ns = sample->at_ns;
+		account->first_raw = sample->raw;
+		sample->wraps = 0;
+		sample->flags &= (uint16_t)~FG_SAMPLE_RESET;
+	} else {
+		int64_t step_ns = sample->at_ns - account->last_at_ns;
+
+		if ((sample->flags & FG_SAMPLE_GAP) || (traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns))
+			account->broken = true;
+		if (traits->kind == FG_ENERGY)
+			account->total += growth(account, sample);
+		else
+			account->twice_integral += (fg_int128)(sample->raw + account->last_raw) * step_ns;
+		if (sample->flags & FG_SAMPLE_RESET)
+			account->broken = true;
+		if (sample->raw != account->last_raw)
+			learn(account, sample);
+		else if (account->change_at_ns != 0 && !account->broken)
+			account->period_lower_ns =
+				later(account->period_lower_ns, sample->at_ns - sample->half_ns - account->change_at_ns);
+	}
+	if (traits->kind == FG_POWER) {
+		account->power_integral = (double)account->twice_integral / 2.0;
+		if ((double)sample->raw > account->peak_per_ns)
+			account->peak_per_ns = (double)sample->raw;
+	}
+	account->samples++;
+	account->gaps += (sample->flags & FG_SAMPLE_GAP) != 0;
+	account->resets += (sample->flags & FG_SAMPLE_RESET) != 0;
+	account->last_at_ns = sample->at_ns;
+	account->last_raw = sample->raw;
+	account->read_longest_ns = later(account->read_longest_ns, read_ns);
+	account->read_mean_ns += ((double)read_ns - account->read_mean_ns) / (double)account->samples;
+}
+
+int64_t fg_account_period_ns(const struct fg_account *account)
+{
+	int64_t assumed_ns = account->traits.period_ns;
+	/* Where nearly every sample brought a change, updates may come faster than samples and the brackets say little. */
+	bool samples_faster = account->samples * 2 >= account->updates * 3;
+
+	if (account->periods >= 8 && samples_faster)
+		return account->period_upper_ns;
+	if (account->period_lower_ns > assumed_ns)
+		return later(account->period_upper_ns, account->period_lower_ns);
+	return assumed_ns;
+}

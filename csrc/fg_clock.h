@@ -1,0 +1,46 @@
+/* Time: monotonic nanoseconds, and a sleep that can be cut short.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Every instant is an int64_t of nanoseconds of CLOCK_MONOTONIC, named *_at_ns; every duration is *_ns. A sampler takes
+ * its clock as an argument, so that a test can drive a day in a second. */
+#ifndef FG_CLOCK_H
+#define FG_CLOCK_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <time.h>
+
+#define FG_NS_PER_S INT64_C(1000000000)
+
+/* What a sleeper watches: 0 sleep on, anything else wake up. */
+struct fg_wake {
+	_Atomic uint32_t word;
+};
+
+struct fg_clock {
+	int64_t (*now_ns)(void *context);
+	/* Returns at the deadline or, if wake->word is or becomes non-zero, at once. May return early without cause. */
+	void (*sleep_until)(void *context, int64_t deadline_at_ns, struct fg_wake *wake);
+	void *context;
+};
+
+/* CLOCK_MONOTONIC itself. */
+extern const struct fg_clock fg_clock_monotonic;
+
+/* Now, through the vDSO: about 20 ns, no system call, any thread. */
+static inline int64_t fg_clock_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * FG_NS_PER_S + now.tv_nsec;
+}
+
+/* Set the word and wake every sleeper that watches it. Any thread. */
+void fg_clock_wake(struct fg_wake *wake);
+
+/* Let this thread's timers fire when they are due: the kernel's default of 50 us of slack doubles a sampler's lateness
+ * (measured: median 77 us with it, 28 us without). */
+void fg_clock_sharpen_this_thread(void);
+
+#endif

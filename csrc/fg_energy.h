@@ -1,0 +1,140 @@
+/* From samples to energy: pure arithmetic, no clock, no file, no thread.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Two walkers look at the samples of one channel in order, each in one pass and constant memory:
+ *
+ *   struct fg_account   keeps the running total and learns the sensor; the sampling thread feeds it, so that a full ring
+ *                       loses points of the curve and never joules.
+ *   struct fg_resolver  answers "how much energy until t?" for a sorted column of instants, each with bounds.
+ *
+ * Units are the sensor's own: a counter's unit (uJ, mJ) for energy, raw * ns for power. The conversion to joules stands
+ * in Python's units.py, nowhere else. */
+#ifndef FG_ENERGY_H
+#define FG_ENERGY_H
+
+#include "fg_clock.h"
+#include "fg_ring.h"
+
+/* Not in ISO C, in every compiler that this builds with: raw * ns of a day does not fit in 64 bits. */
+__extension__ typedef __int128 fg_int128;
+
+enum fg_kind {
+	FG_ENERGY, /* a cumulative counter */
+	FG_POWER,  /* an instantaneous value */
+};
+
+/* What is known of a channel before it is read. */
+struct fg_traits {
+	enum fg_kind kind;
+	int64_t modulus;         /* where the counter starts again from 0; 0 = never */
+	int64_t quantum;         /* the counter's step in its own unit, >= 1: it shows the energy rounded down to it */
+	int64_t period_ns;       /* T: the longest time between two updates, until learnt better */
+	int64_t tick_ns;         /* the sampler's own period, to tell a gap in sampling from a slow sensor */
+	int64_t plausible_per_s; /* a counter that seems to have grown faster than this has restarted; 0 = believe all */
+};
+
+struct fg_account {
+	struct fg_traits traits;
+	uint64_t samples;
+	uint64_t updates; /* observed changes of the value */
+	uint64_t gaps;    /* samples flagged FG_SAMPLE_GAP */
+	uint64_t resets;  /* samples flagged FG_SAMPLE_RESET */
+	int64_t first_at_ns, last_at_ns;
+	int64_t first_raw, last_raw;
+	int64_t total;         /* energy: counter units since the first sample, wraps undone, exact */
+	double power_integral; /* power: trapezoid, raw * ns (0 for energy) */
+	int64_t read_longest_ns;
+	double read_mean_ns;
+	/* The sensor's update period, learnt from changes: the true longest interval between two updates lies between. */
+	int64_t period_lower_ns; /* the longest stretch seen without a change */
+	int64_t period_upper_ns; /* the longest bracket round two successive changes; 0 until two were seen */
+	int64_t period_sum_ns;   /* sum and number of the intervals between successive changes */
+	uint64_t periods;
+	double peak_per_ns; /* highest mean power between two updates (energy) or highest value (power), per ns */
+	/* private: the last change lies in (change_after_ns, change_at_ns]; 0 = none yet */
+	int64_t change_after_ns, change_at_ns, change_total;
+	bool broken; /* a gap since the last change: the interval across it teaches nothing */
+	fg_int128 twice_integral;
+};
+
+void fg_account_init(struct fg_account *account, const struct fg_traits *traits);
+
+/* Take in the next sample, and set its `wraps` and FG_SAMPLE_RESET from the sample before. A caller that knows better
+ * (a replayed run, whose lost points may hide wraps) presets both; they are only ever raised.
+ * A counter that goes back has wrapped when the traits give a modulus, the growth that follows is below half of it and
+ * plausible; else it has restarted, and what it counted in between is left out of the total and flagged. */
+void fg_account_add(struct fg_account *account, struct fg_sample *sample);
+
+/* T for the bounds: the learnt period where samples came faster than updates, else the traits' period unless a longer
+ * stretch without a change disproved it. ns, > 0. */
+int64_t fg_account_period_ns(const struct fg_account *account);
+
+/* Resolve instants against samples.
+ *
+ * For every query time t the three outputs are the energy from the first sample until t: an estimate and an interval.
+ * For energy, with samples (s_k, C_k), update period T and quantum q, the true cumulative energy E satisfies
+ *     E(t) >= C_k      for every s_k <= t                      (a counter never runs ahead of the energy)
+ *     E(t) <= C_k + q  for every k with t <= a_k, where a_k = s_k - T, or s_(k-1) if later and C_k differs from C_(k-1)
+ *                      (the value shown at s_k is at most T old, and a value just changed is younger than s_(k-1))
+ * each widened by half the read's duration; past the last sample (before the first) the ceiling continues the bound.
+ * Across a restart of the counter nothing is known but the ceiling: `unknown` is the running sum of ceiling * time over
+ * such stretches, apart from `high` so that it widens only the windows that touch one.
+ * The estimate interpolates between changes, each placed in the middle of the interval in which it can have happened,
+ * and is clipped to the bounds.
+ * For power the three are running integrals: trapezoid, smaller end and larger end of every step; a step across a gap
+ * counts 0 and the ceiling in the bounds.
+ *
+ * So a window [t0, t1] lies within
+ *     energy: low(t1) - high(t0) .. high(t1) - low(t0) + unknown(t1) - unknown(t0)
+ *     power:  low(t1) - low(t0)  .. high(t1) - high(t0)
+ *
+ * so begins and ends of windows are two streams of instants over one curve, and each answer is added with its sign
+ * straight into the window it belongs to. */
+struct fg_answers {
+	double *low, *estimate, *high;
+	double *unknown; /* may be NULL; touched only where the counter restarted */
+};
+
+/* A sorted column of instants, and where their answers are added, `sign` times (the caller zeroes the outputs). */
+struct fg_stream {
+	const int64_t *at_ns;
+	size_t count;
+	double sign;
+	struct fg_answers out;
+	/* private: the next instant that waits for each of its answers */
+	size_t next_low, next_estimate, next_high, next_unknown;
+};
+
+struct fg_resolver {
+	struct fg_traits traits;
+	double ceiling_per_ns; /* most the channel can draw: unit per ns (energy) or raw (power) */
+	struct fg_stream streams[2];
+	unsigned stream_count;
+	/* private */
+	uint64_t fed;
+	int64_t total;
+	struct fg_sample last;
+	int64_t reach_at_ns; /* running maximum of a_k */
+	int64_t knot_at_ns;  /* the estimate's last knot */
+	int64_t knot_total;
+	double slope; /* of the last piece between knots, for the tail */
+	double low_sum, sum, high_sum, unknown;
+};
+
+/* Instants: the energy from the first sample until each. `traits->period_ns` is the T to use. */
+void fg_resolver_init_instants(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
+							   const int64_t *at_ns, size_t count, const struct fg_answers *out);
+
+/* Windows: the energy between begin_at_ns[i] and end_at_ns[i]; each column sorted by itself. `out` becomes the bounds
+ * (low floored at 0 by finish) and the estimate. */
+void fg_resolver_init_windows(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
+							  const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count,
+							  const struct fg_answers *out);
+
+/* Take in the next samples, in time order; any number of calls. */
+void fg_resolver_feed(struct fg_resolver *resolver, const struct fg_sample *samples, size_t count);
+
+/* Answer the instants that lie past the last sample. Where no sample was fed, every answer is NaN. */
+void fg_resolver_finish(struct fg_resolver *resolver);
+
+#endif

@@ -1,0 +1,364 @@
+/* See fg_sampler.h. The loop is sleep, read, account, push; it never allocates, locks, prints or takes the GIL. What
+ * others may see while it runs are relaxed atomics, each meaningful alone; the rest is handed over by join.
+ * SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE /* pthread_setname_np */
+#include "fg_sampler.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { UNSUPPORTED_LIMIT = 3 }; /* NVML can say NOT_SUPPORTED falsely, when polled fast; three in a row are believed */
+
+struct channel {
+	struct fg_ring ring;
+	struct fg_account account;
+	struct fg_error why_ended, last_error;
+	int64_t end_at_ns, end_total;
+	double end_power_integral;
+	unsigned unsupported_in_row;
+	bool dead;
+	bool read_failed;        /* since the last sample: the next one has a gap before it */
+	uint16_t unpushed_wraps; /* of samples that found the ring full */
+	uint16_t unpushed_flags;
+	/* For fg_sampler_live. Relaxed: each is a number of its own, nothing is published through it. */
+	_Atomic int64_t total;
+	_Atomic int64_t power_integral_bits;
+	_Atomic int64_t last_at_ns;
+	_Atomic uint64_t samples, lost, read_errors;
+	_Atomic bool ended;
+};
+
+struct fg_sampler {
+	const struct fg_source_ops *ops;
+	struct fg_source *source;
+	const struct fg_clock *clock;
+	int64_t period_ns;
+	int64_t settle_ns; /* written before the wake, read after it */
+	pthread_t thread;
+	bool running;
+	struct fg_wake stop, ready;
+	_Atomic uint64_t missed;
+	_Atomic bool finished;
+	size_t count;
+	struct channel channels[];
+};
+
+static int64_t now_ns(const struct fg_sampler *sampler)
+{
+	return sampler->clock->now_ns(sampler->clock->context);
+}
+
+static bool is_set(const struct fg_wake *wake)
+{
+	/* Acquire: pairs with fg_clock_wake; what was written before it is seen. */
+	return atomic_load_explicit(&wake->word, memory_order_acquire) != 0;
+}
+
+static void grow(_Atomic uint64_t *counter, uint64_t by)
+{
+	/* One writer: a load and a store are enough, and cheaper than a locked add. */
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by, memory_order_relaxed);
+}
+
+static void fail_read(struct channel *channel, enum fg_status status, const struct fg_error *err)
+{
+	channel->read_failed = true;
+	grow(&channel->read_errors, 1);
+	channel->last_error = *err;
+	channel->unsupported_in_row = status == FG_NOT_SUPPORTED ? channel->unsupported_in_row + 1 : 0;
+	if (status == FG_LOST || channel->unsupported_in_row >= UNSUPPORTED_LIMIT) {
+		channel->dead = true;
+		channel->why_ended = *err;
+		atomic_store_explicit(&channel->ended, true, memory_order_relaxed);
+	}
+}
+
+static void publish(struct channel *channel)
+{
+	int64_t bits;
+
+	memcpy(&bits, &channel->account.power_integral, sizeof bits);
+	atomic_store_explicit(&channel->total, channel->account.total, memory_order_relaxed);
+	atomic_store_explicit(&channel->power_integral_bits, bits, memory_order_relaxed);
+	atomic_store_explicit(&channel->last_at_ns, channel->account.last_at_ns, memory_order_relaxed);
+	atomic_store_explicit(&channel->samples, channel->account.samples, memory_order_relaxed);
+}
+
+static void take(struct channel *channel, struct fg_sample *sample)
+{
+	channel->unsupported_in_row = 0;
+	if (channel->read_failed)
+		sample->flags |= FG_SAMPLE_GAP;
+	channel->read_failed = false;
+	/* A source's own stamps may come late or twice; time never goes back. */
+	if (channel->account.samples > 0 && sample->at_ns < channel->account.last_at_ns)
+		sample->at_ns = channel->account.last_at_ns;
+	fg_account_add(&channel->account, sample);
+
+	sample->wraps += channel->unpushed_wraps;
+	sample->flags |= channel->unpushed_flags;
+	if (fg_ring_push(&channel->ring, sample)) {
+		channel->unpushed_wraps = 0;
+		channel->unpushed_flags = 0;
+	} else {
+		channel->unpushed_wraps = sample->wraps;
+		channel->unpushed_flags = sample->flags | FG_SAMPLE_GAP;
+		grow(&channel->lost, 1);
+	}
+	publish(channel);
+}
+
+static bool ring_has_room(const struct channel *channel)
+{
+	return fg_ring_count(&channel->ring) <= channel->ring.mask;
+}
+
+/* Read every living channel once (a source with a timetable: until it has no more). Returns the time after it. */
+static int64_t read_all(struct fg_sampler *sampler)
+{
+	int64_t begin_ns = now_ns(sampler);
+
+	for (size_t i = 0; i < sampler->count; i++) {
+		struct channel *channel = &sampler->channels[i];
+		enum fg_status status = FG_OK;
+
+		while (!channel->dead && status == FG_OK) {
+			struct fg_reading reading = {0};
+			struct fg_error err;
+
+			if (sampler->ops->due_at_ns != NULL && !ring_has_room(channel))
+				break; /* a replay waits for its reader; a sensor cannot */
+			status = sampler->ops->read(sampler->source, i, &reading, &err);
+			int64_t end_ns = now_ns(sampler);
+			int64_t half_ns = (end_ns - begin_ns + 1) / 2;
+
+			if (status == FG_OK) {
+				struct fg_sample sample = {
+					.at_ns = reading.at_ns != 0 ? reading.at_ns : begin_ns + (end_ns - begin_ns) / 2,
+					.raw = reading.raw,
+					.half_ns = reading.at_ns != 0 ? reading.half_ns : half_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)half_ns,
+					.wraps = reading.wraps,
+					.flags = reading.flags,
+				};
+				take(channel, &sample);
+			} else if (status != FG_NOT_READY) {
+				fail_read(channel, status, &err);
+			}
+			begin_ns = end_ns;
+			if (sampler->ops->due_at_ns == NULL)
+				break;
+		}
+	}
+	return begin_ns;
+}
+
+static bool all_moved(const struct fg_sampler *sampler)
+{
+	for (size_t i = 0; i < sampler->count; i++) {
+		const struct channel *channel = &sampler->channels[i];
+
+		if (!channel->dead && channel->account.traits.kind == FG_ENERGY &&
+			channel->account.total == channel->end_total)
+			return false;
+	}
+	return true;
+}
+
+/* The last reading, and what comes after it. */
+static void finish(struct fg_sampler *sampler)
+{
+	struct fg_wake never = {0};
+	int64_t at_ns = read_all(sampler);
+	int64_t until_ns = at_ns + sampler->settle_ns;
+	int64_t step_ns = sampler->settle_ns / 50 + 20000;
+
+	for (size_t i = 0; i < sampler->count; i++) {
+		struct channel *channel = &sampler->channels[i];
+
+		channel->end_at_ns = channel->account.last_at_ns;
+		channel->end_total = channel->account.total;
+		channel->end_power_integral = channel->account.power_integral;
+	}
+	while (at_ns < until_ns && !all_moved(sampler)) {
+		sampler->clock->sleep_until(sampler->clock->context, at_ns + step_ns, &never);
+		at_ns = read_all(sampler);
+	}
+}
+
+static int64_t next_deadline(struct fg_sampler *sampler, int64_t deadline_ns, int64_t at_ns)
+{
+	if (sampler->ops->due_at_ns != NULL) {
+		int64_t due_ns = sampler->ops->due_at_ns(sampler->source);
+		int64_t poll_ns = at_ns + FG_NS_PER_S / 1000; /* as fast as it can: look again when the reader had time */
+
+		if (due_ns == INT64_MAX) {
+			atomic_store_explicit(&sampler->finished, true, memory_order_relaxed);
+			return at_ns + FG_NS_PER_S;
+		}
+		return due_ns > poll_ns ? due_ns : poll_ns;
+	}
+	deadline_ns += sampler->period_ns;
+	if (deadline_ns <= at_ns) {
+		/* Overrun: go on at the next deadline to come, never fire a burst to catch up. */
+		int64_t skipped = (at_ns - deadline_ns) / sampler->period_ns + 1;
+
+		grow(&sampler->missed, (uint64_t)skipped);
+		deadline_ns += skipped * sampler->period_ns;
+	}
+	return deadline_ns;
+}
+
+static void *run(void *argument)
+{
+	struct fg_sampler *sampler = argument;
+
+	fg_clock_sharpen_this_thread();
+	int64_t deadline_ns = now_ns(sampler);
+	int64_t at_ns = read_all(sampler);
+	fg_clock_wake(&sampler->ready);
+	deadline_ns = next_deadline(sampler, deadline_ns, at_ns);
+	while (!is_set(&sampler->stop)) {
+		sampler->clock->sleep_until(sampler->clock->context, deadline_ns, &sampler->stop);
+		if (is_set(&sampler->stop) || now_ns(sampler) < deadline_ns)
+			continue;
+		at_ns = read_all(sampler);
+		deadline_ns = next_deadline(sampler, deadline_ns, at_ns);
+	}
+	finish(sampler);
+	return NULL;
+}
+
+enum fg_status fg_sampler_open(const struct fg_sampler_config *config, struct fg_sampler **out, struct fg_error *err)
+{
+	enum fg_status status;
+	size_t count = config->source.count;
+	size_t size = sizeof(struct fg_sampler) + count * sizeof(struct channel);
+
+	if (count == 0 || config->period_ns <= 0)
+		return fg_error_set(err, FG_INVALID, 0, 0, "a sampler needs a channel and a period above 0");
+	/* malloc does not promise the ring's cache-line alignment */
+	struct fg_sampler *sampler =
+		aligned_alloc(FG_CACHE_LINE, (size + FG_CACHE_LINE - 1) / FG_CACHE_LINE * FG_CACHE_LINE);
+	if (sampler == NULL)
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for a sampler of %zu channels", count);
+	memset(sampler, 0, size);
+	sampler->ops = config->ops;
+	sampler->clock = config->source.clock;
+	sampler->period_ns = config->period_ns;
+	sampler->count = count;
+	for (size_t i = 0; i < count; i++) {
+		struct fg_traits traits = config->traits[i];
+
+		traits.tick_ns = config->ops->due_at_ns != NULL ? 0 : config->period_ns;
+		fg_account_init(&sampler->channels[i].account, &traits);
+		status = fg_ring_init(&sampler->channels[i].ring, config->ring_capacity, err);
+		if (status != FG_OK)
+			goto fail;
+	}
+	status = config->ops->open(&config->source, &sampler->source, err);
+	if (status != FG_OK)
+		goto fail;
+	*out = sampler;
+	return FG_OK;
+fail:
+	fg_sampler_close(sampler);
+	return status;
+}
+
+enum fg_status fg_sampler_start(struct fg_sampler *sampler, int64_t patience_ns, struct fg_error *err)
+{
+	sigset_t all, before;
+	char name[16];
+
+	if (sampler->running)
+		return fg_error_set(err, FG_INVALID, 0, 0, "the sampler of %s is running", sampler->ops->name);
+	/* The thread inherits the mask: signals belong to the application's threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int code = pthread_create(&sampler->thread, NULL, run, sampler);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (code != 0)
+		return fg_error_set(err, FG_SYSTEM, code, 0, "pthread_create: %s", strerror(code));
+	sampler->running = true;
+	snprintf(name, sizeof name, "fg-%s", sampler->ops->name);
+	pthread_setname_np(sampler->thread, name);
+
+	int64_t until_ns = fg_clock_now_ns() + patience_ns;
+	while (!is_set(&sampler->ready) && fg_clock_now_ns() < until_ns)
+		fg_clock_monotonic.sleep_until(NULL, until_ns, &sampler->ready);
+	return FG_OK;
+}
+
+void fg_sampler_stop_soon(struct fg_sampler *sampler, int64_t settle_ns)
+{
+	if (!sampler->running || is_set(&sampler->stop))
+		return;
+	sampler->settle_ns = settle_ns;
+	fg_clock_wake(&sampler->stop);
+}
+
+void fg_sampler_stop(struct fg_sampler *sampler, int64_t settle_ns)
+{
+	if (!sampler->running)
+		return;
+	fg_sampler_stop_soon(sampler, settle_ns);
+	pthread_join(sampler->thread, NULL);
+	sampler->running = false;
+}
+
+void fg_sampler_close(struct fg_sampler *sampler)
+{
+	fg_sampler_stop(sampler, 0);
+	if (sampler->source != NULL)
+		sampler->ops->close(sampler->source);
+	for (size_t i = 0; i < sampler->count; i++)
+		fg_ring_destroy(&sampler->channels[i].ring);
+	free(sampler);
+}
+
+size_t fg_sampler_drain(struct fg_sampler *sampler, size_t channel, struct fg_sample *out, size_t max)
+{
+	return fg_ring_drain(&sampler->channels[channel].ring, out, max);
+}
+
+size_t fg_sampler_waiting(const struct fg_sampler *sampler, size_t channel)
+{
+	return fg_ring_count(&sampler->channels[channel].ring);
+}
+
+void fg_sampler_live(const struct fg_sampler *sampler, size_t index, struct fg_live *out)
+{
+	const struct channel *channel = &sampler->channels[index];
+	int64_t bits = atomic_load_explicit(&channel->power_integral_bits, memory_order_relaxed);
+
+	memcpy(&out->power_integral, &bits, sizeof bits);
+	out->total = atomic_load_explicit(&channel->total, memory_order_relaxed);
+	out->last_at_ns = atomic_load_explicit(&channel->last_at_ns, memory_order_relaxed);
+	out->samples = atomic_load_explicit(&channel->samples, memory_order_relaxed);
+	out->lost = atomic_load_explicit(&channel->lost, memory_order_relaxed);
+	out->read_errors = atomic_load_explicit(&channel->read_errors, memory_order_relaxed);
+	out->ended = atomic_load_explicit(&channel->ended, memory_order_relaxed);
+	out->missed = atomic_load_explicit(&sampler->missed, memory_order_relaxed);
+}
+
+bool fg_sampler_finished(const struct fg_sampler *sampler)
+{
+	return atomic_load_explicit(&sampler->finished, memory_order_relaxed);
+}
+
+void fg_sampler_report(const struct fg_sampler *sampler, size_t index, struct fg_report *out)
+{
+	const struct channel *channel = &sampler->channels[index];
+
+	out->account = channel->account;
+	fg_sampler_live(sampler, index, &out->live);
+	out->end_at_ns = channel->end_at_ns;
+	out->end_total = channel->end_total;
+	out->end_power_integral = channel->end_power_integral;
+	out->why_ended = channel->why_ended;
+	out->last_error = channel->last_error;
+}

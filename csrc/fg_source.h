@@ -1,0 +1,81 @@
+/* A source: one way to read sensors, as three functions.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A source knows nothing of rings, samplers or other sources. Which sensors exist, what they are called and why one
+ * cannot be read is found out in Python (channels.py); here arrive plain descriptions, and only the hot path is done.
+ * A source belongs to one thread at a time; open may run on another thread than read. */
+#ifndef FG_SOURCE_H
+#define FG_SOURCE_H
+
+#include "fg_clock.h"
+#include "fg_energy.h"
+#include "fg_error.h"
+
+/* What to read of an NVIDIA device; the first three are in the order of preference. */
+enum fg_nvml_quantity {
+	FG_NVML_ENERGY,        /* nvmlDeviceGetTotalEnergyConsumption, mJ */
+	FG_NVML_POWER_INSTANT, /* field 186, mW */
+	FG_NVML_POWER_AVERAGE, /* field 185, mW */
+	FG_NVML_POWER_USAGE,   /* nvmlDeviceGetPowerUsage, mW: a different mean on every generation */
+};
+
+/* A recorded channel to be played again. The columns are the caller's and outlive the source. */
+struct fg_recording {
+	const struct fg_sample *samples; /* at_ns counts from the moment the source is opened */
+	size_t count;
+};
+
+/* One sensor; which members matter is the source's business. Strings are copied by open. */
+struct fg_sensor {
+	const char *path;   /* rapl, hwmon: the attribute; procstat: the stat file */
+	const char *factor; /* hwmon: a second attribute to multiply with (current x voltage), or NULL */
+	int fd;             /* an open descriptor to use instead of path (duplicated by open), or -1 */
+	const char *uuid;   /* nvml: the device */
+	enum fg_nvml_quantity quantity;
+	unsigned scope;             /* nvml: 0 GPU, 1 module, 2 memory */
+	int64_t idle_mw, slope_mw;  /* procstat: whole machine idle, and what one busy CPU adds */
+	struct fg_recording record; /* replay */
+};
+
+struct fg_source_config {
+	const struct fg_sensor *sensors;
+	size_t count;
+	const char *library;           /* nvml: what to dlopen */
+	double speed;                  /* replay: 1 in real time, 2 twice as fast, 0 as fast as it can */
+	const struct fg_clock *clock;
+};
+
+struct fg_reading {
+	int64_t raw;
+	/* A source that knows better than the sampler when the value was taken sets at_ns (not 0) and half_ns. */
+	int64_t at_ns;
+	uint32_t half_ns;
+	uint16_t wraps; /* replay only, as flags */
+	uint16_t flags;
+};
+
+struct fg_source; /* each source's own */
+
+struct fg_source_ops {
+	const char *name;
+	/* Open every sensor of the configuration or none. FG_NOT_FOUND, FG_NOT_PERMITTED, ... name the sensor. */
+	enum fg_status (*open)(const struct fg_source_config *config, struct fg_source **out, struct fg_error *err);
+	/* Read sensor `index`. FG_NOT_READY: no new value, which is no fault. FG_LOST: the sensor is gone for good.
+	 * Never allocates; formats text only when it fails. */
+	enum fg_status (*read)(struct fg_source *source, size_t index, struct fg_reading *out, struct fg_error *err);
+	void (*close)(struct fg_source *source);
+	/* NULL, or for a source with a timetable of its own: when the next value is due (INT64_MAX: never again). Such a
+	 * source is read until FG_NOT_READY at every tick. */
+	int64_t (*due_at_ns)(struct fg_source *source);
+};
+
+extern const struct fg_source_ops fg_source_rapl;     /* powercap counters, uJ */
+extern const struct fg_source_ops fg_source_hwmon;    /* hwmon counters, uJ, and powers, uW */
+extern const struct fg_source_ops fg_source_nvml;     /* NVIDIA boards, mJ and mW */
+extern const struct fg_source_ops fg_source_procstat; /* an estimate from CPU time, uJ */
+extern const struct fg_source_ops fg_source_replay;   /* a recorded run */
+
+/* The source of that name, or NULL. */
+const struct fg_source_ops *fg_source_find(const char *name);
+
+#endif

@@ -1,0 +1,86 @@
+/* NVIDIA boards: one reading is one library call. When the library has forgotten its initialisation (fork, driver
+ * reload) it is initialised again and the board found again by its UUID, because handles and indices do not survive.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "fg_nvml.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct board {
+	char *uuid;
+	struct fg_nvml_handle *handle;
+	enum fg_nvml_quantity quantity;
+	unsigned scope;
+};
+
+struct fg_source {
+	struct fg_nvml *nvml;
+	size_t count;
+	struct board boards[];
+};
+
+static void nvml_close(struct fg_source *source)
+{
+	for (size_t i = 0; i < source->count; i++)
+		free(source->boards[i].uuid);
+	if (source->nvml != NULL)
+		fg_nvml_close(source->nvml);
+	free(source);
+}
+
+static enum fg_status nvml_open(const struct fg_source_config *config, struct fg_source **out, struct fg_error *err)
+{
+	struct fg_source *source = calloc(1, sizeof *source + config->count * sizeof *source->boards);
+
+	if (source == NULL)
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu NVIDIA channels", config->count);
+	enum fg_status status = fg_nvml_open(config->library, &source->nvml, err);
+	for (size_t i = 0; status == FG_OK && i < config->count; i++) {
+		struct board *board = &source->boards[i];
+
+		source->count = i + 1;
+		board->quantity = config->sensors[i].quantity;
+		board->scope = config->sensors[i].scope;
+		board->uuid = strdup(config->sensors[i].uuid);
+		if (board->uuid == NULL)
+			status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for the UUID of a board");
+		else
+			status = fg_nvml_find(source->nvml, board->uuid, &board->handle, err);
+	}
+	if (status != FG_OK) {
+		nvml_close(source);
+		return status;
+	}
+	*out = source;
+	return FG_OK;
+}
+
+static int recover(struct fg_source *source)
+{
+	int code = fg_nvml_init_again(source->nvml);
+
+	for (size_t i = 0; code == FG_NVML_SUCCESS && i < source->count; i++)
+		if (fg_nvml_find(source->nvml, source->boards[i].uuid, &source->boards[i].handle, NULL) != FG_OK)
+			code = FG_NVML_NOT_FOUND;
+	return code;
+}
+
+static enum fg_status nvml_read(struct fg_source *source, size_t index, struct fg_reading *out, struct fg_error *err)
+{
+	struct board *board = &source->boards[index];
+	int64_t raw, taken_us;
+	int code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw, &taken_us);
+
+	if (code == FG_NVML_UNINITIALIZED && recover(source) == FG_NVML_SUCCESS)
+		code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw, &taken_us);
+	if (code != FG_NVML_SUCCESS)
+		return fg_error_set(err, fg_nvml_status(code), 0, code, "%s: %s (NVML %d)", board->uuid,
+							fg_nvml_text(source->nvml, code), code);
+	/* Polled too fast, some drivers answer 0 mW; no board draws nothing. */
+	if (board->quantity != FG_NVML_ENERGY && raw == 0)
+		return fg_error_set(err, FG_READ_FAILED, 0, 0, "%s: a power of 0 mW", board->uuid);
+	out->raw = raw;
+	return FG_OK;
+}
+
+const struct fg_source_ops fg_source_nvml = {"nvml", nvml_open, nvml_read, nvml_close, NULL};

@@ -1,0 +1,188 @@
+# The C engine as Cython sees it; mirrors csrc/fg_*.h.
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "fg.h" nogil:
+    cdef enum fg_status:
+        FG_OK
+        FG_NO_MEMORY
+        FG_INVALID
+        FG_NOT_FOUND
+        FG_NOT_PERMITTED
+        FG_NOT_SUPPORTED
+        FG_NOT_READY
+        FG_MALFORMED
+        FG_READ_FAILED
+        FG_LOST
+        FG_SYSTEM
+
+    cdef struct fg_error:
+        fg_status status
+        int sys_errno
+        int vendor_code
+        char message[240]
+
+    const char *fg_status_text(fg_status status)
+
+    cdef struct fg_clock:
+        pass
+    const fg_clock fg_clock_monotonic
+    int64_t fg_clock_now_ns()
+
+    cdef struct fg_sample:
+        int64_t at_ns
+        int64_t raw
+        uint32_t half_ns
+        uint16_t wraps
+        uint16_t flags
+
+    cdef enum fg_sample_flag:
+        FG_SAMPLE_GAP
+        FG_SAMPLE_RESET
+
+    cdef enum fg_kind:
+        FG_ENERGY
+        FG_POWER
+
+    cdef struct fg_traits:
+        fg_kind kind
+        int64_t modulus
+        int64_t quantum
+        int64_t period_ns
+        int64_t tick_ns
+        int64_t plausible_per_s
+
+    cdef struct fg_account:
+        fg_traits traits
+        uint64_t samples
+        uint64_t updates
+        uint64_t gaps
+        uint64_t resets
+        int64_t first_at_ns
+        int64_t last_at_ns
+        int64_t first_raw
+        int64_t last_raw
+        int64_t total
+        double power_integral
+        int64_t read_longest_ns
+        double read_mean_ns
+        int64_t period_lower_ns
+        int64_t period_upper_ns
+        int64_t period_sum_ns
+        uint64_t periods
+        double peak_per_ns
+
+    void fg_account_init(fg_account *account, const fg_traits *traits)
+    void fg_account_add(fg_account *account, fg_sample *sample)
+    int64_t fg_account_period_ns(const fg_account *account)
+
+    cdef struct fg_answers:
+        double *low
+        double *estimate
+        double *high
+        double *unknown
+
+    cdef struct fg_resolver:
+        pass
+
+    void fg_resolver_init_instants(fg_resolver *resolver, const fg_traits *traits, double ceiling_per_ns,
+                                   const int64_t *at_ns, size_t count, const fg_answers *out)
+    void fg_resolver_init_windows(fg_resolver *resolver, const fg_traits *traits, double ceiling_per_ns,
+                                  const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count,
+                                  const fg_answers *out)
+    void fg_resolver_feed(fg_resolver *resolver, const fg_sample *samples, size_t count)
+    void fg_resolver_finish(fg_resolver *resolver)
+
+    cdef enum fg_nvml_quantity:
+        FG_NVML_ENERGY
+        FG_NVML_POWER_INSTANT
+        FG_NVML_POWER_AVERAGE
+        FG_NVML_POWER_USAGE
+
+    cdef struct fg_recording:
+        const fg_sample *samples
+        size_t count
+
+    cdef struct fg_sensor:
+        const char *path
+        const char *factor
+        int fd
+        const char *uuid
+        fg_nvml_quantity quantity
+        unsigned scope
+        int64_t idle_mw
+        int64_t slope_mw
+        fg_recording record
+
+    cdef struct fg_source_config:
+        const fg_sensor *sensors
+        size_t count
+        const char *library
+        double speed
+        const fg_clock *clock
+
+    cdef struct fg_source_ops:
+        pass
+    const fg_source_ops *fg_source_find(const char *name)
+
+    cdef struct fg_nvml:
+        pass
+
+    cdef struct fg_nvml_device:
+        char uuid[96]
+        char name[96]
+        char bus_id[32]
+        bint mig
+        int64_t power_limit_mw
+        int energy_code
+        int instant_code
+        int average_code
+        int usage_code
+        unsigned scope
+
+    fg_status fg_nvml_open(const char *library, fg_nvml **out, fg_error *err)
+    void fg_nvml_close(fg_nvml *nvml)
+    fg_status fg_nvml_device_count(fg_nvml *nvml, unsigned *out, fg_error *err)
+    fg_status fg_nvml_device_get "fg_nvml_device"(fg_nvml *nvml, unsigned index, fg_nvml_device *out, fg_error *err)
+    fg_status fg_nvml_mig_uuid(fg_nvml *nvml, unsigned index, unsigned instance, char *out, size_t size, fg_error *err)
+    void fg_nvml_driver(fg_nvml *nvml, char *out, size_t size)
+    const char *fg_nvml_text(fg_nvml *nvml, int code)
+
+    cdef struct fg_sampler:
+        pass
+
+    cdef struct fg_sampler_config:
+        const fg_source_ops *ops
+        fg_source_config source
+        const fg_traits *traits
+        int64_t period_ns
+        size_t ring_capacity
+
+    cdef struct fg_live:
+        int64_t total
+        double power_integral
+        int64_t last_at_ns
+        uint64_t samples
+        uint64_t missed
+        uint64_t lost
+        uint64_t read_errors
+        bint ended
+
+    cdef struct fg_report:
+        fg_account account
+        fg_live live
+        int64_t end_at_ns
+        int64_t end_total
+        double end_power_integral
+        fg_error why_ended
+        fg_error last_error
+
+    fg_status fg_sampler_open(const fg_sampler_config *config, fg_sampler **out, fg_error *err)
+    fg_status fg_sampler_start(fg_sampler *sampler, int64_t patience_ns, fg_error *err)
+    void fg_sampler_stop(fg_sampler *sampler, int64_t settle_ns)
+    void fg_sampler_stop_soon(fg_sampler *sampler, int64_t settle_ns)
+    void fg_sampler_close(fg_sampler *sampler)
+    size_t fg_sampler_drain(fg_sampler *sampler, size_t channel, fg_sample *out, size_t max)
+    size_t fg_sampler_waiting(const fg_sampler *sampler, size_t channel)
+    void fg_sampler_live(const fg_sampler *sampler, size_t channel, fg_live *out)
+    bint fg_sampler_finished(const fg_sampler *sampler)
+    void fg_sampler_report(const fg_sampler *sampler, size_t channel, fg_report *out)

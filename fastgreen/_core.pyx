@@ -1,0 +1,530 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's door to C: converts and checks, nothing more. Everything here is private to the package."""
+
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
+
+cimport numpy as cnp
+
+import os
+
+import numpy as np
+
+from fastgreen.errors import ChannelNotFound, ChannelPermission, ChannelReadError, FastgreenError
+
+cnp.import_array()
+
+SAMPLE = np.dtype([("at_ns", "i8"), ("raw", "i8"), ("half_ns", "u4"), ("wraps", "u2"), ("flags", "u2")])
+GAP = FG_SAMPLE_GAP
+RESET = FG_SAMPLE_RESET
+assert SAMPLE.itemsize == sizeof(fg_sample)
+
+QUANTITIES = {
+    "energy": FG_NVML_ENERGY,
+    "instant": FG_NVML_POWER_INSTANT,
+    "average": FG_NVML_POWER_AVERAGE,
+    "usage": FG_NVML_POWER_USAGE,
+}
+
+cdef dict RAISES = {
+    FG_NO_MEMORY: MemoryError,
+    FG_INVALID: ValueError,
+    FG_NOT_FOUND: ChannelNotFound,
+    FG_NOT_PERMITTED: ChannelPermission,
+}
+
+
+cdef object _as_exception(fg_error *err):
+    message = err.message.decode("utf-8", "replace")
+    kind = RAISES.get(err.status, ChannelReadError)
+    if issubclass(kind, FastgreenError):
+        return kind(message, code=err.sys_errno or err.vendor_code)
+    return kind(message)
+
+
+cdef int _check(fg_status status, fg_error *err) except -1:
+    if status != FG_OK:
+        raise _as_exception(err)
+    return 0
+
+
+cdef object _reason(fg_error *err):
+    return None if err.status == FG_OK else err.message.decode("utf-8", "replace")
+
+
+cdef fg_traits _traits(dict traits) except *:
+    cdef fg_traits out
+    out.kind = FG_ENERGY if traits["kind"] == "energy" else FG_POWER
+    out.modulus = traits["modulus"]
+    out.quantum = traits["quantum"]
+    out.period_ns = traits["period_ns"]
+    out.tick_ns = traits.get("tick_ns", 0)
+    out.plausible_per_s = traits["plausible_per_s"]
+    return out
+
+
+cdef dict _account_dict(const fg_account *account):
+    return {
+        "samples": account.samples,
+        "updates": account.updates,
+        "gaps": account.gaps,
+        "resets": account.resets,
+        "first_at_ns": account.first_at_ns,
+        "last_at_ns": account.last_at_ns,
+        "total": account.total if account.traits.kind == FG_ENERGY else account.power_integral,
+        "read_longest_ns": account.read_longest_ns,
+        "read_mean_ns": account.read_mean_ns,
+        "period_ns": fg_account_period_ns(account),
+        "period_mean_ns": account.period_sum_ns / account.periods if account.periods else None,
+        "period_lower_ns": account.period_lower_ns,
+        "period_upper_ns": account.period_upper_ns,
+        "periods": account.periods,
+        "peak_per_ns": account.peak_per_ns,
+    }
+
+
+def now_ns():
+    """CLOCK_MONOTONIC in nanoseconds, the time axis of everything."""
+    return fg_clock_now_ns()
+
+
+cdef const fg_sample *_samples(cnp.ndarray samples) except? NULL:
+    if samples.dtype != SAMPLE or not samples.flags.c_contiguous:
+        raise TypeError("samples must be a contiguous array of dtype SAMPLE")
+    return <const fg_sample *>cnp.PyArray_DATA(samples)
+
+
+cdef class Sampler:
+    """One source's sampling thread.
+
+    `sensors` and `traits` are lists of dictionaries whose keys are the members of struct fg_sensor and fg_traits.
+    """
+
+    cdef fg_sampler *sampler
+    cdef Py_ssize_t count
+    cdef int owner
+    cdef object kept
+
+    def __cinit__(self, str source, list sensors, list traits, int64_t period_ns, size_t ring_capacity,
+                  str library="", double speed=1.0):
+        cdef fg_sampler_config config
+        cdef fg_error err
+        cdef fg_status status
+        cdef bytes name = source.encode()
+        cdef bytes library_path = os.fsencode(library)
+        self.count = len(sensors)
+        self.owner = os.getpid()
+        self.kept = []
+        config.ops = fg_source_find(name)
+        if config.ops == NULL:
+            raise ValueError(f"no source is called {source!r}")
+        if len(traits) != self.count:
+            raise ValueError(f"{self.count} sensors and {len(traits)} traits")
+        cdef fg_sensor *c_sensors = <fg_sensor *>calloc(self.count, sizeof(fg_sensor))
+        cdef fg_traits *c_traits = <fg_traits *>calloc(self.count, sizeof(fg_traits))
+        try:
+            if c_sensors == NULL or c_traits == NULL:
+                raise MemoryError
+            for i in range(self.count):
+                self._fill(&c_sensors[i], sensors[i])
+                c_traits[i] = _traits(traits[i])
+            config.source.sensors = c_sensors
+            config.source.count = self.count
+            config.source.library = library_path
+            config.source.speed = speed
+            config.source.clock = &fg_clock_monotonic
+            config.traits = c_traits
+            config.period_ns = period_ns
+            config.ring_capacity = ring_capacity
+            with nogil:
+                status = fg_sampler_open(&config, &self.sampler, &err)
+            _check(status, &err)
+        finally:
+            free(c_sensors)
+            free(c_traits)
+
+    cdef int _fill(self, fg_sensor *out, dict sensor) except -1:
+        for key in ("path", "factor", "uuid"):
+            if sensor.get(key) is not None:
+                self.kept.append(os.fsencode(sensor[key]))
+                if key == "path":
+                    out.path = <bytes>self.kept[-1]
+                elif key == "factor":
+                    out.factor = <bytes>self.kept[-1]
+                else:
+                    out.uuid = <bytes>self.kept[-1]
+        out.fd = sensor.get("fd", -1)
+        out.quantity = QUANTITIES[sensor.get("quantity", "energy")]
+        out.scope = sensor.get("scope", 0)
+        out.idle_mw = sensor.get("idle_mw", 0)
+        out.slope_mw = sensor.get("slope_mw", 0)
+        samples = sensor.get("record")
+        if samples is not None:
+            self.kept.append(samples)
+            out.record.samples = _samples(samples)
+            out.record.count = samples.shape[0]
+        return 0
+
+    def __dealloc__(self):
+        # A forked child has no sampling thread to join and must not touch the parent's library state.
+        if self.sampler != NULL and os.getpid() == self.owner:
+            with nogil:
+                fg_sampler_close(self.sampler)
+
+    def __len__(self):
+        return self.count
+
+    cdef int _index(self, Py_ssize_t channel) except -1:
+        if not 0 <= channel < self.count:
+            raise IndexError(channel)
+        return 0
+
+    def start(self, int64_t patience_ns):
+        cdef fg_error err
+        cdef fg_status status
+        with nogil:
+            status = fg_sampler_start(self.sampler, patience_ns, &err)
+        _check(status, &err)
+
+    def stop_soon(self, int64_t settle_ns=0):
+        fg_sampler_stop_soon(self.sampler, settle_ns)
+
+    def stop(self, int64_t settle_ns=0):
+        with nogil:
+            fg_sampler_stop(self.sampler, settle_ns)
+
+    def finished(self):
+        return fg_sampler_finished(self.sampler)
+
+    def drain(self, Py_ssize_t channel):
+        """All samples that wait, as an array of dtype SAMPLE."""
+        self._index(channel)
+        cdef size_t waiting = fg_sampler_waiting(self.sampler, channel)
+        cdef cnp.ndarray out = np.empty(waiting, SAMPLE)
+        cdef fg_sample *data = <fg_sample *>cnp.PyArray_DATA(out)
+        with nogil:
+            fg_sampler_drain(self.sampler, channel, data, waiting)
+        return out
+
+    def live(self, Py_ssize_t channel):
+        cdef fg_live live
+        self._index(channel)
+        fg_sampler_live(self.sampler, channel, &live)
+        return {
+            "total": live.total,
+            "power_integral": live.power_integral,
+            "last_at_ns": live.last_at_ns,
+            "samples": live.samples,
+            "missed": live.missed,
+            "lost": live.lost,
+            "read_errors": live.read_errors,
+            "ended": live.ended,
+        }
+
+    def report(self, Py_ssize_t channel):
+        """What is known after stop: the account, the counts, the totals at the last reading asked for."""
+        cdef fg_report report
+        self._index(channel)
+        fg_sampler_report(self.sampler, channel, &report)
+        out = _account_dict(&report.account)
+        energy = report.account.traits.kind == FG_ENERGY
+        out["end_at_ns"] = report.end_at_ns
+        out["end_total"] = report.end_total if energy else report.end_power_integral
+        out["missed"] = report.live.missed
+        out["lost"] = report.live.lost
+        out["read_errors"] = report.live.read_errors
+        out["why_ended"] = _reason(&report.why_ended)
+        out["last_error"] = _reason(&report.last_error)
+        return out
+
+
+cdef class Account:
+    """The account of a recorded channel, fed chunk by chunk; what the sampling thread keeps for a live one."""
+
+    cdef fg_account account
+
+    def __init__(self, dict traits):
+        cdef fg_traits c_traits = _traits(traits)
+        fg_account_init(&self.account, &c_traits)
+
+    def feed(self, cnp.ndarray samples):
+        """Take in samples, and set their wraps and reset flags in place."""
+        cdef fg_sample *data = <fg_sample *>_samples(samples)
+        cdef Py_ssize_t i, count = samples.shape[0]
+        with nogil:
+            for i in range(count):
+                fg_account_add(&self.account, &data[i])
+
+    def report(self):
+        return _account_dict(&self.account)
+
+
+cdef class _Answers:
+    """Zeroed outputs of a resolver."""
+
+    cdef cnp.ndarray low, estimate, high, unknown
+    cdef fg_answers c
+
+    def __cinit__(self, Py_ssize_t count, bint restarts):
+        self.low = np.zeros(count)
+        self.estimate = np.zeros(count)
+        self.high = np.zeros(count)
+        self.unknown = np.zeros(count if restarts else 0)
+        self.c.low = <double *>cnp.PyArray_DATA(self.low)
+        self.c.estimate = <double *>cnp.PyArray_DATA(self.estimate)
+        self.c.high = <double *>cnp.PyArray_DATA(self.high)
+        self.c.unknown = <double *>cnp.PyArray_DATA(self.unknown) if restarts else NULL
+
+
+def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint restarts=False):
+    """Energy from the first sample until each instant, in the channel's own unit: (low, estimate, high, unknown).
+
+    `chunks` is an iterable of sample arrays in time order, `at_ns` is sorted. See struct fg_resolver. `unknown` is
+    empty unless `restarts`.
+    """
+    cdef fg_traits c_traits = _traits(traits)
+    cdef cnp.ndarray query = np.ascontiguousarray(at_ns, dtype=np.int64)
+    cdef size_t count = query.shape[0]
+    cdef _Answers out = _Answers(count, restarts)
+    cdef fg_resolver resolver
+    fg_resolver_init_instants(&resolver, &c_traits, ceiling_per_ns, <const int64_t *>cnp.PyArray_DATA(query), count,
+                              &out.c)
+    for chunk in chunks:
+        fg_resolver_feed(&resolver, _samples(chunk), len(chunk))
+    fg_resolver_finish(&resolver)
+    return out.low, out.estimate, out.high, out.unknown
+
+
+def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end_at_ns, bint restarts=False):
+    """Energy of windows of one channel, in the channel's own unit: (low, estimate, high).
+
+    `chunks` is an iterable of sample arrays in time order; `begin_at_ns` and `end_at_ns` are each sorted.
+    """
+    cdef fg_traits c_traits = _traits(traits)
+    cdef cnp.ndarray begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
+    cdef cnp.ndarray end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
+    cdef size_t samples, count = begin.shape[0]
+    if end.shape[0] != begin.shape[0]:
+        raise ValueError("begin_at_ns and end_at_ns differ in length")
+    cdef _Answers out = _Answers(count, restarts)
+    cdef const fg_sample *data
+    cdef fg_resolver resolver
+    fg_resolver_init_windows(&resolver, &c_traits, ceiling_per_ns, <const int64_t *>cnp.PyArray_DATA(begin),
+                             <const int64_t *>cnp.PyArray_DATA(end), count, &out.c)
+    for chunk in chunks:
+        data = _samples(chunk)
+        samples = len(chunk)
+        with nogil:
+            fg_resolver_feed(&resolver, data, samples)
+    with nogil:
+        fg_resolver_finish(&resolver)
+    return out.low, out.estimate, out.high
+
+
+def nvml_devices(str library):
+    """Driver and devices as the library itself lists them: {"driver": str, "devices": [dict, ...]}."""
+    cdef fg_nvml *nvml
+    cdef fg_error err
+    cdef fg_status status
+    cdef fg_nvml_device device
+    cdef unsigned count, index
+    cdef char driver[96]
+    cdef bytes path = os.fsencode(library)
+    cdef const char *c_path = path
+    with nogil:
+        status = fg_nvml_open(c_path, &nvml, &err)
+    _check(status, &err)
+    try:
+        fg_nvml_driver(nvml, driver, sizeof(driver))
+        _check(fg_nvml_device_count(nvml, &count, &err), &err)
+        devices = []
+        for index in range(count):
+            with nogil:
+                status = fg_nvml_device_get(nvml, index, &device, &err)
+            if status != FG_OK:
+                devices.append({"index": index, "error": _as_exception(&err)})
+                continue
+            entry = {
+                "index": index,
+                "uuid": device.uuid.decode(),
+                "name": device.name.decode("utf-8", "replace"),
+                "bus_id": device.bus_id.decode(),
+                "mig": bool(device.mig),
+                "mig_uuids": _mig_uuids(nvml, index) if device.mig else [],
+                "power_limit_mw": device.power_limit_mw,
+                "scope": device.scope,
+            }
+            for key, code in (("energy", device.energy_code), ("instant", device.instant_code),
+                              ("average", device.average_code), ("usage", device.usage_code)):
+                entry[key] = code
+                entry[key + "_text"] = fg_nvml_text(nvml, code).decode()
+            devices.append(entry)
+        return {"driver": driver.decode(), "devices": devices}
+    finally:
+        fg_nvml_close(nvml)
+
+
+cdef list _mig_uuids(fg_nvml *nvml, unsigned index):
+    cdef char uuid[96]
+    cdef unsigned instance = 0
+    out = []
+    # 7 is the most any board has been split into; a library that never says NOT_FOUND must not keep us here.
+    while instance < 64 and fg_nvml_mig_uuid(nvml, index, instance, uuid, sizeof(uuid), NULL) != FG_NOT_FOUND:
+        if uuid[0] != 0:
+            out.append(uuid.decode())
+        instance += 1
+    return out
+
+
+cdef enum:
+    GATE_CLOSED = 0
+    GATE_OPEN = 1
+    GATE_INERT = 2
+
+
+cdef class Gate:
+    """Whether a monitor takes windows: closed before start and after stop, inert in a forked child."""
+
+    cdef int state
+    cdef object sync
+
+    def __init__(self, sync=None):
+        self.state = GATE_CLOSED
+        self.sync = sync
+
+    def open(self):
+        self.state = GATE_OPEN
+
+    def close(self):
+        self.state = GATE_CLOSED
+
+    def make_inert(self):
+        self.state = GATE_INERT
+
+
+cdef class _Edge:
+    """`Window.__enter__` and `__exit__`: a descriptor that hands out the window's own bound method.
+
+    The with statement looks both up anew each time, and binding an ordinary method allocates an object the garbage
+    collector tracks; that would be a third of what a window costs.
+    """
+
+    cdef bint leaves
+
+    def __cinit__(self, bint leaves):
+        self.leaves = leaves
+
+    def __get__(self, Window window, owner):
+        if window is None:
+            return self
+        return window.bound_exit if self.leaves else window.bound_enter
+
+    def __call__(self, Window window, *exc_info):
+        return window._exit(*exc_info) if self.leaves else window._enter()
+
+
+cdef class Window:
+    """A named stretch of time whose energy is wanted; made by `Monitor.window`, used by one thread.
+
+    Use it as a context manager or call `begin` and `end`, as often as wanted. Entering and leaving store two
+    timestamps; the energy is worked out when the monitor has stopped.
+    """
+
+    cdef readonly str name
+    cdef Gate gate
+    cdef int64_t *begins
+    cdef int64_t *ends
+    cdef size_t used, capacity
+    cdef int64_t begun_at_ns
+    cdef object bound_enter, bound_exit
+
+    def __cinit__(self, str name, Gate gate):
+        self.name = name
+        self.gate = gate
+        self.begun_at_ns = -1
+        self.bound_enter = self._enter
+        self.bound_exit = self._exit
+
+    __enter__ = _Edge(False)
+    __exit__ = _Edge(True)
+
+    def __dealloc__(self):
+        free(self.begins)
+        free(self.ends)
+
+    def __len__(self):
+        return self.used
+
+    def __repr__(self):
+        return f"<fastgreen window {self.name!r}: {self.used} times>"
+
+    @property
+    def is_open(self):
+        return self.begun_at_ns >= 0
+
+    cdef int _begin(self) except -1:
+        if self.gate.state != GATE_OPEN:
+            if self.gate.state == GATE_INERT:
+                return 0
+            raise RuntimeError(f"window {self.name!r} begun while its monitor is not running")
+        if self.begun_at_ns >= 0:
+            raise RuntimeError(f"window {self.name!r} begun twice; for nested windows ask the monitor for another handle")
+        if self.gate.sync is not None:
+            self.gate.sync()
+        self.begun_at_ns = fg_clock_now_ns()
+        return 0
+
+    cdef int _end(self) except -1:
+        cdef int64_t now
+        if self.gate.sync is not None and self.gate.state == GATE_OPEN:
+            self.gate.sync()
+        now = fg_clock_now_ns()
+        if self.begun_at_ns < 0:
+            if self.gate.state == GATE_OPEN:
+                raise RuntimeError(f"window {self.name!r} ended without having begun")
+            return 0
+        if self.used == self.capacity:
+            self._grow()
+        self.begins[self.used] = self.begun_at_ns
+        self.ends[self.used] = now
+        self.used += 1
+        self.begun_at_ns = -1
+        return 0
+
+    cdef int _grow(self) except -1:
+        cdef size_t capacity = self.capacity + self.capacity // 2 + 64
+        cdef void *grown = realloc(self.begins, capacity * sizeof(int64_t))
+        if grown == NULL:
+            raise MemoryError
+        self.begins = <int64_t *>grown
+        grown = realloc(self.ends, capacity * sizeof(int64_t))
+        if grown == NULL:
+            raise MemoryError
+        self.ends = <int64_t *>grown
+        self.capacity = capacity
+        return 0
+
+    def begin(self):
+        """Start the stretch. RuntimeError when it has begun already or the monitor is not running."""
+        self._begin()
+
+    def end(self):
+        """End the stretch. RuntimeError when it has not begun."""
+        self._end()
+
+    def _enter(self):
+        self._begin()
+        return self
+
+    def _exit(self, kind, value, traceback):
+        self._end()
+
+    def edges(self, size_t start=0):
+        """(begin_ns, end_ns) from the start-th stretch on, as two int64 arrays, copied."""
+        start = min(start, self.used)
+        cdef cnp.ndarray begin = np.empty(self.used - start, np.int64)
+        cdef cnp.ndarray end = np.empty(self.used - start, np.int64)
+        if self.used > start:
+            memcpy(cnp.PyArray_DATA(begin), self.begins + start, (self.used - start) * sizeof(int64_t))
+            memcpy(cnp.PyArray_DATA(end), self.ends + start, (self.used - start) * sizeof(int64_t))
+        return begin, end
