@@ -12,6 +12,10 @@ COMMANDS = {
     "run": ("fastgreen.commands.measure", "run"),
     "report": ("fastgreen.commands.measure", "report"),
     "demo": ("fastgreen.commands.demo", "demo"),
+    "bench": ("fastgreen.commands.experiment", "bench"),
+    "compile": ("fastgreen.commands.experiment", "compile_"),
+    "import": ("fastgreen.commands.experiment", "import_"),
+    "tradeoff": ("fastgreen.commands.experiment", "tradeoff"),
 }
 
 

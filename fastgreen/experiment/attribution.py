@@ -18,9 +18,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import psutil
+import pyarrow as pa
 
-__all__ = ["Interval", "Snapshot", "TreeMeter", "share_out", "share_out_gpu", "snapshot", "tree_share"]
+__all__ = [
+    "Interval",
+    "Snapshot",
+    "TreeMeter",
+    "attribute",
+    "between",
+    "share_out",
+    "share_out_gpu",
+    "snapshot",
+    "tree_share",
+]
 
 K = TypeVar("K", bound=Hashable)
 
@@ -311,3 +323,47 @@ def _name_thread(name: bytes) -> None:
     # Before Python 3.14 a thread's name does not reach the kernel, where _own_threads_s looks for it.
     with contextlib.suppress(OSError):
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_bytes(name)
+
+
+def attribute(result: Any, intervals: list[Interval], *, idle_w: Mapping[str, float] | None = None) -> pa.Table:
+    """The tree's part of a run, by counted channel.
+
+    Parameters
+    ----------
+    result : fastgreen.Result
+        Of a monitor that ran while the intervals were taken.
+    intervals : of a :class:`TreeMeter`
+    idle_w : idle power by GPU channel, shared among the active processes
+
+    Returns
+    -------
+    pyarrow.Table
+        channel, kind (``cpu``, ``dram``, ``gpu``), drawn_j, tree_j, share. A channel that none of the three describes
+        is left out.
+    """
+    begin = np.array([i.start_ns for i in intervals], np.int64)
+    end = np.array([i.end_ns for i in intervals], np.int64)
+    rows = []
+    for trace in result.traces:
+        kind = channel_kind(trace.channel)
+        if kind is None or not trace.counted or not trace.has_data or not intervals:
+            continue
+        drawn = np.maximum(trace.windows(begin, end).energy_j, 0.0)
+        gpu = int(trace.channel.id.rpartition(":")[2]) if kind == "gpu" and trace.channel.id[-1].isdigit() else 0
+        idle = (idle_w or {}).get(trace.channel.id, 0.0)
+        mine = [tree_share(i, kind, float(j), gpu=gpu, idle_w=idle) for i, j in zip(intervals, drawn, strict=True)]
+        whole, tree = float(drawn.sum()), float(sum(mine))
+        rows.append({"channel": trace.channel.id, "kind": kind, "drawn_j": whole, "tree_j": min(tree, whole)})
+        rows[-1]["share"] = rows[-1]["tree_j"] / whole if whole else None
+    joules = [pa.field(name, pa.float64(), metadata={"unit": "J"}) for name in ("drawn_j", "tree_j")]
+    schema = pa.schema([("channel", pa.string()), ("kind", pa.string()), *joules, ("share", pa.float64())])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def channel_kind(channel: Any) -> str | None:
+    """Which rule shares a channel out: cpu, dram, gpu, or none."""
+    if channel.source == "nvml" or channel.id.startswith("nvml"):
+        return "gpu"
+    if channel.id.endswith("dram"):
+        return "dram"
+    return "cpu" if channel.source in ("rapl", "procstat") or "package" in channel.id else None

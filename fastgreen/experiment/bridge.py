@@ -12,6 +12,7 @@ from fastgreen.experiment.recording import Recording, RecordingBuilder
 __all__ = ["recording_of", "result_of"]
 
 _NW_PER_W = 1e9
+_GAP, _RESET = 1, 2  # flags of a sample
 
 
 def recording_of(source: Any) -> Recording:
@@ -38,31 +39,24 @@ def recording_of(source: Any) -> Recording:
         joined = np.concatenate(samples)
         if channel.kind == "power":
             time_ns, watts = joined["at_ns"], joined["raw"] * joules_per_unit(channel.unit) * 1e9
-            segment = np.cumsum((joined["flags"] & 1) != 0).astype(np.int32)
+            segment = np.cumsum((joined["flags"] & _GAP) != 0).astype(np.int32)
         else:
-            time_ns, segment, watts = _steps(joined, trace, joules_per_unit(channel.unit))
+            time_ns, segment, watts = _steps(joined, channel.traits["modulus"], joules_per_unit(channel.unit))
         builder.add(name, time_ns + shift_ns, segment, watts)
     return builder.finish()
 
 
-def _steps(samples: np.ndarray, trace: Any, joules: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _steps(samples: np.ndarray, modulus: int, joules: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean powers between changes of a counter, each at both ends of its stretch."""
-    from fastgreen import _core
-
-    moments = samples["at_ns"]
-    keep = np.ones(moments.size, bool)
-    keep[1:-1] = samples["raw"][1:-1] != samples["raw"][:-2]
-    moments = moments[keep]
-    traits = {**trace.channel.traits, "period_ns": trace.report["period_ns"]}
-    ceiling = trace.ceiling_w / joules / 1e9
-    _, energy, _, _ = _core.resolve_instants(
-        traits, ceiling, trace.chunks(), moments, restarts=trace.report["resets"] > 0
-    )
-    seconds = np.diff(moments) * 1e-9
-    good = seconds > 0
-    watts = np.maximum(np.diff(energy)[good] * joules, 0.0) / seconds[good]
-    starts, ends = moments[:-1][good], moments[1:][good]
-    time_ns = np.column_stack([starts, ends]).ravel()
+    growth = np.diff(samples["raw"]) + samples["wraps"][1:].astype(np.int64) * modulus
+    growth[(samples["flags"][1:] & _RESET) != 0] = 0  # what a restarted counter lost is not known
+    keep = np.ones(samples.size, bool)
+    keep[1:-1] = growth[:-1] != 0
+    moments, total = samples["at_ns"][keep], np.concatenate([[0], np.cumsum(growth)])[keep]
+    step_ns, energy = np.diff(moments), np.diff(total) * joules
+    good = step_ns > 0
+    time_ns = np.column_stack([moments[:-1][good], moments[1:][good]]).ravel()
+    watts = energy[good] / (step_ns[good] * 1e-9)
     return time_ns, np.zeros(time_ns.size, np.int32), np.repeat(watts, 2)
 
 

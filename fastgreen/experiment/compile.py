@@ -24,6 +24,7 @@ from fastgreen.experiment.tables import save_table
 __all__ = ["Compiled", "compile_study", "correlations"]
 
 _RUN = re.compile(r"run_(\d+)$")
+_SPREAD = re.compile(r"_(q1|q3|low|high|p95)_")  # how sure a column is, not another quantity
 
 
 @dataclass
@@ -313,7 +314,8 @@ def _channel_table(runs: list[_Run], sizes: list[str]) -> pa.Table:
 
 
 def correlations(table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Pearson and Spearman matrices between the float columns of a table, over the rows where both are known.
+    """Pearson and Spearman matrices between the float columns of a table (quartiles and bounds apart), over the rows
+    where both are known.
 
     Returns
     -------
@@ -323,7 +325,9 @@ def correlations(table: pa.Table) -> tuple[pa.Table, pa.Table]:
     names = [
         f.name
         for f in table.schema
-        if pa.types.is_floating(f.type) and table.column(f.name).null_count < table.num_rows
+        if pa.types.is_floating(f.type)
+        and table.column(f.name).null_count < table.num_rows
+        and not _SPREAD.search(f.name)
     ]
     columns = [table.column(name).to_numpy().astype(float) for name in names]
     out = []

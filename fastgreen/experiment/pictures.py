@@ -114,6 +114,9 @@ def latency_against_energy(compiled: Compiled) -> Any:
     fe, energy_unit = _scale(energy.max(initial=0.0) or 1.0, "J")
     fl, latency_unit = _scale(latency.max(initial=0.0) or 1.0, "s")
     axes.plot(latency * fl, energy * fe, "o", color=_COLOURS[0], markersize=5)
+    # A little below zero, so that the smallest size does not sit on the frame.
+    axes.set_xlim(-0.03 * max(latency * fl, default=1.0), 1.1 * max(latency * fl, default=1.0))
+    axes.set_ylim(-0.04 * max(energy * fe, default=1.0), 1.1 * max(energy * fe, default=1.0))
     _label_points(axes, latency * fl, energy * fe, [_short(r["size"]) for r in rows])
     at = compiled.pearson.column("column").to_pylist()
     r = (
@@ -124,8 +127,6 @@ def latency_against_energy(compiled: Compiled) -> Any:
     said = f", Pearson r = {r:.3f}" if r is not None else ""
     axes.set_xlabel(f"median latency ({latency_unit})")
     axes.set_ylabel(f"energy per inference ({energy_unit})")
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
     axes.set_title(_title(compiled, f"a point per size{said}"), fontsize=10)
     return figure
 

@@ -287,6 +287,7 @@ class TrainingLog:
 
 
 def root_energy_j(monitor: Any) -> float:
-    """Joules so far over the root channels of a running monitor."""
-    live = monitor.energy_j()
-    return math.fsum(live.values()) if isinstance(live, dict) else float(live)
+    """Joules so far over the channels of a running monitor that make up its total."""
+    chosen = {channel.id for channel in monitor.channels}
+    roots = {c.id for c in monitor.channels if c.root} or {c.id for c in monitor.channels if c.parent not in chosen}
+    return math.fsum(joules for name, joules in monitor.energy_j().items() if name in roots)
