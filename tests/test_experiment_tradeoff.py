@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgreen.experiment.statistics import cliffs_delta, delta_size, dunn_holm, kruskal, pareto, rank_correlation
-from fastgreen.experiment.tradeoff import tradeoff
+from fastgreen.experiment.tradeoffs import tradeoff
 
 stats = pytest.importorskip("scipy.stats")
 SHARED = Path(os.environ.get("FASTGREEN_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -219,7 +219,7 @@ def import_(
     recording = _read(file, format_, timezone, drop)
     comparison = None
     if against is not None:
-        from fastgreen.experiment.compare import compare
+        from fastgreen.experiment.comparison import compare
 
         comparison = compare(recording, _read(against, None, timezone, 0))
     if output is not None:
@@ -275,7 +275,7 @@ def tradeoff(table: Path, output: Path | None, as_json: bool, by: tuple[str, ...
 
     TABLE (.parquet, .arrow, .csv) has a row per training run.
     """
-    from fastgreen.experiment.tradeoff import tradeoff as compute
+    from fastgreen.experiment.tradeoffs import tradeoff as compute
 
     result = compute(table, list(by) or None, **options)
     names = ("groups", "changes", "pairs", "tests", "dunn", "spearman")

@@ -2,8 +2,8 @@
 
 The map, an arrow never pointing up or sideways::
 
-    recording  <-  readers (aipowermeter, nvidia_smi, codecarbon, omegawatt)  <-  compare, bridge  <-  writers
-    tables, statistics  <-  tradeoff                     protocols (models_torch)  <-  runner  <-  compile  <-  pictures
+    recording  <-  readers (aipowermeter, nvidia_smi, codecarbon, omegawatt)  <-  comparison, bridge  <-  writers
+    tables, statistics  <-  tradeoffs                    protocols (models_torch)  <-  runner  <-  compile  <-  pictures
     gauges  <-  training  <-  callbacks                  attribution
 
 Names load on first use, so that importing this costs nothing.
@@ -20,13 +20,13 @@ _HOME = {
     "Recording": "recording",
     "Series": "training",
     "Study": "runner",
-    "Tradeoff": "tradeoff",
+    "Tradeoff": "tradeoffs",
     "TrainingLog": "training",
     "TreeMeter": "attribution",
     "alexnet_series": "protocols",
     "attribute": "attribution",
     "bert_series": "protocols",
-    "compare": "compare",
+    "compare": "comparison",
     "compile_study": "compile",
     "convnet_series": "protocols",
     "draw_study": "pictures",
@@ -46,7 +46,7 @@ _HOME = {
     "read_omegawatt": "readers",
     "recording_of": "bridge",
     "resnet50_series": "protocols",
-    "tradeoff": "tradeoff",
+    "tradeoff": "tradeoffs",
     "write_power_metrics": "writers",
     "write_run": "writers",
 }

@@ -64,7 +64,8 @@ def result_of(recording: Recording) -> Any:
     """A recording as a :class:`fastgreen.Result`: a power channel per power channel, a window per segment.
 
     Watts become whole nanowatts, the integers that the engine counts in. Between segments the power is taken as 0,
-    for that time was not recorded; a value that is absent inside a segment is a gap and widens the bounds.
+    for that time was not recorded; where a value is absent inside a segment it is 0 too, and the bounds say that it
+    is not known.
     """
     from fastgreen import __version__, _core
     from fastgreen.channel import Channel, traits
@@ -112,35 +113,35 @@ class _Chunks:
 
     def __call__(self) -> Iterator[np.ndarray]:
         last: tuple[int, int] | None = None
+        hole = False
         for time_ns, segment, watts in self.recording.chunks(self.channel):
             good = np.isfinite(watts)
-            gap = np.zeros(time_ns.size, bool)
-            gap[1:] = ~good[:-1]
-            out = self._samples(time_ns[good], watts[good], gap[good])
-            where = segment[good]
-            if not out.size:
+            gap = np.concatenate([[hole], ~good[:-1]])[good]
+            hole = bool(~good[-1]) if good.any() else True
+            if not good.any():
                 continue
-            before = where[0] if last is None else last[1]
-            turns = np.flatnonzero(np.diff(where, prepend=before))
-            out = self._with_zeros(out, turns, last)
-            yield out
+            out = np.zeros(int(good.sum()), self.dtype)
+            out["at_ns"], out["raw"] = time_ns[good], np.rint(watts[good] * _NW_PER_W)
+            where = segment[good]
+            turns = np.diff(where, prepend=where[0] if last is None else last[1]) != 0
+            gap[0] &= last is not None
+            yield self._with_zeros(out, np.flatnonzero(turns | gap), turns, last)
             last = (int(out["at_ns"][-1]), int(where[-1]))
 
-    def _samples(self, time_ns: np.ndarray, watts: np.ndarray, gap: np.ndarray) -> np.ndarray:
-        out = np.zeros(time_ns.size, self.dtype)
-        out["at_ns"], out["raw"], out["flags"] = time_ns, np.rint(watts * _NW_PER_W), gap
-        return out
-
-    def _with_zeros(self, samples: np.ndarray, turns: np.ndarray, last: tuple[int, int] | None) -> np.ndarray:
-        """Two samples of no power, a nanosecond inside the hole, wherever a segment begins."""
-        ends = np.where(turns > 0, samples["at_ns"][turns - 1], last[0] if last else 0)
-        zeros = np.zeros(2 * turns.size, self.dtype)
-        zeros["at_ns"][::2], zeros["at_ns"][1::2] = ends + 1, samples["at_ns"][turns] - 1
-        return np.insert(samples, np.repeat(turns, 2), zeros)
+    def _with_zeros(
+        self, samples: np.ndarray, breaks: np.ndarray, turns: np.ndarray, last: tuple[int, int] | None
+    ) -> np.ndarray:
+        """Two samples of no power, a nanosecond inside the hole, at every break; between segments that is all there
+        is to say, inside one the second is flagged: there was power, and it is not known."""
+        ends = np.where(breaks > 0, samples["at_ns"][breaks - 1], last[0] if last else 0)
+        zeros = np.zeros(2 * breaks.size, self.dtype)
+        zeros["at_ns"][::2], zeros["at_ns"][1::2] = ends + 1, samples["at_ns"][breaks] - 1
+        zeros["flags"][1::2] = np.where(turns[breaks], 0, _GAP)
+        return np.insert(samples, np.repeat(breaks, 2), zeros)
 
 
 def _spans(recording: Recording, channel: str) -> list[tuple[int, int]]:
-    from fastgreen.experiment.compare import Curve
+    from fastgreen.experiment.comparison import Curve
 
     return Curve(*recording.points(channel)).spans()
 

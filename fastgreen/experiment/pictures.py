@@ -4,13 +4,14 @@ colour.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastgreen.experiment.compile import Compiled
-from fastgreen.experiment.tradeoff import Tradeoff
+from fastgreen.experiment.tradeoffs import Tradeoff
 
 __all__ = [
     "draw_study",
@@ -117,7 +118,6 @@ def latency_against_energy(compiled: Compiled) -> Any:
     # A little below zero, so that the smallest size does not sit on the frame.
     axes.set_xlim(-0.03 * max(latency * fl, default=1.0), 1.1 * max(latency * fl, default=1.0))
     axes.set_ylim(-0.04 * max(energy * fe, default=1.0), 1.1 * max(energy * fe, default=1.0))
-    _label_points(axes, latency * fl, energy * fe, [_short(r["size"]) for r in rows])
     at = compiled.pearson.column("column").to_pylist()
     r = (
         compiled.pearson.column("energy_j").to_pylist()[at.index("latency_s")]
@@ -128,6 +128,7 @@ def latency_against_energy(compiled: Compiled) -> Any:
     axes.set_xlabel(f"median latency ({latency_unit})")
     axes.set_ylabel(f"energy per inference ({energy_unit})")
     axes.set_title(_title(compiled, f"a point per size{said}"), fontsize=10)
+    _label_points(axes, latency * fl, energy * fe, [_short(r["size"]) for r in rows])
     return figure
 
 
@@ -218,13 +219,30 @@ def pareto_front(result: Tradeoff) -> Any:
         axes.plot(energy[mine] * factor, quality[mine], label=level or None, **style)
     front = np.flatnonzero(on)[np.argsort(energy[on], kind="stable")]
     axes.plot(energy[front] * factor, quality[front], color="#000000", linewidth=1.2, zorder=1, label="Pareto front")
-    _label_points(axes, energy * factor, quality, [r[result.by[0]] for r in rows], bold=on)
-    axes.set_xlabel(f"median energy per {result.work} ({unit})")
+    axes.set_xlabel(f"median energy per unit of work: {result.work} ({unit})")
     axes.set_ylabel(f"median {result.quality}")
     axes.set_title(f"what saves energy, and what it costs in {result.quality}", fontsize=10)
     axes.margins(0.08)
+    _spread_near_one(axes, quality)
     axes.legend(frameon=False, fontsize=8, loc="best")
+    _label_points(axes, energy * factor, quality, [r[result.by[0]] for r in rows], bold=on)
     return figure
+
+
+def _spread_near_one(axes: Any, quality: np.ndarray) -> None:
+    """Where some fractions are close to 1 and others far from it, an axis of the missing part tells the close ones
+    apart.
+    """
+    good = quality[np.isfinite(quality)]
+    if not good.size or good.min() < 0 or good.max() >= 1 or (1 - good.min()) < 5 * (1 - good.max()):
+        return
+    axes.set_yscale("function", functions=(lambda q: -np.log10(np.maximum(1 - q, 1e-9)), lambda v: 1 - 10.0**-v))
+    low, high = 1 - 1.3 * (1 - good.min()), 1 - (1 - good.max()) / 1.3
+    ticks = [
+        t for t in (0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999) if low <= t <= high
+    ]
+    axes.set_ylim(low, high)
+    axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
 
 
 def _short(size: Any) -> str:
@@ -232,43 +250,81 @@ def _short(size: Any) -> str:
 
 
 def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bold: np.ndarray | None = None) -> None:
-    """A word beside each point, moved to where it hides neither a point nor another word."""
+    """A word beside each point, moved to where it hides nothing; call it last, when limits and legend stand."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     figure = axes.figure
-    figure.draw_without_rendering()
-    renderer = figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else figure._get_renderer()
-    finite = np.isfinite(x) & np.isfinite(y)
-    spots = axes.transData.transform(np.column_stack([x, y])[finite])
-    taken = [(px - 5, py - 5, px + 5, py + 5) for px, py in spots]
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    figure.set_layout_engine("none")  # the places below are pixels of this layout
+    finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    spots = axes.transData.transform(np.column_stack([x, y]))
+    reach = 4.0 * figure.dpi / 72
+    taken = [(px - reach, py - reach, px + reach, py + reach) for px, py in spots[finite]]
+    taken += _line_boxes(axes, reach / 2)
+    if axes.get_legend() is not None:
+        taken.append(axes.get_legend().get_window_extent(renderer).extents)
     bounds = axes.get_window_extent(renderer)
-    for i in np.flatnonzero(finite):
-        best = None
-        for dx, dy, ha, va in _PLACES:
-            weight = "bold" if bold is not None and bold[i] else "normal"
-            text = axes.annotate(
-                words[i], (x[i], y[i]), (dx, dy), textcoords="offset points", fontsize=7, ha=ha, va=va, weight=weight
-            )
-            box = text.get_window_extent(renderer)
-            cost = sum(_overlap(box.extents, other) for other in taken)
-            cost += 1e6 * (box.x0 < bounds.x0 or box.x1 > bounds.x1 or box.y0 < bounds.y0 or box.y1 > bounds.y1)
-            if best is None or cost < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (cost, text, box.extents)
-            else:
+    for i in finite:
+        weight = "bold" if bold is not None and bold[i] else "normal"
+        tried = [_try(axes, words[i], (x[i], y[i]), place, weight, taken, bounds, renderer) for place in _PLACES]
+        best = min(range(len(tried)), key=lambda k: tried[k][0])
+        for k, (_, text, _) in enumerate(tried):
+            if k != best:
                 text.remove()
-            if cost == 0:
-                break
-        if best is not None:
-            taken.append(tuple(best[2]))
+        taken.append(tried[best][2])
 
 
-_PLACES = [(6, 0, "left", "center"), (-6, 0, "right", "center"), (0, 6, "center", "bottom"), (0, -6, "center", "top")]
-_PLACES += [(6, 5, "left", "bottom"), (-6, 5, "right", "bottom"), (6, -5, "left", "top"), (-6, -5, "right", "top")]
-_PLACES += [
-    (0, 14, "center", "bottom"),
-    (0, -14, "center", "top"),
-    (16, 12, "left", "bottom"),
-    (-16, -12, "right", "top"),
+def _try(
+    axes: Any,
+    word: str,
+    point: tuple[float, float],
+    place: tuple[float, float],
+    weight: str,
+    taken: list[Any],
+    bounds: Any,
+    renderer: Any,
+) -> tuple[float, Any, Any]:
+    """How much a word at an offset (points) would hide, the word, and its box in pixels."""
+    dx, dy = place
+    far = np.hypot(dx, dy) > 12
+    text = axes.annotate(
+        word,
+        point,
+        place,
+        textcoords="offset points",
+        fontsize=7,
+        weight=weight,
+        ha="left" if dx > 2 else "right" if dx < -2 else "center",
+        va="bottom" if dy > 2 else "top" if dy < -2 else "center",
+        arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
+        if far
+        else None,
+    )
+    box = text.get_window_extent(renderer)
+    outside = box.x0 < bounds.x0 or box.x1 > bounds.x1 or box.y0 < bounds.y0 or box.y1 > bounds.y1
+    hidden = sum(_overlap(box.extents, other) for other in taken)
+    return hidden + 1e6 * outside + 0.5 * float(np.hypot(dx, dy)), text, tuple(box.extents)
+
+
+def _line_boxes(axes: Any, reach: float) -> list[tuple[float, float, float, float]]:
+    """Small boxes along the drawn lines."""
+    out = []
+    for line in axes.get_lines():
+        if line.get_linestyle() in ("None", "", " "):
+            continue
+        ends = axes.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float))
+        for (x0, y0), (x1, y1) in pairwise(ends):
+            for t in np.linspace(0, 1, 2 + int(np.hypot(x1 - x0, y1 - y0) / (2 * reach))):
+                px, py = x0 + t * (x1 - x0), y0 + t * (y1 - y0)
+                out.append((px - reach, py - reach, px + reach, py + reach))
+    return out
+
+
+_PLACES = [
+    (radius * float(np.cos(angle)), radius * float(np.sin(angle)))
+    for radius in (7, 14, 22, 32, 44)
+    for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False)
 ]
 
 

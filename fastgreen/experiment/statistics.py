@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Comparison", "cliffs_delta", "delta_size", "dunn_holm", "kruskal", "pareto", "rank_correlation"]
+__all__ = ["GroupTest", "cliffs_delta", "delta_size", "dunn_holm", "kruskal", "pareto", "rank_correlation"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GroupTest:
     """Kruskal-Wallis over k groups of together n values.
 
     Attributes
@@ -47,21 +47,21 @@ def _clean(groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: values for name, values in kept.items() if values.size}
 
 
-def kruskal(groups: Mapping[str, np.ndarray]) -> Comparison:
+def kruskal(groups: Mapping[str, np.ndarray]) -> GroupTest:
     """Whether at least one group differs, by ranks (Kruskal-Wallis); values that are not finite are left out."""
     kept = _clean(groups)
     k, n = len(kept), sum(v.size for v in kept.values())
     if k < 2:
-        return Comparison(k, n, None, None, None, f"{k} group{'s' * (k != 1)}: nothing to compare")
+        return GroupTest(k, n, None, None, None, f"{k} group{'s' * (k != 1)}: nothing to compare")
     everything = np.concatenate(list(kept.values()))
     if np.all(everything == everything[0]):
-        return Comparison(k, n, None, None, None, f"all {n} values are equal: no difference to find")
+        return GroupTest(k, n, None, None, None, f"all {n} values are equal: no difference to find")
     if n <= k:
-        return Comparison(k, n, None, None, None, "one value per group: no spread to compare with")
+        return GroupTest(k, n, None, None, None, "one value per group: no spread to compare with")
     h, p = (float(x) for x in _scipy_stats().kruskal(*kept.values()))
     eta = (h - k + 1) / (n - k)
     found = "the groups differ" if p < 0.05 else "no difference is shown"
-    return Comparison(k, n, h, p, eta, f"{found} (H = {h:.4g}, p = {p:.3g}, eta^2 = {eta:.3f})")
+    return GroupTest(k, n, h, p, eta, f"{found} (H = {h:.4g}, p = {p:.3g}, eta^2 = {eta:.3f})")
 
 
 def dunn_holm(groups: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -15,10 +16,10 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from fastgreen.experiment.compare import Curve
+from fastgreen.experiment.bridge import recording_of
+from fastgreen.experiment.comparison import Curve
 from fastgreen.experiment.readers.aipowermeter import SEGMENT_END
 from fastgreen.experiment.readers.timestamps import check_zone
-from fastgreen.experiment.recording import Recording
 
 __all__ = ["run_folder", "write_power_metrics", "write_run"]
 
@@ -33,6 +34,14 @@ _KEYS = {
     "gpu": ("gpu", ("nvidia_draw_absolute",)),
     "process/gpu": ("gpu", ("nvidia_estimated_attributable_power_draw",)),
 }
+# Channels of fastgreen; the estimate of a machine without sensors stands where the package would.
+_OURS = (
+    (r"rapl:package-\d+|procstat:\w+", "package"),
+    (r"rapl:package-\d+/(?:die-\d+/)?(core|uncore|dram)", r"\1"),
+    (r"rapl:psys(?:-\d+)?", "psys"),
+    (r"nvml:(\d+)", r"gpu:\1"),
+    (r"aipowermeter:(.+)|nvidia-smi:(gpu:\d+)", r"\1\2"),
+)
 
 
 def run_folder(main: str | Path, size: object, repeat: int) -> Path:
@@ -44,7 +53,7 @@ def write_run(
     main: str | Path,
     size: object,
     repeat: int,
-    recording: Recording,
+    source: Any,
     latency_s: Iterable[float] = (),
     *,
     period_s: float | None = None,
@@ -54,28 +63,26 @@ def write_run(
 
     Parameters
     ----------
+    source : Recording or fastgreen.Result
     latency_s : seconds of each inference, one per line of ``latency.csv``, no header
     period_s, timezone : see :func:`write_power_metrics`
     """
     folder = run_folder(main, size, repeat)
     folder.mkdir(parents=True, exist_ok=True)
-    write_power_metrics(folder / "power_metrics.json", recording, period_s=period_s, timezone=timezone)
+    write_power_metrics(folder / "power_metrics.json", source, period_s=period_s, timezone=timezone)
     with open(folder / "latency.csv", "w", encoding="utf-8") as stream:
         stream.writelines(f"{seconds!r}\n" for seconds in map(float, latency_s))
     return folder
 
 
-def write_power_metrics(
-    path: str | Path, recording: Recording, *, period_s: float | None = None, timezone: str = "UTC"
-) -> None:
+def write_power_metrics(path: str | Path, source: Any, *, period_s: float | None = None, timezone: str = "UTC") -> None:
     """Write a recording as ``power_metrics.json``: a line per moment, a marker after each segment.
 
     Parameters
     ----------
     path : the file
-    recording : its power channels of the names ``package``, ``core``, ``uncore``, ``psys``, ``dram``, ``gpu`` and
-    ``gpu:<n>`` are
-        written; others have no place in that format
+    source : Recording or fastgreen.Result
+        Written are the channels that the format has a word for: packages, core, uncore, dram, psys and GPUs.
     period_s : write means over periods of this length instead of the points themselves. Needed where the channels were
         not read at the same moments; then 2 s, the period of the original, unless given.
     timezone : zone of the naive local stamps; they carry microseconds
@@ -85,15 +92,17 @@ def write_power_metrics(
     Without `period_s` the trapezoid over the file is that of the recording, but for the microsecond of its stamps.
     """
     zone = ZoneInfo(check_zone(timezone))
-    names = [
-        row["id"]
-        for row in recording.channels.to_pylist()
-        if row["samples"] and row["kind"] == "power" and (row["id"] in _KEYS or row["id"].startswith("gpu:"))
-    ]
-    points = {name: recording.points(name) for name in names}
-    if period_s is None and not _same_moments(points):
+    recording = recording_of(source)
+    places: dict[str, list[str]] = {}
+    for row in recording.channels.to_pylist():
+        place = published_name(row["id"])
+        if row["samples"] and row["kind"] == "power" and place is not None:
+            places.setdefault(place, []).append(row["id"])
+    points = {name: recording.points(name) for names in places.values() for name in names}
+    if period_s is None and not (_same_moments(points) and all(len(names) == 1 for names in places.values())):
         period_s = 2.0
-    lines = _resampled(points, period_s) if period_s is not None else _as_recorded(points)
+    raw = _resampled(points, period_s) if period_s is not None else _as_recorded(points)
+    lines = ((at_ns, segment, _gathered(values, places)) for at_ns, segment, values in raw)
     with open(path, "w", encoding="utf-8") as stream:
         last = None
         for at_ns, segment, values in lines:
@@ -103,6 +112,18 @@ def write_power_metrics(
             stream.write(json.dumps({"date": _local(at_ns, zone), "metrics": _metrics(values)}) + "\n")
         if last is not None:
             stream.write(json.dumps(SEGMENT_END) + "\n")
+
+
+def published_name(channel: str) -> str | None:
+    """What the published format calls a channel of ours or of a reader; None where it has no word for it."""
+    if channel in _KEYS or re.fullmatch(r"gpu:\d+", channel):
+        return channel
+    return next((re.sub(pattern, name, channel) for pattern, name in _OURS if re.fullmatch(pattern, channel)), None)
+
+
+def _gathered(values: dict[str, float], places: dict[str, list[str]]) -> dict[str, float]:
+    """Several packages, or the memory of several, are one number there."""
+    return {place: math.fsum(values[name] for name in names) for place, names in places.items()}
 
 
 def _same_moments(points: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.experiment.statistics import (
-    Comparison,
+    GroupTest,
     cliffs_delta,
     delta_size,
     dunn_holm,
@@ -340,7 +340,7 @@ def _tests(
     return pa.Table.from_pylist(tests, schema=pa.schema(schema)), pa.Table.from_pylist(pairs, schema=dunn)
 
 
-def _test_row(value: str, way: str, test: Comparison) -> dict[str, Any]:
+def _test_row(value: str, way: str, test: GroupTest) -> dict[str, Any]:
     return {"value": value, "by": way, **vars(test)}
 
 
