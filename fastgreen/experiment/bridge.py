@@ -131,11 +131,11 @@ class _Chunks:
     def _with_zeros(
         self, samples: np.ndarray, breaks: np.ndarray, turns: np.ndarray, last: tuple[int, int] | None
     ) -> np.ndarray:
-        """Two samples of no power, a nanosecond inside the hole, at every break; between segments that is all there
+        """Two samples of no power, at the two edges of the hole, at every break; between segments that is all there
         is to say, inside one the second is flagged: there was power, and it is not known."""
         ends = np.where(breaks > 0, samples["at_ns"][breaks - 1], last[0] if last else 0)
         zeros = np.zeros(2 * breaks.size, self.dtype)
-        zeros["at_ns"][::2], zeros["at_ns"][1::2] = ends + 1, samples["at_ns"][breaks] - 1
+        zeros["at_ns"][::2], zeros["at_ns"][1::2] = ends, samples["at_ns"][breaks]
         zeros["flags"][1::2] = np.where(turns[breaks], 0, _GAP)
         return np.insert(samples, np.repeat(breaks, 2), zeros)
 
