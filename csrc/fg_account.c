@@ -15,39 +15,41 @@ void fg_account_init(struct fg_account *account, const struct fg_traits *traits)
 	account->traits = *traits;
 }
 
-/* Counter growth from the last sample to this one; settles the sample's wraps and reset flag. */
-static int64_t growth(const struct fg_account *account, struct fg_sample *sample)
+/* Add the counter's growth from the last sample to this one; settles the sample's wraps and reset flag. */
+static void add_growth(struct fg_account *account, struct fg_sample *sample)
 {
 	const struct fg_traits *traits = &account->traits;
-	int64_t delta = sample->raw - account->last_raw;
+	fg_int128 delta = (fg_int128)sample->raw - account->last_raw;
 	bool believed = (sample->flags & FG_SAMPLE_RESET) == 0;
 
 	if (delta < 0 && sample->wraps == 0 && traits->modulus > 0) {
 		sample->wraps = 1;
 		believed = believed && delta + traits->modulus < traits->modulus / 2;
 	}
-	delta += sample->wraps * traits->modulus;
+	delta += (fg_int128)sample->wraps * traits->modulus;
 	if (traits->plausible_per_s > 0) {
-		/* Reads close together may see a whole update: never divide by less than a period. */
-		double elapsed_ns = (double)later(sample->at_ns - account->last_at_ns, traits->period_ns);
+		/* The value before was up to a period old when it was read, so this much time can lie between the two. */
+		double elapsed_ns = (double)(sample->at_ns + sample->half_ns - account->last_at_ns + account->last_half_ns) +
+							(double)traits->period_ns;
 
 		believed = believed && (double)delta * (double)FG_NS_PER_S <= (double)traits->plausible_per_s * elapsed_ns;
 	}
-	if (believed && delta >= 0)
-		return delta;
+	if (believed && delta >= 0 && delta <= INT64_MAX - account->total) {
+		account->total += (int64_t)delta;
+		return;
+	}
 	sample->wraps = 0;
 	sample->flags |= FG_SAMPLE_RESET;
-	return 0;
 }
 
-/* A change of value was seen at this sample: learn from the interval since the change before. */
-static void learn(struct fg_account *account, const struct fg_sample *sample)
+/* A change of value was seen at this sample: learn from the interval since the change before. `torn`: it may have come
+ * at any time of a gap, so no interval begins at it. */
+static void learn(struct fg_account *account, const struct fg_sample *sample, bool torn)
 {
-	int64_t after_ns = account->last_at_ns;
+	int64_t after_ns = account->last_at_ns - account->last_half_ns;
 	int64_t at_ns = sample->at_ns + sample->half_ns;
 
-	account->updates++;
-	if (account->change_at_ns != 0 && !account->broken) {
+	if (account->updates++ > 0 && !account->broken) {
 		int64_t longest_ns = at_ns - account->change_after_ns;
 		int64_t middle_ns = (at_ns + after_ns - account->change_at_ns - account->change_after_ns) / 2;
 
@@ -58,7 +60,7 @@ static void learn(struct fg_account *account, const struct fg_sample *sample)
 		if (account->traits.kind == FG_ENERGY && mean > account->peak_per_ns)
 			account->peak_per_ns = mean;
 	}
-	account->broken = false;
+	account->broken = torn;
 	account->change_after_ns = after_ns;
 	account->change_at_ns = at_ns;
 	account->change_total = account->total;
@@ -76,18 +78,17 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 		sample->flags &= (uint16_t)~FG_SAMPLE_RESET;
 	} else {
 		int64_t step_ns = sample->at_ns - account->last_at_ns;
+		bool torn = (sample->flags & FG_SAMPLE_GAP) || (traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns);
 
-		if ((sample->flags & FG_SAMPLE_GAP) || (traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns))
-			account->broken = true;
 		if (traits->kind == FG_ENERGY)
-			account->total += growth(account, sample);
+			add_growth(account, sample);
 		else
-			account->twice_integral += (fg_int128)(sample->raw + account->last_raw) * step_ns;
-		if (sample->flags & FG_SAMPLE_RESET)
-			account->broken = true;
+			account->twice_integral += ((fg_int128)sample->raw + account->last_raw) * step_ns;
+		torn = torn || (sample->flags & FG_SAMPLE_RESET);
+		account->broken = account->broken || torn;
 		if (sample->raw != account->last_raw)
-			learn(account, sample);
-		else if (account->change_at_ns != 0 && !account->broken)
+			learn(account, sample, torn);
+		else if (account->updates > 0 && !account->broken)
 			account->period_lower_ns =
 				later(account->period_lower_ns, sample->at_ns - sample->half_ns - account->change_at_ns);
 	}
@@ -100,6 +101,7 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 	account->gaps += (sample->flags & FG_SAMPLE_GAP) != 0;
 	account->resets += (sample->flags & FG_SAMPLE_RESET) != 0;
 	account->last_at_ns = sample->at_ns;
+	account->last_half_ns = sample->half_ns;
 	account->last_raw = sample->raw;
 	account->read_longest_ns = later(account->read_longest_ns, read_ns);
 	account->read_mean_ns += ((double)read_ns - account->read_mean_ns) / (double)account->samples;
@@ -108,12 +110,11 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 int64_t fg_account_period_ns(const struct fg_account *account)
 {
 	int64_t assumed_ns = account->traits.period_ns;
+	int64_t seen_ns = later(account->period_upper_ns, account->period_lower_ns);
 	/* Where nearly every sample brought a change, updates may come faster than samples and the brackets say little. */
 	bool samples_faster = account->samples * 2 >= account->updates * 3;
 
-	if (account->periods >= 8 && samples_faster)
-		return account->period_upper_ns;
-	if (account->period_lower_ns > assumed_ns)
-		return later(account->period_upper_ns, account->period_lower_ns);
+	if ((account->periods >= 8 && samples_faster) || account->period_lower_ns > assumed_ns)
+		return seen_ns;
 	return assumed_ns;
 }

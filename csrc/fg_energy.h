@@ -51,8 +51,9 @@ struct fg_account {
 	int64_t period_sum_ns;   /* sum and number of the intervals between successive changes */
 	uint64_t periods;
 	double peak_per_ns; /* highest mean power between two updates (energy) or highest value (power), per ns */
-	/* private: the last change lies in (change_after_ns, change_at_ns]; 0 = none yet */
+	/* private: the last change lies in (change_after_ns, change_at_ns]; meaningless before the first update */
 	int64_t change_after_ns, change_at_ns, change_total;
+	int64_t last_half_ns;
 	bool broken; /* a gap since the last change: the interval across it teaches nothing */
 	fg_int128 twice_integral;
 };

@@ -178,7 +178,7 @@ static inline void feed_power(struct fg_resolver *r, unsigned streams, const str
 							  const struct fg_sample *now)
 {
 	double from = (double)last->raw, to = (double)now->raw;
-	double step_ns = (double)later(now->at_ns - last->at_ns, 1);
+	double step_ns = (double)(now->at_ns - last->at_ns);
 	double least = from < to ? from : to, most = from < to ? to : from;
 
 	if (now->flags & FG_SAMPLE_GAP) {

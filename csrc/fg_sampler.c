@@ -99,7 +99,10 @@ static void take(struct channel *channel, struct fg_sample *sample)
 		sample->at_ns = channel->account.last_at_ns;
 	fg_account_add(&channel->account, sample);
 
-	sample->wraps += channel->unpushed_wraps;
+	if (sample->wraps > UINT16_MAX - channel->unpushed_wraps)
+		sample->flags |= FG_SAMPLE_RESET; /* more wraps than a sample can carry: the curve is torn, the total is not */
+	else
+		sample->wraps += channel->unpushed_wraps;
 	sample->flags |= channel->unpushed_flags;
 	if (fg_ring_push(&channel->ring, sample)) {
 		channel->unpushed_wraps = 0;
@@ -158,6 +161,8 @@ static int64_t read_all(struct fg_sampler *sampler)
 
 static bool all_moved(const struct fg_sampler *sampler)
 {
+	if (fg_sampler_finished(sampler))
+		return true; /* a replay that has ended moves no more */
 	for (size_t i = 0; i < sampler->count; i++) {
 		const struct channel *channel = &sampler->channels[i];
 
@@ -274,8 +279,9 @@ enum fg_status fg_sampler_start(struct fg_sampler *sampler, int64_t patience_ns,
 	sigset_t all, before;
 	char name[16];
 
-	if (sampler->running)
-		return fg_error_set(err, FG_INVALID, 0, 0, "the sampler of %s is running", sampler->ops->name);
+	if (sampler->running || is_set(&sampler->stop))
+		return fg_error_set(err, FG_INVALID, 0, 0, "the sampler of %s %s", sampler->ops->name,
+							sampler->running ? "is running" : "has run");
 	/* The thread inherits the mask: signals belong to the application's threads. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);

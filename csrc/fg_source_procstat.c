@@ -73,8 +73,8 @@ static bool busy_ticks(const char *line, int64_t *out)
 		long long ticks = strtoll(line, &end, 10);
 		if (end == line || errno != 0 || ticks < 0)
 			return i >= 4 && *line == '\n' ? (*out = sum, true) : false; /* old kernels end after idle */
-		if (busy[i])
-			sum += ticks;
+		if (busy[i] && __builtin_add_overflow(sum, (int64_t)ticks, &sum))
+			return false;
 		line = end;
 	}
 	*out = sum;
@@ -96,9 +96,13 @@ static enum fg_status procstat_read(struct fg_source *source, size_t index, stru
 	text[length] = '\0';
 	if (!busy_ticks(text, &ticks))
 		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s does not begin with a line of CPU times", source->path);
-	/* mW * us = nJ: a year of 1 kW stays within 63 bits. */
-	int64_t elapsed_us = (source->clock->now_ns(source->clock->context) - source->opened_at_ns) / 1000;
-	out->raw = (source->idle_mw * elapsed_us + source->slope_mw * (ticks * (source->ns_per_tick / 1000))) / 1000;
+	/* mW * ns = pJ, which 63 bits hold for 9 MJ only: a day of 100 W. */
+	int64_t elapsed_ns = source->clock->now_ns(source->clock->context) - source->opened_at_ns;
+	fg_int128 energy_uj = ((fg_int128)source->idle_mw * elapsed_ns +
+						   (fg_int128)source->slope_mw * ((fg_int128)ticks * source->ns_per_tick)) / 1000000;
+	if (energy_uj > INT64_MAX)
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s gives more CPU time than there can be", source->path);
+	out->raw = (int64_t)energy_uj;
 	return FG_OK;
 }
 

@@ -3,7 +3,7 @@
 The map of the package, an arrow never pointing up or sideways::
 
     errors, units  <-  _core (the engine's door to C), _kernels (the metrics' door to C)
-                   <-  channels, metrics, arrow  <-  result, sweep  <-  monitor  <-  plot, cli
+                   <-  catalog, metrics, arrow  <-  result, sweep  <-  monitor  <-  plot, cli
 
 Names load on first use (PEP 562), so that importing the package costs little more than importing NumPy.
 """
@@ -20,7 +20,7 @@ _HOME: dict[str, str | None] = {
     "Channel": "channel",
     "Monitor": "monitor",
     "Result": "result",
-    "channels": "channels",
+    "channels": "catalog",
     "errors": None,
     "load": "runfile",
     "measure": "monitor",

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from fastgreen import _core
+from fastgreen.catalog import discover, names_of, select
 from fastgreen.channel import Channel, Seams
-from fastgreen.channels import discover, select
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.result import Result
 from fastgreen.runinfo import run_metadata
@@ -35,7 +35,7 @@ DEFAULT_HZ = {"rapl": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "re
 MAX_HZ = 10_000.0
 
 _DRAIN_S = 0.25
-_RING_S = 16.0  # how long the rings hold samples while the interpreter is busy in C
+_RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C
 _PATIENCE_NS = 200_000_000  # for the first reading of a source; one that blocks longer starts late
 _SETTLE_NS = 250_000_000
 
@@ -158,7 +158,7 @@ class Monitor:
         self._start_ns = self._end_ns = 0
 
     def _choose(self, wanted: str | Iterable[str] | None, estimate: tuple[float, float] | None) -> list[Channel]:
-        patterns = [wanted] if isinstance(wanted, str) else wanted if wanted is None else list(wanted)
+        patterns = None if wanted is None else names_of(wanted)
         if patterns and any(p.startswith("replay:") for p in patterns):
             from fastgreen.replay import replay_channels
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import hashlib
 import os
 import shlex
@@ -24,7 +23,7 @@ def compiler() -> list[str] | None:
 
 
 def cache_folder() -> Path:
-    folder = Path(os.environ.get("FAKES_CACHE", Path(tempfile.gettempdir()) / f"fastgreen-fakes-{getpass.getuser()}"))
+    folder = Path(os.environ.get("FAKES_CACHE", Path(tempfile.gettempdir()) / f"fastgreen-fakes-{os.getuid()}"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

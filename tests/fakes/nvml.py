@@ -13,6 +13,7 @@ Everything follows CLOCK_MONOTONIC, as `time.monotonic_ns()` does. `write()` cha
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import shutil
@@ -54,7 +55,8 @@ MEAN_OF_1_S = Sensor(window=1.0)
 class Gpu:
     """One device. `scopes` are (GPU, module, memory) as multiples of its power, 0 where not supported.
 
-    `mig` is None (cannot), False (off) or True, then with one MIG device per name in `mig_uuids`.
+    `mig` is None (cannot), False (off) or True, then with one MIG device per name in `mig_uuids`. `processes` are
+    (pid, bytes); pid 0 stands for whichever process asks.
     """
 
     power: Wave | float = 100.0
@@ -123,7 +125,7 @@ class Rule:
     """What happens to calls number `first` to `last` (from 1; None: for ever) of the functions it names.
 
     `function` is a name ("nvmlDeviceGetPowerUsage"), a beginning ("nvmlInit*"), "*" (all calls, numbered together), or
-    a value inside nvmlDeviceGetFieldValues ("field:186", "field:185", "field:83", "field:191", "field:other", "field:*").
+    a value inside nvmlDeviceGetFieldValues ("field:186", likewise 185, 83 and 191, "field:other", "field:*").
     With `device`, calls are numbered within that device. Numbers are those of `FakeNvml.calls()`, over all processes.
     `code` is returned instead of an answer; `delay_us` comes first (fields do not delay); `value` (mJ or mW) is shown
     instead of the true energy or power.
@@ -210,17 +212,22 @@ class FakeNvml:
         fresh.rename(self.folder / "script")
         self._change_header(version=1)
 
-    def step(self, device: int, watts: float) -> None:
-        """Appends a step of power, 5 ms from now, to a device of constant power or `Steps`; `energy_j` stays exact."""
+    def step(self, device: int, watts: float, lead_s: float = 0.05) -> None:
+        """Appends a step of power, `lead_s` from now, to a device of constant power or `Steps`; `energy_j` stays exact.
+
+        The lead is the time to write the script in: what is past never changes, so the counter never goes back.
+        """
         wave = as_wave(self.devices[device].power)
         if isinstance(wave, Constant):
             wave = Steps(((0.0, wave.watts),))
         if not isinstance(wave, Steps):
             raise ValueError(f"only steps can be appended to: {wave}")
-        at = (time.monotonic_ns() + 5_000_000 - self.epoch_ns) * 1e-9
+        at_ns = time.monotonic_ns() + round(lead_s * 1e9)
         devices = list(self.devices)
-        devices[device] = replace(devices[device], power=Steps((*wave.steps, (at, watts))))
+        devices[device] = replace(devices[device], power=Steps((*wave.steps, (self._seconds(at_ns), watts))))
         self.write(devices=devices)
+        if time.monotonic_ns() > at_ns:
+            raise RuntimeError(f"writing the script took longer than {lead_s} s: give the step a longer lead")
 
     def reload_driver(self) -> None:
         """As if the driver was loaded anew: counters start at 0, every call answers 1 until the program inits again."""
@@ -248,7 +255,7 @@ class FakeNvml:
         energy = gpu.energy_start_mj + wave.energy_j(seen) * 1000
         if reloaded_ns := self._header()[2]:
             energy = (wave.energy_j(seen) - wave.energy_j(self._seconds(reloaded_ns))) * 1000
-        return int(max(energy, 0.0) // gpu.energy_quantum_mj * gpu.energy_quantum_mj)
+        return int(math.floor(max(energy, 0.0) / gpu.energy_quantum_mj) * gpu.energy_quantum_mj)
 
     def power_mw(self, device: int, now_ns: int, reading: str = "usage") -> int:
         """What a power reading ("instant", "average", "usage") shows at that time."""
@@ -258,7 +265,7 @@ class FakeNvml:
         update_ns = sensor.updates.last_ns(self.epoch_ns, now_ns)
         at, begin = self._seconds(update_ns), self._seconds(update_ns - round(sensor.window * 1e9))
         watts = (wave.energy_j(at) - wave.energy_j(begin)) / (at - begin) if at > begin else wave.power_w(at)
-        return int((watts * sensor.gain * 1000 / gpu.power_quantum_mw + 0.5) // 1 * gpu.power_quantum_mw)
+        return math.floor(watts * sensor.gain * 1000 / gpu.power_quantum_mw + 0.5) * gpu.power_quantum_mw
 
     def _seconds(self, at_ns: int) -> float:
         return (at_ns - self.epoch_ns) * 1e-9

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A powercap tree in a folder, laid out as the kernel does: devices nested, a flat class folder of links to all zones.
 
-By hand: `tree.set_uj("package-0", 123)` writes the number, exactly. By itself: ``with tree:`` starts a small C program that
-moves every zone along its waveform, about every millisecond, without torn reads (powercap_mover.c says how). While it
-moves, `energy_uj` leads to a number that the mover holds, so descriptors opened meanwhile end with it: stop what reads
-before leaving the ``with``.
+By hand: `tree.set_uj("package-0", 123)` writes the number, exactly. By itself: ``with tree:`` starts a small C program
+that moves every zone along its waveform, about every millisecond, without torn reads (powercap_mover.c says how).
+While it moves, `energy_uj` leads to a number that the mover holds, so descriptors opened meanwhile end with it: stop
+what reads before leaving the ``with``.
 """
 
 from __future__ import annotations
@@ -118,7 +118,11 @@ class PowercapTree:
         return found[0]
 
     def set_uj(self, key: str, value_uj: int) -> None:
-        """Shows this value; a moving zone stays at it from now on."""
+        """Shows this value; a moving zone stays at it from now on (in mode "kernel", 0 shows as 1).
+
+        At rest the file is rewritten, which a concurrent reader may catch half done: while something samples, set the
+        values of a started tree (zones of 0 W do not move), whose numbers change in one piece.
+        """
         placed = self[key]
         placed.counter_uj = value_uj
         if self._mover is not None:
@@ -168,7 +172,7 @@ class PowercapTree:
                 _replace(placed.energy, f"{value_uj}\n".encode())
 
     def __enter__(self) -> PowercapTree:
-        return self.start()
+        return self.start() if self._mover is None else self
 
     def __exit__(self, *unused: object) -> None:
         self.stop()

@@ -13,14 +13,14 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class ProcRoot:
-    """`cpus` processors, all times 0 at first except as given in `ticks` (one dict for all processors)."""
+    """`cpus` processors, all times 0 at first; `ticks` has a dict of columns for each, to set before `write()`."""
 
     root: Path
     cpus: int = 2
     sgx: bool = False
     vendor: str = "GenuineIntel"
     model: str = "Fake Xeon"
-    ticks: list[dict[str, int]] = field(default_factory=list)
+    ticks: list[dict[str, int]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.root = Path(self.root)
@@ -42,13 +42,13 @@ class ProcRoot:
         self.write()
 
     def write(self) -> None:
-        """Writes `stat` in place: a descriptor already open sees the new times. Times only grow, so it never shrinks."""
+        """Writes `stat` in place, so that a descriptor already open sees the new times."""
         total = {column: sum(times[column] for times in self.ticks) for column in COLUMNS}
         lines = ["cpu  " + " ".join(str(total[column]) for column in COLUMNS)]
         lines += [f"cpu{n} " + " ".join(str(times[c]) for c in COLUMNS) for n, times in enumerate(self.ticks)]
         lines += ["intr 0", "ctxt 0", "btime 1700000000", "processes 1", "procs_running 1", "procs_blocked 0"]
         fd = os.open(self.root / "stat", os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            os.pwrite(fd, ("\n".join(lines) + "\n").encode(), 0)
+            os.ftruncate(fd, os.pwrite(fd, ("\n".join(lines) + "\n").encode(), 0))
         finally:
             os.close(fd)

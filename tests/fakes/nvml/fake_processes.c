@@ -2,6 +2,14 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fake_nvml.h"
 
+#include <unistd.h>
+
+/* A script's pid 0 is the process that asks. */
+static unsigned int process_pid(const struct fake_device *device, int index)
+{
+	return device->process_pid[index] != 0 ? device->process_pid[index] : (unsigned int)getpid();
+}
+
 static int bad(struct fake_call *call)
 {
 	return fake_leave(call, NVML_ERROR_INVALID_ARGUMENT);
@@ -24,7 +32,7 @@ static int give_processes(enum fake_function function, nvmlDevice_t device, unsi
 		return fake_leave(&call, NVML_ERROR_INSUFFICIENT_SIZE);
 	}
 	for (int i = 0; i < processes; i++) {
-		unsigned int pid = call.device->process_pid[i];
+		unsigned int pid = process_pid(call.device, i);
 		unsigned long long memory = call.device->process_memory[i];
 
 		if (version == 1)
@@ -72,7 +80,7 @@ nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUti
 		return fake_leave(&call, NVML_ERROR_INSUFFICIENT_SIZE);
 	}
 	for (unsigned int i = 0; i < processes; i++)
-		samples[i] = (nvmlProcessUtilizationSample_t){call.device->process_pid[i], stamp,
+		samples[i] = (nvmlProcessUtilizationSample_t){process_pid(call.device, (int)i), stamp,
 			call.device->utilization / processes, call.device->memory_utilization / processes, 0, 0};
 	*count = processes;
 	return fake_leave(&call, NVML_SUCCESS);
