@@ -113,6 +113,12 @@ def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options:
         if sizes or given:
             raise ValueError(f"sizes: the series {what} has its own sizes and iterations; --scale makes them fewer")
         return protocols.SERIES[what](scale=options["scale"], device=options["device"])
+    file, colon, name = what.rpartition(":")
+    found = _from_file(Path(file), name) if colon and file.endswith(".py") else None
+    if isinstance(found, protocols.Protocol):
+        if sizes or given:
+            raise ValueError(f"sizes: the protocol {name} has its own sizes and iterations")
+        return found
     if sizes is None:
         raise click.UsageError("--sizes: which input sizes?")
     chosen = _sizes(sizes)
@@ -122,11 +128,10 @@ def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options:
         return protocols.for_onnx(what, chosen, **given)
     if what.endswith((".pt", ".pt2", ".pth")):
         return protocols.for_torch(what, chosen, device=options["device"], **given)
-    file, colon, name = what.rpartition(":")
-    if not colon or not file.endswith(".py"):
+    if found is None:
         series = ", ".join(protocols.SERIES)
         raise click.UsageError(f"{what!r} is no series ({series}), model file, file.py:function or 'command'")
-    return protocols.for_callable(_function(Path(file), name), chosen, factory=True, **given)
+    return protocols.for_callable(found, chosen, factory=True, **given)
 
 
 def _sizes(text: str) -> list[Any]:
@@ -139,16 +144,19 @@ def _sizes(text: str) -> list[Any]:
         raise click.UsageError(f"--sizes: {text!r} is neither first:last:step nor a list like 1,2,4") from None
 
 
-def _function(file: Path, name: str) -> Any:
+def _from_file(file: Path, name: str) -> Any:
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None or not file.exists():
         raise click.UsageError(f"{file}: no such Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     spec.loader.exec_module(module)
-    if not callable(getattr(module, name, None)):
-        raise click.UsageError(f"{file}: has no function {name!r}")
-    return getattr(module, name)
+    from fastgreen.experiment.protocols import Protocol
+
+    found = getattr(module, name, None)
+    if not (callable(found) or isinstance(found, Protocol)):
+        raise click.UsageError(f"{file}: has no function or protocol {name!r}")
+    return found
 
 
 @click.command("compile")

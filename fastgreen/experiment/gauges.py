@@ -29,7 +29,6 @@ class Gauges:
         self.readings: dict[str, list[float]] = {}
         self.model: str | None = None
         self.power_limit_w: float | None = None
-        self.period_s = 1.0
         self._nvml = nvml
         self._handle: Any = None
         self._process = psutil.Process()
@@ -87,14 +86,17 @@ class Gauges:
         values = self.readings.get(name)
         return float(how(values)) * scale if values else None
 
-    def columns(self) -> dict[str, Any]:
-        """The columns of the published table, then the processor's own; None where nothing could be read."""
-        hours = self.period_s / 3600.0
+    def columns(self, duration_s: float) -> dict[str, Any]:
+        """The columns of the published table, then the processor's own; None where nothing could be read.
+
+        Working time is the mean use times the duration: the time that the GPU would have taken at full use.
+        """
+        hours = duration_s / 3600.0
         return {
             "gpu model": self.model,
-            "gpu working time (h)": self._of("gpu_use", np.sum, hours),
+            "gpu working time (h)": self._of("gpu_use", np.mean, hours),
             "gpu usage (%)": self._of("gpu_use", np.mean, 100.0),
-            "gpu memory working time (h)": self._of("gpu_memory_use", np.sum, hours),
+            "gpu memory working time (h)": self._of("gpu_memory_use", np.mean, hours),
             "gpu memory usage": self._of("gpu_memory_use", np.mean),
             "average memory used (MB)": self._of("gpu_memory_b", np.mean, 1 / _MIB),
             "memory used std (MB)": self._of("gpu_memory_b", _std, 1 / _MIB),

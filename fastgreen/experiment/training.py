@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+import fastgreen
 from fastgreen.experiment.gauges import Gauges
 
 __all__ = ["Series", "TrainingLog"]
@@ -226,11 +227,9 @@ class TrainingLog:
 
     def time_to_closest_apc(self, **options: Any) -> Any:
         """:func:`fastgreen.time_to_closest_apc` of the checkpoints: seconds, accuracy and watt hours so far."""
-        from fastgreen.metrics import time_to_closest_apc
-
         table = self._checkpoints()
         wh = table.column("energy_j").to_numpy() / 3600.0
-        return time_to_closest_apc(
+        return fastgreen.time_to_closest_apc(
             table.column("elapsed_s").to_numpy(), table.column("accuracy").to_numpy(), wh, **options
         )
 
@@ -242,13 +241,11 @@ class TrainingLog:
         ValueError
             The log knows no price.
         """
-        from fastgreen.metrics import time_to_closest_apec
-
         if self.price is None:
             raise ValueError("price_per_kwh: the log was made without a price")
         table = self._checkpoints()
         cost = table.column("cost").to_numpy()
-        return time_to_closest_apec(
+        return fastgreen.time_to_closest_apec(
             table.column("elapsed_s").to_numpy(), table.column("accuracy").to_numpy(), cost, **options
         )
 
@@ -274,7 +271,7 @@ class TrainingLog:
         return {
             **named,
             "training duration (h)": self.duration_s / 3600.0,
-            **self.gauges.columns(),
+            **self.gauges.columns(self.duration_s),
             "mean power (W)": self.energy_j / self.duration_s if self.duration_s else None,
             "energy (MJ)": self.energy_j * 1e-6,
             "emissions (gCO2e)": float(carbon[0]) if carbon is not None else None,
