@@ -21,6 +21,10 @@ COMMANDS = {
     "collect": ("fastgreen.commands.estimate", "collect_command"),
     "fit": ("fastgreen.commands.estimate", "fit_command"),
     "ablation": ("fastgreen.commands.estimate", "ablation_command"),
+    "bench": ("fastgreen.commands.experiment", "bench"),
+    "compile": ("fastgreen.commands.experiment", "compile_"),
+    "import": ("fastgreen.commands.experiment", "import_"),
+    "tradeoff": ("fastgreen.commands.experiment", "tradeoff"),
 }
 
 
