@@ -231,7 +231,8 @@ class Result:
 
         chosen = self._named(name) if self.traces or not per_channel else []
         parts = []
-        for trace in (self.traces or [None]) if per_channel else [None]:
+        wanted: list[Trace | None] = [*self.traces] or [None]
+        for trace in wanted if per_channel else [None]:
             columns: dict[str, Any] = self._window_columns(chosen)
             energies = [self._energies(w, trace) for w in chosen]
             for key, attribute in (("energy_j", "energy_j"), ("energy_low_j", "low_j"), ("energy_high_j", "high_j")):
