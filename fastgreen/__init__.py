@@ -22,7 +22,7 @@ _HOME: dict[str, str | None] = {
     "Result": "result",
     "channels": "catalog",
     "errors": None,
-    "load": "runfile",
+    "load": "result",
     "measure": "measurement",
 }
 
