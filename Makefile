@@ -18,7 +18,7 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
 	@touch $$@
 endef
-$(foreach name,demo collect test lint bench,$(eval $(call extra,$(name))))
+$(foreach name,demo collect study test lint bench,$(eval $(call extra,$(name))))
 
 .PHONY: help demo collect-demo test bench sanitize lint dist clean
 
@@ -33,7 +33,9 @@ collect-demo: $(VENV)/.collect ## measure small layers for two minutes, fit mode
 	$(BIN)/fastgreen fit out/layers -o out/models.json --pictures out/pictures
 	$(BIN)/fastgreen estimate examples/lenet.toml --batch 16 --models out/models.json
 
+# Tests of optional packages skip, saying so, where the package is absent; PACKAGES=torch==2.13.0 adds one.
 test: $(VENV)/.test ## run every test
+	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
 	$(BIN)/python -m pytest tests
 
 bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first
