@@ -30,6 +30,7 @@ _HOME: dict[str, str | None] = {
     "closest_apec": "closest",
     "errors": None,
     "estimate": None,
+    "experiment": None,
     "load": "runfile",
     "measure": "measurement",
     "metrics": None,

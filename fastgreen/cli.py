@@ -17,17 +17,14 @@ COMMANDS = {
     "figures": ("fastgreen.commands.metrics", "figures"),
     "metrics": ("fastgreen.commands.metrics", "metrics"),
     "demo": ("fastgreen.commands.demo", "demo"),
-<<<<<<< HEAD
-    "bench": ("fastgreen.commands.experiment", "bench"),
-    "compile": ("fastgreen.commands.experiment", "compile_"),
-    "import": ("fastgreen.commands.experiment", "import_"),
-    "tradeoff": ("fastgreen.commands.experiment", "tradeoff"),
-=======
     "estimate": ("fastgreen.commands.estimate", "estimate_command"),
     "collect": ("fastgreen.commands.estimate", "collect_command"),
     "fit": ("fastgreen.commands.estimate", "fit_command"),
     "ablation": ("fastgreen.commands.estimate", "ablation_command"),
->>>>>>> main
+    "bench": ("fastgreen.commands.experiment", "bench"),
+    "compile": ("fastgreen.commands.experiment", "compile_"),
+    "import": ("fastgreen.commands.experiment", "import_"),
+    "tradeoff": ("fastgreen.commands.experiment", "tradeoff"),
 }
 
 
