@@ -316,7 +316,7 @@ def test_a_bad_run_is_told_what_is_wrong_with_it(arguments, message):
 def test_among_many_runs_the_bad_one_is_named():
     time, acc, c = np.tile(np.arange(5.0), (4, 1)), np.full((4, 5), 0.5), np.ones((4, 5))
     time[2, 3] = 0.5
-    with pytest.raises(ValueError, match="time goes back from 2 to 0.5 at checkpoint 3 of run 2"):
+    with pytest.raises(ValueError, match=r"time goes back from 2 to 0\.5 at checkpoint 3 of run 2"):
         fg.ttcapc(time, acc, c)
     lists = [pa.array([[1.0], [1.0, 2.0]]), pa.array([[0.5], [0.5]]), pa.array([[1.0], [1.0, 2.0]])]
     with pytest.raises(ValueError, match="run 1 has 1 checkpoints in accuracy and 2 in time"):
