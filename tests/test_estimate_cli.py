@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
+import fastgreen
 from fastgreen.cli import main
 from fastgreen.estimate.modelfile import default_models
 from fastgreen.estimate.subsets import ablation, feature_names
@@ -69,6 +70,16 @@ def test_a_grid_goes_to_arrow_and_opens_elsewhere(tmp_path):
     assert table.schema.field("energy_j").metadata == {b"unit": b"J"}
     assert b"Xeon" in table.schema.metadata[b"machine"]
     assert [row["batch_size"] for row in run_json("estimate", "alexnet", "--grid", "8,16")] == [8, 16]
+
+
+def test_apc_by_accuracy_and_batch_size_goes_through_a_sweep(tmp_path):
+    found = run_json("estimate", "alexnet", "--batch", 32, "--accuracy", 0.565)
+    assert found["apc"] == pytest.approx(fastgreen.apc(found["consumption_wh"], 0.565))
+    run("estimate", "alexnet", "--grid", "1:40", "--sweep", tmp_path / "apc.arrow")
+    sweep = fastgreen.open_sweep(tmp_path / "apc.arrow")
+    assert sweep.to_numpy().shape == (1, 1, 100, 40)
+    assert sweep.axes["consumption"][31] == pytest.approx(found["consumption_wh"])
+    assert "apc" in run("estimate", "alexnet", "--grid", "1:3", "--accuracy", 0.565)
 
 
 @pytest.mark.parametrize(

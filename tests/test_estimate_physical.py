@@ -134,6 +134,12 @@ def test_a_term_that_lowers_energy_gets_the_price_zero():
     assert fit_prices(work, 3.0 * np.arange(1.0, 51))[1] == pytest.approx(0, abs=1e-9)
 
 
+def test_a_row_without_energy_is_named():
+    layer = {"batch_size": np.arange(1, 21), "input_size": np.full(20, 9)}
+    with pytest.raises(ValueError, match="energy of row 2 is 0 J"):
+        PhysicalModel.fit(Table("ReLU", layer, np.where(np.arange(20) == 2, 0.0, np.arange(1.0, 21))))
+
+
 def test_energies_of_zero_and_below_cannot_be_fitted_on_relative_error():
     with pytest.raises(ValueError, match="positive"):
         fit_prices(np.ones((20, 1)), np.arange(20.0) - 3)

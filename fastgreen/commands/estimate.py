@@ -16,6 +16,7 @@ from fastgreen.report import bounds, people_console, plain_table, quantity
 
 __all__ = ["ablation_command", "collect_command", "estimate_command", "fit_command"]
 
+POOR = 0.3
 USER_ERRORS = (FastgreenError, ValueError, OverflowError, ImportError, OSError)
 
 
@@ -350,6 +351,9 @@ def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
     console.print(shown)
     estimated = " (estimated, no sensor was read)" if about["estimated"] else ""
     console.print(f"joules of: {about['machine']}{estimated}", soft_wrap=True)
+    for row in rows:
+        if row["what"].endswith("cross-validated") and row["mape"] > POOR:
+            console.print(f"[yellow]warning:[/yellow] {row['what']}: {row['mape']:.0%} off; too few rows, or too noisy")
 
 
 @click.command("ablation")
