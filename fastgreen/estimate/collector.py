@@ -132,6 +132,8 @@ def read_rows(path: str | Path) -> pa.Table:
                 raise TraceError(
                     f"{path}: version {version.decode()} of a collection; this fastgreen reads {VERSION.decode()}"
                 )
+            if not reader.schema.equals(SCHEMA):
+                raise TraceError(f"{path}: a collection with other columns than this fastgreen writes")
             batches = _whole_batches(reader)
     except pa.ArrowInvalid as error:
         raise TraceError(f"{path}: not an Arrow stream ({error})") from error
