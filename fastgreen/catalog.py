@@ -16,6 +16,7 @@ from dataclasses import replace
 from fastgreen import discovery
 from fastgreen.channel import Channel, Seams, SourceStatus
 from fastgreen.errors import ChannelNotFound
+from fastgreen.facts import recall
 
 __all__ = ["Channel", "channels", "discover", "names_of", "select"]
 
@@ -53,6 +54,7 @@ def discover(
         ]
     cpu += [c for c in found if c.source == "hwmon" and c.device == "amd_energy" and c.root]
     more, state = discovery.procstat(seams, estimate)
+    found = recall(found)
     stands_in = not any(c.readable for c in cpu)
     found += [replace(c, root=stands_in) for c in more]
     states.append(state)

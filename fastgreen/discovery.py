@@ -291,6 +291,7 @@ def nvml(seams: Seams) -> Found:
         and len({d.get("name") for d in devices}) > 1
     )
     found = [c for d in devices for c in _board_channels(d, d.get("uuid") in visible, mixed)]
+    found = [replace(c, driver=listed["driver"]) for c in found]
     return found, SourceStatus("nvml", len(found), None if found else "the driver lists no device")
 
 

@@ -43,7 +43,8 @@ _SETTLE_NS = 250_000_000
 _running: weakref.WeakSet[Monitor] = weakref.WeakSet()
 
 
-def _rates(hz: float | dict[str, float] | None, sources: Iterable[str]) -> dict[str, float]:
+def _rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[str, float]:
+    sources = dict.fromkeys(c.source for c in channels)
     given = hz if isinstance(hz, dict) else {}
     for source, value in given.items() if isinstance(hz, dict) else [("", hz)]:
         if value is None:
@@ -56,7 +57,13 @@ def _rates(hz: float | dict[str, float] | None, sources: Iterable[str]) -> dict[
             raise ValueError(f"hz names no source {source!r}; there are {', '.join(DEFAULT_HZ)}")
     if hz is not None and not isinstance(hz, dict):
         return {s: float(hz) for s in sources}
-    return {s: float(given.get(s) or DEFAULT_HZ[s]) for s in sources}
+    return {s: float(given.get(s) or default_hz(s, channels)) for s in sources}
+
+
+def default_hz(source: str, channels: list[Channel]) -> float:
+    """The source's default; for NVML four readings an update, where that is known, but none within 10 ms."""
+    periods = [c.period_s for c in channels if c.source == "nvml" and c.period_s]
+    return min(100.0, 4 / min(periods)) if source == "nvml" and periods else DEFAULT_HZ[source]
 
 
 def _check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
@@ -155,7 +162,7 @@ class Monitor:
         self._notes: list[str] = []
         self._unsaid: list[str] = []
         self.channels = self._choose(channels, estimate)
-        self._hz = _rates(hz, {c.source for c in self.channels})
+        self._hz = _rates(hz, self.channels)
         _check_wraps(self.channels, self._hz)
         self._say()
         self._gate = _core.Gate(sync)

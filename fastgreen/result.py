@@ -143,6 +143,10 @@ class Result:
                 ("counted", "bool", None),
                 ("restarts", "int64", None),
                 ("mean_read_s", "float64", "s"),
+                ("update_longest_s", "float64", "s"),
+                ("averaging_s", "float64", "s"),
+                ("coverage", "float64", None),
+                ("ratio_to_counter", "float64", None),
                 ("status", "string", None),
                 ("note", "string", None),
             ],
@@ -167,9 +171,20 @@ class Result:
             trace.counted,
             report["resets"],
             report["read_mean_ns"] / NS_PER_S if known else None,
+            report["period_upper_ns"] / NS_PER_S if report["period_upper_ns"] else None,
+            trace.channel.averaging_s,
+            trace.channel.coverage,
+            self._ratio_to_counter(trace),
             report.get("why_ended") or ("ok" if known else report.get("last_error") or "no reading"),
             trace.channel.note,
         )
+
+    def _ratio_to_counter(self, trace: Trace) -> float | None:
+        """Integrated power over the energy that the channel's own counter showed, where there is one."""
+        counter = self.totals.get(trace.channel.parent or "")
+        if trace.channel.kind != "power" or counter is None or not counter.energy_j > 0:
+            return None
+        return float(self.totals[trace.channel.id].energy_j / counter.energy_j)
 
     def samples(self, channel: str | None = None) -> pa.Table:
         """Every sample: channel, time (timestamp[ns, UTC]), monotonic_ns, raw (in the channel's own unit), and how it
@@ -216,7 +231,8 @@ class Result:
 
         chosen = self._named(name) if self.traces or not per_channel else []
         parts = []
-        for trace in (self.traces or [None]) if per_channel else [None]:
+        wanted: list[Trace | None] = [*self.traces] or [None]
+        for trace in wanted if per_channel else [None]:
             columns: dict[str, Any] = self._window_columns(chosen)
             energies = [self._energies(w, trace) for w in chosen]
             for key, attribute in (("energy_j", "energy_j"), ("energy_low_j", "low_j"), ("energy_high_j", "high_j")):
