@@ -11,6 +11,7 @@ COMMANDS = {
     "channels": ("fastgreen.commands.measure", "channels"),
     "run": ("fastgreen.commands.measure", "run"),
     "report": ("fastgreen.commands.measure", "report"),
+    "grant": ("fastgreen.commands.grant", "grant"),
     "demo": ("fastgreen.commands.demo", "demo"),
 }
 
