@@ -152,19 +152,24 @@ class _Stream:
         self.path = path
         self.file = pa.OSFile(str(path), "wb")
         self.writer = pa.ipc.new_stream(self.file, schema)
-        self.good = self.file.tell()
+        self.good = 0
+        self.failed = False
+        # The schema goes with the first batch: an empty one, lest a process killed soon leave a file of no kind.
+        self.write(pa.RecordBatch.from_pylist([], schema=schema))
 
     def write(self, batch: pa.RecordBatch) -> None:
         try:
             self.writer.write_batch(batch)
         except (OSError, pa.ArrowInvalid):
+            self.failed = True
             os.truncate(self.path, self.good)
             raise
         self.good = self.file.tell()
 
     def close(self) -> None:
         try:
-            self.writer.close()
+            if not self.failed:  # else the file stays without its end mark, as that of a killed process
+                self.writer.close()
         finally:
             self.file.close()
 

@@ -46,8 +46,12 @@ def channel_table(traces: list[Trace], notes: list[str]) -> pa.Table:
         "wrap_j": number,
         "ceiling_w": number,
         "floor_w": number,
+        "period_s": number,
+        "averaging_s": number,
+        "delay_s": number,
+        "coverage": number,
     }
-    units = {"wrap_j": "J", "ceiling_w": "W", "floor_w": "W"}
+    units = {"wrap_j": "J", "ceiling_w": "W", "floor_w": "W", "period_s": "s", "averaging_s": "s", "delay_s": "s"}
     names = ["id", *sorted(_COLUMNS - {"id"}), "counted", "traits", "report", "notes"]
     schema = pa.schema([arrow.field(n, kinds.get(n, text), units.get(n)) for n in names])
     return pa.Table.from_pylist(rows, schema=schema)

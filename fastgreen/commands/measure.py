@@ -37,7 +37,7 @@ def _plain(value: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def channels(as_json: bool) -> None:
     """List what can be measured here; for what cannot, why, and the command that mends it."""
-    from fastgreen.channels import discover
+    from fastgreen.catalog import discover
     from fastgreen.report import people_console
 
     found, states = discover(Seams.of())
