@@ -120,11 +120,11 @@ def _channel(source: Path, name: str, domain: str, package: str, kind: int, cpu:
 def perf(seams: Seams) -> tuple[list[Channel], SourceStatus]:
     """Every event of the ``power`` source on every package; the source names one CPU to ask for each."""
     source = Path(seams.event_source_root) / "power"
-    if not source.is_dir():
-        return [], SourceStatus("perf", 0, f"no {source}", "on a physical machine: sudo modprobe rapl")
     try:
         kind, cpus = int(_text(source / "type")), _cpus(_text(source / "cpumask"))
         names = {e.name for e in (source / "events").iterdir()}
+    except FileNotFoundError as error:
+        return [], SourceStatus("perf", 0, f"no {error.filename}", "on a physical machine: sudo modprobe rapl")
     except (OSError, ValueError) as error:
         return [], SourceStatus("perf", 0, f"{source}: {error}")
     found: list[Channel] = []

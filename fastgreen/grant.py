@@ -10,6 +10,7 @@ order, or ``{"error": "..."}`` without any.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import json
 import os
@@ -28,7 +29,7 @@ __all__ = ["MOST_DESCRIPTORS", "REQUEST", "Descriptor", "ask", "granted", "peer"
 REQUEST = b"fastgreen grant 1: rapl"
 MOST_DESCRIPTORS = 253  # SCM_MAX_FD of Linux
 _ANSWER_BYTES = 1 << 16
-_PATIENCE_S = 1.0
+_PATIENCE_S = 5
 
 
 class Descriptor:
@@ -62,6 +63,17 @@ def peer(connection: socket.socket) -> tuple[int, int, int]:
     return pid, uid, gid
 
 
+def _receive(connection: socket.socket) -> tuple[bytes, list[Descriptor], int]:
+    """One message with its descriptors, closed on exec from the start (`socket.recv_fds` ignores its flags)."""
+    numbers = array.array("i")
+    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * numbers.itemsize)
+    data, ancillary, flags, _ = connection.recvmsg(_ANSWER_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+    return data, [Descriptor(n) for n in numbers], flags
+
+
 def _parse(data: bytes, descriptors: list[Descriptor]) -> list[dict[str, Any]]:
     try:
         answer = json.loads(data)
@@ -84,7 +96,9 @@ def ask(path: str) -> dict[str, tuple[Descriptor, str | None]]:
         Where nobody answers, this user is refused, or the one who answers is neither root nor this user.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.settimeout(_PATIENCE_S)
+        # Timeouts of the kernel: a connect with Python's own does not wait its turn where many start at once.
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", _PATIENCE_S, 0))
         try:
             connection.connect(path)
             uid = peer(connection)[1]
@@ -92,12 +106,11 @@ def ask(path: str) -> dict[str, tuple[Descriptor, str | None]]:
                 raise FastgreenError(f"it is served by user {uid}, who is neither root nor this user")
             with contextlib.suppress(BrokenPipeError):  # refused already; its answer says so
                 connection.send(REQUEST)
-            data, numbers, flags, _ = socket.recv_fds(
-                connection, _ANSWER_BYTES, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            data, descriptors, flags = _receive(connection)
+        except BlockingIOError as error:
+            raise FastgreenError(f"no answer in {_PATIENCE_S} s") from error
         except OSError as error:
             raise FastgreenError(f"{error.strerror or error}", code=error.errno or 0) from error
-    descriptors = [Descriptor(n) for n in numbers]
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         raise FastgreenError("its answer did not fit")
     zones = _parse(data, descriptors)

@@ -71,9 +71,9 @@ class Allowed:
 
 def _supplementary(connection: socket.socket) -> list[int]:
     try:
-        data = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 << 16)  # NGROUPS_MAX is 65536
+        data = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 1024)  # the most that Python asks for
     except OSError:
-        return []  # before Linux 4.13
+        return []  # before Linux 4.13, or a member of more than 256 groups
     return list(struct.unpack(f"{len(data) // 4}I", data))
 
 
@@ -122,7 +122,7 @@ class Granter:
         if self.group is not None:
             os.chown(self.path, -1, self.group)
         os.chmod(self.path, self.mode)
-        self._listener.listen(CONNECTIONS)
+        self._listener.listen(socket.SOMAXCONN)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._woken, selectors.EVENT_READ, None)
 
@@ -186,11 +186,13 @@ class Granter:
             return
         self._deadlines[connection] = time.monotonic() + PATIENCE_S
         self._selector.register(connection, selectors.EVENT_READ, self._answer)
+        if len(self._deadlines) == CONNECTIONS:
+            self._selector.unregister(listener)  # the rest waits in the queue
 
     def _welcome(self, connection: socket.socket) -> bool:
         """Strangers are answered at once, so that they cannot take the places of others."""
         if self.allowed.admits(connection):
-            return len(self._deadlines) < CONNECTIONS
+            return True
         pid, uid, _ = peer(connection)
         self.say(f"refused: user {uid}, process {pid}")
         with contextlib.suppress(OSError):
@@ -198,6 +200,8 @@ class Granter:
         return False
 
     def _drop(self, connection: socket.socket) -> None:
+        if len(self._deadlines) == CONNECTIONS and self._listener is not None:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._deadlines.pop(connection)
         self._selector.unregister(connection)
         connection.close()

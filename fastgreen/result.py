@@ -181,10 +181,10 @@ class Result:
 
     def _ratio_to_counter(self, trace: Trace) -> float | None:
         """Integrated power over the energy that the channel's own counter showed, where there is one."""
-        counter = self._totals.get(trace.channel.parent or "")
+        counter = self.totals.get(trace.channel.parent or "")
         if trace.channel.kind != "power" or counter is None or not counter.energy_j > 0:
             return None
-        return float(self._totals[trace.channel.id].energy_j / counter.energy_j)
+        return float(self.totals[trace.channel.id].energy_j / counter.energy_j)
 
     def samples(self, channel: str | None = None) -> pa.Table:
         """Every sample: channel, time (timestamp[ns, UTC]), monotonic_ns, raw (in the channel's own unit), and how it

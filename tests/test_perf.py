@@ -13,8 +13,8 @@ import pytest
 
 import fastgreen as fg
 from fastgreen import _core
+from fastgreen.catalog import channels, discover, select
 from fastgreen.channel import Seams, traits
-from fastgreen.channels import channels, discover, select
 from fastgreen.errors import ChannelPermission, FastgreenError
 
 from .fakes.events import GroupFile, GroupStream, event_source
@@ -55,13 +55,6 @@ def counted_by_the_kernel(cpu: int = 0) -> None:
         )
     except FastgreenError as error:
         pytest.skip(f"this kernel lets nobody here count events on a CPU: {error}")
-
-
-def seams(tmp_path: Path, **given: object) -> dict:
-    nowhere = {
-        n: str(tmp_path / "nowhere") for n in ("powercap_root", "hwmon_root", "event_source_root", "grant_socket")
-    }
-    return {**nowhere, "nvml_library": str(tmp_path / "nowhere.so"), **{k: str(v) for k, v in given.items()}}
 
 
 # ---- the group read ----
@@ -177,7 +170,7 @@ def test_real_events_are_counted_as_one_group():
 def test_every_event_becomes_a_channel_with_its_unit(tmp_path):
     counted_by_the_kernel()
     root = event_source(tmp_path / "events", kind=SOFTWARE, config="event=0x00")
-    found = {c.id: c for c in channels(**seams(tmp_path, event_source_root=root)) if c.source == "perf"}
+    found = {c.id: c for c in channels(event_source_root=root) if c.source == "perf"}
     assert list(found) == [
         "perf:package-0",
         "perf:package-0/dram",
@@ -198,7 +191,7 @@ def test_every_event_becomes_a_channel_with_its_unit(tmp_path):
 def test_each_package_is_asked_on_its_own_cpu(tmp_path):
     counted_by_the_kernel()
     root = event_source(tmp_path / "events", kind=SOFTWARE, config="event=0x00", cpumask="0,1")
-    found = [c for c in channels(**seams(tmp_path, event_source_root=root)) if c.source == "perf"]
+    found = [c for c in channels(event_source_root=root) if c.source == "perf"]
     assert {(c.id.partition("/")[0], c.sensor["event"]["cpu"]) for c in found} == {
         ("perf:package-0", 0),
         ("perf:package-1", 1),
@@ -220,7 +213,7 @@ def test_each_package_is_asked_on_its_own_cpu(tmp_path):
 def test_an_event_that_cannot_be_understood_is_listed_with_its_reason(tmp_path, file, text, said):
     root = event_source(tmp_path / "events", kind=SOFTWARE)
     (root / "power" / file).write_text(text)
-    found = {c.id: c for c in channels(**seams(tmp_path, event_source_root=root))}
+    found = {c.id: c for c in channels(event_source_root=root)}
     assert not found["perf:package-0"].readable
     assert said in found["perf:package-0"].reason
 
@@ -229,14 +222,14 @@ def test_an_event_that_cannot_be_understood_is_listed_with_its_reason(tmp_path, 
 def test_a_source_that_cannot_be_understood_says_so(tmp_path, file, text):
     root = event_source(tmp_path / "events", kind=SOFTWARE)
     (root / "power" / file).write_text(text)
-    found, states = discover(Seams.of(**seams(tmp_path, event_source_root=root)))
+    found, states = discover(Seams.of(event_source_root=root))
     assert not [c for c in found if c.source == "perf"]
     assert "power" in next(s.reason for s in states if s.source == "perf")
 
 
 def test_an_event_the_kernel_lacks_is_listed_and_not_counted(tmp_path):
     root = event_source(tmp_path / "events", kind=4_000_000_000)
-    found = {c.id: c for c in channels(**seams(tmp_path, event_source_root=root))}
+    found = {c.id: c for c in channels(event_source_root=root)}
     assert not found["perf:package-0"].readable
     assert "perf_event_open power/energy-pkg" in found["perf:package-0"].reason
     assert found["procstat:cpu"].root
@@ -249,7 +242,7 @@ def test_perf_repeats_powercap_where_both_can_be_read(tmp_path):
     counted_by_the_kernel()
     tree = PowercapTree(tmp_path / "tree", [Zone(children=[Zone("dram")])])
     root = event_source(tmp_path / "events", kind=SOFTWARE, config="event=0x00")
-    found = channels(**seams(tmp_path, event_source_root=root, powercap_root=tree.root))
+    found = channels(event_source_root=root, powercap_root=tree.root)
     assert {c.id for c in found if c.root} == {"rapl:package-0", "rapl:package-0/dram"}
     assert "the same counters as rapl" in next(c.note for c in found if c.id == "perf:package-0")
 
@@ -261,7 +254,7 @@ def test_perf_stands_in_where_powercap_is_not_permitted(tmp_path):
     for zone in tree.placed:
         zone.energy.chmod(0)
     with without_dac_override():
-        found = channels(**seams(tmp_path, event_source_root=root, powercap_root=tree.root))
+        found = channels(event_source_root=root, powercap_root=tree.root)
     assert {c.id for c in found if c.root} == {"perf:package-0", "perf:package-0/dram"}
     unreadable = next(c for c in found if c.id == "rapl:package-0")
     assert not unreadable.readable
@@ -276,7 +269,7 @@ def test_powercap_stays_the_root_where_neither_can_be_read(tmp_path):
     root = event_source(tmp_path / "events", kind=4_000_000_000)
     tree["package-0"].energy.chmod(0)
     with without_dac_override():
-        found = channels(**seams(tmp_path, event_source_root=root, powercap_root=tree.root))
+        found = channels(event_source_root=root, powercap_root=tree.root)
     assert {c.id for c in found if c.root} == {"rapl:package-0", "procstat:cpu"}
 
 
@@ -284,7 +277,8 @@ def test_a_refusal_names_the_setting_and_the_remedy(tmp_path):
     level = Path("/proc/sys/kernel/perf_event_paranoid")
     if not level.exists() or int(level.read_text()) < 1:
         pytest.skip("this kernel lets everybody count events on a CPU")
-    options = seams(tmp_path, event_source_root=event_source(tmp_path / "events", SOFTWARE, "event=0x00"))
+    root = event_source(tmp_path / "events", SOFTWARE, "event=0x00")
+    options = {"event_source_root": root, "proc_root": "/proc"}
     with without(CAP_PERFMON, CAP_SYS_ADMIN):
         found = {c.id: c for c in channels(**options)}
         with pytest.raises(ChannelPermission, match="CAP_PERFMON"):
@@ -302,7 +296,7 @@ def test_a_refusal_names_the_setting_and_the_remedy(tmp_path):
 def test_a_monitor_measures_through_perf_and_bounds_hold(tmp_path):
     counted_by_the_kernel()
     root = event_source(tmp_path / "events", kind=SOFTWARE, config="event=0x00")
-    with fg.Monitor("perf:package-0*", hz=1000, **seams(tmp_path, event_source_root=root)) as monitor:
+    with fg.Monitor("perf:package-0*", hz=1000, event_source_root=root) as monitor:
         work = monitor.window("work")
         for _ in range(5):
             with work:
@@ -321,8 +315,7 @@ def test_a_monitor_measures_through_perf_and_bounds_hold(tmp_path):
 def test_a_recorded_run_through_perf_is_read_back_the_same(tmp_path):
     counted_by_the_kernel()
     root = event_source(tmp_path / "events", kind=SOFTWARE, config="event=0x00")
-    options = seams(tmp_path, event_source_root=root)
-    with fg.Monitor("perf:package-0", hz=500, record=tmp_path / "run", **options) as monitor:
+    with fg.Monitor("perf:package-0", hz=500, record=tmp_path / "run", event_source_root=root) as monitor:
         time.sleep(0.1)
     loaded = fg.load(tmp_path / "run")
     assert loaded.energy_j == monitor.result.energy_j
