@@ -104,9 +104,13 @@ def ask(path: str) -> dict[str, tuple[Descriptor, str | None]]:
             uid = peer(connection)[1]
             if uid not in (0, os.getuid()):
                 raise FastgreenError(f"it is served by user {uid}, who is neither root nor this user")
-            with contextlib.suppress(BrokenPipeError):  # refused already; its answer says so
+            # Strangers are refused before they ask; the refusal is there although the connection has gone.
+            with contextlib.suppress(BrokenPipeError):
                 connection.send(REQUEST)
-            data, descriptors, flags = _receive(connection)
+            try:
+                data, descriptors, flags = _receive(connection)
+            except ConnectionResetError:
+                data, descriptors, flags = _receive(connection)
         except BlockingIOError as error:
             raise FastgreenError(f"no answer in {_PATIENCE_S} s") from error
         except OSError as error:
