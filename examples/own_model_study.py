@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 from fastgreen.experiment import for_callable
 
@@ -31,6 +32,7 @@ def network():
 
 
 def build(size):
+    threadpool_limits(1)  # so small a network gains nothing from threads that wait for each other
     model, pixels = network()
     images = pixels[np.random.default_rng(size).integers(0, len(pixels), size)]
     return lambda: model.predict_proba(images)

@@ -15,7 +15,7 @@ from fastgreen.units import NS_PER_S, unit_metadata
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Result"]
+__all__ = ["Result", "load"]
 
 _WH_PER_J = 1 / 3600
 
@@ -231,7 +231,8 @@ class Result:
 
         chosen = self._named(name) if self.traces or not per_channel else []
         parts = []
-        for trace in (self.traces or [None]) if per_channel else [None]:
+        wanted: list[Trace | None] = [*self.traces] or [None]
+        for trace in wanted if per_channel else [None]:
             columns: dict[str, Any] = self._window_columns(chosen)
             energies = [self._energies(w, trace) for w in chosen]
             for key, attribute in (("energy_j", "energy_j"), ("energy_low_j", "low_j"), ("energy_high_j", "high_j")):
@@ -331,9 +332,9 @@ class Result:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the run as a folder of Arrow files (DESIGN: channels, samples, windows). FileExistsError for a run."""
-        from fastgreen.runfile import save_result
+        from fastgreen.runfile import save_run
 
-        save_result(self, Path(path))
+        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Totals, channels and window summary as plain Python, for JSON."""
@@ -360,6 +361,31 @@ class Result:
         from fastgreen.report import render
 
         return render(self)
+
+
+def load(path: str | os.PathLike) -> Result:
+    """Open a saved or recorded run.
+
+    Parameters
+    ----------
+    path : path
+        The folder that `Result.save` or ``Monitor(record=)`` wrote. Its samples stay on disk and are read when needed.
+
+    Returns
+    -------
+    Result
+        Of a run whose process was killed, what was recorded up to then; `Result.notes` says so.
+
+    Raises
+    ------
+    TraceError
+        When the folder holds no run, a damaged one, or one of a newer format.
+    """
+    from fastgreen.runfile import read_run
+
+    traces, windows, metadata, notes = read_run(Path(path))
+    at_ns = metadata["monotonic_ns"]
+    return Result(traces, windows, metadata, at_ns, at_ns, notes)
 
 
 def _with_units(table: pa.Table, units: dict[str, str]) -> pa.Table:

@@ -214,7 +214,7 @@ def for_onnx(
         try:
             import onnxruntime
         except ImportError:
-            raise ImportError("this protocol needs ONNX Runtime: pip install 'fastgreen[onnx]'") from None
+            raise ImportError("this protocol needs ONNX Runtime: pip install 'fastgreen[onnxruntime]'") from None
         path = model(size) if callable(model) else model
         chosen = list(providers or onnxruntime.get_available_providers())
         session = onnxruntime.InferenceSession(str(path), providers=chosen)
