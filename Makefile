@@ -18,9 +18,9 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
 	@touch $$@
 endef
-$(foreach name,demo test lint bench,$(eval $(call extra,$(name))))
+$(foreach name,demo collect study test lint bench,$(eval $(call extra,$(name))))
 
-.PHONY: help demo test bench sanitize lint dist clean
+.PHONY: help demo collect-demo study training-study test bench sanitize lint dist clean
 
 help: ## print this index
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -28,7 +28,21 @@ help: ## print this index
 demo: $(VENV)/.demo ## train small classifiers and measure what each inference costs
 	$(BIN)/fastgreen demo
 
+collect-demo: $(VENV)/.collect ## measure small layers for two minutes, fit models on them, price a network with those
+	$(BIN)/fastgreen collect examples/collect-demo.toml -o out/layers
+	$(BIN)/fastgreen fit out/layers -o out/models.json --pictures out/pictures
+	$(BIN)/fastgreen estimate examples/lenet.toml --batch 16 --models out/models.json
+
+study: $(VENV)/.study ## energy of inference by input size: 20 sizes x 10 repeats of a small network; goes on where it was stopped
+	$(BIN)/fastgreen bench examples/own_model_study.py:protocol -o out/study
+	$(BIN)/fastgreen compile out/study
+
+training-study: $(VENV)/.study ## greener training: architecture x environment, what a change saves and what it costs
+	$(BIN)/python examples/greener_training.py -o out/training
+
+# Tests of optional packages skip, saying so, where the package is absent; PACKAGES=torch==2.13.0 adds one.
 test: $(VENV)/.test ## run every test
+	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
 	$(BIN)/python -m pytest tests
 
 bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first

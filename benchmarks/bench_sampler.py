@@ -97,8 +97,8 @@ def test_1_khz_costs_at_most_1_15_times_a_bare_loop(tree, bare_loop):
         ratios.append(ours[-1] / bares[-1])
     ratio = statistics.median(ratios)
     print(
-        f"\n{statistics.median(ours) / SECONDS:.3%} of a core, bare loop {statistics.median(bares) / SECONDS:.3%}: {ratio:.3f} x "
-        f"{[f'{r:.2f}' for r in ratios]}"
+        f"\n{statistics.median(ours) / SECONDS:.3%} of a core, bare loop {statistics.median(bares) / SECONDS:.3%}: "
+        f"{ratio:.3f} x {[f'{r:.2f}' for r in ratios]}"
     )
     assert ratio <= 1.15
 

@@ -17,6 +17,7 @@
 
 /* Not in ISO C, in every compiler that this builds with: raw * ns of a day does not fit in 64 bits. */
 __extension__ typedef __int128 fg_int128;
+__extension__ typedef unsigned __int128 fg_uint128;
 
 enum fg_kind {
 	FG_ENERGY, /* a cumulative counter */
@@ -79,9 +80,10 @@ int64_t fg_account_period_ns(const struct fg_account *account);
  *                      (the value shown at s_k is at most T old, and a value just changed is younger than s_(k-1))
  * each widened by half the read's duration; past the last sample (before the first) the ceiling continues the bound.
  * Across a restart of the counter nothing is known but the ceiling: `unknown` is the running sum of ceiling * time over
- * such stretches, apart from `high` so that it widens only the windows that touch one.
+ * such stretches (and of the counts that rounding down can hide before and after), apart from `high` so that it widens
+ * only the windows that touch one.
  * The estimate interpolates between changes, each placed in the middle of the interval in which it can have happened,
- * and is clipped to the bounds.
+ * and rises no earlier than the bounds let it.
  * For power the three are running integrals: trapezoid, smaller end and larger end of every step; a step across a gap
  * counts 0 and the ceiling in the bounds.
  *
@@ -91,19 +93,21 @@ int64_t fg_account_period_ns(const struct fg_account *account);
  *
  * so begins and ends of windows are two streams of instants over one curve, and each answer is added with its sign
  * straight into the window it belongs to. */
+enum fg_answer { FG_LOW, FG_ESTIMATE, FG_HIGH, FG_ANSWER_COUNT };
+
 struct fg_answers {
 	double *low, *estimate, *high;
-	double *unknown; /* may be NULL; touched only where the counter restarted */
+	double *unknown; /* may be NULL; else zeroed by the caller, and added to only where the counter restarted */
 };
 
-/* A sorted column of instants, and where their answers are added, `sign` times (the caller zeroes the outputs). */
+/* A sorted column of instants, and where their answers go, `sign` times. */
 struct fg_stream {
 	const int64_t *at_ns;
 	size_t count;
 	double sign;
 	struct fg_answers out;
 	/* private: the next instant that waits for each of its answers */
-	size_t next_low, next_estimate, next_high, next_unknown;
+	size_t next[FG_ANSWER_COUNT], next_unknown;
 };
 
 struct fg_resolver {
@@ -114,11 +118,14 @@ struct fg_resolver {
 	/* private */
 	uint64_t fed;
 	int64_t total;
+	int64_t rounded; /* a quantum for every restart that ended some growth: how much less of the total is sure */
 	struct fg_sample last;
+	int64_t sure_at_ns;  /* running maximum of s_k + half */
 	int64_t reach_at_ns; /* running maximum of a_k */
-	int64_t knot_at_ns;  /* the estimate's last knot */
-	int64_t knot_total;
-	double slope; /* of the last piece between knots, for the tail */
+	int64_t low_from_ns, high_from_ns, knot_at_ns; /* where `low`, `high` and the estimate's line last changed */
+	double slope;                                  /* of the estimate's last line, for the tail */
+	bool restarted;
+	int64_t restart_total, known_from_ns; /* the total at the last restart, and when its unknown stretch ended */
 	double low_sum, sum, high_sum, unknown;
 };
 

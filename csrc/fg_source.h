@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * A source knows nothing of rings, samplers or other sources. Which sensors exist, what they are called and why one
- * cannot be read is found out in Python (channels.py); here arrive plain descriptions, and only the hot path is done.
+ * cannot be read is found out in Python (discovery.py); here arrive plain descriptions, and only the hot path is done.
  * A source belongs to one thread at a time; open may run on another thread than read. */
 #ifndef FG_SOURCE_H
 #define FG_SOURCE_H

@@ -260,15 +260,15 @@ cdef class Account:
 
 
 cdef class _Answers:
-    """Zeroed outputs of a resolver."""
+    """Outputs of a resolver."""
 
     cdef cnp.ndarray low, estimate, high, unknown
     cdef fg_answers c
 
     def __cinit__(self, Py_ssize_t count, bint restarts):
-        self.low = np.zeros(count)
-        self.estimate = np.zeros(count)
-        self.high = np.zeros(count)
+        self.low = np.empty(count)
+        self.estimate = np.empty(count)
+        self.high = np.empty(count)
         self.unknown = np.zeros(count if restarts else 0)
         self.c.low = <double *>cnp.PyArray_DATA(self.low)
         self.c.estimate = <double *>cnp.PyArray_DATA(self.estimate)

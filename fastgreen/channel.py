@@ -84,6 +84,11 @@ class Channel:
         False for a GPU that CUDA_VISIBLE_DEVICES hides; such a channel is read only when asked for by name.
     ceiling_w, floor_w : float or None
         Most and least power the channel can draw, where the machine says so.
+    device, driver : str
+        What is read (a zone, a board's UUID, a chip) and through which kernel or driver.
+    period_s, averaging_s, delay_s, coverage : float or None
+        What `fastgreen.facts` remembers of the sensor: time between updates, length and age of the mean that a power
+        channel shows, and the share of time it looks at.
     """
 
     id: str
@@ -103,6 +108,11 @@ class Channel:
     ceiling_w: float | None = None
     floor_w: float | None = None
     device: str = ""
+    driver: str = ""
+    period_s: float | None = None
+    averaging_s: float | None = None
+    delay_s: float | None = None
+    coverage: float | None = None
     sensor: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     traits: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,29 @@ IDLE_W_PER_CPU = 0.74
 MAX_W_PER_CPU = 3.50
 
 
+def _read(path: Path) -> str:
+    # O_NONBLOCK: a fifo in the place of an attribute must not hang the caller.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        content = b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
+    finally:
+        os.close(fd)
+    return content.decode("utf-8", "replace").strip()
+
+
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        return _read(path)
     except OSError:
         return None
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds; nothing where it may not be listed or is gone."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _integer(path: Path) -> int | None:
@@ -41,13 +60,13 @@ def _integer(path: Path) -> int | None:
 def _unreadable(path: Path) -> dict[str, Any]:
     """Fields of a channel whose attribute cannot be read; empty when it can be, and holds an integer."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        text = _read(path)
     except OSError as error:
         if isinstance(error, PermissionError):
             return {
                 "readable": False,
                 "reason": f"permission denied: {path}",
-                "remedy": f"sudo chmod a+r {os.path.realpath(path)}",
+                "remedy": f"sudo chmod a+r {shlex.quote(os.path.realpath(path))}",
             }
         name = errno.errorcode.get(error.errno or 0, "?")
         return {"readable": False, "reason": f"{error.strerror} ({name}): {path}"}
@@ -65,14 +84,14 @@ def _zones(root: Path) -> dict[str, Path]:
     """Zone id -> folder. /sys/class/powercap lists every zone at the top; a copied tree may only nest them."""
     zones: dict[str, Path] = {}
 
-    def walk(folder: Path, depth: int) -> None:
-        for entry in sorted(folder.iterdir()):
+    def walk(entries: list[Path], depth: int) -> None:
+        for entry in entries:
             if entry.name.startswith("intel-rapl") and entry.is_dir() and depth < 4:
                 if _ZONE.match(entry.name):
                     zones.setdefault(entry.name, entry)
-                walk(entry, depth + 1)
+                walk(_entries(entry), depth + 1)
 
-    walk(root, 0)
+    walk(sorted(root.iterdir()), 0)
     return dict(sorted(zones.items(), key=lambda item: [int(n, 16) for n in item[0].split(":")[1:]]))
 
 
@@ -122,6 +141,9 @@ def rapl(seams: Seams) -> Found:
     root = Path(seams.powercap_root)
     try:
         zones = _zones(root)
+    except PermissionError:
+        remedy = f"sudo chmod a+rx {shlex.quote(os.path.realpath(root))}"
+        return [], SourceStatus("rapl", 0, f"permission denied: {root}", remedy)
     except OSError as error:
         reason = f"{root}: {error.strerror}; virtual machines and containers seldom have powercap"
         return [], SourceStatus("rapl", 0, reason, "on a physical machine: sudo modprobe intel_rapl_msr")
@@ -136,7 +158,7 @@ def rapl(seams: Seams) -> Found:
                 for z, c in by_zone.items()
                 if c.root
                 and channel.root
-                and c.parent == channel.parent
+                and (c.parent is None) == (channel.parent is None)
                 and c.readable
                 and channel.readable
                 and _same_counter(zones[z], folder)
@@ -269,6 +291,7 @@ def nvml(seams: Seams) -> Found:
         and len({d.get("name") for d in devices}) > 1
     )
     found = [c for d in devices for c in _board_channels(d, d.get("uuid") in visible, mixed)]
+    found = [replace(c, driver=listed["driver"]) for c in found]
     return found, SourceStatus("nvml", len(found), None if found else "the driver lists no device")
 
 
@@ -287,7 +310,7 @@ _HWMON_ROOTS = {
 def _hwmon_attributes(folder: Path) -> list[tuple[str, str, str, dict[str, str], Path]]:
     """(label, kind, unit, sensor, attribute) of every energy, power and current x voltage of a device."""
     out = []
-    names = {p.name for p in folder.iterdir()}
+    names = {p.name for p in _entries(folder)}
     for attribute in sorted(names, key=lambda n: [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", n)]):
         match = re.fullmatch(r"(energy|power|curr)(\d+)_(input|average)", attribute)
         if match is None:
@@ -328,10 +351,13 @@ def hwmon(seams: Seams) -> Found:
             if driver in ("amdgpu", "i915", "xe", "ina3221"):
                 root_here = root_here and not have_root
             have_root = have_root or root_here
+            identity = f"hwmon:{device}/{label}"
+            if any(c.id == identity for c in found):  # a board may call several rails NC
+                identity += f"#{attribute.name.partition('_')[0]}"
             note = None if rule else "not known to be apart from other channels, so not part of a total"
             found.append(
                 Channel(
-                    id=f"hwmon:{device}/{label}",
+                    id=identity,
                     source="hwmon",
                     kind=kind,
                     name=label,

@@ -7,6 +7,7 @@ times a second to move samples from the rings to memory or to the disk.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import math
 import os
@@ -20,19 +21,19 @@ from typing import Any, Literal
 import numpy as np
 
 from fastgreen import _core
+from fastgreen.catalog import discover, names_of, select
 from fastgreen.channel import Channel, Seams
-from fastgreen.channels import discover, select
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.result import Result
 from fastgreen.runinfo import run_metadata
-from fastgreen.trace import Trace, Windows
+from fastgreen.trace import FALLBACK_CEILING_W, Trace, Windows
 from fastgreen.units import NS_PER_S, joules_per_unit
 
-__all__ = ["Measurement", "Monitor", "measure"]
+__all__ = ["Monitor"]
 
 # Hz; NVML: a quarter of its update period, which is 100 ms until learnt better.
 DEFAULT_HZ = {"rapl": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "replay": 1000.0}
-MAX_HZ = 10_000.0
+MIN_HZ, MAX_HZ = 0.01, 10_000.0
 
 _DRAIN_S = 0.25
 _RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C
@@ -42,20 +43,38 @@ _SETTLE_NS = 250_000_000
 _running: weakref.WeakSet[Monitor] = weakref.WeakSet()
 
 
-def _rates(hz: float | dict[str, float] | None, sources: Iterable[str]) -> dict[str, float]:
+def _rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[str, float]:
+    sources = dict.fromkeys(c.source for c in channels)
     given = hz if isinstance(hz, dict) else {}
     for source, value in given.items() if isinstance(hz, dict) else [("", hz)]:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
             raise ValueError(f"hz must be a number, not {value!r}")
-        if not (math.isfinite(value) and 0 < value <= MAX_HZ):
-            raise ValueError(f"hz must be above 0 and at most {MAX_HZ:.0f}, not {value!r}")
+        if not MIN_HZ <= value <= MAX_HZ:
+            raise ValueError(f"hz must be from {MIN_HZ:g} to {MAX_HZ:.0f}, not {value!r}")
         if source and source not in DEFAULT_HZ:
             raise ValueError(f"hz names no source {source!r}; there are {', '.join(DEFAULT_HZ)}")
     if hz is not None and not isinstance(hz, dict):
         return {s: float(hz) for s in sources}
-    return {s: float(given.get(s) or DEFAULT_HZ[s]) for s in sources}
+    return {s: float(given.get(s) or default_hz(s, channels)) for s in sources}
+
+
+def default_hz(source: str, channels: list[Channel]) -> float:
+    """The source's default; for NVML four readings an update, where that is known, but none within 10 ms."""
+    periods = [c.period_s for c in channels if c.source == "nvml" and c.period_s]
+    return min(100.0, 4 / min(periods)) if source == "nvml" and periods else DEFAULT_HZ[source]
+
+
+def _check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
+    """Two wraps between two readings cannot be seen: a channel must be read twice per wrap at its highest power."""
+    for channel in channels:
+        most_w = channel.ceiling_w or FALLBACK_CEILING_W
+        if channel.wrap_j and channel.wrap_j / most_w < 2 / hz[channel.source]:
+            raise ValueError(
+                f"hz of {hz[channel.source]!r} is too low for {channel.id}: at {most_w:g} W it wraps every "
+                f"{channel.wrap_j / most_w:.0f} s"
+            )
 
 
 class _Group:
@@ -141,8 +160,11 @@ class Monitor:
         self._speed = float(speed)
         self._record = os.fspath(record) if record is not None else None
         self._notes: list[str] = []
+        self._unsaid: list[str] = []
         self.channels = self._choose(channels, estimate)
-        self._hz = _rates(hz, {c.source for c in self.channels})
+        self._hz = _rates(hz, self.channels)
+        _check_wraps(self.channels, self._hz)
+        self._say()
         self._gate = _core.Gate(sync)
         self._windows: list[_core.Window] = []
         self._by_thread: dict[tuple[int, str], _core.Window] = {}
@@ -154,11 +176,12 @@ class Monitor:
         self._drainer: threading.Thread | None = None
         self._state: Literal["new", "running", "stopped", "inert"] = "new"
         self._metadata: dict[str, Any] = {}
+        self._reports: dict[str, dict[str, Any]] = {}
         self._result: Result | None = None
         self._start_ns = self._end_ns = 0
 
     def _choose(self, wanted: str | Iterable[str] | None, estimate: tuple[float, float] | None) -> list[Channel]:
-        patterns = [wanted] if isinstance(wanted, str) else wanted if wanted is None else list(wanted)
+        patterns = None if wanted is None else names_of(wanted)
         if patterns and any(p.startswith("replay:") for p in patterns):
             from fastgreen.replay import replay_channels
 
@@ -173,7 +196,12 @@ class Monitor:
 
     def _note(self, text: str) -> None:
         self._notes.append(text)
-        warnings.warn(text, FastgreenWarning, stacklevel=3)
+        self._unsaid.append(text)
+
+    def _say(self) -> None:
+        """Warn of what was noted; apart from noting, because a warning can be made an exception."""
+        while self._unsaid:
+            warnings.warn(self._unsaid.pop(0), FastgreenWarning, stacklevel=3)
 
     # ---- life ----
 
@@ -227,16 +255,17 @@ class Monitor:
                 return None
             if self._state == "running":
                 self._stop()
-            return self.result
+        self._say()
+        return self.result
 
     def _stop(self) -> None:
         if self._speed == 0.0 and any(c.source == "replay" for c in self.channels):
             self.wait()
+        self._gate.close()  # first, so that no window of another thread begins behind our back
         for window in self._windows:
             if window.is_open:
                 window.end()
                 self._note(f"window {window.name!r} was still open at the end of the measurement and ended there")
-        self._gate.close()
         self._end_ns = _core.now_ns()
         for group in self._groups:
             group.sampler.stop_soon(self._settle_ns)
@@ -248,8 +277,7 @@ class Monitor:
         if self._drainer is not None and self._drainer is not threading.current_thread():
             self._drainer.join()
         self._drain()
-        reports = {c.id: g.sampler.report(i) for g in self._groups for i, c in enumerate(g.channels)}
-        self._reports = reports
+        self._reports = {c.id: g.sampler.report(i) for g in self._groups for i, c in enumerate(g.channels)}
         self._close_record()
 
     def _close_record(self) -> None:
@@ -257,12 +285,14 @@ class Monitor:
             return
         from fastgreen import runfile
 
-        try:
-            self._folder.write_channels(runfile.channel_table(self._traces(self._reports), self._notes))
-        except OSError as error:
-            self._note(f"the end of the run could not be recorded in {self._record}: {error}")
-        finally:
-            self._folder.close()
+        for last_step in (
+            self._folder.close,
+            lambda: self._folder.write_channels(runfile.channel_table(self._traces(self._reports), self._notes)),
+        ):
+            try:
+                last_step()
+            except (OSError, ValueError) as error:
+                self._note(f"the end of the run could not be recorded in {self._record}: {error}")
 
     def __enter__(self) -> Monitor:
         return self.start()
@@ -271,12 +301,19 @@ class Monitor:
         with self._lock:
             if self._state == "running":
                 self._stop()
+        self._say()
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) == "running":
+            warnings.warn(f"{self!r} was dropped while measuring", ResourceWarning, stacklevel=2)
+            self._stop()
 
     def __repr__(self) -> str:
         return f"<fastgreen.Monitor {self._state}: {', '.join(c.id for c in self.channels) or 'no channels'}>"
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until a replay has played everything; False when `timeout` seconds passed before."""
+        self._check_not_inert()
         deadline = time.monotonic() + timeout if timeout is not None else math.inf
         while not all(g.sampler.finished() for g in self._groups if g.channels[0].source == "replay"):
             if time.monotonic() >= deadline:
@@ -308,8 +345,9 @@ class Monitor:
 
     def energy_j(self) -> dict[str, float]:
         """Energy so far by channel, in J. Live: exact counter differences up to each channel's last reading."""
-        if self._state == "inert":
-            raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
+        self._check_not_inert()
+        if self._reports:
+            return {identity: float(total.energy_j) for identity, total in self.result.totals.items()}
         out = {}
         for group in self._groups:
             for i, channel in enumerate(group.channels):
@@ -321,14 +359,17 @@ class Monitor:
     @property
     def result(self) -> Result:
         """The `Result`, after `stop`. RuntimeError before."""
-        if self._state == "inert":
-            raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
+        self._check_not_inert()
         if self._state != "stopped":
             raise RuntimeError("the result is there after the monitor has stopped; energy_j() is live")
         with self._lock:
             if self._result is None:
                 self._result = self._make_result()
             return self._result
+
+    def _check_not_inert(self) -> None:
+        if self._state == "inert":
+            raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
 
     def _make_result(self) -> Result:
         windows = [Windows(w.name, i, *w.edges()) for i, w in enumerate(self._windows)]
@@ -401,77 +442,28 @@ def _drain_loop(monitor: weakref.ref[Monitor], wake: threading.Event) -> None:
         target = monitor()
         if target is None or target._state != "running":
             return
-        target._drain()
+        # While it stops, the lock is held by who waits for this thread to end.
+        if target._lock.acquire(blocking=False):
+            try:
+                target._drain()
+            finally:
+                target._lock.release()
+        with contextlib.suppress(FastgreenWarning):  # made an exception, it must not end this thread
+            target._say()
         del target
 
 
 def _after_fork_in_child() -> None:
     for monitor in list(_running):
         monitor._become_inert()
+    _running.clear()
 
 
 def _stop_all() -> None:
     for monitor in list(_running):
-        monitor.stop()
+        with contextlib.suppress(FastgreenWarning):
+            monitor.stop()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_stop_all)
-
-
-class Measurement:
-    """What `measure` returns: a monitor round one block, whose numbers are there after it.
-
-    Attributes of `Result` (``energy_j``, ``energy_low_j``, ``duration_s``, ...) can be asked of it directly.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        self._options = options
-        self.result: Result | None = None
-
-    def __enter__(self) -> Measurement:
-        self._monitor = Monitor(**self._options).start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.result = self._monitor.stop()
-
-    def __call__(self, function: Callable) -> Callable:
-        return _measured(function, self._options)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if self.result is None:
-            raise RuntimeError(f"{name} is there after the block")
-        return getattr(self.result, name)
-
-
-def _measured(function: Callable, options: dict[str, Any]) -> Callable:
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        monitor = Monitor(**options).start()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            wrapper.result = monitor.stop()  # type: ignore[attr-defined]
-
-    wrapper.result = None  # type: ignore[attr-defined]
-    return wrapper
-
-
-def measure(function: Callable | None = None, /, **options: Any) -> Any:
-    """Measure one block, or every call of a function.
-
-    ``with fg.measure() as m: ...`` has ``m.energy_j`` after it; ``@fg.measure`` keeps the last call's `Result` in
-    ``fn.result``. Options are those of `Monitor`: ``@fg.measure(hz=1000)``.
-
-    Examples
-    --------
-    >>> import fastgreen as fg
-    >>> with fg.measure() as m:
-    ...     _ = sum(range(100000))
-    >>> m.energy_low_j <= m.energy_j <= m.energy_high_j
-    True
-    """
-    return _measured(function, options) if callable(function) else Measurement(**options)

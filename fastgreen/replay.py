@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastgreen import _core, runfile
+from fastgreen import _core
 from fastgreen.channel import Channel
 from fastgreen.errors import TraceError
+from fastgreen.result import load
 
 __all__ = ["replay_channels"]
 
 
 def replay_channels(path: str) -> list[Channel]:
     """The channels of the run saved at `path`, ready to be played. TraceError when it holds no samples."""
-    result = runfile.load(path)
+    result = load(path)
     out = []
     for trace in result.traces:
         chunks = list(trace.chunks())

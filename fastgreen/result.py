@@ -15,7 +15,7 @@ from fastgreen.units import NS_PER_S, unit_metadata
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Result"]
+__all__ = ["Result", "load"]
 
 _WH_PER_J = 1 / 3600
 
@@ -73,12 +73,13 @@ class Result:
     # ---- numbers ----
 
     @cached_property
-    def _totals(self) -> dict[str, Bounded]:
+    def totals(self) -> dict[str, Bounded]:
+        """Energy of each channel with its bounds, by id; NaN for one that was never read."""
         return {t.channel.id: t.total() for t in self.traces}
 
     @cached_property
     def _total(self) -> Bounded:
-        counted = [self._totals[t.channel.id] for t in self.traces if t.counted and t.has_data]
+        counted = [self.totals[t.channel.id] for t in self.traces if t.counted and t.has_data]
         return sum(counted, Bounded(0.0, 0.0, 0.0))
 
     @property
@@ -142,13 +143,17 @@ class Result:
                 ("counted", "bool", None),
                 ("restarts", "int64", None),
                 ("mean_read_s", "float64", "s"),
+                ("update_longest_s", "float64", "s"),
+                ("averaging_s", "float64", "s"),
+                ("coverage", "float64", None),
+                ("ratio_to_counter", "float64", None),
                 ("status", "string", None),
                 ("note", "string", None),
             ],
         )
 
     def _channel_row(self, trace: Trace) -> tuple:
-        report, total = trace.report, self._totals[trace.channel.id]
+        report, total = trace.report, self.totals[trace.channel.id]
         seconds = (report["end_at_ns"] - report["first_at_ns"]) / NS_PER_S
         known = trace.has_data
         return (
@@ -166,9 +171,20 @@ class Result:
             trace.counted,
             report["resets"],
             report["read_mean_ns"] / NS_PER_S if known else None,
+            report["period_upper_ns"] / NS_PER_S if report["period_upper_ns"] else None,
+            trace.channel.averaging_s,
+            trace.channel.coverage,
+            self._ratio_to_counter(trace),
             report.get("why_ended") or ("ok" if known else report.get("last_error") or "no reading"),
             trace.channel.note,
         )
+
+    def _ratio_to_counter(self, trace: Trace) -> float | None:
+        """Integrated power over the energy that the channel's own counter showed, where there is one."""
+        counter = self.totals.get(trace.channel.parent or "")
+        if trace.channel.kind != "power" or counter is None or not counter.energy_j > 0:
+            return None
+        return float(self.totals[trace.channel.id].energy_j / counter.energy_j)
 
     def samples(self, channel: str | None = None) -> pa.Table:
         """Every sample: channel, time (timestamp[ns, UTC]), monotonic_ns, raw (in the channel's own unit), and how it
@@ -202,6 +218,8 @@ class Result:
     def windows(self, name: str | None = None, per_channel: bool = False) -> pa.Table:
         """A row per stretch of a window: name, index, start_ns, duration_s, energy_j, energy_low_j, energy_high_j.
 
+        The schema's metadata say whether the energies are ``estimated``.
+
         Parameters
         ----------
         name : str, optional
@@ -211,22 +229,21 @@ class Result:
         """
         import pyarrow as pa
 
-        chosen = self._named(name)
+        chosen = self._named(name) if self.traces or not per_channel else []
         parts = []
-        for trace in self.traces if per_channel else [None]:
+        wanted: list[Trace | None] = [*self.traces] or [None]
+        for trace in wanted if per_channel else [None]:
             columns: dict[str, Any] = self._window_columns(chosen)
             energies = [self._energies(w, trace) for w in chosen]
             for key, attribute in (("energy_j", "energy_j"), ("energy_low_j", "low_j"), ("energy_high_j", "high_j")):
                 columns[key] = np.concatenate([getattr(e, attribute) for e in energies]) if energies else np.empty(0)
-            if trace is not None:
-                columns["channel"] = pa.DictionaryArray.from_arrays(
-                    np.zeros(len(columns["index"]), np.int32), pa.array([trace.channel.id])
-                )
+            if per_channel:
+                ids = pa.array([trace.channel.id] if trace else [], pa.string())
+                columns["channel"] = pa.DictionaryArray.from_arrays(np.zeros(len(columns["index"]), np.int32), ids)
             parts.append(pa.table(columns))
-        table = pa.concat_tables(parts).unify_dictionaries() if parts else pa.table(self._window_columns([]))
-        return _with_units(
-            table, {"start_ns": "ns", "duration_s": "s", "energy_j": "J", "energy_low_j": "J", "energy_high_j": "J"}
-        )
+        table = pa.concat_tables(parts).unify_dictionaries()
+        units = {"start_ns": "ns", "duration_s": "s", "energy_j": "J", "energy_low_j": "J", "energy_high_j": "J"}
+        return _with_units(table, units).replace_schema_metadata({"estimated": str(self.estimated).lower()})
 
     def _named(self, name: str | None) -> list[Windows]:
         if name is not None and name not in self.names:
@@ -315,9 +332,9 @@ class Result:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the run as a folder of Arrow files (DESIGN: channels, samples, windows). FileExistsError for a run."""
-        from fastgreen.runfile import save_result
+        from fastgreen.runfile import save_run
 
-        save_result(self, Path(path))
+        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Totals, channels and window summary as plain Python, for JSON."""
@@ -344,6 +361,31 @@ class Result:
         from fastgreen.report import render
 
         return render(self)
+
+
+def load(path: str | os.PathLike) -> Result:
+    """Open a saved or recorded run.
+
+    Parameters
+    ----------
+    path : path
+        The folder that `Result.save` or ``Monitor(record=)`` wrote. Its samples stay on disk and are read when needed.
+
+    Returns
+    -------
+    Result
+        Of a run whose process was killed, what was recorded up to then; `Result.notes` says so.
+
+    Raises
+    ------
+    TraceError
+        When the folder holds no run, a damaged one, or one of a newer format.
+    """
+    from fastgreen.runfile import read_run
+
+    traces, windows, metadata, notes = read_run(Path(path))
+    at_ns = metadata["monotonic_ns"]
+    return Result(traces, windows, metadata, at_ns, at_ns, notes)
 
 
 def _with_units(table: pa.Table, units: dict[str, str]) -> pa.Table:

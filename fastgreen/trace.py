@@ -109,7 +109,8 @@ class Trace:
         if not self.has_data:
             return Bounded(float("nan"), float("nan"), float("nan"))
         energy_j = self.report["end_total"] * joules_per_unit(self.channel.unit)
-        bounds = self.windows(np.array([begin]), np.array([end]))[0]
+        shown_ns = round((self.channel.delay_s or 0.0) * NS_PER_S) if self.channel.kind == "power" else 0
+        bounds = self.windows(np.array([begin - shown_ns]), np.array([end - shown_ns]))[0]
         if self.channel.estimated:
             return Bounded(min(max(energy_j, bounds.low_j), bounds.high_j), bounds.low_j, bounds.high_j)
         return Bounded(energy_j, min(bounds.low_j, energy_j), max(bounds.high_j, energy_j))
@@ -117,6 +118,10 @@ class Trace:
     def windows(self, begin_ns: Array, end_ns: Array) -> Bounded:
         """Energy of the stretches [begin_ns, end_ns], both columns sorted."""
         channel = self.channel
+        if channel.kind == "power" and channel.delay_s:
+            # The value shown at t is of t - delay: look for the window where its power was shown.
+            delay_ns = round(channel.delay_s * NS_PER_S)
+            begin_ns, end_ns = np.asarray(begin_ns) + delay_ns, np.asarray(end_ns) + delay_ns
         traits = {**channel.traits, "period_ns": self.report["period_ns"]}
         ceiling = watts_to_units_per_ns(self.ceiling_w, channel.unit)
         low, estimate, high = _core.resolve_windows(

@@ -7,7 +7,7 @@ __all__ = ["NS_PER_S", "UNITS", "joules_per_unit", "unit_metadata", "watts_to_un
 NS_PER_S = 1_000_000_000
 
 # unit of the raw integer -> its size in J or W
-UNITS = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0, "uW": 1e-6, "mW": 1e-3, "W": 1.0}
+UNITS = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0, "nW": 1e-9, "uW": 1e-6, "mW": 1e-3, "W": 1.0}
 
 
 def joules_per_unit(unit: str) -> float:

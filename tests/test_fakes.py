@@ -362,12 +362,14 @@ def test_an_appended_step_is_exact_and_never_goes_back(tmp_path: Path):
     library = Loaded(fake)
     handle = library.handle()
     values = [library.energy(handle)[1]]
-    fake.step(0, 10.0)
-    until = time.monotonic() + 0.05
+    fake.step(0, 10.0, lead_s=0.5)
+    until = time.monotonic() + 0.7
     while time.monotonic() < until:
         values.append(library.energy(handle)[1])
     assert values == sorted(values)
-    assert fake.energy_j(0, time.monotonic_ns(), time.monotonic_ns() + 10**9) == pytest.approx(10.0)
+    now = time.monotonic_ns()
+    assert fake.energy_j(0, now, now + 10**9) == pytest.approx(10.0)
+    assert fake.energy_j(0, fake.epoch_ns, fake.epoch_ns + 10**8) == pytest.approx(40.0)
 
 
 def test_the_environment_names_script_and_counts(tmp_path: Path):

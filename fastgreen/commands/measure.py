@@ -37,7 +37,7 @@ def _plain(value: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def channels(as_json: bool) -> None:
     """List what can be measured here; for what cannot, why, and the command that mends it."""
-    from fastgreen.channels import discover
+    from fastgreen.catalog import discover
     from fastgreen.report import people_console
 
     found, states = discover(Seams.of())
@@ -150,7 +150,7 @@ def run(
 def report(folder: Path, as_json: bool) -> None:
     """Show a run that was saved or recorded."""
     from fastgreen.report import people_console, show
-    from fastgreen.runfile import load
+    from fastgreen.result import load
 
     try:
         result = load(folder)

@@ -212,17 +212,22 @@ class FakeNvml:
         fresh.rename(self.folder / "script")
         self._change_header(version=1)
 
-    def step(self, device: int, watts: float) -> None:
-        """Appends a step of power, 5 ms from now, to a device of constant power or `Steps`; `energy_j` stays exact."""
+    def step(self, device: int, watts: float, lead_s: float = 0.05) -> None:
+        """Appends a step of power, `lead_s` from now, to a device of constant power or `Steps`; `energy_j` stays exact.
+
+        The lead is the time to write the script in: what is past never changes, so the counter never goes back.
+        """
         wave = as_wave(self.devices[device].power)
         if isinstance(wave, Constant):
             wave = Steps(((0.0, wave.watts),))
         if not isinstance(wave, Steps):
             raise ValueError(f"only steps can be appended to: {wave}")
-        at = (time.monotonic_ns() + 5_000_000 - self.epoch_ns) * 1e-9
+        at_ns = time.monotonic_ns() + round(lead_s * 1e9)
         devices = list(self.devices)
-        devices[device] = replace(devices[device], power=Steps((*wave.steps, (at, watts))))
+        devices[device] = replace(devices[device], power=Steps((*wave.steps, (self._seconds(at_ns), watts))))
         self.write(devices=devices)
+        if time.monotonic_ns() > at_ns:
+            raise RuntimeError(f"writing the script took longer than {lead_s} s: give the step a longer lead")
 
     def reload_driver(self) -> None:
         """As if the driver was loaded anew: counters start at 0, every call answers 1 until the program inits again."""

@@ -16,8 +16,19 @@ from dataclasses import replace
 from fastgreen import discovery
 from fastgreen.channel import Channel, Seams, SourceStatus
 from fastgreen.errors import ChannelNotFound
+from fastgreen.facts import recall
 
-__all__ = ["Channel", "channels", "discover", "select"]
+__all__ = ["Channel", "channels", "discover", "names_of", "select"]
+
+
+def _check_estimate(estimate: tuple[float, float]) -> None:
+    try:
+        idle_w, max_w = (float(watts) for watts in estimate)
+        valid = 0 <= idle_w <= max_w and math.isfinite(max_w)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(f"estimate must be (idle, max) watts with 0 <= idle <= max, not {estimate!r}")
 
 
 def discover(
@@ -26,16 +37,14 @@ def discover(
     """Every channel and the state of every source. See `channels`."""
     seams = seams or Seams.of()
     if estimate is not None:
-        idle_w, max_w = estimate
-        if not (0 <= idle_w <= max_w and math.isfinite(max_w)):
-            raise ValueError(f"estimate must be (idle, max) watts with 0 <= idle <= max, not {estimate!r}")
+        _check_estimate(estimate)
     found: list[Channel] = []
     states: list[SourceStatus] = []
     for look in (discovery.rapl, discovery.nvml, discovery.hwmon):
         more, state = look(seams)
         found += more
         states.append(state)
-    cpu = [c for c in found if c.source == "rapl" and c.root]
+    cpu = [c for c in found if c.source == "rapl" and c.root and c.readable]
     if cpu:  # amd_energy counts the same sockets as RAPL
         found = [
             replace(c, root=False, note="the same sockets as rapl")
@@ -45,6 +54,7 @@ def discover(
         ]
     cpu += [c for c in found if c.source == "hwmon" and c.device == "amd_energy" and c.root]
     more, state = discovery.procstat(seams, estimate)
+    found = recall(found)
     stands_in = not any(c.readable for c in cpu)
     found += [replace(c, root=stands_in) for c in more]
     states.append(state)
@@ -77,6 +87,15 @@ def _unknown(pattern: str, known: Iterable[str]) -> ChannelNotFound:
     return ChannelNotFound(f"no channel matches {pattern!r}.{hint} This machine has: {', '.join(known) or 'none'}")
 
 
+def names_of(wanted: str | Iterable[str]) -> list[str]:
+    """The ids and patterns of a `channels` argument. TypeError for anything else."""
+    names = [wanted] if isinstance(wanted, str) else list(wanted) if isinstance(wanted, Iterable) else [wanted]
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"channels must be ids or patterns, not {name!r}")
+    return names
+
+
 def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[list[Channel], list[Channel]]:
     """Choose the channels to read: (chosen, chosen by itself but unreadable).
 
@@ -94,10 +113,10 @@ def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[li
         roots = {c.id for c in found if c.root and c.visible}
         default = [c for c in found if c.id in roots or (c.source == "nvml" and c.parent in roots)]
         return [c for c in default if c.readable], [c for c in default if not c.readable]
-    patterns = [wanted] if isinstance(wanted, str) else list(wanted)
+    patterns = names_of(wanted)
     chosen: dict[str, Channel] = {}
     for pattern in patterns:
-        matches = [c for c in found if fnmatch.fnmatchcase(c.id, pattern)]
+        matches = [c for c in found if c.id == pattern] or [c for c in found if fnmatch.fnmatchcase(c.id, pattern)]
         if not matches:
             raise _unknown(pattern, [c.id for c in found])
         readable = [c for c in matches if c.readable]
