@@ -73,6 +73,7 @@ cdef dict _account_dict(const fg_account *account):
         "last_at_ns": account.last_at_ns,
         "total": account.total if account.traits.kind == FG_ENERGY else account.power_integral,
         "read_longest_ns": account.read_longest_ns,
+        "step_longest_ns": account.step_longest_ns,
         "read_mean_ns": account.read_mean_ns,
         "period_ns": fg_account_period_ns(account),
         "period_mean_ns": account.period_sum_ns / account.periods if account.periods else None,
@@ -389,7 +390,8 @@ cdef enum:
 
 
 cdef class Gate:
-    """Whether a monitor takes windows: closed before start and after stop, inert in a forked child."""
+    """Whether a monitor takes windows: closed before start and after stop; inert, so that they do nothing, in a forked
+    child and while the interpreter ends."""
 
     cdef int state
     cdef object sync
@@ -402,7 +404,8 @@ cdef class Gate:
         self.state = GATE_OPEN
 
     def close(self):
-        self.state = GATE_CLOSED
+        if self.state != GATE_INERT:
+            self.state = GATE_CLOSED
 
     def make_inert(self):
         self.state = GATE_INERT

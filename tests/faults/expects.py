@@ -37,9 +37,10 @@ def bounds_hold(scene: Scene) -> None:
 @expect("exactly {joules} J")
 def energy(scene: Scene, joules: float, channel: str | None = None) -> None:
     if channel is None:
-        assert scene.result.energy_j == pytest.approx(joules, rel=1e-9)
+        seen_j = scene.result.energy_j
     else:
-        assert scene.row(channel)["energy_j"] == pytest.approx(joules, rel=1e-9)
+        seen_j = scene.row(channel)["energy_j"]
+    assert seen_j == pytest.approx(joules, rel=1e-9), seen_j
 
 
 @expect("the window's {joules} J lie within its bounds, and its estimate is never negative")
@@ -130,7 +131,9 @@ def no_burst(scene: Scene, hz: float, channel: str) -> None:
     ticks = (at_ns[-1] - at_ns[0]) * 1e-9 * hz
     # A tick is read somewhere within its period or, blocked, later; the last reading comes out of turn.
     allowed = 3 + 0.02 * ticks
-    assert len(at_ns) - 1 + row["missed"] == pytest.approx(ticks, abs=allowed + 1e-9 * hz * trace.report["read_longest_ns"])
+    assert len(at_ns) - 1 + row["missed"] == pytest.approx(
+        ticks, abs=allowed + 1e-9 * hz * trace.report["read_longest_ns"]
+    )
     assert len(at_ns) - 1 <= ticks + 3
 
 

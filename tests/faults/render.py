@@ -52,7 +52,9 @@ def document(rows: list[Fault]) -> str:
     for row in rows:
         families.setdefault(row.family or row.name, []).append(row)
     lines = [_line(name, members) for name, members in families.items()]
-    return HEAD + "\n| fault | where it was seen | what must come out |\n|---|---|---|\n" + "\n".join(lines) + "\n" + TAIL
+    return (
+        HEAD + "\n| fault | where it was seen | what must come out |\n|---|---|---|\n" + "\n".join(lines) + "\n" + TAIL
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from .expects import counted, no_note, note, raises, value, warns
 from .model import Fault, Proof, Scene
 
 PYTHON = sys.executable
-IGNORES = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(0.4); print('done')"
+IGNORES = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up'); time.sleep(0.4)"
 
 
 def rate(hz: Any) -> Fault:
@@ -119,10 +119,14 @@ ROWS = [
         "bad input",
         (),
         (
-            Proof("refused; neither is harmed",
-                  "tests/test_process.py::test_recording_onto_a_file_or_an_existing_run_is_refused_and_harms_neither"),
-            Proof("PermissionError that names the folder",
-                  "tests/test_process.py::test_recording_into_a_folder_that_may_not_be_written_is_a_clear_error"),
+            Proof(
+                "refused; neither is harmed",
+                "tests/test_process.py::test_recording_onto_a_file_or_an_existing_run_is_refused_and_harms_neither",
+            ),
+            Proof(
+                "PermissionError that names the folder",
+                "tests/test_process.py::test_recording_into_a_folder_that_may_not_be_written_is_a_clear_error",
+            ),
         ),
     ),
     Fault(
@@ -141,8 +145,12 @@ ROWS = [
         "a truncated samples.arrow",
         "bad input",
         (),
-        (Proof("refused, or what is left, and said",
-               "tests/test_runfile.py::test_a_file_cut_at_any_place_is_refused_or_gives_what_is_left_and_says_so"),),
+        (
+            Proof(
+                "refused, or what is left, and said",
+                "tests/test_runfile.py::test_a_file_cut_at_any_place_is_refused_or_gives_what_is_left_and_says_so",
+            ),
+        ),
     ),
     Fault(
         "the command is not found",
@@ -165,7 +173,7 @@ ROWS = [
     Fault(
         "the command ignores SIGINT",
         "bad input",
-        (fastgreen_run(PYTHON, "-uc", "print('up');" + IGNORES, interrupt=True),),
+        (fastgreen_run(PYTHON, "-uc", IGNORES, interrupt=True),),
         (left(0), REPORTED),
     ),
     Fault(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import fastgreen as fg
-from fastgreen.errors import ChannelNotFound, ChannelReadError
+from fastgreen.errors import ChannelNotFound, ChannelPermission, ChannelReadError
 
 from ..fakes.nvml import Gpu, Rule, Sensor
 from ..fakes.powercap import Zone
@@ -49,19 +49,40 @@ def code_row(code: int, times: str) -> Fault:
     act = (nvml(), measure(nvml_says(code, times), channels="nvml:0", hz=200))
     name = f"NVML answers {code} {NAMES[code]} {times}"
     if code in LOST:
-        return Fault(name, "NVML", act, (ended("nvml:0", f"NVML {code}"), counted("read_errors", 1, 1), bounds_hold()),
-                     "a reading answers 15 GPU_IS_LOST or 16 RESET_REQUIRED, once or for good")
+        return Fault(
+            name,
+            "NVML",
+            act,
+            (ended("nvml:0", f"NVML {code}"), counted("read_errors", 1, 1), bounds_hold()),
+            "a reading answers 15 GPU_IS_LOST or 16 RESET_REQUIRED, once or for good",
+        )
     if code in UNSUPPORTED and times != "once":
-        return Fault(name, "NVML", act, (ended("nvml:0", f"NVML {code}"), counted("read_errors", 3, 3), bounds_hold()),
-                     "a reading answers 3 NOT_SUPPORTED or 13 FUNCTION_NOT_FOUND three times in a row")
+        return Fault(
+            name,
+            "NVML",
+            act,
+            (ended("nvml:0", f"NVML {code}"), counted("read_errors", 3, 3), bounds_hold()),
+            "a reading answers 3 NOT_SUPPORTED or 13 FUNCTION_NOT_FOUND three times in a row",
+        )
     if times == "always":
-        return Fault(name, "NVML", act, (counted("read_errors", 3), note(f"nvml:0.*NVML {code}"), bounds_hold()),
-                     "every further reading answers another code (1, 4, 6, 9, 12, 18, 27, 999)")
+        return Fault(
+            name,
+            "NVML",
+            act,
+            (counted("read_errors", 3), note(f"nvml:0.*NVML {code}"), bounds_hold()),
+            "every further reading answers another code (1, 4, 6, 9, 12, 18, 27, 999)",
+        )
     wanted = {"once": 0, "three times": 1}[times] if code == 1 else {"once": 1, "three times": 3}[times]
     gaps = (gap(),) if wanted else ()
-    return Fault(name, "NVML", act, (counted("read_errors", wanted, wanted), *gaps, bounds_hold(), nothing_lost()),
-                 "a reading answers 1 UNINITIALIZED once or three times (initialised again)" if code == 1 else
-                 "a reading answers another code once or three times (3 and 13: once)")
+    return Fault(
+        name,
+        "NVML",
+        act,
+        (counted("read_errors", wanted, wanted), *gaps, bounds_hold(), nothing_lost()),
+        "a reading answers 1 UNINITIALIZED once or three times (initialised again)"
+        if code == 1
+        else "a reading answers another code once or three times (3 and 13: once)",
+    )
 
 
 def at_start(code: int) -> Fault:
@@ -81,7 +102,7 @@ def unread(code: int) -> Fault:
         f"every reading answers {code} {NAMES[code]} from the start",
         "NVML",
         (nvml(rules=rules), call("", lambda s: fg.Monitor("nvml:0"))),
-        (raises(ChannelReadError, f"NVML {code}|{code}\\)"),),
+        (raises(ChannelPermission if code == 4 else ChannelReadError, f"NVML {code}\\)"),),
         "every reading of a board answers one of those codes from the start",
     )
 
@@ -180,13 +201,23 @@ TRAPS = [
         "a field has a status of its own",
         "NVML: two levels of status",
         (nvml(rules=[Rule("field:186", 3)]), call("", _channels)),
-        (value("the average stands in for the instant", lambda s: s.value["nvml:0/power"].sensor["quantity"] == "average"),),
+        (
+            value(
+                "the average stands in for the instant",
+                lambda s: s.value["nvml:0/power"].sensor["quantity"] == "average",
+            ),
+        ),
     ),
     Fault(
         "the GPU's scope is refused, the module's is not",
         "NVML on superchips",
         (nvml(Gpu(scopes=(0.0, 1.2, 0.0))), call("", _channels)),
-        (value("read at the module's scope, and said", lambda s: "module" in (s.value["nvml:0/power"].note or "")),),
+        (
+            value(
+                "read at the module's scope, and said",
+                lambda s: "module" in s.value["nvml:0"].note and s.value["nvml:0/power"].sensor["scope"] == 1,
+            ),
+        ),
     ),
     Fault(
         "a board in MIG mode",
@@ -207,13 +238,23 @@ TRAPS = [
         "the energy counter is missing",
         "NVML before Volta",
         (nvml(Gpu(100.0), omit=(ENERGY,)), measure(wait(0.2), channels="nvml:0", hz=100)),
-        (value("integrated power, and said", lambda s: s.row(None)["method"] == "trapezoid" and "no energy counter" in s.row(None)["note"]),),
+        (
+            value(
+                "integrated power, and said",
+                lambda s: s.row(None)["method"] == "trapezoid" and "no energy counter" in s.row(None)["note"],
+            ),
+        ),
     ),
     Fault(
         "the library lacks what must be there",
         "NVML too old",
         (nvml(omit=("nvmlDeviceGetUUID",)), call("", lambda s: _status("nvml"))),
-        (value("too old, by the function's name", lambda s: "nvmlDeviceGetUUID" in s.value.reason and "too old" in s.value.reason),),
+        (
+            value(
+                "too old, by the function's name",
+                lambda s: "nvmlDeviceGetUUID" in s.value.reason and "too old" in s.value.reason,
+            ),
+        ),
     ),
     Fault(
         "there is no library",
