@@ -196,7 +196,7 @@ def as_a_user(scene: Scene, *acts: Act) -> None:
 
 @act()
 def program(scene: Scene, code: str, *arguments: str) -> None:
-    """Runs a program in a fresh interpreter; ``run`` in its arguments stands for the folder of the scene's recording."""
+    """Runs a program in a fresh interpreter; "run" in its arguments stands for the scene's recording."""
     given = [str(scene.folder / "run") if a == "run" else a for a in arguments]
     scene.program = scene.python(code, *given)
 

@@ -36,10 +36,7 @@ def bounds_hold(scene: Scene) -> None:
 
 @expect("exactly {joules} J")
 def energy(scene: Scene, joules: float, channel: str | None = None) -> None:
-    if channel is None:
-        seen_j = scene.result.energy_j
-    else:
-        seen_j = scene.row(channel)["energy_j"]
+    seen_j = scene.result.energy_j if channel is None else scene.row(channel)["energy_j"]
     assert seen_j == pytest.approx(joules, rel=1e-9), seen_j
 
 

@@ -8,8 +8,8 @@ from .model import Fault
 HEAD = """\
 # What goes wrong, and what comes out
 
-Each line is a fault that sensors, drivers, machines or users have been seen to make, and what fastgreen must answer. The
-table is made of `tests/faults/`, whose rows are played by `tests/test_faults.py`: what stands here is what is tested.
+Each line is a fault that sensors, drivers, machines or users have been seen to make, and what fastgreen must answer.
+The table is made of `tests/faults/`, whose rows are played by `tests/test_faults.py`: what stands here is tested.
 `make sanitize-python` plays them with the engine under AddressSanitizer and ThreadSanitizer, `make sanitize` does so
 for the parts in C.
 
@@ -20,8 +20,8 @@ TAIL = """
 ## Limits
 
 - A counter that wraps twice between two readings cannot be told from one that wrapped once. A rate too low for the
-  channel's wrap is refused; after a pause long enough for it (a stopped process, a suspended machine) the upper bound is
-  widened by the wraps that fit, and a note says so.
+  channel's wrap is refused; after a pause long enough for it (a stopped process, a suspended machine) the upper bound
+  is widened by the wraps that fit, and a note says so.
 - What a counter counted while it was being reset (driver reload, zone removed and back) is not known: it is left out of
   the estimate, and the bounds hold it up to the channel's power limit.
 - A text that is a number is believed: a counter file cut short in the middle of its digits is not told from a counter
@@ -44,7 +44,9 @@ def _folded(rows: list[Fault]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return text.replace("|", "\\|").replace("\\+", "+").replace("<", "&lt;").replace("*", "\\*")
+    """Words as Markdown; a pattern reads as the sentence it looks for."""
+    said = text.replace("\\", "").replace(".*", " … ").replace("^", "").replace("$", "")
+    return said.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
 def document(rows: list[Fault]) -> str:

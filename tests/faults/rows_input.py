@@ -14,7 +14,7 @@ from fastgreen.errors import ChannelNotFound, TraceError
 
 from ..fakes.powercap import Zone
 from .acts import begin, call, end, measure, powercap, reads, wait
-from .expects import counted, no_note, note, raises, value, warns
+from .expects import note, raises, value, warns
 from .model import Fault, Proof, Scene
 
 PYTHON = sys.executable

@@ -188,7 +188,7 @@ ROWS = [
         (exits(0), counted("missed", 120), no_burst(100, "rapl:package-0"), bounds_hold(), nothing_lost(), no_note()),
     ),
     Fault(
-        "the machine is suspended: the clock jumps by an hour",
+        "the machine is suspended: the clock jumps",
         "laptops, GEOPM",
         (),
         (
