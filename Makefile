@@ -18,7 +18,7 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
 	@touch $$@
 endef
-$(foreach name,demo collect study test lint bench,$(eval $(call extra,$(name))))
+$(foreach name,demo collect study test lint bench fuzz,$(eval $(call extra,$(name))))
 
 .PHONY: help demo collect-demo study training-study test bench sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean
 
