@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastgreen
@@ -236,13 +236,16 @@ def test_the_published_series_keep_their_sizes_and_counts(name, sizes, counts):
 
 
 def test_the_networks_have_the_published_numbers_of_parameters():
-    pytest.importorskip("torch", reason="PyTorch is not installed")
-    for make, count in (
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    published = (
         (models_torch.alexnet, 61_100_840),
         (models_torch.resnet50, 25_557_032),
         (models_torch.bert, 109_482_240),
-    ):
-        assert sum(p.numel() for p in make().parameters()) == count
+    )
+    for make, count in published:
+        with torch.device("meta"):  # shapes without memory
+            network = make()
+        assert sum(p.numel() for p in network.parameters()) == count
     small = models_torch.convnet(3, image=16)
     assert (
         sum(p.numel() for p in small.parameters())
@@ -257,12 +260,12 @@ def test_inputs_and_weights_are_random_and_repeatable_never_zeros():
     assert images.std() > 0.2
     assert ids.min() >= 1000
     assert len(ids.unique()) > 40
-    assert all(p.abs().sum() > 0 for n, p in models_torch.alexnet(10).named_parameters())
+    assert all(p.abs().sum() > 0 for p in models_torch.convnet(2, filters=8, image=16).parameters())
 
 
 def test_torch_models_from_a_factory_and_from_files(tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    model = models_torch.alexnet(10).eval()
+    model = models_torch.convnet(2, filters=4, image=64).eval()
     image = models_torch.images(64)
     expected = models_torch.inference(model, image, "cpu")()
     torch.export.save(torch.export.export(model, (image,)), tmp_path / "a.pt2")
@@ -359,6 +362,7 @@ def test_empty_and_damaged_runs_are_told_and_do_not_stop_the_rest(tmp_path):
 COLUMN = st.lists(st.integers(-5, 5).map(float), min_size=5, max_size=5)
 
 
+@settings(deadline=None)
 @given(COLUMN, COLUMN)
 def test_correlations_equal_scipys_and_constant_columns_have_none(a, b):
     stats = pytest.importorskip("scipy.stats")
