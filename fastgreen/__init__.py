@@ -3,7 +3,7 @@
 The map of the package, an arrow never pointing up or sideways::
 
     errors, units  <-  _core (the engine's door to C), _kernels (the metrics' door to C)
-                   <-  channels, metrics, arrow  <-  result, sweep  <-  monitor  <-  plot, cli
+                   <-  catalog, metrics, arrow  <-  result, sweep  <-  monitor  <-  plot, cli
 
 Names load on first use (PEP 562), so that importing the package costs little more than importing NumPy.
 """
@@ -17,7 +17,31 @@ __version__ = "0.1.0"
 
 # public name -> the module that defines it; a name that is a module itself maps to None.
 _HOME: dict[str, str | None] = {
+    "Channel": "channel",
+    "Closest": "closest",
+    "Monitor": "monitor",
+    "Result": "result",
+    "Sweep": "sweep",
+    "apc": "scores",
+    "apec": "scores",
+    "calibrate": "calibration",
+    "channels": "catalog",
+    "closest_apc": "closest",
+    "closest_apec": "closest",
     "errors": None,
+    "estimate": None,
+    "experiment": None,
+    "load": "result",
+    "measure": "measurement",
+    "metrics": None,
+    "open_sweep": "sweep_file",
+    "plot": None,
+    "time_to_closest_apc": "closest",
+    "time_to_closest_apec": "closest",
+    "ttcapc": "closest",
+    "ttcapec": "closest",
+    "ufuncs": None,
+    "weighted_consumption": "scores",
 }
 
 __all__ = sorted([*_HOME, "__version__"])

@@ -153,11 +153,17 @@ cdef class Sampler:
                     out.factor = <bytes>self.kept[-1]
                 else:
                     out.uuid = <bytes>self.kept[-1]
-        out.fd = sensor.get("fd", -1)
+        out.fd = int(sensor.get("fd", -1))
         out.quantity = QUANTITIES[sensor.get("quantity", "energy")]
         out.scope = sensor.get("scope", 0)
         out.idle_mw = sensor.get("idle_mw", 0)
         out.slope_mw = sensor.get("slope_mw", 0)
+        event = sensor.get("event")
+        if event is not None:
+            out.event.type = event["type"]
+            out.event.config = event["config"]
+            out.event.cpu = event["cpu"]
+            out.event.slot = event.get("slot", 0)
         samples = sensor.get("record")
         if samples is not None:
             self.kept.append(samples)
@@ -402,6 +408,27 @@ cdef class Gate:
         self.state = GATE_INERT
 
 
+cdef class _Edge:
+    """`Window.__enter__` and `__exit__`: a descriptor that hands out the window's own bound method.
+
+    The with statement looks both up anew each time, and binding an ordinary method allocates an object the garbage
+    collector tracks; that would be a third of what a window costs.
+    """
+
+    cdef bint leaves
+
+    def __cinit__(self, bint leaves):
+        self.leaves = leaves
+
+    def __get__(self, Window window, owner):
+        if window is None:
+            return self
+        return window.bound_exit if self.leaves else window.bound_enter
+
+    def __call__(self, Window window, *exc_info):
+        return window._exit(*exc_info) if self.leaves else window._enter()
+
+
 cdef class Window:
     """A named stretch of time whose energy is wanted; made by `Monitor.window`, used by one thread.
 
@@ -415,11 +442,17 @@ cdef class Window:
     cdef int64_t *ends
     cdef size_t used, capacity
     cdef int64_t begun_at_ns
+    cdef object bound_enter, bound_exit
 
     def __cinit__(self, str name, Gate gate):
         self.name = name
         self.gate = gate
         self.begun_at_ns = -1
+        self.bound_enter = self._enter
+        self.bound_exit = self._exit
+
+    __enter__ = _Edge(False)
+    __exit__ = _Edge(True)
 
     def __dealloc__(self):
         free(self.begins)
@@ -485,11 +518,11 @@ cdef class Window:
         """End the stretch. RuntimeError when it has not begun."""
         self._end()
 
-    def __enter__(self):
+    def _enter(self):
         self._begin()
         return self
 
-    def __exit__(self, kind, value, traceback):
+    def _exit(self, kind, value, traceback):
         self._end()
 
     def edges(self, size_t start=0):

@@ -9,9 +9,23 @@ import click
 # name -> (module, attribute). A command's module is imported when it is called, or listed by --help.
 COMMANDS = {
     "channels": ("fastgreen.commands.measure", "channels"),
+    "calibrate": ("fastgreen.commands.calibrate", "calibrate"),
     "run": ("fastgreen.commands.measure", "run"),
     "report": ("fastgreen.commands.measure", "report"),
+    "grant": ("fastgreen.commands.grant", "grant"),
+    "sweep": ("fastgreen.commands.metrics", "sweep"),
+    "plot": ("fastgreen.commands.metrics", "plot"),
+    "figures": ("fastgreen.commands.metrics", "figures"),
+    "metrics": ("fastgreen.commands.metrics", "metrics"),
     "demo": ("fastgreen.commands.demo", "demo"),
+    "estimate": ("fastgreen.commands.estimate", "estimate_command"),
+    "collect": ("fastgreen.commands.estimate", "collect_command"),
+    "fit": ("fastgreen.commands.estimate", "fit_command"),
+    "ablation": ("fastgreen.commands.estimate", "ablation_command"),
+    "bench": ("fastgreen.commands.experiment", "bench"),
+    "compile": ("fastgreen.commands.experiment", "compile_"),
+    "import": ("fastgreen.commands.experiment", "import_"),
+    "tradeoff": ("fastgreen.commands.experiment", "tradeoff"),
 }
 
 

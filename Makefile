@@ -1,0 +1,64 @@
+# `make` prints this index. Every target sets up what it needs; python3 >= 3.11 and a C compiler are all that is asked.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# One virtual environment, filled on demand; a stamp per extra says what it holds already.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fastgreen needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h fastgreen/*.pyx fastgreen/*.pxd)
+
+define extra
+$(VENV)/.$(1): $(BIN)/python $$(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
+	@touch $$@
+endef
+$(foreach name,demo collect study test lint bench,$(eval $(call extra,$(name))))
+
+.PHONY: help demo collect-demo study training-study test bench sanitize lint dist clean
+
+help: ## print this index
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
+
+demo: $(VENV)/.demo ## train small classifiers and measure what each inference costs
+	$(BIN)/fastgreen demo
+
+collect-demo: $(VENV)/.collect ## measure small layers for two minutes, fit models on them, price a network with those
+	$(BIN)/fastgreen collect examples/collect-demo.toml -o out/layers
+	$(BIN)/fastgreen fit out/layers -o out/models.json --pictures out/pictures
+	$(BIN)/fastgreen estimate examples/lenet.toml --batch 16 --models out/models.json
+
+study: $(VENV)/.study ## energy of inference by input size: 20 sizes x 10 repeats of a small network; goes on where it was stopped
+	$(BIN)/fastgreen bench examples/own_model_study.py:protocol -o out/study
+	$(BIN)/fastgreen compile out/study
+
+training-study: $(VENV)/.study ## greener training: architecture x environment, what a change saves and what it costs
+	$(BIN)/python examples/greener_training.py -o out/training
+
+# Tests of optional packages skip, saying so, where the package is absent; PACKAGES=torch==2.13.0 adds one.
+test: $(VENV)/.test ## run every test
+	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
+	$(BIN)/python -m pytest tests
+
+bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first
+	$(BIN)/python -m pytest benchmarks
+
+sanitize: ## run the C tests under the address, undefined-behaviour, leak and thread sanitizers
+	$(MAKE) -C tests/c sanitize
+
+lint: $(VENV)/.lint ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+dist: $(BIN)/python ## build the source distribution and a wheel in isolation
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build
+
+clean: ## remove what was built
+	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_kernels.c tests/c/bin *.egg-info

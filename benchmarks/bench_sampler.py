@@ -1,0 +1,183 @@
+"""What sampling costs and how well it keeps time, on a moving powercap tree of package and dram."""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import fastgreen as fg
+from tests.fakes.powercap import PowercapTree, Zone
+
+SECONDS = 3.0
+
+
+@pytest.fixture
+def tree(tmp_path):
+    zones = [Zone("package-0", watts=60.0, children=[Zone("dram", watts=8.0)])]
+    with PowercapTree(tmp_path / "powercap", zones) as tree:
+        yield tree
+
+
+@pytest.fixture(scope="session")
+def bare_loop(tmp_path_factory):
+    program = tmp_path_factory.mktemp("bare") / "bare_loop"
+    compiler = sysconfig.get_config_var("CC").split()[0]
+    subprocess.run([compiler, "-O2", "-o", program, Path(__file__).with_name("bare_loop.c")], check=True)
+    return program
+
+
+def rapl(tree, hz, **options):
+    return fg.Monitor("rapl:*", hz=hz, powercap_root=tree.root, **options)
+
+
+def rest(seconds):
+    time.sleep(seconds)
+
+
+def busy(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(i * i for i in range(1000))
+
+
+def measured_rate(tree, hz, main_thread, seconds=SECONDS):
+    with rapl(tree, hz) as monitor:
+        main_thread(seconds)
+    rows = monitor.result.channels.to_pylist()
+    assert {row["id"] for row in rows} == {"rapl:package-0", "rapl:package-0/dram"}
+    row = rows[0]
+    # The first and the last reading are no ticks.
+    ticks = row["samples"] - 2
+    assert ticks + row["missed"] >= 0.99 * monitor.result.duration_s * hz, "every deadline is met or counted"
+    return ticks / monitor.result.duration_s, row["missed"] / (ticks + row["missed"])
+
+
+@pytest.mark.parametrize("main_thread", [rest, busy])
+def test_1_khz_is_kept_whatever_the_main_thread_does(tree, main_thread):
+    rates = [measured_rate(tree, 1000, main_thread) for _ in range(3)]
+    rate, missed = max(rates)
+    print(f"\nmain thread {main_thread.__name__}: {[f'{r:.1f} Hz' for r, _ in rates]}, missed {missed:.4%}")
+    assert rate >= 999
+
+
+def test_10_khz_misses_less_than_1_percent(tree):
+    missed = [measured_rate(tree, 10_000, rest)[1] for _ in range(3)]
+    print(f"\nmissed at 10 kHz: {[f'{m:.3%}' for m in missed]}")
+    assert min(missed) < 0.01
+
+
+def process_cpu_s():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def test_1_khz_costs_at_most_1_15_times_a_bare_loop(tree, bare_loop):
+    """The whole process is charged: sampling thread, drainer and interpreter."""
+    files = [str(tree["package-0"].energy), str(tree["package-0/dram"].energy)]
+    ratios, ours, bares = [], [], []
+    for _ in range(7):
+        before = process_cpu_s()
+        with rapl(tree, 1000):
+            time.sleep(SECONDS)
+        ours.append(process_cpu_s() - before)
+        done = subprocess.run([bare_loop, "1000000", str(SECONDS), *files], check=True, capture_output=True, text=True)
+        ticks, cpu = done.stdout.split()
+        assert int(ticks) == SECONDS * 1000
+        bares.append(float(cpu))
+        ratios.append(ours[-1] / bares[-1])
+    ratio = statistics.median(ratios)
+    print(
+        f"\n{statistics.median(ours) / SECONDS:.3%} of a core, bare loop {statistics.median(bares) / SECONDS:.3%}: "
+        f"{ratio:.3f} x {[f'{r:.2f}' for r in ratios]}"
+    )
+    assert ratio <= 1.15
+
+
+def test_start_and_stop_take_at_most_5_ms_each(tree):
+    starts, stops, readings = [], [], []
+    before = psutil.Process().children(recursive=True)
+    for _ in range(21):
+        monitor = rapl(tree, 1000)
+        a = time.perf_counter()
+        monitor.start()
+        b = time.perf_counter()
+        threads = threading.active_count()
+        children = psutil.Process().children(recursive=True)
+        time.sleep(0.05)
+        c = time.perf_counter()
+        monitor.stop()
+        d = time.perf_counter()
+        starts.append(b - a)
+        stops.append(d - c)
+        readings.append(2 * monitor.result.channels["mean_read_s"][0].as_py())
+        assert threads >= 2
+        assert children == before, "no helper process"
+    print(f"\nstart {statistics.median(starts) * 1e3:.2f} ms, stop {statistics.median(stops) * 1e3:.2f} ms")
+    assert statistics.median(starts) <= 5e-3
+    assert statistics.median(stops) <= 5e-3 + statistics.median(readings)
+
+
+MEMORY = """
+import sys, time, pyarrow, psutil
+import fastgreen as fg
+import fastgreen.arrow, fastgreen.runfile, fastgreen.monitor
+pyarrow.array([0])  # looks for pandas, and imports it where there is one
+root, record = sys.argv[1], sys.argv[2] or None
+process = psutil.Process()
+time.sleep(0.2)
+before = process.memory_info().rss
+with fg.Monitor("rapl:*", hz=1000, powercap_root=root, record=record) as monitor:
+    assert len(monitor.channels) == 4, monitor.channels
+    seen = []
+    for _ in range(int(float(sys.argv[3]) / 2)):
+        time.sleep(2)
+        seen.append(process.memory_info().rss - before)
+print(*seen)
+"""
+
+
+def test_four_channels_at_1_khz_add_at_most_10_mb_however_long(tmp_path):
+    zones = [Zone(f"package-{i}", watts=50.0, children=[Zone("dram", watts=5.0)]) for i in range(2)]
+    seconds = float(os.environ.get("FASTGREEN_BENCH_MEMORY_S", "24"))
+    with PowercapTree(tmp_path / "powercap", zones) as tree:
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, str(tree.root), str(tmp_path / "run"), str(seconds)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    seen = [int(word) for word in done.stdout.split()]
+    print(f"\nresident after {seconds:.0f} s: +{seen[-1] / 1e6:.2f} MB; by 2 s: {[f'{s / 1e6:.2f}' for s in seen]}")
+    assert max(seen) <= 10e6
+    # 4 channels x 1 kHz x 24 bytes would add 0.19 MB every 2 s if they were kept.
+    late = seen[len(seen) // 2 :]
+    assert late[-1] - late[0] <= 0.5e6
+
+
+def test_import_costs_at_most_1_3_times_numpy():
+    def once(code):
+        a = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - a
+
+    ours = "import fastgreen, sys; assert 'pyarrow' not in sys.modules; fastgreen.Monitor"
+    ratios = []
+    for _ in range(21):
+        empty = once("pass")
+        ratios.append(
+            (once("import fastgreen, sys; assert 'pyarrow' not in sys.modules") - empty)
+            / (once("import numpy") - empty)
+        )
+    print(f"\nimport fastgreen: {statistics.median(ratios):.3f} x import numpy")
+    assert statistics.median(ratios) <= 1.3
+    subprocess.run([sys.executable, "-c", ours], check=True)

@@ -1,0 +1,88 @@
+/* APC, APEC and their relatives: pure loops over columns that the caller owns.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The formulas (Jurj, Opritoiu, Vladutiu, 2020), with c the consumption or cost:
+ *
+ *     weight = (1 - alpha) * (1 - accuracy) + alpha
+ *     score  = accuracy / (beta * (c * weight) + 1)
+ *
+ * are evaluated in exactly this order, one rounding for each operation, so that every path gives the very bits that
+ * NumPy gives; the build therefore forbids fused multiply-adds. One path stands for one instruction set; which one runs
+ * is the caller's choice, normally fg_metric_paths()'s first usable one. A path is constant and shared by all threads.
+ *
+ * Nothing here allocates, blocks or fails: arguments are checked by the caller, except in the loops behind the ufuncs,
+ * which answer NaN outside the domain. */
+#ifndef FG_METRIC_H
+#define FG_METRIC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Inputs of an elementwise loop: where each begins and how many bytes lead to its next element (0 for one value). */
+struct fg_metric_column {
+	const char *at;
+	ptrdiff_t step;
+};
+
+/* The product of four axes, slowest first; values finite and inside the domain. */
+struct fg_metric_grid_f64 {
+	const double *beta, *alpha, *accuracy, *cost;
+	size_t betas, alphas, accuracies, costs;
+	double cost_max; /* the largest of cost */
+};
+
+struct fg_metric_grid_f32 {
+	const float *beta, *alpha, *accuracy, *cost;
+	size_t betas, alphas, accuracies, costs;
+	float cost_max;
+};
+
+/* What the runs of a training are searched for. */
+struct fg_metric_goal {
+	double cost_delta, accuracy_delta; /* cell sizes, both > 0, the second <= 1 */
+	double alpha, beta;
+	double target; /* the first score that reaches it is meant; NaN: the best score of the run, the earliest of equals */
+	bool quantize; /* score the centres of the cells rather than the checkpoints themselves */
+};
+
+/* Elementwise loops: true where some NaN was made from inputs none of which is NaN, that is, where an input lies outside
+ * the domain (accuracy and alpha in 0..1, cost and beta finite and >= 0, cost_delta finite and > 0, accuracy_delta in
+ * 0..1 without 0). out may be one of the inputs, element upon element. The FE_INVALID flag is left in any state. */
+typedef bool fg_metric_loop(const struct fg_metric_column *in, char *out, ptrdiff_t out_step, size_t n);
+
+struct fg_metric_path {
+	const char *name;
+	bool (*usable)(void);
+
+	/* in: cost, accuracy, alpha, beta */
+	fg_metric_loop *score_f64, *score_f32;
+	/* in: cost, accuracy, alpha */
+	fg_metric_loop *weigh_f64, *weigh_f32;
+	/* in: cost, accuracy, cost_delta, accuracy_delta, alpha, beta. The f32 loop takes the last four as doubles. */
+	fg_metric_loop *closest_f64, *closest_f32;
+
+	/* Points first..last-1 of the grid, counted in row-major order, into out[0 .. last-first-1]. stream: write past the
+	 * cache, for output that will not be read soon; complete when the function returns. */
+	void (*grid_f64)(const struct fg_metric_grid_f64 *grid, size_t first, size_t last, double *out, bool stream);
+	void (*grid_f32)(const struct fg_metric_grid_f32 *grid, size_t first, size_t last, float *out, bool stream);
+
+	/* Run r has the checkpoints offset[r] .. offset[r+1]-1 of time, cost and accuracy. For the runs first..last-1:
+	 * index[r - first] = the checkpoint meant by goal, counted from the run's start, or -1; score[r - first] = its score
+	 * or NaN. Returns last, or before it the first run with a cost or accuracy outside its domain or a time that is
+	 * negative, infinite or below the one before; the runs before that one are done. NaN is passed over. time may be NULL:
+	 * then it is not looked at. */
+	size_t (*reach_f64)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const double *cost,
+						const double *accuracy, size_t first, size_t last, int64_t *index, double *score);
+	size_t (*reach_f32)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const float *cost,
+						const float *accuracy, size_t first, size_t last, int64_t *index, double *score);
+
+	/* The first i with x[i] outside low..high, or n. NaN is nowhere outside, infinity always. */
+	size_t (*outside_f64)(const double *x, size_t n, double low, double high);
+	size_t (*outside_f32)(const float *x, size_t n, double low, double high);
+};
+
+/* All paths of this build, the fastest first, ended by NULL; the last one runs on every CPU the build is for. */
+const struct fg_metric_path *const *fg_metric_paths(void);
+
+#endif

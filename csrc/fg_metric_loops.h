@@ -1,0 +1,339 @@
+/* The loops of one path for one element type; a template, included twice by each fg_metric_<path>.c.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The file that includes it has defined
+ *     REAL          double or float
+ *     SIGNED, MASK  the signed and the unsigned integer of its size
+ *     REAL_MAX      its largest finite value
+ *     ROUND_OFF     what a quotient of two REALs may be off by, relative, 0 for double
+ *     NAME(noun)    noun_f64 or noun_f32
+ * and the function ROW, which fills one row of a grid, VECTOR_SIZE in bytes, NAME(BELOW), which compares two
+ * vectors, and VECTORS_END, which ends the use of wide registers where GCC forgets to; here is what is written in plain C and vectorised by the compiler.
+ * It undefines them all. */
+
+#define AT(column, i) (*(const REAL *)((column).at + (column).step * (ptrdiff_t)(i)))
+#define INLINE static inline __attribute__((always_inline))
+#define VECTOR NAME(vector)
+#define UNALIGNED NAME(vector_at)
+#define OUTSIDE NAME(vector_outside)
+#define LANES (VECTOR_SIZE / sizeof(REAL))
+#define BELOW(a, b) ((OUTSIDE)NAME(BELOW)(a, b))
+
+typedef SIGNED OUTSIDE __attribute__((vector_size(VECTOR_SIZE)));
+
+INLINE REAL NAME(weight)(REAL accuracy, REAL alpha)
+{
+	return (1 - alpha) * (1 - accuracy) + alpha;
+}
+
+INLINE REAL NAME(score_one)(REAL cost, REAL accuracy, REAL alpha, REAL beta)
+{
+	return accuracy / (beta * (cost * NAME(weight)(accuracy, alpha)) + 1);
+}
+
+/* NaN is inside: a NaN will come of it without a word. */
+INLINE bool NAME(inside)(REAL cost, REAL accuracy, REAL alpha, REAL beta)
+{
+	return !(cost < 0 || cost > REAL_MAX || accuracy < 0 || accuracy > 1 || alpha < 0 || alpha > 1 || beta < 0 ||
+			 beta > REAL_MAX);
+}
+
+/* Whatever the steps, and whatever the values. */
+static bool NAME(score_singly)(const struct fg_metric_column *in, char *out, ptrdiff_t out_step, size_t n)
+{
+	bool made = false;
+	for (size_t i = 0; i < n; i++) {
+		const REAL c = AT(in[0], i), acc = AT(in[1], i), a = AT(in[2], i), b = AT(in[3], i);
+		const bool inside = NAME(inside)(c, acc, a, b);
+		made |= !inside && c == c && acc == acc && a == a && b == b;
+		*(REAL *)(out + out_step * (ptrdiff_t)i) = inside ? NAME(score_one)(c, acc, a, b) : (REAL)NAN;
+	}
+	return made;
+}
+
+/* cost and accuracy are arrays, or one value where their step, a compile-time constant, is 0; out is an array. NumPy
+ * promises that out is an input, element upon element, or shares nothing with it. A block is looked over before it is
+ * written: in the domain no NaN is made, and the formula runs bare. */
+INLINE bool NAME(score_block)(struct fg_metric_column cost, struct fg_metric_column accuracy, REAL alpha, REAL beta,
+							  char *out, size_t n)
+{
+	const VECTOR zero = {0}, one = zero + 1, most = zero + REAL_MAX, cost0 = zero + AT(cost, 0),
+				 accuracy0 = zero + AT(accuracy, 0), alphas = zero + alpha;
+	OUTSIDE outside = {0};
+	MASK any = 0;
+	for (size_t i = 0; i < n; i += LANES) {
+		const VECTOR c = cost.step ? *(const UNALIGNED *)&AT(cost, i) : cost0;
+		const VECTOR acc = accuracy.step ? *(const UNALIGNED *)&AT(accuracy, i) : accuracy0;
+		outside |= BELOW(c, zero) | BELOW(most, c) | BELOW(acc, zero) | BELOW(one, acc);
+	}
+	for (size_t i = 0; i < LANES; i++)
+		any |= (MASK)outside[i];
+	if (any)
+		return false;
+	for (size_t i = 0; i < n; i += LANES) {
+		const VECTOR c = cost.step ? *(const UNALIGNED *)&AT(cost, i) : cost0;
+		const VECTOR acc = accuracy.step ? *(const UNALIGNED *)&AT(accuracy, i) : accuracy0;
+		const VECTOR weight = (one - alphas) * (one - acc) + alphas;
+		*(UNALIGNED *)((REAL *)out + i) = acc / (beta * (c * weight) + one);
+	}
+	return true;
+}
+
+static bool NAME(score)(const struct fg_metric_column *in, char *out, ptrdiff_t out_step, size_t n)
+{
+	enum { BLOCK = 256 };
+	const ptrdiff_t size = sizeof(REAL), cost_step = in[0].step, accuracy_step = in[1].step;
+	if (n < LANES || out_step != size || in[2].step || in[3].step || (cost_step && cost_step != size) ||
+		(accuracy_step && accuracy_step != size) ||
+		!NAME(inside)(0, 0, *(const REAL *)in[2].at, *(const REAL *)in[3].at))
+		return NAME(score_singly)(in, out, out_step, n);
+	bool made = false;
+	const REAL alpha = *(const REAL *)in[2].at, beta = *(const REAL *)in[3].at;
+	for (size_t i = 0; i < n; i += BLOCK) {
+		const size_t count = n - i < BLOCK ? n - i : BLOCK, even = count - count % LANES;
+		const char *cost = in[0].at + cost_step * (ptrdiff_t)i, *accuracy = in[1].at + accuracy_step * (ptrdiff_t)i;
+		char *to = out + size * (ptrdiff_t)i;
+		bool done;
+		if (cost_step && accuracy_step)
+			done = NAME(score_block)((struct fg_metric_column){cost, size}, (struct fg_metric_column){accuracy, size},
+									 alpha, beta, to, even);
+		else
+			done = cost_step ? NAME(score_block)((struct fg_metric_column){cost, size},
+												 (struct fg_metric_column){accuracy, 0}, alpha, beta, to, even)
+							 : NAME(score_block)((struct fg_metric_column){cost, 0},
+												 (struct fg_metric_column){accuracy, accuracy_step}, alpha, beta, to, even);
+		const size_t rest = done ? even : 0;
+		const struct fg_metric_column left[4] = {{cost + cost_step * (ptrdiff_t)rest, cost_step},
+												 {accuracy + accuracy_step * (ptrdiff_t)rest, accuracy_step}, in[2], in[3]};
+		made |= NAME(score_singly)(left, to + size * (ptrdiff_t)rest, size, count - rest);
+	}
+	VECTORS_END();
+	return made;
+}
+
+static bool NAME(weigh)(const struct fg_metric_column *in, char *out, ptrdiff_t out_step, size_t n)
+{
+	bool made = false;
+	for (size_t i = 0; i < n; i++) {
+		const REAL c = AT(in[0], i), acc = AT(in[1], i), a = AT(in[2], i);
+		const bool inside = NAME(inside)(c, acc, a, 0);
+		made |= !inside && c == c && acc == acc && a == a;
+		*(REAL *)(out + out_step * (ptrdiff_t)i) = inside ? c * NAME(weight)(acc, a) : (REAL)NAN;
+	}
+	return made;
+}
+
+/* The last cell of accuracy. */
+INLINE double NAME(top_cell)(double accuracy_delta)
+{
+	return ceil(1 / accuracy_delta - 1e-9) - 1;
+}
+
+/* The cell that a quotient lies in. The 1e-9 lets 0.58 / 0.01, a little below 58, be 58; a float is allowed its own
+ * rounding on top. */
+INLINE double NAME(cell)(double quotient)
+{
+	return floor((ROUND_OFF > 0 ? quotient + quotient * ROUND_OFF : quotient) + 1e-9);
+}
+
+/* The score of the centre of the cell; top is the last cell of accuracy. In double even for floats: a cell is a matter
+ * of counting. */
+INLINE double NAME(closest_one)(double cost, double accuracy, double cost_delta, double accuracy_delta, double top,
+								double alpha, double beta)
+{
+	double i = NAME(cell)(accuracy / accuracy_delta), j = NAME(cell)(cost / cost_delta);
+	i = i < 0 ? 0 : i;
+	i = i > top ? top : i;
+	double centre = (i + 0.5) * accuracy_delta;
+	centre = centre > 1 ? 1 : centre;
+	const double centre_cost = ((j < 0 ? 0 : j) + 0.5) * cost_delta;
+	return centre / (beta * (centre_cost * ((1 - alpha) * (1 - centre) + alpha)) + 1);
+}
+
+#define PARAMETER(k) (*(const double *)(in[k].at + in[k].step * (ptrdiff_t)i))
+static bool NAME(closest)(const struct fg_metric_column *in, char *out, ptrdiff_t out_step, size_t n)
+{
+	bool made = false;
+	for (size_t i = 0; i < n; i++) {
+		const double cost = AT(in[0], i), accuracy = AT(in[1], i), cost_delta = PARAMETER(2), delta = PARAMETER(3);
+		const double alpha = PARAMETER(4), beta = PARAMETER(5);
+		const bool inside = cost >= 0 && cost <= REAL_MAX && accuracy >= 0 && accuracy <= 1 && cost_delta > 0 &&
+							cost_delta <= DBL_MAX && delta > 0 && delta <= 1 && alpha >= 0 && alpha <= 1 &&
+							beta >= 0 && beta <= DBL_MAX;
+		const double q = inside ? NAME(closest_one)(cost, accuracy, cost_delta, delta, NAME(top_cell)(delta), alpha, beta)
+								: (double)NAN;
+		made |= q != q && cost == cost && accuracy == accuracy && cost_delta == cost_delta && delta == delta &&
+				alpha == alpha && beta == beta;
+		*(REAL *)(out + out_step * (ptrdiff_t)i) = (REAL)q;
+	}
+	return made;
+}
+#undef PARAMETER
+
+static void NAME(grid)(const struct NAME(fg_metric_grid) *grid, size_t first, size_t last, REAL *out, bool stream)
+{
+	/* A block of the cost axis stays in the first-level cache while it is used. */
+	enum { BLOCK = 16384 / sizeof(REAL) };
+	const size_t row_first = first / grid->costs, row_last = (last + grid->costs - 1) / grid->costs;
+	for (size_t from = 0; first < last && from < grid->costs; from += BLOCK) {
+		const size_t to = grid->costs - from < BLOCK ? grid->costs : from + BLOCK;
+		for (size_t row = row_first; row < row_last; row++) {
+			const size_t start = row * grid->costs;
+			const size_t begin = start + from < first ? first : start + from, end = start + to > last ? last : start + to;
+			if (begin >= end)
+				continue;
+			const REAL accuracy = grid->accuracy[row % grid->accuracies];
+			const REAL alpha = grid->alpha[row / grid->accuracies % grid->alphas];
+			const REAL beta = grid->beta[row / grid->accuracies / grid->alphas];
+			ROW(out + (begin - first), grid->cost + (begin - start), end - begin, accuracy,
+				NAME(weight)(accuracy, alpha), beta, grid->cost_max, stream);
+		}
+	}
+	if (stream)
+		STREAM_FENCE();
+}
+
+/* The smaller (larger) of each lane; a NaN in x is passed over. */
+INLINE VECTOR NAME(pick)(OUTSIDE from_x, VECTOR x, VECTOR y)
+{
+	return (VECTOR)(((OUTSIDE)x & from_x) | ((OUTSIDE)y & ~from_x));
+}
+
+/* What a block of checkpoints spans, NaN passed over. */
+struct NAME(span) {
+	REAL cost_min, cost_max, accuracy_min, accuracy_max;
+};
+
+static inline struct NAME(span) NAME(span_of)(const REAL *cost, const REAL *accuracy, size_t n)
+{
+	struct NAME(span) span = {REAL_MAX, 0, 1, 0};
+	size_t i = 0;
+	if (n >= LANES) {
+		const VECTOR zero = {0};
+		VECTOR c_min = zero + REAL_MAX, c_max = zero, acc_min = zero + 1, acc_max = zero;
+		for (; n - i >= LANES; i += LANES) {
+			const VECTOR c = *(const UNALIGNED *)(cost + i), acc = *(const UNALIGNED *)(accuracy + i);
+			c_min = NAME(pick)(BELOW(c, c_min), c, c_min);
+			c_max = NAME(pick)(BELOW(c_max, c), c, c_max);
+			acc_min = NAME(pick)(BELOW(acc, acc_min), acc, acc_min);
+			acc_max = NAME(pick)(BELOW(acc_max, acc), acc, acc_max);
+		}
+		for (size_t k = 0; k < LANES; k++) {
+			span.cost_min = c_min[k] < span.cost_min ? c_min[k] : span.cost_min;
+			span.cost_max = c_max[k] > span.cost_max ? c_max[k] : span.cost_max;
+			span.accuracy_min = acc_min[k] < span.accuracy_min ? acc_min[k] : span.accuracy_min;
+			span.accuracy_max = acc_max[k] > span.accuracy_max ? acc_max[k] : span.accuracy_max;
+		}
+	}
+	for (; i < n; i++) {
+		span.cost_min = cost[i] < span.cost_min ? cost[i] : span.cost_min;
+		span.cost_max = cost[i] > span.cost_max ? cost[i] : span.cost_max;
+		span.accuracy_min = accuracy[i] < span.accuracy_min ? accuracy[i] : span.accuracy_min;
+		span.accuracy_max = accuracy[i] > span.accuracy_max ? accuracy[i] : span.accuracy_max;
+	}
+	return span;
+}
+
+/* Whether no checkpoint of the span can reach limit. The score rises with accuracy and falls with cost, so it is bounded by
+ * that of the best corner; a centre lies within half a cell of its point, and the slack is far above all rounding. */
+static inline bool NAME(hopeless)(const struct fg_metric_goal *goal, const struct NAME(span) *span, double limit)
+{
+	const double slack = 1e-6;
+	double accuracy = span->accuracy_max * (1 + slack), cost = span->cost_min * (1 - slack);
+	if (goal->quantize) {
+		accuracy += (0.5 + slack) * goal->accuracy_delta;
+		cost -= (0.5 + slack) * goal->cost_delta;
+	}
+	accuracy = accuracy > 1 ? 1 : accuracy;
+	cost = cost < 0 ? 0 : cost;
+	const double weight = (1 - goal->alpha) * (1 - accuracy) + goal->alpha;
+	return accuracy * (1 + slack) < limit * (goal->beta * (cost * weight) + 1);
+}
+
+/* Of the n <= SEARCH_BLOCK checkpoints, all in the domain or NaN: the first that reaches the limit or, where the best is
+ * wanted, the first of the best that exceed it; -1 where none does. Raises the limit to what it found. */
+static inline int NAME(search)(const struct fg_metric_goal *goal, const REAL *cost, const REAL *accuracy, int n, double top,
+							   bool best, double *limit)
+{
+	double c[SEARCH_BLOCK] = {0}, acc[SEARCH_BLOCK] = {0}, q[SEARCH_BLOCK];
+	int found = -1;
+	if (goal->quantize) {
+		for (int i = 0; i < n; i++) {
+			c[i] = cost[i];
+			acc[i] = accuracy[i];
+		}
+		closest_block(c, acc, q, goal, top, ROUND_OFF);
+	} else {
+		for (int i = 0; i < n; i++)
+			q[i] = NAME(score_one)(cost[i], accuracy[i], (REAL)goal->alpha, (REAL)goal->beta);
+	}
+	for (int i = 0; i < n; i++) {
+		if (!(best ? q[i] > *limit : q[i] >= *limit))
+			continue;
+		found = i;
+		*limit = q[i];
+		if (!best)
+			break;
+	}
+	return found;
+}
+
+static size_t NAME(reach)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const REAL *cost,
+						  const REAL *accuracy, size_t first, size_t last, int64_t *index, double *score)
+{
+	enum { BLOCK = SEARCH_BLOCK };
+	const double top = NAME(top_cell)(goal->accuracy_delta);
+	const bool best = goal->target != goal->target;
+	for (size_t r = first; r < last; r++) {
+		const int64_t n = offset[r + 1] - offset[r];
+		const REAL *c = cost + offset[r], *acc = accuracy + offset[r];
+		int64_t found = -1;
+		double limit = best ? -1 : goal->target; /* no score is below 0 */
+		for (int64_t from = 0; from < n; from += BLOCK) {
+			const int count = n - from < BLOCK ? (int)(n - from) : BLOCK;
+			const struct NAME(span) span = NAME(span_of)(c + from, acc + from, count);
+			if (span.cost_min < 0 || span.cost_max > REAL_MAX || span.accuracy_min < 0 || span.accuracy_max > 1)
+				return r;
+			if ((!best && found >= 0) || NAME(hopeless)(goal, &span, limit))
+				continue;
+			const int at = NAME(search)(goal, c + from, acc + from, count, top, best, &limit);
+			found = at < 0 ? found : from + at;
+		}
+		if (time && !rises(time + offset[r], (size_t)n))
+			return r;
+		index[r - first] = found;
+		score[r - first] = found < 0 ? (double)NAN : limit;
+	}
+	return last;
+}
+
+static size_t NAME(outside)(const REAL *x, size_t n, double low, double high)
+{
+	const REAL lowest = (REAL)low, highest = high > REAL_MAX ? REAL_MAX : (REAL)high;
+	enum { BLOCK = 1024 };
+	for (size_t from = 0; from < n; from += BLOCK) {
+		const size_t to = n - from < BLOCK ? n : from + BLOCK;
+		MASK out = 0;
+		for (size_t i = from; i < to; i++)
+			out |= (MASK)((x[i] < lowest) | (x[i] > highest));
+		for (size_t i = from; out && i < to; i++)
+			if (x[i] < lowest || x[i] > highest)
+				return i;
+	}
+	return n;
+}
+
+#undef AT
+#undef INLINE
+#undef VECTOR
+#undef UNALIGNED
+#undef OUTSIDE
+#undef LANES
+#undef BELOW
+#undef REAL
+#undef SIGNED
+#undef MASK
+#undef REAL_MAX
+#undef ROUND_OFF
+#undef NAME
+#undef ROW

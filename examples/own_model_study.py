@@ -1,0 +1,43 @@
+"""The inference study for your own model: here a small network, trained on the digits data, by the number of images
+at once.
+
+    fastgreen bench examples/own_model_study.py:protocol -o out/study
+    fastgreen compile out/study
+
+Stop it whenever you like: the same first command goes on where it was. For a model of your own, write a `build` that
+takes a size and returns a function without arguments that makes one inference. Prepare everything before you return
+it: only that function is measured.
+"""
+
+from functools import cache
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
+
+from fastgreen.experiment import for_callable
+
+SIZES = range(50, 1001, 50)
+IMAGES_PER_RUN = 60_000
+
+
+@cache
+def network():
+    pixels, labels = load_digits(return_X_y=True)
+    model = MLPClassifier((128, 64), random_state=0)
+    for _ in range(40):
+        model.partial_fit(pixels / 16, labels, classes=range(10))
+    return model, pixels / 16
+
+
+def build(size):
+    threadpool_limits(1)  # so small a network gains nothing from threads that wait for each other
+    model, pixels = network()
+    images = pixels[np.random.default_rng(size).integers(0, len(pixels), size)]
+    return lambda: model.predict_proba(images)
+
+
+protocol = for_callable(
+    build, SIZES, factory=True, iterations=lambda size: IMAGES_PER_RUN // size, name="digits-mlp", size_unit="images"
+)

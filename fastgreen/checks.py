@@ -1,0 +1,94 @@
+"""Whether arguments are numbers of the range they should have: one pass in C, and a message that names the culprit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastgreen import _kernels
+
+__all__ = ["ACCURACY", "ALPHA", "AMOUNT", "DELTA", "FRACTION_DELTA", "Domain", "as_numbers", "check", "check_shapes"]
+
+_MOST = float(np.finfo(np.float64).max)
+_LEAST = math.ulp(0.0)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The closed range an argument may lie in, and how to say so. NaN is always let through."""
+
+    low: float
+    high: float
+    rule: str
+    percent: bool = False  # a value of 1 to 100 was probably meant in percent
+
+    def holds(self, value: float) -> bool:
+        return not (value < self.low or value > self.high)
+
+    def complaint(self, name: str, value: float, where: str = "") -> ValueError:
+        hint = ""
+        if self.percent and 1 < value <= 100:
+            hint = f"; if it is in percent, divide it by 100 ({name} is a fraction)"
+        return ValueError(f"{name} {self.rule}, got {value:g}{where}{hint}")
+
+
+ACCURACY = Domain(0.0, 1.0, "must lie in 0..1", percent=True)
+ALPHA = Domain(0.0, 1.0, "must lie in 0..1")
+AMOUNT = Domain(0.0, _MOST, "must be finite and not negative")
+DELTA = Domain(_LEAST, _MOST, "must be finite and above 0")
+FRACTION_DELTA = Domain(_LEAST, 1.0, "must lie in 0..1 and not be 0")
+
+
+def as_numbers(name: str, value: Any) -> np.ndarray:
+    """The value as an array of real numbers.
+
+    Raises
+    ------
+    ValueError
+        If it is none: text, objects, complex numbers, dates, truth values, nested lists of unequal lengths.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} is not an array of numbers: {error}") from None
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise ValueError(f"{name} must be numbers (float64, float32 or integers), not {array.dtype}")
+    return array
+
+
+def check(name: str, value: Any, domain: Domain) -> Any:
+    """The value, fit to be given to a ufunc, if all of it lies in the domain.
+
+    Arrays that know ufuncs themselves (xarray, pandas) come back as they are; a Dask array is not looked into, as that
+    would compute it.
+    """
+    if type(value) is float or type(value) is int:
+        if domain.holds(value):
+            return value
+        raise domain.complaint(name, value)
+    if hasattr(value, "__dask_graph__") and value.__dask_graph__() is not None:
+        return value
+    array = as_numbers(name, value)
+    # An axis that was only broadcast holds one value many times.
+    distinct = array[tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)]
+    if distinct.dtype not in (np.float64, np.float32):
+        distinct = distinct.astype(np.float64)
+    if _kernels.first_outside(distinct.ravel(order="K"), domain.low, domain.high) >= 0:
+        outside = (array < domain.low) | (array > domain.high)
+        index = np.unravel_index(int(np.argmax(outside)), array.shape)
+        where = f" at index {', '.join(map(str, index))}" if array.ndim else ""
+        raise domain.complaint(name, float(array[index]), where)
+    return value if hasattr(type(value), "__array_ufunc__") else array
+
+
+def check_shapes(**arrays: Any) -> tuple[int, ...]:
+    """The shape that the arguments broadcast to; ValueError with every shape if there is none."""
+    shapes = {name: np.shape(value) for name, value in arrays.items()}
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
+        raise ValueError(f"shapes that do not fit together: {told}") from None

@@ -1,0 +1,205 @@
+"""The demonstration: train small classifiers, then measure what each of their inferences costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from fastgreen.monitor import Monitor
+from fastgreen.report import bounds, people_console, plain_table, quantity
+from fastgreen.scores import apc, apec
+from fastgreen.sweep import Sweep
+
+__all__ = ["demo"]
+
+
+@dataclass
+class Row:
+    """One classifier's outcome; energies per inference in J, latency per batch in s."""
+
+    model: str
+    accuracy: float
+    inferences: int
+    energy_j: float
+    energy_low_j: float
+    energy_high_j: float
+    mean_power_w: float
+    latency_p50_s: float
+    latency_p99_s: float
+    training_j: float
+    estimated: bool
+    wh_per_million: float
+    apc: float
+    apec: float
+
+
+def _classifiers() -> dict[str, Any]:
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.naive_bayes import GaussianNB
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    return {
+        "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
+        "naive Bayes": GaussianNB(),
+        "5 nearest neighbours": KNeighborsClassifier(5),
+        "random forest, 100 trees": RandomForestClassifier(100, random_state=0),
+        "SVM, RBF kernel": make_pipeline(StandardScaler(), SVC()),
+        "MLP, 64-32": make_pipeline(StandardScaler(), MLPClassifier((64, 32), max_iter=300, random_state=0)),
+    }
+
+
+def _work(monitor: Monitor, seconds: float, batch: int, console: Console) -> dict[str, tuple[float, int]]:
+    """Train and run every classifier; name -> (accuracy, inferences a batch)."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits, labels = load_digits(return_X_y=True)
+    train_x, test_x, train_y, test_y = train_test_split(digits, labels, test_size=0.4, random_state=0, stratify=labels)
+    batches = [test_x[i : i + batch] for i in range(0, len(test_x) - batch + 1, batch)]
+    outcome = {}
+    for name, model in _classifiers().items():
+        console.print(f"  {name} ...")
+        with monitor.window(f"train {name}"):
+            model.fit(train_x, train_y)
+        outcome[name] = (float(np.mean(model.predict(test_x) == test_y)), batch)
+        infer = monitor.window(f"infer {name}")
+        until = time.monotonic() + seconds
+        count = 0
+        while time.monotonic() < until:
+            with infer:
+                model.predict(batches[count % len(batches)])
+            count += 1
+    return outcome
+
+
+def _rows(summary: list[dict[str, Any]], outcome: dict[str, tuple[float, int]], price: float) -> list[Row]:
+    """`price` is in cents per kWh; APC scores Wh, APEC (beta 10, as published) cents, of a million inferences."""
+    by_name = {row["name"]: row for row in summary}
+    rows = []
+    for name, (accuracy, batch) in outcome.items():
+        wh = by_name[f"infer {name}"]["mean_energy_j"] / batch * 1e6 / 3600
+        infer, train = by_name[f"infer {name}"], by_name[f"train {name}"]
+        rows.append(
+            Row(
+                name,
+                accuracy,
+                infer["count"] * batch,
+                infer["mean_energy_j"] / batch,
+                infer["mean_energy_low_j"] / batch,
+                infer["mean_energy_high_j"] / batch,
+                infer["mean_power_w"],
+                infer["duration_p50_s"],
+                infer["duration_p99_s"],
+                train["energy_j"],
+                infer["estimated"],
+                wh,
+                float(apc(wh, accuracy)),
+                float(apec(wh / 1000 * price, accuracy, beta=10.0)),
+            )
+        )
+    return rows
+
+
+def _table(rows: list[Row]) -> Table:
+    table = plain_table(
+        "energy of one inference", "model", "accuracy", "mean", "between", "power", "batch p50", "p99", "APC", "APEC"
+    )
+    for r in rows:
+        table.add_row(
+            r.model,
+            f"{r.accuracy:.4f}",
+            quantity(r.energy_j, "J", 3),
+            bounds(r.energy_low_j, r.energy_high_j, "J"),
+            quantity(r.mean_power_w, "W", 3),
+            quantity(r.latency_p50_s, "s", 3),
+            quantity(r.latency_p99_s, "s", 3),
+            f"{r.apc:.4f}",
+            f"{r.apec:.4f}",
+        )
+    return table
+
+
+def _draw(rows: list[Row], path: Path) -> Path:
+    """The classifiers on the heat map of APC."""
+    from fastgreen.plot import heat_map
+
+    consumption = np.linspace(0, 1.15 * max(r.wh_per_million for r in rows), 201)
+    accuracy = np.linspace(max(0.0, min(r.accuracy for r in rows) - 0.15), 1, 201)
+    mark = ", estimated energy" if any(r.estimated for r in rows) else ""
+    heat_map(
+        Sweep("apc", consumption=consumption, accuracy=accuracy, unit="Wh per million inferences"),
+        models=[(r.model, r.wh_per_million, r.accuracy) for r in rows],
+        title=f"APC of six classifiers of handwritten digits{mark}",
+        path=path,
+    )
+    return path
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("out/demo"),
+    show_default=True,
+    help="Folder for the run and the tables.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0.1, 600), default=3.0, show_default=True, help="Inference time per model."
+)
+@click.option("--batch", type=click.IntRange(1, 700), default=32, show_default=True, help="Inferences per window.")
+@click.option("--price", type=click.FloatRange(0), default=30.0, show_default=True, help="Cents per kWh, for APEC.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) -> None:
+    """Train six scikit-learn classifiers on handwritten digits and measure every inference batch."""
+    try:
+        import matplotlib  # noqa: F401
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise click.ClickException(
+            "the demo needs scikit-learn and matplotlib: pip install 'fastgreen[demo]'"
+        ) from error
+    console = people_console(stderr=as_json)
+    folder = output / time.strftime("run-%Y%m%d-%H%M%S")
+    with Monitor(record=folder) as monitor:
+        if any(c.estimated for c in monitor.channels):
+            console.print(
+                "[bold]No CPU energy counter can be read here: CPU energies are ESTIMATED from CPU time.[/bold] "
+                "`fastgreen channels` says why."
+            )
+        if not monitor.channels:
+            console.print("[bold]No channel at all can be read here; `fastgreen channels` says why.[/bold]")
+        console.print(f"measuring {', '.join(c.id for c in monitor.channels)}")
+        outcome = _work(monitor, seconds, batch, console)
+    result = monitor.result
+    rows = _rows(result.summary().to_pylist(), outcome, price)
+    picture = _draw(rows, folder / "apc.png")
+    if as_json:
+        click.echo(
+            json.dumps({"run": str(folder), "picture": str(picture), "models": [asdict(r) for r in rows]}, indent=2)
+        )
+        return
+    console.print(_table(rows))
+    console.print(
+        f"whole run: {quantity(result.energy_j, 'J')} in {quantity(result.duration_s, 's')}"
+        + (" (estimated)" if result.estimated else "")
+    )
+    console.print(
+        f"APC weighs accuracy against Wh, APEC against cents (at {price:g} ct/kWh), of a million inferences.\n"
+        f"picture: {picture}",
+        soft_wrap=True,
+    )
+    console.print(f"saved: {folder}; look again with: fastgreen report {folder}")

@@ -1,0 +1,320 @@
+"""The commands of studies: bench, compile, import, tradeoff."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastgreen.commands.measure import dump
+from fastgreen.errors import FastgreenError
+
+__all__ = ["bench", "compile_", "import_", "tradeoff"]
+
+
+def _say_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What the user got wrong is one sentence and exit code 2; what could not be read, exit code 1."""
+
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except FastgreenError as error:
+            raise click.ClickException(str(error)) from None
+        except ImportError as error:
+            raise click.ClickException(str(error)) from None
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+    return wrapper
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for i, name in enumerate(rows[0] if rows else []):
+        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _print(*things: Any) -> None:
+    from fastgreen.report import people_console
+
+    console = people_console()
+    for thing in things:
+        console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
+
+
+@click.command()
+@click.argument("what")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the study; resumes it.")
+@click.option("--sizes", help="first:last:step with both ends, or a list: 1,2,4.")
+@click.option("--repeats", default=10, show_default=True)
+@click.option(
+    "--iterations", type=int, help="Timed inferences per size; default: the series' own, else 100 (command: 1)."
+)
+@click.option("--scale", default=1.0, show_default=True, help="Of a published series: this part of its iterations.")
+@click.option("--warmup", type=int, help="Inferences before the timed ones.")
+@click.option("--pause", "pause_s", default=0.0, show_default=True, help="Seconds of rest before each run.")
+@click.option("--channel", "channels", multiple=True, help="Channel or pattern to measure; repeatable.")
+@click.option("--hz", type=float, help="Readings per second.")
+@click.option("--device", help="For PyTorch: cpu, cuda, cuda:1.")
+@click.option("--retry-failed", is_flag=True, help="Try the failed runs again.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@_say_errors
+def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: str | None, **options: Any) -> None:
+    """Run a study: energy and latency of inference by input size.
+
+    WHAT is a published series (alexnet, resnet50, bert, convnets), a model file (.onnx, .pt, .pt2), a Python function
+    (file.py:name, called with the size, returns what makes one inference), or "command", with the program and {size}
+    after --:
+
+    \b
+        fastgreen bench alexnet --scale 0.001 -o study
+        fastgreen bench model.onnx --sizes 32,64,128 -o study
+        fastgreen bench mine.py:build --sizes 1:20:1 -o study
+        fastgreen bench command --sizes 1,2 -o study -- sleep {size}
+    """
+    from fastgreen.experiment.runner import Study
+
+    protocol = _protocol(what, arguments, sizes, options)
+    keep = {name: options[name] for name in ("repeats", "pause_s", "hz")}
+    study = Study(output, protocol, channels=list(options["channels"]) or None, **keep)
+    statuses = study.run(progress=not options["quiet"], retry_failed=options["retry_failed"])
+    failed = [s for s in statuses if s.state == "failed"]
+    click.echo(f"{len(statuses) - len(failed)} runs done, {len(failed)} failed, in {output}", err=True)
+    for size, error in {s.size: s.error for s in reversed(failed)}.items():
+        click.echo(f"size {size}: {error}", err=True)
+    click.echo(f"next: fastgreen compile {output}", err=True)
+    if failed and len(failed) == len(statuses):
+        sys.exit(1)
+
+
+def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options: dict[str, Any]) -> Any:
+    from fastgreen.experiment import protocols
+
+    given = {name: options[name] for name in ("iterations", "warmup") if options[name] is not None}
+    if what in protocols.SERIES:
+        if sizes or given:
+            raise ValueError(f"sizes: the series {what} has its own sizes and iterations; --scale makes them fewer")
+        return protocols.SERIES[what](scale=options["scale"], device=options["device"])
+    file, colon, name = what.rpartition(":")
+    found = _from_file(Path(file), name) if colon and file.endswith(".py") else None
+    if isinstance(found, protocols.Protocol):
+        if sizes or given:
+            raise ValueError(f"sizes: the protocol {name} has its own sizes and iterations")
+        return found
+    if sizes is None:
+        raise click.UsageError("--sizes: which input sizes?")
+    chosen = _sizes(sizes)
+    if what == "command":
+        return protocols.for_command(list(arguments), chosen, **given)
+    if what.endswith(".onnx"):
+        return protocols.for_onnx(what, chosen, **given)
+    if what.endswith((".pt", ".pt2", ".pth")):
+        return protocols.for_torch(what, chosen, device=options["device"], **given)
+    if found is None:
+        series = ", ".join(protocols.SERIES)
+        raise click.UsageError(f"{what!r} is no series ({series}), model file, file.py:function or 'command'")
+    return protocols.for_callable(found, chosen, factory=True, **given)
+
+
+def _sizes(text: str) -> list[Any]:
+    try:
+        if ":" in text:
+            first, last, step = (int(part) for part in text.split(":"))
+            return list(range(first, last + (1 if step > 0 else -1), step))
+        return [int(part) if part.strip().lstrip("-").isdigit() else part.strip() for part in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--sizes: {text!r} is neither first:last:step nor a list like 1,2,4") from None
+
+
+def _from_file(file: Path, name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None or not file.exists():
+        raise click.UsageError(f"{file}: no such Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    from fastgreen.experiment.protocols import Protocol
+
+    found = getattr(module, name, None)
+    if not (callable(found) or isinstance(found, Protocol)):
+        raise click.UsageError(f"{file}: has no function or protocol {name!r}")
+    return found
+
+
+@click.command("compile")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for tables and pictures [FOLDER/compiled]."
+)
+@click.option("--no-pictures", is_flag=True, help="Tables only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_say_errors
+def compile_(folder: Path, output: Path | None, no_pictures: bool, as_json: bool) -> None:
+    """Make the tables and pictures of a study: a row per size, medians, spreads, correlations.
+
+    FOLDER is a study of `fastgreen bench` or of AIPowerMeter: input_<size>/run_<k>/.
+    """
+    from fastgreen.experiment.compile import compile_study
+
+    compiled = compile_study(folder)
+    target = output or folder / "compiled"
+    files = compiled.save(target)
+    if not no_pictures:
+        from fastgreen.experiment.pictures import draw_study
+
+        files += draw_study(compiled, target, sample=_a_run(folder))
+    if as_json:
+        tables = {name: getattr(compiled, name).to_pylist() for name in ("sizes", "channels", "pearson", "spearman")}
+        dump({**tables, "notes": compiled.notes, "estimated": compiled.estimated, "files": list(map(str, files))})
+        return
+    shown = (
+        "size",
+        "runs",
+        "failed",
+        "energy_j",
+        "energy_low_j",
+        "energy_high_j",
+        "latency_s",
+        "throughput_per_s",
+        "mean_power_w",
+    )
+    rows = [{name: row[name] for name in shown} for row in compiled.sizes.to_pylist()]
+    title = f"{compiled.name}: medians per inference" + (", ESTIMATED, not measured" if compiled.estimated else "")
+    _print(_table(title, rows), *compiled.notes, f"tables and pictures: {target}")
+
+
+def _a_run(folder: Path) -> Any:
+    """The last saved run, whose inferences are the largest."""
+    import fastgreen
+
+    saved = sorted(folder.glob("input_*/run_*/run/channels.arrow"), key=lambda p: p.stat().st_mtime)
+    return fastgreen.load(saved[-1].parent) if saved else None
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--format", "format_", help="aipowermeter, nvidia-smi, codecarbon or omegawatt; else by the first lines.")
+@click.option("--timezone", default="UTC", show_default=True, help="Zone of naive stamps: Europe/Paris.")
+@click.option("--drop", default=0, show_default=True, help="nvidia-smi: rows to leave out at each end.")
+@click.option(
+    "--against", type=click.Path(path_type=Path), help="A second recording of the same time, to compare with."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Save it as a run that `fastgreen report` opens.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_say_errors
+def import_(
+    file: Path, format_: str | None, timezone: str, drop: int, against: Path | None, output: Path | None, as_json: bool
+) -> None:
+    """Read another meter's recording: AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt."""
+    recording = _read(file, format_, timezone, drop)
+    comparison = None
+    if against is not None:
+        from fastgreen.experiment.comparison import compare
+
+        comparison = compare(recording, _read(against, None, timezone, 0))
+    if output is not None:
+        recording.to_result().save(output)
+    rows = [row for row in recording.channels.to_pylist() if row["samples"]]
+    if as_json:
+        said = {"inner_j", "outer_j", "ratio", "difference_j", "missing_share", "seconds"}
+        dump(
+            {
+                "source": recording.source,
+                "total_j": recording.total_j,
+                "channels": rows,
+                "absent": recording.absent,
+                "notes": recording.notes,
+                "comparison": {name: getattr(comparison, name) for name in sorted(said)} if comparison else None,
+            }
+        )
+        return
+    shown = ("id", "unit", "energy_j", "mean", "max", "covered_s", "missing_s", "samples", "absent", "segments")
+    table = _table(f"{recording.source}: {file}", [{name: row[name] for name in shown} for row in rows])
+    said = [f"together {recording.total_j:.9g} J over {recording.duration_s:.6g} s"] if recording.energy_j() else []
+    absent = [f"absent: {', '.join(recording.absent)}"] if recording.absent else []
+    _print(table, *said, *absent, *recording.notes, *([str(comparison)] if comparison else []))
+    if not rows:
+        raise click.ClickException(f"{file}: nothing is recorded in it")
+
+
+def _read(file: Path, format_: str | None, timezone: str, drop: int) -> Any:
+    from fastgreen.experiment.readers import format_of, read
+
+    known = format_ or format_of(file)
+    options: dict[str, Any] = {} if known == "omegawatt" else {"timezone": timezone}
+    if known == "nvidia-smi":
+        options |= {"drop_first": drop, "drop_last": drop}
+    return read(file, known, **options)
+
+
+@click.command()
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--by", multiple=True, help="Column that makes the groups; once or twice.")
+@click.option("--energy", help="Column with the energy of a run.")
+@click.option("--energy-unit", help="J, kJ, MJ, Wh, kWh; else by the column's name.")
+@click.option("--work", help="Column with the work of a run, such as images seen.")
+@click.option("--quality", help="Column with what should stay high, such as f1-score.")
+@click.option("--repeats", type=int, help="Only the first so many runs of each group.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for all tables and the picture of the front."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_say_errors
+def tradeoff(table: Path, output: Path | None, as_json: bool, by: tuple[str, ...], **options: Any) -> None:
+    """What a change of architecture or environment saves, and what it costs in correctness.
+
+    TABLE (.parquet, .arrow, .csv) has a row per training run.
+    """
+    from fastgreen.experiment.tradeoffs import tradeoff as compute
+
+    result = compute(table, list(by) or None, **options)
+    names = ("groups", "changes", "pairs", "tests", "dunn", "spearman")
+    if output is not None:
+        from fastgreen.experiment.pictures import pareto_front
+        from fastgreen.experiment.tables import save_table
+
+        output.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            save_table(getattr(result, name), output / f"{name}.csv")
+            save_table(getattr(result, name), output / f"{name}.arrow")
+        pareto_front(result).savefig(output / "pareto_front.png")
+    if as_json:
+        tables = {name: getattr(result, name).to_pylist() for name in names}
+        dump({**tables, "largest": result.largest, "pareto": result.pareto, "left_out": result.left_out})
+        return
+    changes = [
+        {k: row[k] for k in ("changed", "held", "from", "to", "effect", "answer")} for row in result.changes.to_pylist()
+    ]
+    tests = [{k: row[k] for k in ("value", "by", "answer")} for row in result.tests.to_pylist()]
+    groups = [
+        {k: row[k] for k in ("group", "runs", "energy_per_work_j", "quality", "pareto")}
+        for row in result.groups.to_pylist()
+    ]
+    _print(
+        _table(f"energy per {result.work}, medians", groups), "", _table("what a change saves and costs", changes), ""
+    )
+    _print(_table("tests", tests), "", f"Pareto-efficient: {', '.join(result.pareto)}")
+    if result.largest:
+        _print("largest reduction: {reduction:.10g}, {from} to {to}".format(**result.largest))
+    if result.left_out:
+        _print(f"{result.left_out} runs left out")
+    if output is not None:
+        _print(f"tables and picture: {output}")

@@ -1,0 +1,162 @@
+"""The commands that measure: channels, run, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from fastgreen.channel import Channel, Seams, SourceStatus
+from fastgreen.errors import FastgreenError
+
+__all__ = ["channels", "report", "run"]
+
+
+def dump(value: Any) -> None:
+    """JSON to stdout; NaN and infinities, which JSON has not, become null."""
+    click.echo(json.dumps(_plain(value), indent=2))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not (value == value and abs(value) != float("inf")):
+        return None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def channels(as_json: bool) -> None:
+    """List what can be measured here; for what cannot, why, and the command that mends it."""
+    from fastgreen.catalog import discover
+    from fastgreen.report import people_console
+
+    found, states = discover(Seams.of())
+    if as_json:
+        hidden = ("sensor", "traits")
+        dump(
+            {
+                "channels": [{k: v for k, v in dataclasses.asdict(c).items() if k not in hidden} for c in found],
+                "sources": [dataclasses.asdict(s) for s in states],
+            }
+        )
+        return
+    console = people_console()
+    console.print(_channel_table(found))
+    _explain(console, found, states)
+
+
+def _channel_table(found: list[Channel]) -> Table:
+    from fastgreen.report import plain_table
+
+    table = plain_table("channels", "channel", "kind", "in total", "readable", "wraps at")
+    table.add_column("note", justify="left", overflow="fold")
+    for c in found:
+        table.add_row(
+            c.id,
+            "estimate" if c.estimated else c.kind,
+            "yes" if c.root and c.visible else "-",
+            "yes" if c.readable else "NO",
+            f"{c.wrap_j / 1000:.1f} kJ" if c.wrap_j else "-",
+            c.note or "",
+        )
+    return table
+
+
+def _explain(console: Console, found: list[Channel], states: list[SourceStatus]) -> None:
+    say = lambda text: console.print(text, markup=False, soft_wrap=True)  # noqa: E731
+    for state in states:
+        if not state.found:
+            say(f"{state.source}: nothing found: {state.reason}" + (f"\n    {state.remedy}" if state.remedy else ""))
+    for channel in found:
+        if not channel.readable:
+            say(f"{channel.id}: {channel.reason}" + (f"\n    {channel.remedy}" if channel.remedy else ""))
+    remedies = [c for c in found if not c.readable and c.remedy and c.source == "rapl"]
+    if remedies:
+        say("The chmod lasts until the next boot; the README says how to grant it for good, and what that risks.")
+    if any(c.estimated and c.root for c in found):
+        say("No CPU energy counter can be read, so CPU energy is estimated from CPU time.")
+
+
+def _run_child(command: list[str]) -> int:
+    """Run the command with this terminal; its exit code, 128 + signal when it was killed, 127 when it is not there.
+
+    SIGINT and SIGTERM reach the child (the first from the terminal itself, as it is in the foreground group); we stay
+    until it has ended.
+    """
+    try:
+        child = subprocess.Popen(command)
+    except OSError as error:
+        click.echo(f"fastgreen run: {command[0]}: {error.strerror}", err=True)
+        return 126 if isinstance(error, PermissionError) else 127
+    previous = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM)),
+    }
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Record the run into this folder.")
+@click.option("--hz", type=float, help="Readings per second.")
+@click.option("-c", "--channel", "wanted", multiple=True, help="Channel id or pattern; may be given several times.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON, on stderr.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    output: Path | None, hz: float | None, wanted: tuple[str, ...], as_json: bool, command: tuple[str, ...]
+) -> None:
+    """Measure a command: fastgreen run -- python train.py
+
+    The report goes to stderr and the command's own exit code comes back.
+    """
+    from fastgreen.monitor import Monitor
+
+    try:
+        monitor = Monitor(list(wanted) or None, hz=hz, record=output).start()
+    except (FastgreenError, ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    code = 1
+    try:
+        code = _run_child(list(command))
+    finally:
+        monitor.stop()
+        result = monitor.result
+        if as_json:
+            click.echo(json.dumps(_plain(result.to_dict()), indent=2), err=True)
+        else:
+            from fastgreen.report import people_console, show
+
+            show(result, people_console(stderr=True))
+    sys.exit(code)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def report(folder: Path, as_json: bool) -> None:
+    """Show a run that was saved or recorded."""
+    from fastgreen.report import people_console, show
+    from fastgreen.result import load
+
+    try:
+        result = load(folder)
+    except (FastgreenError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        dump(result.to_dict())
+    else:
+        show(result, people_console())

@@ -1,0 +1,404 @@
+"""Looking for channels, a function per source: which exist, what they are called, which counts toward a total."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fastgreen import _core
+from fastgreen.channel import Channel, Seams, SourceStatus, traits
+from fastgreen.errors import FastgreenError
+
+__all__ = ["hwmon", "nvml", "procstat", "rapl"]
+
+MS = 1_000_000
+Found = tuple[list[Channel], SourceStatus]
+
+# Cloud Carbon Footprint, "Methodology", average over its server microarchitectures: watts per virtual CPU.
+IDLE_W_PER_CPU = 0.74
+MAX_W_PER_CPU = 3.50
+
+
+def _read(path: Path) -> str:
+    # O_NONBLOCK: a fifo in the place of an attribute must not hang the caller.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        content = b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
+    finally:
+        os.close(fd)
+    return content.decode("utf-8", "replace").strip()
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return _read(path)
+    except OSError:
+        return None
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds; nothing where it may not be listed or is gone."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _integer(path: Path) -> int | None:
+    text = _text(path)
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _unreadable(path: Path) -> dict[str, Any]:
+    """Fields of a channel whose attribute cannot be read; empty when it can be, and holds an integer."""
+    try:
+        text = _read(path)
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            return {
+                "readable": False,
+                "reason": f"permission denied: {path}",
+                "remedy": f"sudo chmod a+r {shlex.quote(os.path.realpath(path))}",
+            }
+        name = errno.errorcode.get(error.errno or 0, "?")
+        return {"readable": False, "reason": f"{error.strerror} ({name}): {path}"}
+    if not re.fullmatch(r"-?\d{1,19}", text):
+        return {"readable": False, "reason": f"{path} holds no integer: {text[:24]!r}"}
+    return {}
+
+
+# ---- powercap ----
+
+_ZONE = re.compile(r"intel-rapl(-mmio)?((?::[0-9a-f]+)+)$")
+
+
+def _zones(root: Path) -> dict[str, Path]:
+    """Zone id -> folder. /sys/class/powercap lists every zone at the top; a copied tree may only nest them."""
+    zones: dict[str, Path] = {}
+
+    def walk(entries: list[Path], depth: int) -> None:
+        for entry in entries:
+            if entry.name.startswith("intel-rapl") and entry.is_dir() and depth < 4:
+                if _ZONE.match(entry.name):
+                    zones.setdefault(entry.name, entry)
+                walk(_entries(entry), depth + 1)
+
+    walk(sorted(root.iterdir()), 0)
+    return dict(sorted(zones.items(), key=lambda item: [int(n, 16) for n in item[0].split(":")[1:]]))
+
+
+def _same_counter(first: Path, second: Path) -> bool:
+    """True when two zones show one counter: the second's value lies between two reads of the first."""
+    before, value, after = (_integer(p / "energy_uj") for p in (first, second, first))
+    return before is not None and value is not None and after is not None and 0 < before <= value <= after
+
+
+def _zone_channel(zone: str, folder: Path, parent: Channel | None) -> Channel:
+    mmio = "-mmio" in zone
+    name = _text(folder / "name") or zone
+    identity = f"{parent.id}/{name}" if parent else f"rapl:{name}" + ("@mmio" if mmio else "")
+    span = _integer(folder / "max_energy_range_uj") or 0
+    # The counter has 32 bits of a unit that powercap rounds to uJ; it wraps one unit past the range.
+    quantum = max(1, round(span / (2**32 - 1)))
+    limits = [_integer(p) or 0 for p in folder.glob("constraint_*_*_uw") if "power" in p.name]
+    note: str | None = None
+    root = parent is None or name == "dram"
+    if mmio:
+        note, root = "repeats the package over another bus", False
+    elif name.startswith("psys"):
+        note, root = "the whole platform, packages included", False
+    elif parent is not None and not root:
+        note = f"inside {parent.name}"
+    if span <= 0:
+        note = "; ".join(filter(None, [note, "its range is not known, so a wrap counts as a restart"]))
+    return Channel(
+        id=identity,
+        source="rapl",
+        kind="energy",
+        name=name,
+        unit="uJ",
+        parent=parent.id if parent else None,
+        root=root,
+        wrap_j=(span + quantum) * 1e-6 if span > 0 else None,
+        note=note,
+        device=zone,
+        ceiling_w=max(limits, default=0) * 1e-6 or None,
+        sensor={"path": str(folder / "energy_uj")},
+        traits=traits("energy", "uJ", modulus=span + quantum if span > 0 else 0, quantum=quantum, period_ns=1 * MS),
+        **_unreadable(folder / "energy_uj"),
+    )
+
+
+def rapl(seams: Seams) -> Found:
+    root = Path(seams.powercap_root)
+    try:
+        zones = _zones(root)
+    except PermissionError:
+        remedy = f"sudo chmod a+rx {shlex.quote(os.path.realpath(root))}"
+        return [], SourceStatus("rapl", 0, f"permission denied: {root}", remedy)
+    except OSError as error:
+        reason = f"{root}: {error.strerror}; virtual machines and containers seldom have powercap"
+        return [], SourceStatus("rapl", 0, reason, "on a physical machine: sudo modprobe intel_rapl_msr")
+    by_zone: dict[str, Channel] = {}
+    for zone, folder in zones.items():
+        channel = _zone_channel(zone, folder, by_zone.get(zone.rpartition(":")[0]))
+        if any(channel.id == other.id for other in by_zone.values()):
+            channel = replace(channel, id=f"{channel.id}#{zone.partition(':')[2]}")
+        twin = next(
+            (
+                z
+                for z, c in by_zone.items()
+                if c.root
+                and channel.root
+                and (c.parent is None) == (channel.parent is None)
+                and c.readable
+                and channel.readable
+                and _same_counter(zones[z], folder)
+            ),
+            None,
+        )
+        if twin is not None:
+            channel = replace(channel, root=False, note=f"mirrors {by_zone[twin].id}")
+        by_zone[zone] = channel
+    found = list(by_zone.values())
+    if found and not any(c.root for c in found):
+        # Only psys or only mmio zones: better one of them than none.
+        found = [replace(c, root=c.id == found[0].id) for c in found]
+    if re.search(r"\b(sgx|tdx_guest)\b", _text(Path(seams.proc_root) / "cpuinfo") or ""):
+        noise = "with SGX or TDX the readings are filtered with noise: totals hold, short windows do not"
+        found = [replace(c, note="; ".join(filter(None, [c.note, noise]))) for c in found]
+    return found, SourceStatus("rapl", len(found), None if found else f"{root} has no RAPL zone")
+
+
+# ---- NVML ----
+
+
+def _visible_boards(devices: list[dict[str, Any]], variable: str | None) -> set[str]:
+    """UUIDs of the boards that CUDA_VISIBLE_DEVICES shows; CUDA stops at the first entry it cannot place."""
+    uuids = {d["index"]: d["uuid"] for d in devices if "uuid" in d}
+    if variable is None:
+        return set(uuids.values())
+    shown: set[str] = set()
+    for entry in (part.strip() for part in variable.split(",")):
+        if re.fullmatch(r"\d+", entry):
+            board = uuids.get(int(entry))
+        elif entry.startswith("MIG-GPU-"):  # MIG-GPU-<uuid>/<gpu instance>/<compute instance>, drivers before 470
+            board = next((u for u in uuids.values() if entry[4:].split("/")[0] == u), None)
+        elif entry.startswith("MIG-"):
+            board = next((d["uuid"] for d in devices if any(m.startswith(entry) for m in d.get("mig_uuids", []))), None)
+        else:
+            board = next((u for u in uuids.values() if entry and u.startswith(entry)), None)
+        if board is None:
+            break
+        shown.add(board)
+    return shown
+
+
+def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[Channel]:
+    identity = f"nvml:{device['index']}"
+    if "error" in device:
+        return [
+            Channel(
+                id=identity,
+                source="nvml",
+                kind="energy",
+                name=identity,
+                unit="mJ",
+                readable=False,
+                reason=str(device["error"]),
+            )
+        ]
+    notes = []
+    if device["mig"]:
+        notes.append("MIG: the energy of the whole board, all instances together")
+    if not visible:
+        notes.append("hidden by CUDA_VISIBLE_DEVICES")
+    if mixed:
+        notes.append(
+            "CUDA_VISIBLE_DEVICES counts fastest first unless CUDA_DEVICE_ORDER=PCI_BUS_ID; boards differ here"
+        )
+    common: dict[str, Any] = {
+        "source": "nvml",
+        "name": device["name"],
+        "visible": visible,
+        "device": device["uuid"],
+        "ceiling_w": device["power_limit_mw"] * 1e-3 or None,
+    }
+    power = next((q for q in ("instant", "average", "usage") if device[q] == 0), None)
+    scope = device["scope"] if power in ("instant", "average") else 0
+    if scope == 1:
+        notes.append("power is the module's: the board refuses GPU scope")
+    found = []
+    if device["energy"] == 0:
+        found.append(
+            Channel(
+                id=identity,
+                kind="energy",
+                unit="mJ",
+                note="; ".join(notes) or None,
+                sensor={"uuid": device["uuid"], "quantity": "energy"},
+                traits=traits("energy", "mJ", period_ns=100 * MS),
+                **common,
+            )
+        )
+    if power is not None:
+        meaning = {
+            "instant": "instant power",
+            "average": "average power",
+            "usage": "power usage, a mean whose length depends on board and driver",
+        }[power]
+        child = bool(found)
+        found.append(
+            Channel(
+                id=f"{identity}/power" if child else identity,
+                kind="power",
+                unit="mW",
+                root=not child,
+                parent=identity if child else None,
+                note="; ".join([meaning] + ([] if child else ["no energy counter", *notes])),
+                sensor={"uuid": device["uuid"], "quantity": power, "scope": scope},
+                traits=traits("power", "mW", period_ns=100 * MS),
+                **common,
+            )
+        )
+    if not found:
+        reason = f"energy: {device['energy_text']}; power: {device['usage_text']} (NVML {device['usage']})"
+        found.append(Channel(id=identity, kind="energy", unit="mJ", readable=False, reason=reason, **common))
+    return found
+
+
+def nvml(seams: Seams) -> Found:
+    try:
+        listed = _core.nvml_devices(seams.nvml_library)
+    except FastgreenError as error:
+        remedy = "install the NVIDIA driver, or set FASTGREEN_NVML_LIBRARY" if error.code in (9, 12) else None
+        return [], SourceStatus("nvml", 0, str(error), remedy)
+    devices = listed["devices"]
+    variable = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = _visible_boards(devices, variable)
+    mixed = (
+        variable is not None
+        and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
+        and re.search(r"(^|,)\s*\d", variable) is not None
+        and len({d.get("name") for d in devices}) > 1
+    )
+    found = [c for d in devices for c in _board_channels(d, d.get("uuid") in visible, mixed)]
+    found = [replace(c, driver=listed["driver"]) for c in found]
+    return found, SourceStatus("nvml", len(found), None if found else "the driver lists no device")
+
+
+# ---- hwmon ----
+
+# driver -> labels (or attribute names) that count toward a total; of other drivers nothing is known to be disjoint
+_HWMON_ROOTS = {
+    "amdgpu": r"PPT|slowPPT|power1",
+    "amd_energy": r"Esocket\d+",
+    "i915": r"energy1",
+    "xe": r"card|energy1",
+    "ina3221": r"VDD_IN|POM_5V_IN",
+}
+
+
+def _hwmon_attributes(folder: Path) -> list[tuple[str, str, str, dict[str, str], Path]]:
+    """(label, kind, unit, sensor, attribute) of every energy, power and current x voltage of a device."""
+    out = []
+    names = {p.name for p in _entries(folder)}
+    for attribute in sorted(names, key=lambda n: [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", n)]):
+        match = re.fullmatch(r"(energy|power|curr)(\d+)_(input|average)", attribute)
+        if match is None:
+            continue
+        quantity, number, suffix = match.groups()
+        if quantity == "power" and suffix == "average" and f"power{number}_input" in names:
+            continue  # one channel a sensor, the instant value where there is one
+        sensor = {"path": str(folder / attribute)}
+        label = _text(folder / f"{quantity}{number}_label") or f"{quantity}{number}"
+        kind, unit = ("energy", "uJ") if quantity == "energy" else ("power", "uW")
+        if quantity == "curr":
+            if f"in{number}_input" not in names:
+                continue
+            sensor["factor"] = str(folder / f"in{number}_input")
+            label = _text(folder / f"in{number}_label") or f"in{number}"
+        out.append((label, kind, unit, sensor, folder / attribute))
+    return out
+
+
+def hwmon(seams: Seams) -> Found:
+    root = Path(seams.hwmon_root)
+    try:
+        folders = sorted(root.iterdir(), key=lambda p: (len(p.name), p.name))
+    except OSError as error:
+        return [], SourceStatus("hwmon", 0, f"{root}: {error.strerror}")
+    found: list[Channel] = []
+    for folder in folders:
+        driver = _text(folder / "name")
+        if driver is None or not folder.is_dir():
+            continue
+        device = driver
+        if any(c.id.startswith(f"hwmon:{device}/") for c in found):
+            device = f"{driver}@{folder.name}"
+        rule = _HWMON_ROOTS.get(driver)
+        have_root = False
+        for label, kind, unit, sensor, attribute in _hwmon_attributes(folder):
+            root_here = rule is not None and re.fullmatch(rule, label) is not None
+            if driver in ("amdgpu", "i915", "xe", "ina3221"):
+                root_here = root_here and not have_root
+            have_root = have_root or root_here
+            identity = f"hwmon:{device}/{label}"
+            if any(c.id == identity for c in found):  # a board may call several rails NC
+                identity += f"#{attribute.name.partition('_')[0]}"
+            note = None if rule else "not known to be apart from other channels, so not part of a total"
+            found.append(
+                Channel(
+                    id=identity,
+                    source="hwmon",
+                    kind=kind,
+                    name=label,
+                    unit=unit,
+                    root=root_here,
+                    note=note,
+                    device=driver,
+                    sensor=sensor,
+                    traits=traits(kind, unit, period_ns=100 * MS),
+                    **_unreadable(attribute),
+                )
+            )
+    return found, SourceStatus("hwmon", len(found), None if found else f"{root} has no energy or power attribute")
+
+
+# ---- procstat ----
+
+
+def procstat(seams: Seams, estimate: tuple[float, float] | None) -> Found:
+    path = Path(seams.proc_root) / "stat"
+    text = _text(path)
+    if text is None or not text.startswith("cpu "):
+        return [], SourceStatus("procstat", 0, f"{path} cannot be read or has no CPU times")
+    cpus = max(1, len(re.findall(r"^cpu\d+ ", text, re.MULTILINE)))
+    if estimate is None:
+        idle_w, max_w = IDLE_W_PER_CPU * cpus, MAX_W_PER_CPU * cpus
+        origin = f"{IDLE_W_PER_CPU} to {MAX_W_PER_CPU} W per CPU, a published mean"
+    else:
+        idle_w, max_w = estimate
+        origin = "as given"
+    channel = Channel(
+        id="procstat:cpu",
+        source="procstat",
+        kind="energy",
+        name=f"{cpus} CPUs",
+        unit="uJ",
+        estimated=True,
+        note=f"estimated: {idle_w:.4g} W idle to {max_w:.4g} W busy ({origin})",
+        floor_w=idle_w,
+        ceiling_w=max_w,
+        sensor={"path": str(path), "idle_mw": round(idle_w * 1000), "slope_mw": round((max_w - idle_w) * 1000 / cpus)},
+        traits=traits("energy", "uJ", period_ns=10 * MS),
+    )
+    return [channel], SourceStatus("procstat", 1)

@@ -1,0 +1,59 @@
+"""Energy of layers, and of whole networks from their layers, without running them.
+
+The map of this room, an arrow never pointing up or sideways::
+
+    layers (what a layer is)  <-  counts (exact counts)  <-  work (bytes, taps, paths of the CPU library)
+    tables (measured data)    <-  linear, physical (the two kinds of predictor)  <-  published, modelfile
+                              <-  network (totals, shares, batch grids)
+    builtin, plain, torch_reader, onnx_reader  (where a network's layers come from)
+    evaluate, subsets, pictures  (how good a model is)
+    sampling  <-  collector  (one's own data, through fastgreen.Monitor)
+
+Everything is vectorised: a layer's sizes may be arrays of any shapes that broadcast together. Energies are joules per
+forward pass of the whole batch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Layer": "layers",
+    "KINDS": "layers",
+    "macs": "counts",
+    "parameters": "counts",
+    "output_size": "counts",
+    "Table": "tables",
+    "read_table": "tables",
+    "read_tables": "tables",
+    "read_networks": "tables",
+    "LinearModel": "linear",
+    "PhysicalModel": "physical",
+    "ModelSet": "modelfile",
+    "load_models": "modelfile",
+    "default_models": "modelfile",
+    "Network": "network",
+    "Estimate": "network",
+    "zoo": "builtin",
+    "from_torch": "torch_reader",
+    "from_onnx": "onnx_reader",
+    "from_file": "plain",
+    "collect": "collector",
+    "ablation": "subsets",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOME[name]}")
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,199 @@
+"""What a layer is: its kind, its sizes without the batch, and which sizes are possible.
+
+Sizes are per sample of the batch; the batch is given when energy or counts are asked for. Every kind lists the sizes it
+must be given and the ones with a default, so that a table's columns, an ONNX node and a PyTorch module all become the
+same few integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["FREE", "KINDS", "Columns", "Kind", "Layer", "check", "complete"]
+
+Columns = dict[str, np.ndarray]
+
+_WINDOW = ("image_size", "kernel_size")
+_WIDTHS = ("image_width", "kernel_width", "stride_width", "padding_width")
+_TWIN = dict(zip(_WIDTHS, ("image_size", "kernel_size", "stride", "padding"), strict=True))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of layer: the sizes it needs and the ones it may leave out.
+
+    Attributes
+    ----------
+    needs : tuple of str
+        Sizes without a default.
+    defaults : dict
+        Sizes with a default; a string default names the size it copies.
+    zero : frozenset of str
+        Sizes that may be 0; all others are at least 1.
+    """
+
+    needs: tuple[str, ...]
+    defaults: Mapping[str, int | str] = field(default_factory=dict)
+    zero: frozenset[str] = frozenset()
+
+
+def _window(needs: tuple[str, ...], **defaults: int | str) -> Kind:
+    widths = {wide: _TWIN[wide] for wide in _WIDTHS}
+    return Kind(needs, {**defaults, **widths}, frozenset({"padding", "padding_width", "bias", "ceil_mode"}))
+
+
+def _pointwise(**defaults: int) -> Kind:
+    return Kind(("input_size",), defaults, frozenset(defaults))
+
+
+KINDS: dict[str, Kind] = {
+    "Conv2d": _window(
+        (*_WINDOW, "in_channels", "out_channels"),
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=1,
+    ),
+    "MaxPool2d": _window((*_WINDOW, "in_channels"), stride="kernel_size", padding=0, dilation=1, ceil_mode=0),
+    "AvgPool2d": _window((*_WINDOW, "in_channels"), stride="kernel_size", padding=0, dilation=1, ceil_mode=0),
+    "AdaptiveAvgPool2d": Kind(
+        ("image_size", "output_size", "in_channels"), {"image_width": "image_size", "output_width": "output_size"}
+    ),
+    "Linear": Kind(("input_size", "output_size"), {"rows": 1, "bias": 1}, frozenset({"bias"})),
+    "ReLU": _pointwise(inplace=0),
+    "Sigmoid": _pointwise(inplace=0),
+    "Tanh": _pointwise(inplace=0),
+    "Softmax": _pointwise(inplace=0),
+    "GELU": _pointwise(inplace=0),
+    "SiLU": _pointwise(inplace=0),
+    "Elementwise": _pointwise(inplace=0),
+    "Copy": _pointwise(inplace=0),
+    "BatchNorm2d": Kind(("input_size", "channels")),
+    "LayerNorm": Kind(("input_size", "channels")),
+    "Attention": Kind(("embed_size", "rows"), {"heads": 1, "key_rows": "rows", "bias": 1}, frozenset({"bias"})),
+}
+
+# Layers that move no data in a forward pass without gradients: they return a view of their input, or the input itself.
+FREE = frozenset({"Dropout", "Flatten", "Identity", "Reshape"})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network.
+
+    Parameters
+    ----------
+    kind : str
+        A name in :data:`KINDS`, one in :data:`FREE`, or any other: that layer is unknown and counted as such.
+    sizes : dict of str to int
+        Sizes per sample; the batch is not among them.
+    name : str
+        Where it stands in its network.
+
+    Examples
+    --------
+    >>> Layer("Linear", {"input_size": 9216, "output_size": 4096}).sizes["output_size"]
+    4096
+    """
+
+    kind: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind in KINDS:
+            filled = complete(self.kind, {"batch_size": 1, **self.sizes}, where=self.name or self.kind)
+            object.__setattr__(self, "sizes", {name: int(filled[name]) for name in self.sizes})
+
+
+def complete(kind: str, sizes: Mapping[str, Any], where: str = "") -> Columns:
+    """Fill in the defaults of a kind and check every size.
+
+    Parameters
+    ----------
+    kind : str
+        A name in :data:`KINDS`.
+    sizes : mapping
+        ``batch_size`` and the kind's sizes; scalars or integer arrays that broadcast together.
+    where : str
+        What to call the layer in an error.
+
+    Returns
+    -------
+    dict of str to int64 ndarray
+        ``batch_size``, every size and every default.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind, an unknown or missing size, a size that is no whole number, zero or negative, and a kernel
+        or a number of groups that cannot be.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
+    spec, where = KINDS[kind], where or kind
+    known = {"batch_size", *spec.needs, *spec.defaults}
+    if unknown := sorted(set(sizes) - known):
+        raise ValueError(f"{where}: {kind} has no size {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    if missing := [name for name in ("batch_size", *spec.needs) if name not in sizes]:
+        raise ValueError(f"{where}: {kind} needs {', '.join(missing)}")
+    columns = {name: _whole(where, name, value) for name, value in sizes.items()}
+    for name, default in spec.defaults.items():
+        if name not in columns:
+            columns[name] = columns[default] if isinstance(default, str) else np.asarray(default, dtype=np.int64)
+    check(kind, columns, where)
+    return columns
+
+
+def _whole(where: str, name: str, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iub":
+        as_float = array.astype(np.float64)
+        bad = ~np.isfinite(as_float) | (as_float != np.floor(as_float))
+        if bad.any():
+            raise ValueError(f"{where}: {name} must be a whole number, not {as_float[bad].flat[0]}")
+        array = as_float
+    return array.astype(np.int64)
+
+
+def check(kind: str, columns: Columns, where: str = "") -> None:
+    """Raise ``ValueError`` naming the first size, and its value, that makes a layer impossible."""
+    where = where or kind
+    zero = KINDS[kind].zero
+    for name, value in columns.items():
+        low = 0 if name in zero else 1
+        if (bad := value < low).any():
+            raise ValueError(f"{where}: {name} must be at least {low}, not {int(value[bad].flat[0])}")
+    if "kernel_size" in columns:
+        for image, kernel, padding in ((*_WINDOW, "padding"), ("image_width", "kernel_width", "padding_width")):
+            _check_window(where, columns, image, kernel, padding)
+    if kind == "MaxPool2d":
+        half = columns["kernel_size"] // 2
+        _refuse(where, columns["padding"] > half, "padding", columns["padding"], "is more than half the kernel")
+    if "groups" in columns:
+        for name in ("in_channels", "out_channels"):
+            _refuse(where, columns[name] % columns["groups"] != 0, name, columns[name], "does not divide into groups")
+    if "heads" in columns:
+        embed = columns["embed_size"]
+        _refuse(where, embed % columns["heads"] != 0, "embed_size", embed, "does not divide into heads")
+
+
+def _check_window(where: str, columns: Columns, image: str, kernel: str, padding: str) -> None:
+    reach = columns["dilation"] * (columns[kernel] - 1) + 1
+    room = columns[image] + 2 * columns[padding]
+    reach, room = np.broadcast_arrays(reach, room)
+    if (bad := reach > room).any():
+        raise ValueError(
+            f"{where}: a kernel of {int(reach[bad].flat[0])} ({kernel} with dilation) is larger than the padded image "
+            f"of {int(room[bad].flat[0])} ({image} + 2 {padding})"
+        )
+
+
+def _refuse(where: str, bad: np.ndarray, name: str, value: np.ndarray, why: str) -> None:
+    if bad.any():
+        raise ValueError(f"{where}: {name} {int(np.broadcast_to(value, bad.shape)[bad].flat[0])} {why}")

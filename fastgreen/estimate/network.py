@@ -1,0 +1,356 @@
+"""A network's energy: the sum over its layers, with shares, a range, and what is a guess said of each layer.
+
+What a layer counts for:
+
+``fitted``         its kind has a model and its sizes lie in the range fitted on
+``outside range``  its kind has a model and a size does not; the range of its energy is the wider one
+``stand-in``       its kind has no table; the model of a kind that does similar work stands in, at 0 to twice
+``free``           it returns a view or its own input: 0 J
+``unknown``        nothing is known of it: 0 J, and the total says so
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fastgreen.estimate.counts import macs, parameters
+from fastgreen.estimate.layers import FREE, KINDS, Layer, complete
+from fastgreen.estimate.modelfile import ModelSet, default_models
+
+__all__ = ["Estimate", "Network"]
+
+J_PER_WH = 3600.0
+STAND_IN_RANGE = (0.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a layer that one model prices; a layer without a table of its own may have several."""
+
+    layer: int
+    kind: str
+    sizes: dict[str, int]
+    stand_in: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a network is estimated to use at one batch size.
+
+    Attributes
+    ----------
+    energy_j, energy_low_j, energy_high_j : float
+        Joules of one forward pass of the whole batch. The range adds up the ranges of the layers, as if all erred the
+        same way: each holds about nine in ten of the layers of its kind.
+    layers : pyarrow.Table
+        name, kind, sizes, macs, parameters, energy_j, energy_low_j, energy_high_j, share, basis, note.
+    warnings : list of str
+        What about this number is a guess; empty if nothing is.
+    """
+
+    name: str
+    batch_size: int
+    energy_j: float
+    energy_low_j: float
+    energy_high_j: float
+    layers: pa.Table
+    machine: str
+    estimated: bool
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def energy_per_inference_j(self) -> float:
+        return self.energy_j / self.batch_size
+
+    @property
+    def consumption_wh(self) -> float:
+        """Watt-hours per inference, the consumption that APC takes."""
+        return self.energy_per_inference_j / J_PER_WH
+
+    def apc(self, accuracy: float, alpha: float = 0.1, beta: float = 1.0) -> float:
+        """Accuracy per consumption at an accuracy (a fraction), consumption in Wh per inference."""
+        import fastgreen
+
+        return float(fastgreen.apc(self.consumption_wh, accuracy, alpha, beta))
+
+
+class Network:
+    """A list of layers, ready to be priced at any batch size.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In order.
+    name : str
+        What to call it.
+    models : ModelSet, optional
+        The package's own without it.
+    strict : bool
+        Whether an unknown layer is an error instead of a warning.
+
+    Examples
+    --------
+    >>> from fastgreen.estimate import Network, zoo
+    >>> estimate = Network(zoo("alexnet"), "alexnet").estimate(32)
+    >>> 10 < estimate.energy_j < 100
+    True
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], name: str = "network", models: ModelSet | None = None, strict: bool = False
+    ) -> None:
+        if not layers:
+            raise ValueError(f"layers: {name} has none")
+        self.layers, self.name = list(layers), name
+        self.models = default_models() if models is None else models
+        self.parts: list[Part] = []
+        self.unknown: list[int] = []
+        for index, layer in enumerate(self.layers):
+            if layer.kind in FREE:
+                continue
+            parts = self._parts(index, layer)
+            if parts is None:
+                self.unknown.append(index)
+            self.parts += parts or []
+        if strict and self.unknown:
+            raise ValueError(f"layers: {self._describe_unknown()}")
+
+    def _parts(self, index: int, layer: Layer) -> list[Part] | None:
+        """The pieces to price, or None where nothing is known of the layer."""
+        if layer.kind in self.models.models:
+            return [Part(index, layer.kind, dict(layer.sizes), False)]
+        if layer.kind not in KINDS:
+            return None
+        parts = [Part(index, kind, sizes, True) for kind, sizes in _stand_ins(layer)]
+        return parts if all(part.kind in self.models.models for part in parts) else None
+
+    def energy_j(self, batches: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Energy of every layer at every batch size, vectorised.
+
+        Returns
+        -------
+        energy, low, high : (layers, batches) float64 ndarray
+            Joules per forward pass of the whole batch.
+        outside : (layers, batches) bool ndarray
+            Where a size lies outside the range fitted on.
+        """
+        batch = np.atleast_1d(np.asarray(batches))
+        if batch.ndim != 1 or batch.dtype.kind not in "iu" or (batch.size and batch.min() < 1):
+            first = next((b for b in batch.ravel() if not float(b).is_integer() or b < 1), batches)
+            raise ValueError(f"batches: batch sizes must be whole numbers of at least 1, not {first}")
+        batch = batch.astype(np.int64)[None, :]
+        shape = (len(self.layers), batch.shape[1])
+        energy, low, high = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        outside = np.zeros(shape, dtype=bool)
+        for kind in dict.fromkeys(part.kind for part in self.parts):
+            parts = [part for part in self.parts if part.kind == kind]
+            sizes, rows = self._stack(kind, parts)
+            sizes["batch_size"] = batch
+            model = self.models.models[kind]
+            found = np.broadcast_to(model.predict_j(sizes), (len(rows), shape[1]))
+            beyond = np.broadcast_to(_outside(model, sizes), found.shape)
+            below, above = model.bounds_j(found, beyond)
+            guess = np.array([part.stand_in for part in parts])[:, None]
+            np.add.at(energy, rows, found)
+            np.add.at(low, rows, np.where(guess, STAND_IN_RANGE[0] * found, below))
+            np.add.at(high, rows, np.where(guess, STAND_IN_RANGE[1] * found, above))
+            np.logical_or.at(outside, rows, beyond & ~guess)
+        return energy, low, high, outside
+
+    @staticmethod
+    def _stack(kind: str, parts: list[Part]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Sizes of the parts as columns of shape (parts, 1), and the layer of each."""
+        filled = [complete(kind, {"batch_size": 1, **part.sizes}) for part in parts]
+        sizes = {name: np.array([[int(f[name])] for f in filled]) for name in filled[0]}
+        return sizes, np.array([part.layer for part in parts])
+
+    def estimate(self, batch_size: int = 1) -> Estimate:
+        """Price the network at one batch size, with a table of its layers."""
+        energy, low, high, outside = (array[:, 0] for array in self.energy_j([batch_size]))
+        total = float(energy.sum())
+        rows: dict[str, list[Any]] = {
+            name: [] for name in ("name", "kind", "sizes", "macs", "parameters", "basis", "note")
+        }
+        guessed = {part.layer: part for part in self.parts if part.stand_in}
+        for index, layer in enumerate(self.layers):
+            basis, note = self._basis(index, layer, batch_size, bool(outside[index]), guessed.get(index))
+            known = layer.kind in KINDS
+            rows["name"].append(layer.name or f"{index + 1}.{layer.kind}")
+            rows["kind"].append(layer.kind)
+            rows["sizes"].append(" ".join(f"{name}={value}" for name, value in layer.sizes.items()))
+            count = macs(layer.kind, batch_size=batch_size, convention="standard", **layer.sizes) if known else 0
+            rows["macs"].append(int(count))
+            rows["parameters"].append(int(parameters(layer.kind, **layer.sizes)) if known else 0)
+            rows["basis"].append(basis)
+            rows["note"].append(note)
+        table = _layer_table(rows, energy, low, high, total)
+        return Estimate(
+            self.name, batch_size, total, float(low.sum()), float(high.sum()), table, self.models.machine,
+            self.models.estimated, self._warnings(table),
+        )  # fmt: skip
+
+    def _basis(self, index: int, layer: Layer, batch: int, outside: bool, guess: Part | None) -> tuple[str, str]:
+        if layer.kind in FREE:
+            return "free", "moves no data"
+        if index in self.unknown:
+            return "unknown", "counted as 0 J"
+        if guess is not None:
+            kinds = dict.fromkeys(part.kind for part in self.parts if part.layer == index)
+            return "stand-in", f"no table; priced as {', '.join(kinds)}"
+        if not outside:
+            return "fitted", ""
+        ranges = self.models.models[layer.kind].ranges
+        sizes = complete(layer.kind, {"batch_size": batch, **layer.sizes})
+        beyond = [
+            f"{name}={int(value)} not in {ranges[name][0]}..{ranges[name][1]}" if name in ranges
+            else f"{name}={int(value)} was never varied"
+            for name, value in _as_measured(layer.kind, sizes).items()
+            if not _within(self.models.models[layer.kind], name, value, sizes).all()
+        ]  # fmt: skip
+        return "outside range", ", ".join(beyond)
+
+    def _warnings(self, table: pa.Table) -> list[str]:
+        basis, share = np.array(table["basis"].to_pylist()), table["share"].to_numpy()
+        found = []
+        for what, text in (
+            ("outside range", "outside the range the models were fitted on"),
+            ("stand-in", "of a kind without a table, priced by a similar kind"),
+        ):
+            if (which := basis == what).any():
+                found.append(
+                    f"{which.sum()} of {len(basis)} layers are {text}; they are {share[which].sum():.1%} of the total"
+                )
+        if self.unknown:
+            found.append(self._describe_unknown())
+        if self.models.estimated:
+            found.append("the models were fitted on estimated energies, not on a sensor's")
+        return found
+
+    def _describe_unknown(self) -> str:
+        kinds = dict.fromkeys(self.layers[index].kind for index in self.unknown)
+        return (
+            f"{len(self.unknown)} layers are of a kind nothing is known of ({', '.join(kinds)}); "
+            "they count as 0 J, so the total is too low by what they use"
+        )
+
+    def grid(self, batches: Sequence[int] | np.ndarray, accuracy: float | None = None) -> pa.Table:
+        """Price the network at many batch sizes.
+
+        Returns
+        -------
+        pyarrow.Table
+            batch_size, energy_j, energy_low_j, energy_high_j, energy_per_inference_j, outside_share (the part of the
+            energy in layers outside the fitted range); with an `accuracy`, also apc. Units in the field metadata.
+        """
+        batch = np.atleast_1d(np.asarray(batches))
+        energy, low, high, outside = self.energy_j(batch)
+        total = energy.sum(axis=0)
+        share = np.divide((energy * outside).sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
+        columns = [
+            ("batch_size", batch.astype(np.int64), ""), ("energy_j", total, "J"),
+            ("energy_low_j", low.sum(axis=0), "J"), ("energy_high_j", high.sum(axis=0), "J"),
+            ("energy_per_inference_j", total / batch, "J"),
+            ("outside_share", share, "1"),
+        ]  # fmt: skip
+        if accuracy is not None:
+            import fastgreen
+
+            columns.append(("apc", np.asarray(fastgreen.apc(total / batch / J_PER_WH, accuracy)), "1"))
+        about = {"network": self.name, "machine": self.models.machine, "estimated": str(self.models.estimated).lower()}
+        return _with_units(columns, about)
+
+    def sweep(self, batches: Sequence[int] | np.ndarray, accuracy: Any, alpha: Any = (0.1,), beta: Any = (1.0,)) -> Any:
+        """A :class:`fastgreen.Sweep` of APC over accuracy and the consumption (Wh per inference) at each batch size."""
+        import fastgreen
+
+        batch = np.atleast_1d(np.asarray(batches))
+        consumption = self.energy_j(batch)[0].sum(axis=0) / batch / J_PER_WH
+        return fastgreen.Sweep("apc", consumption=consumption, accuracy=accuracy, alpha=alpha, beta=beta)
+
+
+def _stand_ins(layer: Layer) -> list[tuple[str, dict[str, int]]]:
+    """What a layer without a table is priced as: kinds that do similar work, with their sizes."""
+    s = {name: int(value) for name, value in complete(layer.kind, {"batch_size": 1, **layer.sizes}).items()}
+    if layer.kind == "AvgPool2d":
+        return [
+            ("MaxPool2d", {name: s[name] for name in KINDS["MaxPool2d"].needs + tuple(KINDS["MaxPool2d"].defaults)})
+        ]
+    if layer.kind == "AdaptiveAvgPool2d":
+        high, wide = s["image_size"] // s["output_size"], s["image_width"] // s["output_width"]
+        return [("MaxPool2d", {
+            "image_size": s["image_size"], "image_width": s["image_width"], "in_channels": s["in_channels"],
+            "stride": max(high, 1), "stride_width": max(wide, 1),
+            "kernel_size": max(s["image_size"] - (s["output_size"] - 1) * high, 1),
+            "kernel_width": max(s["image_width"] - (s["output_width"] - 1) * wide, 1),
+        })]  # fmt: skip
+    if layer.kind == "Attention":
+        embed, rows, keys, heads = s["embed_size"], s["rows"], s["key_rows"], s["heads"]
+        per_head = embed // heads
+        projections = [
+            ("Linear", {"input_size": embed, "output_size": embed, "rows": n}) for n in (rows, keys, keys, rows)
+        ]
+        return [
+            *projections,
+            ("Linear", {"input_size": per_head, "output_size": keys, "rows": rows * heads}),
+            ("Softmax", {"input_size": rows * keys * heads}),
+            ("Linear", {"input_size": keys, "output_size": per_head, "rows": rows * heads}),
+        ]
+    similar = {"GELU": "Tanh", "SiLU": "Sigmoid", "LayerNorm": "Softmax"}.get(layer.kind, "ReLU")
+    inplace = {"inplace": s["inplace"]} if "inplace" in s else {}
+    return [(similar, {"input_size": s["input_size"], **inplace})]
+
+
+def _within(model: Any, name: str, value: np.ndarray, sizes: dict[str, np.ndarray]) -> np.ndarray:
+    if name in model.ranges:
+        low, high = model.ranges[name]
+        return (value >= low) & (value <= high)
+    # A size the table never varied must be what it was there; a width must be its height.
+    default = KINDS[model.kind].defaults.get(name)
+    if default is None or name in ("inplace", "bias"):
+        return np.asarray(True)
+    return value == (sizes[default] if isinstance(default, str) else default)
+
+
+def _outside(model: Any, sizes: dict[str, np.ndarray]) -> np.ndarray:
+    beyond = np.asarray(False)
+    for name, value in _as_measured(model.kind, sizes).items():
+        beyond = beyond | ~_within(model, name, value, sizes)
+    return beyond
+
+
+def _as_measured(kind: str, sizes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sizes as the tables have them: a linear layer over many rows is one of a larger batch."""
+    if kind != "Linear":
+        return sizes
+    kept = {name: value for name, value in sizes.items() if name != "rows"}
+    return {**kept, "batch_size": sizes["batch_size"] * sizes["rows"]}
+
+
+def _layer_table(
+    rows: dict[str, list[Any]], energy: np.ndarray, low: np.ndarray, high: np.ndarray, total: float
+) -> pa.Table:
+    share = energy / total if total > 0 else np.zeros_like(energy)
+    columns: list[tuple[str, Any, str]] = [
+        (name, rows[name], "") for name in ("name", "kind", "sizes", "macs", "parameters")
+    ]
+    columns += [
+        ("energy_j", energy, "J"),
+        ("energy_low_j", low, "J"),
+        ("energy_high_j", high, "J"),
+        ("share", share, "1"),
+    ]
+    return _with_units([*columns, ("basis", rows["basis"], ""), ("note", rows["note"], "")])
+
+
+def _with_units(columns: list[tuple[str, Any, str]], about: dict[str, str] | None = None) -> pa.Table:
+    arrays = [pa.array(value) for _, value, _ in columns]
+    fields = [
+        pa.field(name, array.type, metadata={"unit": unit} if unit else None)
+        for (name, _, unit), array in zip(columns, arrays, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=about))

@@ -1,0 +1,285 @@
+"""Measured layers and networks: read, checked, in joules.
+
+Two sources give the same :class:`Table`: the published CSV files (one per layer type, energy in kWh per forward
+pass) and what ``fastgreen collect`` wrote (Arrow, joules with bounds).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.ipc
+
+from fastgreen.errors import TraceError
+from fastgreen.estimate.counts import count
+from fastgreen.estimate.layers import KINDS, Columns, complete
+
+__all__ = ["J_PER_KWH", "PUBLISHED", "MeasuredNetwork", "Table", "read_networks", "read_table", "read_tables"]
+
+J_PER_KWH = 3.6e6
+LEAST_ROWS = 10
+
+# file name -> kind, and the columns that are sizes, in the order the published models take them.
+PUBLISHED = {
+    "conv2d": ("Conv2d", ("image_size", "kernel_size", "in_channels", "out_channels", "stride", "padding")),
+    "maxpool2d": ("MaxPool2d", ("image_size", "kernel_size", "in_channels", "stride", "padding")),
+    "linear": ("Linear", ("input_size", "output_size")),
+    "relu": ("ReLU", ("input_size",)),
+    "sigmoid": ("Sigmoid", ("input_size",)),
+    "tanh": ("Tanh", ("input_size",)),
+    "softmax": ("Softmax", ("input_size",)),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Measured layers of one kind.
+
+    Attributes
+    ----------
+    kind : str
+        The kind of layer.
+    sizes : dict of str to int64 ndarray
+        ``batch_size`` and the measured sizes, a value per row.
+    energy_j : float64 ndarray
+        Joules of one forward pass of the whole batch.
+    source : str
+        Where it was read from.
+    estimated : bool
+        Whether the energies come from an estimate and not from a sensor.
+    """
+
+    kind: str
+    sizes: Columns
+    energy_j: np.ndarray
+    source: str = ""
+    estimated: bool = False
+
+    def __post_init__(self) -> None:
+        if not (finite := np.isfinite(self.energy_j)).all():
+            raise ValueError(f"{self.source or self.kind}: energy is not finite in row {int(np.argmin(finite))}")
+
+    def __len__(self) -> int:
+        return len(self.energy_j)
+
+    def check_fittable(self) -> None:
+        """Raise ``ValueError`` if nothing can be learnt from this table."""
+        what = self.source or self.kind
+        if len(self.energy_j) < LEAST_ROWS:
+            raise ValueError(f"{what}: {len(self)} rows are too few to fit on, at least {LEAST_ROWS} are needed")
+        if self.energy_j.max() == self.energy_j.min():
+            raise ValueError(
+                f"{what}: energy is {self.energy_j[0]:g} J in every row; a constant cannot be fitted on "
+                "(was the channel read at all?)"
+            )
+
+    @property
+    def columns(self) -> Columns:
+        """All sizes, defaults filled in."""
+        return complete(self.kind, self.sizes, where=self.source or self.kind)
+
+    def macs(self, convention: str = "table") -> np.ndarray:
+        return np.broadcast_to(count(self.kind, self.columns, convention), self.energy_j.shape)
+
+    def matrix(self) -> np.ndarray:
+        """The sizes as measured, float64, a row per measurement and a column per size."""
+        return np.column_stack([self.sizes[name].astype(np.float64) for name in self.sizes])
+
+    def take(self, rows: np.ndarray) -> Table:
+        sizes = {name: value[rows] for name, value in self.sizes.items()}
+        return Table(self.kind, sizes, self.energy_j[rows], self.source, self.estimated)
+
+
+def read_table(path: str | Path, target: str = "cpu_energy") -> Table:
+    """Read one published CSV file of layer energies.
+
+    Parameters
+    ----------
+    path : path
+        A file named as its layer type: ``conv2d.csv``, ``maxpool2d.csv``, ``linear.csv``, ``relu.csv``,
+        ``sigmoid.csv``, ``tanh.csv`` or ``softmax.csv``.
+    target : str
+        The column to take as energy, kWh per forward pass.
+
+    Raises
+    ------
+    ValueError
+        For another file name, a missing column, a constant or non-finite energy, an impossible layer.
+    """
+    path = Path(path)
+    if path.stem not in PUBLISHED:
+        raise ValueError(f"{path}: not one of {', '.join(name + '.csv' for name in PUBLISHED)}")
+    kind, names = PUBLISHED[path.stem]
+    table = pyarrow.csv.read_csv(path)
+    names = ("batch_size", *names)
+    if missing := [name for name in (*names, target) if name not in table.column_names]:
+        raise ValueError(f"{path}: column {missing[0]!r} is missing; there are {', '.join(table.column_names)}")
+    sizes = {name: table[name].to_numpy().astype(np.int64) for name in names}
+    return Table(kind, sizes, table[target].to_numpy().astype(np.float64) * J_PER_KWH, str(path))
+
+
+def read_tables(folder: str | Path, channel: str | None = None) -> dict[str, Table]:
+    """Read every table of a folder: the published CSV files, or what ``fastgreen collect`` wrote there.
+
+    Parameters
+    ----------
+    folder : path
+        Holds ``conv2d.csv`` and its like, or ``layers.arrow``.
+    channel : str, optional
+        Of collected data, the channel whose energy to take; the total of the root channels without it. Of published
+        data, the column.
+
+    Returns
+    -------
+    dict of str to Table
+        By kind.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: not a folder of layer tables")
+    collected = folder / "layers.arrow"
+    if collected.exists():
+        return read_collected(collected, channel)
+    files = [folder / f"{stem}.csv" for stem in PUBLISHED]
+    tables = {
+        table.kind: table for table in (read_table(path, channel or "cpu_energy") for path in files if path.exists())
+    }
+    if not tables:
+        raise ValueError(f"{folder}: no layers.arrow and none of {', '.join(path.name for path in files)}")
+    return tables
+
+
+def read_collected(path: Path, channel: str | None = None) -> dict[str, Table]:
+    """Read ``layers.arrow`` of a collection: repeats of one configuration are averaged, failed ones left out."""
+    from fastgreen.estimate.collector import read_rows
+
+    rows = [row for row in read_rows(path).to_pylist() if row["passes"] > 0]
+    grouped: dict[str, dict[tuple, list[tuple[float, bool]]]] = {}
+    for row in rows:
+        energy = row["energy_j"]
+        if channel is not None:
+            by_id = {entry["id"]: entry["energy_j"] for entry in row["channels"]}
+            if channel not in by_id:
+                raise ValueError(f"channel: {channel!r} was not measured in {path}; there are {', '.join(by_id)}")
+            energy = by_id[channel]
+        key = tuple(sorted((name, int(value)) for name, value in row["sizes"]))
+        grouped.setdefault(row["kind"], {}).setdefault(key, []).append((energy / row["passes"], row["estimated"]))
+    tables = {}
+    for kind, entries in grouped.items():
+        names = [name for name, _ in next(iter(entries))]
+        sizes = {
+            name: np.array([dict(key)[name] for key in entries], dtype=np.int64)
+            for name in ["batch_size", *(n for n in KINDS[kind].needs if n in names), *_rest(kind, names)]
+        }
+        energy = np.array([np.mean([e for e, _ in values]) for values in entries.values()])
+        estimated = any(flag for values in entries.values() for _, flag in values)
+        tables[kind] = Table(kind, sizes, energy, f"{path} ({kind})", estimated)
+    return tables
+
+
+def _rest(kind: str, names: list[str]) -> list[str]:
+    return [name for name in names if name != "batch_size" and name not in KINDS[kind].needs]
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """One measured network at one batch size.
+
+    Attributes
+    ----------
+    name, batch_size
+        Which network, and its batch.
+    energy_j : float
+        Joules of one forward pass of the whole batch.
+    layers_j : dict of int to float
+        The same of its single layers by their place (1 is the first); empty where only the whole was measured.
+    kinds : dict of int to str
+        The kinds of those layers.
+    dropped : int
+        Repeats left out because they disagreed with the others.
+    """
+
+    name: str
+    batch_size: int
+    energy_j: float
+    layers_j: dict[int, float]
+    kinds: dict[int, str]
+    dropped: int
+
+
+_PROJECT = re.compile(
+    r"module:(?P<kind>[^,]*),rep_no:\d+,macs:(?P<macs>\d+),batch_size:(?P<batch>\d+),"
+    r"freeText:architecture=(?P<name>[^;]*);layer_idx=(?P<index>\d+),forward_passes:(?P<passes>\d+)"
+)
+
+
+def read_networks(
+    *paths: str | Path, repeats: str = "agreeing", tolerance: float = 0.1, target: str = "cpu_energy"
+) -> list[MeasuredNetwork]:
+    """Read measured networks from the published raw files.
+
+    Energy per pass is the column over the number of passes, averaged over the repeats of one network, batch and layer
+    in all files together. Some repeats lost about half of their energy where the original meter mishandled a wrap of
+    its counter (their mean power is 34 to 41 W where all others are at 75 W).
+
+    Parameters
+    ----------
+    *paths : path
+        ``0*_architectures-*.csv``.
+    repeats : {"agreeing", "all", "median"}
+        ``"agreeing"`` averages the repeats within `tolerance` of their median, ``"all"`` averages every one.
+    tolerance : float
+        Relative distance from the median within which a repeat agrees.
+    target : str
+        The energy column, kWh.
+
+    Returns
+    -------
+    list of MeasuredNetwork
+        Sorted by name and batch.
+    """
+    if repeats not in ("agreeing", "all", "median"):
+        raise ValueError(f"repeats: {repeats!r} is not one of agreeing, all, median")
+    values: dict[tuple[str, int, int], list[float]] = {}
+    kinds: dict[tuple[str, int, int], str] = {}
+    for path in paths:
+        table = pyarrow.csv.read_csv(path)
+        if missing := [name for name in ("project_name", target) if name not in table.column_names]:
+            raise ValueError(f"{path}: column {missing[0]!r} is missing; there are {', '.join(table.column_names)}")
+        for project, energy in zip(table["project_name"].to_pylist(), table[target].to_pylist(), strict=True):
+            match = _PROJECT.fullmatch(project)
+            if match is None:
+                raise TraceError(f"{path}: project_name is not understood: {project!r}")
+            key = (match["name"], int(match["batch"]), int(match["index"]))
+            values.setdefault(key, []).append(energy * J_PER_KWH / int(match["passes"]))
+            kinds[key] = match["kind"]
+    return _gather(values, kinds, repeats, tolerance)
+
+
+def _gather(
+    values: dict[tuple[str, int, int], list[float]],
+    kinds: dict[tuple[str, int, int], str],
+    repeats: str,
+    tolerance: float,
+) -> list[MeasuredNetwork]:
+    means: dict[tuple[str, int], dict[int, float]] = {}
+    dropped: dict[tuple[str, int], int] = {}
+    for (name, batch, index), repeated in values.items():
+        energy = np.array(repeated)
+        middle = np.median(energy)
+        kept = energy
+        if repeats == "agreeing":
+            kept = energy[np.abs(energy / middle - 1) <= tolerance] if middle > 0 else energy
+            kept = kept if len(kept) else energy
+        means.setdefault((name, batch), {})[index] = float(middle if repeats == "median" else kept.mean())
+        dropped[name, batch] = dropped.get((name, batch), 0) + len(energy) - len(kept)
+    networks = []
+    for (name, batch), layers in sorted(means.items()):
+        whole = layers.pop(0, float("nan"))
+        of = {index: kinds[name, batch, index] for index in layers}
+        networks.append(MeasuredNetwork(name, batch, whole, layers, of, dropped[name, batch]))
+    return networks

@@ -1,0 +1,194 @@
+"""The work of a layer on a CPU: multiply-accumulates as executed, bytes moved, memory freshly mapped, calls.
+
+Each term is a non-negative quantity that an energy can be proportional to, and does not shrink when the batch, the
+channels or the image grow. ``"basic"`` terms need nothing but the layer. ``"kernel"`` terms know how the usual
+CPU libraries do the work:
+
+- oneDNN convolves in blocks of 16 channels: the image is copied into that layout and padded up, and so is the result;
+  a convolution of fewer than 16 input channels reads the plain image; where a whole kernel fits into the padding it
+  falls back to writing out all windows (im2col) and a matrix product.
+- Taps that fall into the padding are skipped, so an image of 14 x 14 under a padded 3 x 3 kernel costs (40/42)^2 of its
+  nominal multiply-accumulates. im2col does not skip.
+- Max pooling takes a mispredicted branch for each new maximum: H(n) - 1 times for n values in random order, where H is
+  the harmonic number.
+- glibc maps every allocation of 32 MiB or more anew (M_MMAP_THRESHOLD's ceiling on 64-bit machines), and the kernel
+  zeroes each page of it; smaller buffers are reused. Very large ones (over 1 GiB) cost more again in the measured data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastgreen.estimate.counts import count, window_outputs
+from fastgreen.estimate.layers import Columns
+
+__all__ = ["FRESH_BYTES", "TERMS", "taps", "terms"]
+
+FRESH_BYTES = 32 * 2**20
+HUGE_BYTES = 2**30
+BLOCK = 16
+FLOAT_BYTES = 4
+
+_ELEMENTWISE = ("bytes_moved", "fresh_bytes", "huge_bytes", "calls")
+
+TERMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "basic": {
+        **dict.fromkeys(("Conv2d", "Linear"), ("macs", "bytes_in", "bytes_out", "bytes_weights", "calls")),
+        "MaxPool2d": ("macs", "bytes_in", "bytes_out", "calls"),
+        **dict.fromkeys(("ReLU", "Sigmoid", "Tanh", "Softmax"), ("bytes_in", "calls")),
+    },
+    "kernel": {
+        "Conv2d": (
+            "macs_blocked", "macs_shallow", "macs_im2col", "bytes_reordered", "fresh_reordered", "bytes_written",
+            "fresh_written", "bytes_windows", "bytes_in_im2col", "bytes_weights_blocked", "fresh_weights",
+            "bytes_weights_again", "calls",
+        ),
+        "MaxPool2d": ("comparisons", "new_maxima", "outputs", "bytes_in", "fresh_bytes", "calls"),
+        "Linear": ("macs", "bytes_in", "bytes_out", "bytes_weights", "calls"),
+        **dict.fromkeys(("ReLU", "Sigmoid", "Tanh", "Softmax"), _ELEMENTWISE),
+    },
+}  # fmt: skip
+
+
+def terms(kind: str, columns: Columns, which: str = "kernel") -> dict[str, np.ndarray]:
+    """The work terms of layers.
+
+    Parameters
+    ----------
+    kind : str
+        A kind with an entry in :data:`TERMS`.
+    columns : dict of str to int64 ndarray
+        As :func:`~fastgreen.estimate.layers.complete` gives them; the arrays broadcast together.
+    which : {"kernel", "basic"}
+        The set of terms.
+
+    Returns
+    -------
+    dict of str to float64 ndarray
+        Each of a shape that broadcasts to the layers'; in the order of :data:`TERMS`.
+    """
+    if kind not in TERMS[which]:
+        raise ValueError(f"kind: {kind!r} has no {which} terms; there are {', '.join(TERMS[which])}")
+    wide = {name: np.asarray(value, dtype=np.float64) for name, value in columns.items()}
+    make: Callable[[Columns, Columns], dict[str, np.ndarray]]
+    if which == "basic":
+        found = _basic(kind, columns, wide)
+    else:
+        make = {"Conv2d": _conv2d, "MaxPool2d": _maxpool2d, "Linear": _linear}.get(kind, _elementwise)
+        found = make(columns, wide)
+    found["calls"] = np.ones(())
+    return {name: found[name] for name in TERMS[which][kind]}
+
+
+def taps(columns: Columns, axis: str = "height") -> np.ndarray:
+    """Products along one axis, summed over the outputs, that meet the image and not the padding.
+
+    At most outputs x kernel; int64. For each place j in the kernel it counts the outputs y with
+    ``0 <= y stride + j dilation - padding < image``.
+    """
+    wide = axis == "width"
+    image = columns["image_width" if wide else "image_size"]
+    kernel = columns["kernel_width" if wide else "kernel_size"]
+    stride = columns["stride_width" if wide else "stride"]
+    padding = columns["padding_width" if wide else "padding"]
+    dilation, outputs = columns["dilation"], window_outputs(columns, axis)
+    total = np.zeros(np.broadcast_shapes(*(np.shape(a) for a in (image, kernel, stride, padding, outputs))), np.int64)
+    for place in range(int(np.max(kernel, initial=0))):
+        offset = padding - place * dilation
+        last = np.minimum(outputs - 1, (image - 1 + offset) // stride)
+        first = np.maximum(0, -(-offset // stride))
+        total += np.where(place < kernel, np.maximum(0, last - first + 1), 0)
+    return total
+
+
+def _up(size: np.ndarray, block: int = BLOCK) -> np.ndarray:
+    return np.ceil(size / block) * block
+
+
+def _fresh(size: np.ndarray) -> np.ndarray:
+    return np.where(size >= FRESH_BYTES, size, 0.0)
+
+
+def _basic(kind: str, c: Columns, f: Columns) -> dict[str, np.ndarray]:
+    found = {"macs": np.asarray(count(kind, c), dtype=np.float64)}
+    if kind == "Linear":
+        return found | _linear(c, f)
+    if "kernel_size" not in c:
+        return found | {"bytes_in": FLOAT_BYTES * f["batch_size"] * f["input_size"]}
+    pixels = f["batch_size"] * window_outputs(c) * window_outputs(c, "width")
+    found["bytes_in"] = FLOAT_BYTES * f["batch_size"] * f["in_channels"] * f["image_size"] * f["image_width"]
+    found["bytes_out"] = FLOAT_BYTES * pixels * f.get("out_channels", f["in_channels"])
+    if kind == "Conv2d":
+        inner = f["kernel_size"] * f["kernel_width"] * f["in_channels"] / f["groups"]
+        found["bytes_weights"] = FLOAT_BYTES * inner * f["out_channels"]
+    return found
+
+
+def _conv2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
+    grouped = c["groups"] > 1
+    inputs, outputs = f["in_channels"], f["out_channels"]
+    # A grouped convolution has kernels of its own; it is costed unpadded and always outside the fitted range.
+    inputs16, outputs16 = np.where(grouped, inputs, _up(inputs)), np.where(grouped, outputs, _up(outputs))
+    im2col = (c["kernel_size"] <= c["padding"]) | (c["kernel_width"] <= c["padding_width"])
+    shallow = (c["in_channels"] < BLOCK) & ~im2col & ~grouped
+    blocked = ~im2col & ~shallow
+    area = f["kernel_size"] * f["kernel_width"]
+    image = FLOAT_BYTES * f["batch_size"] * f["image_size"] * f["image_width"]
+    pixels = f["batch_size"] * window_outputs(c) * window_outputs(c, "width")
+    met = f["batch_size"] * taps(c) * taps(c, "width")
+    weights16 = FLOAT_BYTES * area * inputs16 * outputs16 / f["groups"]
+    plain_out, blocked_out = FLOAT_BYTES * pixels * outputs, FLOAT_BYTES * pixels * outputs16
+    return {
+        "macs_blocked": blocked * met * outputs16 * inputs16 / f["groups"],
+        "macs_shallow": shallow * met * outputs16 * inputs,
+        "macs_im2col": im2col * pixels * outputs * area * inputs / f["groups"],
+        "bytes_reordered": blocked * image * (inputs16 + inputs),
+        "fresh_reordered": blocked * _fresh(image * inputs16),
+        "bytes_written": plain_out + ~im2col * 2 * blocked_out,
+        "fresh_written": _fresh(plain_out) + ~im2col * _fresh(blocked_out),
+        "bytes_windows": im2col * FLOAT_BYTES * pixels * area * inputs,
+        "bytes_in_im2col": im2col * image * inputs,
+        "bytes_weights_blocked": ~im2col * weights16,
+        "fresh_weights": ~im2col * _fresh(weights16),
+        # Weights beyond a second-level cache of 1 MiB are read again for each image.
+        "bytes_weights_again": blocked * f["batch_size"] * np.maximum(0.0, weights16 - 2**20),
+    }
+
+
+def _maxpool2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
+    planes = f["batch_size"] * f["in_channels"]
+    outputs = planes * window_outputs(c) * window_outputs(c, "width")
+    area = c["kernel_size"] * c["kernel_width"]
+    harmonic = np.cumsum(1.0 / np.arange(1, int(np.max(area, initial=1)) + 1))
+    values = FLOAT_BYTES * outputs
+    return {
+        "comparisons": planes * taps(c) * taps(c, "width"),
+        "new_maxima": outputs * (harmonic[area - 1] - 1.0),
+        "outputs": outputs,
+        "bytes_in": FLOAT_BYTES * planes * f["image_size"] * f["image_width"],
+        # The pool gives its values and, of twice their width, their places.
+        "fresh_bytes": _fresh(values) + _fresh(2 * values),
+    }
+
+
+def _linear(c: Columns, f: Columns) -> dict[str, np.ndarray]:
+    rows = f["batch_size"] * f["rows"]
+    return {
+        "macs": np.asarray(count("Linear", c), dtype=np.float64),
+        "bytes_in": FLOAT_BYTES * rows * f["input_size"],
+        "bytes_out": FLOAT_BYTES * rows * f["output_size"],
+        "bytes_weights": FLOAT_BYTES * f["input_size"] * f["output_size"],
+    }
+
+
+def _elementwise(c: Columns, f: Columns) -> dict[str, np.ndarray]:
+    size = FLOAT_BYTES * f["batch_size"] * f["input_size"]
+    apart = c["inplace"] == 0
+    return {
+        # Read, fetch the line to be written, write; in place the fetch was the read, and nothing is allocated.
+        "bytes_moved": size * np.where(apart, 3, 2),
+        "fresh_bytes": apart * _fresh(size),
+        "huge_bytes": apart * np.maximum(0.0, size - HUGE_BYTES),
+    }

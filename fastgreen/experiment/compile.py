@@ -1,0 +1,356 @@
+"""Makes a table of a study: a row per size, medians over its runs, by channel; correlations; files that other tools
+open.
+
+A study is a folder ``input_<size>/run_<k>/``, whether fastgreen made it or AIPowerMeter: a saved run counts by its
+windows, a ``power_metrics.json`` by its trapezoid divided by the number of latencies.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fastgreen.errors import TraceError
+from fastgreen.experiment.readers.aipowermeter import read_aipowermeter
+from fastgreen.experiment.runner import WINDOW, read_status
+from fastgreen.experiment.tables import save_table
+
+__all__ = ["Compiled", "compile_study", "correlations"]
+
+_RUN = re.compile(r"run_(\d+)$")
+_SPREAD = re.compile(r"_(q1|q3|low|high|p95)_")  # how sure a column is, not another quantity
+
+
+@dataclass
+class _Run:
+    size: str
+    repeat: int
+    state: str
+    note: str = ""
+    latency_s: np.ndarray = field(default_factory=lambda: np.empty(0))
+    channels: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
+    counted: list[str] = field(default_factory=list)
+    estimated: bool = False
+
+    @property
+    def total(self) -> tuple[float, float, float, float]:
+        parts = [self.channels[name] for name in self.counted]
+        sums = [sum(column) for column in zip(*parts, strict=True)] if parts else [float("nan")] * 4
+        return sums[0], sums[1], sums[2], sums[3]
+
+
+@dataclass
+class Compiled:
+    """The tables of a study.
+
+    Attributes
+    ----------
+    sizes : pyarrow.Table
+        A row per size: runs, failed, iterations, energy of one inference over the counted channels (median, quartiles,
+        bounds), of each channel (``energy_j[id]``), latency, throughput and power.
+    channels : pyarrow.Table
+        The same energies, a row per size and channel, with the spread of each.
+    runs : pyarrow.Table
+        A row per run, failed ones included, with their reason.
+    pearson, spearman : pyarrow.Table
+        Correlations between the numeric columns of `sizes` over the sizes; null where a column does not vary.
+    notes : list of str
+        What a reader should know: failed or empty runs, channels that only some runs have.
+    """
+
+    sizes: pa.Table
+    channels: pa.Table
+    runs: pa.Table
+    pearson: pa.Table
+    spearman: pa.Table
+    notes: list[str]
+    size_unit: str = ""
+    name: str = ""
+    estimated: bool = False
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write every table as Arrow and as CSV; returns the files."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        out = []
+        for name in ("sizes", "channels", "runs", "pearson", "spearman"):
+            for suffix in (".arrow", ".csv"):
+                out.append(folder / (name + suffix))
+                save_table(getattr(self, name), out[-1])
+        return out
+
+
+def compile_study(folder: str | Path) -> Compiled:
+    """Compile the study in a folder.
+
+    Raises
+    ------
+    TraceError
+        There is no such folder, or no run in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise TraceError(f"{folder}: no such folder")
+    about = _about(folder)
+    places = sorted(
+        (p for p in folder.glob("input_*/run_*") if p.is_dir() and _RUN.match(p.name)),
+        key=lambda p: (_order(p.parent.name), int(p.name[4:])),
+    )
+    if not places:
+        raise TraceError(f"{folder}: no run in it; a study has folders input_<size>/run_<k>")
+    runs = [_load(place) for place in places]
+    sizes = list(dict.fromkeys(run.size for run in runs))
+    table = _size_table(runs, sizes, about.get("batch", 1))
+    pearson, spearman = correlations(table)
+    return Compiled(
+        table,
+        _channel_table(runs, sizes),
+        _run_table(runs),
+        pearson,
+        spearman,
+        _notes(runs),
+        about.get("size_unit", ""),
+        about.get("protocol", folder.name),
+        any(run.estimated for run in runs),
+    )
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    try:
+        value = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    text = name.removeprefix("input_")
+    try:
+        return 0, float(text), text
+    except ValueError:
+        return 1, 0.0, text
+
+
+def _load(place: Path) -> _Run:
+    run = _Run(place.parent.name.removeprefix("input_"), int(place.name[4:]), "done")
+    try:
+        status = read_status(place)
+        if status is not None and status.state == "failed":
+            run.state, run.note = "failed", status.error
+        elif (place / "run" / "channels.arrow").exists():
+            _load_saved(run, place / "run")
+            if status is None:
+                run.state, run.note = "interrupted", "the run was cut off; it is run anew when the study goes on"
+        elif (place / "power_metrics.json").exists():
+            _load_published(run, place)
+        else:
+            run.state, run.note = "empty", "nothing recorded in this folder"
+    except (TraceError, KeyError) as error:
+        run.state, run.note = "damaged", str(error)
+    return run
+
+
+def _load_saved(run: _Run, place: Path) -> None:
+    import fastgreen
+    from fastgreen.trace import Windows
+
+    result = fastgreen.load(place)
+    table = result.windows(WINDOW)
+    run.latency_s = table.column("duration_s").to_numpy()
+    begin_ns = table.column("start_ns").to_numpy()
+    windows = Windows(WINDOW, 0, begin_ns, begin_ns + np.rint(run.latency_s * 1e9).astype(np.int64))
+    seconds, count = float(run.latency_s.sum()), run.latency_s.size
+    for trace in result.traces:
+        if not trace.has_data or not count:
+            continue
+        energy = trace.together(windows)
+        run.channels[trace.channel.id] = (
+            float(energy.energy_j) / count,
+            float(energy.low_j) / count,
+            float(energy.high_j) / count,
+            float(energy.energy_j) / seconds,
+        )
+        if trace.counted:
+            run.counted.append(trace.channel.id)
+    run.estimated = result.estimated
+
+
+def _load_published(run: _Run, place: Path) -> None:
+    recording = read_aipowermeter(place)
+    if recording.latency_s is None or not recording.latency_s.size:
+        run.state, run.note = "empty", "no latencies: the energy of one inference is not known"
+        return
+    run.latency_s = recording.latency_s
+    count = run.latency_s.size
+    for row in recording.channels.to_pylist():
+        if row["energy_j"] is not None:
+            joules = (row["energy_j"], row["energy_low_j"], row["energy_high_j"])
+            run.channels[row["id"]] = (*(j / count for j in joules), row["mean_power_w"])
+            if row["root"]:
+                run.counted.append(row["id"])
+    if not run.channels:
+        run.state, run.note = "empty", "; ".join(recording.notes) or "no power in the recording"
+
+
+def _notes(runs: list[_Run]) -> list[str]:
+    notes = [f"size {r.size}, run {r.repeat}: {r.state}: {r.note}" for r in runs if r.state != "done"]
+    sets: dict[frozenset[str], list[_Run]] = {}
+    for run in runs:
+        if run.state == "done":
+            sets.setdefault(frozenset(run.channels), []).append(run)
+    if len(sets) > 1:
+        everywhere = frozenset.intersection(*sets)
+        some = sorted(frozenset.union(*sets) - everywhere)
+        notes.append(f"only some runs have the channels {', '.join(some)}; totals of such runs do not compare")
+    return notes
+
+
+_RUN_FIELDS = [
+    ("size", pa.string(), ""),
+    ("run", pa.int64(), ""),
+    ("state", pa.string(), ""),
+    ("note", pa.string(), ""),
+    ("iterations", pa.int64(), ""),
+    ("energy_j", pa.float64(), "J"),
+    ("energy_low_j", pa.float64(), "J"),
+    ("energy_high_j", pa.float64(), "J"),
+    ("mean_power_w", pa.float64(), "W"),
+    ("latency_s", pa.float64(), "s"),
+    ("latency_p95_s", pa.float64(), "s"),
+    ("latency_total_s", pa.float64(), "s"),
+]
+
+
+def _schema(fields: list[tuple[str, Any, str]]) -> pa.Schema:
+    return pa.schema([pa.field(n, t, metadata={"unit": u} if u else None) for n, t, u in fields])
+
+
+def _run_table(runs: list[_Run]) -> pa.Table:
+    rows = []
+    for run in runs:
+        row = {
+            "size": run.size,
+            "run": run.repeat,
+            "state": run.state,
+            "note": run.note,
+            "iterations": run.latency_s.size,
+        }
+        if run.latency_s.size and run.counted:
+            row |= dict(zip(("energy_j", "energy_low_j", "energy_high_j", "mean_power_w"), run.total, strict=True))
+        if run.latency_s.size:
+            row |= {"latency_s": float(np.median(run.latency_s)), "latency_total_s": float(run.latency_s.sum())}
+            row["latency_p95_s"] = float(np.quantile(run.latency_s, 0.95))
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=_schema(_RUN_FIELDS))
+
+
+def _quartiles(values: list[float]) -> tuple[float | None, float | None, float | None]:
+    good = [v for v in values if np.isfinite(v)]
+    if not good:
+        return None, None, None
+    q1, middle, q3 = np.quantile(good, [0.25, 0.5, 0.75])
+    return float(middle), float(q1), float(q3)
+
+
+def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
+    names = list(dict.fromkeys(name for run in runs for name in run.channels))
+    numeric = all(_order(size)[0] == 0 for size in sizes)
+    fields: list[tuple[str, Any, str]] = [("size", pa.float64() if numeric else pa.string(), "")]
+    fields += [("runs", pa.int64(), ""), ("failed", pa.int64(), ""), ("iterations", pa.int64(), "")]
+    fields += [
+        (n, pa.float64(), "J") for n in ("energy_j", "energy_q1_j", "energy_q3_j", "energy_low_j", "energy_high_j")
+    ]
+    fields += [(n, pa.float64(), "s") for n in ("latency_s", "latency_q1_s", "latency_q3_s", "latency_p95_s")]
+    fields += [("throughput_per_s", pa.float64(), "1/s"), ("mean_power_w", pa.float64(), "W")]
+    fields += [(f"energy_j[{name}]", pa.float64(), "J") for name in names]
+    rows = []
+    for size in sizes:
+        mine = [run for run in runs if run.size == size]
+        done = [run for run in mine if run.state == "done"]
+        row: dict[str, Any] = {
+            "size": float(size) if numeric else size,
+            "runs": len(done),
+            "failed": len(mine) - len(done),
+        }
+        row["iterations"] = sum(run.latency_s.size for run in done)
+        totals = [run.total for run in done]
+        row["energy_j"], row["energy_q1_j"], row["energy_q3_j"] = _quartiles([t[0] for t in totals])
+        row["energy_low_j"], row["energy_high_j"] = (_quartiles([t[i] for t in totals])[0] for i in (1, 2))
+        row["mean_power_w"] = _quartiles([t[3] for t in totals])[0]
+        latency = [float(np.median(run.latency_s)) for run in done]
+        row["latency_s"], row["latency_q1_s"], row["latency_q3_s"] = _quartiles(latency)
+        row["latency_p95_s"] = _quartiles([float(np.quantile(run.latency_s, 0.95)) for run in done])[0]
+        row["throughput_per_s"] = _quartiles([batch * run.latency_s.size / run.latency_s.sum() for run in done])[0]
+        for name in names:
+            row[f"energy_j[{name}]"] = _quartiles([r.channels[name][0] for r in done if name in r.channels])[0]
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=_schema(fields))
+
+
+def _channel_table(runs: list[_Run], sizes: list[str]) -> pa.Table:
+    fields: list[tuple[str, Any, str]] = [
+        ("size", pa.string(), ""),
+        ("channel", pa.string(), ""),
+        ("runs", pa.int64(), ""),
+    ]
+    columns = ("energy_j", "energy_q1_j", "energy_q3_j", "energy_low_j", "energy_high_j")
+    fields += [(n, pa.float64(), "J") for n in columns] + [("mean_power_w", pa.float64(), "W")]
+    rows = []
+    for size in sizes:
+        done = [run for run in runs if run.size == size and run.state == "done"]
+        for name in dict.fromkeys(n for run in done for n in run.channels):
+            numbers = np.array([run.channels[name] for run in done if name in run.channels])
+            energy = dict(zip(columns[:3], _quartiles(numbers[:, 0].tolist()), strict=True))
+            low, high, power = (float(np.median(numbers[:, i])) for i in (1, 2, 3))
+            row = {"size": size, "channel": name, "runs": len(numbers), **energy}
+            rows.append({**row, "energy_low_j": low, "energy_high_j": high, "mean_power_w": power})
+    return pa.Table.from_pylist(rows, schema=_schema(fields))
+
+
+def correlations(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Pearson and Spearman matrices between the float columns of a table (quartiles and bounds apart), over the rows
+    where both are known.
+
+    Returns
+    -------
+    Two tables with a column ``column`` and one column per column; null where fewer than three rows are known or one
+    of the two does not vary.
+    """
+    names = [
+        f.name
+        for f in table.schema
+        if pa.types.is_floating(f.type)
+        and table.column(f.name).null_count < table.num_rows
+        and not _SPREAD.search(f.name)
+    ]
+    columns = [table.column(name).to_numpy().astype(float) for name in names]
+    out = []
+    for how in (lambda x: x, _ranks):
+        matrix: dict[str, list[Any]] = {"column": names}
+        for name, b in zip(names, columns, strict=True):
+            matrix[name] = [_correlation(a, b, how) for a in columns]
+        schema = pa.schema([("column", pa.string()), *((name, pa.float64()) for name in names)])
+        out.append(pa.table(matrix, schema=schema))
+    return out[0], out[1]
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, how: Any) -> float | None:
+    good = np.isfinite(a) & np.isfinite(b)
+    a, b = a[good], b[good]
+    if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    a, b = how(a) - how(a).mean(), how(b) - how(b).mean()
+    return float(np.clip((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()), -1.0, 1.0))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return ((last - counts + 1 + last) / 2.0)[where]

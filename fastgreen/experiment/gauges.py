@@ -1,0 +1,125 @@
+"""What is slow to read and worth a look a second: memory, temperature and use, of the processor and of the GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import psutil
+
+__all__ = ["Gauges"]
+
+_MIB = float(1 << 20)
+
+
+class Gauges:
+    """Collects readings and sums them up as the columns of the published run table.
+
+    Parameters
+    ----------
+    nvml : module, optional
+        ``pynvml`` or what has its functions. By default it is imported, and done without where there is no driver.
+    gpu : int
+        Which GPU; the published table has one.
+    """
+
+    def __init__(self, nvml: Any = None, *, gpu: int = 0) -> None:
+        self.gpu = gpu
+        self.readings: dict[str, list[float]] = {}
+        self.model: str | None = None
+        self.power_limit_w: float | None = None
+        self._nvml = nvml
+        self._handle: Any = None
+        self._process = psutil.Process()
+
+    def open(self) -> None:
+        """Reach the GPU, where there is one."""
+        if self._nvml is None:
+            import pynvml
+
+            self._nvml = pynvml
+        psutil.cpu_percent()  # its first answer is about no time at all
+        try:
+            self._nvml.nvmlInit()
+        except self._nvml.NVMLError:
+            return
+        try:
+            self._handle = self._nvml.nvmlDeviceGetHandleByIndex(self.gpu)
+            name = self._nvml.nvmlDeviceGetName(self._handle)
+            self.model = name.decode() if isinstance(name, bytes) else name
+            self.power_limit_w = self._nvml.nvmlDeviceGetEnforcedPowerLimit(self._handle) / 1000.0
+        except self._nvml.NVMLError:
+            pass  # each column that depends on it stays empty
+
+    def close(self) -> None:
+        with contextlib.suppress(self._nvml.NVMLError):  # it may never have been reached
+            self._nvml.nvmlShutdown()
+        self._handle = None
+
+    def look(self) -> None:
+        """Read everything once; what cannot be read is left out."""
+        self._note("cpu_use", psutil.cpu_percent() / 100.0)
+        self._note("memory_b", float(self._process.memory_info().rss))
+        if (celsius := _cpu_celsius()) is not None:
+            self._note("cpu_c", celsius)
+        if self._handle is None:
+            return
+        nvml, handle = self._nvml, self._handle
+        readers = {
+            "gpu_use": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100.0,
+            "gpu_memory_use": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).memory / 100.0,
+            "gpu_memory_b": lambda: float(nvml.nvmlDeviceGetMemoryInfo(handle).used),
+            "gpu_c": lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0)),
+            "gpu_w": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000.0,
+        }
+        for name, reader in readers.items():
+            try:
+                self._note(name, reader())
+            except nvml.NVMLError:
+                continue
+
+    def _note(self, name: str, value: float) -> None:
+        self.readings.setdefault(name, []).append(value)
+
+    def _of(self, name: str, how: Any, scale: float = 1.0) -> float | None:
+        values = self.readings.get(name)
+        return float(how(values)) * scale if values else None
+
+    def columns(self, duration_s: float) -> dict[str, Any]:
+        """The columns of the published table, then the processor's own; None where nothing could be read.
+
+        Working time is the mean use times the duration: the time that the GPU would have taken at full use.
+        """
+        hours = duration_s / 3600.0
+        return {
+            "gpu model": self.model,
+            "gpu working time (h)": self._of("gpu_use", np.mean, hours),
+            "gpu usage (%)": self._of("gpu_use", np.mean, 100.0),
+            "gpu memory working time (h)": self._of("gpu_memory_use", np.mean, hours),
+            "gpu memory usage": self._of("gpu_memory_use", np.mean),
+            "average memory used (MB)": self._of("gpu_memory_b", np.mean, 1 / _MIB),
+            "memory used std (MB)": self._of("gpu_memory_b", _std, 1 / _MIB),
+            "total power (W)": self._of("gpu_w", np.sum),
+            "average power draw (W)": self._of("gpu_w", np.mean),
+            "power draw std (W)": self._of("gpu_w", _std),
+            "max power limit (W)": self.power_limit_w,
+            "average temperature (Celsius)": self._of("gpu_c", np.mean),
+            "temperature std (Celsius)": self._of("gpu_c", _std),
+            "cpu usage (%)": self._of("cpu_use", np.mean, 100.0),
+            "average process memory (MB)": self._of("memory_b", np.mean, 1 / _MIB),
+            "average cpu temperature (Celsius)": self._of("cpu_c", np.mean),
+        }
+
+
+def _std(values: list[float]) -> float:
+    """Of a sample, as pandas has it; of one reading 0."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _cpu_celsius() -> float | None:
+    sensors = getattr(psutil, "sensors_temperatures", dict)()
+    for name in ("coretemp", "k10temp", "cpu_thermal", "zenpower"):
+        if sensors.get(name):
+            return float(sensors[name][0].current)
+    return None

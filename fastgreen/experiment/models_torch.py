@@ -1,0 +1,154 @@
+"""The published series of networks, built without downloads: random weights, random inputs (never zeros, which draw
+less).
+
+Compact definitions after the papers: AlexNet (Krizhevsky, 2014, one column), ResNet-50 (He et al., 2015), BERT-base
+(Devlin et al., 2018), and the plain stack of convolutions of the benchmark that the series come from. Parameter
+counts are checked in the tests against the published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["alexnet", "bert", "convnet", "images", "inference", "resnet50", "tokens", "torch_module"]
+
+BERT_VOCABULARY = 30522
+BERT_POSITIONS = 512
+
+
+def torch_module() -> Any:
+    """PyTorch, or a sentence that says what is missing."""
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("this protocol needs PyTorch: pip install 'fastgreen[torch]'") from None
+    return torch
+
+
+def alexnet(classes: int = 1000) -> Any:
+    """AlexNet: 61 100 840 parameters with 1000 classes; takes images from 63 pixels on."""
+    nn = torch_module().nn
+    layers: list[Any] = []
+    channels = 3
+    for out, kernel, stride, padding, pool in (
+        (64, 11, 4, 2, True),
+        (192, 5, 1, 2, True),
+        (384, 3, 1, 1, False),
+        (256, 3, 1, 1, False),
+        (256, 3, 1, 1, True),
+    ):
+        layers += [nn.Conv2d(channels, out, kernel, stride, padding), nn.ReLU(inplace=True)]
+        layers += [nn.MaxPool2d(3, 2)] if pool else []
+        channels = out
+    layers += [nn.AdaptiveAvgPool2d(6), nn.Flatten(), nn.Dropout(), nn.Linear(256 * 36, 4096), nn.ReLU(inplace=True)]
+    layers += [nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Linear(4096, classes)]
+    return nn.Sequential(*layers)
+
+
+def resnet50(classes: int = 1000) -> Any:
+    """ResNet-50: 25 557 032 parameters with 1000 classes."""
+    torch = torch_module()
+    nn = torch.nn
+
+    def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[Any]:
+        return [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
+
+    class Bottleneck(nn.Module):
+        def __init__(self, inputs: int, width: int, stride: int) -> None:
+            super().__init__()
+            outputs = 4 * width
+            self.body = nn.Sequential(
+                *convolution(inputs, width, 1),
+                nn.ReLU(inplace=True),
+                *convolution(width, width, 3, stride),
+                nn.ReLU(inplace=True),
+                *convolution(width, outputs, 1),
+            )
+            same = stride == 1 and inputs == outputs
+            self.skip = nn.Identity() if same else nn.Sequential(*convolution(inputs, outputs, 1, stride))
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.body(x) + self.skip(x))
+
+    layers = [*convolution(3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    inputs = 64
+    for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for block in range(blocks):
+            layers.append(Bottleneck(inputs, width, stride if block == 0 else 1))
+            inputs = 4 * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+
+
+def bert(layers: int = 12, width: int = 768, heads: int = 12) -> Any:
+    """A BERT-like encoder: 109 482 240 parameters as BERT-base, with its pooler; takes token ids of shape (batch,
+    length).
+    """
+    torch = torch_module()
+    nn = torch.nn
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = nn.Embedding(BERT_VOCABULARY, width)
+            self.places = nn.Embedding(BERT_POSITIONS, width)
+            self.kinds = nn.Embedding(2, width)
+            self.norm = nn.LayerNorm(width)
+            block = nn.TransformerEncoderLayer(width, heads, 4 * width, activation="gelu", batch_first=True)
+            self.blocks = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
+            self.pooler = nn.Linear(width, width)
+
+        def forward(self, ids: Any) -> Any:
+            places = torch.arange(ids.shape[1], device=ids.device)
+            x = self.norm(self.words(ids) + self.places(places) + self.kinds(torch.zeros_like(ids)))
+            return torch.tanh(self.pooler(self.blocks(x)[:, 0]))
+
+    return Encoder()
+
+
+def convnet(depth: int, filters: int = 64, image: int = 224, classes: int = 10) -> Any:
+    """A stack of `depth` 3x3 convolutions of 64 filters on images of 224 pixels, then two linear layers."""
+    nn = torch_module().nn
+    layers: list[Any] = []
+    for i in range(depth):
+        layers += [nn.Conv2d(3 if i == 0 else filters, filters, 3, padding=1), nn.ReLU(inplace=True)]
+    layers += [nn.Flatten(), nn.Linear(filters * image * image, 256), nn.ReLU(inplace=True), nn.Linear(256, classes)]
+    return nn.Sequential(*layers, nn.Softmax(dim=1))
+
+
+def images(pixels: int, batch: int = 1, seed: int = 0) -> Any:
+    """Random images (batch, 3, pixels, pixels), uniform in 0..1."""
+    torch = torch_module()
+    return torch.rand(batch, 3, pixels, pixels, generator=torch.Generator().manual_seed(seed))
+
+
+def tokens(length: int, batch: int = 1, seed: int = 0) -> Any:
+    """Random token ids (batch, length), the reserved ones left out."""
+    torch = torch_module()
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(1000, BERT_VOCABULARY, (batch, length), generator=generator)
+
+
+def inference(model: Any, inputs: Any, device: str | None = None) -> Callable[[], Any]:
+    """One inference without gradients, on the GPU where there is one; it returns when the result is there.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    inputs : tensor, or tuple of tensors
+    device : for example ``"cpu"``, ``"cuda"``
+    """
+    torch = torch_module()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device).eval()
+    moved = tuple(t.to(device) for t in (inputs if isinstance(inputs, tuple) else (inputs,)))
+    wait = torch.cuda.synchronize if str(device).startswith("cuda") else None
+
+    def once() -> Any:
+        with torch.inference_mode():
+            result = model(*moved)
+        if wait is not None:
+            wait()
+        return result
+
+    return once

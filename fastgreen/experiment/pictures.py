@@ -1,0 +1,352 @@
+"""Pictures of studies and trade-offs, legible in grey and for the colour-blind: marks differ in shape as well as in
+colour.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastgreen.experiment.compile import Compiled
+from fastgreen.experiment.tradeoffs import Tradeoff
+
+__all__ = [
+    "draw_study",
+    "energy_by_size",
+    "latency_against_energy",
+    "pareto_front",
+    "power_over_time",
+    "twin_axes",
+]
+
+# Okabe and Ito's palette.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES = ("-", "--", "-.", ":")
+
+
+def _new(width: float = 7.0, height: float = 4.5) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("pictures need matplotlib: pip install 'fastgreen[plot]'") from None
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    axes.grid(alpha=0.3, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _style(i: int) -> dict[str, Any]:
+    return {
+        "color": _COLOURS[i % 7],
+        "marker": _MARKS[i % 7],
+        "linestyle": _LINES[i % 4],
+        "markersize": 5,
+        "linewidth": 1.4,
+    }
+
+
+def _scale(top: float, unit: str) -> tuple[float, str]:
+    """A factor and a unit that bring the largest value to 1..1000."""
+    for factor, prefix in ((1.0, ""), (1e3, "m"), (1e6, "µ"), (1e9, "n")):
+        if top * factor >= 1.0:
+            return factor, prefix + unit
+    return 1.0, unit
+
+
+def _sizes(compiled: Compiled) -> tuple[list[Any], list[str] | None]:
+    sizes = compiled.sizes.column("size").to_pylist()
+    if all(isinstance(s, float) for s in sizes):
+        return sizes, None
+    return list(range(len(sizes))), [str(s) for s in sizes]
+
+
+def _size_axis(axes: Any, compiled: Compiled) -> None:
+    _, words = _sizes(compiled)
+    axes.set_xlabel(f"input size ({compiled.size_unit})" if compiled.size_unit else "input size")
+    if words is not None:
+        axes.set_xticks(range(len(words)), words, rotation=30 if len(words) > 6 else 0)
+
+
+def _title(compiled: Compiled, what: str) -> str:
+    return f"{compiled.name}: {what}" + (" (estimated)" if compiled.estimated else "")
+
+
+def energy_by_size(compiled: Compiled) -> Any:
+    """Energy of one inference by size, a line per channel with the quartiles of its runs."""
+    figure, axes = _new()
+    sizes = [str(s) for s in compiled.channels.column("size").to_pylist()]
+    rows = list(zip(sizes, compiled.channels.to_pylist(), strict=True))
+    places = dict(zip(dict.fromkeys(sizes), _done_places(compiled, sizes), strict=True))
+    known = [row["energy_q3_j"] for _, row in rows if row["energy_q3_j"] is not None]
+    factor, unit = _scale(max(known, default=1.0), "J")
+    for i, name in enumerate(dict.fromkeys(row["channel"] for _, row in rows)):
+        mine = [(places[size], row) for size, row in rows if row["channel"] == name and row["energy_j"] is not None]
+        x = [place for place, _ in mine]
+        middle, low, high = (
+            np.array([row[k] for _, row in mine]) * factor for k in ("energy_j", "energy_q1_j", "energy_q3_j")
+        )
+        axes.errorbar(x, middle, yerr=[middle - low, high - middle], label=name, capsize=2.5, **_style(i))
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(f"energy per inference ({unit})")
+    _size_axis(axes, compiled)
+    axes.set_title(_title(compiled, "energy by size, median and quartiles"), fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _done_places(compiled: Compiled, sizes: list[str]) -> list[Any]:
+    """Where the sizes that have energies stand on the axis."""
+    _, words = _sizes(compiled)
+    if words is None:
+        return [float(size) for size in dict.fromkeys(sizes)]
+    return [words.index(size) for size in dict.fromkeys(sizes)]
+
+
+def latency_against_energy(compiled: Compiled) -> Any:
+    """Latency against energy, a point per size, with their correlation."""
+    figure, axes = _new()
+    rows = [r for r in compiled.sizes.to_pylist() if r["energy_j"] is not None and r["latency_s"] is not None]
+    energy, latency = np.array([r["energy_j"] for r in rows]), np.array([r["latency_s"] for r in rows])
+    fe, energy_unit = _scale(energy.max(initial=0.0) or 1.0, "J")
+    fl, latency_unit = _scale(latency.max(initial=0.0) or 1.0, "s")
+    axes.plot(latency * fl, energy * fe, "o", color=_COLOURS[0], markersize=5)
+    # A little below zero, so that the smallest size does not sit on the frame.
+    axes.set_xlim(-0.03 * max(latency * fl, default=1.0), 1.1 * max(latency * fl, default=1.0))
+    axes.set_ylim(-0.04 * max(energy * fe, default=1.0), 1.1 * max(energy * fe, default=1.0))
+    at = compiled.pearson.column("column").to_pylist()
+    r = (
+        compiled.pearson.column("energy_j").to_pylist()[at.index("latency_s")]
+        if "energy_j" in at and "latency_s" in at
+        else None
+    )
+    said = f", Pearson r = {r:.3f}" if r is not None else ""
+    axes.set_xlabel(f"median latency ({latency_unit})")
+    axes.set_ylabel(f"energy per inference ({energy_unit})")
+    axes.set_title(_title(compiled, f"a point per size{said}"), fontsize=10)
+    _label_points(axes, latency * fl, energy * fe, [_short(r["size"]) for r in rows])
+    return figure
+
+
+def twin_axes(compiled: Compiled) -> Any:
+    """Energy on the left axis and latency on the right one, over the size."""
+    figure, axes = _new()
+    x, _ = _sizes(compiled)
+    energy = np.array([v if v is not None else np.nan for v in compiled.sizes.column("energy_j").to_pylist()])
+    latency = np.array([v if v is not None else np.nan for v in compiled.sizes.column("latency_s").to_pylist()])
+    fe, energy_unit = _scale(np.nanmax(energy, initial=0.0) or 1.0, "J")
+    fl, latency_unit = _scale(np.nanmax(latency, initial=0.0) or 1.0, "s")
+    right = axes.twinx()
+    right.spines["top"].set_visible(False)
+    lines = [
+        *axes.plot(x, energy * fe, label="energy", **_style(0)),
+        *right.plot(x, latency * fl, label="latency", **_style(1)),
+    ]
+    for side, style, text in (
+        (axes, 0, f"energy per inference ({energy_unit})"),
+        (right, 1, f"median latency ({latency_unit})"),
+    ):
+        side.set_ylabel(text, color=_COLOURS[style])
+        side.tick_params(axis="y", colors=_COLOURS[style])
+        side.set_ylim(bottom=0)
+    _size_axis(axes, compiled)
+    axes.legend(handles=lines, frameon=False, fontsize=8, loc="upper left")
+    axes.set_title(_title(compiled, "energy and latency by size"), fontsize=10)
+    return figure
+
+
+def power_over_time(source: Any, *, windows: str | None = None, title: str = "") -> Any:
+    """Power of every channel over time, with the windows marked.
+
+    Parameters
+    ----------
+    source : fastgreen.Result or Recording
+    windows : name of the windows of a Result to mark; by default all. Adjoining ones are drawn as one stretch.
+    """
+    from fastgreen.experiment.bridge import recording_of
+
+    recording = recording_of(source)
+    figure, axes = _new(8.0, 4.0)
+    rows = [row for row in recording.channels.to_pylist() if row["kind"] == "power" and row["samples"]]
+    curves = {row["id"]: recording.points(row["id"]) for row in rows}
+    start_ns = min((c[0][0] for c in curves.values()), default=0)
+    for i, (name, (time_ns, segment, watts)) in enumerate(curves.items()):
+        breaks = np.flatnonzero(np.diff(segment)) + 1
+        seconds = np.insert((time_ns - start_ns) * 1e-9, breaks, np.nan)
+        style = {**_style(i), "marker": None}
+        axes.plot(seconds, np.insert(watts, breaks, np.nan), label=name, **style)
+    shown = _mark_windows(axes, source, windows, start_ns) if hasattr(source, "windows") else None
+    axes.set_ylim(0, 1.06 * max((float(np.nanmax(w, initial=0.0)) for _, _, w in curves.values()), default=1.0) or 1.0)
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel("power (W)")
+    axes.set_title(title or "power over time" + (f", shaded: {shown}" if shown else ""), fontsize=10)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def _mark_windows(axes: Any, result: Any, name: str | None, start_ns: int) -> str | None:
+    table = result.windows(name)
+    if not table.num_rows:
+        return None
+    shift = result.metadata["realtime_ns"] - result.metadata["monotonic_ns"] - start_ns
+    begin = (table.column("start_ns").to_numpy() + shift) * 1e-9
+    end = begin + table.column("duration_s").to_numpy()
+    order = np.argsort(begin, kind="stable")
+    begin, end = begin[order], np.maximum.accumulate(end[order])
+    # Closer than a thousandth of the picture two windows are one to the eye.
+    apart = np.flatnonzero(begin[1:] - end[:-1] > (end[-1] - begin[0]) / 1000) + 1
+    for a, b in zip([0, *apart], [*(apart - 1), len(end) - 1], strict=True):
+        axes.axvspan(begin[a], end[b], color="#888888", alpha=0.18, linewidth=0)
+    names = list(dict.fromkeys(table.column("name").to_pylist()))
+    return f"{table.num_rows} windows of {', '.join(map(repr, names))}"
+
+
+def pareto_front(result: Tradeoff) -> Any:
+    """Quality against energy per unit of work, the groups on the front joined and named."""
+    figure, axes = _new(8.0, 5.5)
+    rows = result.groups.to_pylist()
+    energy, quality = np.array([r["energy_per_work_j"] for r in rows]), np.array([r["quality"] for r in rows])
+    factor, unit = _scale(float(np.nanmax(energy)), "J")
+    on = np.array([r["pareto"] for r in rows])
+    seconds = list(dict.fromkeys(r.get(result.by[1], "") for r in rows))
+    for i, level in enumerate(seconds):
+        mine = np.array([r.get(result.by[1], "") == level for r in rows])
+        style = {"color": _COLOURS[i % 7], "marker": _MARKS[i % 7], "linestyle": "", "markersize": 6}
+        axes.plot(energy[mine] * factor, quality[mine], label=level or None, **style)
+    front = np.flatnonzero(on)[np.argsort(energy[on], kind="stable")]
+    axes.plot(energy[front] * factor, quality[front], color="#000000", linewidth=1.2, zorder=1, label="Pareto front")
+    axes.set_xlabel(f"median energy per unit of work: {result.work} ({unit})")
+    axes.set_ylabel(f"median {result.quality}")
+    axes.set_title(f"what saves energy, and what it costs in {result.quality}", fontsize=10)
+    axes.margins(0.08)
+    _spread_near_one(axes, quality)
+    axes.legend(frameon=False, fontsize=8, loc="best")
+    _label_points(axes, energy * factor, quality, [r[result.by[0]] for r in rows], bold=on)
+    return figure
+
+
+def _spread_near_one(axes: Any, quality: np.ndarray) -> None:
+    """Where some fractions are close to 1 and others far from it, an axis of the missing part tells the close ones
+    apart.
+    """
+    good = quality[np.isfinite(quality)]
+    if not good.size or good.min() < 0 or good.max() >= 1 or (1 - good.min()) < 5 * (1 - good.max()):
+        return
+    axes.set_yscale("function", functions=(lambda q: -np.log10(np.maximum(1 - q, 1e-9)), lambda v: 1 - 10.0**-v))
+    low, high = 1 - 1.3 * (1 - good.min()), 1 - (1 - good.max()) / 1.3
+    ticks = [
+        t for t in (0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999) if low <= t <= high
+    ]
+    axes.set_ylim(low, high)
+    axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
+
+
+def _short(size: Any) -> str:
+    return f"{size:g}" if isinstance(size, float) else str(size)
+
+
+def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bold: np.ndarray | None = None) -> None:
+    """A word beside each point, moved to where it hides nothing; call it last, when limits and legend stand."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = axes.figure
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    figure.set_layout_engine("none")  # the places below are pixels of this layout
+    finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    spots = axes.transData.transform(np.column_stack([x, y]))
+    reach = 4.0 * figure.dpi / 72
+    taken = [(px - reach, py - reach, px + reach, py + reach) for px, py in spots[finite]]
+    taken += _line_boxes(axes, reach / 2)
+    if axes.get_legend() is not None:
+        taken.append(axes.get_legend().get_window_extent(renderer).extents)
+    bounds = axes.get_window_extent(renderer)
+    for i in finite:
+        weight = "bold" if bold is not None and bold[i] else "normal"
+        tried = [_try(axes, words[i], (x[i], y[i]), place, weight, taken, bounds, renderer) for place in _PLACES]
+        best = min(range(len(tried)), key=lambda k: tried[k][0])
+        for k, (_, text, _) in enumerate(tried):
+            if k != best:
+                text.remove()
+        taken.append(tried[best][2])
+
+
+def _try(
+    axes: Any,
+    word: str,
+    point: tuple[float, float],
+    place: tuple[float, float],
+    weight: str,
+    taken: list[Any],
+    bounds: Any,
+    renderer: Any,
+) -> tuple[float, Any, Any]:
+    """How much a word at an offset (points) would hide, the word, and its box in pixels."""
+    dx, dy = place
+    far = np.hypot(dx, dy) > 12
+    text = axes.annotate(
+        word,
+        point,
+        place,
+        textcoords="offset points",
+        fontsize=7,
+        weight=weight,
+        ha="left" if dx > 2 else "right" if dx < -2 else "center",
+        va="bottom" if dy > 2 else "top" if dy < -2 else "center",
+        arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
+        if far
+        else None,
+    )
+    box = text.get_window_extent(renderer)
+    outside = box.x0 < bounds.x0 or box.x1 > bounds.x1 or box.y0 < bounds.y0 or box.y1 > bounds.y1
+    hidden = sum(_overlap(box.extents, other) for other in taken)
+    return hidden + 1e6 * outside + 0.5 * float(np.hypot(dx, dy)), text, tuple(box.extents)
+
+
+def _line_boxes(axes: Any, reach: float) -> list[tuple[float, float, float, float]]:
+    """Small boxes along the drawn lines."""
+    out = []
+    for line in axes.get_lines():
+        if line.get_linestyle() in ("None", "", " "):
+            continue
+        ends = axes.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float))
+        for (x0, y0), (x1, y1) in pairwise(ends):
+            for t in np.linspace(0, 1, 2 + int(np.hypot(x1 - x0, y1 - y0) / (2 * reach))):
+                px, py = x0 + t * (x1 - x0), y0 + t * (y1 - y0)
+                out.append((px - reach, py - reach, px + reach, py + reach))
+    return out
+
+
+_PLACES = [
+    (radius * float(np.cos(angle)), radius * float(np.sin(angle)))
+    for radius in (7, 14, 22, 32, 44)
+    for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False)
+]
+
+
+def _overlap(a: Any, b: Any) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return float(width * height) if width > 0 and height > 0 else 0.0
+
+
+def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None) -> list[Path]:
+    """Draw the pictures of a study into a folder; `sample` is one of its runs, for power over time."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {
+        "energy_by_size": energy_by_size(compiled),
+        "latency_against_energy": latency_against_energy(compiled),
+        "twin_axes": twin_axes(compiled),
+    }
+    if sample is not None:
+        figures["power_over_time"] = power_over_time(sample)
+    out = []
+    for name, figure in figures.items():
+        out.append(folder / f"{name}.png")
+        figure.savefig(out[-1])
+    return out

@@ -1,0 +1,317 @@
+"""What a study measures: sizes, how often, and how one inference of a size is made.
+
+The published series, those of the AIPowerMeter benchmark, keep their sizes and counts;
+``scale`` makes the counts smaller, so that a study takes minutes where the original took days.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "SERIES",
+    "CommandFailed",
+    "Protocol",
+    "alexnet_series",
+    "bert_series",
+    "convnet_series",
+    "for_callable",
+    "for_command",
+    "for_onnx",
+    "for_torch",
+    "resnet50_series",
+]
+
+Inference = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A series of sizes and how to run them.
+
+    Attributes
+    ----------
+    name : str
+    sizes : sequence of numbers or words
+    build : size -> a callable without arguments that makes one inference
+    iterations : timed inferences, by size
+    warmup : inferences before the timed ones, which are not measured
+    batch : samples in one inference
+    size_unit : what a size counts: px, tokens, layers
+    """
+
+    name: str
+    sizes: Sequence[Any]
+    build: Callable[[Any], Inference] = field(repr=False)
+    iterations: Callable[[Any], int] = field(repr=False)
+    warmup: int = 2
+    batch: int = 1
+    size_unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not len(self.sizes):
+            raise ValueError("sizes: a study needs at least one size")
+        if len(set(map(str, self.sizes))) != len(self.sizes):
+            twice = next(s for i, s in enumerate(self.sizes) if str(s) in map(str, self.sizes[:i]))
+            raise ValueError(f"sizes: {twice!r} stands there twice")
+        bad = next((s for s in map(str, self.sizes) if "/" in s or s in (".", "..")), None)
+        if bad is not None:
+            raise ValueError(f"sizes: {bad!r} cannot name a folder")
+        if self.warmup < 0:
+            raise ValueError(f"warmup: {self.warmup} is negative")
+
+
+def _count(iterations: int | Callable[[Any], int], scale: float = 1.0) -> Callable[[Any], int]:
+    if not 0 < scale <= 1:
+        raise ValueError(f"scale: {scale} is not above 0 and up to 1")
+    if not callable(iterations):
+        if iterations < 1:
+            raise ValueError(f"iterations: {iterations} is below 1")
+        fixed = iterations
+        return lambda size: max(1, int(fixed * scale))
+    return lambda size: max(1, int(iterations(size) * scale))
+
+
+def for_callable(
+    function: Callable[[Any], Any],
+    sizes: Sequence[Any],
+    *,
+    iterations: int | Callable[[Any], int] = 100,
+    factory: bool = False,
+    name: str | None = None,
+    **options: Any,
+) -> Protocol:
+    """A study of any Python callable.
+
+    Parameters
+    ----------
+    function : called with the size for each inference; with `factory`, called once per size to give that callable
+    sizes, iterations : see :class:`Protocol`
+    **options : warmup, batch, size_unit
+
+    Examples
+    --------
+    >>> p = for_callable(lambda n: sum(range(n)), [1000, 2000], iterations=5)
+    >>> p.build(1000)()
+    499500
+    """
+    build = function if factory else (lambda size: partial(function, size))
+    return Protocol(name or getattr(function, "__name__", "callable"), sizes, build, _count(iterations), **options)
+
+
+class CommandFailed(RuntimeError):
+    """A command of a study ended with another code than 0; it is in `returncode`."""
+
+    def __init__(self, command: list[str], returncode: int, said: str) -> None:
+        super().__init__(f"{shlex.join(command)} ended with {returncode}: {said.strip()[-500:] or 'it said nothing'}")
+        self.returncode = returncode
+
+
+def for_command(
+    command: str | Sequence[str], sizes: Sequence[Any], *, iterations: int | Callable[[Any], int] = 1, **options: Any
+) -> Protocol:
+    """A study of a program: ``{size}`` in its arguments becomes the size; one call is one inference."""
+    words = shlex.split(command) if isinstance(command, str) else list(command)
+    if not words:
+        raise ValueError("command: it is empty")
+
+    def build(size: Any) -> Inference:
+        arguments = [word.replace("{size}", str(size)) for word in words]
+
+        def once() -> None:
+            done = subprocess.run(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+            if done.returncode != 0:
+                raise CommandFailed(arguments, done.returncode, done.stderr.decode(errors="replace"))
+
+        return once
+
+    return Protocol(Path(words[0]).name, sizes, build, _count(iterations), **{"warmup": 0, **options})
+
+
+def for_torch(
+    model: str | Path | Callable[[Any], Any],
+    sizes: Sequence[Any],
+    *,
+    inputs: Callable[[Any], Any] | None = None,
+    iterations: int | Callable[[Any], int] = 100,
+    device: str | None = None,
+    name: str | None = None,
+    **options: Any,
+) -> Protocol:
+    """A study of a PyTorch model.
+
+    Parameters
+    ----------
+    model : a file made by ``torch.export.save`` or ``torch.jit.save``, or a factory: size -> module
+    inputs : size -> tensor or tuple of tensors; by default random images of that many pixels
+    device : by default the GPU where there is one
+    """
+    from fastgreen.experiment import models_torch as nets
+
+    make_inputs = inputs or nets.images
+    make_model = _torch_file(Path(model)) if isinstance(model, (str, Path)) else model
+
+    def build(size: Any) -> Inference:
+        return nets.inference(make_model(size), make_inputs(size), device)
+
+    label = name or (Path(model).stem if isinstance(model, (str, Path)) else getattr(model, "__name__", "model"))
+    return Protocol(label, sizes, build, _count(iterations), **options)
+
+
+def _torch_file(path: Path) -> Callable[[Any], Any]:
+    def load(size: Any) -> Any:
+        from fastgreen.experiment.models_torch import torch_module
+
+        torch = torch_module()
+        if path.suffix == ".pt2":
+            return _Exported(torch.export.load(path).module())
+        return torch.jit.load(path)
+
+    return load
+
+
+class _Exported:
+    """An exported program refuses ``eval``; it has no training mode to leave."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def to(self, device: str) -> _Exported:
+        self.module.to(device)
+        return self
+
+    def eval(self) -> Any:
+        return self.module
+
+
+def for_onnx(
+    model: str | Path | Callable[[Any], str | Path],
+    sizes: Sequence[Any],
+    *,
+    inputs: Callable[[Any], dict[str, Any]] | None = None,
+    iterations: int | Callable[[Any], int] = 100,
+    providers: Sequence[str] | None = None,
+    name: str | None = None,
+    **options: Any,
+) -> Protocol:
+    """A study of an ONNX model with ONNX Runtime.
+
+    Parameters
+    ----------
+    model : a file, or size -> file
+    inputs : size -> {input name: array}; by default each free dimension after the first becomes the size, the first 1,
+        filled with random numbers
+    providers : of ONNX Runtime, by default all that it was built with
+    """
+
+    def build(size: Any) -> Inference:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ImportError("this protocol needs ONNX Runtime: pip install 'fastgreen[onnxruntime]'") from None
+        path = model(size) if callable(model) else model
+        chosen = list(providers or onnxruntime.get_available_providers())
+        session = onnxruntime.InferenceSession(str(path), providers=chosen)
+        feed = inputs(size) if inputs else _onnx_inputs(session, size)
+        return lambda: session.run(None, feed)
+
+    label = name or (getattr(model, "__name__", "model") if callable(model) else Path(model).stem)
+    return Protocol(label, sizes, build, _count(iterations), **options)
+
+
+def _onnx_inputs(session: Any, size: Any) -> dict[str, Any]:
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    feed = {}
+    for wanted in session.get_inputs():
+        shape = [d if isinstance(d, int) else (1 if i == 0 else int(size)) for i, d in enumerate(wanted.shape)]
+        kind = wanted.type.removeprefix("tensor(").removesuffix(")")
+        if kind.startswith("int"):
+            feed[wanted.name] = random.integers(1, 100, shape).astype(kind)
+        else:
+            dtype = {"float": np.float32, "double": np.float64, "float16": np.float16}[kind]
+            feed[wanted.name] = random.random(shape).astype(dtype)
+    return feed
+
+
+def alexnet_series(scale: float = 1.0, device: str | None = None) -> Protocol:
+    """AlexNet on images of 112 to 2240 pixels by 112, int(40000/(u+1)) inferences at the u-th size, batch 1."""
+    from fastgreen.experiment import models_torch as nets
+
+    sizes = [112 * (k + 1) for k in range(20)]
+    count = _count(lambda size: int(40000 / (size // 112)), scale)
+    return for_torch(
+        lambda size: nets.alexnet(),
+        sizes,
+        inputs=nets.images,
+        iterations=count,
+        device=device,
+        name="alexnet",
+        size_unit="px",
+    )
+
+
+def resnet50_series(scale: float = 1.0, device: str | None = None) -> Protocol:
+    """ResNet-50 on images of 8 to 4096 pixels by doubling, 5000 inferences (1000 at 4096)."""
+    from fastgreen.experiment import models_torch as nets
+
+    sizes = [8 << k for k in range(10)]
+    count = _count(lambda size: 1000 if size == 4096 else 5000, scale)
+    return for_torch(
+        lambda size: nets.resnet50(),
+        sizes,
+        inputs=nets.images,
+        iterations=count,
+        device=device,
+        name="resnet50",
+        size_unit="px",
+    )
+
+
+def bert_series(scale: float = 1.0, device: str | None = None) -> Protocol:
+    """A BERT-like encoder on 50 to 500 tokens by 50, 10000 - 10 n inferences of n tokens."""
+    from fastgreen.experiment import models_torch as nets
+
+    sizes = list(range(50, 501, 50))
+    count = _count(lambda size: 10000 - 10 * size, scale)
+    return for_torch(
+        lambda size: nets.bert(),
+        sizes,
+        inputs=nets.tokens,
+        iterations=count,
+        device=device,
+        name="bert",
+        size_unit="tokens",
+    )
+
+
+def convnet_series(scale: float = 1.0, device: str | None = None) -> Protocol:
+    """Plain convolutional networks of 2 to 40 layers by 2 on images of 224 pixels, int(40000/layers) inferences."""
+    from fastgreen.experiment import models_torch as nets
+
+    sizes = list(range(2, 41, 2))
+    count = _count(lambda size: int(40000 / size), scale)
+    return for_torch(
+        nets.convnet,
+        sizes,
+        inputs=lambda size: nets.images(224),
+        iterations=count,
+        device=device,
+        name="convnets",
+        size_unit="layers",
+    )
+
+
+SERIES: dict[str, Callable[..., Protocol]] = {
+    "alexnet": alexnet_series,
+    "resnet50": resnet50_series,
+    "bert": bert_series,
+    "convnets": convnet_series,
+}

@@ -1,0 +1,102 @@
+"""Moments as others write them: naive local text, text with an offset, seconds since 1970. All become int64 ns of
+UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["ABSENT_NS", "check_zone", "segments_of", "to_utc_ns"]
+
+ABSENT_NS = np.iinfo(np.int64).min
+
+
+def check_zone(timezone: str) -> str:
+    """The name of a time zone, or ValueError."""
+    try:
+        ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, IsADirectoryError):
+        raise ValueError(f"timezone: no zone of the name {timezone!r}; write it as 'Europe/Paris' or 'UTC'") from None
+    return timezone
+
+
+def to_utc_ns(texts: Sequence[str | None] | pa.Array, timezone: str = "UTC") -> np.ndarray:
+    """Moments written as ISO 8601 text, in ns since 1970 UTC.
+
+    Text without an offset is local time of `timezone`. In the hour that autumn repeats, the first reading is taken
+    until time goes back, the second from there on. What is no moment becomes ``ABSENT_NS``.
+    """
+    array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
+    try:
+        naive = array.cast(pa.timestamp("ns"))
+    except pa.ArrowInvalid:
+        return _one_by_one(array.to_pylist(), timezone)
+    if timezone == "UTC":
+        return _filled(naive)
+    first = _filled(pc.assume_timezone(naive, timezone, ambiguous="earliest", nonexistent="latest"))
+    later = _filled(pc.assume_timezone(naive, timezone, ambiguous="latest", nonexistent="latest"))
+    return first if np.array_equal(first, later) else _unfold(first, later)
+
+
+def _filled(stamps: pa.Array) -> np.ndarray:
+    return stamps.cast(pa.int64()).fill_null(ABSENT_NS).to_numpy(zero_copy_only=False)
+
+
+def _unfold(first: np.ndarray, later: np.ndarray) -> np.ndarray:
+    out = first.copy()
+    for i in range(1, out.size):
+        if out[i] < out[i - 1] <= later[i]:
+            out[i] = later[i]
+    return out
+
+
+def _one_by_one(texts: Sequence[object], timezone: str) -> np.ndarray:
+    zone = ZoneInfo(timezone)
+    out = np.full(len(texts), ABSENT_NS, np.int64)
+    for i, text in enumerate(texts):
+        try:
+            moment = datetime.fromisoformat(str(text).strip().replace("/", "-"))
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+            out[i] = _exact_ns(moment)
+            if i and out[i] < out[i - 1] <= (again := _exact_ns(moment.replace(fold=1))):
+                out[i] = again
+        except (ValueError, OverflowError):
+            out[i] = ABSENT_NS
+    return out
+
+
+def _exact_ns(moment: datetime) -> int:
+    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
+
+
+def segments_of(
+    time_ns: np.ndarray, marks: np.ndarray, last_ns: int | None, segment: int
+) -> tuple[np.ndarray, int, int]:
+    """Number the segments of a chunk: a new one starts at each mark, and where time goes back.
+
+    Parameters
+    ----------
+    time_ns : moments of the chunk
+    marks : bool, True where a new segment begins before that point
+    last_ns : the moment before the chunk, None at the beginning
+    segment : the number of the segment that was open
+
+    Returns
+    -------
+    (segment of each point, the number now open, how often time went back without a mark)
+    """
+    if not time_ns.size:
+        return np.empty(0, np.int32), segment, 0
+    before = np.empty_like(time_ns)
+    before[0] = time_ns[0] if last_ns is None else last_ns
+    before[1:] = time_ns[:-1]
+    back = (time_ns < before) & ~marks
+    numbers = segment + np.cumsum(marks | back)
+    return numbers.astype(np.int32), int(numbers[-1]), int(back.sum())

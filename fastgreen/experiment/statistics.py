@@ -1,0 +1,129 @@
+"""Statistics of groups of runs, done by scipy and scikit-posthocs, with a clear answer where there is nothing to
+compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["GroupTest", "cliffs_delta", "delta_size", "dunn_holm", "kruskal", "pareto", "rank_correlation"]
+
+
+@dataclass(frozen=True)
+class GroupTest:
+    """Kruskal-Wallis over k groups of together n values.
+
+    Attributes
+    ----------
+    h, p, eta_squared : float or None
+        None where the test says nothing; then `answer` says why. eta squared = (H - k + 1) / (n - k), floored at
+        nothing: it may be slightly negative.
+    answer : str
+        One sentence.
+    """
+
+    groups: int
+    n: int
+    h: float | None
+    p: float | None
+    eta_squared: float | None
+    answer: str
+
+
+def _scipy_stats() -> Any:
+    try:
+        import scipy.stats
+    except ImportError:
+        raise ImportError("statistics of runs need scipy: pip install 'fastgreen[experiment]'") from None
+    return scipy.stats
+
+
+def _clean(groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    kept = {name: np.asarray(v, float)[np.isfinite(np.asarray(v, float))] for name, v in groups.items()}
+    return {name: values for name, values in kept.items() if values.size}
+
+
+def kruskal(groups: Mapping[str, np.ndarray]) -> GroupTest:
+    """Whether at least one group differs, by ranks (Kruskal-Wallis); values that are not finite are left out."""
+    kept = _clean(groups)
+    k, n = len(kept), sum(v.size for v in kept.values())
+    if k < 2:
+        return GroupTest(k, n, None, None, None, f"{k} group{'s' * (k != 1)}: nothing to compare")
+    everything = np.concatenate(list(kept.values()))
+    if np.all(everything == everything[0]):
+        return GroupTest(k, n, None, None, None, f"all {n} values are equal: no difference to find")
+    if n <= k:
+        return GroupTest(k, n, None, None, None, "one value per group: no spread to compare with")
+    h, p = (float(x) for x in _scipy_stats().kruskal(*kept.values()))
+    eta = (h - k + 1) / (n - k)
+    found = "the groups differ" if p < 0.05 else "no difference is shown"
+    return GroupTest(k, n, h, p, eta, f"{found} (H = {h:.4g}, p = {p:.3g}, eta^2 = {eta:.3f})")
+
+
+def dunn_holm(groups: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
+    """p of each pair by Dunn's test, corrected after Holm; empty where :func:`kruskal` has nothing to compare."""
+    kept = _clean(groups)
+    if kruskal(kept).h is None:
+        return {}
+    try:
+        import scikit_posthocs
+    except ImportError:
+        raise ImportError("Dunn's test needs scikit-posthocs: pip install 'fastgreen[experiment]'") from None
+    names = list(kept)
+    table = np.asarray(scikit_posthocs.posthoc_dunn(list(kept.values()), p_adjust="holm"))
+    return {(a, b): float(table[i, j]) for i, a in enumerate(names) for j, b in enumerate(names) if i < j}
+
+
+def cliffs_delta(a: np.ndarray, b: np.ndarray) -> float:
+    """(pairs with a > b - pairs with a < b) / all pairs: 1 if every a exceeds every b, -1 the other way (Cliff,
+    1993).
+    """
+    a, b = (np.asarray(v, float)[np.isfinite(np.asarray(v, float))] for v in (a, b))
+    if not a.size or not b.size:
+        return float("nan")
+    b = np.sort(b)
+    above = np.searchsorted(b, a, side="left").sum()
+    below = b.size * a.size - np.searchsorted(b, a, side="right").sum()
+    return float((int(above) - int(below)) / (a.size * b.size))
+
+
+def delta_size(delta: float) -> str:
+    """The usual words for Cliff's delta (Romano et al., 2006): negligible, small, medium, large."""
+    if not np.isfinite(delta):
+        return "unknown"
+    return next(
+        (word for limit, word in ((0.147, "negligible"), (0.33, "small"), (0.474, "medium")) if abs(delta) < limit),
+        "large",
+    )
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float | None, float | None, int]:
+    """Spearman's rho, its p and the number of pairs; None where a column does not vary or fewer than three pairs are
+    left.
+    """
+    good = np.isfinite(x) & np.isfinite(y)
+    x, y = x[good], y[good]
+    if x.size < 3 or np.all(x == x[0]) or np.all(y == y[0]):
+        return None, None, int(x.size)
+    rho, p = _scipy_stats().spearmanr(x, y)
+    return float(rho), float(p), int(x.size)
+
+
+def pareto(cost: np.ndarray, benefit: np.ndarray) -> np.ndarray:
+    """True where no other point costs no more and brings no less, with one of the two strictly better.
+
+    Points that are equal in both are kept together; a point with a value that is not finite is never efficient.
+    """
+    cost, benefit = np.asarray(cost, float), np.asarray(benefit, float)
+    keep = np.zeros(cost.size, bool)
+    good = np.flatnonzero(np.isfinite(cost) & np.isfinite(benefit))
+    best, best_cost = -np.inf, np.nan
+    for i in good[np.lexsort((-benefit[good], cost[good]))]:
+        if benefit[i] > best or (benefit[i] == best and cost[i] == best_cost):
+            keep[i] = True
+            best, best_cost = benefit[i], cost[i]
+    return keep

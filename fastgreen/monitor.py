@@ -1,0 +1,470 @@
+"""The monitor: starts the sampling threads, empties their rings, keeps the windows, and hands over the result.
+
+Nothing here is on a hot path: sampling is C threads, windows are two timestamps in C; one Python thread wakes a few
+times a second to move samples from the rings to memory or to the disk.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import math
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import numpy as np
+
+from fastgreen import _core
+from fastgreen.catalog import discover, names_of, select
+from fastgreen.channel import Channel, Seams
+from fastgreen.errors import FastgreenError, FastgreenWarning
+from fastgreen.result import Result
+from fastgreen.runinfo import run_metadata
+from fastgreen.trace import FALLBACK_CEILING_W, Trace, Windows
+from fastgreen.units import NS_PER_S, joules_per_unit
+
+__all__ = ["Monitor"]
+
+# Hz; NVML: a quarter of its update period, which is 100 ms until learnt better.
+DEFAULT_HZ = {"rapl": 100.0, "perf": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "replay": 1000.0}
+MIN_HZ, MAX_HZ = 0.01, 10_000.0
+
+_DRAIN_S = 0.25
+_RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C
+_PATIENCE_NS = 200_000_000  # for the first reading of a source; one that blocks longer starts late
+_SETTLE_NS = 250_000_000
+
+_running: weakref.WeakSet[Monitor] = weakref.WeakSet()
+
+
+def _rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[str, float]:
+    sources = dict.fromkeys(c.source for c in channels)
+    given = hz if isinstance(hz, dict) else {}
+    for source, value in given.items() if isinstance(hz, dict) else [("", hz)]:
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+            raise ValueError(f"hz must be a number, not {value!r}")
+        if not MIN_HZ <= value <= MAX_HZ:
+            raise ValueError(f"hz must be from {MIN_HZ:g} to {MAX_HZ:.0f}, not {value!r}")
+        if source and source not in DEFAULT_HZ:
+            raise ValueError(f"hz names no source {source!r}; there are {', '.join(DEFAULT_HZ)}")
+    if hz is not None and not isinstance(hz, dict):
+        return {s: float(hz) for s in sources}
+    return {s: float(given.get(s) or default_hz(s, channels)) for s in sources}
+
+
+def default_hz(source: str, channels: list[Channel]) -> float:
+    """The source's default; for NVML four readings an update, where that is known, but none within 10 ms."""
+    periods = [c.period_s for c in channels if c.source == "nvml" and c.period_s]
+    return min(100.0, 4 / min(periods)) if source == "nvml" and periods else DEFAULT_HZ[source]
+
+
+def _check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
+    """Two wraps between two readings cannot be seen: a channel must be read twice per wrap at its highest power."""
+    for channel in channels:
+        most_w = channel.ceiling_w or FALLBACK_CEILING_W
+        if channel.wrap_j and channel.wrap_j / most_w < 2 / hz[channel.source]:
+            raise ValueError(
+                f"hz of {hz[channel.source]!r} is too low for {channel.id}: at {most_w:g} W it wraps every "
+                f"{channel.wrap_j / most_w:.0f} s"
+            )
+
+
+class _Group:
+    """The channels of one source and their sampler."""
+
+    def __init__(self, source: str, channels: list[Channel], hz: float, library: str, speed: float) -> None:
+        self.channels = channels
+        self.samples: list[list[np.ndarray]] = [[] for _ in channels]
+        self.sampler = _core.Sampler(
+            source,
+            [c.sensor for c in channels],
+            [c.traits for c in channels],
+            period_ns=round(NS_PER_S / hz),
+            ring_capacity=max(256, math.ceil(hz * _RING_S)),
+            library=library,
+            speed=speed,
+        )
+
+
+class Monitor:
+    """Measures energy from `start` to `stop`, or as a context manager.
+
+    Parameters
+    ----------
+    channels : str or iterable of str, optional
+        Ids or patterns (``"rapl:*"``), or ``"replay:PATH"`` to play a saved run; default: every readable channel that
+        counts toward a total, and the power beside a GPU's energy counter.
+    hz : float or dict of float, optional
+        Readings per second, for all sources or by source (``{"rapl": 1000}``); up to 10000.
+    record : path, optional
+        A folder to write samples and windows to while running, in constant memory; needs pyarrow.
+    sync : callable, optional
+        Called at both edges of every window before its time is taken, e.g. ``torch.cuda.synchronize``: without it, a
+        window round asynchronous GPU work measures the launch.
+    settle : bool
+        At the end, wait for one more update of every counter (at most 250 ms), which tightens the last bounds.
+    estimate : (float, float), optional
+        Watts of the machine's CPUs at idle and at full load, for the ``procstat`` estimate.
+    speed : float
+        For a replay: 1 in real time, 2 twice as fast, 0 as fast as it can.
+    **seams
+        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``; see
+        `fastgreen.channel.Seams`.
+
+    Raises
+    ------
+    ChannelNotFound, ChannelPermission, ChannelReadError
+        For a channel asked for by name. One that was only chosen by default warns (FastgreenWarning).
+    ValueError
+        For a bad `hz`, `speed` or `estimate`.
+    FileExistsError
+        When `record` holds a run already.
+
+    Examples
+    --------
+    >>> import fastgreen as fg
+    >>> with fg.Monitor() as monitor:
+    ...     work = monitor.window("work")
+    ...     for _ in range(3):
+    ...         with work:
+    ...             _ = sum(range(1000))
+    >>> monitor.result.summary()["count"].to_pylist()
+    [3]
+    """
+
+    def __init__(
+        self,
+        channels: str | Iterable[str] | None = None,
+        hz: float | dict[str, float] | None = None,
+        record: str | os.PathLike | None = None,
+        sync: Callable[[], object] | None = None,
+        *,
+        settle: bool = False,
+        estimate: tuple[float, float] | None = None,
+        speed: float = 1.0,
+        **seams: str | os.PathLike | None,
+    ) -> None:
+        if sync is not None and not callable(sync):
+            raise ValueError(f"sync must be callable, not {sync!r}")
+        if not (isinstance(speed, (int, float)) and math.isfinite(speed) and speed >= 0):
+            raise ValueError(f"speed must be 0 or above, not {speed!r}")
+        self._seams = Seams.of(**seams)
+        self._settle_ns = _SETTLE_NS if settle else 0
+        self._speed = float(speed)
+        self._record = os.fspath(record) if record is not None else None
+        self._notes: list[str] = []
+        self._unsaid: list[str] = []
+        self.channels = self._choose(channels, estimate)
+        self._hz = _rates(hz, self.channels)
+        _check_wraps(self.channels, self._hz)
+        self._say()
+        self._gate = _core.Gate(sync)
+        self._windows: list[_core.Window] = []
+        self._by_thread: dict[tuple[int, str], _core.Window] = {}
+        self._written: list[int] = []
+        self._groups: list[_Group] = []
+        self._folder: Any = None
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._drainer: threading.Thread | None = None
+        self._state: Literal["new", "running", "stopped", "inert"] = "new"
+        self._metadata: dict[str, Any] = {}
+        self._reports: dict[str, dict[str, Any]] = {}
+        self._result: Result | None = None
+        self._start_ns = self._end_ns = 0
+
+    def _choose(self, wanted: str | Iterable[str] | None, estimate: tuple[float, float] | None) -> list[Channel]:
+        patterns = None if wanted is None else names_of(wanted)
+        if patterns and any(p.startswith("replay:") for p in patterns):
+            from fastgreen.replay import replay_channels
+
+            if len(patterns) > 1:
+                raise ValueError("a replay is measured alone: give only the one 'replay:PATH'")
+            return replay_channels(patterns[0].removeprefix("replay:"), self._speed)
+        found, _ = discover(self._seams, estimate)
+        chosen, unreadable = select(found, patterns)
+        for channel in unreadable:
+            self._note(str(channel.error()))
+        return chosen
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+        self._unsaid.append(text)
+
+    def _say(self) -> None:
+        """Warn of what was noted; apart from noting, because a warning can be made an exception."""
+        while self._unsaid:
+            warnings.warn(self._unsaid.pop(0), FastgreenWarning, stacklevel=3)
+
+    # ---- life ----
+
+    def start(self) -> Monitor:
+        """Open the channels and start one sampling thread per source. RuntimeError when started before."""
+        with self._lock:
+            if self._state != "new":
+                raise RuntimeError(f"this monitor is {self._state}; a monitor measures once, make another")
+            sources = dict.fromkeys(c.source for c in self.channels)
+            groups = [
+                _Group(
+                    s, [c for c in self.channels if c.source == s], self._hz[s], self._seams.nvml_library, self._speed
+                )
+                for s in sources
+            ]
+            self._metadata = run_metadata()
+            if self._record is not None:
+                self._open_record(self._record)
+            self._groups = groups
+            self._start_ns = _core.now_ns()
+            for group in groups:
+                group.sampler.start(_PATIENCE_NS)
+            self._state = "running"
+            self._gate.open()
+            self._drainer = threading.Thread(
+                target=_drain_loop, args=(weakref.ref(self), self._wake), name="fastgreen-drain", daemon=True
+            )
+            self._drainer.start()
+            _running.add(self)
+        return self
+
+    def _open_record(self, path: str) -> None:
+        from fastgreen import arrow, runfile
+
+        self._folder = arrow.RunFolder(path, self._metadata, runfile.channel_table(self._traces(None), self._notes))
+
+    def stop(self) -> Result | None:
+        """Take a last reading of every channel and end. Idempotent, from any thread. Returns the result.
+
+        Windows that are still open end here, and the result's notes say so.
+        """
+        with self._lock:
+            if self._state == "new":
+                raise RuntimeError("this monitor was not started")
+            if self._state == "inert":
+                warnings.warn(
+                    "this monitor belongs to the parent process; stopping it here does nothing",
+                    FastgreenWarning,
+                    stacklevel=2,
+                )
+                return None
+            if self._state == "running":
+                self._stop()
+        self._say()
+        return self.result
+
+    def _stop(self) -> None:
+        if self._speed == 0.0 and any(c.source == "replay" for c in self.channels):
+            self.wait()
+        self._gate.close()  # first, so that no window of another thread begins behind our back
+        for window in self._windows:
+            if window.is_open:
+                window.end()
+                self._note(f"window {window.name!r} was still open at the end of the measurement and ended there")
+        self._end_ns = _core.now_ns()
+        for group in self._groups:
+            group.sampler.stop_soon(self._settle_ns)
+        for group in self._groups:
+            group.sampler.stop(self._settle_ns)
+        self._state = "stopped"
+        _running.discard(self)
+        self._wake.set()
+        if self._drainer is not None and self._drainer is not threading.current_thread():
+            self._drainer.join()
+        self._drain()
+        self._reports = {c.id: g.sampler.report(i) for g in self._groups for i, c in enumerate(g.channels)}
+        self._close_record()
+
+    def _close_record(self) -> None:
+        if self._folder is None:
+            return
+        from fastgreen import runfile
+
+        for last_step in (
+            self._folder.close,
+            lambda: self._folder.write_channels(runfile.channel_table(self._traces(self._reports), self._notes)),
+        ):
+            try:
+                last_step()
+            except (OSError, ValueError) as error:
+                self._note(f"the end of the run could not be recorded in {self._record}: {error}")
+
+    def __enter__(self) -> Monitor:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            if self._state == "running":
+                self._stop()
+        self._say()
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) == "running":
+            warnings.warn(f"{self!r} was dropped while measuring", ResourceWarning, stacklevel=2)
+            self._stop()
+
+    def __repr__(self) -> str:
+        return f"<fastgreen.Monitor {self._state}: {', '.join(c.id for c in self.channels) or 'no channels'}>"
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until a replay has played everything; False when `timeout` seconds passed before."""
+        self._check_not_inert()
+        deadline = time.monotonic() + timeout if timeout is not None else math.inf
+        while not all(g.sampler.finished() for g in self._groups if g.channels[0].source == "replay"):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+            self._drain()
+        return True
+
+    # ---- windows ----
+
+    def window(self, name: str) -> _core.Window:
+        """A handle for stretches called `name`; use it in the thread that asked for it.
+
+        The same thread and name give the same handle again, unless it is open: then a new one, for nesting. Handles of
+        one name are one name in the result.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"a window's name must be a string, not {name!r}")
+        key = (threading.get_ident(), name)
+        window = self._by_thread.get(key)
+        if window is None or window.is_open:
+            window = _core.Window(name, self._gate)
+            with self._lock:
+                self._windows.append(window)
+                self._by_thread[key] = window
+        return window
+
+    # ---- numbers ----
+
+    def energy_j(self) -> dict[str, float]:
+        """Energy so far by channel, in J. Live: exact counter differences up to each channel's last reading."""
+        self._check_not_inert()
+        if self._reports:
+            return {identity: float(total.energy_j) for identity, total in self.result.totals.items()}
+        out = {}
+        for group in self._groups:
+            for i, channel in enumerate(group.channels):
+                live = group.sampler.live(i)
+                raw = live["total"] if channel.kind == "energy" else live["power_integral"]
+                out[channel.id] = raw * joules_per_unit(channel.unit)
+        return out
+
+    @property
+    def result(self) -> Result:
+        """The `Result`, after `stop`. RuntimeError before."""
+        self._check_not_inert()
+        if self._state != "stopped":
+            raise RuntimeError("the result is there after the monitor has stopped; energy_j() is live")
+        with self._lock:
+            if self._result is None:
+                self._result = self._make_result()
+            return self._result
+
+    def _check_not_inert(self) -> None:
+        if self._state == "inert":
+            raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
+
+    def _make_result(self) -> Result:
+        windows = [Windows(w.name, i, *w.edges()) for i, w in enumerate(self._windows)]
+        return Result(self._traces(self._reports), windows, self._metadata, self._start_ns, self._end_ns, self._notes)
+
+    def _traces(self, reports: dict[str, dict[str, Any]] | None) -> list[Trace]:
+        counted = _counted(self.channels)
+        return [
+            Trace(c, c.id in counted, reports[c.id] if reports else {}, functools.partial(self._chunks, c.id))
+            for c in self.channels
+        ]
+
+    def _chunks(self, channel: str) -> Iterable[np.ndarray]:
+        if self._folder is not None:
+            from fastgreen import runfile
+
+            yield from runfile.stored_chunks(self._folder.path / "samples.arrow", channel)
+        for group in self._groups:
+            for c, chunks in zip(group.channels, group.samples, strict=True):
+                if c.id == channel:
+                    yield from chunks
+
+    # ---- the drainer ----
+
+    def _drain(self) -> None:
+        """Move what waits in the rings to memory or to the recording."""
+        with self._lock:
+            for group in self._groups:
+                for i, channel in enumerate(group.channels):
+                    samples = group.sampler.drain(i)
+                    if len(samples) and not self._recorded("add_samples", channel.id, samples):
+                        group.samples[i].append(samples)
+            if self._folder is not None:
+                self._drain_windows()
+
+    def _drain_windows(self) -> None:
+        self._written += [0] * (len(self._windows) - len(self._written))
+        for i, window in enumerate(self._windows):
+            begin, end = window.edges(self._written[i])
+            if len(begin) and self._recorded("add_windows", window.name, i, begin, end):
+                self._written[i] += len(begin)
+
+    def _recorded(self, method: str, *arguments: Any) -> bool:
+        """Write to the recording; False when there is none, or it has failed and memory has to take over."""
+        if self._folder is None or self._folder.failed:
+            return False
+        try:
+            getattr(self._folder, method)(*arguments)
+        except (OSError, ValueError) as error:
+            self._folder.failed = True
+            self._note(f"recording to {self._record} failed and goes on in memory: {error}")
+            return False
+        return True
+
+    def _become_inert(self) -> None:
+        self._state = "inert"
+        self._gate.make_inert()
+        self._lock = threading.RLock()  # the parent's may have been held by a thread that is not here
+
+
+def _counted(channels: list[Channel]) -> set[str]:
+    """Ids that make up the total: the roots, or where none was chosen those that lie in no other chosen one."""
+    roots = {c.id for c in channels if c.root}
+    chosen = {c.id for c in channels}
+    return roots or {c.id for c in channels if c.parent not in chosen}
+
+
+def _drain_loop(monitor: weakref.ref[Monitor], wake: threading.Event) -> None:
+    while not wake.wait(_DRAIN_S):
+        target = monitor()
+        if target is None or target._state != "running":
+            return
+        # While it stops, the lock is held by who waits for this thread to end.
+        if target._lock.acquire(blocking=False):
+            try:
+                target._drain()
+            finally:
+                target._lock.release()
+        with contextlib.suppress(FastgreenWarning):  # made an exception, it must not end this thread
+            target._say()
+        del target
+
+
+def _after_fork_in_child() -> None:
+    for monitor in list(_running):
+        monitor._become_inert()
+    _running.clear()
+
+
+def _stop_all() -> None:
+    for monitor in list(_running):
+        with contextlib.suppress(FastgreenWarning):
+            monitor.stop()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_stop_all)

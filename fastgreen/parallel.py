@@ -1,0 +1,50 @@
+"""Work over ranges in a few threads; the kernels give the GIL back while they run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["cpu_count", "for_each_range", "thread_count"]
+
+_WORTH_A_THREAD = 1 << 18  # points: below some tenths of a millisecond, starting threads costs more than it gains
+
+
+def cpu_count() -> int:
+    """The CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def thread_count(threads: int | None) -> int:
+    """The number of threads asked for, by default one for each CPU."""
+    if threads is None:
+        return cpu_count()
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads must be a whole number above 0, got {threads!r}")
+    return threads
+
+
+def for_each_range(
+    count: int, points: int, work: Callable[[int, int], None], threads: int | None = None, align: int = 1
+) -> None:
+    """Call work(first, last) for ranges that cover 0..count, each beginning at a multiple of `align`.
+
+    `points` says how much work there is in all; little is done at once, in this thread. Raises what the work of the
+    first failing range raised, after all that were begun have ended.
+    """
+    workers = min(thread_count(threads), max(1, points // _WORTH_A_THREAD))
+    if workers == 1:
+        work(0, count)
+        return
+    # Several ranges for each thread, so that one that is held up does not hold up all.
+    step = -(-count // (workers * 4))
+    step = -(-step // align) * align
+    with ThreadPoolExecutor(workers) as pool:
+        pending = [pool.submit(work, first, min(first + step, count)) for first in range(0, count, step)]
+        try:
+            for future in pending:
+                future.result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,318 @@
+"""Pictures of metrics, with matplotlib: a heat map with isolines, families of curves, models as points.
+
+Colours come from cividis, which rises evenly in lightness and looks the same to the colour-blind; lines differ in
+dashes and points in shape besides, so that nothing is told by colour alone. Every function returns a matplotlib Figure,
+made without pyplot, so that a script's own figures are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastgreen.checks import ACCURACY, AMOUNT, check
+from fastgreen.scores import apc
+from fastgreen.sweep import METRICS, Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fastgreen.sweep_file import StoredSweep
+
+__all__ = ["curves", "heat_map", "models"]
+
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)), (0, (3, 5, 1, 5)))
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+_PIXELS = 1000  # along either side of a heat map: more would not be seen
+_LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def new_figure(columns: int = 1, width: float = 7.0, height: float = 4.6) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side that share their vertical axis; ModuleNotFoundError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("pictures need matplotlib: pip install 'fastgreen[plot]'", name=error.name) from None
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    return figure, list(figure.subplots(1, columns, sharey=True, squeeze=False)[0])
+
+
+def shade(place: int, count: int) -> Any:
+    """The colour of the place-th of count things: cividis without its light third, which fades on white."""
+    from matplotlib import colormaps
+
+    return colormaps["cividis"](0.7 * place / max(1, count - 1))
+
+
+def axis_label(metric: str, unit: str | None) -> str:
+    """What stands along the axis of consumption or cost."""
+    return f"Energy {METRICS[metric]} ({unit})" if unit else f"Energy {METRICS[metric]} (unit as given)"
+
+
+def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+    """Save the figure where a path was given; the ending of its name decides the format."""
+    if path is not None:
+        try:
+            figure.savefig(path)
+        except ValueError as error:
+            raise ValueError(f"cannot draw to {os.fspath(path)}: {error}") from None
+    return figure
+
+
+def heat_map(
+    sweep: Sweep | StoredSweep,
+    *,
+    alpha: float | None = None,
+    beta: float | None = None,
+    models: Iterable[tuple[str, float, float]] | None = None,
+    levels: Sequence[float] = _LEVELS,
+    title: str | None = None,
+    path: str | os.PathLike[str] | None = None,
+) -> Figure:
+    """APC or APEC over consumption (or cost) and accuracy, with isolines.
+
+    Parameters
+    ----------
+    sweep : Sweep or StoredSweep
+        Of "apc" or "apec", with at least two accuracies and two consumptions.
+    alpha, beta : float, optional
+        Which of the sweep's values to show; by default its first.
+    models : iterable of (name, consumption, accuracy), optional
+        Points to draw, in the sweep's unit, one shape for each name. Points beyond the sweep widen the picture's axes.
+    levels : sequence of float
+        Values of the isolines.
+    title : str, optional
+        By default the metric with alpha and beta.
+    path : path, optional
+        Where to save the picture; the ending decides the format.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If the sweep is not of two dimensions at least or does not hold `alpha` or `beta`.
+    ModuleNotFoundError
+        If matplotlib is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgreen as fg
+    >>> sweep = fg.Sweep("apc", consumption=np.arange(0, 10, 0.1), accuracy=np.linspace(0, 1, 101), unit="Wh")
+    >>> figure = fg.plot.heat_map(sweep, models=[("mine", 2.5, 0.93)])
+    """
+    from matplotlib.patheffects import withStroke
+
+    cost, accuracy, values, chosen = _plane(sweep, alpha, beta)
+    figure, (axes,) = new_figure(width=7.6)
+    mesh = axes.pcolormesh(cost, accuracy, values, cmap="cividis", shading="nearest", rasterized=True)
+    bar = figure.colorbar(mesh, ax=axes, label=sweep.metric.upper())
+    inside = [level for level in levels if values.min() < level < values.max()]
+    if inside:
+        lines = axes.contour(cost, accuracy, values, levels=inside, colors="black", linewidths=0.8)
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        spans = np.array([np.ptp(cost), np.ptp(accuracy)])
+        for text in axes.clabel(lines, fmt="%g", fontsize=8, manual=_label_places(lines.allsegs, spans)):
+            text.set_path_effects(halo)
+        bar.add_lines(lines)
+    points = list(models or ())
+    _draw_points(axes, points, on_dark=True)
+    axes.set(xlabel=axis_label(sweep.metric, sweep.unit), ylabel="Accuracy (fraction)")
+    axes.set_title(title or f"{sweep.metric.upper()} for {chosen}")
+    if points:
+        figure.legend(loc="outside lower center", ncols=min(4, len({name for name, *_ in points})), frameon=False)
+    return finish(figure, path)
+
+
+def _label_places(isolines: Sequence[Sequence[np.ndarray]], spans: np.ndarray) -> list[tuple[float, float]]:
+    """The middle of each isoline, away from the picture's edges; none for one too short to carry a number."""
+    places = []
+    for pieces in isolines:
+        longest = max(pieces, key=len, default=np.empty((0, 2)))
+        if len(longest) < 2:
+            continue
+        path = np.concatenate([[0.0], np.cumsum(np.hypot(*(np.diff(longest, axis=0) / spans).T))])
+        if path[-1] > 0.1:
+            x, y = longest[np.searchsorted(path, path[-1] / 2)]
+            places.append((float(x), float(y)))
+    return places
+
+
+def _plane(
+    sweep: Sweep | StoredSweep, alpha: float | None, beta: float | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    """Rising axes and values of one alpha and beta, thinned to what can be seen, and which they are."""
+    if sweep.metric not in ("apc", "apec"):
+        raise ValueError(f"a heat map shows apc or apec, not {sweep.metric}")
+    amount = METRICS[sweep.metric]
+    cost, accuracy = sweep.axes[amount], sweep.axes["accuracy"]
+    if np.unique(cost).size < 2 or np.unique(accuracy).size < 2:
+        raise ValueError(
+            f"a heat map needs two values of {amount} and of accuracy at least, got {cost.size}, {accuracy.size}"
+        )
+    at_beta, at_alpha = _place(sweep, "beta", beta), _place(sweep, "alpha", alpha)
+    across, along = _thinned(cost), _thinned(accuracy)
+    chosen = {"alpha": float(sweep.axes["alpha"][at_alpha]), "beta": float(sweep.axes["beta"][at_beta])}
+    if isinstance(sweep, Sweep):
+        values = Sweep(sweep.metric, **{amount: cost[across]}, accuracy=accuracy[along], **chosen).compute()[0, 0]
+    else:
+        first = (at_beta * sweep.shape[1] + at_alpha) * accuracy.size
+        values = np.stack([sweep.read((first + i) * cost.size, (first + i + 1) * cost.size)[across] for i in along])
+    return cost[across], accuracy[along], values, f"alpha = {chosen['alpha']:g}, beta = {chosen['beta']:g}"
+
+
+def _thinned(axis: np.ndarray) -> np.ndarray:
+    """Positions of at most _PIXELS values of an axis, rising, each value once."""
+    places = np.unique(axis, return_index=True)[1]
+    return places[np.linspace(0, places.size - 1, min(places.size, _PIXELS)).round().astype(np.int64)]
+
+
+def _place(sweep: Sweep | StoredSweep, name: str, value: float | None) -> int:
+    if value is None:
+        return 0
+    found = np.flatnonzero(np.isclose(sweep.axes[name], value, rtol=1e-9, atol=0))
+    if not found.size:
+        some = ", ".join(f"{one:g}" for one in sweep.axes[name][:8])
+        raise ValueError(
+            f"the sweep has no {name} of {value:g}; it has {some}{' ...' if sweep.axes[name].size > 8 else ''}"
+        )
+    return int(found[0])
+
+
+def _draw_points(axes: Axes, points: list[tuple[str, float, float]], on_dark: bool = False) -> None:
+    """Points (name, x, y), a shape for each name, which stands once in the legend."""
+    names = list(dict.fromkeys(name for name, *_ in points))
+    for place, name in enumerate(names):
+        x, y = zip(*[(x, y) for one, x, y in points if one == name], strict=True)
+        axes.plot(
+            x,
+            y,
+            linestyle="none",
+            marker=SHAPES[place % len(SHAPES)],
+            markersize=8 if on_dark else 7,
+            markerfacecolor="white" if on_dark else shade(place, len(names)),
+            markeredgecolor="black",
+            label=name,
+            zorder=3,
+        )
+
+
+def curves(
+    consumption: Any,
+    accuracies: Sequence[float],
+    *,
+    metric: str = "apc",
+    alpha: float | Sequence[float] = 0.1,
+    beta: float | Sequence[float] = 1.0,
+    unit: str | None = None,
+    logarithmic: bool = False,
+    title: str | None = None,
+    path: str | os.PathLike[str] | None = None,
+) -> Figure:
+    """APC or APEC along consumption (or cost), a line for each accuracy and a panel for each alpha or beta.
+
+    Parameters
+    ----------
+    consumption : array_like
+        The horizontal axis; cost for "apec".
+    accuracies : sequence of float
+        0..1.
+    metric : {"apc", "apec"}
+    alpha, beta : float or sequence of float
+        At most one of them a sequence.
+    unit : str, optional
+        Of `consumption`.
+    logarithmic : bool
+        Draw the metric on a logarithmic scale, for large `beta`.
+    title, path
+        As in `heat_map`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgreen as fg
+    >>> figure = fg.plot.curves(np.arange(0, 10, 0.01), [0.7, 0.9, 0.99], alpha=[0.0, 0.5], unit="Wh per inference")
+    """
+    alphas, betas = np.atleast_1d(alpha), np.atleast_1d(beta)
+    if alphas.size > 1 and betas.size > 1:
+        raise ValueError("only one of alpha and beta can be a sequence")
+    along = np.asarray(check("consumption", consumption, AMOUNT))
+    panels = max(alphas.size, betas.size)
+    figure, all_axes = new_figure(panels, width=3.4 * panels + 2.6 if panels > 1 else 7.6)
+    for axes, a, b in zip(all_axes, np.resize(alphas, panels), np.resize(betas, panels), strict=True):
+        for place, accuracy in enumerate(accuracies):
+            line = {"color": shade(place, len(accuracies)), "linestyle": DASHES[place % len(DASHES)]}
+            axes.plot(along, apc(along, accuracy, a, b), label=f"{accuracy:g}", **line)
+        axes.set(xlabel=axis_label(metric, unit), xlim=(along.min(), along.max()))
+        axes.set_title(f"alpha = {a:g}, beta = {b:g}", fontsize="medium")
+        axes.grid(alpha=0.3)
+    # The axes share their vertical scale.
+    all_axes[0].set(**{"yscale": "log"} if logarithmic else {"ylim": (0, 1.02)})
+    all_axes[0].set_ylabel(f"{metric.upper()} (0 to 1{', logarithmic' if logarithmic else ''})")
+    figure.suptitle(title or f"{metric.upper()} by {METRICS[metric]} and accuracy")
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="Accuracy", loc="outside right center", frameon=False)
+    return finish(figure, path)
+
+
+def models(
+    table: Iterable[tuple[str, float | Sequence[float], float]],
+    *,
+    metric: str = "apc",
+    alpha: float = 0.1,
+    beta: float = 1.0,
+    consumption: Any = None,
+    unit: str | None = None,
+    title: str | None = None,
+    path: str | os.PathLike[str] | None = None,
+) -> Figure:
+    """Models as points on the curve of their accuracy.
+
+    Parameters
+    ----------
+    table : iterable of (name, consumption, accuracy)
+        One row per model; consumption (cost for "apec") may be several measurements. Rows of equal accuracy share a
+        curve.
+    metric, alpha, beta, unit, title, path
+        As in `curves`.
+    consumption : array_like, optional
+        The horizontal axis; by default from 0 to a little beyond the models.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import fastgreen as fg
+    >>> figure = fg.plot.models([("ResNet-50", 9.8, 0.9349), ("MobileNetV2", [8.78, 8.96], 0.9454)], beta=0.1)
+    """
+    rows = [
+        (name, np.atleast_1d(check(METRICS[metric], c, AMOUNT)), check("accuracy", a, ACCURACY)) for name, c, a in table
+    ]
+    if not rows:
+        raise ValueError("the table of models is empty")
+    furthest = max(float(values.max()) for _, values, _ in rows)
+    along = np.linspace(0, 1.1 * furthest or 1.0, 500) if consumption is None else np.asarray(consumption)
+    figure, (axes,) = new_figure(width=8.2)
+    accuracies = list(dict.fromkeys(float(accuracy) for *_, accuracy in rows))
+    for place, accuracy in enumerate(accuracies):
+        line = {"color": shade(place, len(accuracies)), "linestyle": DASHES[place % len(DASHES)], "linewidth": 1}
+        axes.plot(along, apc(along, accuracy, alpha, beta), label=f"accuracy {accuracy:g}", **line)
+    _draw_points(axes, [(n, float(c), float(apc(c, a, alpha, beta))) for n, values, a in rows for c in values])
+    axes.set(xlabel=axis_label(metric, unit), ylabel=f"{metric.upper()} (0 to 1)")
+    axes.grid(alpha=0.3)
+    figure.suptitle(title or f"{metric.upper()} of models, alpha = {alpha:g}, beta = {beta:g}")
+    figure.legend(loc="outside right center", frameon=False)
+    return finish(figure, path)

@@ -1,0 +1,116 @@
+"""A result as a table for people."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fastgreen.result import Result
+
+__all__ = ["bounds", "people_console", "plain_table", "quantity", "render", "show"]
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
+
+
+def quantity(value: float | None, unit: str, digits: int = 4) -> str:
+    """A number with an SI prefix: 0.00123 J is "1.230 mJ"."""
+    if value is None or math.isnan(value):
+        return "-"
+    if value == 0 or math.isinf(value):
+        return f"{value:g} {unit}"
+    value = float(f"{value:.{digits}g}")  # 999.96 is 1.000 k
+    scale, prefix = next((p for p in _PREFIXES if abs(value) >= p[0]), _PREFIXES[-1])
+    scaled = value / scale
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled))) if scaled else 0)
+    return f"{scaled:.{decimals}f} {prefix}{unit}"
+
+
+def bounds(low: float | None, high: float | None, unit: str) -> str:
+    """Two ends of an interval: "0.96 .. 1.30 J", the prefix once where both share it."""
+    if low is None or high is None:
+        return "-"
+    first, last = quantity(low, unit, 3), quantity(high, unit, 3)
+    shared = first.split(" ")[1:] == last.split(" ")[1:]
+    return f"{first.split(' ')[0] if shared else first} .. {last}"
+
+
+def people_console(stderr: bool = False) -> Console:
+    """A console for tables: the terminal's width, or 120 columns where there is no terminal to ask."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=120)
+
+
+def plain_table(title: str, *columns: str) -> Table:
+    """A table without vertical rules; the first column is text, the others are numbers."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left", overflow="fold")
+    return table
+
+
+def show(result: Result, console: Console) -> None:
+    """Print totals, channels and windows."""
+    console.print(
+        f"[bold]{quantity(result.energy_j, 'J')}[/bold] ({bounds(result.energy_low_j, result.energy_high_j, 'J')}) "
+        f"in {quantity(result.duration_s, 's')}: {quantity(result.mean_power_w, 'W')}, "
+        f"{quantity(result.energy_wh, 'Wh')}"
+    )
+    if result.estimated:
+        console.print("[bold]estimated[/bold]: from a model of the CPU, not a measurement")
+    if not result.traces:
+        console.print("No channel could be read; `fastgreen channels` says why.")
+    else:
+        console.print(_channel_table(result))
+    if result.names:
+        console.print(_window_table(result))
+    for note in result.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+def _faults(row: dict) -> str:
+    named = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"), ("restarts", "restarts"))
+    return ", ".join(f"{row[key]} {word}" for key, word in named if row[key]) or "none"
+
+
+def _channel_table(result: Result) -> Table:
+    table = plain_table("channels", "channel", "energy", "between", "power", "samples", "faults", "method")
+    for row in result.channels.to_pylist():
+        table.add_row(
+            row["id"] + ("" if row["counted"] else " *"),
+            quantity(row["energy_j"], "J"),
+            bounds(row["energy_low_j"], row["energy_high_j"], "J"),
+            quantity(row["mean_power_w"], "W"),
+            str(row["samples"]),
+            _faults(row),
+            row["method"],
+        )
+    if not all(result.channels["counted"].to_pylist()):
+        table.caption = "* not part of the total"
+        table.caption_justify = "left"
+    return table
+
+
+def _window_table(result: Result) -> Table:
+    table = plain_table("windows, energy of one", "window", "count", "mean", "between", "power", "p50", "p95", "p99")
+    for row in result.summary().to_pylist():
+        table.add_row(
+            row["name"],
+            str(row["count"]),
+            quantity(row["mean_energy_j"], "J"),
+            bounds(row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
+            quantity(row["mean_power_w"], "W"),
+            *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
+        )
+    return table
+
+
+def render(result: Result, width: int = 120) -> str:
+    buffer = io.StringIO()
+    show(result, Console(file=buffer, width=width, highlight=False))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).rstrip("\n")

@@ -1,0 +1,177 @@
+"""A saved run: written whole, read back whole or as far as a killed process got."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastgreen import _core, arrow
+from fastgreen.channel import Channel
+from fastgreen.errors import TraceError
+from fastgreen.trace import Trace, Windows
+from fastgreen.units import joules_per_unit
+
+__all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
+
+_COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits"}
+
+
+def channel_table(traces: list[Trace], notes: list[str]) -> pa.Table:
+    """channels.arrow: a row per channel, what it is; `traits` and `report` as JSON, null while the run goes on."""
+    rows = []
+    for t in traces:
+        row: dict[str, Any] = {name: getattr(t.channel, name) for name in _COLUMNS}
+        row.update(
+            counted=t.counted,
+            traits=json.dumps(t.channel.traits),
+            notes=json.dumps(notes),
+            report=json.dumps(t.report) if t.report.get("samples") is not None else None,
+        )
+        rows.append(row)
+    text, number, flag = pa.string(), pa.float64(), pa.bool_()
+    kinds = {
+        "root": flag,
+        "readable": flag,
+        "estimated": flag,
+        "visible": flag,
+        "counted": flag,
+        "wrap_j": number,
+        "ceiling_w": number,
+        "floor_w": number,
+        "period_s": number,
+        "averaging_s": number,
+        "delay_s": number,
+        "coverage": number,
+    }
+    units = {"wrap_j": "J", "ceiling_w": "W", "floor_w": "W", "period_s": "s", "averaging_s": "s", "delay_s": "s"}
+    names = ["id", *sorted(_COLUMNS - {"id"}), "counted", "traits", "report", "notes"]
+    schema = pa.schema([arrow.field(n, kinds.get(n, text), units.get(n)) for n in names])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def stored_chunks(path: Path, channel: str) -> Iterator[np.ndarray]:
+    """Samples of one channel of a samples.arrow, batch by batch."""
+    schema, batches = arrow.read_stream(path)
+    if not schema.equals(arrow.SAMPLES):
+        raise TraceError(f"{path} holds no samples: its columns are others")
+    for batch in batches:
+        column = batch.column(schema.get_field_index("channel"))
+        names = column.dictionary.to_pylist()
+        if names != [channel]:
+            if channel not in names:
+                continue
+            batch = batch.filter(pc.equal(column.indices, names.index(channel)))
+        samples = arrow.samples_of(batch)
+        if np.any(samples["at_ns"][1:] < samples["at_ns"][:-1]):
+            raise TraceError(f"{path} is damaged: the time of {channel} runs backwards")
+        yield samples
+
+
+def save_run(
+    path: Path, traces: list[Trace], windows: list[Windows], metadata: dict[str, Any], notes: list[str]
+) -> None:
+    """The inverse of `read_run`. FileExistsError when the folder holds a run."""
+    folder = arrow.RunFolder(path, metadata, channel_table(traces, notes))
+    try:
+        for trace in traces:
+            for chunk in trace.chunks():
+                folder.add_samples(trace.channel.id, chunk)
+        for w in windows:
+            folder.add_windows(w.name, w.handle, w.begin_ns, w.end_ns)
+    finally:
+        folder.close()
+
+
+def _read_windows(path: Path) -> list[Windows]:
+    schema, batches = arrow.read_stream(path)
+    if not schema.equals(arrow.WINDOWS):
+        raise TraceError(f"{path} holds no windows: its columns are others")
+    parts: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        name, handle = batch.column("name")[0].as_py(), batch.column("handle")[0].as_py()
+        if len(batch.column("name").unique()) > 1 or len(batch.column("handle").unique()) > 1:
+            raise TraceError(f"{path} mixes handles in one batch")
+        parts.setdefault((name, handle), []).append(
+            (batch.column("start_ns").to_numpy(), batch.column("end_ns").to_numpy())
+        )
+    found = [
+        Windows(name, handle, *(np.concatenate(column) for column in zip(*edges, strict=True)))
+        for (name, handle), edges in parts.items()
+    ]
+    for w in found:
+        if np.any(w.end_ns < w.begin_ns) or np.any(w.begin_ns[1:] < w.end_ns[:-1]):
+            raise TraceError(f"{path} is damaged: the stretches of {w.name!r} run backwards")
+    return found
+
+
+def _trace(row: dict[str, Any], samples: Path) -> Trace:
+    """The trace that a row of channels.arrow describes; KeyError, TypeError or ValueError where it does not."""
+    channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=json.loads(row["traits"]))
+    joules_per_unit(channel.unit)
+    account = _core.Account(channel.traits)
+    chunks = _chunks_of(samples, channel.id)
+    if row["report"] is None:
+        return Trace(channel, bool(row["counted"]), _recount(account, chunks), chunks)
+    report = json.loads(row["report"])
+    lacking = (account.report().keys() | {"end_at_ns", "end_total", "missed", "lost", "read_errors"}) - report.keys()
+    if lacking:
+        raise KeyError(min(lacking))
+    return Trace(channel, bool(row["counted"]), report, chunks)
+
+
+def _recount(account: _core.Account, chunks: Callable[[], Iterator[np.ndarray]]) -> dict[str, Any]:
+    """The report of a run that was killed before it wrote one."""
+    for chunk in chunks():
+        account.feed(chunk)
+    report = account.report()
+    return {
+        **report,
+        "end_at_ns": report["last_at_ns"],
+        "end_total": report["total"],
+        "missed": None,
+        "lost": None,
+        "read_errors": None,
+        "why_ended": "the recording process ended before the run was stopped",
+        "last_error": None,
+    }
+
+
+def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], list[str]]:
+    """Traces, windows, metadata and notes of a run. TraceError: see `fastgreen.load`."""
+    if not path.is_dir():
+        raise TraceError(f"{path} is not a folder")
+    tables, samples, windows = (path / name for name in arrow.FILES)
+    schema, batches = arrow.read_stream(tables)
+    metadata = arrow.metadata_of(schema, tables)
+    if not arrow.is_whole(tables):
+        raise TraceError(f"{tables} is cut short")
+    for other in (samples, windows):
+        if arrow.metadata_of(arrow.read_stream(other)[0], other) != metadata:
+            raise TraceError(f"{other} belongs to another run than {tables.name}")
+    try:
+        rows = [row for batch in batches for row in batch.to_pylist()]
+        traces = [_trace(row, samples) for row in rows]
+        notes = [str(note) for note in json.loads(rows[0]["notes"])] if rows else []
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        if isinstance(error, TraceError):
+            raise
+        raise TraceError(f"{tables} is damaged: {error!r}") from error
+    read = _read_windows(windows)
+    if all(row["report"] is not None for row in rows):  # else the process was killed, and each trace says so
+        notes += [
+            f"{p} is cut short: curve or windows are not whole" for p in (samples, windows) if not arrow.is_whole(p)
+        ]
+    return traces, read, metadata, notes
+
+
+def _chunks_of(path: Path, channel: str) -> Callable[[], Iterator[np.ndarray]]:
+    return lambda: stored_chunks(path, channel)

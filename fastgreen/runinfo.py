@@ -1,0 +1,26 @@
+"""What ties a run's time axis and numbers to the world."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+from fastgreen import __version__, _core
+
+__all__ = ["FORMAT", "run_metadata"]
+
+FORMAT = 1  # of the files of a run
+
+
+def run_metadata() -> dict[str, Any]:
+    """Format, package version, host, and one instant on the realtime and the monotonic clock."""
+    before = _core.now_ns()
+    realtime_ns = time.time_ns()
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "host": socket.gethostname(),
+        "realtime_ns": realtime_ns,
+        "monotonic_ns": (before + _core.now_ns()) // 2,
+    }

@@ -1,0 +1,158 @@
+"""The trace of one channel: what it is, what was counted, its samples; and the energy of any stretch of it.
+
+A trace does not care whether its samples lie in memory or in a recorded file; it asks for chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastgreen import _core
+from fastgreen.channel import Channel
+from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
+
+__all__ = ["Bounded", "Trace", "Windows"]
+
+# For a channel that says nothing of its limits and has not been seen to draw anything.
+FALLBACK_CEILING_W = 1000.0
+
+Array = np.ndarray
+
+
+@dataclass
+class Bounded:
+    """Energies in J with their bounds; scalars or arrays of one shape. They add."""
+
+    energy_j: Any
+    low_j: Any
+    high_j: Any
+
+    def __add__(self, other: Bounded) -> Bounded:
+        return Bounded(self.energy_j + other.energy_j, self.low_j + other.low_j, self.high_j + other.high_j)
+
+    def __getitem__(self, index: Any) -> Bounded:
+        return Bounded(self.energy_j[index], self.low_j[index], self.high_j[index])
+
+    @classmethod
+    def zeros(cls, count: int) -> Bounded:
+        return cls(np.zeros(count), np.zeros(count), np.zeros(count))
+
+
+@dataclass
+class Windows:
+    """The stretches of one handle, in order and without overlap."""
+
+    name: str
+    handle: int
+    begin_ns: Array
+    end_ns: Array
+
+    def __len__(self) -> int:
+        return len(self.begin_ns)
+
+
+class Trace:
+    """One channel of a finished run.
+
+    Parameters
+    ----------
+    channel : Channel
+    counted : bool
+        Whether it is part of the total.
+    report : dict
+        What the engine counted, see ``_core.Sampler.report``.
+    chunks : callable
+        Returns an iterable of sample arrays (dtype ``_core.SAMPLE``) in time order.
+    """
+
+    def __init__(
+        self, channel: Channel, counted: bool, report: dict[str, Any], chunks: Callable[[], Iterable[Array]]
+    ) -> None:
+        self.channel = channel
+        self.counted = counted
+        self.report = report
+        self._chunks = chunks
+
+    def __repr__(self) -> str:
+        return f"<trace of {self.channel.id}: {self.report['samples']} samples>"
+
+    @property
+    def has_data(self) -> bool:
+        return self.report["samples"] > 0
+
+    @property
+    def method(self) -> str:
+        """How its energy comes about: ``counter``, ``trapezoid`` or ``estimate``."""
+        if self.channel.estimated:
+            return "estimate"
+        return "counter" if self.channel.kind == "energy" else "trapezoid"
+
+    @property
+    def ceiling_w(self) -> float:
+        """The most the channel can draw: its own limit, else twice the highest seen, and never less than seen."""
+        scale = joules_per_unit(self.channel.unit)
+        peak_w = self.report["peak_per_ns"] * scale * NS_PER_S
+        if self.channel.estimated:
+            return self.channel.ceiling_w or 0.0
+        return max(self.channel.ceiling_w or 2 * peak_w or FALLBACK_CEILING_W, peak_w)
+
+    def chunks(self) -> Iterator[Array]:
+        return iter(self._chunks())
+
+    def total(self) -> Bounded:
+        """Energy from the first sample to the last one asked for; the estimate is the counter's own difference."""
+        begin, end = self.report["first_at_ns"], self.report["end_at_ns"]
+        if not self.has_data:
+            return Bounded(float("nan"), float("nan"), float("nan"))
+        energy_j = self.report["end_total"] * joules_per_unit(self.channel.unit)
+        shown_ns = round((self.channel.delay_s or 0.0) * NS_PER_S) if self.channel.kind == "power" else 0
+        bounds = self.windows(np.array([begin - shown_ns]), np.array([end - shown_ns]))[0]
+        if self.channel.estimated:
+            return Bounded(min(max(energy_j, bounds.low_j), bounds.high_j), bounds.low_j, bounds.high_j)
+        return Bounded(energy_j, min(bounds.low_j, energy_j), max(bounds.high_j, energy_j))
+
+    def windows(self, begin_ns: Array, end_ns: Array) -> Bounded:
+        """Energy of the stretches [begin_ns, end_ns], both columns sorted."""
+        channel = self.channel
+        if channel.kind == "power" and channel.delay_s:
+            # The value shown at t is of t - delay: look for the window where its power was shown.
+            delay_ns = round(channel.delay_s * NS_PER_S)
+            begin_ns, end_ns = np.asarray(begin_ns) + delay_ns, np.asarray(end_ns) + delay_ns
+        traits = {**channel.traits, "period_ns": self.report["period_ns"]}
+        ceiling = watts_to_units_per_ns(self.ceiling_w, channel.unit)
+        low, estimate, high = _core.resolve_windows(
+            traits, ceiling, self.chunks(), begin_ns, end_ns, restarts=self.report["resets"] > 0
+        )
+        scale = joules_per_unit(channel.unit)
+        if channel.estimated:
+            # Sampling says how well the model was followed, not how well it describes the machine: between its own
+            # idle and full power everything is possible.
+            seconds = (np.asarray(end_ns) - np.asarray(begin_ns)) / NS_PER_S
+            least, most = seconds * (channel.floor_w or 0.0), seconds * self.ceiling_w
+            return Bounded(np.clip(estimate * scale, least, most), least, most)
+        for column in (low, estimate, high):
+            column *= scale
+        return Bounded(estimate, low, high)
+
+    def together(self, windows: Windows) -> Bounded:
+        """Energy of all stretches of a handle together, bounded as one.
+
+        The energy from the first begin to the last end is bounded once, and what the gaps hold is taken off: at least
+        what the samples prove, at most what they allow or the ceiling times their length. So ten thousand adjoining
+        windows are as well known as one of their length.
+        """
+        begin, end = windows.begin_ns, windows.end_ns
+        alone = self.windows(begin, end)
+        energy_j = float(np.sum(alone.energy_j))
+        if len(begin) < 2 or self.channel.estimated:
+            return Bounded(energy_j, float(np.sum(alone.low_j)), float(np.sum(alone.high_j)))
+        whole = self.windows(begin[:1], end[-1:])[0]
+        gaps = self.windows(end[:-1], begin[1:])
+        most = np.minimum(gaps.high_j, self.ceiling_w * (begin[1:] - end[:-1]) / NS_PER_S)
+        low_j = max(float(whole.low_j - np.sum(most)), float(np.sum(alone.low_j)))
+        high_j = min(float(whole.high_j - np.sum(gaps.low_j)), float(np.sum(alone.high_j)))
+        return Bounded(min(max(energy_j, low_j), high_j), low_j, high_j)

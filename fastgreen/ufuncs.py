@@ -1,0 +1,9 @@
+"""The NumPy ufuncs behind the metrics: all inputs positional, no checks, NaN outside the domain.
+
+``apc(consumption, accuracy, alpha, beta)``, ``apec(cost, accuracy, alpha, beta)``, ``weighted_consumption(consumption,
+accuracy, alpha)``, ``closest_apc(consumption, accuracy, consumption_delta, accuracy_delta, alpha, beta)``.
+"""
+
+from fastgreen._kernels import apc, apec, closest_apc, weighted_consumption
+
+__all__ = ["apc", "apec", "closest_apc", "weighted_consumption"]

@@ -1,0 +1,346 @@
+"""A monitor's life: start, live numbers, stop, faults of the sensors on the way, threads."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+import fastgreen as fg
+from fastgreen.errors import FastgreenWarning
+
+from .fakes.powercap import FAULTS, RANGE_61UJ, Zone
+from .fakes.wave import Ramp, Sine, Square, Steps
+
+
+def threads_of_ours() -> int:
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm", encoding="ascii") as file:
+                names.append(file.read().strip())
+        except OSError:  # ended meanwhile
+            continue
+    return sum(name.startswith("fg-") for name in names)
+
+
+@pytest.mark.parametrize(
+    "wave",
+    [
+        50.0,
+        Ramp(10.0, 90.0, 0.5),
+        Square(20.0, 120.0, 0.1, 0.3),
+        Sine(60.0, 40.0, 0.2),
+        Steps(((0.0, 5.0), (0.3, 100.0))),
+    ],
+    ids=["constant", "ramp", "square", "sine", "steps"],
+)
+def test_energy_of_a_known_wave_lies_within_its_bounds_across_a_wrap(powercap, wave):
+    start_uj = RANGE_61UJ - 5_000_000  # 5 J before the wrap
+    tree = powercap(Zone("package-0", wave, start_uj, children=(Zone("dram", 3.0, start_uj),)), move=True)
+    with fg.Monitor(hz=500) as monitor:
+        time.sleep(0.7)
+    result = monitor.result
+    for row in result.channels.to_pylist():
+        trace = result.trace(row["id"])
+        true_j = tree.energy_j(row["id"][5:], trace.report["first_at_ns"], trace.report["end_at_ns"])
+        assert row["energy_low_j"] <= true_j <= row["energy_high_j"]
+        assert row["energy_j"] == pytest.approx(true_j, abs=2.0)
+    package = result.samples("rapl:package-0")
+    assert sum(package["wraps"].to_pylist()) == 1
+    assert result.channels["restarts"].to_pylist() == [0, 0]
+
+
+def test_energy_across_many_wraps_of_a_short_counter_is_exact_to_a_unit(powercap):
+    tree = powercap(Zone("package-0", 1000.0, range_uj=30_000_000), move=True)  # wraps every 30 ms
+    with pytest.raises(ValueError, match="too low for rapl:package-0"):
+        fg.Monitor(hz=5)
+    with fg.Monitor(hz=1000) as monitor:
+        time.sleep(0.5)
+    report = monitor.result.traces[0].report
+    true_j = tree.energy_j("package-0", report["first_at_ns"], report["end_at_ns"])
+    assert monitor.result.energy_low_j <= true_j <= monitor.result.energy_high_j
+    samples = monitor.result.samples()
+    wraps = sum(samples["wraps"].to_pylist())
+    assert wraps >= 10
+    first, last = samples["raw"][0].as_py(), samples["raw"][-1].as_py()
+    modulus = monitor.channels[0].traits["modulus"]
+    assert monitor.result.energy_j == pytest.approx((last - first + wraps * modulus) * 1e-6, rel=1e-12)
+
+
+def test_a_counter_that_runs_backwards_restarts_and_adds_nothing(powercap, soon):
+    tree = powercap(Zone(counter_start_uj=10_000_000))
+    with fg.Monitor(hz=200) as monitor:
+        before = 0
+        for value in (10_400_000, 5_000_000, 5_100_000):
+            tree.set_uj("package-0", value)
+            before = monitor._groups[0].sampler.live(0)["samples"]
+            soon(lambda seen=before: monitor._groups[0].sampler.live(0)["samples"] > seen + 1)
+    row = monitor.result.channels.to_pylist()[0]
+    assert row["restarts"] == 1
+    assert row["energy_j"] == pytest.approx(0.5)
+    assert row["energy_high_j"] > 0.5
+    assert "1 restarts" in str(monitor.result)
+
+
+@pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"truncated", "no-newline"}))
+def test_a_counter_that_is_spoilt_for_a_while_is_counted_and_leaves_a_gap(powercap, soon, fault):
+    tree = powercap(Zone("package-0", counter_start_uj=10**6), Zone("package-1", counter_start_uj=5))
+    with fg.Monitor(hz=500) as monitor:
+        live = lambda: monitor._groups[0].sampler.live(0)  # noqa: E731
+        soon(lambda: live()["samples"] > 3)
+        tree.spoil("package-0", fault)
+        soon(lambda: live()["read_errors"] >= 5)
+        tree.set_uj("package-0", 3 * 10**6)
+        seen = live()["samples"]
+        soon(lambda: live()["samples"] > seen + 2)
+    rows = {row["id"]: row for row in monitor.result.channels.to_pylist()}
+    spoilt = rows["rapl:package-0"]
+    assert spoilt["read_errors"] >= 5
+    assert spoilt["energy_j"] == pytest.approx(2.0)
+    assert spoilt["status"] == "ok"
+    assert rows["rapl:package-1"]["read_errors"] == 0
+    flags = np.array(monitor.result.samples("rapl:package-0")["flags"].to_pylist())
+    assert (flags & 1).sum() == 1
+    assert f"{spoilt['read_errors']} failed" in str(monitor.result)
+
+
+def test_a_file_that_vanishes_between_listing_and_start_is_a_clear_error(powercap):
+    tree = powercap()
+    monitor = fg.Monitor("rapl:*")
+    tree.remove_zone("package-0")
+    with pytest.raises(fg.errors.ChannelNotFound, match="energy_uj"):
+        monitor.start()
+    assert threads_of_ours() == 0
+
+
+def test_a_zone_removed_while_running_harms_nothing(powercap, soon):
+    tree = powercap(Zone("package-0", counter_start_uj=10**6), Zone("package-1", counter_start_uj=77))
+    with fg.Monitor(hz=500) as monitor:
+        tree.set_uj("package-0", 2 * 10**6)
+        soon(lambda: monitor.energy_j()["rapl:package-0"] == pytest.approx(1.0))
+        tree.remove_zone("package-0")
+        time.sleep(0.05)
+    assert monitor.result.energy_j == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "bad", [0, -1, -0.0, float("nan"), float("inf"), 1e9, 1e-12, "100", b"1", True, np.bool_(True), [1], 1j]
+)
+def test_a_bad_rate_is_a_value_error_that_names_hz(bad):
+    with pytest.raises(ValueError, match="hz"):
+        fg.Monitor(hz=bad)
+    with pytest.raises(ValueError, match="hz"):
+        fg.Monitor(hz={"procstat": bad})
+
+
+def test_a_rate_for_an_unknown_source_is_refused_and_numpy_numbers_are_numbers():
+    with pytest.raises(ValueError, match="rappl"):
+        fg.Monitor(hz={"rappl": 5})
+    for good in (np.float32(50), np.int64(50), 10_000, 0.5):
+        fg.Monitor(hz=good)
+
+
+@pytest.mark.parametrize(("name", "value"), [("speed", -1), ("speed", "x"), ("speed", float("nan")), ("sync", 5)])
+def test_other_bad_arguments_are_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        fg.Monitor(**{name: value})
+
+
+def test_live_energy_grows_and_equals_the_result_at_the_end(powercap):
+    powercap(Zone("package-0", 80.0), move=True)
+    for settle in (False, True):
+        with fg.Monitor(hz=500, settle=settle) as monitor:
+            seen = []
+            for _ in range(20):
+                time.sleep(0.01)
+                seen.append(monitor.energy_j()["rapl:package-0"])
+        assert seen == sorted(seen)
+        assert seen[-1] > seen[0]
+        assert monitor.energy_j() == {"rapl:package-0": monitor.result.energy_j}
+        assert monitor.result.energy_j >= seen[-1]
+
+
+def test_settling_narrows_the_last_bound_of_a_slow_counter(nvml):
+    nvml()
+    width = {}
+    for settle in (False, True):
+        with fg.Monitor("nvml:0", settle=settle) as monitor:
+            time.sleep(1.2)  # eight updates teach the period
+        width[settle] = monitor.result.energy_high_j - monitor.result.energy_low_j
+    assert width[True] < width[False]
+
+
+def test_a_monitor_measures_once(powercap):
+    monitor = fg.Monitor()
+    with pytest.raises(RuntimeError, match="not started"):
+        monitor.stop()
+    with pytest.raises(RuntimeError, match="stopped"):
+        _ = monitor.result
+    assert monitor.energy_j() == {}
+    monitor.start()
+    with pytest.raises(RuntimeError, match="running"):
+        monitor.start()
+    with pytest.raises(RuntimeError, match="after the monitor has stopped"):
+        _ = monitor.result
+    first = monitor.stop()
+    assert monitor.stop() is first is monitor.result
+    with pytest.raises(RuntimeError, match="stopped"):
+        monitor.start()
+    assert threads_of_ours() == 0
+
+
+def test_a_monitor_of_nothing_works():
+    with fg.Monitor([]) as monitor, monitor.window("w"):
+        pass
+    result = monitor.result
+    assert result.energy_j == 0.0
+    assert result.summary()["count"].to_pylist() == [1]
+    assert "No channel could be read" in str(result)
+
+
+def test_stop_ends_although_the_drainer_is_at_work(powercap):
+    powercap(Zone("package-0", 50.0), move=True)
+    for _ in range(4):
+        monitor = fg.Monitor(hz=100, settle=True).start()
+        time.sleep(0.2499)  # the drainer wakes while we stop
+        stopper = threading.Thread(target=monitor.stop, daemon=True)
+        stopper.start()
+        stopper.join(10)
+        assert not stopper.is_alive()
+    powercap(Zone("package-0"))  # at rest: settling lasts its whole 250 ms
+    monitor = fg.Monitor(hz=100, settle=True).start()
+    stopper = threading.Thread(target=monitor.stop, daemon=True)
+    stopper.start()
+    stopper.join(10)
+    assert not stopper.is_alive()
+
+
+def test_stop_from_another_thread_and_two_stops_at_once_give_one_result(powercap):
+    powercap(Zone("package-0", 50.0), move=True)
+    monitor = fg.Monitor(hz=1000).start()
+    results = []
+    stoppers = [threading.Thread(target=lambda: results.append(monitor.stop())) for _ in range(6)]
+    time.sleep(0.05)
+    for stopper in stoppers:
+        stopper.start()
+    for stopper in stoppers:
+        stopper.join(10)
+    assert len(results) == 6
+    assert all(r is results[0] for r in results)
+    assert threads_of_ours() == 0
+
+
+def test_two_monitors_at_once_agree_and_do_not_disturb_each_other(powercap):
+    tree = powercap(Zone("package-0", 70.0), move=True)
+    with fg.Monitor(hz=1000) as outer:
+        time.sleep(0.1)
+        with fg.Monitor(hz=200) as inner:
+            time.sleep(0.3)
+        time.sleep(0.05)
+    for monitor in (outer, inner):
+        report = monitor.result.traces[0].report
+        true_j = tree.energy_j("package-0", report["first_at_ns"], report["end_at_ns"])
+        assert monitor.result.energy_low_j <= true_j <= monitor.result.energy_high_j
+    assert inner.result.duration_s < outer.result.duration_s
+
+
+def test_a_warning_made_an_exception_neither_loses_the_measurement_nor_the_thread(powercap):
+    powercap(Zone("package-0", 50.0), move=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FastgreenWarning)
+        monitor = fg.Monitor().start()
+        monitor.window("left open").begin()
+        with pytest.raises(FastgreenWarning, match="left open"):
+            monitor.stop()
+    assert threads_of_ours() == 0
+    assert monitor.result.summary()["count"].to_pylist() == [1]
+
+
+def test_a_monitor_that_nobody_holds_ends_its_threads(powercap, soon):
+    powercap(Zone("package-0", 50.0), move=True)
+    monitor = fg.Monitor(hz=1000).start()
+    window = monitor.window("w")
+    with window:
+        pass
+    assert threads_of_ours() == 1
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        del monitor
+        gc.collect()
+        soon(lambda: threads_of_ours() == 0)
+    assert any("dropped while measuring" in str(warning.message) for warning in said)
+    soon(lambda: not any(t.name == "fastgreen-drain" for t in threading.enumerate()))
+    assert len(window) == 1
+
+
+def test_a_busy_interpreter_does_not_slow_sampling(powercap):
+    powercap(Zone("package-0", 50.0), move=True)
+    best = 0.0
+    for _ in range(3):  # a shared machine: the best of three
+        with fg.Monitor(hz=200) as monitor:
+            until = time.monotonic() + 0.5
+            while time.monotonic() < until:
+                sum(range(100))
+        result = monitor.result
+        row = result.channels.to_pylist()[0]
+        assert row["samples"] + row["missed"] >= 200 * result.duration_s - 3
+        best = max(best, (row["samples"] - 1) / result.duration_s)
+    assert best > 160
+
+
+def test_interrupt_in_the_block_still_gives_a_result(powercap):
+    powercap(Zone("package-0", 50.0), move=True)
+    monitor = fg.Monitor(hz=1000)
+
+    def work() -> None:
+        with monitor, monitor.window("w"):
+            time.sleep(0.02)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert monitor.result.energy_j > 0
+    assert monitor.result.names == ["w"]
+
+
+def test_the_estimate_is_marked_wherever_a_number_of_it_appears(proc):
+    with fg.Monitor(hz=100, estimate=(10.0, 50.0)) as monitor, monitor.window("w"):
+        for _ in range(10):
+            time.sleep(0.03)
+            proc.advance(user=0.015, idle=0.015)
+    result = monitor.result
+    assert list(monitor.energy_j()) == ["procstat:cpu"]
+    assert 10.0 * result.duration_s <= result.energy_j <= 50.0 * result.duration_s
+    assert result.energy_low_j == pytest.approx(10 * result.duration_s)
+    assert result.energy_high_j == pytest.approx(50 * result.duration_s)
+    assert result.estimated
+    assert result.channels["estimated"].to_pylist() == [True]
+    assert result.channels["method"].to_pylist() == ["estimate"]
+    assert result.summary()["estimated"].to_pylist() == [True]
+    assert "estimated" in str(result)
+    assert "estimated" in repr(result)
+    assert result.to_dict()["estimated"] is True
+    for table in (result.windows(), result.windows(per_channel=True)):
+        assert table.schema.metadata[b"estimated"] == b"true"
+
+
+def test_a_long_run_at_a_high_rate_loses_nothing_and_counts_what_it_missed(powercap):
+    tree = powercap(Zone("package-0", 40.0, children=(Zone("dram", 4.0),)), move=True)
+    with fg.Monitor(hz=10_000) as monitor:
+        time.sleep(0.6)
+    result = monitor.result
+    for row in result.channels.to_pylist():
+        assert row["lost"] == 0
+        assert row["samples"] == result.samples(row["id"]).num_rows
+        assert row["samples"] + row["missed"] == pytest.approx(10_000 * result.duration_s, rel=0.02)
+    report = result.traces[0].report
+    true_j = tree.energy_j("package-0", report["first_at_ns"], report["end_at_ns"])
+    total = result.totals["rapl:package-0"]
+    assert total.low_j <= true_j <= total.high_j

@@ -1,0 +1,295 @@
+"""What happens to a measurement when the process forks, ends, is killed, or runs out of disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import fastgreen as fg
+
+from .conftest import ROOT
+from .fakes.permissions import drop_dac_override
+from .fakes.powercap import Zone
+
+FORK = """
+import os, sys, time, warnings
+import fastgreen as fg
+
+monitor = fg.Monitor(record=sys.argv[1], hz=500).start()
+window = monitor.window("w")
+with window:
+    time.sleep(0.05)
+open_window = monitor.window("open at the fork")
+open_window.begin()
+pid = os.fork()
+if pid == 0:
+    with window:
+        pass
+    window.begin(); window.end(); open_window.end()
+    fresh = monitor.window("child's")
+    with fresh, monitor.window("another"):
+        pass
+    said = []
+    for action in (monitor.energy_j, lambda: monitor.result, monitor.wait):
+        try:
+            action()
+        except fg.errors.FastgreenError as error:
+            said.append("parent" in str(error))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        said.append(monitor.stop() is None)
+        said.append("parent" in str(caught[0].message))
+    said.append("inert" in repr(monitor))
+    with fg.Monitor(hz=500) as own, own.window("own"):   # a child may measure for itself
+        time.sleep(0.05)
+    said.append(own.result.energy_j > 0)
+    print(len(said), all(said), len(window), flush=True)
+    getattr(sys, "exit", None)() if sys.argv[2] == "exit" else os._exit(0)
+os.waitpid(pid, 0)
+time.sleep(0.3)
+open_window.end()
+with window:
+    time.sleep(0.05)
+result = monitor.stop()
+print(result.summary()["count"].to_pylist(), result.energy_j)
+"""
+
+
+@pytest.mark.parametrize("leave", ["exit", "_exit"])
+def test_a_forked_child_is_inert_and_says_so_and_the_parent_goes_on_with_its_recording(
+    powercap, python, tmp_path, leave
+):
+    powercap(Zone("package-0", 90.0), move=True)
+    done = python(FORK, tmp_path / "run", leave)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    child, parent = done.stdout.splitlines()
+    assert child == "7 True 1" or child.startswith("7 True"), child
+    counts, energy = parent.rsplit(" ", 1)
+    assert json.loads(counts) == [2, 1]
+    loaded = fg.load(tmp_path / "run")
+    assert loaded.energy_j == float(energy)
+    assert loaded.summary()["count"].to_pylist() == [2, 1]
+    assert loaded.notes == []
+
+
+def test_a_fork_server_child_can_end_while_the_parent_measures(powercap, python):
+    powercap(Zone("package-0", 90.0), move=True)
+    done = python("""
+        import multiprocessing, time
+        import fastgreen as fg
+
+        def child(n):
+            return n * n
+
+        if __name__ == "__main__":
+            with fg.Monitor(hz=500) as monitor, monitor.window("pool"):
+                with multiprocessing.get_context("fork").Pool(2) as pool:
+                    print(pool.map(child, range(20))[-1])
+            print(monitor.result.energy_j > 0)
+        """)
+    assert (done.stdout.split(), done.returncode) == (["361", "True"], 0), done.stderr
+    assert done.stderr == ""
+
+
+LEFT_RUNNING = """
+import sys, time
+import fastgreen as fg
+
+monitor = fg.Monitor(record=sys.argv[1], hz=500).start()
+with monitor.window("w"):
+    time.sleep(0.1)
+{ending}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [("", 0), ("sys.exit(3)", 3), ("raise ValueError('user')", 1), ("del monitor, fg\nsys.exit(4)", 4)],
+)
+def test_a_program_that_ends_while_measuring_completes_its_recording(powercap, python, tmp_path, ending, code):
+    powercap(Zone("package-0", 90.0), move=True)
+    done = python(LEFT_RUNNING.format(ending=ending), tmp_path / "run")
+    assert done.returncode == code, done.stderr
+    loaded = fg.load(tmp_path / "run")
+    assert loaded.names == ["w"]
+    assert loaded.energy_j > 5.0
+    assert loaded.notes == []
+    assert loaded.channels["status"].to_pylist() == ["ok"]
+
+
+KILLED = """
+import sys, time
+import fastgreen as fg
+
+with fg.Monitor(record=sys.argv[1], hz=200) as monitor:
+    window = monitor.window("w")
+    print("ready", flush=True)
+    while True:
+        with window:
+            time.sleep(0.001)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_process_loses_at_most_the_last_second_and_its_totals_are_made_anew(powercap, tmp_path, number):
+    tree = powercap(Zone("package-0", 90.0, children=(Zone("dram", 9.0),)), move=True)
+    run = tmp_path / "run"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(run)], env=env, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(1.5)
+        process.send_signal(number)
+        killed_ns = time.monotonic_ns()
+        process.wait(10)
+    loaded = fg.load(run)
+    assert killed_ns - loaded.end_ns < 1_000_000_000
+    windows = loaded.windows("w")
+    last = windows["start_ns"][-1].as_py() + windows["duration_s"][-1].as_py() * 1e9
+    assert killed_ns - last < 1_000_000_000
+    for trace in loaded.traces:
+        report = trace.report
+        true_j = tree.energy_j(trace.channel.id[5:], report["first_at_ns"], report["end_at_ns"])
+        total = loaded.totals[trace.channel.id]
+        assert total.low_j <= true_j <= total.high_j
+        assert total.energy_j == pytest.approx(true_j, rel=0.05, abs=0.5)
+    assert sum("ended before the run was stopped" in note for note in loaded.notes) == 2
+    assert loaded.channels["missed"].to_pylist() == [None, None]
+    assert "between" in str(loaded)
+
+
+FULL_DISK = """
+import resource, signal, sys, time, warnings
+import fastgreen as fg
+
+limit = int(sys.argv[2])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+monitor = fg.Monitor(record=sys.argv[1], hz=2000)
+monitor.start()
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+window = monitor.window("w")
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    until = time.monotonic() + float(sys.argv[3])
+    while time.monotonic() < until:
+        with window:
+            time.sleep(0.0002)
+    monitor.stop()
+result = monitor.result
+print(result.samples().num_rows, result.channels["samples"][0].as_py(), end=" ")
+print(result.summary()["count"][0].as_py(), len(window))
+print(result.energy_j, result.windows()["energy_j"].to_pylist() != [])
+print(sorted({str(w.message) for w in caught}))
+print(result.notes)
+"""
+
+
+def assert_nothing_was_lost(done: subprocess.CompletedProcess, run: Path) -> None:
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    kept, taken, counted, entered = map(int, lines[0].split())
+    assert kept == taken > 500
+    assert counted == entered > 100
+    assert "goes on in memory" in lines[2]
+    assert "goes on in memory" in lines[3]
+    loaded = fg.load(run)  # what fitted is a run that can be read
+    assert 0 < loaded.samples().num_rows < kept
+    assert any("recording" in note for note in loaded.notes), loaded.notes
+    whole_j = float(lines[1].split()[0])
+    assert loaded.energy_j == whole_j or loaded.energy_j < whole_j
+
+
+@pytest.mark.parametrize("limit", [20_000, 33_333])
+def test_a_full_disk_ends_the_recording_and_not_the_measurement(powercap, python, tmp_path, limit):
+    powercap(Zone("package-0", 90.0), move=True)
+    assert_nothing_was_lost(python(FULL_DISK, tmp_path / "run", limit, 1.2), tmp_path / "run")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=False
+    )
+    if not made or made.returncode:
+        pytest.skip("no right to mount a small tmpfs; the twin with a file size limit runs everywhere")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_small_file_system_that_fills_up_loses_nothing(powercap, python, small_disk):
+    powercap(Zone("package-0", 90.0), move=True)
+    assert_nothing_was_lost(python(FULL_DISK, small_disk / "run", 0, 2.0), small_disk / "run")
+
+
+def test_a_disk_without_any_room_is_said_at_the_start(small_disk):
+    (small_disk / "filler").write_bytes(bytes(60 * 1024))
+    with pytest.raises(OSError, match=r"(?i)no space"):
+        fg.Monitor(record=small_disk / "run").start()
+
+
+def test_recording_into_a_folder_that_may_not_be_written_is_a_clear_error(python, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    done = python(
+        """
+        import sys, fastgreen as fg
+        try:
+            fg.Monitor(record=sys.argv[1] + "/run").start()
+        except PermissionError as error:
+            print(error.filename)
+        """,
+        locked,
+        preexec_fn=drop_dac_override,
+    )
+    assert done.stdout.strip() == str(locked / "run"), done.stderr
+
+
+def test_recording_onto_a_file_or_an_existing_run_is_refused_and_harms_neither(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("precious")
+    with pytest.raises((FileExistsError, NotADirectoryError), match="file"):
+        fg.Monitor(record=file).start()
+    with pytest.raises(NotADirectoryError, match="file"):
+        fg.Monitor(record=file / "run").start()
+    assert file.read_text() == "precious"
+    run = tmp_path / "run"
+    with fg.Monitor(record=run) as monitor, monitor.window("w"):
+        time.sleep(0.01)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        fg.Monitor(record=run).start()
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        monitor.result.save(run)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_recording_keeps_memory_constant(powercap, python, tmp_path):
+    powercap(Zone("package-0", 90.0, children=(Zone("dram", 9.0),)), move=True)
+    done = python(
+        """
+        import os, sys, time, fastgreen as fg, psutil
+        process = psutil.Process()
+        with fg.Monitor(record=sys.argv[1], hz=5000) as monitor:
+            time.sleep(1.5)
+            before = process.memory_info().rss
+            time.sleep(2.0)
+            after = process.memory_info().rss
+        kept = sum(len(chunk) for group in monitor._groups for chunks in group.samples for chunk in chunks)
+        print(after - before, kept, monitor.result.samples().num_rows)
+        """,
+        tmp_path / "run",
+    )
+    grown, kept, rows = map(int, done.stdout.split())
+    assert kept == 0
+    assert rows > 10_000
+    assert grown < 2 << 20
