@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resolving a million windows over a million samples of one channel, against two calls of numpy.interp.
 
-`numpy.interp` gives one interpolated number an edge; the resolver gives an estimate and two bounds. The base is reported
-on int64 columns (what a recording holds; NumPy converts them inside) and on columns converted to float64 beforehand.
+`numpy.interp` gives one interpolated number an edge; the resolver gives an estimate and two bounds. The base is
+reported on int64 columns (what a recording holds; NumPy converts inside) and on columns made float64 beforehand.
 """
 
 import statistics
