@@ -40,7 +40,9 @@ study: $(VENV)/.study ## energy of inference by input size: 20 sizes x 10 repeat
 training-study: $(VENV)/.study ## greener training: architecture x environment, what a change saves and what it costs
 	$(BIN)/python examples/greener_training.py -o out/training
 
+# Tests of optional packages skip, saying so, where the package is absent; PACKAGES=torch==2.13.0 adds one.
 test: $(VENV)/.test ## run every test
+	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
 	$(BIN)/python -m pytest tests
 
 bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first

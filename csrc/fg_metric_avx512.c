@@ -114,6 +114,7 @@ static void row_f32(float *out, const float *cost, size_t n, float accuracy, flo
 					bool stream)
 {
 	size_t i = lead(out, sizeof *out, n);
+	(void)cost_max;
 	if (i)
 		part_f32(out, cost, i, accuracy, weight, beta);
 	for (; n - i >= 16; i += 16) {

@@ -9,6 +9,7 @@
 						   bool stream)                                                                                \
 	{                                                                                                                  \
 		enum { LANES = VECTOR_SIZE / sizeof(REAL) };                                                                   \
+		(void)cost_max;                                                                                                \
 		const vector_##noun acc = accuracy - (vector_##noun){0};                                                       \
 		const size_t lead = (-(uintptr_t)out & (VECTOR_SIZE - 1)) / sizeof(REAL);                                      \
 		size_t i = 0;                                                                                                  \

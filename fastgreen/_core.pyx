@@ -153,11 +153,17 @@ cdef class Sampler:
                     out.factor = <bytes>self.kept[-1]
                 else:
                     out.uuid = <bytes>self.kept[-1]
-        out.fd = sensor.get("fd", -1)
+        out.fd = int(sensor.get("fd", -1))
         out.quantity = QUANTITIES[sensor.get("quantity", "energy")]
         out.scope = sensor.get("scope", 0)
         out.idle_mw = sensor.get("idle_mw", 0)
         out.slope_mw = sensor.get("slope_mw", 0)
+        event = sensor.get("event")
+        if event is not None:
+            out.event.type = event["type"]
+            out.event.config = event["config"]
+            out.event.cpu = event["cpu"]
+            out.event.slot = event.get("slot", 0)
         samples = sensor.get("record")
         if samples is not None:
             self.kept.append(samples)
@@ -260,15 +266,15 @@ cdef class Account:
 
 
 cdef class _Answers:
-    """Zeroed outputs of a resolver."""
+    """Outputs of a resolver."""
 
     cdef cnp.ndarray low, estimate, high, unknown
     cdef fg_answers c
 
     def __cinit__(self, Py_ssize_t count, bint restarts):
-        self.low = np.zeros(count)
-        self.estimate = np.zeros(count)
-        self.high = np.zeros(count)
+        self.low = np.empty(count)
+        self.estimate = np.empty(count)
+        self.high = np.empty(count)
         self.unknown = np.zeros(count if restarts else 0)
         self.c.low = <double *>cnp.PyArray_DATA(self.low)
         self.c.estimate = <double *>cnp.PyArray_DATA(self.estimate)

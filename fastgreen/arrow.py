@@ -22,7 +22,10 @@ from fastgreen.units import unit_metadata
 
 __all__ = ["RunFolder", "read_stream", "sample_batch", "samples_of", "write_table"]
 
+FILES = ("channels.arrow", "samples.arrow", "windows.arrow")
+
 _KEY = b"fastgreen"
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # Arrow columnar format, "IPC Streaming Format": a continuation mark, length 0
 
 
 def field(name: str, kind: pa.DataType, unit: str | None = None) -> pa.Field:
@@ -60,6 +63,8 @@ def metadata_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
     try:
         metadata = json.loads((schema.metadata or {})[_KEY])
         version = int(metadata["format"])
+        if version <= FORMAT:
+            _ = int(metadata["realtime_ns"]), int(metadata["monotonic_ns"])
     except (KeyError, TypeError, ValueError) as error:
         raise TraceError(f"{path} was not written by fastgreen") from error
     if version > FORMAT:
@@ -108,23 +113,35 @@ def window_batch(name: str, handle: int, begin: np.ndarray, end: np.ndarray, sch
     )
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a stream ends with its end mark; that of a killed process, or one that was cut, does not."""
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - len(_END)))
+        return file.read() == _END
+
+
 def read_stream(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Schema and batches of an IPC stream, memory-mapped; the batches end where the file does, even in mid-batch.
 
-    TraceError when it is missing or no Arrow stream.
+    TraceError when it is missing, no Arrow stream, or (while the batches are read) damaged before its end.
     """
     try:
         reader = pa.ipc.open_stream(pa.memory_map(str(path)))
     except FileNotFoundError as error:
         raise TraceError(f"{path} is missing") from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise TraceError(f"{path} is not an Arrow stream: {error}") from error
 
     def batches() -> Iterator[pa.RecordBatch]:
         while True:
             try:
                 batch = reader.read_next_batch()
-            except (StopIteration, pa.ArrowInvalid, OSError):
+                batch.validate(full=True)
+            except StopIteration:
+                return
+            except (pa.ArrowException, OSError) as error:
+                if is_whole(path):
+                    raise TraceError(f"{path} is damaged: {error}") from error
                 return
             yield batch
 
@@ -182,18 +199,18 @@ class RunFolder:
         self.metadata = metadata
         self.failed = False  # set by the writer's owner: a stream that failed once is not written again
         self.path.mkdir(parents=True, exist_ok=True)
-        taken = [name for name in ("channels.arrow", "samples.arrow", "windows.arrow") if (self.path / name).exists()]
+        taken = [name for name in FILES if (self.path / name).exists()]
         if taken:
             raise FileExistsError(f"{self.path} holds a run already ({taken[0]}); choose another folder or remove it")
         self.sample_schema = with_metadata(SAMPLES, metadata)
         self.window_schema = with_metadata(WINDOWS, metadata)
         self.write_channels(channels)
-        self.samples = _Stream(self.path / "samples.arrow", self.sample_schema)
-        self.windows = _Stream(self.path / "windows.arrow", self.window_schema)
+        self.samples = _Stream(self.path / FILES[1], self.sample_schema)
+        self.windows = _Stream(self.path / FILES[2], self.window_schema)
 
     def write_channels(self, channels: pa.Table) -> None:
         write_table(
-            self.path / "channels.arrow",
+            self.path / FILES[0],
             channels.replace_schema_metadata(with_metadata(channels.schema, self.metadata).metadata),
         )
 

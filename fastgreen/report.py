@@ -24,6 +24,7 @@ def quantity(value: float | None, unit: str, digits: int = 4) -> str:
         return "-"
     if value == 0 or math.isinf(value):
         return f"{value:g} {unit}"
+    value = float(f"{value:.{digits}g}")  # 999.96 is 1.000 k
     scale, prefix = next((p for p in _PREFIXES if abs(value) >= p[0]), _PREFIXES[-1])
     scaled = value / scale
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled))) if scaled else 0)

@@ -15,7 +15,7 @@ from fastgreen.units import NS_PER_S, unit_metadata
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Result"]
+__all__ = ["Result", "load"]
 
 _WH_PER_J = 1 / 3600
 
@@ -181,10 +181,10 @@ class Result:
 
     def _ratio_to_counter(self, trace: Trace) -> float | None:
         """Integrated power over the energy that the channel's own counter showed, where there is one."""
-        counter = self._totals.get(trace.channel.parent or "")
+        counter = self.totals.get(trace.channel.parent or "")
         if trace.channel.kind != "power" or counter is None or not counter.energy_j > 0:
             return None
-        return float(self._totals[trace.channel.id].energy_j / counter.energy_j)
+        return float(self.totals[trace.channel.id].energy_j / counter.energy_j)
 
     def samples(self, channel: str | None = None) -> pa.Table:
         """Every sample: channel, time (timestamp[ns, UTC]), monotonic_ns, raw (in the channel's own unit), and how it
@@ -231,7 +231,8 @@ class Result:
 
         chosen = self._named(name) if self.traces or not per_channel else []
         parts = []
-        for trace in (self.traces or [None]) if per_channel else [None]:
+        wanted: list[Trace | None] = [*self.traces] or [None]
+        for trace in wanted if per_channel else [None]:
             columns: dict[str, Any] = self._window_columns(chosen)
             energies = [self._energies(w, trace) for w in chosen]
             for key, attribute in (("energy_j", "energy_j"), ("energy_low_j", "low_j"), ("energy_high_j", "high_j")):
@@ -331,9 +332,9 @@ class Result:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the run as a folder of Arrow files (DESIGN: channels, samples, windows). FileExistsError for a run."""
-        from fastgreen.runfile import save_result
+        from fastgreen.runfile import save_run
 
-        save_result(self, Path(path))
+        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Totals, channels and window summary as plain Python, for JSON."""
@@ -360,6 +361,31 @@ class Result:
         from fastgreen.report import render
 
         return render(self)
+
+
+def load(path: str | os.PathLike) -> Result:
+    """Open a saved or recorded run.
+
+    Parameters
+    ----------
+    path : path
+        The folder that `Result.save` or ``Monitor(record=)`` wrote. Its samples stay on disk and are read when needed.
+
+    Returns
+    -------
+    Result
+        Of a run whose process was killed, what was recorded up to then; `Result.notes` says so.
+
+    Raises
+    ------
+    TraceError
+        When the folder holds no run, a damaged one, or one of a newer format.
+    """
+    from fastgreen.runfile import read_run
+
+    traces, windows, metadata, notes = read_run(Path(path))
+    at_ns = metadata["monotonic_ns"]
+    return Result(traces, windows, metadata, at_ns, at_ns, notes)
 
 
 def _with_units(table: pa.Table, units: dict[str, str]) -> pa.Table:

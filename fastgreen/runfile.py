@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -16,10 +15,10 @@ import pyarrow.compute as pc
 from fastgreen import _core, arrow
 from fastgreen.channel import Channel
 from fastgreen.errors import TraceError
-from fastgreen.result import Result
 from fastgreen.trace import Trace, Windows
+from fastgreen.units import joules_per_unit
 
-__all__ = ["channel_table", "load", "save_result", "stored_chunks"]
+__all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
 
 _COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits"}
 
@@ -60,8 +59,8 @@ def channel_table(traces: list[Trace], notes: list[str]) -> pa.Table:
 def stored_chunks(path: Path, channel: str) -> Iterator[np.ndarray]:
     """Samples of one channel of a samples.arrow, batch by batch."""
     schema, batches = arrow.read_stream(path)
-    if not set(arrow.SAMPLES.names) <= set(schema.names):
-        raise TraceError(f"{path} has no samples: its columns are {schema.names}")
+    if not schema.equals(arrow.SAMPLES):
+        raise TraceError(f"{path} holds no samples: its columns are others")
     for batch in batches:
         column = batch.column(schema.get_field_index("channel"))
         names = column.dictionary.to_pylist()
@@ -69,16 +68,22 @@ def stored_chunks(path: Path, channel: str) -> Iterator[np.ndarray]:
             if channel not in names:
                 continue
             batch = batch.filter(pc.equal(column.indices, names.index(channel)))
-        yield arrow.samples_of(batch)
+        samples = arrow.samples_of(batch)
+        if np.any(samples["at_ns"][1:] < samples["at_ns"][:-1]):
+            raise TraceError(f"{path} is damaged: the time of {channel} runs backwards")
+        yield samples
 
 
-def save_result(result: Result, path: Path) -> None:
-    folder = arrow.RunFolder(path, result.metadata, channel_table(result.traces, result.given_notes))
+def save_run(
+    path: Path, traces: list[Trace], windows: list[Windows], metadata: dict[str, Any], notes: list[str]
+) -> None:
+    """The inverse of `read_run`. FileExistsError when the folder holds a run."""
+    folder = arrow.RunFolder(path, metadata, channel_table(traces, notes))
     try:
-        for trace in result.traces:
+        for trace in traces:
             for chunk in trace.chunks():
                 folder.add_samples(trace.channel.id, chunk)
-        for w in result._windows:
+        for w in windows:
             folder.add_windows(w.name, w.handle, w.begin_ns, w.end_ns)
     finally:
         folder.close()
@@ -86,8 +91,8 @@ def save_result(result: Result, path: Path) -> None:
 
 def _read_windows(path: Path) -> list[Windows]:
     schema, batches = arrow.read_stream(path)
-    if not set(arrow.WINDOWS.names) <= set(schema.names):
-        raise TraceError(f"{path} has no windows: its columns are {schema.names}")
+    if not schema.equals(arrow.WINDOWS):
+        raise TraceError(f"{path} holds no windows: its columns are others")
     parts: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
     for batch in batches:
         if batch.num_rows == 0:
@@ -98,22 +103,33 @@ def _read_windows(path: Path) -> list[Windows]:
         parts.setdefault((name, handle), []).append(
             (batch.column("start_ns").to_numpy(), batch.column("end_ns").to_numpy())
         )
-    return [
+    found = [
         Windows(name, handle, *(np.concatenate(column) for column in zip(*edges, strict=True)))
         for (name, handle), edges in parts.items()
     ]
+    for w in found:
+        if np.any(w.end_ns < w.begin_ns) or np.any(w.begin_ns[1:] < w.end_ns[:-1]):
+            raise TraceError(f"{path} is damaged: the stretches of {w.name!r} run backwards")
+    return found
 
 
-def _channel(row: dict[str, Any]) -> Channel:
-    try:
-        return Channel(**{n: row[n] for n in _COLUMNS if n in row}, traits=json.loads(row["traits"]))
-    except (TypeError, KeyError, ValueError) as error:
-        raise TraceError(f"channels.arrow is damaged: {error}") from error
-
-
-def _recount(channel: Channel, chunks: Callable[[], Iterator[np.ndarray]]) -> dict[str, Any]:
-    """The report of a run that was killed before it wrote one."""
+def _trace(row: dict[str, Any], samples: Path) -> Trace:
+    """The trace that a row of channels.arrow describes; KeyError, TypeError or ValueError where it does not."""
+    channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=json.loads(row["traits"]))
+    joules_per_unit(channel.unit)
     account = _core.Account(channel.traits)
+    chunks = _chunks_of(samples, channel.id)
+    if row["report"] is None:
+        return Trace(channel, bool(row["counted"]), _recount(account, chunks), chunks)
+    report = json.loads(row["report"])
+    lacking = (account.report().keys() | {"end_at_ns", "end_total", "missed", "lost", "read_errors"}) - report.keys()
+    if lacking:
+        raise KeyError(min(lacking))
+    return Trace(channel, bool(row["counted"]), report, chunks)
+
+
+def _recount(account: _core.Account, chunks: Callable[[], Iterator[np.ndarray]]) -> dict[str, Any]:
+    """The report of a run that was killed before it wrote one."""
     for chunk in chunks():
         account.feed(chunk)
     report = account.report()
@@ -129,41 +145,32 @@ def _recount(channel: Channel, chunks: Callable[[], Iterator[np.ndarray]]) -> di
     }
 
 
-def load(path: str | os.PathLike) -> Result:
-    """Open a saved or recorded run.
-
-    Parameters
-    ----------
-    path : path
-        The folder that `Result.save` or ``Monitor(record=)`` wrote. Its samples stay on disk and are read when needed.
-
-    Returns
-    -------
-    Result
-        Of a run whose process was killed, what was recorded up to then; `Result.notes` says so.
-
-    Raises
-    ------
-    TraceError
-        When the folder holds no run, a damaged one, or one of a newer format.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise TraceError(f"{folder} is not a folder")
-    schema, batches = arrow.read_stream(folder / "channels.arrow")
-    metadata = arrow.metadata_of(schema, folder / "channels.arrow")
-    rows = [row for batch in batches for row in batch.to_pylist()]
-    samples = folder / "samples.arrow"
-    arrow.metadata_of(arrow.read_stream(samples)[0], samples)
-    traces = []
-    for row in rows:
-        channel = _channel(row)
-        chunks = _chunks_of(samples, channel.id)
-        report = json.loads(row["report"]) if row.get("report") else _recount(channel, chunks)
-        traces.append(Trace(channel, bool(row["counted"]), report, chunks))
-    notes = json.loads(rows[0]["notes"]) if rows and rows[0].get("notes") else []
-    at_ns = metadata["monotonic_ns"]
-    return Result(traces, _read_windows(folder / "windows.arrow"), metadata, at_ns, at_ns, notes)
+def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], list[str]]:
+    """Traces, windows, metadata and notes of a run. TraceError: see `fastgreen.load`."""
+    if not path.is_dir():
+        raise TraceError(f"{path} is not a folder")
+    tables, samples, windows = (path / name for name in arrow.FILES)
+    schema, batches = arrow.read_stream(tables)
+    metadata = arrow.metadata_of(schema, tables)
+    if not arrow.is_whole(tables):
+        raise TraceError(f"{tables} is cut short")
+    for other in (samples, windows):
+        if arrow.metadata_of(arrow.read_stream(other)[0], other) != metadata:
+            raise TraceError(f"{other} belongs to another run than {tables.name}")
+    try:
+        rows = [row for batch in batches for row in batch.to_pylist()]
+        traces = [_trace(row, samples) for row in rows]
+        notes = [str(note) for note in json.loads(rows[0]["notes"])] if rows else []
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        if isinstance(error, TraceError):
+            raise
+        raise TraceError(f"{tables} is damaged: {error!r}") from error
+    read = _read_windows(windows)
+    if all(row["report"] is not None for row in rows):  # else the process was killed, and each trace says so
+        notes += [
+            f"{p} is cut short: curve or windows are not whole" for p in (samples, windows) if not arrow.is_whole(p)
+        ]
+    return traces, read, metadata, notes
 
 
 def _chunks_of(path: Path, channel: str) -> Callable[[], Iterator[np.ndarray]]:

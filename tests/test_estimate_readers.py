@@ -99,6 +99,49 @@ def test_a_transformer_block_is_read_layer_by_layer():
     assert counted(layers, 3) == 3 * (4 * 10 * 32 * 32 + 2 * 10 * 10 * 32 + 2 * 10 * 32 * 64)
 
 
+def test_functions_of_torch_are_read_like_their_modules():
+    torch = pytest.importorskip("torch")
+    from fastgreen.estimate.torch_reader import from_torch
+
+    nn, functional = torch.nn, torch.nn.functional
+
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.weight = nn.Conv2d(3, 4, 3), nn.Parameter(torch.zeros(5, 4 * 5 * 5))
+
+        def forward(self, x):
+            x = functional.relu(self.conv(x), inplace=True)
+            x = functional.avg_pool2d(functional.max_pool2d(x, 3, stride=2, padding=1), 2, stride=1)
+            return functional.linear(torch.flatten(x, 1), self.weight).softmax(dim=1)
+
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2, 1), nn.Flatten(),
+        nn.Linear(100, 5, bias=False), nn.Softmax(dim=1),
+    )  # fmt: skip
+    ours, theirs = from_torch(Functional(), (3, 14, 14)), from_torch(module, (3, 14, 14))
+    assert [layer.kind for layer in ours] == [layer.kind for layer in theirs]
+    assert Network(ours).estimate(4).energy_j == pytest.approx(Network(theirs).estimate(4).energy_j, rel=1e-12)
+
+
+@pytest.mark.parametrize("batch", ["N", 2])
+def test_an_onnx_graph_may_move_its_batch(tmp_path, batch):
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node
+    model = onnx_model(
+        [
+            node("Transpose", ["x"], ["t"], perm=[1, 0, 2]), node("MatMul", ["t", "w"], ["m"]),
+            node("Relu", ["m"], ["y"]),
+        ],
+        {"x": [batch, 12, 64]}, {"w": (64, 32)},
+    )  # fmt: skip
+    onnx.save(model, tmp_path / "m.onnx")
+    copy, linear, relu = from_file(tmp_path / "m.onnx")
+    assert copy.sizes["input_size"] == 12 * 64
+    assert linear.sizes["rows"] == 12
+    assert relu.sizes["input_size"] == 12 * 32
+
+
 def test_an_unknown_module_is_listed_by_its_name():
     torch = pytest.importorskip("torch")
     from fastgreen.estimate.torch_reader import from_torch

@@ -150,7 +150,7 @@ def run(
 def report(folder: Path, as_json: bool) -> None:
     """Show a run that was saved or recorded."""
     from fastgreen.report import people_console, show
-    from fastgreen.runfile import load
+    from fastgreen.result import load
 
     try:
         result = load(folder)

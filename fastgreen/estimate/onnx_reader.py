@@ -97,6 +97,8 @@ class _Graph:
             if tensor.elem_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL):
                 self.integers.add(value.name)
         self.constant = set(self.weights)
+        flowing = [value for value in self.graph.input if value.name not in self.weights]
+        self.batch = self.shape(flowing[0].name)[0] if self.shape(flowing[0].name) else 1
 
     def layers(self) -> list[Layer]:
         found = []
@@ -130,10 +132,14 @@ class _Graph:
     def shape(self, name: str) -> tuple[int, ...]:
         return self.shapes.get(name) or ()
 
+    def per_sample(self, sizes: Sequence[int]) -> int:
+        """The product of sizes for one sample. The batch need not stand first: attention often moves it."""
+        return max(1, -(-math.prod(sizes) // self.batch))
+
     def _largest(self, node: Any) -> int:
         """Elements per sample of the largest tensor in or out; weights are not of a sample."""
         flowing = [tensor for tensor in (*node.input, *node.output) if tensor and tensor not in self.weights]
-        return max(1, *(math.prod(self.shape(tensor)[1:]) for tensor in flowing))
+        return max(self.per_sample(self.shape(tensor)) for tensor in flowing)
 
     def attributes(self, node: Any) -> dict[str, Any]:
         return {one.name: self.onnx.helper.get_attribute_value(one) for one in node.attribute}
@@ -199,21 +205,24 @@ def _global_pool(graph: _Graph, node: Any, name: str) -> Layer:
 def _gemm(graph: _Graph, node: Any, name: str) -> Layer:
     weights, given = graph.shape(node.input[1]), graph.attributes(node)
     outputs, inputs = weights if given.get("transB") else weights[::-1]
-    return Layer("Linear", {"input_size": inputs, "output_size": outputs, "bias": int(len(node.input) > 2)}, name)
+    left = graph.shape(node.input[0])
+    rows = graph.per_sample(left[1:] if given.get("transA") else left[:-1])
+    sizes = {"input_size": inputs, "output_size": outputs, "rows": rows, "bias": int(len(node.input) > 2)}
+    return Layer("Linear", sizes, name)
 
 
 def _matmul(graph: _Graph, node: Any, name: str) -> Layer:
     left, right, result = (graph.shape(tensor) for tensor in (node.input[0], node.input[1], node.output[0]))
     if len(left) < 2 or len(right) < 2:
         return Layer("MatMul of a vector", {}, name)
-    rows = max(1, math.prod(result[1:-1]))
+    rows = graph.per_sample(result[:-1])
     return Layer("Linear", {"input_size": left[-1], "output_size": right[-1], "rows": rows, "bias": 0}, name)
 
 
 def _norm(graph: _Graph, node: Any, name: str) -> Layer:
     kind = "LayerNorm" if node.op_type == "LayerNormalization" else "BatchNorm2d"
     channels = math.prod(graph.shape(node.input[1]))
-    return Layer(kind, {"input_size": math.prod(graph.shape(node.input[0])[1:]), "channels": max(1, channels)}, name)
+    return Layer(kind, {"input_size": graph.per_sample(graph.shape(node.input[0])), "channels": max(1, channels)}, name)
 
 
 # Their output's shape is worked out here, so that an impossible window is an error and not an unknown shape.

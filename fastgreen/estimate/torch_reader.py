@@ -123,8 +123,8 @@ def _is_leaf(torch: Any, module: Any) -> bool:
 
 
 def _elements(tensor: Any) -> int:
-    """Elements per sample; at least one."""
-    return max(1, math.prod(tensor.shape[1:]))
+    """Elements of a tensor, which are those of one sample: the batch is 1, wherever it stands."""
+    return max(1, math.prod(tensor.shape))
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -174,7 +174,7 @@ def _of_module(torch: Any, module: Any, args: Any, result: Any, name: str) -> La
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return _adaptive(first, result, name)
     if isinstance(module, nn.Linear):
-        rows = max(1, math.prod(first.shape[1:-1]))
+        rows = max(1, math.prod(first.shape[:-1]))
         sizes = {"input_size": module.in_features, "output_size": module.out_features, "rows": rows}
         return Layer("Linear", {**sizes, "bias": int(module.bias is not None)}, name)
     if isinstance(module, nn.MultiheadAttention):
@@ -203,6 +203,19 @@ def _of_module(torch: Any, module: Any, args: Any, result: Any, name: str) -> La
     if not any(True for _ in module.children()):
         return Layer(kind, {}, name)
     return None
+
+
+def _pool_function(called: str, args: Any, kwargs: Any, name: str) -> Layer:
+    """``torch.nn.functional.max_pool2d`` and its like: arguments by place or by name."""
+    given = dict(zip(("input", "kernel_size", "stride", "padding"), args, strict=False)) | kwargs
+    kernel, padding = _pair(given["kernel_size"]), _pair(given.get("padding") or 0)
+    stride, image = _pair(given.get("stride") or kernel), given["input"].shape
+    sizes = {
+        "image_size": int(image[-2]), "image_width": int(image[-1]), "in_channels": int(image[-3]),
+        "kernel_size": kernel[0], "kernel_width": kernel[1], "stride": stride[0], "stride_width": stride[1],
+        "padding": padding[0], "padding_width": padding[1], "ceil_mode": int(bool(given.get("ceil_mode"))),
+    }  # fmt: skip
+    return Layer("MaxPool2d" if called == "max_pool2d" else "AvgPool2d", sizes, name)
 
 
 def _adaptive(image: Any, result: Any, name: str) -> Layer:
@@ -247,8 +260,15 @@ def _of_function(torch: Any, node: Any, args: Any, kwargs: Any, result: Any) -> 
         return None
     if called in ("matmul", "bmm") and args[0].dim() >= 2 and args[1].dim() >= 2:
         inner, outer = int(args[0].shape[-1]), int(args[1].shape[-1])
-        rows = max(1, math.prod(result.shape[1:-1]))
+        rows = max(1, math.prod(result.shape[:-1]))
         return Layer("Linear", {"input_size": inner, "output_size": outer, "rows": rows, "bias": 0}, name)
+    if called == "linear":
+        outputs, inputs = (int(size) for size in args[1].shape)
+        bias = int((len(args) > 2 and args[2] is not None) or kwargs.get("bias") is not None)
+        sizes = {"input_size": inputs, "output_size": outputs, "rows": _elements(result) // outputs, "bias": bias}
+        return Layer("Linear", sizes, name)
+    if called in ("max_pool2d", "avg_pool2d"):
+        return _pool_function(called, args, kwargs, name)
     if called == "adaptive_avg_pool2d":
         return _adaptive(args[0], result, name)
     if called == "scaled_dot_product_attention":
