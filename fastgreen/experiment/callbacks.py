@@ -14,7 +14,13 @@ from fastgreen.experiment.training import TrainingLog
 
 __all__ = ["huggingface_callback", "keras_callback", "lightning_callback"]
 
-_ACCURACY = ("val_accuracy", "val_acc", "eval_accuracy", "val_binary_accuracy", "val_sparse_categorical_accuracy")
+_ACCURACY: tuple[str, ...] = (
+    "val_accuracy",
+    "val_acc",
+    "eval_accuracy",
+    "val_binary_accuracy",
+    "val_sparse_categorical_accuracy",
+)
 _ACCURACY += ("accuracy", "acc", "train_accuracy", "binary_accuracy", "sparse_categorical_accuracy")
 _OTHERS = {"loss": ("val_loss", "eval_loss", "loss"), "precision": ("precision",), "recall": ("recall",)}
 _OTHERS |= {"auc": ("auc",), "f1": ("f1", "f1_score")}
