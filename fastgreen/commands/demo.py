@@ -153,6 +153,10 @@ def demo(output: Path, seconds: float, batch: int, as_json: bool) -> None:
         raise click.ClickException("the demo needs scikit-learn: pip install 'fastgreen[demo]'") from error
     console = people_console(stderr=as_json)
     folder = output / time.strftime("run-%Y%m%d-%H%M%S")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
     with Monitor(record=folder) as monitor:
         if any(c.estimated for c in monitor.channels):
             console.print(
