@@ -153,11 +153,17 @@ cdef class Sampler:
                     out.factor = <bytes>self.kept[-1]
                 else:
                     out.uuid = <bytes>self.kept[-1]
-        out.fd = sensor.get("fd", -1)
+        out.fd = int(sensor.get("fd", -1))
         out.quantity = QUANTITIES[sensor.get("quantity", "energy")]
         out.scope = sensor.get("scope", 0)
         out.idle_mw = sensor.get("idle_mw", 0)
         out.slope_mw = sensor.get("slope_mw", 0)
+        event = sensor.get("event")
+        if event is not None:
+            out.event.type = event["type"]
+            out.event.config = event["config"]
+            out.event.cpu = event["cpu"]
+            out.event.slot = event.get("slot", 0)
         samples = sensor.get("record")
         if samples is not None:
             self.kept.append(samples)

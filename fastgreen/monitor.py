@@ -32,7 +32,7 @@ from fastgreen.units import NS_PER_S, joules_per_unit
 __all__ = ["Monitor"]
 
 # Hz; NVML: a quarter of its update period, which is 100 ms until learnt better.
-DEFAULT_HZ = {"rapl": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "replay": 1000.0}
+DEFAULT_HZ = {"rapl": 100.0, "perf": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "replay": 1000.0}
 MIN_HZ, MAX_HZ = 0.01, 10_000.0
 
 _DRAIN_S = 0.25
@@ -116,7 +116,8 @@ class Monitor:
     speed : float
         For a replay: 1 in real time, 2 twice as fast, 0 as fast as it can.
     **seams
-        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``; see `fastgreen.channel.Seams`.
+        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``; see
+        `fastgreen.channel.Seams`.
 
     Raises
     ------
