@@ -146,8 +146,16 @@ def test_the_stub_gives_the_arguments_that_the_engine_takes():
             assert told == real, f"{node.name}.{method.name}"
 
 
+@pytest.mark.slow
 def test_stubtest_finds_no_difference():
     pytest.importorskip("mypy")
-    command = [sys.executable, "-m", "mypy.stubtest", "fastgreen._core", "--ignore-missing-stub"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy.stubtest",
+        "fastgreen._core",
+        "--ignore-missing-stub",
+        "--ignore-disjoint-bases",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent, timeout=280)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
