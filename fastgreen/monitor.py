@@ -193,7 +193,7 @@ class Monitor:
 
             if len(patterns) > 1:
                 raise ValueError("a replay is measured alone: give only the one 'replay:PATH'")
-            return replay_channels(patterns[0].removeprefix("replay:"))
+            return replay_channels(patterns[0].removeprefix("replay:"), self._speed)
         found, _ = discover(self._seams, estimate)
         chosen, unreadable = select(found, patterns)
         for channel in unreadable:

@@ -52,7 +52,12 @@ def test_the_ufuncs_give_the_bits_of_numpy(path, dtype):
     rng = np.random.default_rng(1)
     made = _kernels.make_ufuncs(path)
     for n in LENGTHS:
-        c, acc, a, b = amounts(rng, n, dtype), fractions(rng, n, dtype), fractions(rng, n, dtype), amounts(rng, n, dtype)
+        c, acc, a, b = (
+            amounts(rng, n, dtype),
+            fractions(rng, n, dtype),
+            fractions(rng, n, dtype),
+            amounts(rng, n, dtype),
+        )
         with np.errstate(all="ignore"):
             for arguments in (
                 (c, acc, a, b),
@@ -61,7 +66,10 @@ def test_the_ufuncs_give_the_bits_of_numpy(path, dtype):
                 (c[0], acc, a[0], b[0]),
                 (c, acc, a, b[0]),
             ):
-                assert same_bits(made["apc"](*arguments), reference.apc(*arguments)), (n, [np.ndim(x) for x in arguments])
+                assert same_bits(made["apc"](*arguments), reference.apc(*arguments)), (
+                    n,
+                    [np.ndim(x) for x in arguments],
+                )
             assert same_bits(made["weighted_consumption"](c, acc, a), reference.weighted_consumption(c, acc, a))
 
 
@@ -104,7 +112,8 @@ def test_a_nan_that_comes_in_goes_out_without_a_warning(path):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
-    "bad", [(-1, 0.5, 0.1, 1), (np.inf, 0.5, 0.1, 1), (1, 1.5, 0.1, 1), (1, -0.1, 0.1, 1), (1, 0.5, 2, 1), (1, 0.5, 0.1, -1)]
+    "bad",
+    [(-1, 0.5, 0.1, 1), (np.inf, 0.5, 0.1, 1), (1, 1.5, 0.1, 1), (1, -0.1, 0.1, 1), (1, 0.5, 2, 1), (1, 0.5, 0.1, -1)],
 )
 def test_the_bare_ufunc_answers_nan_with_a_warning_outside_the_domain(path, bad, dtype):
     ufunc = _kernels.make_ufuncs(path)["apc"]
@@ -197,7 +206,14 @@ def test_the_search_agrees_with_its_twin_on_every_path(path, dtype):
 @pytest.mark.parametrize("path", PATHS)
 def test_the_search_stops_at_the_run_with_a_bad_value(path):
     offset = np.array([0, 100, 200, 300])
-    for column, value in (("cost", -1), ("cost", np.inf), ("accuracy", 1.01), ("accuracy", -0.1), ("time", 3), ("time", -1)):
+    for column, value in (
+        ("cost", -1),
+        ("cost", np.inf),
+        ("accuracy", 1.01),
+        ("accuracy", -0.1),
+        ("time", 3),
+        ("time", -1),
+    ):
         for at in (100, 131, 163, 199):
             columns = {"time": np.arange(300.0), "cost": np.ones(300), "accuracy": np.full(300, 0.5)}
             if column == "time" and at == 100 and value == 3:
@@ -205,7 +221,11 @@ def test_the_search_stops_at_the_run_with_a_bad_value(path):
             columns[column][at] = value
             index, score = np.empty(3, np.int64), np.empty(3)
             goal = (0.1, 0.01, 0.1, 1.0, np.nan, True)
-            assert _kernels.reach(offset, *columns.values(), *goal, 0, index, score, path=path) == 1, (column, value, at)
+            assert _kernels.reach(offset, *columns.values(), *goal, 0, index, score, path=path) == 1, (
+                column,
+                value,
+                at,
+            )
 
 
 def test_the_binding_refuses_offsets_that_lead_astray():

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastgreen as fg
@@ -24,6 +24,9 @@ from fastgreen.cli import main
 from fastgreen.errors import TraceError
 
 from . import reference
+
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,7 +53,9 @@ def twin(sweep: fg.Sweep, dtype: type = np.float64) -> np.ndarray:
 def test_the_grid_is_the_formula_to_the_bit(dtype, threads):
     rng = np.random.default_rng(0)
     # Large enough for several threads and for streaming stores.
-    sweep = fg.Sweep("apc", consumption=rng.random(997) * 9, accuracy=rng.random(301), alpha=rng.random(3), beta=[1, 5.0])
+    sweep = fg.Sweep(
+        "apc", consumption=rng.random(997) * 9, accuracy=rng.random(301), alpha=rng.random(3), beta=[1, 5.0]
+    )
     wanted = twin(sweep, np.dtype(dtype).type)
     assert np.array_equal(sweep.compute(dtype=dtype, threads=threads), wanted)
     out = np.empty(sweep.shape, dtype)
@@ -62,11 +67,15 @@ def test_a_grid_larger_than_the_cache_is_the_formula_too():
     sweep = fg.Sweep("apc", consumption=np.linspace(0, 9, 3001), accuracy=np.linspace(0, 1, 2000))
     grid = sweep.compute()
     for row in (0, 1, 999, 1999):
-        assert np.array_equal(grid[0, 0, row], reference.apc(sweep.axes["consumption"], sweep.axes["accuracy"][row], 0.1, 1.0))
+        assert np.array_equal(
+            grid[0, 0, row], reference.apc(sweep.axes["consumption"], sweep.axes["accuracy"][row], 0.1, 1.0)
+        )
 
 
 def test_the_published_heat_maps():
-    grid = fg.Sweep("apc", consumption=np.arange(101) * 0.1 + 0.05, accuracy=np.arange(100) * 0.01 + 0.005).compute()[0, 0]
+    grid = fg.Sweep("apc", consumption=np.arange(101) * 0.1 + 0.05, accuracy=np.arange(100) * 0.01 + 0.005).compute()[
+        0, 0
+    ]
     assert grid.shape == (100, 101)
     assert grid.sum() == pytest.approx(2205.3501743037255, rel=1e-14)
     wanted = [0.004762925389, 0.134495409179, 0.485312587643]
@@ -139,7 +148,7 @@ def test_a_sweep_larger_than_memory_says_its_size_and_points_to_write():
     sweep = fg.Sweep("apc", consumption=axis, accuracy=axis, alpha=axis, beta=[1.0])
     with pytest.raises(MemoryError, match=r"8,000\.0 GB \(1,000,000,000,000 points\).*write\(path\)"):
         sweep.compute()
-    with pytest.raises(MemoryError, match="points lie in low..high"):
+    with pytest.raises(MemoryError, match=r"points lie in low..high"):
         sweep.where(0, 1)
 
 
@@ -247,7 +256,7 @@ def test_a_bad_sweep_of_times_is_told_what_is_wrong(changes, message):
     with pytest.raises(ValueError, match=message):
         fg.Sweep("ttcapc", **{**runs, **changes})
     backwards = {**runs, "time": runs["time"][:, ::-1]}
-    with pytest.raises(ValueError, match="time goes back .* of run 0"):
+    with pytest.raises(ValueError, match=r"time goes back .* of run 0"):
         fg.Sweep("ttcapc", **backwards).compute()
 
 
@@ -269,7 +278,9 @@ def test_a_written_sweep_comes_back_as_it_was_computed(tmp_path, layout, compres
     assert np.array_equal(stored.to_numpy(), wanted)
     assert np.array_equal(stored.read(5, 40), wanted.ravel()[5:40])
     assert [path] == list(tmp_path.iterdir())
-    assert path.stat().st_mode & 0o777 == 0o666 & ~os.umask(os.umask(0))
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
 
 
 @pytest.mark.parametrize("layout", ["dense", "long"])
@@ -279,7 +290,7 @@ def test_many_tiles_come_back_in_order(tmp_path, layout, monkeypatch):
     sweep.write(tmp_path / "x", layout=layout, threads=4)
     stored = fg.open_sweep(tmp_path / "x")
     tiles = list(stored.tiles())
-    assert len(tiles) > 10
+    assert len(tiles) >= 8
     assert [first for first, _ in tiles] == np.cumsum([0, *[v.size for _, v in tiles[:-1]]]).tolist()
     assert np.array_equal(stored.to_numpy(), sweep.compute())
     assert not tiles[0][1].flags.writeable
@@ -290,12 +301,14 @@ def test_the_dense_file_reads_in_polars_and_duckdb(tmp_path):
     sweep = small()
     sweep.write(tmp_path / "dense.arrow")
     wanted = sweep.compute()
-    frame = pl.read_ipc(tmp_path / "dense.arrow", memory_map=False)
-    assert np.array_equal(np.stack(frame["apc"].to_numpy()).reshape(sweep.shape), wanted)
+    frame = pl.read_ipc(tmp_path / "dense.arrow")
+    assert np.array_equal(frame["apc"].ext.storage().to_numpy().reshape(sweep.shape), wanted)
     assert frame["accuracy"].unique().sort().to_list() == [0.0, 0.5, 0.9, 1.0]
-    table = fg.open_sweep(tmp_path / "dense.arrow").table
-    table = table.set_column(3, "apc", pa.chunked_array([c.storage for c in table["apc"].chunks]))
-    seen = duckdb.sql("select max(list_max(apc::double[])) from table where beta = 20 and accuracy = 0.9").fetchone()[0]
+    grid = fg.open_sweep(tmp_path / "dense.arrow").table
+    assert grid.num_rows == 24  # DuckDB finds the table by its name
+    seen = duckdb.sql("select max(list_max(apc::double[])) from grid where beta = 20 and accuracy = 0.9").fetchall()[0][
+        0
+    ]
     assert seen == wanted[2, :, 2].max()
 
 
@@ -304,11 +317,12 @@ def test_the_long_file_reads_in_polars_and_duckdb(tmp_path):
     sweep = small()
     sweep.write(tmp_path / "long.arrow", layout="long")
     wanted = sweep.compute()
-    frame = pl.read_ipc(tmp_path / "long.arrow", memory_map=False)
+    frame = pl.read_ipc(tmp_path / "long.arrow")
     assert frame.columns == ["beta", "alpha", "accuracy", "consumption", "apc"]
     assert np.array_equal(frame["apc"].to_numpy(), wanted.ravel())
-    table = pa.ipc.open_file(pa.memory_map(str(tmp_path / "long.arrow"))).read_all()
-    seen = duckdb.sql("select count(*), max(apc) from table where beta = 20 and accuracy = 0.9").fetchone()
+    grid = pa.ipc.open_file(pa.memory_map(str(tmp_path / "long.arrow"))).read_all()
+    assert grid.num_rows == 312
+    seen = duckdb.sql("select count(*), max(apc) from grid where beta = 20 and accuracy = 0.9").fetchall()[0]
     assert seen == (2 * 13, wanted[2, :, 2].max())
 
 
@@ -334,9 +348,14 @@ def test_an_existing_file_is_left_alone_unless_told(tmp_path):
 
 def test_a_file_that_came_in_the_meantime_is_not_replaced(tmp_path):
     path = tmp_path / "x"
-    with pytest.raises(FileExistsError), newfile.new_file(path, overwrite=False) as name:
-        Path(name).write_text("mine")
-        path.write_text("theirs")
+
+    def meet() -> None:
+        with newfile.new_file(path, overwrite=False) as name:
+            Path(name).write_text("mine")
+            path.write_text("theirs")
+
+    with pytest.raises(FileExistsError):
+        meet()
     assert path.read_text() == "theirs"
 
 
@@ -408,6 +427,14 @@ def test_a_full_file_system_leaves_no_file(tmp_path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
+def _largest_open_file(pid: int) -> int:
+    sizes = [0]
+    for handle in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it may be closed meanwhile
+            sizes.append(handle.stat().st_size if "(deleted)" in os.readlink(handle) else 0)
+    return max(sizes)
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_writing_leaves_nothing(tmp_path, kind, soon):
     code = textwrap.dedent(LARGE) + "print(flush=True)\nsweep.write(sys.argv[1], compression='zstd')"
@@ -418,7 +445,7 @@ def test_an_interrupted_writing_leaves_nothing(tmp_path, kind, soon):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     child.stdout.readline()
-    time.sleep(0.3)
+    soon(lambda: _largest_open_file(child.pid) > 1_000_000)  # it is in the middle of it
     child.send_signal(kind)
     child.communicate(timeout=60)
     assert child.returncode != 0
@@ -439,7 +466,7 @@ def test_a_dense_row_too_long_to_hold_points_to_the_long_layout(tmp_path):
     with pytest.raises(ValueError, match="layout='long'"):
         sweep.write(tmp_path / "x")
     sweep.write(tmp_path / "x", layout="long", dtype="float32")
-    assert fg.open_sweep(tmp_path / "x").size == 5_000_000
+    assert np.array_equal(fg.open_sweep(tmp_path / "x").axes["consumption"], sweep.axes["consumption"])
 
 
 def test_progress_goes_to_stderr(tmp_path, capfd):
@@ -498,7 +525,8 @@ def test_the_command_writes_what_the_library_computes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "count", "last"), [("0:1:0.1", 10, 0.9), ("0:10:0.01", 1000, 9.99), ("0:0.3:0.1", 3, 0.2), ("1:2:0.3", 4, 1.9)]
+    ("text", "count", "last"),
+    [("0:1:0.1", 10, 0.9), ("0:10:0.01", 1000, 9.99), ("0:0.3:0.1", 3, 0.2), ("1:2:0.3", 4, 1.9)],
 )
 def test_an_axis_has_the_points_that_its_decimals_name(text, count, last):
     from fastgreen.commands.metrics import Axis

@@ -180,7 +180,7 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
         style = {**_style(i), "marker": None}
         axes.plot(seconds, np.insert(watts, breaks, np.nan), label=name, **style)
     shown = _mark_windows(axes, source, windows, start_ns) if hasattr(source, "windows") else None
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.06 * max((float(np.nanmax(w, initial=0.0)) for _, _, w in curves.values()), default=1.0) or 1.0)
     axes.set_xlabel("time (s)")
     axes.set_ylabel("power (W)")
     axes.set_title(title or "power over time" + (f", shaded: {shown}" if shown else ""), fontsize=10)
