@@ -23,7 +23,7 @@ def _library(name: str, extra: str) -> Any:
 
 
 class TorchEvents:
-    """CUDA events of PyTorch, on the stream that is current at each edge. `torch` is the module, if not the installed."""
+    """CUDA events of PyTorch, on the stream current at each edge. `torch` is the module, if not the installed one."""
 
     def __init__(self, device: int = 0, torch: Any = None) -> None:
         self._cuda = (torch or _library("torch", "torch")).cuda
@@ -50,7 +50,7 @@ class TorchEvents:
 
 
 class CupyEvents:
-    """CUDA events of CuPy, on the stream that is current at each edge. `cupy` is the module, if not the installed."""
+    """CUDA events of CuPy, on the stream current at each edge. `cupy` is the module, if not the installed one."""
 
     def __init__(self, device: int = 0, cupy: Any = None) -> None:
         self._cuda = (cupy or _library("cupy", "cupy")).cuda
