@@ -2,14 +2,15 @@
 
     python -m benchmarks.gpu_study OUT [--library PATH] [--index N]
 
-writes OUT/study.json, OUT/study.md and OUT/trace, a recorded run small enough to keep and replay. It compares the energy
-counter with nvidia-ml-py, learns update period, quantum, read latency and averaging window at idle and under a square
-wave of matrix products, and measures what sampling does to the latency of kernel launches. It changes no setting of the
-board. Without PyTorch or CuPy the parts that need a load are left out, and the summary says so.
+writes OUT/study.json, OUT/study.md and OUT/trace, a recorded run small enough to keep and replay. It compares the
+energy counter with nvidia-ml-py, learns update period, quantum, read latency and averaging window at idle and under
+matrix products that go on and off, and measures what sampling does to the latency of kernel launches. It changes no
+setting of the board. Without PyTorch or CuPy the parts that need a load are left out, and the summary says so.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import threading
@@ -30,8 +31,9 @@ from fastgreen.monitor import Monitor
 
 SAMPLING_MS = (1, 5, 20, 100)
 TRACE_BYTES = 200_000
-# Off beat with updates of 10 to 100 ms, or every update would see the same part of the wave.
-ON_S, OFF_S = 0.37, 0.23
+# (on, off) in s, over and over. Off beat with updates of 10 to 100 ms, or every update would see the same part; and of
+# unequal lengths, because a mean over one period of a regular wave and a bit tells no more than one over the bit.
+PATTERN = ((0.37, 0.26), (0.19, 0.43), (0.83, 0.31), (0.29, 0.97), (0.53, 0.17))
 
 
 class NoGpu(RuntimeError):
@@ -85,6 +87,8 @@ def fit_window(at_s: np.ndarray, watts: np.ndarray, edges: np.ndarray) -> Window
             share = (end - begin) / window_s
             design = np.stack([1 - share, share], axis=1)
             levels = np.linalg.lstsq(design, watts, rcond=None)[0]
+            if levels[1] <= levels[0]:
+                continue  # half a wave late: the load lowers no power
             residual = float(np.sqrt(np.mean((design @ levels - watts) ** 2)) / np.std(watts))
             if best is None or residual < best.residual:
                 best = WindowFit(float(window_s), float(delay_s), *map(float, levels), residual)
@@ -168,28 +172,29 @@ def _cupy_load(index: int) -> Load | None:
     return Load(f"CuPy {cupy.__version__}", burst, lambda: cupy.add(small, 1, out=small), device.synchronize)
 
 
-class SquareWave:
-    """Runs bursts for ON_S, pauses for OFF_S, and so on; `edges` says when, in s of CLOCK_MONOTONIC."""
+class OnOff:
+    """Runs bursts on and off as PATTERN says; `edges` says when it did, in s of CLOCK_MONOTONIC."""
 
-    def __init__(self, burst: Callable[[], object], on_s: float = ON_S, off_s: float = OFF_S) -> None:
-        self._burst, self._on_s, self._off_s = burst, on_s, off_s
+    def __init__(self, burst: Callable[[], object]) -> None:
+        self._burst = burst
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._edges: list[tuple[float, float]] = []
 
     def _run(self) -> None:
-        while not self._over.is_set():
+        for on_s, off_s in itertools.cycle(PATTERN):
             begin = time.monotonic()
-            while time.monotonic() < begin + self._on_s:
+            while time.monotonic() < begin + on_s:
                 self._burst()
             self._edges.append((begin, time.monotonic()))
-            self._over.wait(self._off_s)
+            if self._over.wait(off_s):
+                return
 
     @property
     def edges(self) -> np.ndarray:
         return np.array(self._edges)
 
-    def __enter__(self) -> SquareWave:
+    def __enter__(self) -> OnOff:
         self._thread.start()
         return self
 
@@ -221,7 +226,7 @@ class Study:
 
     def watch(self, ms: float) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """Samples by channel, and the edges of the load where there is one."""
-        wave = SquareWave(self.load.burst) if self.load else None
+        wave = OnOff(self.load.burst) if self.load else None
         with Monitor(self.ids, hz=1000 / ms, **self.seams) as monitor, wave or nullcontext():
             time.sleep(self.seconds)
         samples = {t.channel.id: np.concatenate(list(t.chunks())) for t in monitor.result.traces if t.has_data}
@@ -260,7 +265,7 @@ class Study:
             device = pynvml.nvmlDeviceGetHandleByUUID(self.board.device)
             with (
                 Monitor(energy, hz=200, **self.seams) as monitor,
-                SquareWave(self.load.burst) if self.load else nullcontext(),
+                OnOff(self.load.burst) if self.load else nullcontext(),
             ):
                 until = time.monotonic() + min(5.0, self.seconds)
                 while time.monotonic() < until:
@@ -308,11 +313,11 @@ class Study:
         """A recorded run of a few seconds, small enough to be kept with the tests."""
         folder = self.out / "trace"
         seconds = min(8.0, self.seconds)
-        with Monitor(self.ids, hz=40, record=folder, **self.seams) as monitor:
-            with SquareWave(self.load.burst) if self.load else nullcontext():
-                for _ in range(4):
-                    with monitor.window("quarter"):
-                        time.sleep(seconds / 4)
+        wave = OnOff(self.load.burst) if self.load else nullcontext()
+        with Monitor(self.ids, hz=40, record=folder, **self.seams) as monitor, wave:
+            for _ in range(4):
+                with monitor.window("quarter"):
+                    time.sleep(seconds / 4)
         size = sum(f.stat().st_size for f in folder.iterdir())
         if size > TRACE_BYTES:
             raise RuntimeError(f"the trace has {size} bytes, more than {TRACE_BYTES}")
@@ -397,9 +402,10 @@ def summary(report: dict[str, Any]) -> str:
 @click.option("--seconds", default=15.0, help="How long each watch lasts.")
 def main(out: Path, library: str | None, index: int, cuda_index: int, seconds: float) -> None:
     try:
-        study = Study(out, library, index, seconds, find_load(cuda_index))
+        study = Study(out, library, index, seconds)
     except NoGpu as error:
         sys.exit(f"there is no GPU to study: {error}")
+    study.load = find_load(cuda_index)
     study.run()
     click.echo((out / "study.md").read_text())
 

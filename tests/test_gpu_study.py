@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The study of a board: its arithmetic on scripted series, the whole of it on a fake board, and on a real one if any."""
+"""The study of a board: its arithmetic on scripted series, all of it on a fake board, and on a real one if any."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from benchmarks import gpu_study
 from fastgreen import _core
 
 from .fakes.nvml import Gpu, Sensor
-from .fakes.wave import Square, Updates
+from .fakes.wave import Square, Steps, Updates
 
 S = 1_000_000_000
 
@@ -31,14 +32,16 @@ def polled(fake, reading: str, seconds: float, step_s: float = 0.005) -> tuple[n
     return (at_ns[changed] - fake.epoch_ns) / S - step_s / 2, watts[changed]
 
 
-def square_edges(wave: Square, seconds: float) -> np.ndarray:
-    """When the wave is at its high level, found by looking at it."""
-    at = np.arange(0.0, seconds, 1e-4)
-    high = np.array([wave.power_w(t) for t in at]) > 200
-    flips = np.flatnonzero(np.diff(high.astype(int)))
-    begins, ends = at[flips[~high[flips]]], at[flips[high[flips]]]
-    ends = ends[ends > begins[0]]
-    return np.stack([begins[: len(ends)], ends], axis=1)
+def on_off(seconds: float, low: float = 80.0, high: float = 320.0) -> tuple[Steps, np.ndarray]:
+    """A board under the study's own load, and when that was."""
+    steps, edges, at = [(0.0, low)], [], 0.1
+    for on_s, off_s in itertools.cycle(gpu_study.PATTERN):
+        edges.append((at, at + on_s))
+        steps += [(at, high), (at + on_s, low)]
+        at += on_s + off_s
+        if at > seconds:
+            return Steps(tuple(steps)), np.array(edges)
+    raise AssertionError
 
 
 @pytest.mark.parametrize(
@@ -46,11 +49,10 @@ def square_edges(wave: Square, seconds: float) -> np.ndarray:
     [(0.025, 0.1), (0.1, 0.1), (1.0, 0.1), (0.01, 0.02)],
     ids=["A100", "530", "Hopper", "Volta"],
 )
-def test_the_averaging_window_is_found_from_a_square_wave(tmp_path, nvml, window_s, period_s):
-    wave = Square(80.0, 320.0, 0.6, 0.37 / 0.6)
+def test_the_averaging_window_is_found_from_a_load_that_goes_on_and_off(tmp_path, nvml, window_s, period_s):
+    wave, edges = on_off(20.0)
     fake = nvml(Gpu(power=wave, instant=Sensor(Updates(period_s), window=window_s)))
-    at_s, watts = polled(fake, "instant", 20.0)
-    fit = gpu_study.fit_window(at_s, watts, square_edges(wave, 20.0))
+    fit = gpu_study.fit_window(*polled(fake, "instant", 20.0), edges)
     assert fit.window_s == pytest.approx(window_s, rel=0.15, abs=0.006)
     assert fit.delay_s < 0.011
     assert fit.low_w == pytest.approx(80, abs=8)
@@ -93,10 +95,6 @@ def test_percentiles_are_in_microseconds():
     assert gpu_study.percentiles_us([1000] * 99 + [9000]) == pytest.approx({"p50_us": 1, "p99_us": 1.08, "max_us": 9})
 
 
-def fake_load() -> gpu_study.Load:
-    return gpu_study.Load("no load", lambda: time.sleep(0.005), lambda: None, lambda: None)
-
-
 STUDY = """
 import json, sys
 from pathlib import Path
@@ -104,7 +102,7 @@ sys.path.insert(0, {root!r})
 import time
 from benchmarks import gpu_study
 load = gpu_study.Load("no load", lambda: time.sleep(0.005), lambda: None, lambda: None)
-study = gpu_study.Study(Path(sys.argv[1]), seconds=4.0, load=load)
+study = gpu_study.Study(Path(sys.argv[1]), seconds=2.0, load=load)
 study.launch_latency = lambda: gpu_study.Study.launch_latency(study, rounds=2, launches=50)
 study.run()
 """
