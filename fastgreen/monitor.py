@@ -16,7 +16,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,10 @@ from fastgreen.result import Result
 from fastgreen.runinfo import run_metadata
 from fastgreen.trace import FALLBACK_CEILING_W, Trace, Windows
 from fastgreen.units import NS_PER_S, joules_per_unit
+
+if TYPE_CHECKING:
+    from fastgreen.gpu_edges import Events
+    from fastgreen.gpu_windows import GpuWindow, GpuWindows
 
 __all__ = ["Monitor"]
 
@@ -168,6 +172,7 @@ class Monitor:
         self._say()
         self._gate = _core.Gate(sync)
         self._windows: list[_core.Window] = []
+        self._late: list[GpuWindows] = []
         self._by_thread: dict[tuple[int, str], _core.Window] = {}
         self._written: list[int] = []
         self._groups: list[_Group] = []
@@ -263,6 +268,9 @@ class Monitor:
         if self._speed == 0.0 and any(c.source == "replay" for c in self.channels):
             self.wait()
         self._gate.close()  # first, so that no window of another thread begins behind our back
+        for late in self._late:
+            for text in late.finish():
+                self._note(text)
         for window in self._windows:
             if window.is_open:
                 window.end()
@@ -341,6 +349,14 @@ class Monitor:
                 self._windows.append(window)
                 self._by_thread[key] = window
         return window
+
+    def gpu_window(self, name: str, backend: str | Events = "torch", device: int = 0) -> GpuWindow:
+        """A handle as of `window`, whose edges are CUDA events and do not wait for the GPU. See `GpuWindows`."""
+        from fastgreen.gpu_windows import GpuWindows
+
+        with self._lock:
+            late = next((x for x in self._late if (x.backend, x.device) == (backend, device)), None)
+            return (late or GpuWindows(self, backend, device)).window(name)
 
     # ---- numbers ----
 
@@ -427,6 +443,8 @@ class Monitor:
 
     def _become_inert(self) -> None:
         self._state = "inert"
+        for late in self._late:
+            late.become_inert()
         self._gate.make_inert()
         self._lock = threading.RLock()  # the parent's may have been held by a thread that is not here
 
