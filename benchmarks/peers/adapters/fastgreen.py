@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fastgreen: a monitor round the program, a handle for the windows, energies after it has stopped."""
+
+import fastgreen as fg
+
+DEFERRED = True  # energies are worked out after the run: that time counts as a share of each window
+
+
+def windows(run):
+    with fg.Monitor() as monitor:
+        window = monitor.window("empty")
+
+        def loop(count):
+            for _ in range(count):
+                with window:
+                    pass
+
+        run(loop)
+    monitor.result.windows("empty")
+
+
+def measured(function):
+    with fg.Monitor() as monitor:
+        window = monitor.window("work")
+        with window:
+            function()
+    table = monitor.result.windows("work", per_channel=True)
+    row = next(row for row in table.to_pylist() if row["channel"] == "rapl:package-0")
+    return {"cpu": row["energy_j"], "low": row["energy_low_j"], "high": row["energy_high_j"]}
+
+
+def sampling(period_s, run):
+    with fg.Monitor(hz=1 / period_s):
+        run()
