@@ -16,7 +16,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from fastgreen.result import Result
 from fastgreen.runinfo import run_metadata
 from fastgreen.trace import FALLBACK_CEILING_W, Trace, Windows
 from fastgreen.units import NS_PER_S, joules_per_unit
+
+if TYPE_CHECKING:
+    from fastgreen.experiment.training import TrainingLog
 
 __all__ = ["Monitor"]
 
@@ -244,6 +247,8 @@ class Monitor:
 
         Windows that are still open end here, and the result's notes say so.
         """
+        if self._state == "running" and "training_log" in self.__dict__:
+            self.training_log.stop()
         with self._lock:
             if self._state == "new":
                 raise RuntimeError("this monitor was not started")
@@ -341,6 +346,24 @@ class Monitor:
                 self._windows.append(window)
                 self._by_thread[key] = window
         return window
+
+    # ---- training ----
+
+    @functools.cached_property
+    def training_log(self) -> TrainingLog:
+        """The `fastgreen.experiment.TrainingLog` of this monitor's checkpoints, from its start on."""
+        from fastgreen.experiment.training import TrainingLog
+
+        return TrainingLog(self, started_ns=self._start_ns)
+
+    def checkpoint(self, accuracy: float, **values: float) -> None:
+        """Note a moment of a training: accuracy and energy so far. See `fastgreen.experiment.TrainingLog.checkpoint`.
+
+        The table and time to closest APC are asked of `training_log`.
+        """
+        if self._state != "running":
+            raise RuntimeError(f"this monitor is {self._state}; a checkpoint needs one that runs")
+        self.training_log.checkpoint(accuracy, **values)
 
     # ---- numbers ----
 
