@@ -356,7 +356,7 @@ class Monitor:
 
         return TrainingLog(self, started_ns=self._start_ns)
 
-    def checkpoint(self, accuracy: float, **values: float) -> None:
+    def checkpoint(self, accuracy: float, **values: Any) -> None:
         """Note a moment of a training: accuracy and energy so far. See `fastgreen.experiment.TrainingLog.checkpoint`.
 
         The table and time to closest APC are asked of `training_log`.
