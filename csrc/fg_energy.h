@@ -46,6 +46,7 @@ struct fg_account {
 	int64_t total;         /* energy: counter units since the first sample, wraps undone, exact */
 	double power_integral; /* power: trapezoid, raw * ns (0 for energy) */
 	int64_t read_longest_ns;
+	int64_t step_longest_ns; /* between two samples */
 	double read_mean_ns;
 	/* The sensor's update period, learnt from changes: the true longest interval between two updates lies between. */
 	int64_t period_lower_ns; /* the longest stretch seen without a change */
@@ -77,8 +78,9 @@ int64_t fg_account_period_ns(const struct fg_account *account);
  * For every query time t the three outputs are the energy from the first sample until t: an estimate and an interval.
  * For energy, with samples (s_k, C_k), update period T and quantum q, the true cumulative energy E satisfies
  *     E(t) >= C_k      for every s_k <= t                      (a counter never runs ahead of the energy)
- *     E(t) <= C_k + q  for every k with t <= a_k, where a_k = s_k - T, or s_(k-1) if later and the counter changed or restarted
- *                      (the value shown at s_k is at most T old, and a value just changed is younger than s_(k-1))
+ *     E(t) <= C_k + q  for every k with t <= a_k, where a_k = s_k - T, or s_(k-1) if later and the counter changed
+ *                      or restarted (the value shown at s_k is at most T old, and a value just changed is younger than
+ *                      s_(k-1))
  * each widened by half the read's duration; past the last sample (before the first) the ceiling continues the bound.
  * Across a restart of the counter nothing is known but the ceiling: `unknown` is the running sum of ceiling * time over
  * such stretches (and of the counts that rounding down can hide before and after), apart from `high` so that it widens
@@ -148,8 +150,8 @@ struct fg_resolver {
 void fg_resolver_init_instants(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
 							   const int64_t *at_ns, size_t count, const struct fg_answers *out);
 
-/* Windows: the energy between begin_at_ns[i] and end_at_ns[i], which is not before it; each column sorted by itself. `out` becomes the bounds
- * (low floored at 0 by finish) and the estimate. */
+/* Windows: the energy between begin_at_ns[i] and end_at_ns[i], which is not before it; each column sorted by itself. `out` becomes
+ * the bounds (low floored at 0) and the estimate. */
 void fg_resolver_init_windows(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
 							  const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count,
 							  const struct fg_answers *out);

@@ -109,13 +109,12 @@ static struct answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
 	size_t low = count_until(t->low_ns, t->count, at_ns), high = count_until(t->high_ns, t->count, at_ns);
 	size_t knot = count_until(t->knot_ns, t->count, at_ns);
 	double quantum = (double)r->traits.quantum;
-	double past = r->ceiling_per_ns * (double)later(at_ns - r->reach_at_ns, 0);
 	struct answer a = {t->value[low], 0.0, t->value[high] + quantum};
 
 	if (low == 0 && at_ns < t->low_ns[0])
 		a.low = -r->ceiling_per_ns * (double)(t->low_ns[0] - at_ns);
 	if (high == t->count)
-		a.high += past;
+		a.high += r->ceiling_per_ns * (double)later(at_ns - r->reach_at_ns, 0);
 	if (knot < t->count) {
 		a.estimate = on_line(t, knot, at_ns);
 	} else if (knot > 0) {
@@ -123,8 +122,9 @@ static struct answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
 		 * lets it; past the last sample nothing is known and nothing is added. */
 		int64_t until_ns = at_ns < r->last.at_ns ? at_ns : r->last.at_ns;
 		double more = t->slope[knot - 1] * (double)later(until_ns - t->knot_ns[knot], 0);
+		double most = quantum + r->ceiling_per_ns * (double)later(until_ns - r->reach_at_ns, 0);
 
-		a.estimate = (double)r->total + fmin(more, quantum + past);
+		a.estimate = (double)r->total + fmin(more, most);
 	}
 	return a;
 }
@@ -336,8 +336,16 @@ static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, 
 
 static void finish_energy(struct fg_resolver *r, struct fg_stream *s)
 {
-	while (s->next < s->count)
+	const struct fg_table *t = &r->table;
+	int64_t last_ns = later(t->low_ns[t->count], later(r->last.at_ns, r->reach_at_ns));
+
+	while (waits(s, last_ns))
 		put(s, s->edge, answer_slowly(r, s->at_ns[s->next]));
+	/* From here on only the ceiling goes on. */
+	for (struct answer a = answer_slowly(r, last_ns); s->next < s->count;) {
+		double past = r->ceiling_per_ns * (double)(s->at_ns[s->next] - last_ns);
+		put(s, s->edge, (struct answer){a.low, a.estimate, a.high + past});
+	}
 	for (; s->out.unknown != NULL && s->next_unknown < s->count; s->next_unknown++)
 		s->out.unknown[s->next_unknown] += s->edge == FG_BEGIN ? -r->unknown : r->unknown;
 }

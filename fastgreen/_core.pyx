@@ -74,6 +74,7 @@ cdef dict _account_dict(const fg_account *account):
         "last_at_ns": account.last_at_ns,
         "total": account.total if account.traits.kind == FG_ENERGY else account.power_integral,
         "read_longest_ns": account.read_longest_ns,
+        "step_longest_ns": account.step_longest_ns,
         "read_mean_ns": account.read_mean_ns,
         "period_ns": fg_account_period_ns(account),
         "period_mean_ns": account.period_sum_ns / account.periods if account.periods else None,

@@ -7,7 +7,8 @@ cdef enum:
 
 
 cdef class Gate:
-    """Whether a monitor takes windows: closed before start and after stop, inert in a forked child."""
+    """Whether a monitor takes windows: closed before start and after stop; inert, so that they do nothing, in a forked
+    child and while the interpreter ends."""
 
     cdef int state
     cdef object sync
@@ -20,7 +21,8 @@ cdef class Gate:
         self.state = GATE_OPEN
 
     def close(self):
-        self.state = GATE_CLOSED
+        if self.state != GATE_INERT:
+            self.state = GATE_CLOSED
 
     def make_inert(self):
         self.state = GATE_INERT

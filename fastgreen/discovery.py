@@ -57,8 +57,8 @@ def _integer(path: Path) -> int | None:
         return None
 
 
-def _unreadable(path: Path) -> dict[str, Any]:
-    """Fields of a channel whose attribute cannot be read; empty when it can be, and holds an integer."""
+def _unreadable(path: Path, kind: str) -> dict[str, Any]:
+    """Fields of a channel whose attribute cannot be read; empty when it can be, and holds what the engine takes."""
     try:
         text = _read(path)
     except OSError as error:
@@ -72,6 +72,8 @@ def _unreadable(path: Path) -> dict[str, Any]:
         return {"readable": False, "reason": f"{error.strerror} ({name}): {path}"}
     if not re.fullmatch(r"-?\d{1,19}", text):
         return {"readable": False, "reason": f"{path} holds no integer: {text[:24]!r}"}
+    if kind == "energy" and text.startswith("-"):
+        return {"readable": False, "reason": f"{path} holds a negative energy: {text!r}"}
     return {}
 
 
@@ -133,7 +135,7 @@ def _zone_channel(zone: str, folder: Path, parent: Channel | None) -> Channel:
         ceiling_w=max(limits, default=0) * 1e-6 or None,
         sensor={"path": str(folder / "energy_uj")},
         traits=traits("energy", "uJ", modulus=span + quantum if span > 0 else 0, quantum=quantum, period_ns=1 * MS),
-        **_unreadable(folder / "energy_uj"),
+        **_unreadable(folder / "energy_uj", "energy"),
     )
 
 
@@ -370,7 +372,7 @@ def hwmon(seams: Seams) -> Found:
                     device=driver,
                     sensor=sensor,
                     traits=traits(kind, unit, period_ns=100 * MS),
-                    **_unreadable(attribute),
+                    **_unreadable(attribute, kind),
                 )
             )
     return found, SourceStatus("hwmon", len(found), None if found else f"{root} has no energy or power attribute")

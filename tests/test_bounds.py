@@ -4,7 +4,6 @@
 import numpy as np
 import pytest
 
-
 from fastgreen import _core
 from tests import simulation as sim
 
@@ -70,4 +69,6 @@ def test_every_wrap_is_counted():
     truth = sim.Truth(again)
     samples, _, report = sim.record(again, truth)
     assert samples["wraps"].sum() > 20
-    assert report["total"] == pytest.approx(truth.until(samples["at_ns"][-1]) - truth.until(samples["at_ns"][0]), rel=1e-3)
+    assert report["total"] == pytest.approx(
+        truth.until(samples["at_ns"][-1]) - truth.until(samples["at_ns"][0]), rel=1e-3
+    )

@@ -112,8 +112,8 @@ static double slow_estimate(const struct fg_traits *traits, double ceiling, cons
 		total = next_total;
 	}
 	int64_t reach_ns = slow_reach_of_all(traits, s, count);
-	double most = (double)traits->quantum + ceiling * (double)(at_ns > reach_ns ? at_ns - reach_ns : 0);
 	int64_t until_ns = at_ns < s[count - 1].at_ns ? at_ns : s[count - 1].at_ns;
+	double most = (double)traits->quantum + ceiling * (double)(until_ns > reach_ns ? until_ns - reach_ns : 0);
 	return (double)total + fmin(slope * (double)(until_ns > knot_ns ? until_ns - knot_ns : 0), most);
 }
 
