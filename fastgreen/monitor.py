@@ -82,6 +82,13 @@ def _check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
             )
 
 
+def _blind_ns(channel: Channel) -> int:
+    """How long a channel may go unread before wraps can be missed: half a wrap at its highest power; 0 = for ever."""
+    if not channel.wrap_j or channel.source == "replay":  # who recorded it has seen to it
+        return 0
+    return round(channel.wrap_j / 2 / (channel.ceiling_w or FALLBACK_CEILING_W) * NS_PER_S)
+
+
 class _Group:
     """The channels of one source and their sampler."""
 
@@ -91,7 +98,7 @@ class _Group:
         self.sampler = _core.Sampler(
             source,
             [c.sensor for c in channels],
-            [c.traits for c in channels],
+            [{**c.traits, "blind_ns": _blind_ns(c)} for c in channels],
             period_ns=round(NS_PER_S / hz),
             ring_capacity=max(256, math.ceil(hz * _RING_S)),
             library=library,
