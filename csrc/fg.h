@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * The story of one sample. A sampler's thread (fg_sampler) sleeps until an absolute deadline of the monotonic clock
- * (fg_clock). It asks its source (fg_source: rapl, nvml, hwmon, procstat, replay) for the raw integer of one sensor and
+ * (fg_clock). It asks its source (fg_source: rapl, perf, nvml, hwmon, procstat, replay) for the raw integer of one sensor and
  * stamps it with the middle of that call. The account of the channel (fg_energy) undoes wraps, adds the growth to the
  * running total and learns how often the sensor updates. The sample goes into the channel's ring (fg_ring), from where a
  * slower thread fetches it; if that one lags and the ring is full, the point of the curve is lost and counted, the total

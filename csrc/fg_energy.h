@@ -45,6 +45,7 @@ struct fg_account {
 	int64_t total;         /* energy: counter units since the first sample, wraps undone, exact */
 	double power_integral; /* power: trapezoid, raw * ns (0 for energy) */
 	int64_t read_longest_ns;
+	int64_t step_longest_ns; /* between two samples */
 	double read_mean_ns;
 	/* The sensor's update period, learnt from changes: the true longest interval between two updates lies between. */
 	int64_t period_lower_ns; /* the longest stretch seen without a change */
@@ -76,8 +77,9 @@ int64_t fg_account_period_ns(const struct fg_account *account);
  * For every query time t the three outputs are the energy from the first sample until t: an estimate and an interval.
  * For energy, with samples (s_k, C_k), update period T and quantum q, the true cumulative energy E satisfies
  *     E(t) >= C_k      for every s_k <= t                      (a counter never runs ahead of the energy)
- *     E(t) <= C_k + q  for every k with t <= a_k, where a_k = s_k - T, or s_(k-1) if later and C_k differs from C_(k-1)
- *                      (the value shown at s_k is at most T old, and a value just changed is younger than s_(k-1))
+ *     E(t) <= C_k + q  for every k with t <= a_k, where a_k = s_k - T, or s_(k-1) if later and the counter changed
+ *                      or restarted (the value shown at s_k is at most T old, and a value just changed is younger than
+ *                      s_(k-1))
  * each widened by half the read's duration; past the last sample (before the first) the ceiling continues the bound.
  * Across a restart of the counter nothing is known but the ceiling: `unknown` is the running sum of ceiling * time over
  * such stretches (and of the counts that rounding down can hide before and after), apart from `high` so that it widens
@@ -93,21 +95,36 @@ int64_t fg_account_period_ns(const struct fg_account *account);
  *
  * so begins and ends of windows are two streams of instants over one curve, and each answer is added with its sign
  * straight into the window it belongs to. */
-enum fg_answer { FG_LOW, FG_ESTIMATE, FG_HIGH, FG_ANSWER_COUNT };
-
 struct fg_answers {
 	double *low, *estimate, *high;
 	double *unknown; /* may be NULL; else zeroed by the caller, and added to only where the counter restarted */
 };
 
-/* A sorted column of instants, and where their answers go, `sign` times. */
+enum fg_edge { FG_INSTANT, FG_BEGIN, FG_END };
+
+/* A sorted column of instants, and where their answers go: alone, or as the edges of windows. */
 struct fg_stream {
 	const int64_t *at_ns;
 	size_t count;
-	double sign;
+	enum fg_edge edge;
 	struct fg_answers out;
-	/* private: the next instant that waits for each of its answers */
-	size_t next[FG_ANSWER_COUNT], next_unknown;
+	size_t next, next_unknown; /* private: the next instant that waits for an answer */
+};
+
+enum {
+	FG_TABLE = 256,   /* changes tabled at once: everything stays in the first-level cache */
+	FG_TABLE_KEPT = 4 /* and how many of them instants that still wait may need */
+};
+
+/* Private. Change i (from 1) takes the counter from value[i - 1] to value[i]: surely from low_ns[i] on, at the earliest
+ * from high_ns[i] on, and likely along the line [i - 1] that ends at knot_ns[i]. Entry 0 is where the table begins. Of
+ * those with low_ns[i] <= t, that is the first n, at most 3 more have high_ns <= t and at most 2 more knot_ns <= t. */
+struct fg_table {
+	size_t count;
+	int64_t low_ns[FG_TABLE + 4], high_ns[FG_TABLE + 4], knot_ns[FG_TABLE + 4];
+	double value[FG_TABLE + 1];
+	int64_t from_ns[FG_TABLE]; /* a line begins at the knot before, or later if the samples show the counter still */
+	double base[FG_TABLE], slope[FG_TABLE];
 };
 
 struct fg_resolver {
@@ -122,19 +139,18 @@ struct fg_resolver {
 	struct fg_sample last;
 	int64_t sure_at_ns;  /* running maximum of s_k + half */
 	int64_t reach_at_ns; /* running maximum of a_k */
-	int64_t low_from_ns, high_from_ns, knot_at_ns; /* where `low`, `high` and the estimate's line last changed */
-	double slope;                                  /* of the estimate's last line, for the tail */
 	bool restarted;
 	int64_t restart_total, known_from_ns; /* the total at the last restart, and when its unknown stretch ended */
 	double low_sum, sum, high_sum, unknown;
+	struct fg_table table;
 };
 
 /* Instants: the energy from the first sample until each. `traits->period_ns` is the T to use. */
 void fg_resolver_init_instants(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
 							   const int64_t *at_ns, size_t count, const struct fg_answers *out);
 
-/* Windows: the energy between begin_at_ns[i] and end_at_ns[i]; each column sorted by itself. `out` becomes the bounds
- * (low floored at 0 by finish) and the estimate. */
+/* Windows: the energy between begin_at_ns[i] and end_at_ns[i], which is not before it; each column sorted by itself. `out` becomes
+ * the bounds (low floored at 0) and the estimate. */
 void fg_resolver_init_windows(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
 							  const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count,
 							  const struct fg_answers *out);

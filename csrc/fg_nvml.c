@@ -175,13 +175,23 @@ enum fg_status fg_nvml_device_count(struct fg_nvml *nvml, unsigned *out, struct 
 	return code == FG_NVML_SUCCESS ? FG_OK : failed(nvml, err, "nvmlDeviceGetCount", code);
 }
 
+/* Whether a quantity can be read: a refusal can pass (drivers polled fast give a false one), the third in a row stands. */
+static int trial(struct fg_nvml *nvml, device_t handle, enum fg_nvml_quantity quantity, unsigned scope)
+{
+	int64_t raw, taken_us;
+	int code = FG_NVML_UNKNOWN;
+
+	for (int i = 0; i < 3 && code != FG_NVML_SUCCESS && code != FG_NVML_FUNCTION_NOT_FOUND; i++)
+		code = fg_nvml_read(nvml, handle, quantity, scope, &raw, &taken_us);
+	return code;
+}
+
 enum fg_status fg_nvml_device(struct fg_nvml *nvml, unsigned index, struct fg_nvml_device *out, struct fg_error *err)
 {
 	struct fg_nvml_device device = {.energy_code = FG_NVML_FUNCTION_NOT_FOUND};
 	struct pci_info pci = {.bus_id = ""};
 	unsigned mode = 0, pending = 0, limit_mw = 0;
 	device_t handle;
-	int64_t raw, taken_us;
 	int code = nvml->by_index(index, &handle);
 
 	if (code != FG_NVML_SUCCESS)
@@ -197,12 +207,12 @@ enum fg_status fg_nvml_device(struct fg_nvml *nvml, unsigned index, struct fg_nv
 		device.power_limit_mw = limit_mw;
 	if (nvml->mig_mode != NULL && nvml->mig_mode(handle, &mode, &pending) == FG_NVML_SUCCESS)
 		device.mig = mode != 0;
-	device.energy_code = fg_nvml_read(nvml, handle, FG_NVML_ENERGY, 0, &raw, &taken_us);
-	device.usage_code = fg_nvml_read(nvml, handle, FG_NVML_POWER_USAGE, 0, &raw, &taken_us);
+	device.energy_code = trial(nvml, handle, FG_NVML_ENERGY, 0);
+	device.usage_code = trial(nvml, handle, FG_NVML_POWER_USAGE, 0);
 	/* Superchips can refuse the GPU scope and answer at the module's. */
 	for (device.scope = 0; device.scope < 2; device.scope++) {
-		device.instant_code = fg_nvml_read(nvml, handle, FG_NVML_POWER_INSTANT, device.scope, &raw, &taken_us);
-		device.average_code = fg_nvml_read(nvml, handle, FG_NVML_POWER_AVERAGE, device.scope, &raw, &taken_us);
+		device.instant_code = trial(nvml, handle, FG_NVML_POWER_INSTANT, device.scope);
+		device.average_code = trial(nvml, handle, FG_NVML_POWER_AVERAGE, device.scope);
 		if (device.instant_code == FG_NVML_SUCCESS || device.average_code == FG_NVML_SUCCESS)
 			break;
 	}

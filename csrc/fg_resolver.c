@@ -8,16 +8,15 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = 256 }; /* changes tabled at once: all tables stay in the first-level cache */
-
 static inline int64_t later(int64_t a, int64_t b)
 {
 	return a > b ? a : b;
 }
 
-static struct fg_stream stream(const int64_t *at_ns, size_t count, double sign, const struct fg_answers *out)
+static struct fg_stream stream(const int64_t *at_ns, size_t count, enum fg_edge edge,
+							   const struct fg_answers *out)
 {
-	return (struct fg_stream){.at_ns = at_ns, .count = count, .sign = sign, .out = *out};
+	return (struct fg_stream){.at_ns = at_ns, .count = count, .edge = edge, .out = *out};
 }
 
 void fg_resolver_init_instants(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
@@ -26,7 +25,7 @@ void fg_resolver_init_instants(struct fg_resolver *resolver, const struct fg_tra
 	memset(resolver, 0, sizeof *resolver);
 	resolver->traits = *traits;
 	resolver->ceiling_per_ns = ceiling_per_ns;
-	resolver->streams[0] = stream(at_ns, count, 1.0, out);
+	resolver->streams[0] = stream(at_ns, count, FG_INSTANT, out);
 	resolver->stream_count = 1;
 }
 
@@ -42,65 +41,93 @@ void fg_resolver_init_windows(struct fg_resolver *resolver, const struct fg_trai
 		until.high = out->low;
 	}
 	fg_resolver_init_instants(resolver, traits, ceiling_per_ns, end_at_ns, count, out);
-	resolver->streams[1] = stream(begin_at_ns, count, -1.0, &until);
+	resolver->streams[1] = stream(begin_at_ns, count, FG_BEGIN, &until);
+	resolver->streams[0].edge = FG_END;
 	resolver->stream_count = 2;
 }
 
-/* True while the instant that waits for this answer lies before `until_at_ns`. */
-static inline bool waits(const struct fg_stream *s, size_t next, int64_t until_at_ns)
+/* True while the next instant lies before `until_at_ns`. */
+static inline bool waits(const struct fg_stream *s, int64_t until_at_ns)
 {
-	return next < s->count && s->at_ns[next] < until_at_ns;
+	return s->next < s->count && s->at_ns[s->next] < until_at_ns;
 }
 
-/* ---- answers ---- */
-
-/* Where one answer of one stream goes. */
-struct column {
-	double *out;
-	double sign, least;
-	size_t written; /* the other edge of windows [0, written) has been put: add to it. So no output need be zeroed */
+struct answer {
+	double low, estimate, high;
 };
 
-/* In a counter's windows the begins' highest answers meet the ends' lowest; other answers meet their like. */
-static struct column column(const struct fg_resolver *r, unsigned i, enum fg_answer answer)
+/* Answer the stream's next instant. Begins are answered before the ends of their windows, so the former are written and
+ * the latter added, and no output need be zeroed. */
+static inline __attribute__((always_inline)) void put(struct fg_stream *s, enum fg_edge edge, struct answer a)
 {
-	const struct fg_stream *s = &r->streams[i];
-	unsigned other = r->traits.kind == FG_ENERGY ? FG_HIGH - answer : answer;
-	double *const out[] = {s->out.low, s->out.estimate, s->out.high};
+	size_t i = s->next++;
 
-	if (r->stream_count == 1)
-		return (struct column){out[answer], s->sign, 0.0, 0};
-	return (struct column){out[answer], s->sign, out[answer] == r->streams[0].out.low ? 0.0 : -INFINITY,
-						   r->streams[1 - i].next[other]};
-}
+	if (edge == FG_INSTANT) {
+		s->out.low[i] = a.low;
+		s->out.estimate[i] = a.estimate;
+		s->out.high[i] = a.high;
+	} else if (edge == FG_BEGIN) {
+		s->out.low[i] = -a.low;
+		s->out.estimate[i] = -a.estimate;
+		s->out.high[i] = -a.high;
+	} else {
+		double low = s->out.low[i] + a.low;
 
-static inline void put(const struct column *c, size_t index, double value)
-{
-	value *= c->sign;
-	if (index < c->written) {
-		value += c->out[index];
-		value = value < c->least ? c->least : value;
+		s->out.low[i] = low < 0.0 ? 0.0 : low;
+		s->out.estimate[i] += a.estimate;
+		s->out.high[i] += a.high;
 	}
-	c->out[index] = value;
 }
 
 /* ---- counters: looking up ---- */
 
-/* Sorted breaks at_ns[1 .. count]; at_ns[0] is where the table begins, and no instant that waits lies before it. */
-struct breaks {
-	int64_t at_ns[BLOCK + 1];
-};
+static inline int64_t limit_ns(const struct fg_table *t)
+{
+	int64_t high_ns = t->high_ns[t->count], knot_ns = t->knot_ns[t->count];
 
-/* Change i of the counter takes it from value[i] to value[i + 1]: surely from low.at_ns[i + 1] on, at the earliest from
- * high.at_ns[i + 1] on, and likely along the line that ends at knot.at_ns[i + 1]. */
-struct table {
-	size_t count;
-	struct breaks low, high, knot;
-	double value[BLOCK + 1];
-	/* The estimate's lines. Each begins at from_ns, the knot before or where the samples between show the counter still. */
-	int64_t from_ns[BLOCK];
-	double base[BLOCK], slope[BLOCK];
-};
+	return high_ns < knot_ns ? high_ns : knot_ns;
+}
+
+static inline size_t count_until(const int64_t *breaks, size_t count, int64_t at_ns)
+{
+	size_t n = 0;
+
+	while (n < count && breaks[n + 1] <= at_ns)
+		n++;
+	return n;
+}
+
+static inline double on_line(const struct fg_table *t, size_t line, int64_t at_ns)
+{
+	return t->base[line] + t->slope[line] * (double)later(at_ns - t->from_ns[line], 0);
+}
+
+/* One answer by counting: before the first sample, and past the last change. */
+static struct answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
+{
+	const struct fg_table *t = &r->table;
+	size_t low = count_until(t->low_ns, t->count, at_ns), high = count_until(t->high_ns, t->count, at_ns);
+	size_t knot = count_until(t->knot_ns, t->count, at_ns);
+	double quantum = (double)r->traits.quantum;
+	struct answer a = {t->value[low], 0.0, t->value[high] + quantum};
+
+	if (low == 0 && at_ns < t->low_ns[0])
+		a.low = -r->ceiling_per_ns * (double)(t->low_ns[0] - at_ns);
+	if (high == t->count)
+		a.high += r->ceiling_per_ns * (double)later(at_ns - r->reach_at_ns, 0);
+	if (knot < t->count) {
+		a.estimate = on_line(t, knot, at_ns);
+	} else if (knot > 0) {
+		/* The counter lags: until the last sample the estimate goes on at the last mean power, as far as the bound
+		 * lets it; past the last sample nothing is known and nothing is added. */
+		int64_t until_ns = at_ns < r->last.at_ns ? at_ns : r->last.at_ns;
+		double more = t->slope[knot - 1] * (double)later(until_ns - t->knot_ns[knot], 0);
+		double most = quantum + r->ceiling_per_ns * (double)later(until_ns - r->reach_at_ns, 0);
+
+		a.estimate = (double)r->total + fmin(more, most);
+	}
+	return a;
+}
 
 /* Where among `count` evenly spaced breaks an instant falls: the upper half of a product. */
 static inline size_t place(int64_t at_ns, int64_t begin_ns, uint64_t per_ns)
@@ -109,10 +136,10 @@ static inline size_t place(int64_t at_ns, int64_t begin_ns, uint64_t per_ns)
 }
 
 /* The factor for place(); 0 where it can be more than one off the number of breaks at or before an instant. */
-static uint64_t spacing(const struct breaks *b, size_t count)
+static uint64_t spacing(const int64_t *breaks, size_t count)
 {
-	int64_t begin_ns = b->at_ns[0];
-	uint64_t span_ns = (uint64_t)(b->at_ns[count] - begin_ns);
+	int64_t begin_ns = breaks[0];
+	uint64_t span_ns = (uint64_t)(breaks[count] - begin_ns);
 	bool even = true;
 
 	if (span_ns <= count)
@@ -120,95 +147,68 @@ static uint64_t spacing(const struct breaks *b, size_t count)
 	uint64_t per_ns = (uint64_t)(((fg_uint128)count << 64) / span_ns);
 	/* Both grow with the instant, so it is enough to look where the number of breaks steps. */
 	for (size_t i = 1; i <= count; i++) {
-		even &= place(b->at_ns[i], begin_ns, per_ns) + 1 >= i;
-		even &= place(later(b->at_ns[i] - 1, begin_ns), begin_ns, per_ns) <= i;
+		even &= place(breaks[i], begin_ns, per_ns) + 1 >= i;
+		even &= place(later(breaks[i] - 1, begin_ns), begin_ns, per_ns) <= i;
 	}
 	return even ? per_ns : 0;
 }
 
-/* How many breaks lie at or before `at_ns`, which lies before the last; `walked` is the answer for the instant before. */
-static inline size_t rank(const struct breaks *b, uint64_t per_ns, int64_t at_ns, size_t walked)
+static inline __attribute__((always_inline)) void look_up(const struct fg_resolver *r, struct fg_stream *stream,
+														  enum fg_edge edge, uint64_t per_ns)
 {
-	if (per_ns != 0) {
-		size_t near = place(at_ns, b->at_ns[0], per_ns);
-		return near + (b->at_ns[near] <= at_ns) + (b->at_ns[near + 1] <= at_ns) - 1;
-	}
-	while (b->at_ns[walked + 1] <= at_ns)
-		walked++;
-	return walked;
-}
-
-/* Answer by steps: value[rank] + more. `per_ns` is a constant 0 or not where this is inlined. */
-static inline __attribute__((always_inline)) void look_up_steps(struct fg_stream *s, struct column c, size_t *next,
-																const struct table *t, const struct breaks *b,
-																uint64_t per_ns, double more)
-{
-	size_t i = *next, walked = 0;
-
-	for (; waits(s, i, b->at_ns[t->count]); i++) {
-		walked = rank(b, per_ns, s->at_ns[i], walked);
-		put(&c, i, t->value[walked] + more);
-	}
-	*next = i;
-}
-
-static inline __attribute__((always_inline)) void look_up_lines(struct fg_stream *s, struct column c, size_t *next,
-																const struct table *t, uint64_t per_ns)
-{
-	size_t i = *next, walked = 0;
-
-	for (; waits(s, i, t->knot.at_ns[t->count]); i++) {
-		walked = rank(&t->knot, per_ns, s->at_ns[i], walked);
-		put(&c, i, t->base[walked] + t->slope[walked] * (double)later(s->at_ns[i] - t->from_ns[walked], 0));
-	}
-	*next = i;
-}
-
-static void look_up(struct fg_resolver *r, struct table *t)
-{
-	uint64_t low = spacing(&t->low, t->count), knot = spacing(&t->knot, t->count);
-	uint64_t high = spacing(&t->high, t->count);
+	const struct fg_table *t = &r->table;
+	struct fg_stream s = *stream;
+	int64_t until_ns = limit_ns(t), begin_ns = t->low_ns[0];
 	double quantum = (double)r->traits.quantum;
+	size_t low = 0;
 
-	for (unsigned i = 0; i < r->stream_count; i++) {
+	while (waits(&s, begin_ns < until_ns ? begin_ns : until_ns))
+		put(&s, edge, answer_slowly(r, s.at_ns[s.next]));
+	while (waits(&s, until_ns)) {
+		int64_t at_ns = s.at_ns[s.next];
+
+		if (per_ns != 0) {
+			low = place(at_ns, begin_ns, per_ns);
+			low += (size_t)(t->low_ns[low] <= at_ns) + (t->low_ns[low + 1] <= at_ns) - 1;
+		} else {
+			while (t->low_ns[low + 1] <= at_ns)
+				low++;
+		}
+		size_t knot = low + (t->knot_ns[low + 1] <= at_ns) + (t->knot_ns[low + 2] <= at_ns);
+		size_t high = low + (t->high_ns[low + 1] <= at_ns) + (t->high_ns[low + 2] <= at_ns) +
+					  (t->high_ns[low + 3] <= at_ns);
+		put(&s, edge, (struct answer){t->value[low], on_line(t, knot, at_ns), t->value[high] + quantum});
+	}
+	stream->next = s.next;
+}
+
+static void look_up_all(struct fg_resolver *r)
+{
+	uint64_t per_ns = spacing(r->table.low_ns, r->table.count);
+
+	for (unsigned i = r->stream_count; i-- > 0;) {
 		struct fg_stream *s = &r->streams[i];
-		struct column c = column(r, i, FG_LOW);
 
-		low != 0 ? look_up_steps(s, c, &s->next[FG_LOW], t, &t->low, low, 0.0)
-				 : look_up_steps(s, c, &s->next[FG_LOW], t, &t->low, 0, 0.0);
-		c = column(r, i, FG_ESTIMATE);
-		knot != 0 ? look_up_lines(s, c, &s->next[FG_ESTIMATE], t, knot)
-				  : look_up_lines(s, c, &s->next[FG_ESTIMATE], t, 0);
-		c = column(r, i, FG_HIGH);
-		high != 0 ? look_up_steps(s, c, &s->next[FG_HIGH], t, &t->high, high, quantum)
-				  : look_up_steps(s, c, &s->next[FG_HIGH], t, &t->high, 0, quantum);
+		if (s->edge == FG_INSTANT)
+			look_up(r, s, FG_INSTANT, per_ns);
+		else if (s->edge == FG_BEGIN)
+			per_ns != 0 ? look_up(r, s, FG_BEGIN, per_ns) : look_up(r, s, FG_BEGIN, 0);
+		else
+			per_ns != 0 ? look_up(r, s, FG_END, per_ns) : look_up(r, s, FG_END, 0);
 	}
 }
 
 /* ---- counters: tabling ---- */
 
-/* Instants before the first sample. */
 static void open_energy(struct fg_resolver *r, const struct fg_sample *first)
 {
-	r->sure_at_ns = r->low_from_ns = first->at_ns + first->half_ns;
+	r->sure_at_ns = first->at_ns + first->half_ns;
 	r->reach_at_ns = first->at_ns - first->half_ns - r->traits.period_ns;
-	r->high_from_ns = r->reach_at_ns + 1;
 	r->known_from_ns = r->reach_at_ns;
+	r->table.low_ns[0] = r->sure_at_ns;
+	r->table.high_ns[0] = r->reach_at_ns + 1;
 	/* The counter shows what was, on average, half a period ago. Before that the estimate stays 0. */
-	r->knot_at_ns = first->at_ns - r->traits.period_ns / 2;
-	for (unsigned i = 0; i < r->stream_count; i++) {
-		struct fg_stream *s = &r->streams[i];
-		struct column c = column(r, i, FG_LOW);
-
-		for (size_t *next = &s->next[FG_LOW]; waits(s, *next, r->sure_at_ns); ++*next)
-			put(&c, *next, -r->ceiling_per_ns * (double)(r->sure_at_ns - s->at_ns[*next]));
-		c = column(r, i, FG_HIGH);
-		for (size_t *next = &s->next[FG_HIGH]; waits(s, *next, r->high_from_ns); ++*next)
-			put(&c, *next, (double)r->traits.quantum);
-		c = column(r, i, FG_ESTIMATE);
-		for (size_t *next = &s->next[FG_ESTIMATE]; waits(s, *next, r->knot_at_ns); ++*next)
-			put(&c, *next, 0.0);
-	}
+	r->table.knot_ns[0] = first->at_ns - r->traits.period_ns / 2;
 }
 
 /* The counter restarted between what the samples before reached and the one that is sure at `sure_at_ns`. */
@@ -221,16 +221,18 @@ static void feed_restart(struct fg_resolver *r)
 
 	for (unsigned i = 0; i < r->stream_count; i++) {
 		struct fg_stream *s = &r->streams[i];
+		double sign = s->edge == FG_BEGIN ? -1.0 : 1.0, more = s->edge == FG_BEGIN ? 0.0 : rounding;
 		double *out = s->out.unknown;
 
-		if (out == NULL)
-			continue;
-		for (; waits(s, s->next_unknown, from_ns + 1); s->next_unknown++)
-			out[s->next_unknown] += s->sign * r->unknown;
-		for (; waits(s, s->next_unknown, r->sure_at_ns); s->next_unknown++)
-			out[s->next_unknown] +=
-				s->sign * (r->unknown + r->ceiling_per_ns * (double)(s->at_ns[s->next_unknown] - from_ns)) +
-				(s->sign > 0.0 ? rounding : 0.0);
+		for (; out != NULL && s->next_unknown < s->count; s->next_unknown++) {
+			int64_t at_ns = s->at_ns[s->next_unknown];
+
+			if (at_ns >= r->sure_at_ns)
+				break;
+			out[s->next_unknown] += sign * r->unknown;
+			if (at_ns > from_ns)
+				out[s->next_unknown] += sign * r->ceiling_per_ns * (double)(at_ns - from_ns) + more;
+		}
 	}
 	r->unknown += rounding + r->ceiling_per_ns * (double)later(r->sure_at_ns - from_ns, 0);
 	r->known_from_ns = r->sure_at_ns;
@@ -239,113 +241,126 @@ static void feed_restart(struct fg_resolver *r)
 	r->restart_total = r->total;
 }
 
-/* Table the changes that samples make until the table is full. Returns how many samples were taken. */
-static size_t tabulate(struct fg_resolver *r, struct table *t, const struct fg_sample *samples, size_t count)
+/* Make the change that was written behind the last one count. A look-up finds the three breaks of a change within a few
+ * of each other; where reads overlapped and they are not, two changes become one, which only widens bounds. Returns the
+ * line that changed. */
+static size_t append(struct fg_table *t, int64_t total)
 {
-	double rise[BLOCK];
-	size_t changes = 0, i = 0;
+	size_t last = t->count, new = last + 1;
 
-	t->low.at_ns[0] = r->low_from_ns;
-	t->high.at_ns[0] = r->high_from_ns;
-	t->knot.at_ns[0] = r->knot_at_ns;
-	t->value[0] = (double)(r->total - r->rounded);
-	for (; i < count && changes < BLOCK; i++) {
-		const struct fg_sample *now = &samples[i], *last = &r->last;
+	if ((new < 3 || t->high_ns[new] >= t->low_ns[new - 3]) && (new < 2 || t->knot_ns[new] >= t->low_ns[new - 2])) {
+		t->count = new;
+		return last;
+	}
+	t->low_ns[last] = t->low_ns[new];
+	t->knot_ns[last] = t->knot_ns[new];
+	t->value[last] = t->value[new];
+	t->slope[last - 1] = (double)total - t->base[last - 1];
+	return last - 1;
+}
+
+/* Table the changes that samples make until the table is full. Returns how many samples were taken. */
+static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
+{
+	struct fg_table *t = &r->table;
+	const struct fg_sample *last = &r->last;
+	size_t taken = 0, line = t->count;
+
+	for (; taken < count && t->count < FG_TABLE; last = &samples[taken++]) {
+		const struct fg_sample *now = &samples[taken];
 		int64_t reach_at_ns = now->at_ns - now->half_ns - r->traits.period_ns;
 		int64_t delta = now->raw - last->raw + now->wraps * r->traits.modulus;
 		bool restart = now->flags & FG_SAMPLE_RESET;
+		size_t new = t->count + 1;
 
 		r->sure_at_ns = later(r->sure_at_ns, now->at_ns + now->half_ns);
 		if (__builtin_expect(restart, 0)) {
 			delta = 0;
 			feed_restart(r);
 		}
-		/* A sample without a change is written too, and the next one over it. */
-		t->low.at_ns[changes + 1] = r->sure_at_ns;
-		t->high.at_ns[changes + 1] = r->reach_at_ns + 1;
-		t->knot.at_ns[changes + 1] =
-			restart ? now->at_ns : (later(last->at_ns, now->at_ns - r->traits.period_ns) + now->at_ns) / 2;
-		t->base[changes] = (double)r->total;
-		rise[changes] = (double)delta;
-		r->total += delta;
-		t->value[changes + 1] = (double)(r->total - r->rounded);
-		changes += delta != 0 || restart;
-		reach_at_ns = later(reach_at_ns, delta != 0 ? last->at_ns - last->half_ns : reach_at_ns);
+		if (delta != 0 || restart) {
+			t->low_ns[new] = r->sure_at_ns;
+			t->high_ns[new] = r->reach_at_ns < r->sure_at_ns ? r->reach_at_ns + 1 : r->sure_at_ns;
+			t->knot_ns[new] =
+				restart ? now->at_ns : (later(last->at_ns, now->at_ns - r->traits.period_ns) + now->at_ns) / 2;
+			t->base[new - 1] = (double)r->total;
+			t->slope[new - 1] = (double)delta; /* its rise, for now */
+			r->total += delta;
+			t->value[new] = (double)(r->total - r->rounded);
+			new = append(t, r->total);
+			line = new < line ? new : line;
+			reach_at_ns = later(reach_at_ns, last->at_ns - last->half_ns);
+		}
 		r->reach_at_ns = later(r->reach_at_ns, reach_at_ns);
-		r->last = *now;
 	}
-	for (size_t k = 0; k < changes; k++) {
-		t->from_ns[k] = later(t->knot.at_ns[k], t->high.at_ns[k + 1] - 1);
-		t->slope[k] = rise[k] / (double)later(t->knot.at_ns[k + 1] - t->from_ns[k], 1);
+	r->last = *last;
+	for (; line < t->count; line++) {
+		t->from_ns[line] = later(t->knot_ns[line], t->high_ns[line + 1] - 1);
+		t->slope[line] /= (double)later(t->knot_ns[line + 1] - t->from_ns[line], 1);
 	}
-	t->count = changes;
-	return i;
+	return taken;
+}
+
+/* Keep what instants past the limit may still need: the last few changes. */
+static void compact(struct fg_table *t)
+{
+	size_t gone = t->count > FG_TABLE_KEPT ? t->count - FG_TABLE_KEPT : 0;
+
+	for (size_t i = 0; gone > 0 && i <= FG_TABLE_KEPT; i++) {
+		t->low_ns[i] = t->low_ns[gone + i];
+		t->high_ns[i] = t->high_ns[gone + i];
+		t->knot_ns[i] = t->knot_ns[gone + i];
+		t->value[i] = t->value[gone + i];
+	}
+	for (size_t i = 0; gone > 0 && i < FG_TABLE_KEPT; i++) {
+		t->from_ns[i] = t->from_ns[gone + i];
+		t->base[i] = t->base[gone + i];
+		t->slope[i] = t->slope[gone + i];
+	}
+	t->count -= gone;
 }
 
 static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
 {
-	struct table table;
+	struct fg_table *t = &r->table;
 
-	for (size_t taken = 0; taken < count;) {
-		taken += tabulate(r, &table, samples + taken, count - taken);
-		if (table.count == 0)
-			return;
-		look_up(r, &table);
-		r->low_from_ns = table.low.at_ns[table.count];
-		r->high_from_ns = table.high.at_ns[table.count];
-		r->knot_at_ns = table.knot.at_ns[table.count];
-		r->slope = table.slope[table.count - 1];
+	for (size_t taken = 0; taken < count; compact(t)) {
+		taken += tabulate(r, samples + taken, count - taken);
+		/* A look-up may compare with the three breaks past the last one. */
+		for (size_t i = t->count + 1; i <= t->count + 3; i++)
+			t->low_ns[i] = t->high_ns[i] = t->knot_ns[i] = INT64_MAX;
+		if (t->count > 0)
+			look_up_all(r);
 	}
 }
 
-static void finish_energy(struct fg_resolver *r, unsigned i)
+static void finish_energy(struct fg_resolver *r, struct fg_stream *s)
 {
-	struct fg_stream *s = &r->streams[i];
-	double sure = (double)(r->total - r->rounded), quantum = (double)r->traits.quantum;
-	struct column c = column(r, i, FG_LOW);
+	const struct fg_table *t = &r->table;
+	int64_t last_ns = later(t->low_ns[t->count], later(r->last.at_ns, r->reach_at_ns));
 
-	for (size_t *next = &s->next[FG_LOW]; *next < s->count; ++*next)
-		put(&c, *next, sure);
-	c = column(r, i, FG_HIGH);
-	for (size_t *next = &s->next[FG_HIGH]; *next < s->count; ++*next)
-		put(&c, *next,
-			sure + quantum + r->ceiling_per_ns * (double)later(s->at_ns[*next] - r->reach_at_ns, 0));
-	c = column(r, i, FG_ESTIMATE);
-	for (size_t *next = &s->next[FG_ESTIMATE]; *next < s->count; ++*next) {
-		/* The counter lags: until the last sample the estimate goes on at the last mean power, as far as the bound
-		 * lets it; past the last sample nothing is known and nothing is added. */
-		int64_t at_ns = s->at_ns[*next];
-		double most = quantum + r->ceiling_per_ns * (double)later(at_ns - r->reach_at_ns, 0);
-
-		at_ns = at_ns < r->last.at_ns ? at_ns : r->last.at_ns;
-		put(&c, *next, (double)r->total + fmin(r->slope * (double)later(at_ns - r->knot_at_ns, 0), most));
+	while (waits(s, last_ns))
+		put(s, s->edge, answer_slowly(r, s->at_ns[s->next]));
+	/* From here on only the ceiling goes on. */
+	for (struct answer a = answer_slowly(r, last_ns); s->next < s->count;) {
+		double past = r->ceiling_per_ns * (double)(s->at_ns[s->next] - last_ns);
+		put(s, s->edge, (struct answer){a.low, a.estimate, a.high + past});
 	}
 	for (; s->out.unknown != NULL && s->next_unknown < s->count; s->next_unknown++)
-		s->out.unknown[s->next_unknown] += s->sign * r->unknown;
+		s->out.unknown[s->next_unknown] += s->edge == FG_BEGIN ? -r->unknown : r->unknown;
 }
 
-/* ---- powers: the three answers of an instant are ready together ---- */
-
-static void put_power(struct fg_resolver *r, unsigned i, double low, double estimate, double high)
-{
-	struct fg_stream *s = &r->streams[i];
-	const double value[] = {low, estimate, high};
-
-	for (enum fg_answer answer = FG_LOW; answer <= FG_HIGH; answer++) {
-		struct column c = column(r, i, answer);
-		put(&c, s->next[answer]++, value[answer]);
-	}
-}
+/* ---- powers ---- */
 
 /* Before the first power sample: its value, bounded by nothing and by the ceiling. */
 static void open_power(struct fg_resolver *r, const struct fg_sample *first)
 {
-	for (unsigned i = 0; i < r->stream_count; i++) {
+	for (unsigned i = r->stream_count; i-- > 0;) {
 		struct fg_stream *s = &r->streams[i];
 
-		while (waits(s, s->next[FG_LOW], first->at_ns)) {
-			double before_ns = (double)(first->at_ns - s->at_ns[s->next[FG_LOW]]);
-			put_power(r, i, 0.0, -(double)first->raw * before_ns, -r->ceiling_per_ns * before_ns);
+		while (waits(s, first->at_ns)) {
+			double before_ns = (double)(first->at_ns - s->at_ns[s->next]);
+			put(s, s->edge, (struct answer){0.0, -(double)first->raw * before_ns, -r->ceiling_per_ns * before_ns});
 		}
 	}
 }
@@ -360,15 +375,16 @@ static void feed_power(struct fg_resolver *r, const struct fg_sample *now)
 		least = 0.0;
 		most = most > r->ceiling_per_ns ? most : r->ceiling_per_ns;
 	}
-	for (unsigned i = 0; i < r->stream_count; i++) {
+	for (unsigned i = r->stream_count; i-- > 0;) {
 		struct fg_stream *s = &r->streams[i];
 
-		while (waits(s, s->next[FG_LOW], now->at_ns)) {
-			double part_ns = (double)(s->at_ns[s->next[FG_LOW]] - r->last.at_ns);
+		while (waits(s, now->at_ns)) {
+			double part_ns = (double)(s->at_ns[s->next] - r->last.at_ns);
 			double value = from + (to - from) * (part_ns / step_ns);
 
-			put_power(r, i, r->low_sum + least * part_ns, r->sum + (from + value) * 0.5 * part_ns,
-					  r->high_sum + most * part_ns);
+			put(s, s->edge,
+				(struct answer){r->low_sum + least * part_ns, r->sum + (from + value) * 0.5 * part_ns,
+								r->high_sum + most * part_ns});
 		}
 	}
 	r->low_sum += least * step_ns;
@@ -377,13 +393,11 @@ static void feed_power(struct fg_resolver *r, const struct fg_sample *now)
 	r->last = *now;
 }
 
-static void finish_power(struct fg_resolver *r, unsigned i)
+static void finish_power(struct fg_resolver *r, struct fg_stream *s)
 {
-	struct fg_stream *s = &r->streams[i];
-
-	while (s->next[FG_LOW] < s->count) {
-		double past_ns = (double)(s->at_ns[s->next[FG_LOW]] - r->last.at_ns);
-		put_power(r, i, r->low_sum, r->sum, r->high_sum + r->ceiling_per_ns * past_ns);
+	while (s->next < s->count) {
+		double past_ns = (double)(s->at_ns[s->next] - r->last.at_ns);
+		put(s, s->edge, (struct answer){r->low_sum, r->sum, r->high_sum + r->ceiling_per_ns * past_ns});
 	}
 }
 
@@ -391,22 +405,20 @@ static void finish_power(struct fg_resolver *r, unsigned i)
 
 void fg_resolver_feed(struct fg_resolver *resolver, const struct fg_sample *samples, size_t count)
 {
-	/* A copy on the stack: the compiler sees that no output aliases it and keeps it in registers. */
-	struct fg_resolver r = *resolver;
-	bool energy = r.traits.kind == FG_ENERGY;
+	bool energy = resolver->traits.kind == FG_ENERGY;
+	size_t first = resolver->fed == 0;
 
 	if (count == 0)
 		return;
-	if (r.fed == 0) {
-		energy ? open_energy(&r, samples) : open_power(&r, samples);
-		r.last = samples[0];
+	if (first) {
+		energy ? open_energy(resolver, samples) : open_power(resolver, samples);
+		resolver->last = samples[0];
 	}
-	for (size_t i = r.fed == 0; !energy && i < count; i++)
-		feed_power(&r, &samples[i]);
+	resolver->fed += count;
 	if (energy)
-		feed_energy(&r, samples + (r.fed == 0), count - (r.fed == 0));
-	r.fed += count;
-	*resolver = r;
+		feed_energy(resolver, samples + first, count - first);
+	for (size_t i = first; !energy && i < count; i++)
+		feed_power(resolver, &samples[i]);
 }
 
 void fg_resolver_finish(struct fg_resolver *resolver)
@@ -416,8 +428,10 @@ void fg_resolver_finish(struct fg_resolver *resolver)
 
 	for (size_t i = 0; resolver->fed == 0 && i < count; i++)
 		out->low[i] = out->estimate[i] = out->high[i] = NAN;
-	for (unsigned i = 0; resolver->fed > 0 && i < resolver->stream_count; i++)
-		resolver->traits.kind == FG_ENERGY ? finish_energy(resolver, i) : finish_power(resolver, i);
+	for (unsigned i = resolver->stream_count; resolver->fed > 0 && i-- > 0;) {
+		struct fg_stream *s = &resolver->streams[i];
+		resolver->traits.kind == FG_ENERGY ? finish_energy(resolver, s) : finish_power(resolver, s);
+	}
 	for (size_t i = 0; resolver->stream_count == 2 && out->unknown != NULL && i < count; i++)
 		out->high[i] += out->unknown[i];
 }

@@ -25,15 +25,24 @@ struct fg_recording {
 	size_t count;
 };
 
+/* One counter of a kernel event source, in the words of perf_event_open(2). */
+struct fg_perf_event {
+	uint32_t type;
+	uint64_t config;
+	int cpu;       /* the one that reads for its package */
+	unsigned slot; /* where sensor.fd is given: which value of that group it is */
+};
+
 /* One sensor; which members matter is the source's business. Strings are copied by open. */
 struct fg_sensor {
-	const char *path;   /* rapl, hwmon: the attribute; procstat: the stat file */
+	const char *path;   /* rapl, hwmon: the attribute; procstat: the stat file; perf: its name in messages */
 	const char *factor; /* hwmon: a second attribute to multiply with (current x voltage), or NULL */
 	int fd;             /* an open descriptor to use instead of path (duplicated by open), or -1 */
 	const char *uuid;   /* nvml: the device */
 	enum fg_nvml_quantity quantity;
 	unsigned scope;             /* nvml: 0 GPU, 1 module, 2 memory */
 	int64_t idle_mw, slope_mw;  /* procstat: whole machine idle, and what one busy CPU adds */
+	struct fg_perf_event event; /* perf */
 	struct fg_recording record; /* replay */
 };
 
@@ -70,6 +79,7 @@ struct fg_source_ops {
 };
 
 extern const struct fg_source_ops fg_source_rapl;     /* powercap counters, uJ */
+extern const struct fg_source_ops fg_source_perf;     /* the same through perf_event_open, the PMU's own unit */
 extern const struct fg_source_ops fg_source_hwmon;    /* hwmon counters, uJ, and powers, uW */
 extern const struct fg_source_ops fg_source_nvml;     /* NVIDIA boards, mJ and mW */
 extern const struct fg_source_ops fg_source_procstat; /* an estimate from CPU time, uJ */

@@ -59,9 +59,13 @@ static int recover(struct fg_source *source)
 {
 	int code = fg_nvml_init_again(source->nvml);
 
-	for (size_t i = 0; code == FG_NVML_SUCCESS && i < source->count; i++)
-		if (fg_nvml_find(source->nvml, source->boards[i].uuid, &source->boards[i].handle, NULL) != FG_OK)
-			code = FG_NVML_NOT_FOUND;
+	for (size_t i = 0; code == FG_NVML_SUCCESS && i < source->count; i++) {
+		struct fg_nvml_handle *handle;
+
+		/* A board that is lost keeps its old handle and fails alone. */
+		if (fg_nvml_find(source->nvml, source->boards[i].uuid, &handle, NULL) == FG_OK)
+			source->boards[i].handle = handle;
+	}
 	return code;
 }
 

@@ -64,6 +64,7 @@ cdef extern from "fg.h" nogil:
         int64_t total
         double power_integral
         int64_t read_longest_ns
+        int64_t step_longest_ns
         double read_mean_ns
         int64_t period_lower_ns
         int64_t period_upper_ns
@@ -102,6 +103,12 @@ cdef extern from "fg.h" nogil:
         const fg_sample *samples
         size_t count
 
+    cdef struct fg_perf_event:
+        uint32_t type
+        uint64_t config
+        int cpu
+        unsigned slot
+
     cdef struct fg_sensor:
         const char *path
         const char *factor
@@ -111,6 +118,7 @@ cdef extern from "fg.h" nogil:
         unsigned scope
         int64_t idle_mw
         int64_t slope_mw
+        fg_perf_event event
         fg_recording record
 
     cdef struct fg_source_config:

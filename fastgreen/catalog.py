@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 
-from fastgreen import discovery
+from fastgreen import discovery, discovery_perf, grant
 from fastgreen.channel import Channel, Seams, SourceStatus
 from fastgreen.errors import ChannelNotFound
 from fastgreen.facts import recall
@@ -40,11 +40,15 @@ def discover(
         _check_estimate(estimate)
     found: list[Channel] = []
     states: list[SourceStatus] = []
-    for look in (discovery.rapl, discovery.nvml, discovery.hwmon):
+    zones, zones_state = discovery.rapl(seams)
+    events, events_state = discovery_perf.perf(seams)
+    found += discovery_perf.settle(grant.granted(zones, seams.grant_socket), events)
+    states += [zones_state, events_state]
+    for look in (discovery.nvml, discovery.hwmon):
         more, state = look(seams)
         found += more
         states.append(state)
-    cpu = [c for c in found if c.source == "rapl" and c.root and c.readable]
+    cpu = [c for c in found if c.source in ("rapl", "perf") and c.root and c.readable]
     if cpu:  # amd_energy counts the same sockets as RAPL
         found = [
             replace(c, root=False, note="the same sockets as rapl")
@@ -69,7 +73,8 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
     estimate : (float, float), optional
         Watts of the whole machine's CPUs at idle and at full load, for the ``procstat`` estimate.
     **seams
-        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``: where to look, see `Seams`.
+        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``:
+        where to look, see `Seams`.
 
     Examples
     --------

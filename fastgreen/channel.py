@@ -27,6 +27,10 @@ class Seams:
         ``FASTGREEN_NVML_LIBRARY``, default ``libnvidia-ml.so.1``.
     hwmon_root : str
         ``FASTGREEN_HWMON_ROOT``, default ``/sys/class/hwmon``.
+    event_source_root : str
+        ``FASTGREEN_EVENT_SOURCE_ROOT``, default ``/sys/bus/event_source/devices``: the second road to RAPL.
+    grant_socket : str
+        ``FASTGREEN_GRANT_SOCKET``, default ``/run/fastgreen/grant.sock``: who hands out counters.
     proc_root : str
         ``FASTGREEN_PROC_ROOT``, default ``/proc``.
     """
@@ -35,6 +39,8 @@ class Seams:
     nvml_library: str = "libnvidia-ml.so.1"
     hwmon_root: str = "/sys/class/hwmon"
     proc_root: str = "/proc"
+    event_source_root: str = "/sys/bus/event_source/devices"
+    grant_socket: str = "/run/fastgreen/grant.sock"
 
     @classmethod
     def of(cls, **given: str | os.PathLike | None) -> Seams:
@@ -60,7 +66,7 @@ class Channel:
     id : str
         ``rapl:package-0``, ``rapl:package-0/dram``, ``nvml:0``, ...
     source : str
-        ``rapl``, ``nvml``, ``hwmon``, ``procstat`` or ``replay``.
+        ``rapl``, ``perf``, ``nvml``, ``hwmon``, ``procstat`` or ``replay``.
     kind : str
         ``energy`` (a cumulative counter) or ``power``.
     name : str
@@ -75,7 +81,7 @@ class Channel:
     estimated : bool
         True when it is computed from a model and not measured.
     unit : str
-        Unit of the raw integer: uJ, mJ, uW or mW.
+        Unit of the raw integer: uJ, mJ, J/2^32, uW or mW.
     wrap_j : float or None
         Energy at which the counter starts again from 0, in J; None when it does not, or when it is not known.
     note : str or None

@@ -12,6 +12,7 @@ COMMANDS = {
     "calibrate": ("fastgreen.commands.calibrate", "calibrate"),
     "run": ("fastgreen.commands.measure", "run"),
     "report": ("fastgreen.commands.measure", "report"),
+    "grant": ("fastgreen.commands.grant", "grant"),
     "sweep": ("fastgreen.commands.metrics", "sweep"),
     "plot": ("fastgreen.commands.metrics", "plot"),
     "figures": ("fastgreen.commands.metrics", "figures"),

@@ -8,7 +8,7 @@ it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,13 +90,17 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 }
 
 
-def draw_figures(folder: str | os.PathLike[str], kind: str = "png") -> list[Path]:
+def draw_figures(
+    folder: str | os.PathLike[str], kind: str = "png", names: Sequence[str] = tuple(FIGURES)
+) -> list[Path]:
     """Draw every published figure into a folder, made if need be; existing pictures of these names are replaced.
 
     Parameters
     ----------
     folder : path
     kind : {"png", "pdf", "svg"}
+    names : sequence of str
+        Which of FIGURES; all by default.
 
     Returns
     -------
@@ -105,7 +109,7 @@ def draw_figures(folder: str | os.PathLike[str], kind: str = "png") -> list[Path
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    paths = [place / f"{name}.{kind}" for name in FIGURES]
-    for path, draw in zip(paths, FIGURES.values(), strict=True):
-        plot.finish(draw(), path)
+    paths = [place / f"{name}.{kind}" for name in names]
+    for path, name in zip(paths, names, strict=True):
+        plot.finish(FIGURES[name](), path)
     return paths

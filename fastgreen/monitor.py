@@ -16,7 +16,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,10 +29,14 @@ from fastgreen.runinfo import run_metadata
 from fastgreen.trace import FALLBACK_CEILING_W, Trace, Windows
 from fastgreen.units import NS_PER_S, joules_per_unit
 
+if TYPE_CHECKING:
+    from fastgreen.gpu_edges import Events
+    from fastgreen.gpu_windows import GpuWindow, GpuWindows
+
 __all__ = ["Monitor"]
 
 # Hz; NVML: a quarter of its update period, which is 100 ms until learnt better.
-DEFAULT_HZ = {"rapl": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "replay": 1000.0}
+DEFAULT_HZ = {"rapl": 100.0, "perf": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "replay": 1000.0}
 MIN_HZ, MAX_HZ = 0.01, 10_000.0
 
 _DRAIN_S = 0.25
@@ -116,7 +120,8 @@ class Monitor:
     speed : float
         For a replay: 1 in real time, 2 twice as fast, 0 as fast as it can.
     **seams
-        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``; see `fastgreen.channel.Seams`.
+        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``; see
+        `fastgreen.channel.Seams`.
 
     Raises
     ------
@@ -167,6 +172,7 @@ class Monitor:
         self._say()
         self._gate = _core.Gate(sync)
         self._windows: list[_core.Window] = []
+        self._late: list[GpuWindows] = []
         self._by_thread: dict[tuple[int, str], _core.Window] = {}
         self._written: list[int] = []
         self._groups: list[_Group] = []
@@ -187,7 +193,7 @@ class Monitor:
 
             if len(patterns) > 1:
                 raise ValueError("a replay is measured alone: give only the one 'replay:PATH'")
-            return replay_channels(patterns[0].removeprefix("replay:"))
+            return replay_channels(patterns[0].removeprefix("replay:"), self._speed)
         found, _ = discover(self._seams, estimate)
         chosen, unreadable = select(found, patterns)
         for channel in unreadable:
@@ -262,6 +268,9 @@ class Monitor:
         if self._speed == 0.0 and any(c.source == "replay" for c in self.channels):
             self.wait()
         self._gate.close()  # first, so that no window of another thread begins behind our back
+        for late in self._late:
+            for text in late.finish():
+                self._note(text)
         for window in self._windows:
             if window.is_open:
                 window.end()
@@ -278,7 +287,17 @@ class Monitor:
             self._drainer.join()
         self._drain()
         self._reports = {c.id: g.sampler.report(i) for g in self._groups for i, c in enumerate(g.channels)}
+        self._note_silence()
         self._close_record()
+
+    def _note_silence(self) -> None:
+        """A channel whose last reading failed was measured up to its last good one only."""
+        for channel in self.channels:
+            report = self._reports[channel.id]
+            silent_s = (self._end_ns - report["end_at_ns"]) / NS_PER_S
+            if report["samples"] and not report["why_ended"] and channel.source != "replay" and silent_s > 0:
+                reason = report["last_error"] or "unknown reason"
+                self._note(f"{channel.id} gave no reading in the last {silent_s:.3g} s: {reason}")
 
     def _close_record(self) -> None:
         if self._folder is None:
@@ -340,6 +359,14 @@ class Monitor:
                 self._windows.append(window)
                 self._by_thread[key] = window
         return window
+
+    def gpu_window(self, name: str, backend: str | Events = "torch", device: int = 0) -> GpuWindow:
+        """A handle as of `window`, whose edges are CUDA events and do not wait for the GPU. See `GpuWindows`."""
+        from fastgreen.gpu_windows import GpuWindows
+
+        with self._lock:
+            late = next((x for x in self._late if (x.backend, x.device) == (backend, device)), None)
+            return (late or GpuWindows(self, backend, device)).window(name)
 
     # ---- numbers ----
 
@@ -426,6 +453,8 @@ class Monitor:
 
     def _become_inert(self) -> None:
         self._state = "inert"
+        for late in self._late:
+            late.become_inert()
         self._gate.make_inert()
         self._lock = threading.RLock()  # the parent's may have been held by a thread that is not here
 
@@ -461,6 +490,7 @@ def _after_fork_in_child() -> None:
 
 def _stop_all() -> None:
     for monitor in list(_running):
+        monitor._gate.make_inert()  # daemon threads go on meanwhile; it is not they who stopped it
         with contextlib.suppress(FastgreenWarning):
             monitor.stop()
 

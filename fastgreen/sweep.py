@@ -194,7 +194,7 @@ class Sweep:
         needed, available = self.size * itemsize, psutil.virtual_memory().available
         if needed > available:
             raise MemoryError(
-                f"the sweep takes {needed / 1e9:,.1f} GB ({self.size:,} points) and {available / 1e9:,.1f} GB are free; "
+                f"the sweep takes {needed / 1e9:,.1f} GB ({self.size:,} points), {available / 1e9:,.1f} GB are free; "
                 "write(path) streams it to a file in constant memory"
             )
 

@@ -1,11 +1,13 @@
 """A sweep as one Arrow IPC file: written tile by tile in constant memory, read back memory-mapped.
 
 Dense: a row for each combination of all axes but the fastest, whose values are a tensor column. Long: a row for each
-point. The axes stand in the schema metadata, under the key ``fastgreen``, as JSON.
+point. The axes stand in the schema metadata, under the key ``fastgreen``, as JSON; one of more than 65536 points as
+``{"float64": base64 of the little-endian bytes}``.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -34,6 +36,7 @@ __all__ = ["StoredSweep", "open_sweep", "write_sweep"]
 FORMAT = 1
 _KEY = b"fastgreen"
 _TILE = 4 << 20  # bytes: computed and handed to the kernel while still in cache
+_LISTED = 1 << 16  # longer axes are not lists in the metadata, but base64 of their bytes
 _ROW_LIMIT = 32 << 20  # bytes: a row of a tensor column is written whole
 
 
@@ -225,7 +228,10 @@ def _check_space(path: Path, needed: int) -> None:
         )
 
 
-def _to_json(values: np.ndarray) -> list[Any]:
+def _to_json(values: np.ndarray) -> Any:
+    if values.size > _LISTED and values.dtype.kind != "U":
+        # As text, millions of numbers would take minutes.
+        return {values.dtype.name: base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()}
     # JSON has no NaN; only a target may be one.
     return [None if value != value else value for value in values.tolist()]
 
@@ -328,7 +334,10 @@ class StoredSweep:
         return grid.reshape(self.shape)
 
 
-def _from_json(values: list[Any]) -> np.ndarray:
+def _from_json(values: Any) -> np.ndarray:
+    if isinstance(values, dict):
+        ((dtype, text),) = values.items()
+        return np.frombuffer(base64.b64decode(text), np.dtype(dtype).newbyteorder("<")).astype(dtype)
     if all(isinstance(value, str) for value in values) or all(isinstance(value, int) for value in values):
         return np.array(values)
     return np.array([math.nan if value is None else value for value in values], np.float64)

@@ -8,16 +8,17 @@ NS_PER_S = 1_000_000_000
 
 # unit of the raw integer -> its size in J or W
 UNITS = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0, "nW": 1e-9, "uW": 1e-6, "mW": 1e-3, "W": 1.0}
+UNITS |= {f"J/2^{n}": 2.0**-n for n in range(1, 64)}  # the kernel's event sources count in such fractions
 
 
 def joules_per_unit(unit: str) -> float:
     """Joules in one unit of what the engine sums up: a counter's unit, or raw * ns for a power."""
-    return UNITS[unit] if unit.endswith("J") else UNITS[unit] / NS_PER_S
+    return UNITS[unit] if "J" in unit else UNITS[unit] / NS_PER_S
 
 
 def watts_to_units_per_ns(watts: float, unit: str) -> float:
     """A power as the engine wants a ceiling: counter units per ns, or the power's own raw unit."""
-    return watts / UNITS[unit] / NS_PER_S if unit.endswith("J") else watts / UNITS[unit]
+    return watts / UNITS[unit] / NS_PER_S if "J" in unit else watts / UNITS[unit]
 
 
 def unit_metadata(unit: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The slow and obvious twins of the metrics, in plain Python and NumPy: what the kernels must agree with to the last bit."""
+"""The slow and obvious twins of the metrics, in plain Python and NumPy: the kernels must agree with them to the bit."""
 
 from __future__ import annotations
 

@@ -2,12 +2,16 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
+import fastgreen
 from fastgreen.cli import main
 from fastgreen.estimate.modelfile import default_models
 from fastgreen.estimate.subsets import ablation, feature_names
@@ -40,6 +44,45 @@ def test_a_network_is_priced_with_a_range_warnings_and_whose_joules_they_are():
     assert len(found["warnings"]) == 2
 
 
+def test_estimating_needs_neither_scikit_learn_nor_torch():
+    script = (
+        "import sys\n"
+        "for name in ('sklearn', 'scipy', 'joblib', 'torch', 'onnx', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"
+        "from fastgreen.cli import main\n"
+        "main(['estimate', 'alexnet', '--batch', '4'])\n"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "per inference" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "call"),
+    [
+        (
+            "sklearn",
+            "estimate",
+            "from fastgreen.estimate.linear import FeatureSet, build_pipeline; build_pipeline(FeatureSet())",
+        ),
+        ("scipy", "estimate", "from fastgreen.estimate.physical import fit_prices; fit_prices(0, 1)"),
+        ("joblib", "estimate", "from fastgreen.estimate.subsets import _run; _run([], [], [], 1)"),
+        ("torch", "torch", "from fastgreen.estimate import from_torch; from_torch(None, (1,))"),
+        ("torch", "torch", "from fastgreen.estimate.collector import torch_workload; torch_workload()"),
+        ("onnx", "onnx", "from fastgreen.estimate import from_onnx; from_onnx('x.onnx')"),
+        ("matplotlib", "plot", "from fastgreen.estimate.pictures import _figure; _figure(1, 1, 1, 1)"),
+    ],
+)
+def test_a_missing_extra_is_named(module, extra, call):
+    script = (
+        f"import sys; sys.modules['{module}'] = None\ntry:\n    {call}\nexcept ImportError as error:\n    print(error)"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert f"pip install 'fastgreen[{extra}]'" in done.stdout, done.stderr
+
+
 def test_from_an_onnx_file_to_joules_per_inference_in_one_command(tmp_path):
     onnx = pytest.importorskip("onnx")
     node, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
@@ -69,6 +112,16 @@ def test_a_grid_goes_to_arrow_and_opens_elsewhere(tmp_path):
     assert table.schema.field("energy_j").metadata == {b"unit": b"J"}
     assert b"Xeon" in table.schema.metadata[b"machine"]
     assert [row["batch_size"] for row in run_json("estimate", "alexnet", "--grid", "8,16")] == [8, 16]
+
+
+def test_apc_by_accuracy_and_batch_size_goes_through_a_sweep(tmp_path):
+    found = run_json("estimate", "alexnet", "--batch", 32, "--accuracy", 0.565)
+    assert found["apc"] == pytest.approx(fastgreen.apc(found["consumption_wh"], 0.565))
+    run("estimate", "alexnet", "--grid", "1:40", "--sweep", tmp_path / "apc.arrow")
+    sweep = fastgreen.open_sweep(tmp_path / "apc.arrow")
+    assert sweep.to_numpy().shape == (1, 1, 100, 40)
+    assert sweep.axes["consumption"][31] == pytest.approx(found["consumption_wh"])
+    assert "apc" in run("estimate", "alexnet", "--grid", "1:3", "--accuracy", 0.565)
 
 
 @pytest.mark.parametrize(

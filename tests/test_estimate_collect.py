@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -187,6 +190,8 @@ def test_every_configuration_has_a_row_per_repeat_with_energy_bounds_and_channel
         assert row["duration_s"] >= 0.5
         assert row["energy_j"] == pytest.approx(42 * row["duration_s"])
         assert row["energy_low_j"] < row["energy_j"] < row["energy_high_j"]
+        assert row["energy_per_pass_j"] * row["passes"] == pytest.approx(row["energy_j"])
+        assert row["energy_per_pass_low_j"] < row["energy_per_pass_j"] < row["energy_per_pass_high_j"]
         assert {entry["id"]: round(entry["energy_j"] / row["energy_j"], 6) for entry in row["channels"]} == {
             "cpu": round(30 / 42, 6), "gpu": round(12 / 42, 6),
         }  # fmt: skip
@@ -217,6 +222,21 @@ def test_a_collection_that_was_stopped_goes_on_where_it_was(tmp_path):
     more = Bench()
     more.collect(linear_plan(count=15), tmp_path)
     assert len(more.built) == 3
+
+
+def test_a_collection_that_was_killed_has_every_finished_configuration(tmp_path):
+    script = (
+        "import os, sys\n"
+        "from tests.test_estimate_collect import Bench, linear_plan\n"
+        "bench = Bench()\n"
+        "stop = lambda done, all_: os._exit(9) if done == 7 else None\n"
+        "bench.collect(linear_plan(), sys.argv[1], progress=stop)\n"
+    )
+    root = Path(__file__).parents[1]
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=root, check=False)
+    assert killed.returncode == 9
+    assert read_rows(tmp_path / "layers.arrow").num_rows in (12, 14)
+    assert read_rows(Bench().collect(linear_plan(), tmp_path)).num_rows == 24
 
 
 @pytest.mark.parametrize("keep", [0.25, 0.5, 0.75, 0.97])

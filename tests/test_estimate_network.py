@@ -204,9 +204,6 @@ def test_models_fitted_on_estimates_are_marked():
 
 
 def test_apc_is_that_of_the_consumption_in_watt_hours_per_inference():
-    fastgreen = pytest.importorskip("fastgreen")
-    if not hasattr(fastgreen, "apc"):
-        pytest.skip("fastgreen.apc is not in this build")
     network = Network(zoo("alexnet"))
     estimate = network.estimate(32)
     consumption = estimate.energy_j / 32 / 3600

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgreen.estimate.evaluate import cross_validate, networks, networks_by_layer, score, split_scores
+from fastgreen.estimate.evaluate import cross_validate, extrapolate, networks, networks_by_layer, score, split_scores
 from fastgreen.estimate.layers import complete
 from fastgreen.estimate.modelfile import default_models, fit_physical, load_models
 from fastgreen.estimate.physical import PhysicalModel, fit_prices
+from fastgreen.estimate.published import PRESET
 from fastgreen.estimate.tables import Table, read_networks
 from fastgreen.estimate.work import TERMS, terms
 from tests.layer_data import ALL_NETWORKS, LAYERWISE, needs_data, tables
@@ -37,6 +38,13 @@ def test_test_rows_of_conv_pool_and_linear():
 def test_cross_validation_on_the_layer_tables_alone_chooses_the_kernel_terms():
     for kind, table in tables().items():
         assert cross_validate(table, "kernel").mape <= cross_validate(table, "basic").mape, kind
+
+
+@needs_data
+@pytest.mark.parametrize("kind", ["Conv2d", "MaxPool2d", "Linear"])
+def test_beyond_the_fitted_energies_physical_models_err_less_than_the_published_ones(kind):
+    physical, published = (extrapolate(tables()[kind], what) for what in ("kernel", PRESET[kind]))
+    assert physical.mape < 0.25 * published.mape
 
 
 @needs_data
@@ -132,6 +140,12 @@ def test_prices_that_made_the_data_are_found_again_despite_rows_gone_astray():
 def test_a_term_that_lowers_energy_gets_the_price_zero():
     work = np.column_stack([np.arange(1.0, 51), np.arange(50.0, 0, -1)])
     assert fit_prices(work, 3.0 * np.arange(1.0, 51))[1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_row_without_energy_is_named():
+    layer = {"batch_size": np.arange(1, 21), "input_size": np.full(20, 9)}
+    with pytest.raises(ValueError, match="energy of row 2 is 0 J"):
+        PhysicalModel.fit(Table("ReLU", layer, np.where(np.arange(20) == 2, 0.0, np.arange(1.0, 21))))
 
 
 def test_energies_of_zero_and_below_cannot_be_fitted_on_relative_error():

@@ -306,7 +306,7 @@ def test_what_lies_beside_the_recording_is_read_too(tmp_path):
 def test_many_points_move_to_a_file_and_come_back_the_same(tmp_path):
     lines = [line(t / 10, {"intel_power": 10.0 + t % 7}) for t in range(3000)]
     folder = write(tmp_path, lines)
-    small, large = read_aipowermeter(folder, limit_rows=100), read_aipowermeter(folder)
+    small, large = read_aipowermeter(folder, limit_points=100), read_aipowermeter(folder)
     assert small.power("package").equals(large.power("package"))
     assert small.power("package").schema.field("value").metadata == {b"unit": b"W"}
     assert small.energy_j() == large.energy_j()
@@ -319,7 +319,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
         file = tmp_path / f"{blocks}.json"
         file.write_text(block * blocks)
         tracemalloc.start()
-        read_aipowermeter(file, limit_rows=1000)
+        read_aipowermeter(file, limit_points=1000)
         top = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return top

@@ -40,6 +40,10 @@ def fractions(rng: np.random.Generator, n: int, dtype: type) -> np.ndarray:
     return values
 
 
+def room(count: int) -> dict[str, np.ndarray]:
+    return {name: np.full(count, -7, dtype) for name, dtype in _kernels.FOUND.items()}
+
+
 def test_the_last_path_runs_everywhere_and_the_first_is_the_default():
     assert PATHS[-1] in ("sse2", "neon")
     with pytest.raises(ValueError, match="no path 'abacus'"):
@@ -52,7 +56,12 @@ def test_the_ufuncs_give_the_bits_of_numpy(path, dtype):
     rng = np.random.default_rng(1)
     made = _kernels.make_ufuncs(path)
     for n in LENGTHS:
-        c, acc, a, b = amounts(rng, n, dtype), fractions(rng, n, dtype), fractions(rng, n, dtype), amounts(rng, n, dtype)
+        c, acc, a, b = (
+            amounts(rng, n, dtype),
+            fractions(rng, n, dtype),
+            fractions(rng, n, dtype),
+            amounts(rng, n, dtype),
+        )
         with np.errstate(all="ignore"):
             for arguments in (
                 (c, acc, a, b),
@@ -61,7 +70,10 @@ def test_the_ufuncs_give_the_bits_of_numpy(path, dtype):
                 (c[0], acc, a[0], b[0]),
                 (c, acc, a, b[0]),
             ):
-                assert same_bits(made["apc"](*arguments), reference.apc(*arguments)), (n, [np.ndim(x) for x in arguments])
+                assert same_bits(made["apc"](*arguments), reference.apc(*arguments)), (
+                    n,
+                    [np.ndim(x) for x in arguments],
+                )
             assert same_bits(made["weighted_consumption"](c, acc, a), reference.weighted_consumption(c, acc, a))
 
 
@@ -104,7 +116,8 @@ def test_a_nan_that_comes_in_goes_out_without_a_warning(path):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
-    "bad", [(-1, 0.5, 0.1, 1), (np.inf, 0.5, 0.1, 1), (1, 1.5, 0.1, 1), (1, -0.1, 0.1, 1), (1, 0.5, 2, 1), (1, 0.5, 0.1, -1)]
+    "bad",
+    [(-1, 0.5, 0.1, 1), (np.inf, 0.5, 0.1, 1), (1, 1.5, 0.1, 1), (1, -0.1, 0.1, 1), (1, 0.5, 2, 1), (1, 0.5, 0.1, -1)],
 )
 def test_the_bare_ufunc_answers_nan_with_a_warning_outside_the_domain(path, bad, dtype):
     ufunc = _kernels.make_ufuncs(path)["apc"]
@@ -178,12 +191,12 @@ def test_the_search_agrees_with_its_twin_on_every_path(path, dtype):
     accuracy[::37] = np.nan
     cost[::41] = np.nan
     time = np.arange(offset[-1], dtype=np.float64)
-    index, score = np.empty(60, np.int64), np.empty(60)
+    found = room(60)
     for target in (np.nan, 0.3, 0.6, 0.99):
         for quantize in (True, False) if dtype == np.float64 else (True,):
             for deltas in ((0.1, 0.01), (0.25, 0.3)):
                 goal = (*deltas, 0.1, 1.0, target, quantize)
-                assert _kernels.reach(offset, time, cost, accuracy, *goal, 0, index, score, path=path) == -1
+                assert _kernels.reach(offset, time, cost, accuracy, *goal, 0, found, path=path) == -1
                 for run in range(60):
                     span = slice(offset[run], offset[run + 1])
                     # What a float stands for: the decimal it was made from.
@@ -191,21 +204,31 @@ def test_the_search_agrees_with_its_twin_on_every_path(path, dtype):
                     wanted = reference.time_to_closest(
                         *columns, None if np.isnan(target) else target, *deltas, 0.1, 1.0, quantize
                     )
-                    assert index[run] == wanted[1], (run, target, quantize, deltas)
+                    assert found["index"][run] == wanted[1], (run, target, quantize, deltas)
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_the_search_stops_at_the_run_with_a_bad_value(path):
     offset = np.array([0, 100, 200, 300])
-    for column, value in (("cost", -1), ("cost", np.inf), ("accuracy", 1.01), ("accuracy", -0.1), ("time", 3), ("time", -1)):
+    for column, value in (
+        ("cost", -1),
+        ("cost", np.inf),
+        ("accuracy", 1.01),
+        ("accuracy", -0.1),
+        ("time", 3),
+        ("time", -1),
+    ):
         for at in (100, 131, 163, 199):
             columns = {"time": np.arange(300.0), "cost": np.ones(300), "accuracy": np.full(300, 0.5)}
             if column == "time" and at == 100 and value == 3:
                 continue  # a run may begin before the one before it ended
             columns[column][at] = value
-            index, score = np.empty(3, np.int64), np.empty(3)
             goal = (0.1, 0.01, 0.1, 1.0, np.nan, True)
-            assert _kernels.reach(offset, *columns.values(), *goal, 0, index, score, path=path) == 1, (column, value, at)
+            assert _kernels.reach(offset, *columns.values(), *goal, 0, room(3), path=path) == 1, (
+                column,
+                value,
+                at,
+            )
 
 
 def test_the_binding_refuses_offsets_that_lead_astray():
@@ -213,9 +236,9 @@ def test_the_binding_refuses_offsets_that_lead_astray():
     goal = (0.1, 0.01, 0.1, 1.0, np.nan, True)
     for offset in ([0, 4], [0, -1], [2, 1], [-1, 2]):
         with pytest.raises(ValueError, match="offset"):
-            _kernels.reach(np.array(offset), *columns, *goal, 0, np.empty(1, np.int64), np.empty(1))
+            _kernels.reach(np.array(offset), *columns, *goal, 0, room(1))
     with pytest.raises(ValueError, match="fit"):
-        _kernels.reach(np.array([0, 3]), *columns, *goal, 0, np.empty(2, np.int64), np.empty(2))
+        _kernels.reach(np.array([0, 3]), *columns, *goal, 0, room(2))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -15,6 +15,8 @@ from rich.table import Table
 
 from fastgreen.monitor import Monitor
 from fastgreen.report import bounds, people_console, plain_table, quantity
+from fastgreen.scores import apc, apec
+from fastgreen.sweep import Sweep
 
 __all__ = ["demo"]
 
@@ -34,6 +36,9 @@ class Row:
     latency_p99_s: float
     training_j: float
     estimated: bool
+    wh_per_million: float
+    apc: float
+    apec: float
 
 
 def _classifiers() -> dict[str, Any]:
@@ -80,10 +85,12 @@ def _work(monitor: Monitor, seconds: float, batch: int, console: Console) -> dic
     return outcome
 
 
-def _rows(summary: list[dict[str, Any]], outcome: dict[str, tuple[float, int]]) -> list[Row]:
+def _rows(summary: list[dict[str, Any]], outcome: dict[str, tuple[float, int]], price: float) -> list[Row]:
+    """`price` is in cents per kWh; APC scores Wh, APEC (beta 10, as published) cents, of a million inferences."""
     by_name = {row["name"]: row for row in summary}
     rows = []
     for name, (accuracy, batch) in outcome.items():
+        wh = by_name[f"infer {name}"]["mean_energy_j"] / batch * 1e6 / 3600
         infer, train = by_name[f"infer {name}"], by_name[f"train {name}"]
         rows.append(
             Row(
@@ -98,6 +105,9 @@ def _rows(summary: list[dict[str, Any]], outcome: dict[str, tuple[float, int]]) 
                 infer["duration_p99_s"],
                 train["energy_j"],
                 infer["estimated"],
+                wh,
+                float(apc(wh, accuracy)),
+                float(apec(wh / 1000 * price, accuracy, beta=10.0)),
             )
         )
     return rows
@@ -105,30 +115,37 @@ def _rows(summary: list[dict[str, Any]], outcome: dict[str, tuple[float, int]]) 
 
 def _table(rows: list[Row]) -> Table:
     table = plain_table(
-        "energy per inference",
-        "model",
-        "accuracy",
-        "inferences",
-        "energy",
-        "between",
-        "power",
-        "p50",
-        "p99",
-        "training",
+        "energy of one inference", "model", "accuracy", "mean", "between", "power", "batch p50", "p99", "APC", "APEC"
     )
     for r in rows:
         table.add_row(
             r.model,
             f"{r.accuracy:.4f}",
-            str(r.inferences),
-            quantity(r.energy_j, "J"),
+            quantity(r.energy_j, "J", 3),
             bounds(r.energy_low_j, r.energy_high_j, "J"),
-            quantity(r.mean_power_w, "W"),
+            quantity(r.mean_power_w, "W", 3),
             quantity(r.latency_p50_s, "s", 3),
             quantity(r.latency_p99_s, "s", 3),
-            quantity(r.training_j, "J", 3),
+            f"{r.apc:.4f}",
+            f"{r.apec:.4f}",
         )
     return table
+
+
+def _draw(rows: list[Row], path: Path) -> Path:
+    """The classifiers on the heat map of APC."""
+    from fastgreen.plot import heat_map
+
+    consumption = np.linspace(0, 1.15 * max(r.wh_per_million for r in rows), 201)
+    accuracy = np.linspace(max(0.0, min(r.accuracy for r in rows) - 0.15), 1, 201)
+    mark = ", estimated energy" if any(r.estimated for r in rows) else ""
+    heat_map(
+        Sweep("apc", consumption=consumption, accuracy=accuracy, unit="Wh per million inferences"),
+        models=[(r.model, r.wh_per_million, r.accuracy) for r in rows],
+        title=f"APC of six classifiers of handwritten digits{mark}",
+        path=path,
+    )
+    return path
 
 
 @click.command()
@@ -144,15 +161,23 @@ def _table(rows: list[Row]) -> Table:
     "--seconds", type=click.FloatRange(0.1, 600), default=3.0, show_default=True, help="Inference time per model."
 )
 @click.option("--batch", type=click.IntRange(1, 700), default=32, show_default=True, help="Inferences per window.")
+@click.option("--price", type=click.FloatRange(0), default=30.0, show_default=True, help="Cents per kWh, for APEC.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def demo(output: Path, seconds: float, batch: int, as_json: bool) -> None:
+def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) -> None:
     """Train six scikit-learn classifiers on handwritten digits and measure every inference batch."""
     try:
+        import matplotlib  # noqa: F401
         import sklearn  # noqa: F401
     except ImportError as error:
-        raise click.ClickException("the demo needs scikit-learn: pip install 'fastgreen[demo]'") from error
+        raise click.ClickException(
+            "the demo needs scikit-learn and matplotlib: pip install 'fastgreen[demo]'"
+        ) from error
     console = people_console(stderr=as_json)
     folder = output / time.strftime("run-%Y%m%d-%H%M%S")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
     with Monitor(record=folder) as monitor:
         if any(c.estimated for c in monitor.channels):
             console.print(
@@ -164,13 +189,21 @@ def demo(output: Path, seconds: float, batch: int, as_json: bool) -> None:
         console.print(f"measuring {', '.join(c.id for c in monitor.channels)}")
         outcome = _work(monitor, seconds, batch, console)
     result = monitor.result
-    rows = _rows(result.summary().to_pylist(), outcome)
+    rows = _rows(result.summary().to_pylist(), outcome, price)
+    picture = _draw(rows, folder / "apc.png")
     if as_json:
-        click.echo(json.dumps({"run": str(folder), "models": [asdict(r) for r in rows]}, indent=2))
+        click.echo(
+            json.dumps({"run": str(folder), "picture": str(picture), "models": [asdict(r) for r in rows]}, indent=2)
+        )
         return
     console.print(_table(rows))
     console.print(
         f"whole run: {quantity(result.energy_j, 'J')} in {quantity(result.duration_s, 's')}"
         + (" (estimated)" if result.estimated else "")
+    )
+    console.print(
+        f"APC weighs accuracy against Wh, APEC against cents (at {price:g} ct/kWh), of a million inferences.\n"
+        f"picture: {picture}",
+        soft_wrap=True,
     )
     console.print(f"saved: {folder}; look again with: fastgreen report {folder}")

@@ -16,6 +16,7 @@ from fastgreen.report import bounds, people_console, plain_table, quantity
 
 __all__ = ["ablation_command", "collect_command", "estimate_command", "fit_command"]
 
+POOR = 0.3
 USER_ERRORS = (FastgreenError, ValueError, OverflowError, ImportError, OSError)
 
 
@@ -274,7 +275,7 @@ def fit_command(
     if as_json:
         dump({**about, "scores": rows})
         return
-    _show_scores(rows, about)
+    _show_scores(rows, about, warn=preset != "published")
     if output:
         click.echo(f"{output}: models of {', '.join(models.models)}")
 
@@ -289,7 +290,7 @@ def _machine(folder: Path) -> str:
 
 
 def _layer_scores(tables: dict[str, Any], preset: str) -> list[dict[str, Any]]:
-    from fastgreen.estimate.evaluate import cross_validate, split_scores
+    from fastgreen.estimate.evaluate import cross_validate, extrapolate, split_scores
     from fastgreen.estimate.physical import choose_terms
     from fastgreen.estimate.published import PRESET
 
@@ -297,8 +298,10 @@ def _layer_scores(tables: dict[str, Any], preset: str) -> list[dict[str, Any]]:
     tests = split_scores(tables, which)
     rows = []
     for kind, table in tables.items():
-        cross = cross_validate(table, PRESET[kind] if preset == "published" else choose_terms(table, which))
+        what = PRESET[kind] if preset == "published" else choose_terms(table, which)
+        cross, ends = cross_validate(table, what), extrapolate(table, what)
         rows.append({"what": f"{kind}, cross-validated", **vars(cross)})
+        rows.append({"what": f"{kind}, least and most energy left out", **vars(ends)})
         if kind in tests:
             rows.append({"what": f"{kind}, test rows", **vars(tests[kind])})
     return rows
@@ -342,7 +345,7 @@ def _draw_fit(folder: Path, tables: dict[str, Any], files: list[Path], models: A
         plot_predicted(by_name, "networks, never fitted on").savefig(folder / "networks.png", dpi=150)
 
 
-def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
+def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], warn: bool) -> None:
     shown = plain_table("", "what", "rows", "R²", "MSE (J²)", "mean abs. error")
     for row in rows:
         shown.add_row(row["what"], str(row["rows"]), f"{row['r2']:.4f}", f"{row['mse']:.4g}", f"{row['mape']:.1%}")
@@ -350,6 +353,9 @@ def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
     console.print(shown)
     estimated = " (estimated, no sensor was read)" if about["estimated"] else ""
     console.print(f"joules of: {about['machine']}{estimated}", soft_wrap=True)
+    for row in rows:
+        if warn and row["what"].endswith("cross-validated") and row["mape"] > POOR:
+            console.print(f"[yellow]warning:[/yellow] {row['what']}: {row['mape']:.0%} off; too few rows, or too noisy")
 
 
 @click.command("ablation")

@@ -252,12 +252,18 @@ def plot(
 @click.command()
 @click.option("-o", "--output", type=click.Path(file_okay=False), required=True, help="The folder for the pictures.")
 @click.option("--format", "kind", type=click.Choice(["png", "pdf", "svg"]), default="png", show_default=True)
-def figures(output: str, kind: str) -> None:
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="Only the figure of that name, as in apc-grid; may be repeated."
+)
+def figures(output: str, kind: str, only: tuple[str, ...]) -> None:
     """Draw the published figures of APC and APEC anew."""
     with plain_errors():
-        from fastgreen.figures import draw_figures
+        from fastgreen.figures import FIGURES, draw_figures
 
-        for path in draw_figures(output, kind):
+        for name in only:
+            if name not in FIGURES:
+                raise ValueError(f"there is no figure {name!r}; there are {', '.join(FIGURES)}")
+        for path in draw_figures(output, kind, only or tuple(FIGURES)):
             click.echo(path)
 
 

@@ -42,11 +42,14 @@ SCHEMA = pa.schema(
         pa.field("energy_j", pa.float64(), metadata={"unit": "J"}),
         pa.field("energy_low_j", pa.float64(), metadata={"unit": "J"}),
         pa.field("energy_high_j", pa.float64(), metadata={"unit": "J"}),
+        pa.field("energy_per_pass_j", pa.float64(), metadata={"unit": "J"}),
+        pa.field("energy_per_pass_low_j", pa.float64(), metadata={"unit": "J"}),
+        pa.field("energy_per_pass_high_j", pa.float64(), metadata={"unit": "J"}),
         pa.field("channels", pa.list_(_CHANNEL)),
         pa.field("estimated", pa.bool_()),
         pa.field("failure", pa.string()),
     ],
-    metadata={"fastgreen.layers.version": VERSION, "energy": "J of all passes of the window together"},
+    metadata={"fastgreen.layers.version": VERSION, "energy_j": "of all passes of the window together"},
 )
 
 
@@ -129,6 +132,8 @@ def read_rows(path: str | Path) -> pa.Table:
                 raise TraceError(
                     f"{path}: version {version.decode()} of a collection; this fastgreen reads {VERSION.decode()}"
                 )
+            if not reader.schema.equals(SCHEMA):
+                raise TraceError(f"{path}: a collection with other columns than this fastgreen writes")
             batches = _whole_batches(reader)
     except pa.ArrowInvalid as error:
         raise TraceError(f"{path}: not an Arrow stream ({error})") from error
@@ -185,6 +190,7 @@ def _measure(
     """The rows of one configuration: one per repeat."""
     empty = {"kind": kind, "sizes": list(sizes.items()), "passes": 0, "duration_s": 0.0, "estimated": False}
     empty |= {"energy_j": 0.0, "energy_low_j": 0.0, "energy_high_j": 0.0, "channels": []}
+    empty |= {"energy_per_pass_j": None, "energy_per_pass_low_j": None, "energy_per_pass_high_j": None}
     try:
         forward = workload(kind, sizes)
         forward()
@@ -195,8 +201,9 @@ def _measure(
     with monitor(plan.channels) as meter:
         window = meter.window("layer")
         for _ in range(plan.repeats):
-            done, end = 0, clock() + plan.seconds
+            done = 0
             with window:
+                end = clock() + plan.seconds
                 while True:
                     forward()
                     done += 1
@@ -221,6 +228,9 @@ def _rows(result: Any, empty: dict[str, Any], passes: list[int]) -> list[dict[st
             {
                 **empty,
                 **energies,
+                "energy_per_pass_j": row["energy_j"] / done,
+                "energy_per_pass_low_j": row["energy_low_j"] / done,
+                "energy_per_pass_high_j": row["energy_high_j"] / done,
                 "repeat": repeat,
                 "passes": done,
                 "channels": single.get(row["index"], []),

@@ -16,11 +16,11 @@ from fastgreen.estimate.layers import FREE, Layer
 from fastgreen.estimate.linear import FeatureSet, build_pipeline, features
 from fastgreen.estimate.modelfile import ModelSet
 from fastgreen.estimate.network import Network
-from fastgreen.estimate.physical import PhysicalModel, choose_terms, folds, held_out_ratio, term_matrix
+from fastgreen.estimate.physical import PhysicalModel, choose_terms, fit_prices, folds, term_matrix
 from fastgreen.estimate.published import PRESET, split
 from fastgreen.estimate.tables import MeasuredNetwork, Table
 
-__all__ = ["Score", "cross_validate", "networks", "networks_by_layer", "score", "split_scores"]
+__all__ = ["Score", "cross_validate", "extrapolate", "networks", "networks_by_layer", "score", "split_scores"]
 
 
 LEAST_TEST_ROWS = 5
@@ -81,15 +81,30 @@ def cross_validate(table: Table, what: FeatureSet | str, parts: int = 5) -> Scor
         Folds; shuffled, always the same.
     """
     fold = folds(len(table), parts)
-    if isinstance(what, str):
-        ratio = held_out_ratio(term_matrix(table, what), table.energy_j, fold)
-        return score(table.energy_j, table.energy_j / ratio)
-    x = features(table.sizes, table.kind, tuple(table.sizes), what.sets)
     predicted = np.empty(len(table))
     for part in range(parts):
         held = fold == part
-        predicted[held] = build_pipeline(what).fit(x[~held], table.energy_j[~held]).predict(x[held])
+        predicted[held] = _fit_and_predict(table, what, held)
     return score(table.energy_j, predicted)
+
+
+def extrapolate(table: Table, what: FeatureSet | str, share: float = 0.2) -> Score:
+    """Score of the layers of least energy and of those of most, each predicted by a model fitted without them.
+
+    `share` of the table lies at each end. This is what a model is worth outside the range it was fitted on.
+    """
+    low, high = np.quantile(table.energy_j, (share, 1 - share))
+    ends = (table.energy_j < low, table.energy_j > high)
+    predicted = np.concatenate([_fit_and_predict(table, what, held) for held in ends])
+    return score(np.concatenate([table.energy_j[held] for held in ends]), predicted)
+
+
+def _fit_and_predict(table: Table, what: FeatureSet | str, held: np.ndarray) -> np.ndarray:
+    if isinstance(what, str):
+        matrix = term_matrix(table, what)
+        return matrix[held] @ fit_prices(matrix[~held], table.energy_j[~held])
+    x = features(table.sizes, table.kind, tuple(table.sizes), what.sets)
+    return build_pipeline(what).fit(x[~held], table.energy_j[~held]).predict(x[held])
 
 
 def split_scores(tables: dict[str, Table], which: str = "published") -> dict[str, Score]:

@@ -67,6 +67,11 @@ class PhysicalModel:
     def fit(cls, table: Table, which: str = "kernel") -> PhysicalModel:
         """Fit prices on a table, and the spread of held-out layers by cross-validation."""
         table.check_fittable()
+        if (bad := table.energy_j <= 0).any():
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"{table.source or table.kind}: energy of row {row} is {table.energy_j[row]:g} J, not above 0"
+            )
         matrix = term_matrix(table, which)
         prices = fit_prices(matrix, table.energy_j)
         inside = _spread(held_out_ratio(matrix, table.energy_j))

@@ -86,18 +86,21 @@ def ablation(
     products = _fold_products(wide, table.energy_j, folds(len(table), parts))
     chunks = [chosen[i : i + CHUNK] for i in range(0, len(chosen), CHUNK)]
     errors = np.concatenate(_run(products, factors, chunks, jobs))
+    return _ranked(table, names, chosen, errors)
+
+
+def _ranked(table: Table, names: list[str], chosen: list[tuple[int, ...]], errors: np.ndarray) -> pa.Table:
+    """The subsets as a table, best first; `errors` are sums of squares over all held-out rows."""
     spread = float(((table.energy_j - table.energy_j.mean()) ** 2).sum())
     order = np.argsort(errors, kind="stable")
-    fields = [
-        pa.field("features", pa.list_(pa.string())), pa.field("size", pa.int64()),
-        pa.field("r2", pa.float64(), metadata={"unit": "1"}), pa.field("mse", pa.float64(), metadata={"unit": "J^2"}),
-    ]  # fmt: skip
     columns = [
-        [[names[i] for i in chosen[k]] for k in order], [len(chosen[k]) for k in order],
-        1 - errors[order] / spread, errors[order] / len(table),
-    ]  # fmt: skip
-    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, fields, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata={"kind": table.kind}))
+        (pa.field("features", pa.list_(pa.string())), [[names[i] for i in chosen[k]] for k in order]),
+        (pa.field("size", pa.int64()), [len(chosen[k]) for k in order]),
+        (pa.field("r2", pa.float64(), metadata={"unit": "1"}), 1 - errors[order] / spread),
+        (pa.field("mse", pa.float64(), metadata={"unit": "J^2"}), errors[order] / len(table)),
+    ]
+    schema = pa.schema([field for field, _ in columns], metadata={"kind": table.kind})
+    return pa.Table.from_arrays([pa.array(value, type=field.type) for field, value in columns], schema=schema)
 
 
 def _fold_products(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -8,12 +8,11 @@ is their trapezoid; a hole (the end of a segment, an absent value) is never inte
 from __future__ import annotations
 
 import math
+import mmap
 import tempfile
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +21,6 @@ from fastgreen.errors import ChannelNotFound
 
 __all__ = ["Recording", "RecordingBuilder"]
 
-_POINT = pa.schema(
-    [
-        pa.field("time_ns", pa.int64(), metadata={"unit": "ns"}),
-        pa.field("segment", pa.int32()),
-        pa.field("value", pa.float64()),
-    ]
-)
 _CHANNEL_FIELDS = [
     ("id", pa.string(), ""),
     ("kind", pa.string(), ""),
@@ -50,49 +42,56 @@ _CHANNEL_FIELDS = [
 
 
 class _Spool:
-    """Columns of points, in memory while they are few and in a temporary Arrow file, memory-mapped, once they are
-    many.
+    """Columns of points, in memory while they are few and in a temporary file, memory-mapped, once they are many.
+
+    Channels that are read together share their moments, which are kept once.
     """
 
-    def __init__(self, limit_rows: int) -> None:
-        self.limit_rows = limit_rows
-        self.rows = 0
-        self.batches: list[pa.RecordBatch] = []
-        self.channel_of: list[int] = []
-        self._writer: pa.RecordBatchFileWriter | None = None
-        self._path: Path | None = None
+    def __init__(self, limit_points: int) -> None:
+        self.limit_points = limit_points
+        self.points = 0
+        self.arrays: list[np.ndarray | tuple[int, int, np.dtype]] = []
+        self.pieces: dict[int, list[tuple[int, int, int]]] = {}
+        self._stamps: tuple[Any, int, int] = (None, 0, 0)
+        self._file: IO[bytes] | None = None
 
     def add(self, channel: int, time_ns: np.ndarray, segment: np.ndarray, value: np.ndarray) -> None:
-        batch = pa.record_batch([pa.array(time_ns), pa.array(segment), pa.array(value)], schema=_POINT)
-        self.channel_of.append(channel)
-        self.rows += batch.num_rows
-        if self._writer is not None:
-            self._writer.write_batch(batch)
-            return
-        self.batches.append(batch)
-        if self.rows > self.limit_rows:
-            self._spill()
+        given, time_at, segment_at = self._stamps
+        if given is not time_ns:
+            time_at, segment_at = self._keep(time_ns), self._keep(segment)
+            self._stamps = (time_ns, time_at, segment_at)
+        self.pieces.setdefault(channel, []).append((time_at, segment_at, self._keep(value)))
+        self.points += value.size
+        if self._file is None and self.points > self.limit_points:
+            self._file = tempfile.TemporaryFile(prefix="fastgreen-")  # noqa: SIM115, it stays open until close()
+            self.arrays = [self._written(array) for array in self.arrays if isinstance(array, np.ndarray)]
 
-    def _spill(self) -> None:
-        # TMPDIR decides where: the file is gone with the recording.
-        with tempfile.NamedTemporaryFile(prefix="fastgreen-", suffix=".arrow", delete=False) as stream:
-            self._path = Path(stream.name)
-        weakref.finalize(self, self._path.unlink, True)
-        self._writer = pa.ipc.new_file(str(self._path), _POINT)
-        for batch in self.batches:
-            self._writer.write_batch(batch)
-        self.batches = []
+    def _keep(self, array: np.ndarray) -> int:
+        self.arrays.append(array if self._file is None else self._written(array))
+        return len(self.arrays) - 1
+
+    def _written(self, array: np.ndarray) -> tuple[int, int, np.dtype]:
+        assert self._file is not None
+        at = self._file.tell()
+        self._file.write(array.data)
+        self._file.write(bytes(-array.nbytes % 8))
+        return at, array.size, array.dtype
 
     def close(self) -> None:
-        if self._writer is None or self._path is None:
+        """Nothing more comes: what was written is mapped, and the file itself goes with the recording."""
+        self._stamps = (None, 0, 0)
+        if self._file is None:
             return
-        self._writer.close()
-        self._writer = None
-        reader = pa.ipc.open_file(pa.memory_map(str(self._path)))
-        self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        self._file.flush()
+        mapped = mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ)
+        self._file.close()
+        for i, array in enumerate(self.arrays):
+            if isinstance(array, tuple):
+                at, size, dtype = array
+                self.arrays[i] = np.frombuffer(mapped, dtype, size, at)
 
-    def of(self, channel: int) -> Iterator[pa.RecordBatch]:
-        return (b for c, b in zip(self.channel_of, self.batches, strict=True) if c == channel)
+    def of(self, channel: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        return (tuple(self.arrays[i] for i in piece) for piece in self.pieces.get(channel, []))  # type: ignore[misc]
 
 
 @dataclass
@@ -239,17 +238,15 @@ class Recording:
 
     def points(self, channel: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(time in ns since 1970 UTC, segment number, value) of a channel; an absent value is NaN."""
-        batches = list(self._spool.of(self._index(channel)))
-        if not batches:
+        pieces = list(self._spool.of(self._index(channel)))
+        if not pieces:
             return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0)
-        table = pa.Table.from_batches(batches)
-        time_ns, segment, value = (table.column(i).to_numpy() for i in range(3))
+        time_ns, segment, value = (np.concatenate(columns) for columns in zip(*pieces, strict=True))
         return time_ns, segment, value
 
     def chunks(self, channel: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """:meth:`points` piece by piece, for recordings that do not fit into memory."""
-        for batch in self._spool.of(self._index(channel)):
-            yield tuple(batch.column(i).to_numpy() for i in range(3))  # type: ignore[misc]
+        return self._spool.of(self._index(channel))
 
     def to_result(self) -> Any:
         """The recording as a :class:`fastgreen.Result`."""
@@ -278,18 +275,18 @@ class RecordingBuilder:
     Parameters
     ----------
     source, path : str
-    limit_rows : int
-        Points kept in memory before they move to a temporary file (24 bytes each, in ``TMPDIR``).
+    limit_points : int
+        Points kept in memory before they move to a temporary file (8 bytes each and 12 for each moment, in ``TMPDIR``).
     """
 
-    def __init__(self, source: str, path: str, *, limit_rows: int = 1 << 20) -> None:
+    def __init__(self, source: str, path: str, *, limit_points: int = 1 << 22) -> None:
         self.source = source
         self.path = path
         self.notes: list[str] = []
         self.lines = 0
         self.dropped = 0
         self._entries: dict[str, _Channel] = {}
-        self._spool = _Spool(limit_rows)
+        self._spool = _Spool(limit_points)
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries

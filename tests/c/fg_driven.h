@@ -9,8 +9,8 @@
 
 struct fg_driven {
 	_Atomic int64_t at_ns;
-	int64_t end_at_ns;    /* here time stands still, until the sleeper is woken */
-	int64_t lateness_ns;  /* how late every sleep ends */
+	_Atomic int64_t end_at_ns; /* here time stands still, until the sleeper is woken */
+	int64_t lateness_ns;       /* how late every sleep ends */
 	struct fg_clock clock;
 };
 

@@ -50,7 +50,7 @@ static int64_t slow_reach(const struct fg_traits *traits, const struct fg_sample
 	int64_t reach_ns = s[k].at_ns - s[k].half_ns - traits->period_ns;
 	int64_t before_ns = k > 0 ? s[k - 1].at_ns - s[k - 1].half_ns : reach_ns;
 
-	return slow_changed(traits, s, k) && before_ns > reach_ns ? before_ns : reach_ns;
+	return (slow_changed(traits, s, k) || (k > 0 && (s[k].flags & FG_SAMPLE_RESET))) && before_ns > reach_ns ? before_ns : reach_ns;
 }
 
 static int64_t slow_reach_of_all(const struct fg_traits *traits, const struct fg_sample *s, size_t count)
@@ -79,7 +79,8 @@ static double slow_high(const struct fg_traits *traits, double ceiling, const st
 	double most = (double)(slow_total(traits, s, count - 1, traits->quantum) + traits->quantum);
 
 	for (size_t k = 0; k < count; k++)
-		if (at_ns <= slow_reach(traits, s, k))
+		/* not before the last sample that is sure by then: of several at one time the last holds */
+		if (at_ns <= slow_reach(traits, s, k) && !(k + 1 < count && s[k + 1].at_ns + s[k + 1].half_ns <= at_ns))
 			return (double)(slow_total(traits, s, k, traits->quantum) + traits->quantum);
 	return most + ceiling * (double)(at_ns - slow_reach_of_all(traits, s, count));
 }
@@ -111,8 +112,8 @@ static double slow_estimate(const struct fg_traits *traits, double ceiling, cons
 		total = next_total;
 	}
 	int64_t reach_ns = slow_reach_of_all(traits, s, count);
-	double most = (double)traits->quantum + ceiling * (double)(at_ns > reach_ns ? at_ns - reach_ns : 0);
 	int64_t until_ns = at_ns < s[count - 1].at_ns ? at_ns : s[count - 1].at_ns;
+	double most = (double)traits->quantum + ceiling * (double)(until_ns > reach_ns ? until_ns - reach_ns : 0);
 	return (double)total + fmin(slope * (double)(until_ns > knot_ns ? until_ns - knot_ns : 0), most);
 }
 

@@ -6,6 +6,7 @@ programs.py     runs unmodified programs that load that library under its usual 
 powercap.py     PowercapTree: RAPL zones whose counters stand, move (powercap_mover.c) or fail
 hwmon.py        HwmonTree: the chips of AMD and Intel GPUs, EPYC, Jetson, plain power meters
 proc.py         ProcRoot: /proc/stat and /proc/cpuinfo
+events.py       the kernel's event sources as a folder, a group of counters as a file or a stream
 permissions.py  file modes that bind although the tests run as root
 wave.py         power over time, its exact integral, the moments of updates; wave.h is the same in C
 build.py        compiles the C parts once per content

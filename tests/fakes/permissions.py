@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_PERFMON = 1, 2, 21, 38
 PR_CAPBSET_DROP = 24
 VERSION_3 = 0x20080522
 
@@ -29,18 +29,25 @@ def _capabilities(change: bool, sets: ctypes.Array[Sets]) -> None:
 
 
 @contextlib.contextmanager
-def without_dac_override() -> Iterator[None]:
-    """This thread, and threads it starts meanwhile, obey file modes (mode 000 cannot be opened) although root."""
+def without(*capabilities: int) -> Iterator[None]:
+    """This thread, and threads it starts meanwhile, lack these capabilities although root."""
     sets = (Sets * 2)()
     _capabilities(False, sets)
-    before = sets[0].effective
+    before = [part.effective for part in sets]
     try:
-        sets[0].effective = before & ~(1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH)
+        for number in capabilities:
+            sets[number // 32].effective &= ~(1 << number % 32)
         _capabilities(True, sets)
         yield
     finally:
-        sets[0].effective = before
+        for part, effective in zip(sets, before, strict=True):
+            part.effective = effective
         _capabilities(True, sets)
+
+
+def without_dac_override() -> contextlib.AbstractContextManager[None]:
+    """Without what lets root open a file of mode 000."""
+    return without(CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)
 
 
 def drop_dac_override() -> None:

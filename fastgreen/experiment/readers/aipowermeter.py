@@ -93,14 +93,14 @@ _UNUSED_KEYS = frozenset({_SM, "per_gpu_per_pid_utilization_absolute", "per_gpu_
 KNOWN = [key.name for key in _KEYS]
 
 
-def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_rows: int = 1 << 20) -> Recording:
+def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: int = 1 << 22) -> Recording:
     """Read a recording of AIPowerMeter, of any generation or a mixture of them.
 
     Parameters
     ----------
     path : folder that holds ``power_metrics.json``, or the file itself
     timezone : the zone of the recording machine; its stamps are naive local time
-    limit_rows : points kept in memory before they move to a temporary file
+    limit_points : points kept in memory before they move to a temporary file
 
     Returns
     -------
@@ -117,7 +117,7 @@ def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_rows: in
     check_zone(timezone)
     path = Path(path)
     file = path / "power_metrics.json" if path.is_dir() else path
-    builder = RecordingBuilder("aipowermeter", str(path), limit_rows=limit_rows)
+    builder = RecordingBuilder("aipowermeter", str(path), limit_points=limit_points)
     for key in _KEYS:
         builder.channel(key.name, kind=key.kind, unit=key.unit, root=key.root, parent=key.parent)
     try:
@@ -422,7 +422,7 @@ def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
             entries = value if isinstance(value, list) else []
             out[name] = [{"sm": _value(e.get("sm"))} for e in entries if isinstance(e, dict)]
         else:
-            out[_text(name)] = _value(value)
+            out[_text(name) or ""] = _value(value)
     return out
 
 

@@ -1,0 +1,154 @@
+"""The second road to RAPL: the kernel's ``power`` event source, which counts the same registers as powercap.
+
+One read brings all domains of a package and nothing wraps; the permission is another one (perf_event_paranoid or
+CAP_PERFMON instead of a file's mode). The two are never added up: see `settle`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fastgreen import _core
+from fastgreen.channel import Channel, Seams, SourceStatus, traits
+from fastgreen.errors import ChannelPermission, FastgreenError
+from fastgreen.units import UNITS
+
+__all__ = ["perf", "settle"]
+
+MS = 1_000_000
+# Event -> powercap's word for the domain. Linux arch/x86/events/rapl.c has these five.
+DOMAINS = {"energy-pkg": "package", "energy-ram": "dram", "energy-cores": "core", "energy-gpu": "uncore"}
+PSYS = "energy-psys"
+# The registers step by 61 uJ or less (Intel SDM 3B, 15.10.1: a unit of 2^-ESU J, by default 2^-14); no file says by
+# how much here. psys has been seen to step by 1 J.
+STEP_J, PSYS_STEP_J = 2.0**-14, 1.0
+DRAM_NOTE = "its unit can differ from powercap's by 0.27 %"
+PSYS_NOTE = "the whole platform, packages included; it can step by 1 J"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _cpus(text: str) -> list[int]:
+    """The numbers of a CPU list: "0,18" or "0-1,4"."""
+    numbers: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def _unit(events: Path, name: str) -> str:
+    """The unit of an event's integer; ValueError where it is none that is known."""
+    unit, scale = _text(events / f"{name}.unit"), float(_text(events / f"{name}.scale"))
+    mantissa, exponent = math.frexp(scale)
+    if unit != "Joules" or mantissa != 0.5 or not 1 <= 1 - exponent < 64:
+        raise ValueError(f"{events / name}.scale is {scale!r} {unit}, which is no binary fraction of a joule")
+    return f"J/2^{1 - exponent}"
+
+
+def _config(events: Path, name: str) -> int:
+    match = re.fullmatch(r"event=(0x[0-9a-fA-F]+|\d+)", _text(events / name))
+    if match is None:
+        raise ValueError(f"{events / name} holds no event number: {_text(events / name)[:24]!r}")
+    return int(match[1], 0)
+
+
+def _level(seams: Seams) -> str:
+    try:
+        return _text(Path(seams.proc_root) / "sys/kernel/perf_event_paranoid")
+    except OSError:
+        return "unknown"
+
+
+def _refusal(error: FastgreenError, seams: Seams) -> dict[str, Any]:
+    if isinstance(error, ChannelPermission):
+        return {
+            "readable": False,
+            "reason": f"permission denied: {error}; kernel.perf_event_paranoid is {_level(seams)}",
+            "remedy": "sudo sysctl kernel.perf_event_paranoid=0, or give the program CAP_PERFMON",
+        }
+    return {"readable": False, "reason": str(error)}
+
+
+def _probe(channels: list[Channel], seams: Seams) -> list[Channel]:
+    """Open each event and close it again: whether that is allowed no file says for certain (containers filter it)."""
+    out = []
+    for channel in channels:
+        try:
+            _core.Sampler("perf", [channel.sensor], [channel.traits], period_ns=MS, ring_capacity=2)
+        except FastgreenError as error:
+            channel = replace(channel, **_refusal(error, seams))
+        out.append(channel)
+    return out
+
+
+def _channel(source: Path, name: str, domain: str, package: str, kind: int, cpu: int) -> Channel:
+    events = source / "events"
+    top = domain == "package" or name == PSYS
+    step_j = PSYS_STEP_J if name == PSYS else STEP_J
+    identity = f"perf:{package}" if top else f"perf:{package}/{domain}"
+    common: dict[str, Any] = {
+        "id": identity,
+        "source": "perf",
+        "kind": "energy",
+        "name": package if top else domain,
+        "parent": None if top else f"perf:{package}",
+        "root": domain in ("package", "dram"),
+        "device": f"cpu{cpu}",
+        "note": {PSYS: PSYS_NOTE, "energy-ram": DRAM_NOTE}.get(name, None if top else f"inside {package}"),
+    }
+    try:
+        unit = _unit(events, name)
+        event = {"type": kind, "config": _config(events, name), "cpu": cpu}
+    except (OSError, ValueError) as error:
+        return Channel(unit="J", readable=False, reason=str(error), **common)
+    return Channel(
+        unit=unit,
+        sensor={"path": f"power/{name}", "event": event},
+        traits=traits("energy", unit, quantum=max(1, round(step_j / UNITS[unit])), period_ns=1 * MS),
+        **common,
+    )
+
+
+def perf(seams: Seams) -> tuple[list[Channel], SourceStatus]:
+    """Every event of the ``power`` source on every package; the source names one CPU to ask for each."""
+    source = Path(seams.event_source_root) / "power"
+    try:
+        kind, cpus = int(_text(source / "type")), _cpus(_text(source / "cpumask"))
+        names = {e.name for e in (source / "events").iterdir()}
+    except FileNotFoundError as error:
+        return [], SourceStatus("perf", 0, f"no {error.filename}", "on a physical machine: sudo modprobe rapl")
+    except (OSError, ValueError) as error:
+        return [], SourceStatus("perf", 0, f"{source}: {error}")
+    found: list[Channel] = []
+    for index, cpu in enumerate(cpus):
+        domains = [(n, d, f"package-{index}") for n, d in DOMAINS.items()]
+        domains.append((PSYS, "psys", "psys" if len(cpus) == 1 else f"psys-{index}"))
+        found += [_channel(source, n, d, package, kind, cpu) for n, d, package in domains if n in names]
+    readable = _probe([c for c in found if c.readable], seams)
+    by_id = {c.id: c for c in readable}
+    found = [by_id.get(c.id, c) for c in found]
+    return found, SourceStatus("perf", len(found), None if found else f"{source} has no energy event")
+
+
+def settle(rapl: Iterable[Channel], perf: Iterable[Channel]) -> list[Channel]:
+    """Both roads with one of them counting: powercap where it may be read, perf where only that may be, never both."""
+    rapl, perf = list(rapl), list(perf)
+    by_powercap = any(c.root and c.readable for c in rapl)
+    by_perf = not by_powercap and any(c.root and c.readable for c in perf)
+    if by_perf:
+        rapl = [_aside(c, "read through perf instead") for c in rapl]
+    elif rapl:
+        perf = [_aside(c, "the same counters as rapl") for c in perf]
+    return rapl + perf
+
+
+def _aside(channel: Channel, why: str) -> Channel:
+    return replace(channel, root=False, note="; ".join(filter(None, [channel.note, why]))) if channel.root else channel

@@ -1,0 +1,173 @@
+"""Pictures: what is drawn is what was computed, nothing lies outside the picture, and grey alone tells things apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import fastgreen as fg
+from fastgreen.cli import main
+
+pytest.importorskip("matplotlib")
+
+from fastgreen import figures, plot
+
+
+def sweep(**changes: object) -> fg.Sweep:
+    axes = {"consumption": np.arange(0, 10, 0.1), "accuracy": np.linspace(0, 1, 51), "alpha": [0.1, 0.5], "unit": "Wh"}
+    return fg.Sweep("apc", **{**axes, **changes})
+
+
+def drawn_values(figure):
+    (mesh,) = figure.axes[0].collections[:1]
+    return np.asarray(mesh.get_array())
+
+
+def test_a_heat_map_shows_the_computed_values_and_units(tmp_path):
+    grid = sweep().compute()
+    assert np.array_equal(drawn_values(plot.heat_map(sweep(), alpha=0.5)), grid[0, 1])
+    sweep().write(tmp_path / "grid.arrow")
+    stored = fg.open_sweep(tmp_path / "grid.arrow")
+    figure = plot.heat_map(stored, alpha=0.5, path=tmp_path / "grid.png")
+    assert np.array_equal(drawn_values(figure), grid[0, 1])
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "Energy consumption (Wh)"
+    assert axes.get_ylabel() == "Accuracy (fraction)"
+    assert "alpha = 0.5, beta = 1" in axes.get_title()
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_heat_map_of_unordered_axes_and_of_huge_ones_stays_a_picture():
+    shuffled = sweep(consumption=[3.0, 1.0, 2.0, 1.0])
+    assert np.array_equal(drawn_values(plot.heat_map(shuffled)), sweep(consumption=[1.0, 2.0, 3.0]).compute()[0, 0])
+    huge = fg.Sweep("apc", consumption=np.linspace(0, 1, 100_000), accuracy=np.linspace(0, 1, 50_000))
+    assert drawn_values(plot.heat_map(huge)).shape == (1000, 1000)
+
+
+def test_models_are_points_with_a_shape_and_a_name_each():
+    models = [("a", 1.0, 0.9), ("b", 2.0, 0.8), ("a", 1.5, 0.9)]
+    figure = plot.heat_map(sweep(), models=models)
+    a, b = figure.axes[0].lines[-2:]
+    assert a.get_xydata().tolist() == [[1.0, 0.9], [1.5, 0.9]]
+    assert b.get_xydata().tolist() == [[2.0, 0.8]]
+    assert a.get_marker() != b.get_marker()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plot.heat_map(sweep(), alpha=0.3), r"no alpha of 0.3; it has 0.1, 0.5"),
+        (lambda: plot.heat_map(sweep(accuracy=[0.5])), r"two values of consumption and of accuracy"),
+        (
+            lambda: plot.heat_map(fg.Sweep("ttcapc", time=[1.0], accuracy=[0.5], consumption=[1.0])),
+            r"shows apc or apec, not ttcapc",
+        ),
+        (lambda: plot.curves([1, 2], [0.5], alpha=[0, 1], beta=[1, 2]), r"only one of alpha and beta"),
+        (lambda: plot.curves([-1, 2], [0.5]), r"consumption .* got -1"),
+        (lambda: plot.models([]), r"table of models is empty"),
+        (lambda: plot.models([("a", 1, 95)]), r"accuracy .* percent"),
+        (lambda: plot.heat_map(sweep(), path="x.nonsense"), r"cannot draw to x.nonsense"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_without_matplotlib_it_is_said_how_to_get_it(python):
+    done = python("""
+        import sys
+        sys.modules["matplotlib"] = sys.modules["matplotlib.figure"] = None
+        import fastgreen as fg
+        try:
+            fg.plot.models([("a", 1, 0.9)])
+        except ModuleNotFoundError as error:
+            print(error)
+    """)
+    assert "pictures need matplotlib: pip install 'fastgreen[plot]'" in done.stdout, done.stderr
+
+
+def test_curves_are_the_metric_and_differ_in_dashes_and_lightness():
+    c = np.linspace(0, 5, 50)
+    figure = plot.curves(c, [0.7, 0.9, 0.99], beta=(1, 10), unit="Wh")
+    assert len(figure.axes) == 2
+    for axes, beta in zip(figure.axes, (1, 10), strict=True):
+        for line, accuracy in zip(axes.lines, (0.7, 0.9, 0.99), strict=True):
+            assert np.array_equal(line.get_ydata(), fg.apc(c, accuracy, 0.1, beta))
+        assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in axes.lines}) == 3
+        grey = [np.dot(line.get_color()[:3], [0.299, 0.587, 0.114]) for line in axes.lines]
+        assert (np.diff(grey) > 0.1).all()
+        assert "Wh" in axes.get_xlabel()
+
+
+def test_models_lie_on_the_curves_of_their_accuracy():
+    figure = plot.models([("a", [1.0, 2.0], 0.9), ("b", 3.0, 0.8)], beta=0.5)
+    points = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+    assert np.array_equal(points[0].get_ydata(), fg.apc([1.0, 2.0], 0.9, 0.1, 0.5))
+    assert np.array_equal(points[1].get_ydata(), [fg.apc(3.0, 0.8, 0.1, 0.5)])
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_every_published_figure_has_units_and_nothing_outside_its_edges(name):
+    figure = figures.FIGURES[name]()
+    figure.draw_without_rendering()
+    edges = figure.bbox.padded(1)
+    for axes in figure.axes:
+        texts = [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()]
+        for text in (one for one in texts if one.get_visible() and one.get_text()):
+            box = text.get_window_extent()
+            x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+            if axes.get_window_extent().padded(200).contains(x, y) and box.width:
+                assert edges.contains(box.x0, box.y0) or text in axes.get_xticklabels() + axes.get_yticklabels(), text
+                assert edges.contains(box.x1, box.y1) or text in axes.get_xticklabels() + axes.get_yticklabels(), text
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert edges.contains(box.x0, box.y0)
+        assert edges.contains(box.x1, box.y1)
+        for axes in figure.axes:
+            assert not axes.get_window_extent().overlaps(box)
+    assert "(" in figure.axes[0].get_xlabel()
+
+
+def test_the_commands_draw(tmp_path):
+    run = CliRunner().invoke
+    sweep().write(tmp_path / "grid.arrow")
+    (tmp_path / "models.csv").write_text("model,accuracy,consumption\nmine,0.9,2\n")
+    result = run(main, ["plot", str(tmp_path / "grid.arrow"), "--models", str(tmp_path / "models.csv")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "grid.png").stat().st_size > 10_000
+    result = run(main, ["plot", str(tmp_path / "models.csv")])
+    assert (result.exit_code, result.output[:7]) == (1, "Error: ")
+    names = ["apc-grid", "apc-models-tx2"]
+    result = run(main, ["figures", "-o", str(tmp_path / "out"), *[f"--only={name}" for name in names]])
+    assert result.exit_code == 0, result.output
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == names
+    result = run(main, ["figures", "-o", str(tmp_path / "out"), "--only=none"])
+    assert (result.exit_code, result.output.startswith("Error: there is no figure 'none'; there are apc-default")) == (
+        1,
+        True,
+    )
+
+
+def test_the_metrics_command_scores_a_table(tmp_path):
+    path = tmp_path / "models.csv"
+    path.write_text("model,accuracy,consumption\nVGG-19,0.9056,10.4\nMobileNetV2,0.9454,8.88\n")
+    run = CliRunner().invoke
+    result = run(main, ["metrics", str(path), "--beta", "0.1", "--price", "0.00305", "--cost-beta", "50"])
+    assert "0.759503" in result.output
+    assert "0.786545" in result.output
+    result = run(main, ["metrics", str(path), "--json"])
+    assert '"model": "VGG-19"' in result.output
+    for text, message in (
+        ("model,accuracy,consumption\na,93.5,1\n", "percent"),
+        ("model,consumption\na,1\n", "no column accuracy"),
+        ("model,accuracy\na,0.5\n", "neither a column consumption nor cost"),
+        ("model,accuracy,consumption\na,high,1\n", "accuracy must be numbers"),
+        ("", "cannot be read as a table"),
+    ):
+        path.write_text(text)
+        result = run(main, ["metrics", str(path)])
+        assert result.exit_code == 1
+        assert message in result.output

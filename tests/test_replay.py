@@ -1,0 +1,170 @@
+"""A recorded run as a source: in real time, faster, as fast as it can; its totals are the original's."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+import fastgreen as fg
+from fastgreen.errors import TraceError
+
+from .fakes.hwmon import amdgpu
+from .fakes.powercap import RANGE_61UJ, Zone
+
+
+@pytest.fixture
+def original(powercap, hwmon, tmp_path):
+    """A recorded run of 0.6 s over a wrap, with a power channel beside it, and its result."""
+    tree = hwmon(amdgpu(average_uw=20_000_000))
+    zones = Zone("package-0", 80.0, RANGE_61UJ - 20_000_000, children=(Zone("dram", 5.0),))
+    powercap(zones, move=True)
+    with fg.Monitor(["rapl:*", "hwmon:*"], hz=200, record=tmp_path / "run") as monitor, monitor.window("then"):
+        time.sleep(0.3)
+        tree.set(0, "power1_average", 60_000_000)
+        time.sleep(0.3)
+    return monitor.result, f"replay:{tmp_path / 'run'}"
+
+
+def totals(result: fg.Result) -> dict[str, float]:
+    return {row["id"]: row["energy_j"] for row in result.channels.to_pylist()}
+
+
+def test_as_fast_as_it_can_totals_and_samples_are_the_originals(original):
+    recorded, path = original
+    begin = time.monotonic()
+    with fg.Monitor(path, speed=0) as monitor:
+        pass
+    assert time.monotonic() - begin < 0.5
+    replayed = monitor.result
+    assert totals(replayed) == totals(recorded)
+    assert replayed.energy_j == recorded.energy_j
+    assert replayed.duration_s == pytest.approx(recorded.duration_s, abs=1e-6)
+    for identity in totals(recorded):
+        ours, theirs = replayed.samples(identity), recorded.samples(identity)
+        assert ours["raw"].equals(theirs["raw"])
+        steps = np.diff(ours["monotonic_ns"].to_numpy()) - np.diff(theirs["monotonic_ns"].to_numpy())
+        assert np.all(steps == 0)
+    assert replayed.channels["counted"].equals(recorded.channels["counted"])
+    assert replayed.channels["method"].equals(recorded.channels["method"])
+
+
+def test_in_real_time_it_takes_its_time_and_gives_the_same_totals(original):
+    recorded, path = original
+    begin = time.monotonic()
+    with fg.Monitor(path) as monitor:
+        assert not monitor.wait(timeout=0.1)
+        early = sum(monitor.energy_j().values())
+        assert monitor.wait(timeout=20)
+    assert time.monotonic() - begin >= recorded.duration_s
+    assert early < sum(totals(recorded).values()) / 2
+    assert totals(monitor.result) == totals(recorded)
+
+
+def test_twice_as_fast_takes_half_the_time_and_counters_keep_their_energy(original):
+    recorded, path = original
+    begin = time.monotonic()
+    with fg.Monitor(path, speed=2) as monitor:
+        assert monitor.wait(timeout=20)
+    took = time.monotonic() - begin
+    assert recorded.duration_s / 2 <= took
+    replayed = totals(monitor.result)
+    for identity, energy_j in totals(recorded).items():
+        if identity.startswith("rapl"):
+            assert replayed[identity] == energy_j
+        assert replayed[identity] == pytest.approx(energy_j, rel=1e-6)
+    assert monitor.result.duration_s == pytest.approx(recorded.duration_s / 2, rel=0.01)
+
+
+def test_windows_of_now_fall_on_the_power_of_then(original):
+    _, path = original
+    with fg.Monitor(path) as monitor:
+        with monitor.window("first"):
+            time.sleep(0.25)
+        time.sleep(0.1)
+        with monitor.window("second"):
+            time.sleep(0.2)
+        monitor.wait()
+    split = monitor.result.windows(per_channel=True).to_pylist()
+    power = {row["name"]: row["energy_j"] / row["duration_s"] for row in split if row["channel"] == "hwmon:amdgpu/PPT"}
+    assert power["first"] == pytest.approx(20, rel=0.2)
+    assert power["second"] == pytest.approx(60, rel=0.2)
+    for row in split:
+        assert row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
+        if row["channel"] == "rapl:package-0":
+            assert row["energy_low_j"] <= 80 * row["duration_s"] <= row["energy_high_j"]
+
+
+def test_a_run_that_settled_replays_to_its_own_total(nvml, tmp_path):
+    nvml()
+    with fg.Monitor("nvml:*", settle=True, record=tmp_path / "run") as monitor:
+        time.sleep(0.3)
+    with fg.Monitor(f"replay:{tmp_path / 'run'}", speed=0) as replayed:
+        pass
+    assert totals(replayed.result) == totals(monitor.result)
+
+
+@pytest.mark.parametrize("speed", [0, 1, 4])
+def test_an_estimate_stays_an_estimate_and_keeps_its_energy(proc, tmp_path, speed):
+    with fg.Monitor(hz=100, record=tmp_path / "run", estimate=(10.0, 50.0)) as monitor:
+        for _ in range(10):
+            time.sleep(0.03)
+            proc.advance(user=0.01, idle=0.02)
+    with fg.Monitor(f"replay:{tmp_path / 'run'}", speed=speed) as replayed:
+        replayed.wait(20)
+    assert replayed.result.estimated
+    assert replayed.result.energy_j == pytest.approx(monitor.result.energy_j, rel=1e-9)
+
+
+def test_a_replay_can_be_recorded_and_replayed_again(original, tmp_path):
+    recorded, path = original
+    for n in range(2):
+        with fg.Monitor(path, speed=0, record=tmp_path / f"copy{n}") as monitor:
+            pass
+        assert totals(monitor.result) == totals(recorded)
+        path = f"replay:{tmp_path / f'copy{n}'}"
+    assert totals(fg.load(tmp_path / "copy1")) == totals(recorded)
+
+
+def test_a_long_recording_passes_through_rings_that_are_smaller(powercap, tmp_path):
+    powercap(Zone("package-0", 80.0), move=True)
+    with fg.Monitor(hz=10_000, record=tmp_path / "run") as monitor:
+        time.sleep(2.5)
+    with fg.Monitor(f"replay:{tmp_path / 'run'}", speed=0, hz=100) as replayed:  # rings of 1600 samples
+        pass
+    row = replayed.result.channels.to_pylist()[0]
+    assert row["samples"] == monitor.result.channels["samples"][0].as_py() > 10_000
+    assert row["lost"] == 0
+    assert replayed.result.energy_j == monitor.result.energy_j
+
+
+def test_a_replay_of_nothing_or_beside_others_is_refused(original, tmp_path):
+    _, path = original
+    with pytest.raises(TraceError, match="not a folder"):
+        fg.Monitor("replay:/nowhere/at/all")
+    with pytest.raises(ValueError, match="alone"):
+        fg.Monitor([path, "rapl:*"])
+    with fg.Monitor([], record=tmp_path / "empty"):
+        pass
+    with pytest.raises(TraceError, match="no samples"):
+        fg.Monitor(f"replay:{tmp_path / 'empty'}")
+
+
+def test_a_replay_stopped_early_has_what_was_played(original):
+    recorded, path = original
+    monitor = fg.Monitor(path).start()
+    time.sleep(0.2)
+    monitor.stop()
+    assert 0 < monitor.result.energy_j < recorded.energy_j * 0.8
+
+
+def test_the_recording_may_vanish_while_it_is_played(original):
+    recorded, path = original
+    expected = totals(recorded)
+    monitor = fg.Monitor(path, speed=0)
+    shutil.rmtree(path.removeprefix("replay:"))
+    with monitor:
+        pass
+    assert totals(monitor.result) == expected
