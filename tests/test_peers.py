@@ -115,7 +115,7 @@ def test_the_document_is_changed_between_its_markers_only(tmp_path):
     splice(path, "new")
     assert path.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
     path.write_text("no markers")
-    with pytest.raises(ValueError, match="no markers|has no"):
+    with pytest.raises(ValueError, match=r"peers\.md has no "):
         splice(path, "new")
 
 
@@ -217,7 +217,8 @@ def test_without_root_the_command_says_so_and_stops():
 
 
 def test_the_face_is_an_intel_processor_and_nothing_else_changes():
-    text = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: fpu hypervisor sse\n"
+    text = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n"
+    text += "flags\t\t: fpu hypervisor sse\n"
     face = namespace.intel_face(text)
     assert face.splitlines() == [
         "processor\t: 0",

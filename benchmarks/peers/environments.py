@@ -29,7 +29,8 @@ class InstallError(RuntimeError):
 def environment(tool: Tool, root: Path, run: Callable[[list[str]], None] | None = None) -> Path:
     """The Python that has `tool`; made on the first call, with a stamp that names what was asked for.
 
-    fastgreen's own holds its dependencies and nothing else, as a peer's does; the package comes from this tree. `run` runs a command; InstallError when one fails.
+    fastgreen's own holds its dependencies and nothing else, as a peer's does; the package comes from this tree. `run`
+    runs a command; InstallError when one fails.
     """
     run = run or _run
     packages = list(tool.requirements) or tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
