@@ -78,6 +78,7 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 		sample->flags &= (uint16_t)~FG_SAMPLE_RESET;
 	} else {
 		int64_t step_ns = sample->at_ns - account->last_at_ns;
+		account->step_longest_ns = later(account->step_longest_ns, step_ns);
 		bool torn = (sample->flags & FG_SAMPLE_GAP) || (traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns);
 
 		if (traits->kind == FG_ENERGY)

@@ -45,6 +45,7 @@ struct fg_account {
 	int64_t total;         /* energy: counter units since the first sample, wraps undone, exact */
 	double power_integral; /* power: trapezoid, raw * ns (0 for energy) */
 	int64_t read_longest_ns;
+	int64_t step_longest_ns; /* between two samples */
 	double read_mean_ns;
 	/* The sensor's update period, learnt from changes: the true longest interval between two updates lies between. */
 	int64_t period_lower_ns; /* the longest stretch seen without a change */

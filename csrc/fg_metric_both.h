@@ -25,12 +25,12 @@ static inline vector_f64 floor_positive(vector_f64 x)
 	return choose(below(x, (vector_f64){0} + 0x1p52), down, x);
 }
 
-/* The closest scores of SEARCH_BLOCK points of the domain: closest_one, vector by vector. */
-static inline void closest_block(const double *cost, const double *accuracy, double *score,
+/* The closest scores of n points of the domain, n a multiple of LANES_F64: closest_one, vector by vector. */
+static inline void closest_block(const double *cost, const double *accuracy, double *score, size_t n,
 								 const struct fg_metric_goal *goal, double top, double round_off)
 {
 	const vector_f64 zero = {0}, one = zero + 1, tops = zero + top, alpha = zero + goal->alpha;
-	for (size_t k = 0; k < SEARCH_BLOCK; k += LANES_F64) {
+	for (size_t k = 0; k < n; k += LANES_F64) {
 		vector_f64 i = *(const vector_at_f64 *)(accuracy + k) / goal->accuracy_delta;
 		vector_f64 j = *(const vector_at_f64 *)(cost + k) / goal->cost_delta;
 		if (round_off > 0) {
@@ -47,6 +47,38 @@ static inline void closest_block(const double *cost, const double *accuracy, dou
 	}
 }
 
+static inline bool any_lane(lanes_f64 lanes)
+{
+	int64_t any = 0;
+	for (size_t k = 0; k < LANES_F64; k++)
+		any |= lanes[k];
+	return any != 0;
+}
+
+/* Whether one of SEARCH_BLOCK checkpoints can reach limit, without a division: the score rises with accuracy and falls
+ * with cost, a centre lies within half a cell of its point, and the slack is far above all rounding. Adds to *outside the
+ * lanes in which a value lies outside the domain. */
+static inline bool hopeful(const double *cost, const double *accuracy, const struct fg_metric_goal *goal, double limit,
+						   lanes_f64 *outside)
+{
+	const double slack = 1e-6;
+	const double half_accuracy = goal->quantize ? (0.5 + slack) * goal->accuracy_delta : 0;
+	const double half_cost = goal->quantize ? (0.5 + slack) * goal->cost_delta : 0;
+	const vector_f64 zero = {0}, one = zero + 1, most = zero + DBL_MAX, alpha = zero + goal->alpha;
+	lanes_f64 hope = {0}, bad = *outside;
+	for (size_t k = 0; k < SEARCH_BLOCK; k += LANES_F64) {
+		const vector_f64 acc = *(const vector_at_f64 *)(accuracy + k), c = *(const vector_at_f64 *)(cost + k);
+		bad |= below(acc, zero) | below(one, acc) | below(c, zero) | below(most, c);
+		vector_f64 high = acc * (1 + slack) + half_accuracy, low = c * (1 - slack) - half_cost;
+		high = choose(below(one, high), one, high);
+		low = choose(below(low, zero), zero, low);
+		const vector_f64 weight = (one - alpha) * (one - high) + alpha;
+		hope |= ~below(high * (1 + slack), limit * (goal->beta * (low * weight) + one));
+	}
+	*outside = bad;
+	return any_lane(hope);
+}
+
 /* Whether no value is negative, infinite or below the one before it; NaN is passed over. */
 static inline bool rises(const double *x, size_t n)
 {
@@ -60,9 +92,7 @@ static inline bool rises(const double *x, size_t n)
 	}
 	for (; i < n; i++)
 		any |= x[i] < x[i - 1] || x[i] < 0 || x[i] > DBL_MAX;
-	for (size_t k = 0; k < LANES_F64; k++)
-		any |= outside[k] != 0;
-	return !any;
+	return !any && !any_lane(outside);
 }
 
 #define REAL double

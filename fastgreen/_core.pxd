@@ -64,6 +64,7 @@ cdef extern from "fg.h" nogil:
         int64_t total
         double power_integral
         int64_t read_longest_ns
+        int64_t step_longest_ns
         double read_mean_ns
         int64_t period_lower_ns
         int64_t period_upper_ns

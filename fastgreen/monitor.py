@@ -287,7 +287,17 @@ class Monitor:
             self._drainer.join()
         self._drain()
         self._reports = {c.id: g.sampler.report(i) for g in self._groups for i, c in enumerate(g.channels)}
+        self._note_silence()
         self._close_record()
+
+    def _note_silence(self) -> None:
+        """A channel whose last reading failed was measured up to its last good one only."""
+        for channel in self.channels:
+            report = self._reports[channel.id]
+            silent_s = (self._end_ns - report["end_at_ns"]) / NS_PER_S
+            if report["samples"] and not report["why_ended"] and channel.source != "replay" and silent_s > 0:
+                reason = report["last_error"] or "unknown reason"
+                self._note(f"{channel.id} gave no reading in the last {silent_s:.3g} s: {reason}")
 
     def _close_record(self) -> None:
         if self._folder is None:
@@ -480,6 +490,7 @@ def _after_fork_in_child() -> None:
 
 def _stop_all() -> None:
     for monitor in list(_running):
+        monitor._gate.make_inert()  # daemon threads go on meanwhile; it is not they who stopped it
         with contextlib.suppress(FastgreenWarning):
             monitor.stop()
 

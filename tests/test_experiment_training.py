@@ -294,6 +294,7 @@ def test_keras_can_be_told_which_metric_is_the_accuracy():
 
 def lightning_fit(callback, epochs, validation=True):
     trainer = SimpleNamespace(sanity_checking=True, current_epoch=0, callback_metrics={"val_acc": 0.0})
+    callback.log = lambda *args: None  # as Lightning's trainer does to every callback
     callback.setup(trainer, None, "fit")
     callback.on_validation_epoch_end(trainer, None)  # the sanity check
     trainer.sanity_checking = False

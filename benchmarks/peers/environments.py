@@ -9,9 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from .tools import Tool
+
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 __all__ = ["InstallError", "environment", "installed_version"]
 
@@ -23,17 +26,19 @@ class InstallError(RuntimeError):
 
 
 def environment(tool: Tool, root: Path) -> Path:
-    """The Python that has `tool`; made on the first call, with a stamp that names what was asked for."""
-    if not tool.requirements:
-        return Path(sys.executable)
-    wanted = json.dumps([sys.version_info[:2], tool.requirements])
+    """The Python that has `tool`; made on the first call, with a stamp that names what was asked for.
+
+    fastgreen's own holds its dependencies and nothing else, as a peer's does; the package comes from this tree.
+    """
+    packages = list(tool.requirements) or tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
+    wanted = json.dumps([sys.version_info[:2], packages])
     folder = root / f"{tool.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     python, stamp = folder / "bin" / "python", folder / "complete"
     if stamp.exists() and python.exists():
         return python
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)])
-    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *tool.requirements])
+    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages])
     stamp.write_text(wanted)
     return python
 

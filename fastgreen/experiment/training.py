@@ -63,7 +63,7 @@ class Series:
             raise ValueError(f"{name}: {self.values[~np.isfinite(self.values)][0]} is not finite")
         self.since_1970 = bool(self.moments[-1] > 1e8)
 
-    def at(self, moments: Sequence[float]) -> np.ndarray:
+    def at(self, moments: Sequence[float] | np.ndarray) -> np.ndarray:
         index = np.searchsorted(self.moments, moments, side="right") - 1
         return self.values[np.maximum(index, 0)]
 
