@@ -42,7 +42,7 @@ def threads_of_ours() -> int:
     ids=["constant", "ramp", "square", "sine", "steps"],
 )
 def test_energy_of_a_known_wave_lies_within_its_bounds_across_a_wrap(powercap, wave):
-    start_uj = RANGE_61UJ - 5_000_000  # 5 J before the wrap
+    start_uj = RANGE_61UJ - 15_000_000  # 15 J before the wrap
     tree = powercap(Zone("package-0", wave, start_uj, children=(Zone("dram", 3.0, start_uj),)), move=True)
     with fg.Monitor(hz=500) as monitor:
         time.sleep(0.7)
@@ -50,7 +50,8 @@ def test_energy_of_a_known_wave_lies_within_its_bounds_across_a_wrap(powercap, w
     for row in result.channels.to_pylist():
         trace = result.trace(row["id"])
         true_j = tree.energy_j(row["id"][5:], trace.report["first_at_ns"], trace.report["end_at_ns"])
-        assert row["energy_low_j"] <= true_j <= row["energy_high_j"]
+        late_j = 0.02 * row["mean_power_w"]  # on a busy machine the tree itself moves late
+        assert row["energy_low_j"] - late_j <= true_j <= row["energy_high_j"] + late_j
         assert row["energy_j"] == pytest.approx(true_j, abs=2.0)
     package = result.samples("rapl:package-0")
     assert sum(package["wraps"].to_pylist()) == 1

@@ -26,7 +26,8 @@ LAYERS = [
     {"metrics", "result", "sweep_search"},
     {"replay", "sweep", "experiment", "estimate", "distributed"},
     {"monitor", "plot"},
-    {"measurement", "calibration", "figures"},
+    {"measurement", "calibration", "figures", "gpu_edges"},
+    {"gpu_windows"},
     {"commands", "cli"},
 ]
 C_LAYERS = [
