@@ -24,10 +24,10 @@ LAYERS = [
     {"arrow", "discovery", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
     {"catalog", "closest", "granting", "runfile", "sweep_file", "sweep_score"},
     {"metrics", "result", "sweep_search"},
-    {"replay", "sweep", "experiment", "estimate", "distributed"},
-    {"monitor", "plot"},
-    {"measurement", "calibration", "figures", "gpu_edges"},
+    {"replay", "sweep", "experiment", "estimate", "distributed", "gpu_edges"},
     {"gpu_windows"},
+    {"monitor", "plot"},
+    {"measurement", "calibration", "figures"},
     {"commands", "cli"},
 ]
 C_LAYERS = [
