@@ -30,7 +30,7 @@ from fastgreen.trace import FALLBACK_CEILING_W, Trace, Windows
 from fastgreen.units import NS_PER_S, joules_per_unit
 
 if TYPE_CHECKING:
-    from fastgreen.gpu_edges import Events
+    from fastgreen.gpu_edges import Events, Lane
     from fastgreen.gpu_windows import GpuWindow, GpuWindows
 
 __all__ = ["Monitor"]
@@ -171,7 +171,7 @@ class Monitor:
         _check_wraps(self.channels, self._hz)
         self._say()
         self._gate = _core.Gate(sync)
-        self._windows: list[_core.Window] = []
+        self._windows: list[_core.Window | Lane] = []
         self._late: list[GpuWindows] = []
         self._by_thread: dict[tuple[int, str], _core.Window] = {}
         self._written: list[int] = []
