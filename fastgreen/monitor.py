@@ -32,7 +32,7 @@ from fastgreen.units import NS_PER_S, joules_per_unit
 
 if TYPE_CHECKING:
     from fastgreen.experiment.training import TrainingLog
-    from fastgreen.gpu_edges import Events
+    from fastgreen.gpu_edges import Events, Lane
     from fastgreen.gpu_windows import GpuWindow, GpuWindows
 
 __all__ = ["Monitor"]
@@ -135,7 +135,7 @@ class Monitor:
         check_wraps(self.channels, self._hz)
         self._say()
         self._gate = _core.Gate(sync)
-        self._windows: list[Any] = []  # _core.Window, and what stands for one: name, edges, is_open, end
+        self._windows: list[_core.Window | Lane] = []
         self._late: list[GpuWindows] = []
         self._by_thread: dict[tuple[int, str], _core.Window] = {}
         self._written: list[int] = []
