@@ -204,6 +204,22 @@ def _visible_boards(devices: list[dict[str, Any]], variable: str | None) -> set[
     return shown
 
 
+_MEANINGS = {
+    "instant": "instant power",
+    "average": "average power",
+    "usage": "power usage, a mean whose length depends on board and driver",
+}
+
+
+def _board_notes(device: dict[str, Any], visible: bool, mixed: bool) -> list[str]:
+    notes = {
+        "MIG: the energy of the whole board, all instances together": device["mig"],
+        "hidden by CUDA_VISIBLE_DEVICES": not visible,
+        "CUDA_VISIBLE_DEVICES counts fastest first unless CUDA_DEVICE_ORDER=PCI_BUS_ID; boards differ here": mixed,
+    }
+    return [text for text, holds in notes.items() if holds]
+
+
 def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[Channel]:
     identity = f"nvml:{device['index']}"
     if "error" in device:
@@ -218,15 +234,7 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
                 reason=str(device["error"]),
             )
         ]
-    notes = []
-    if device["mig"]:
-        notes.append("MIG: the energy of the whole board, all instances together")
-    if not visible:
-        notes.append("hidden by CUDA_VISIBLE_DEVICES")
-    if mixed:
-        notes.append(
-            "CUDA_VISIBLE_DEVICES counts fastest first unless CUDA_DEVICE_ORDER=PCI_BUS_ID; boards differ here"
-        )
+    notes = _board_notes(device, visible, mixed)
     common: dict[str, Any] = {
         "source": "nvml",
         "name": device["name"],
@@ -252,11 +260,6 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
             )
         )
     if power is not None:
-        meaning = {
-            "instant": "instant power",
-            "average": "average power",
-            "usage": "power usage, a mean whose length depends on board and driver",
-        }[power]
         child = bool(found)
         found.append(
             Channel(
@@ -265,7 +268,7 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
                 unit="mW",
                 root=not child,
                 parent=identity if child else None,
-                note="; ".join([meaning] + ([] if child else ["no energy counter", *notes])),
+                note="; ".join([_MEANINGS[power]] + ([] if child else ["no energy counter", *notes])),
                 sensor={"uuid": device["uuid"], "quantity": power, "scope": scope},
                 traits=traits("power", "mW", period_ns=100 * MS),
                 **common,

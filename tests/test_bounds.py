@@ -4,7 +4,6 @@
 import numpy as np
 import pytest
 
-
 from fastgreen import _core
 from tests import simulation as sim
 

@@ -97,7 +97,7 @@ def _run_child(command: list[str]) -> int:
         child = subprocess.Popen(command)
     except OSError as error:
         click.echo(f"fastgreen run: {command[0]}: {error.strerror}", err=True)
-        return 126 if isinstance(error, PermissionError) else 127
+        return 127 if isinstance(error, FileNotFoundError) else 126  # as a shell says it
     previous = {
         signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
         signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM)),
