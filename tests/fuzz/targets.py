@@ -172,7 +172,13 @@ def _seeds() -> list[bytes]:
 def _with_atheris(target: Callable[[bytes], None], seconds: int, corpus: Path) -> None:
     for number, seed in enumerate(_seeds()):
         (corpus / f"seed{number}").write_bytes(seed)
-    options = [f"-max_total_time={seconds}", "-max_len=256", "-timeout=30", f"-artifact_prefix={corpus}/", "-verbosity=1"]
+    options = [
+        f"-max_total_time={seconds}",
+        "-max_len=256",
+        "-timeout=30",
+        f"-artifact_prefix={corpus}/",
+        "-verbosity=1",
+    ]
     atheris.Setup([sys.argv[0], *options, str(corpus)], target)
     atheris.Fuzz()
 
