@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastgreen.errors import FastgreenError
@@ -79,7 +80,7 @@ class CupyEvents:
         self._device.synchronize()
 
 
-_BACKENDS = {"torch": TorchEvents, "cupy": CupyEvents}
+_BACKENDS: dict[str, Callable[[int], Events]] = {"torch": TorchEvents, "cupy": CupyEvents}
 
 
 class GpuWindow:
@@ -155,7 +156,8 @@ class GpuWindows:
         if monitor._state != "running":
             raise RuntimeError(f"GPU windows need a running monitor; this one is {monitor._state}")
         self.backend, self.device = backend, device
-        self._timeline = Timeline(_BACKENDS[backend](device) if isinstance(backend, str) else backend, self._add_lane)
+        events = _BACKENDS[backend](device) if isinstance(backend, str) else backend
+        self._timeline = Timeline(events, self._add_lane)
         self._timeline.anchor()
         monitor._late.append(self)
 
