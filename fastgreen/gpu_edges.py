@@ -82,6 +82,9 @@ class Lane:
     def __len__(self) -> int:
         return len(self._begin)
 
+    def end(self) -> None:
+        """Nothing: what lies here has ended."""
+
     @property
     def end_ns(self) -> int:
         return self._end[-1] if self._end else -(1 << 62)
