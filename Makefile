@@ -48,6 +48,9 @@ test: $(VENV)/.test ## run every test
 bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first
 	$(BIN)/python -m pytest benchmarks
 
+peers: $(VENV)/.bench ## measure fastgreen beside its peers (as root, in a private namespace) and write docs/peers.md
+	$(BIN)/python -m benchmarks.peers --publish
+
 sanitize: ## run the C tests under the address, undefined-behaviour, leak and thread sanitizers
 	$(MAKE) -C tests/c sanitize
 

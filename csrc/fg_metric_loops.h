@@ -230,6 +230,14 @@ static inline double NAME(floor_of_best)(const struct fg_metric_goal *goal, cons
 	return best > 0 ? best * (1 - 1e-15) : -1;
 }
 
+static bool NAME(all_inside)(const REAL *cost, const REAL *accuracy, int64_t n)
+{
+	bool good = true;
+	for (int64_t i = 0; i < n; i++)
+		good &= NAME(inside)(cost[i], accuracy[i], 0, 0);
+	return good;
+}
+
 /* Search one run. False where a cost or an accuracy lies outside the domain. */
 static inline bool NAME(reach_one)(const struct fg_metric_goal *goal, const REAL *cost, const REAL *accuracy, int64_t n,
 								   double top, int64_t *index, double *score)
@@ -237,7 +245,7 @@ static inline bool NAME(reach_one)(const struct fg_metric_goal *goal, const REAL
 	const bool best = goal->target != goal->target;
 	double limit = best ? NAME(floor_of_best)(goal, cost, accuracy, n, top) : goal->target;
 	double c[SEARCH_BLOCK], acc[SEARCH_BLOCK], q[SEARCH_BLOCK];
-	lanes_f64 outside = {0};
+	struct suspicion suspicion = {{0}, {0}};
 	int64_t found = -1;
 	for (int64_t from = 0; from < n; from += SEARCH_BLOCK) {
 		const int count = n - from < SEARCH_BLOCK ? (int)(n - from) : SEARCH_BLOCK;
@@ -247,7 +255,7 @@ static inline bool NAME(reach_one)(const struct fg_metric_goal *goal, const REAL
 		}
 		for (int i = count; i < SEARCH_BLOCK; i++)
 			c[i] = acc[i] = 0;
-		if (!hopeful(c, acc, goal, limit, &outside) || (!best && found >= 0))
+		if (!hopeful(c, acc, goal, limit, &suspicion) || (!best && found >= 0))
 			continue;
 		NAME(score_some)(goal, c, acc, SEARCH_BLOCK, top, q);
 		for (int i = 0; i < count; i++) {
@@ -261,7 +269,7 @@ static inline bool NAME(reach_one)(const struct fg_metric_goal *goal, const REAL
 	}
 	*index = found;
 	*score = found < 0 ? (double)NAN : limit;
-	return !any_lane(outside);
+	return is_clear(&suspicion) || NAME(all_inside)(cost, accuracy, n);
 }
 
 static size_t NAME(reach)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const REAL *cost,

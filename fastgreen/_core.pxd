@@ -50,6 +50,7 @@ cdef extern from "fg.h" nogil:
         int64_t period_ns
         int64_t tick_ns
         int64_t plausible_per_s
+        int64_t blind_ns
 
     cdef struct fg_account:
         fg_traits traits

@@ -60,6 +60,7 @@ cdef fg_traits _traits(dict traits) except *:
     out.period_ns = traits["period_ns"]
     out.tick_ns = traits.get("tick_ns", 0)
     out.plausible_per_s = traits["plausible_per_s"]
+    out.blind_ns = traits.get("blind_ns", 0)
     return out
 
 

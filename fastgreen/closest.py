@@ -146,12 +146,13 @@ class Search(NamedTuple):
         cls, cost_name: str, cost_delta: Any, accuracy_delta: Any, alpha: Any, beta: Any, target: Any, quantize: bool
     ) -> Search:
         given = {f"{cost_name}_delta": DELTA, "accuracy_delta": FRACTION_DELTA, "alpha": ALPHA, "beta": AMOUNT}
-        values = []
+        values: list[float] = []
         for (name, domain), value in zip(given.items(), (cost_delta, accuracy_delta, alpha, beta), strict=True):
             if np.ndim(value) or not np.isfinite(check(name, value, domain)):
                 raise ValueError(f"{name} must be one finite number, got {value!r}")
             values.append(float(value))
-        search = cls(*values, math.nan, bool(quantize))
+        first, second, third, fourth = values
+        search = cls(first, second, third, fourth, math.nan, bool(quantize))
         return search._replace(target=search._score_of(target, cost_name))
 
     def _score_of(self, target: Any, cost_name: str) -> float:

@@ -30,6 +30,7 @@ from fastgreen.trace import FALLBACK_CEILING_W, Trace, Windows
 from fastgreen.units import NS_PER_S, joules_per_unit
 
 if TYPE_CHECKING:
+    from fastgreen.experiment.training import TrainingLog
     from fastgreen.gpu_edges import Events, Lane
     from fastgreen.gpu_windows import GpuWindow, GpuWindows
 
@@ -81,6 +82,13 @@ def _check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
             )
 
 
+def _blind_ns(channel: Channel) -> int:
+    """How long a channel may go unread before wraps can be missed: half a wrap at its highest power; 0 = for ever."""
+    if not channel.wrap_j or channel.source == "replay":  # who recorded it has seen to it
+        return 0
+    return round(channel.wrap_j / 2 / (channel.ceiling_w or FALLBACK_CEILING_W) * NS_PER_S)
+
+
 class _Group:
     """The channels of one source and their sampler."""
 
@@ -90,7 +98,7 @@ class _Group:
         self.sampler = _core.Sampler(
             source,
             [c.sensor for c in channels],
-            [c.traits for c in channels],
+            [{**c.traits, "blind_ns": _blind_ns(c)} for c in channels],
             period_ns=round(NS_PER_S / hz),
             ring_capacity=max(256, math.ceil(hz * _RING_S)),
             library=library,
@@ -249,6 +257,8 @@ class Monitor:
 
         Windows that are still open end here, and the result's notes say so.
         """
+        if self._state == "running" and "training_log" in self.__dict__:
+            self.training_log.stop()
         with self._lock:
             if self._state == "new":
                 raise RuntimeError("this monitor was not started")
@@ -367,6 +377,24 @@ class Monitor:
         with self._lock:
             late = next((x for x in self._late if (x.backend, x.device) == (backend, device)), None)
             return (late or GpuWindows(self, backend, device)).window(name)
+
+    # ---- training ----
+
+    @functools.cached_property
+    def training_log(self) -> TrainingLog:
+        """The `fastgreen.experiment.TrainingLog` of this monitor's checkpoints, from its start on."""
+        from fastgreen.experiment.training import TrainingLog
+
+        return TrainingLog(self, started_ns=self._start_ns)
+
+    def checkpoint(self, accuracy: float, **values: Any) -> None:
+        """Note a moment of a training: accuracy and energy so far. See `fastgreen.experiment.TrainingLog.checkpoint`.
+
+        The table and time to closest APC are asked of `training_log`.
+        """
+        if self._state != "running":
+            raise RuntimeError(f"this monitor is {self._state}; a checkpoint needs one that runs")
+        self.training_log.checkpoint(accuracy, **values)
 
     # ---- numbers ----
 

@@ -103,7 +103,7 @@ class Runs:
             If a value leaves its range or time goes back.
         """
         count = (self.count if last is None else last) - first
-        found = {name: np.empty(count, dtype) for name, dtype in _kernels.FOUND.items()}
+        found: dict[str, np.ndarray] = {name: np.empty(count, dtype) for name, dtype in _kernels.FOUND.items()}
         for_each_range(
             count,
             self.accuracy.size * count // max(1, self.count),
@@ -128,7 +128,7 @@ class Runs:
         for (column, domain), name in zip(columns, self.names, strict=True):
             if column is self.time and self.shared_time:
                 continue
-            values = column[begin:end]
+            values = np.asarray(column[begin:end], np.float64)
             outside = (values < domain.low) | (values > domain.high)
             if outside.any():
                 at = int(np.argmax(outside))

@@ -61,7 +61,7 @@ def test_channels_as_json_is_all_that_is_known(powercap):
     by_id = {channel["id"]: channel for channel in found["channels"]}
     assert by_id["rapl:package-0"]["readable"] is True
     assert by_id["procstat:cpu"]["estimated"] is True
-    assert {state["source"] for state in found["sources"]} == {"rapl", "nvml", "hwmon", "procstat"}
+    assert {state["source"] for state in found["sources"]} >= {"rapl", "nvml", "hwmon", "procstat"}
 
 
 def test_run_measures_passes_output_through_and_returns_the_childs_code(tree):

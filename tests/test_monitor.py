@@ -17,6 +17,7 @@ from fastgreen.errors import FastgreenWarning
 
 from .fakes.powercap import FAULTS, RANGE_61UJ, Zone
 from .fakes.wave import Ramp, Sine, Square, Steps
+from .honest import Honest
 
 
 def threads_of_ours() -> int:
@@ -46,29 +47,38 @@ def test_energy_of_a_known_wave_lies_within_its_bounds_across_a_wrap(powercap, w
     tree = powercap(Zone("package-0", wave, start_uj, children=(Zone("dram", 3.0, start_uj),)), move=True)
     with fg.Monitor(hz=500) as monitor:
         time.sleep(0.7)
-    result = monitor.result
+    truth = Honest(monitor.result, tree)
+    result = truth.result
     for row in result.channels.to_pylist():
-        trace = result.trace(row["id"])
-        true_j = tree.energy_j(row["id"][5:], trace.report["first_at_ns"], trace.report["end_at_ns"])
-        assert row["energy_low_j"] <= true_j <= row["energy_high_j"]
-        assert row["energy_j"] == pytest.approx(true_j, abs=2.0)
+        zone, report = row["id"][5:], result.trace(row["id"]).report
+        edges = (report["first_at_ns"], report["end_at_ns"])
+        assert truth.holds([zone], [edges], row["energy_low_j"], row["energy_high_j"])
+        stale_j = 120e-9 * (truth.age_ns + truth.delay_ns)  # at the highest power of these waves
+        assert row["energy_j"] == pytest.approx(tree.energy_j(zone, *edges), abs=0.001 + stale_j)
     package = result.samples("rapl:package-0")
     assert sum(package["wraps"].to_pylist()) == 1
     assert result.channels["restarts"].to_pylist() == [0, 0]
 
 
 def test_energy_across_many_wraps_of_a_short_counter_is_exact_to_a_unit(powercap):
-    tree = powercap(Zone("package-0", 1000.0, range_uj=30_000_000), move=True)  # wraps every 30 ms
-    with pytest.raises(ValueError, match="too low for rapl:package-0"):
-        fg.Monitor(hz=5)
-    with fg.Monitor(hz=1000) as monitor:
-        time.sleep(0.5)
+    for _ in range(6):
+        tree = powercap(Zone("package-0", 1000.0, range_uj=240_000_000), move=True)  # wraps every 240 ms
+        with pytest.raises(ValueError, match="too low for rapl:package-0"):
+            fg.Monitor(hz=0.5)
+        with fg.Monitor(hz=1000) as monitor:
+            time.sleep(1.3)
+        truth = Honest(monitor.result, tree)
+        steps_ns = np.diff(monitor.result.samples()["monotonic_ns"].to_numpy())
+        if steps_ns.max() + truth.age_ns < 120e6:
+            break  # else the machine let half a wrap pass unseen, which no reader can tell from a restart
+    else:
+        pytest.skip("the machine is too busy to see every wrap of a counter that wraps in 0.24 s")
     report = monitor.result.traces[0].report
-    true_j = tree.energy_j("package-0", report["first_at_ns"], report["end_at_ns"])
-    assert monitor.result.energy_low_j <= true_j <= monitor.result.energy_high_j
+    edges = (report["first_at_ns"], report["end_at_ns"])
+    assert truth.holds(["package-0"], [edges], truth.result.energy_low_j, truth.result.energy_high_j)
     samples = monitor.result.samples()
     wraps = sum(samples["wraps"].to_pylist())
-    assert wraps >= 10
+    assert wraps >= 5
     first, last = samples["raw"][0].as_py(), samples["raw"][-1].as_py()
     modulus = monitor.channels[0].traits["modulus"]
     assert monitor.result.energy_j == pytest.approx((last - first + wraps * modulus) * 1e-6, rel=1e-12)
@@ -245,9 +255,9 @@ def test_two_monitors_at_once_agree_and_do_not_disturb_each_other(powercap):
             time.sleep(0.3)
         time.sleep(0.05)
     for monitor in (outer, inner):
-        report = monitor.result.traces[0].report
-        true_j = tree.energy_j("package-0", report["first_at_ns"], report["end_at_ns"])
-        assert monitor.result.energy_low_j <= true_j <= monitor.result.energy_high_j
+        truth = Honest(monitor.result, tree)
+        edges = (truth.result.traces[0].report["first_at_ns"], truth.result.traces[0].report["end_at_ns"])
+        assert truth.holds(["package-0"], [edges], truth.result.energy_low_j, truth.result.energy_high_j)
     assert inner.result.duration_s < outer.result.duration_s
 
 
@@ -340,7 +350,7 @@ def test_a_long_run_at_a_high_rate_loses_nothing_and_counts_what_it_missed(power
         assert row["lost"] == 0
         assert row["samples"] == result.samples(row["id"]).num_rows
         assert row["samples"] + row["missed"] == pytest.approx(10_000 * result.duration_s, rel=0.02)
-    report = result.traces[0].report
-    true_j = tree.energy_j("package-0", report["first_at_ns"], report["end_at_ns"])
-    total = result.totals["rapl:package-0"]
-    assert total.low_j <= true_j <= total.high_j
+    truth = Honest(result, tree)
+    edges = (result.traces[0].report["first_at_ns"], result.traces[0].report["end_at_ns"])
+    total = truth.result.totals["rapl:package-0"]
+    assert truth.holds(["package-0"], [edges], total.low_j, total.high_j)

@@ -247,6 +247,3 @@ def test_a_bad_sweep_of_times_is_told_what_is_wrong(changes, message):
     backwards = {**runs, "time": runs["time"][:, ::-1]}
     with pytest.raises(ValueError, match=r"time goes back .* of run 0"):
         fg.Sweep("ttcapc", **backwards).compute()
-
-
-# ---- files

@@ -156,7 +156,7 @@ static struct fg_traits random_traits(enum fg_kind kind)
 
 	int64_t quantum = 1 + random_below(9);
 
-	return (struct fg_traits){kind, quantum * (100 + random_below(10000)), quantum, periods[random_below(6)], 0, 0};
+	return (struct fg_traits){kind, quantum * (100 + random_below(10000)), quantum, periods[random_below(6)], 0, 0, 0};
 }
 
 static void twins(enum fg_kind kind, int cases)
@@ -218,7 +218,7 @@ FG_TEST(windows_round_wraps_are_exact_to_the_unit)
 {
 	/* Read every 100 ns without delay; modulus 1000, 70 units a read, so every 14th or so wraps. */
 	enum { COUNT = 400 };
-	struct fg_traits traits = {FG_ENERGY, 1000, 1, 0, 0, 0};
+	struct fg_traits traits = {FG_ENERGY, 1000, 1, 0, 0, 0, 0};
 	static struct fg_sample samples[COUNT];
 	static struct columns out;
 	int64_t begin[MOST], end[MOST];
@@ -250,7 +250,7 @@ static double sine(double x) { return x - sin(40 * x) / 40; }
 FG_TEST(a_counter_gives_known_waveforms_in_closed_form)
 {
 	static double (*const forms[])(double) = {constant, ramp, steps, sine};
-	struct fg_traits traits = {FG_ENERGY, 0, 1, 0, 0, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, 0, 0, 0, 0};
 	static struct fg_sample samples[MOST];
 	static struct columns out;
 	int64_t begin[MOST], end[MOST];
@@ -276,7 +276,7 @@ FG_TEST(a_counter_gives_known_waveforms_in_closed_form)
 
 FG_TEST(a_power_gives_known_waveforms_within_the_trapezoids_error)
 {
-	struct fg_traits traits = {FG_POWER, 0, 1, 0, 0, 0};
+	struct fg_traits traits = {FG_POWER, 0, 1, 0, 0, 0, 0};
 	static struct fg_sample samples[MOST];
 	static struct columns out;
 	int64_t begin[1], end[1];
@@ -308,7 +308,7 @@ FG_TEST(a_power_gives_known_waveforms_within_the_trapezoids_error)
 
 FG_TEST(a_gap_widens_the_bounds_of_a_power_and_only_there)
 {
-	struct fg_traits traits = {FG_POWER, 0, 1, 0, 0, 0};
+	struct fg_traits traits = {FG_POWER, 0, 1, 0, 0, 0, 0};
 	struct fg_sample samples[] = {{0, 10, 0, 0, 0}, {100, 10, 0, 0, 0}, {200, 10, 0, 0, FG_SAMPLE_GAP}, {300, 10, 0, 0, 0}};
 	int64_t begin[] = {0, 100, 200}, end[] = {100, 200, 300};
 	static struct columns out;
@@ -323,7 +323,7 @@ FG_TEST(a_gap_widens_the_bounds_of_a_power_and_only_there)
 
 FG_TEST(a_restart_widens_only_the_windows_that_touch_it)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, 0, 0, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, 0, 0, 0, 0};
 	struct fg_sample samples[] = {{0, 0, 0, 0, 0}, {100, 10, 0, 0, 0}, {200, 3, 0, 0, FG_SAMPLE_RESET}, {300, 13, 0, 0, 0}};
 	int64_t begin[] = {0, 100, 200}, end[] = {100, 200, 300};
 	static struct columns out;
@@ -338,7 +338,7 @@ FG_TEST(a_restart_widens_only_the_windows_that_touch_it)
 
 FG_TEST(no_samples_give_nan_and_no_windows_give_nothing)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, 1000, 0, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, 1000, 0, 0, 0};
 	struct fg_sample one = {500, 42, 3, 0, 0};
 	int64_t begin[] = {0, 499, 1000}, end[] = {400, 501, 2000};
 	static struct columns out;

@@ -147,6 +147,14 @@ class PowercapTree:
         total = placed.started_uj + int(max(energy * 1e6, 0))
         return total // zone.unit_uj * zone.unit_uj % (zone.range_uj + zone.unit_uj)
 
+    def punctuality_ns(self) -> tuple[int, int]:
+        """The oldest that a moving number ever was, and the longest it took from its instant to its being shown.
+
+        So the T that this sensor kept; its period only where the machine was not too busy to let it.
+        """
+        age, delay = self._ask("punctual").split()
+        return int(age), int(delay)
+
     def start(self) -> PowercapTree:
         """Starts the mover: the kernel's own numbers where allowed, else mapped files (`mode` says which)."""
         if self._mover is not None:

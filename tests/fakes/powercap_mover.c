@@ -15,6 +15,7 @@
  *	           go                                                             answered by "ready TID TID ..." or "failed WHY"
  *	           set ZONE VALUE_UJ          holds a zone at a value             answered by "ok"
  *	           freeze                     holds all as they are               answered by "ok VALUE VALUE ..."
+ *	           punctual                   how late it was at most        answered by "ok AGE_NS DELAY_NS"
  *	end of input ends the program. */
 #define _GNU_SOURCE
 #include "wave.h"
@@ -50,6 +51,8 @@ static struct {
 	pthread_mutex_t lock;
 	_Atomic int running;
 	int64_t period_ns;
+	int64_t moved_ns; /* when the energies shown were true */
+	int64_t longest_age_ns, longest_delay_ns;
 } mover = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int64_t now_ns(void)
@@ -79,6 +82,23 @@ static void show(struct zone *zone, uint64_t value_uj)
 	atomic_store_explicit(&zone->words[0], word[0], memory_order_release);
 }
 
+static void raise_to(int64_t *most, int64_t value)
+{
+	*most = value > *most ? value : *most;
+}
+
+/* A busy machine lets the mover wait: how old a number became before the next stood there, and how long it took from the
+ * clock to the number. */
+static void note_punctuality(int64_t at_ns)
+{
+	int64_t shown_ns = now_ns();
+
+	if (mover.moved_ns != 0)
+		raise_to(&mover.longest_age_ns, shown_ns - mover.moved_ns);
+	raise_to(&mover.longest_delay_ns, shown_ns - at_ns);
+	mover.moved_ns = at_ns;
+}
+
 static void move(void)
 {
 	int64_t at_ns = now_ns();
@@ -98,6 +118,7 @@ static void move(void)
 		energy_uj = zone->start_uj + (uint64_t)(energy_j > 0 ? energy_j * 1e6 : 0);
 		show(zone, energy_uj / zone->unit_uj * zone->unit_uj % zone->modulus_uj);
 	}
+	note_punctuality(at_ns);
 }
 
 static void *run(void *unused)
@@ -210,6 +231,9 @@ static void command(const char *line)
 		mover.zone[index].held = 1;
 		show(&mover.zone[index], value);
 		printf("ok\n");
+	} else if (strncmp(line, "punctual", 8) == 0) {
+		raise_to(&mover.longest_age_ns, now_ns() - mover.moved_ns);
+		printf("ok %" PRId64 " %" PRId64 "\n", mover.longest_age_ns, mover.longest_delay_ns);
 	} else if (strncmp(line, "freeze", 6) == 0) {
 		move();
 		printf("ok");
