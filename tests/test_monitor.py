@@ -43,7 +43,7 @@ def threads_of_ours() -> int:
     ids=["constant", "ramp", "square", "sine", "steps"],
 )
 def test_energy_of_a_known_wave_lies_within_its_bounds_across_a_wrap(powercap, wave):
-    start_uj = RANGE_61UJ - 5_000_000  # 5 J before the wrap
+    start_uj = RANGE_61UJ - 15_000_000  # 15 J before the wrap
     tree = powercap(Zone("package-0", wave, start_uj, children=(Zone("dram", 3.0, start_uj),)), move=True)
     with fg.Monitor(hz=500) as monitor:
         time.sleep(0.7)

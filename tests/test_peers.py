@@ -18,7 +18,7 @@ from benchmarks.peers import namespace
 from benchmarks.peers.cases import EVENTS, CaseError, _judged
 from benchmarks.peers.environments import PROJECT, environment
 from benchmarks.peers.picture import draw
-from benchmarks.peers.table import BEGIN, END, ROWS, Figure, Sheet, significant, splice, to_arrow
+from benchmarks.peers.table import BEGIN, END, ROWS, Figure, Sheet, merged, significant, splice, to_arrow
 from benchmarks.peers.tools import BINDINGS, TOOLS
 from benchmarks.peers.worker import CASES, MOST_WINDOWS, window_case
 from benchmarks.peers.workers import cpu_s, memory_bytes
@@ -78,6 +78,18 @@ def test_a_tool_that_cannot_do_a_case_keeps_its_place_and_says_why(table):
     assert cells[3].startswith("– <sup>")
     number = cells[3].partition("<sup>")[2].partition("<")[0]
     assert f"{number}. reads no CPU energy" in text.splitlines()
+
+
+def test_one_tool_measured_again_replaces_its_rows_and_no_others(table):
+    again = to_arrow(figures("careful", 5e-5, -0.1), {"careful": "1.3"}, {"on": "2026-01-02"})
+    both = merged(table, again)
+    sheet = Sheet(both)
+    assert sheet.tools == Sheet(table).tools
+    assert both.num_rows == table.num_rows
+    assert sheet.value("careful", "window", "with its number") == 5e-5
+    assert sheet.value("hasty", "window", "with its number") == 2e-5
+    assert sheet.versions["careful"] == "1.3"
+    assert sheet.metadata == {"on": "2026-01-02"}
 
 
 def test_every_row_has_a_cell_for_every_tool(table):

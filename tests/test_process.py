@@ -196,7 +196,7 @@ def test_a_process_that_is_stopped_while_the_counter_goes_round_says_that_it_can
 
 
 FULL_DISK = """
-import resource, signal, sys, time, warnings
+import os, resource, signal, sys, time, warnings
 import fastgreen as fg
 
 limit = int(sys.argv[2])
@@ -204,6 +204,9 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 monitor = fg.Monitor(record=sys.argv[1], hz=2000)
 monitor.start()
 if limit:
+    while os.path.getsize(sys.argv[1] + "/samples.arrow") < 6000:  # the first samples are there
+        time.sleep(0.01)
+    limit += os.path.getsize(sys.argv[1] + "/samples.arrow")
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 window = monitor.window("w")
 with warnings.catch_warnings(record=True) as caught:
@@ -237,7 +240,7 @@ def assert_nothing_was_lost(done: subprocess.CompletedProcess, run: Path) -> Non
     assert loaded.energy_j == whole_j or loaded.energy_j < whole_j
 
 
-@pytest.mark.parametrize("limit", [20_000, 33_333])
+@pytest.mark.parametrize("limit", [1, 13_333])
 def test_a_full_disk_ends_the_recording_and_not_the_measurement(powercap, python, tmp_path, limit):
     powercap(Zone("package-0", 90.0), move=True)
     assert_nothing_was_lost(python(FULL_DISK, tmp_path / "run", limit, 1.2), tmp_path / "run")

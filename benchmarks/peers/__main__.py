@@ -20,7 +20,7 @@ from . import calls, namespace
 from .cases import Bench
 from .environments import InstallError, environment, installed_version
 from .picture import draw
-from .table import OURS, Figure, Sheet, splice, to_arrow
+from .table import OURS, Figure, Sheet, merged, splice, to_arrow
 from .tools import BINDINGS, TOOLS, Tool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("tools", nargs="*", help="only these (default: all)")
+    parser.add_argument("tools", nargs="*", help="only these, the others' rows of the last run are kept (default: all)")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "peers", help="build folder")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a sampling run")
     parser.add_argument("--publish", action="store_true", help="write docs/peers.md and its picture")
@@ -75,10 +75,17 @@ def _measure(tools: list[Tool], options: argparse.Namespace) -> None:
         for tool in tools:
             started = time.monotonic()
             figures += _one(bench, tool, options.out, versions)
+            _keep(options.out / "peers.arrow", to_arrow(figures, versions, _facts()), fresh=not options.tools)
             print(f"{tool.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         figures += calls.measure(bench.nvml, BINDINGS, options.out / "venvs", versions)
-    table = to_arrow(figures, versions, _facts())
-    feather.write_feather(table, str(options.out / "peers.arrow"), compression="uncompressed")
+    _keep(options.out / "peers.arrow", to_arrow(figures, versions, _facts()), fresh=not options.tools)
+
+
+def _keep(path: Path, table: pa.Table, fresh: bool) -> None:
+    """Writes the table; unless `fresh`, with the rows that the file has of other tools, in the order of `TOOLS`."""
+    if not fresh and path.exists():
+        table = merged(feather.read_table(str(path), memory_map=False), table)
+    feather.write_feather(table, str(path), compression="uncompressed")
 
 
 def _one(bench: Bench, tool: Tool, out: Path, versions: dict[str, str]) -> list[Figure]:

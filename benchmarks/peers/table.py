@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-__all__ = ["ROWS", "Figure", "Row", "Sheet", "splice", "to_arrow"]
+__all__ = ["ROWS", "Figure", "Row", "Sheet", "merged", "splice", "to_arrow"]
 
 BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 OURS = "fastgreen"
@@ -55,6 +55,14 @@ def to_arrow(figures: Iterable[Figure], versions: dict[str, str], facts: dict[st
     """A row per tool, case and figure; `facts` about the machine and the day become the schema's metadata."""
     rows = [dataclasses.asdict(figure) | {"version": versions.get(figure.tool)} for figure in figures]
     return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(facts))
+
+
+def merged(old: pa.Table, new: pa.Table) -> pa.Table:
+    """The new rows, and the old ones of tools that the new table lacks; tools stay in the old table's order."""
+    fresh = set(new["tool"].to_pylist())
+    order = list(dict.fromkeys([*old["tool"].to_pylist(), *new["tool"].to_pylist()]))
+    rows = [row for row in old.to_pylist() if row["tool"] not in fresh] + new.to_pylist()
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: order.index(row["tool"])), schema=new.schema)
 
 
 @dataclass(frozen=True)

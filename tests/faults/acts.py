@@ -21,7 +21,7 @@ from ..fakes.hwmon import Chip
 from ..fakes.nvml import Gpu, Rule
 from ..fakes.permissions import without_dac_override
 from ..fakes.powercap import Zone
-from .model import Act, Scene, act, soon
+from .model import Act, Scene, TooLate, act, soon
 
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 
@@ -123,12 +123,20 @@ def power_uw(scene: Scene, value: int) -> None:
     scene.hwmon.set(0, "power1_input", value)
 
 
+def ahead(scene: Scene, rule: Callable[[int], Rule], device: int = 0, function: str = ENERGY) -> int:
+    """Write a rule for a call to come; returns its number. Where the calls were faster than we, the row begins anew."""
+    first = scene.nvml.calls(device).get(function, 0) + 40
+    scene.nvml.write(rules=[rule(first)])
+    if scene.nvml.calls(device).get(function, 0) >= first:
+        raise TooLate
+    return first
+
+
 @act("NVML answers {code}, {times}")
 def nvml_says(scene: Scene, code: int, times: str, device: int = 0, function: str = ENERGY) -> None:
     """The next call, the next three, or all further calls answer a code; then wait until that is seen."""
-    first = scene.nvml.calls(device).get(function, 0) + 2
-    last = {"once": first, "three times": first + 2, "always": None}[times]
-    scene.nvml.write(rules=[Rule(function, code, first, last, device)])
+    length = {"once": 0, "three times": 2, "always": None}[times]
+    first = ahead(scene, lambda n: Rule(function, code, n, None if length is None else n + length, device), device)
     target = first + 8
     channel = f"nvml:{device}"
     soon(lambda: scene.nvml.calls(device).get(function, 0) >= target or scene.live(channel)["ended"])
@@ -138,8 +146,7 @@ def nvml_says(scene: Scene, code: int, times: str, device: int = 0, function: st
 
 @act("a call to NVML takes {seconds} s")
 def nvml_blocks(scene: Scene, seconds: float) -> None:
-    at = scene.nvml.calls(0)[ENERGY] + 3
-    scene.nvml.write(rules=[Rule(ENERGY, 0, at, at, 0, round(seconds * 1e6))])
+    at = ahead(scene, lambda n: Rule(ENERGY, 0, n, n, 0, round(seconds * 1e6)))
     soon(lambda: scene.nvml.calls(0)[ENERGY] > at + 3)
 
 

@@ -72,6 +72,10 @@ def soon(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.002)
 
 
+class TooLate(Exception):
+    """The machine was too busy for an act to come in time: nothing is shown, the row is played again."""
+
+
 @dataclass(frozen=True)
 class Act:
     """Something done to the scene, and how the document says it ("" where it need not)."""
@@ -113,19 +117,30 @@ class Fault:
 
     def play(self, scene: Scene) -> None:
         """Do the acts, catch what is raised, check every expectation."""
+        for attempts_left in reversed(range(4)):
+            try:
+                self._act(scene)
+                break
+            except TooLate:
+                if attempts_left == 0:
+                    raise
+        for expectation in self.expect:
+            if isinstance(expectation, Expect):
+                expectation.check(scene)
+
+    def _act(self, scene: Scene) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", fg.errors.FastgreenWarning)
             try:
                 for act in self.acts:
                     act.run(scene)
+            except TooLate:
+                raise
             except Exception as error:  # judged by `raises`; without one it is a failure
                 if not any("raises" in e.words for e in self.expect):
                     raise
                 scene.raised = error
         scene.warned += [str(w.message) for w in caught if issubclass(w.category, fg.errors.FastgreenWarning)]
-        for expectation in self.expect:
-            if isinstance(expectation, Expect):
-                expectation.check(scene)
 
 
 def _worded(kind: type, words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -121,8 +121,8 @@ OF_OTHERS = [
         "the counter wraps in mid-run",
         "Carbontracker, pyRAPL, Scaphandre: 0 W, None, or the interval dropped",
         (
-            powercap(Zone(watts=50.0, counter_start_uj=NEAR_WRAP)),
-            measure(begin("w"), wait(0.3), end("w"), channels="rapl:package-0", hz=500),
+            powercap(Zone(watts=50.0, counter_start_uj=RANGE_61UJ - 30_000_000)),
+            measure(begin("w"), wait(0.8), end("w"), channels="rapl:package-0", hz=500),
         ),
         (
             bounds_hold(),
