@@ -18,9 +18,9 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
 	@touch $$@
 endef
-$(foreach name,demo collect study test lint bench,$(eval $(call extra,$(name))))
+$(foreach name,demo collect study test lint bench fuzz,$(eval $(call extra,$(name))))
 
-.PHONY: help demo collect-demo study training-study test bench sanitize sanitize-python fuzz lint dist clean
+.PHONY: help demo collect-demo study training-study test bench sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean
 
 help: ## print this index
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -76,6 +76,34 @@ sanitize-python-%: $(VENV)/.test
 		LD_PRELOAD=$$($(CC) -print-file-name=lib$(if $(filter address,$*),asan,tsan).so) \
 		$(abspath $(BIN))/python -m pytest -p no:cacheprovider -m 'not slow' -k 'not ($(LEFT_OUT_$*))' \
 		$(SANITIZED_TESTS)
+
+FUZZ_SECONDS ?= 60
+FUZZ_CLANG = $(firstword $(wildcard /usr/bin/clang /usr/bin/clang-[0-9][0-9]))
+FUZZ_CFLAGS := -std=gnu11 -g -O1 -Wall -Wextra -Icsrc
+FUZZ_SOURCES := tests/fuzz/fuzz_text.c $(filter-out csrc/fg_metric%,$(wildcard csrc/fg_*.c))
+
+fuzz: $(VENV)/.fuzz fuzz-text ## fuzz every parser for FUZZ_SECONDS (60), guided by coverage
+	for target in powercap load replay; do \
+		$(BIN)/python -m tests.fuzz.targets $$target $(FUZZ_SECONDS) build/fuzz/$$target || exit 1; done
+
+fuzz-text:
+	mkdir -p build/fuzz/text
+	if [ -z "$(FUZZ_CLANG)" ] && [ $$(id -u) = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -y -qq clang > /dev/null; fi
+	$(MAKE) --no-print-directory fuzz-text-run
+
+fuzz-text-run:
+ifneq ($(FUZZ_CLANG),)
+	$(FUZZ_CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(FUZZ_SOURCES) \
+		-o build/fuzz/fuzz_text -pthread -ldl -lm
+	build/fuzz/fuzz_text -max_total_time=$(FUZZ_SECONDS) -max_len=320 -print_final_stats=1 \
+		-artifact_prefix=build/fuzz/text/ build/fuzz/text
+else
+	@echo "There is no clang: the C parsers are fuzzed blindly, without coverage. Install clang for libFuzzer."
+	$(CC) $(FUZZ_CFLAGS) -DSTANDALONE -fsanitize=address,undefined -fno-sanitize-recover=all $(FUZZ_SOURCES) \
+		-o build/fuzz/fuzz_text -pthread -ldl -lm
+	build/fuzz/fuzz_text $(FUZZ_SECONDS) $$RANDOM
+endif
 
 lint: $(VENV)/.lint ## check style and types
 	$(BIN)/ruff check .

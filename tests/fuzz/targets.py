@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -31,7 +32,8 @@ import numpy as np
 from tests.fakes.powercap import PowercapTree, Zone
 
 FILES = ("channels.arrow", "samples.arrow", "windows.arrow")
-HERE = Path(tempfile.mkdtemp(prefix="fastgreen-fuzz-"))
+MEMORY = Path("/dev/shm")  # a file system without a disk, where there is one
+HERE = Path(tempfile.mkdtemp(prefix="fastgreen-fuzz-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
 TEXTS = ("name", "energy_uj", "max_energy_range_uj", "constraint_0_max_power_uw")
 
 
@@ -97,6 +99,10 @@ def _mutated(run: Path, take: Take) -> Path:
             content = bytearray((copy / FILES[take.number(3)]).read_bytes())
         elif how == 2:
             content[at:at] = take.bytes(16)
+        elif how >= 5:  # a digit of a number in the JSON of traits, reports and metadata
+            digits = [i for i, byte in enumerate(content) if 48 <= byte <= 57 and content[i - 1] in b" 0123456789-."]
+            if digits:
+                content[digits[at % len(digits)]] = b"0123456789-.eE,"[take.number(15)]
         else:
             piece = take.bytes(8)
             content[at : at + len(piece)] = piece
@@ -108,7 +114,9 @@ def _use(loaded: fg.Result) -> None:
     """Everything that a user may ask of a result."""
     _ = loaded.energy_j, loaded.energy_low_j, loaded.energy_high_j, loaded.duration_s, loaded.mean_power_w
     _ = loaded.channels, loaded.notes, loaded.summary(), loaded.windows(), loaded.windows(per_channel=True)
-    _ = loaded.samples(), loaded.to_dict(), str(loaded), repr(loaded)
+    _ = loaded.samples(), loaded.to_dict(), repr(loaded)
+    if len(loaded.notes) % 4 == 0:  # slow
+        _ = str(loaded)
 
 
 def powercap(data: bytes) -> None:
@@ -129,8 +137,9 @@ def powercap(data: bytes) -> None:
             with fg.Monitor(hz=1000, powercap_root=tree.root) as monitor, monitor.window("w"):
                 pass
         except ValueError as error:
-            assert "too low for" in str(error)  # a range so short that it wraps between two readings
-            return
+            if "too low for" in str(error):  # a range so short that it wraps between two readings
+                return
+            raise
         _use(monitor.result)
         assert 0 <= monitor.result.energy_low_j <= monitor.result.energy_j <= monitor.result.energy_high_j
 
@@ -165,8 +174,8 @@ def _seeds() -> list[bytes]:
     """One change of each file, and none; for the tree a text in each place."""
     one = lambda n: n.to_bytes(4, "little")  # noqa: E731
     seeds = [b"", *(one(1) + one(len(t)) + t for t in (b"0\n", b"-1\n", b"262143328850\n", b"package-0\n", b"psys\n"))]
-    seeds += [one(file) + one(how) + one(at) for file in range(3) for how in (0, 1, 2, 3) for at in (8, 64, 400, 900)]
-    return [s + one(4) + b"\xff\x00\x80\x01" for s in seeds] + seeds
+    seeds += [one(file) + one(how) + one(at) for file in range(3) for how in (0, 1, 2, 3, 5) for at in (8, 400)]
+    return seeds
 
 
 def _with_atheris(target: Callable[[bytes], None], seconds: int, corpus: Path) -> None:
@@ -175,7 +184,12 @@ def _with_atheris(target: Callable[[bytes], None], seconds: int, corpus: Path) -
     options = [
         f"-max_total_time={seconds}",
         "-max_len=256",
+<<<<<<< HEAD
         "-timeout=30",
+=======
+        "-len_control=0",
+        "-timeout=60",
+>>>>>>> faults
         f"-artifact_prefix={corpus}/",
         "-verbosity=1",
     ]
@@ -207,6 +221,7 @@ def main(name: str, seconds: str, folder: str | None = None) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     if name != "powercap":
         _saved()
+    atexit.register(shutil.rmtree, HERE, ignore_errors=True)
     if os.environ.get("FUZZ_INPUT"):
         TARGETS[name](Path(os.environ["FUZZ_INPUT"]).read_bytes())
     elif atheris is not None:
