@@ -184,12 +184,8 @@ def _with_atheris(target: Callable[[bytes], None], seconds: int, corpus: Path) -
     options = [
         f"-max_total_time={seconds}",
         "-max_len=256",
-<<<<<<< HEAD
-        "-timeout=30",
-=======
         "-len_control=0",
         "-timeout=60",
->>>>>>> faults
         f"-artifact_prefix={corpus}/",
         "-verbosity=1",
     ]
