@@ -10,6 +10,7 @@ growth between two points over all of them is a linear program; over all histori
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import linprog
@@ -115,7 +116,7 @@ def tightest(case: Case, found: set[tuple[int, ...]], begin: int, end: int) -> t
         limits += [[-FAR, FAR] for _ in points]
         for update, value in zip(history, case.value, strict=True):
             limits[variable[update]] = [value, value + case.quantum]
-        rises += [(variable[a], variable[b]) for a, b in zip(points, points[1:], strict=False)]
+        rises += [(variable[a], variable[b]) for a, b in pairwise(points)]
         edges.append((variable[begin], variable[end]))
     before, after = np.array(rises).T
     rows, ones = np.arange(len(rises)), np.ones(len(rises))
