@@ -124,7 +124,7 @@ struct fg_table {
 	size_t count;
 	int64_t low_ns[FG_TABLE + 4], high_ns[FG_TABLE + 4], knot_ns[FG_TABLE + 4];
 	int64_t total[FG_TABLE + 2];
-	double value[FG_TABLE + 2]; /* the total less what restarts rounded */
+	double value[FG_TABLE + 2], most[FG_TABLE + 2]; /* the total less what restarts rounded; and a quantum on top */
 	int64_t from_ns[FG_TABLE]; /* a line begins at the knot before, or later if the samples show the counter still */
 	double base[FG_TABLE], slope[FG_TABLE];
 };

@@ -70,26 +70,36 @@ static inline bool waits(const struct fg_stream *s, int64_t until_at_ns)
 	return s->next < s->count && s->at_ns[s->next] < until_at_ns;
 }
 
+/* True when no instant waits any longer: the samples that are left change nothing. */
+static inline bool done(const struct fg_resolver *r)
+{
+	return r->streams[0].next == r->streams[0].count && r->streams[1].next == r->streams[1].count;
+}
+
 struct answer {
 	double low, estimate, high;
 };
 
 /* Answer the stream's next instant. Begins are answered before the ends of their windows, so the former are written and
  * taken off the latter, and no output need be zeroed. */
-static inline __attribute__((always_inline)) void put(struct fg_stream *s, enum fg_edge edge, struct answer a)
+static inline __attribute__((always_inline)) void write_answer(const struct fg_answers *out, size_t i,
+															   enum fg_edge edge, struct answer a)
 {
-	size_t i = s->next++;
-
 	if (edge == FG_END) {
-		double low = a.low - s->out.low[i];
+		double low = a.low - out->low[i];
 
 		a.low = low < 0.0 ? 0.0 : low;
-		a.estimate -= s->out.estimate[i];
-		a.high -= s->out.high[i];
+		a.estimate -= out->estimate[i];
+		a.high -= out->high[i];
 	}
-	s->out.low[i] = a.low;
-	s->out.estimate[i] = a.estimate;
-	s->out.high[i] = a.high;
+	out->low[i] = a.low;
+	out->estimate[i] = a.estimate;
+	out->high[i] = a.high;
+}
+
+static inline void put(struct fg_stream *s, enum fg_edge edge, struct answer a)
+{
+	write_answer(&s->out, s->next++, edge, a);
 }
 
 /* ---- counters: looking up ---- */
@@ -122,7 +132,7 @@ static struct answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
 	size_t low = count_until(t->low_ns, t->count, at_ns), high = count_until(t->high_ns, t->count, at_ns);
 	size_t knot = count_until(t->knot_ns, t->count, at_ns);
 	double quantum = (double)r->traits.quantum;
-	struct answer a = {t->value[low], 0.0, t->value[high] + quantum};
+	struct answer a = {t->value[low], 0.0, t->most[high]};
 
 	if (low == 0 && at_ns < t->low_ns[0])
 		a.low = -r->ceiling_per_ns * (double)(t->low_ns[0] - at_ns);
@@ -142,48 +152,46 @@ static struct answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
 	return a;
 }
 
-/* The answer of the stream's next instant from the table. `low` goes along the breaks as the stream does: by two
- * comparisons without a branch to mispredict, since mostly about as many changes as instants pass. */
-static inline __attribute__((always_inline)) void look_up(const struct fg_table *t, struct fg_stream *s,
-														  enum fg_edge edge, size_t *place, double quantum)
+/* An instant's answer from the table. `low` goes along the breaks as the instants do: by two comparisons without a
+ * branch to mispredict, since mostly about as many changes as instants pass. */
+static inline __attribute__((always_inline)) struct answer look_up(const struct fg_table *t, int64_t at_ns,
+																   size_t *place)
 {
-	int64_t at_ns = s->at_ns[s->next];
 	size_t low = *place;
 
-	low += t->low_ns[low + 1] <= at_ns;
-	low += t->low_ns[low + 1] <= at_ns;
-	while (__builtin_expect(t->low_ns[low + 1] <= at_ns, 0))
+	while (t->low_ns[low + 1] <= at_ns)
 		low++;
-	size_t knot = low + (t->knot_ns[low + 1] <= at_ns) + (t->knot_ns[low + 2] <= at_ns);
-	size_t high = low + (t->high_ns[low + 1] <= at_ns) + (t->high_ns[low + 2] <= at_ns) +
-				  (t->high_ns[low + 3] <= at_ns);
 	*place = low;
-	put(s, edge, (struct answer){t->value[low], on_line(t, knot, at_ns), t->value[high] + quantum});
+	const int64_t *knots = &t->knot_ns[low], *highs = &t->high_ns[low];
+	size_t knot = low + (knots[1] <= at_ns) + (knots[2] <= at_ns);
+	size_t high = low + (highs[1] <= at_ns) + (highs[2] <= at_ns) + (highs[3] <= at_ns);
+	return (struct answer){t->value[low], on_line(t, knot, at_ns), t->most[high]};
+}
+
+/* One stream as far as the table goes. */
+static inline __attribute__((always_inline)) void look_up_stream(const struct fg_resolver *r, struct fg_stream *s,
+																 enum fg_edge edge)
+{
+	int64_t until_ns = limit_ns(&r->table), begin_ns = r->table.low_ns[0];
+	const struct fg_answers out = s->out;
+	const int64_t *at_ns = s->at_ns;
+	size_t place = 0, count = s->count, i;
+
+	while (waits(s, begin_ns < until_ns ? begin_ns : until_ns))
+		put(s, edge, answer_slowly(r, s->at_ns[s->next]));
+	for (i = s->next; i < count && at_ns[i] < until_ns; i++)
+		write_answer(&out, i, edge, look_up(&r->table, at_ns[i], &place));
+	s->next = i;
 }
 
 static void look_up_all(struct fg_resolver *r)
 {
-	const struct fg_table *t = &r->table;
-	struct fg_stream ends = r->streams[0], begins = r->streams[1];
-	int64_t until_ns = limit_ns(t), begin_ns = t->low_ns[0] < until_ns ? t->low_ns[0] : until_ns;
-	double quantum = (double)r->traits.quantum;
-	size_t begin = 0, end = 0;
-
-	while (waits(&begins, begin_ns))
-		put(&begins, FG_BEGIN, answer_slowly(r, begins.at_ns[begins.next]));
-	while (waits(&ends, begin_ns))
-		put(&ends, ends.edge, answer_slowly(r, ends.at_ns[ends.next]));
-	/* Two at a time: what one has to wait for the other need not. */
-	while (waits(&begins, until_ns) && waits(&ends, until_ns)) {
-		look_up(t, &begins, FG_BEGIN, &begin, quantum);
-		look_up(t, &ends, FG_END, &end, quantum);
+	if (r->stream_count == 1) {
+		look_up_stream(r, &r->streams[0], FG_INSTANT);
+		return;
 	}
-	while (waits(&begins, until_ns))
-		look_up(t, &begins, FG_BEGIN, &begin, quantum);
-	while (waits(&ends, until_ns))
-		look_up(t, &ends, ends.edge, &end, quantum);
-	r->streams[0].next = ends.next;
-	r->streams[1].next = begins.next;
+	look_up_stream(r, &r->streams[1], FG_BEGIN);
+	look_up_stream(r, &r->streams[0], FG_END);
 }
 
 /* ---- counters: tabling ---- */
@@ -195,6 +203,7 @@ static void open_energy(struct fg_resolver *r, const struct fg_sample *first)
 	r->known_from_ns = r->reach_at_ns;
 	r->table.low_ns[0] = r->sure_at_ns;
 	r->table.high_ns[0] = r->reach_at_ns + 1;
+	r->table.most[0] = (double)r->traits.quantum;
 	/* The counter shows what was, on average, half a period ago. Before that the estimate stays 0. */
 	r->table.knot_ns[0] = first->at_ns - r->traits.period_ns / 2;
 }
@@ -230,57 +239,64 @@ static void feed_restart(struct fg_resolver *r, int64_t total, int64_t reach_ns,
 }
 
 /* Make the change that was written behind the last one count. A look-up finds the three breaks of a change within a few
- * of each other; where reads overlapped and they are not, two changes become one, which only widens bounds. */
-static inline void append(struct fg_table *t)
+ * of each other; where reads overlapped and they are not, two changes become one, which only widens bounds. Returns how
+ * many changes there are. */
+static inline size_t append(struct fg_table *t, size_t last)
 {
-	size_t last = t->count, new = last + 1;
+	size_t new = last + 1;
 
-	if ((new < 3 || t->high_ns[new] >= t->low_ns[new - 3]) && (new < 2 || t->knot_ns[new] >= t->low_ns[new - 2])) {
-		t->count = new;
-		return;
-	}
+	/* The first two changes of all are near enough. */
+	if (__builtin_expect(new < 3 || ((t->high_ns[new] >= t->low_ns[new - 3]) & (t->knot_ns[new] >= t->low_ns[new - 2])), 1))
+		return new;
 	t->low_ns[last] = t->low_ns[new];
 	t->knot_ns[last] = t->knot_ns[new];
 	t->total[last] = t->total[new];
 	t->value[last] = t->value[new];
+	t->most[last] = t->most[new];
+	return last;
 }
 
 /* Table the changes that samples make until the table is full. Returns how many samples were taken. */
 static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
 {
 	struct fg_table *t = &r->table;
-	const struct fg_sample *last = &r->last;
+	struct fg_sample last = r->last;
 	int64_t period_ns = r->traits.period_ns, sure_ns = r->sure_at_ns, reach_ns = r->reach_at_ns, total = r->total;
-	size_t taken = 0;
+	double quantum = (double)r->traits.quantum;
+	size_t taken = 0, changes = t->count;
 
-	for (; taken < count && t->count < FG_TABLE; last = &samples[taken++]) {
+	for (; taken < count && changes < FG_TABLE; last = samples[taken++]) {
 		const struct fg_sample *now = &samples[taken];
-		int64_t after_ns = now->at_ns - period_ns, still_ns = after_ns - now->half_ns;
-		int64_t delta = now->raw - last->raw + now->wraps * r->traits.modulus;
-		bool restart = now->flags & FG_SAMPLE_RESET;
-		size_t new = t->count + 1;
+		int64_t after_ns = now->at_ns - period_ns, still_ns = after_ns - now->half_ns, delta = now->raw - last.raw;
+		bool restart = false;
 
 		sure_ns = later(sure_ns, now->at_ns + now->half_ns);
-		if (__builtin_expect(restart, 0)) {
-			delta = 0;
-			feed_restart(r, total, reach_ns, sure_ns);
+		if (__builtin_expect(now->wraps | now->flags, 0)) {
+			restart = now->flags & FG_SAMPLE_RESET;
+			delta = restart ? 0 : delta + now->wraps * r->traits.modulus;
+			if (restart)
+				feed_restart(r, total, reach_ns, sure_ns);
 		}
 		if (delta != 0 || restart) {
+			size_t new = changes + 1;
+
 			total += delta;
 			t->low_ns[new] = sure_ns;
 			t->high_ns[new] = reach_ns < sure_ns ? reach_ns + 1 : sure_ns;
-			t->knot_ns[new] = restart ? now->at_ns : (later(last->at_ns, after_ns) + now->at_ns) / 2;
+			t->knot_ns[new] = restart ? now->at_ns : (later(last.at_ns, after_ns) + now->at_ns) / 2;
 			t->total[new] = total;
 			t->value[new] = (double)(total - r->rounded);
-			append(t);
-			still_ns = later(still_ns, last->at_ns - last->half_ns);
+			t->most[new] = t->value[new] + quantum;
+			changes = append(t, changes);
+			still_ns = later(still_ns, last.at_ns - last.half_ns);
 		}
 		reach_ns = later(reach_ns, still_ns);
 	}
-	r->last = *last;
+	r->last = last;
 	r->sure_at_ns = sure_ns;
 	r->reach_at_ns = reach_ns;
 	r->total = total;
+	t->count = changes;
 	return taken;
 }
 
@@ -309,6 +325,7 @@ static void compact(struct fg_table *t)
 		t->knot_ns[i] = t->knot_ns[gone + i];
 		t->total[i] = t->total[gone + i];
 		t->value[i] = t->value[gone + i];
+		t->most[i] = t->most[gone + i];
 	}
 	t->count -= gone;
 }
@@ -317,7 +334,7 @@ static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, 
 {
 	struct fg_table *t = &r->table;
 
-	for (size_t taken = 0; taken < count; compact(t)) {
+	for (size_t taken = 0; taken < count && !done(r); compact(t)) {
 		taken += tabulate(r, samples + taken, count - taken);
 		if (t->count > 0 && (waits(&r->streams[0], limit_ns(t)) || waits(&r->streams[1], limit_ns(t)))) {
 			draw(t);
@@ -416,7 +433,7 @@ void fg_resolver_feed(struct fg_resolver *resolver, const struct fg_sample *samp
 	resolver->fed += count;
 	if (energy)
 		feed_energy(resolver, samples + first, count - first);
-	for (size_t i = first; !energy && i < count; i++)
+	for (size_t i = first; !energy && i < count && !done(resolver); i++)
 		feed_power(resolver, &samples[i]);
 }
 

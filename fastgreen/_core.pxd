@@ -91,6 +91,7 @@ cdef extern from "fg.h" nogil:
     void fg_resolver_init_windows(fg_resolver *resolver, const fg_traits *traits, double ceiling_per_ns,
                                   const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count,
                                   const fg_answers *out)
+    size_t fg_windows_sorted(const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count)
     void fg_resolver_feed(fg_resolver *resolver, const fg_sample *samples, size_t count)
     void fg_resolver_finish(fg_resolver *resolver)
 

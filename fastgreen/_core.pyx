@@ -7,6 +7,7 @@ from libc.string cimport memcpy
 cimport numpy as cnp
 
 import os
+import threading
 
 import numpy as np
 
@@ -303,30 +304,96 @@ def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint res
     return out.low, out.estimate, out.high, out.unknown
 
 
-def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end_at_ns, bint restarts=False):
-    """Energy of windows of one channel, in the channel's own unit: (low, estimate, high).
+cdef class _Part:
+    """A resolver of the windows [first, until) of two columns."""
 
-    `chunks` is an iterable of sample arrays in time order; `begin_at_ns` and `end_at_ns` are each sorted.
-    """
-    cdef fg_traits c_traits = _traits(traits)
-    cdef cnp.ndarray begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
-    cdef cnp.ndarray end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
-    cdef size_t samples, count = begin.shape[0]
+    cdef fg_resolver resolver
+
+    def __cinit__(self, dict traits, double ceiling_per_ns, cnp.ndarray begin, cnp.ndarray end, _Answers out,
+                  size_t first, size_t until):
+        cdef fg_traits c_traits = _traits(traits)
+        cdef fg_answers answers = out.c
+        answers.low += first
+        answers.estimate += first
+        answers.high += first
+        if answers.unknown != NULL:
+            answers.unknown += first
+        fg_resolver_init_windows(&self.resolver, &c_traits, ceiling_per_ns,
+                                 <const int64_t *>cnp.PyArray_DATA(begin) + first,
+                                 <const int64_t *>cnp.PyArray_DATA(end) + first, until - first, &answers)
+
+    def feed(self, chunk):
+        cdef const fg_sample *data = _samples(chunk)
+        cdef size_t samples = len(chunk)
+        with nogil:
+            fg_resolver_feed(&self.resolver, data, samples)
+
+    def finish(self):
+        with nogil:
+            fg_resolver_finish(&self.resolver)
+
+
+def _check_windows(cnp.ndarray begin, cnp.ndarray end):
+    cdef size_t count = begin.shape[0], first
+    cdef const int64_t *begin_at_ns = <const int64_t *>cnp.PyArray_DATA(begin)
+    cdef const int64_t *end_at_ns = <const int64_t *>cnp.PyArray_DATA(end)
     if end.shape[0] != begin.shape[0]:
         raise ValueError("begin_at_ns and end_at_ns differ in length")
-    cdef _Answers out = _Answers(count, restarts)
-    cdef const fg_sample *data
-    cdef fg_resolver resolver
-    fg_resolver_init_windows(&resolver, &c_traits, ceiling_per_ns, <const int64_t *>cnp.PyArray_DATA(begin),
-                             <const int64_t *>cnp.PyArray_DATA(end), count, &out.c)
-    for chunk in chunks:
-        data = _samples(chunk)
-        samples = len(chunk)
-        with nogil:
-            fg_resolver_feed(&resolver, data, samples)
     with nogil:
-        fg_resolver_finish(&resolver)
+        first = fg_windows_sorted(begin_at_ns, end_at_ns, count)
+    if first == count:
+        return
+    if end_at_ns[first] < begin_at_ns[first]:
+        raise ValueError(f"end_at_ns[{first}] = {end_at_ns[first]} lies before begin_at_ns[{first}] = "
+                         f"{begin_at_ns[first]}")
+    name, column = ("begin_at_ns", begin) if begin_at_ns[first] < begin_at_ns[first - 1] else ("end_at_ns", end)
+    raise ValueError(f"{name} is not sorted: {name}[{first}] = {column[first]} comes after {column[first - 1]}")
+
+
+# From here on a second thread pays, and this share of the windows makes both end at about the same time: the thread that
+# has the later ones must walk over all samples before.
+PARALLEL = 200_000
+EARLIER = 0.58
+
+
+def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end_at_ns, bint restarts=False,
+                    threads=None):
+    """Energy of windows of one channel, in the channel's own unit: (low, estimate, high).
+
+    `chunks` is an iterable of sample arrays in time order; `begin_at_ns` and `end_at_ns` are each sorted and no window
+    ends before it begins (ValueError). Many windows over large chunks are shared by two `threads` where there are two
+    cores, each taking some of the windows; the result does not depend on it.
+    """
+    cdef cnp.ndarray begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
+    cdef cnp.ndarray end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
+    _check_windows(begin, end)
+    cdef size_t count = begin.shape[0], middle = count
+    cdef _Answers out = _Answers(count, restarts)
+    chunks = iter(chunks)
+    first = next(chunks, None)
+    if threads is None and first is not None and count >= PARALLEL and len(first) >= PARALLEL:
+        threads = min(2, len(os.sched_getaffinity(0)))
+    if threads == 2:
+        middle = <size_t>(count * EARLIER)
+    parts = [_Part(traits, ceiling_per_ns, begin, end, out, 0, middle)]
+    if threads == 2:
+        parts.append(_Part(traits, ceiling_per_ns, begin, end, out, middle, count))
+    while first is not None:
+        _feed(parts, first)
+        first = next(chunks, None)
+    for part in parts:
+        part.finish()
     return out.low, out.estimate, out.high
+
+
+def _feed(list parts, chunk):
+    _samples(chunk)  # a wrong type is told here, not in a thread
+    others = [threading.Thread(target=part.feed, args=(chunk,)) for part in parts[1:]]
+    for other in others:
+        other.start()
+    parts[0].feed(chunk)
+    for other in others:
+        other.join()
 
 
 def nvml_devices(str library):

@@ -172,18 +172,31 @@ class Trace:
     def together(self, windows: Windows) -> Bounded:
         """Energy of all stretches of a handle together, bounded as one.
 
-        The energy from the first begin to the last end is bounded once, and what the gaps hold is taken off: at least
-        what the samples prove, at most what they allow or the ceiling times their length. So ten thousand adjoining
-        windows are as well known as one of their length.
+        Stretches near each other are bounded from the first begin to the last end, and what the gaps between them hold
+        is taken off: at least what the samples prove, at most the ceiling times their length. So ten thousand adjoining
+        windows are as well known as one of their length. Where a gap is so long that samples bound it better than the
+        ceiling, the stretches on its two sides are bounded on their own. What overlaps counts as often as it occurs.
         """
-        begin, end = windows.begin_ns, windows.end_ns
+        # The sum is that of E(end) less that of E(begin): which begin belongs to which end does not matter.
+        begin, end = np.sort(windows.begin_ns), np.sort(windows.end_ns)
         alone = self.windows(begin, end)
         energy_j = float(np.sum(alone.energy_j))
         if len(begin) < 2 or self.channel.estimated:
             return Bounded(energy_j, float(np.sum(alone.low_j)), float(np.sum(alone.high_j)))
-        whole = self.windows(begin[:1], end[-1:])[0]
-        gaps = self.windows(end[:-1], begin[1:])
-        most = np.minimum(gaps.high_j, self.ceiling_w * (begin[1:] - end[:-1]) / NS_PER_S)
-        low_j = max(float(whole.low_j - np.sum(most)), float(np.sum(alone.low_j)))
-        high_j = min(float(whole.high_j - np.sum(gaps.low_j)), float(np.sum(alone.high_j)))
+        between = self.windows(np.minimum(end[:-1], begin[1:]), np.maximum(end[:-1], begin[1:]))
+        ceiling_j = self.ceiling_w * np.abs(begin[1:] - end[:-1]) / NS_PER_S
+        gap = begin[1:] >= end[:-1]
+        apart = gap & (between.high_j < ceiling_j)
+        most_j = np.minimum(between.high_j, ceiling_j)
+        first = np.concatenate([[0], np.flatnonzero(apart) + 1])
+        last = np.concatenate([np.flatnonzero(apart), [len(end) - 1]])
+        whole = self.windows(begin[first], end[last])
+
+        def of_each(column: Array) -> Array:
+            return np.add.reduceat(column, first)
+
+        within_low = np.append(np.where(apart, 0.0, np.where(gap, -most_j, between.low_j)), 0.0)
+        within_high = np.append(np.where(apart, 0.0, np.where(gap, -between.low_j, most_j)), 0.0)
+        low_j = float(np.sum(np.maximum(whole.low_j + of_each(within_low), of_each(alone.low_j))))
+        high_j = float(np.sum(np.minimum(whole.high_j + of_each(within_high), of_each(alone.high_j))))
         return Bounded(min(max(energy_j, low_j), high_j), low_j, high_j)

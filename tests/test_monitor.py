@@ -43,7 +43,7 @@ def threads_of_ours() -> int:
     ids=["constant", "ramp", "square", "sine", "steps"],
 )
 def test_energy_of_a_known_wave_lies_within_its_bounds_across_a_wrap(powercap, wave):
-    start_uj = RANGE_61UJ - 15_000_000  # 15 J before the wrap
+    start_uj = RANGE_61UJ - 20_000_000  # 20 J before the wrap
     tree = powercap(Zone("package-0", wave, start_uj, children=(Zone("dram", 3.0, start_uj),)), move=True)
     with fg.Monitor(hz=500) as monitor:
         time.sleep(0.7)
@@ -56,7 +56,8 @@ def test_energy_of_a_known_wave_lies_within_its_bounds_across_a_wrap(powercap, w
         stale_j = 120e-9 * (truth.age_ns + truth.delay_ns)  # at the highest power of these waves
         assert row["energy_j"] == pytest.approx(tree.energy_j(zone, *edges), abs=0.001 + stale_j)
     package = result.samples("rapl:package-0")
-    assert sum(package["wraps"].to_pylist()) == 1
+    raw = package["raw"].to_pylist()
+    assert sum(package["wraps"].to_pylist()) == (raw[0] > raw[-1])  # a busy machine may start after the wrap
     assert result.channels["restarts"].to_pylist() == [0, 0]
 
 
@@ -349,7 +350,9 @@ def test_a_long_run_at_a_high_rate_loses_nothing_and_counts_what_it_missed(power
     for row in result.channels.to_pylist():
         assert row["lost"] == 0
         assert row["samples"] == result.samples(row["id"]).num_rows
-        assert row["samples"] + row["missed"] == pytest.approx(10_000 * result.duration_s, rel=0.02)
+        last_s = np.diff(result.samples(row["id"])["monotonic_ns"].to_numpy()[-2:])[0] * 1e-9  # stopped on the way
+        expected = 10_000 * result.duration_s
+        assert row["samples"] + row["missed"] == pytest.approx(expected, abs=0.02 * expected + 10_000 * last_s)
     truth = Honest(result, tree)
     edges = (result.traces[0].report["first_at_ns"], result.traces[0].report["end_at_ns"])
     total = truth.result.totals["rapl:package-0"]

@@ -163,7 +163,7 @@ def test_an_adapter_uses_only_public_names_of_its_tool():
                 assert not any(part.startswith("_") for part in (node.module or "").split(".")), path.name
 
 
-def test_every_tool_of_the_issue_is_there():
+def test_no_tool_is_left_out():
     peers = {"zeus", "codecarbon", "pyrapl", "pyjoules", "nvitop", "perun", "carbontracker", "eco2ai"}
     assert {tool.name for tool in TOOLS} == peers | {"fastgreen"}
     assert {tool.name for tool in BINDINGS} == {"nvidia-ml-py", "cuda-bindings"}

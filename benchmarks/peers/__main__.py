@@ -70,15 +70,16 @@ def _measure(tools: list[Tool], options: argparse.Namespace) -> None:
     figures: list[Figure] = []
     versions: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="peers-", ignore_cleanup_errors=True) as name:
+        facts = _facts()  # of the machine itself, before it shows another face
         namespace.set_face(Path(name))
         bench = Bench(Path(name), options.seconds)
         for tool in tools:
             started = time.monotonic()
             figures += _one(bench, tool, options.out, versions)
-            _keep(options.out / "peers.arrow", to_arrow(figures, versions, _facts()), fresh=not options.tools)
+            _keep(options.out / "peers.arrow", to_arrow(figures, versions, facts), fresh=not options.tools)
             print(f"{tool.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         figures += calls.measure(bench.nvml, BINDINGS, options.out / "venvs", versions)
-    _keep(options.out / "peers.arrow", to_arrow(figures, versions, _facts()), fresh=not options.tools)
+    _keep(options.out / "peers.arrow", to_arrow(figures, versions, facts), fresh=not options.tools)
 
 
 def _keep(path: Path, table: pa.Table, fresh: bool) -> None:
@@ -104,7 +105,7 @@ def _facts() -> dict[str, str]:
     return {
         "on": datetime.date.today().isoformat(),
         "with": f"Python {platform.python_version()}, Linux {platform.release().partition('-')[0]}",
-        "face": f"{len(models)} CPUs shown as {models[0] if models else platform.machine()}",
+        "using": f"{len(models)} CPUs ({models[0] if models else platform.machine()})",
     }
 
 

@@ -62,7 +62,7 @@ static bool rig_start(struct rig *rig, int64_t period_ns, size_t ring, int64_t e
 	static const struct fg_sensor sensor = {.fd = -1};
 
 	memset(rig, 0, sizeof *rig);
-	rig->traits = (struct fg_traits){FG_ENERGY, MODULUS, 1, period_ns, 0, 0};
+	rig->traits = (struct fg_traits){FG_ENERGY, MODULUS, 1, period_ns, 0, 0, 0};
 	rig->samples = calloc(capacity, sizeof *rig->samples);
 	rig->capacity = capacity;
 	fg_driven_init(&rig->driven, 0, end_ns);

@@ -323,7 +323,7 @@ FG_TEST(a_gap_widens_the_bounds_of_a_power_and_only_there)
 
 FG_TEST(a_power_goes_on_at_its_last_value_for_a_period_and_no_longer)
 {
-	struct fg_traits traits = {FG_POWER, 0, 1, 40, 0, 0};
+	struct fg_traits traits = {FG_POWER, 0, 1, 40, 0, 0, 0};
 	struct fg_sample samples[] = {{0, 10, 0, 0, 0}, {100, 20, 0, 0, 0}};
 	int64_t begin[] = {100, 100, 120, 150}, end[] = {130, 300, 300, 300};
 	double estimate[] = {600, 800, 400, 0};
