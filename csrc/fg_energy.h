@@ -113,7 +113,7 @@ struct fg_stream {
 };
 
 enum {
-	FG_TABLE = 256,   /* changes tabled at once: everything stays in the first-level cache */
+	FG_TABLE = 128,   /* changes tabled at once: everything stays in the first-level cache */
 	FG_TABLE_KEPT = 4 /* and how many of them instants that still wait may need */
 };
 
