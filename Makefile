@@ -18,9 +18,9 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
 	@touch $$@
 endef
-$(foreach name,demo collect study test lint bench,$(eval $(call extra,$(name))))
+$(foreach name,demo collect study test lint bench fuzz,$(eval $(call extra,$(name))))
 
-.PHONY: help demo collect-demo study training-study test bench sanitize lint dist clean
+.PHONY: help demo collect-demo study training-study test bench sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean
 
 help: ## print this index
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -48,8 +48,62 @@ test: $(VENV)/.test ## run every test
 bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first
 	$(BIN)/python -m pytest benchmarks
 
+peers: $(VENV)/.bench ## measure fastgreen beside its peers (as root, in a private namespace) and write docs/peers.md
+	$(BIN)/python -m benchmarks.peers --publish
+
 sanitize: ## run the C tests under the address, undefined-behaviour, leak and thread sanitizers
 	$(MAKE) -C tests/c sanitize
+
+# The whole tree again, built with a sanitizer in the engine, whose runtime has to be loaded before the interpreter.
+# The fault suite runs there with the tests that its rows name; what the interpreter never frees is no leak of ours.
+SANITIZED_TESTS := tests/test_faults.py tests/test_process.py
+# A sanitizer's own memory grows; ThreadSanitizer does not bear the fork of a process with threads.
+LEFT_OUT_address := memory_constant
+LEFT_OUT_thread := memory_constant or fork
+SANITIZER_OPTIONS := ASAN_OPTIONS=detect_leaks=0 \
+	TSAN_OPTIONS="halt_on_error=0 die_after_fork=0 suppressions=$(CURDIR)/tests/faults/tsan.supp"
+
+sanitize-python: $(VENV)/.test ## play the faults with the engine under the address and thread sanitizers
+	$(MAKE) --no-print-directory sanitize-python-address sanitize-python-thread
+
+sanitize-python-%: $(VENV)/.test
+	mkdir -p build/sanitize/$*
+	tar cf - --exclude='*.so' --exclude='fastgreen/_*.c' --exclude=__pycache__ --exclude=tests/c/bin \
+		setup.py pyproject.toml README.md docs csrc fastgreen tests | tar xf - -C build/sanitize/$*
+	cd build/sanitize/$* && FASTGREEN_CFLAGS="-O1 -g -fsanitize=$* -fno-omit-frame-pointer" \
+		$(abspath $(BIN))/python setup.py --quiet build_ext --inplace
+	cd build/sanitize/$* && $(SANITIZER_OPTIONS) FASTGREEN_SANITIZED=$* \
+		LD_PRELOAD=$$($(CC) -print-file-name=lib$(if $(filter address,$*),asan,tsan).so) \
+		$(abspath $(BIN))/python -m pytest -p no:cacheprovider -m 'not slow' -k 'not ($(LEFT_OUT_$*))' \
+		$(SANITIZED_TESTS)
+
+FUZZ_SECONDS ?= 60
+FUZZ_CLANG = $(firstword $(wildcard /usr/bin/clang /usr/bin/clang-[0-9][0-9]))
+FUZZ_CFLAGS := -std=gnu11 -g -O1 -Wall -Wextra -Icsrc
+FUZZ_SOURCES := tests/fuzz/fuzz_text.c $(filter-out csrc/fg_metric%,$(wildcard csrc/fg_*.c))
+
+fuzz: $(VENV)/.fuzz fuzz-text ## fuzz every parser for FUZZ_SECONDS (60), guided by coverage
+	for target in powercap load replay; do \
+		$(BIN)/python -m tests.fuzz.targets $$target $(FUZZ_SECONDS) build/fuzz/$$target || exit 1; done
+
+fuzz-text:
+	mkdir -p build/fuzz/text
+	if [ -z "$(FUZZ_CLANG)" ] && [ $$(id -u) = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -y -qq clang > /dev/null; fi
+	$(MAKE) --no-print-directory fuzz-text-run
+
+fuzz-text-run:
+ifneq ($(FUZZ_CLANG),)
+	$(FUZZ_CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(FUZZ_SOURCES) \
+		-o build/fuzz/fuzz_text -pthread -ldl -lm
+	build/fuzz/fuzz_text -max_total_time=$(FUZZ_SECONDS) -max_len=320 -print_final_stats=1 \
+		-artifact_prefix=build/fuzz/text/ build/fuzz/text
+else
+	@echo "There is no clang: the C parsers are fuzzed blindly, without coverage. Install clang for libFuzzer."
+	$(CC) $(FUZZ_CFLAGS) -DSTANDALONE -fsanitize=address,undefined -fno-sanitize-recover=all $(FUZZ_SOURCES) \
+		-o build/fuzz/fuzz_text -pthread -ldl -lm
+	build/fuzz/fuzz_text $(FUZZ_SECONDS) $$RANDOM
+endif
 
 lint: $(VENV)/.lint ## check style and types
 	$(BIN)/ruff check .

@@ -34,6 +34,9 @@ static void add_growth(struct fg_account *account, struct fg_sample *sample)
 
 		believed = believed && (double)delta * (double)FG_NS_PER_S <= (double)traits->plausible_per_s * elapsed_ns;
 	}
+	/* The process was stopped, or reads failed, for so long that the counter may have gone round: growth is not known. */
+	if (traits->blind_ns > 0 && sample->at_ns - account->last_at_ns > traits->blind_ns)
+		believed = false;
 	if (believed && delta >= 0 && delta <= INT64_MAX - account->total) {
 		account->total += (int64_t)delta;
 		return;
@@ -78,6 +81,7 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 		sample->flags &= (uint16_t)~FG_SAMPLE_RESET;
 	} else {
 		int64_t step_ns = sample->at_ns - account->last_at_ns;
+		account->step_longest_ns = later(account->step_longest_ns, step_ns);
 		bool torn = (sample->flags & FG_SAMPLE_GAP) || (traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns);
 
 		if (traits->kind == FG_ENERGY)

@@ -17,7 +17,6 @@
 
 /* Not in ISO C, in every compiler that this builds with: raw * ns of a day does not fit in 64 bits. */
 __extension__ typedef __int128 fg_int128;
-__extension__ typedef unsigned __int128 fg_uint128;
 
 enum fg_kind {
 	FG_ENERGY, /* a cumulative counter */
@@ -32,6 +31,7 @@ struct fg_traits {
 	int64_t period_ns;       /* T: the longest time between two updates, until learnt better */
 	int64_t tick_ns;         /* the sampler's own period, to tell a gap in sampling from a slow sensor */
 	int64_t plausible_per_s; /* a counter that seems to have grown faster than this has restarted; 0 = believe all */
+	int64_t blind_ns;        /* over a longer stretch between two samples wraps can go unseen; 0 = never */
 };
 
 struct fg_account {
@@ -45,6 +45,7 @@ struct fg_account {
 	int64_t total;         /* energy: counter units since the first sample, wraps undone, exact */
 	double power_integral; /* power: trapezoid, raw * ns (0 for energy) */
 	int64_t read_longest_ns;
+	int64_t step_longest_ns; /* between two samples */
 	double read_mean_ns;
 	/* The sensor's update period, learnt from changes: the true longest interval between two updates lies between. */
 	int64_t period_lower_ns; /* the longest stretch seen without a change */
@@ -92,7 +93,8 @@ int64_t fg_account_period_ns(const struct fg_account *account);
  * The estimate interpolates between changes, each placed in the middle of the interval in which it can have happened,
  * and rises no earlier than the bounds let it.
  * For power the three are running integrals: trapezoid, smaller end and larger end of every step; a step across a gap
- * counts 0 and the ceiling in the bounds.
+ * counts 0 and the ceiling in the bounds. Past the last sample the estimate goes on at its value (the ceiling, if that
+ * is less) for at most T, the smaller end adds nothing and the larger one the ceiling.
  *
  * So a window [t0, t1] lies within
  *     energy: low(t1) - high(t0) .. high(t1) - low(t0) + unknown(t1) - unknown(t0)
@@ -127,7 +129,8 @@ enum {
 struct fg_table {
 	size_t count;
 	int64_t low_ns[FG_TABLE + 4], high_ns[FG_TABLE + 4], knot_ns[FG_TABLE + 4];
-	double value[FG_TABLE + 1];
+	int64_t total[FG_TABLE + 2];
+	double value[FG_TABLE + 2], most[FG_TABLE + 2]; /* the total less what restarts rounded; and a quantum on top */
 	int64_t from_ns[FG_TABLE]; /* a line begins at the knot before, or later if the samples show the counter still */
 	double base[FG_TABLE], slope[FG_TABLE];
 };
@@ -154,11 +157,15 @@ struct fg_resolver {
 void fg_resolver_init_instants(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
 							   const int64_t *at_ns, size_t count, const struct fg_answers *out);
 
-/* Windows: the energy between begin_at_ns[i] and end_at_ns[i], which is not before it; each column sorted by itself. `out` becomes
- * the bounds (low floored at 0) and the estimate. */
+/* Windows: the energy between begin_at_ns[i] and end_at_ns[i], which is not before it; each column sorted by itself
+ * (see fg_windows_sorted). `out` becomes the bounds (low floored at 0) and the estimate. */
 void fg_resolver_init_windows(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
 							  const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count,
 							  const struct fg_answers *out);
+
+/* How many windows from the first on are fit to resolve: none ends before it begins, nor begins or ends before the one
+ * before it does. `count` where all are. */
+size_t fg_windows_sorted(const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count);
 
 /* Take in the next samples, in time order; any number of calls. */
 void fg_resolver_feed(struct fg_resolver *resolver, const struct fg_sample *samples, size_t count);

@@ -46,6 +46,14 @@ struct fg_metric_goal {
 	bool quantize; /* score the centres of the cells rather than the checkpoints themselves */
 };
 
+/* What was found, a row for each run; the columns are the caller's. */
+struct fg_metric_found {
+	int64_t *index; /* the checkpoint meant by the goal, counted from the run's start; -1: none */
+	double *score;  /* its score, NaN: none */
+	double *time;   /* its time, infinite: none */
+	int64_t *accuracy_cell, *cost_cell; /* where it lies, -1: none */
+};
+
 /* Elementwise loops: true where some NaN was made from inputs none of which is NaN, that is, where an input lies outside
  * the domain (accuracy and alpha in 0..1, cost and beta finite and >= 0, cost_delta finite and > 0, accuracy_delta in
  * 0..1 without 0). out may be one of the inputs, element upon element. The FE_INVALID flag is left in any state. */
@@ -68,14 +76,13 @@ struct fg_metric_path {
 	void (*grid_f32)(const struct fg_metric_grid_f32 *grid, size_t first, size_t last, float *out, bool stream);
 
 	/* Run r has the checkpoints offset[r] .. offset[r+1]-1 of time, cost and accuracy. For the runs first..last-1:
-	 * index[r - first] = the checkpoint meant by goal, counted from the run's start, or -1; score[r - first] = its score
-	 * or NaN. Returns last, or before it the first run with a cost or accuracy outside its domain or a time that is
-	 * negative, infinite or below the one before; the runs before that one are done. NaN is passed over. time may be NULL:
-	 * then it is not looked at. */
+	 * found's columns at r - first. Returns last, or before it the first run with a cost or accuracy outside its domain or
+	 * a time that is negative, infinite or below the one before; the runs before that one are done. NaN is passed over.
+	 * time may be NULL: then it is not looked at, and the times found are NaN. */
 	size_t (*reach_f64)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const double *cost,
-						const double *accuracy, size_t first, size_t last, int64_t *index, double *score);
+						const double *accuracy, size_t first, size_t last, const struct fg_metric_found *found);
 	size_t (*reach_f32)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const float *cost,
-						const float *accuracy, size_t first, size_t last, int64_t *index, double *score);
+						const float *accuracy, size_t first, size_t last, const struct fg_metric_found *found);
 
 	/* The first i with x[i] outside low..high, or n. NaN is nowhere outside, infinity always. */
 	size_t (*outside_f64)(const double *x, size_t n, double low, double high);

@@ -25,12 +25,12 @@ static inline vector_f64 floor_positive(vector_f64 x)
 	return choose(below(x, (vector_f64){0} + 0x1p52), down, x);
 }
 
-/* The closest scores of SEARCH_BLOCK points of the domain: closest_one, vector by vector. */
-static inline void closest_block(const double *cost, const double *accuracy, double *score,
+/* The closest scores of n points of the domain, n a multiple of LANES_F64: closest_one, vector by vector. */
+static inline void closest_block(const double *cost, const double *accuracy, double *score, size_t n,
 								 const struct fg_metric_goal *goal, double top, double round_off)
 {
 	const vector_f64 zero = {0}, one = zero + 1, tops = zero + top, alpha = zero + goal->alpha;
-	for (size_t k = 0; k < SEARCH_BLOCK; k += LANES_F64) {
+	for (size_t k = 0; k < n; k += LANES_F64) {
 		vector_f64 i = *(const vector_at_f64 *)(accuracy + k) / goal->accuracy_delta;
 		vector_f64 j = *(const vector_at_f64 *)(cost + k) / goal->cost_delta;
 		if (round_off > 0) {
@@ -47,22 +47,81 @@ static inline void closest_block(const double *cost, const double *accuracy, dou
 	}
 }
 
+/* What a look over values leaves behind: sign bits of differences that a good value makes positive, and sums that it
+ * leaves finite. Cheaper than comparing, and a little too strict: NaN and -0 fail too, and are looked at one by one. */
+struct suspicion {
+	lanes_f64 signs;
+	vector_f64 sum;
+};
+
+static inline bool any_sign(lanes_f64 lanes)
+{
+	int64_t any = 0;
+	for (size_t k = 0; k < LANES_F64; k++)
+		any |= lanes[k];
+	return any < 0;
+}
+
+static inline bool is_clear(const struct suspicion *suspicion)
+{
+	double sum = 0;
+	for (size_t k = 0; k < LANES_F64; k++)
+		sum += suspicion->sum[k];
+	return !any_sign(suspicion->signs) && sum <= DBL_MAX;
+}
+
+/* Whether one of SEARCH_BLOCK checkpoints can reach limit, without a division: the score rises with accuracy and falls
+ * with cost, a centre lies within half a cell of its point, and the slack is far above all rounding. An accuracy above 1
+ * only raises the bound. */
+static inline bool hopeful(const double *cost, const double *accuracy, const struct fg_metric_goal *goal, double limit,
+						   struct suspicion *suspicion)
+{
+	const double slack = 1e-6;
+	const double half_accuracy = goal->quantize ? (0.5 + slack) * goal->accuracy_delta : 0;
+	const double half_cost = goal->quantize ? (0.5 + slack) * goal->cost_delta : 0;
+	const double half_beta = 0.5 * goal->beta, part = 1 - goal->alpha;
+	const lanes_f64 magnitude = ((lanes_f64){0} + 1) * INT64_MAX;
+	lanes_f64 hope = {0}, signs = suspicion->signs;
+	vector_f64 sum = suspicion->sum;
+	for (size_t k = 0; k < SEARCH_BLOCK; k += LANES_F64) {
+		const vector_f64 acc = *(const vector_at_f64 *)(accuracy + k), c = *(const vector_at_f64 *)(cost + k);
+		signs |= (lanes_f64)(acc - acc * acc) | (lanes_f64)c;
+		sum += c;
+		const vector_f64 high = acc * (1 + slack) + half_accuracy, low = c * (1 - slack) - half_cost;
+		const vector_f64 twice = low + (vector_f64)((lanes_f64)low & magnitude); /* 2 max(low, 0) */
+		const vector_f64 bound = limit * (half_beta * (twice * (part * (1 - high) + goal->alpha)) + 1);
+		hope |= ~(lanes_f64)(high * (1 + slack) - bound);
+	}
+	suspicion->signs = signs;
+	suspicion->sum = sum;
+	return any_sign(hope);
+}
+
+static bool rises_singly(const double *x, size_t n)
+{
+	bool good = true;
+	for (size_t i = 0; i < n; i++)
+		good &= !(x[i] < 0 || x[i] > DBL_MAX || (i && x[i] < x[i - 1]));
+	return good;
+}
+
 /* Whether no value is negative, infinite or below the one before it; NaN is passed over. */
 static inline bool rises(const double *x, size_t n)
 {
-	const vector_f64 zero = {0}, most = zero + DBL_MAX;
-	lanes_f64 outside = {0};
-	bool any = n > 0 && (x[0] < 0 || x[0] > DBL_MAX);
+	struct suspicion suspicion = {{0}, {0}};
+	double sum = n ? x[0] : 0;
+	bool back = sum < 0;
 	size_t i = 1;
 	for (; n >= LANES_F64 + i; i += LANES_F64) {
 		const vector_f64 before = *(const vector_at_f64 *)(x + i - 1), now = *(const vector_at_f64 *)(x + i);
-		outside |= below(now, before) | below(now, zero) | below(most, now);
+		suspicion.signs |= (lanes_f64)(now - before);
+		suspicion.sum += now;
 	}
-	for (; i < n; i++)
-		any |= x[i] < x[i - 1] || x[i] < 0 || x[i] > DBL_MAX;
-	for (size_t k = 0; k < LANES_F64; k++)
-		any |= outside[k] != 0;
-	return !any;
+	for (; i < n; i++) {
+		back |= x[i] < x[i - 1];
+		sum += x[i];
+	}
+	return (!back && sum <= DBL_MAX && is_clear(&suspicion)) || rises_singly(x, n);
 }
 
 #define REAL double

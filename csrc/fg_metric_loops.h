@@ -136,6 +136,13 @@ INLINE double NAME(cell)(double quotient)
 	return floor((ROUND_OFF > 0 ? quotient + quotient * ROUND_OFF : quotient) + 1e-9);
 }
 
+/* As a number; the largest where it has none. */
+static inline int64_t NAME(cell_number)(double quotient)
+{
+	const double number = NAME(cell)(quotient);
+	return number < 0x1p63 ? (int64_t)number : INT64_MAX;
+}
+
 /* The score of the centre of the cell; top is the last cell of accuracy. In double even for floats: a cell is a matter
  * of counting. */
 INLINE double NAME(closest_one)(double cost, double accuracy, double cost_delta, double accuracy_delta, double top,
@@ -193,116 +200,95 @@ static void NAME(grid)(const struct NAME(fg_metric_grid) *grid, size_t first, si
 		STREAM_FENCE();
 }
 
-/* The smaller (larger) of each lane; a NaN in x is passed over. */
-INLINE VECTOR NAME(pick)(OUTSIDE from_x, VECTOR x, VECTOR y)
+/* The scores of n checkpoints; room for the next multiple of LANES_F64 is read and written. */
+static inline void NAME(score_some)(const struct fg_metric_goal *goal, const double *cost, const double *accuracy,
+									size_t n, double top, double *score)
 {
-	return (VECTOR)(((OUTSIDE)x & from_x) | ((OUTSIDE)y & ~from_x));
-}
-
-/* What a block of checkpoints spans, NaN passed over. */
-struct NAME(span) {
-	REAL cost_min, cost_max, accuracy_min, accuracy_max;
-};
-
-static inline struct NAME(span) NAME(span_of)(const REAL *cost, const REAL *accuracy, size_t n)
-{
-	struct NAME(span) span = {REAL_MAX, 0, 1, 0};
-	size_t i = 0;
-	if (n >= LANES) {
-		const VECTOR zero = {0};
-		VECTOR c_min = zero + REAL_MAX, c_max = zero, acc_min = zero + 1, acc_max = zero;
-		for (; n - i >= LANES; i += LANES) {
-			const VECTOR c = *(const UNALIGNED *)(cost + i), acc = *(const UNALIGNED *)(accuracy + i);
-			c_min = NAME(pick)(BELOW(c, c_min), c, c_min);
-			c_max = NAME(pick)(BELOW(c_max, c), c, c_max);
-			acc_min = NAME(pick)(BELOW(acc, acc_min), acc, acc_min);
-			acc_max = NAME(pick)(BELOW(acc_max, acc), acc, acc_max);
-		}
-		for (size_t k = 0; k < LANES; k++) {
-			span.cost_min = c_min[k] < span.cost_min ? c_min[k] : span.cost_min;
-			span.cost_max = c_max[k] > span.cost_max ? c_max[k] : span.cost_max;
-			span.accuracy_min = acc_min[k] < span.accuracy_min ? acc_min[k] : span.accuracy_min;
-			span.accuracy_max = acc_max[k] > span.accuracy_max ? acc_max[k] : span.accuracy_max;
-		}
-	}
-	for (; i < n; i++) {
-		span.cost_min = cost[i] < span.cost_min ? cost[i] : span.cost_min;
-		span.cost_max = cost[i] > span.cost_max ? cost[i] : span.cost_max;
-		span.accuracy_min = accuracy[i] < span.accuracy_min ? accuracy[i] : span.accuracy_min;
-		span.accuracy_max = accuracy[i] > span.accuracy_max ? accuracy[i] : span.accuracy_max;
-	}
-	return span;
-}
-
-/* Whether no checkpoint of the span can reach limit. The score rises with accuracy and falls with cost, so it is bounded by
- * that of the best corner; a centre lies within half a cell of its point, and the slack is far above all rounding. */
-static inline bool NAME(hopeless)(const struct fg_metric_goal *goal, const struct NAME(span) *span, double limit)
-{
-	const double slack = 1e-6;
-	double accuracy = span->accuracy_max * (1 + slack), cost = span->cost_min * (1 - slack);
 	if (goal->quantize) {
-		accuracy += (0.5 + slack) * goal->accuracy_delta;
-		cost -= (0.5 + slack) * goal->cost_delta;
+		closest_block(cost, accuracy, score, (n + LANES_F64 - 1) / LANES_F64 * LANES_F64, goal, top, ROUND_OFF);
+		return;
 	}
-	accuracy = accuracy > 1 ? 1 : accuracy;
-	cost = cost < 0 ? 0 : cost;
-	const double weight = (1 - goal->alpha) * (1 - accuracy) + goal->alpha;
-	return accuracy * (1 + slack) < limit * (goal->beta * (cost * weight) + 1);
+	for (size_t i = 0; i < n; i++)
+		score[i] = NAME(score_one)((REAL)cost[i], (REAL)accuracy[i], (REAL)goal->alpha, (REAL)goal->beta);
 }
 
-/* Of the n <= SEARCH_BLOCK checkpoints, all in the domain or NaN: the first that reaches the limit or, where the best is
- * wanted, the first of the best that exceed it; -1 where none does. Raises the limit to what it found. */
-static inline int NAME(search)(const struct fg_metric_goal *goal, const REAL *cost, const REAL *accuracy, int n, double top,
-							   bool best, double *limit)
+/* A score a little below the best of a few checkpoints of the run: no other can be the best. -1 for a short run. */
+static inline double NAME(floor_of_best)(const struct fg_metric_goal *goal, const REAL *cost, const REAL *accuracy,
+										 int64_t n, double top)
 {
-	double c[SEARCH_BLOCK] = {0}, acc[SEARCH_BLOCK] = {0}, q[SEARCH_BLOCK];
-	int found = -1;
-	if (goal->quantize) {
-		for (int i = 0; i < n; i++) {
-			c[i] = cost[i];
-			acc[i] = accuracy[i];
-		}
-		closest_block(c, acc, q, goal, top, ROUND_OFF);
-	} else {
-		for (int i = 0; i < n; i++)
-			q[i] = NAME(score_one)(cost[i], accuracy[i], (REAL)goal->alpha, (REAL)goal->beta);
+	enum { FEW = 8 };
+	double c[FEW], acc[FEW], q[FEW], best = -1;
+	if (n < 4 * FEW)
+		return best;
+	for (int k = 0; k < FEW; k++) {
+		c[k] = cost[(k + 1) * n / FEW - 1];
+		acc[k] = accuracy[(k + 1) * n / FEW - 1];
 	}
-	for (int i = 0; i < n; i++) {
-		if (!(best ? q[i] > *limit : q[i] >= *limit))
+	NAME(score_some)(goal, c, acc, FEW, top, q);
+	for (int k = 0; k < FEW; k++)
+		best = q[k] > best ? q[k] : best;
+	return best > 0 ? best * (1 - 1e-15) : -1;
+}
+
+static bool NAME(all_inside)(const REAL *cost, const REAL *accuracy, int64_t n)
+{
+	bool good = true;
+	for (int64_t i = 0; i < n; i++)
+		good &= NAME(inside)(cost[i], accuracy[i], 0, 0);
+	return good;
+}
+
+/* Search one run. False where a cost or an accuracy lies outside the domain. */
+static inline bool NAME(reach_one)(const struct fg_metric_goal *goal, const REAL *cost, const REAL *accuracy, int64_t n,
+								   double top, int64_t *index, double *score)
+{
+	const bool best = goal->target != goal->target;
+	double limit = best ? NAME(floor_of_best)(goal, cost, accuracy, n, top) : goal->target;
+	double c[SEARCH_BLOCK], acc[SEARCH_BLOCK], q[SEARCH_BLOCK];
+	struct suspicion suspicion = {{0}, {0}};
+	int64_t found = -1;
+	for (int64_t from = 0; from < n; from += SEARCH_BLOCK) {
+		const int count = n - from < SEARCH_BLOCK ? (int)(n - from) : SEARCH_BLOCK;
+		for (int i = 0; i < count; i++) {
+			c[i] = cost[from + i];
+			acc[i] = accuracy[from + i];
+		}
+		for (int i = count; i < SEARCH_BLOCK; i++)
+			c[i] = acc[i] = 0;
+		if (!hopeful(c, acc, goal, limit, &suspicion) || (!best && found >= 0))
 			continue;
-		found = i;
-		*limit = q[i];
-		if (!best)
-			break;
+		NAME(score_some)(goal, c, acc, SEARCH_BLOCK, top, q);
+		for (int i = 0; i < count; i++) {
+			if (!(best ? q[i] > limit : q[i] >= limit))
+				continue;
+			found = from + i;
+			limit = q[i];
+			if (!best)
+				break;
+		}
 	}
-	return found;
+	*index = found;
+	*score = found < 0 ? (double)NAN : limit;
+	return is_clear(&suspicion) || NAME(all_inside)(cost, accuracy, n);
 }
 
 static size_t NAME(reach)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const REAL *cost,
-						  const REAL *accuracy, size_t first, size_t last, int64_t *index, double *score)
+						  const REAL *accuracy, size_t first, size_t last, const struct fg_metric_found *found)
 {
-	enum { BLOCK = SEARCH_BLOCK };
 	const double top = NAME(top_cell)(goal->accuracy_delta);
-	const bool best = goal->target != goal->target;
 	for (size_t r = first; r < last; r++) {
-		const int64_t n = offset[r + 1] - offset[r];
-		const REAL *c = cost + offset[r], *acc = accuracy + offset[r];
-		int64_t found = -1;
-		double limit = best ? -1 : goal->target; /* no score is below 0 */
-		for (int64_t from = 0; from < n; from += BLOCK) {
-			const int count = n - from < BLOCK ? (int)(n - from) : BLOCK;
-			const struct NAME(span) span = NAME(span_of)(c + from, acc + from, count);
-			if (span.cost_min < 0 || span.cost_max > REAL_MAX || span.accuracy_min < 0 || span.accuracy_max > 1)
-				return r;
-			if ((!best && found >= 0) || NAME(hopeless)(goal, &span, limit))
-				continue;
-			const int at = NAME(search)(goal, c + from, acc + from, count, top, best, &limit);
-			found = at < 0 ? found : from + at;
-		}
-		if (time && !rises(time + offset[r], (size_t)n))
+		const int64_t begin = offset[r], n = offset[r + 1] - begin;
+		int64_t index;
+		if (!NAME(reach_one)(goal, cost + begin, accuracy + begin, n, top, &index, found->score + (r - first)) ||
+			(time && !rises(time + begin, (size_t)n)))
 			return r;
-		index[r - first] = found;
-		score[r - first] = found < 0 ? (double)NAN : limit;
+		const bool none = index < 0;
+		const int64_t at = none ? 0 : begin + index;
+		const double i = none ? -1 : NAME(cell)(accuracy[at] / goal->accuracy_delta);
+		found->index[r - first] = index;
+		found->time[r - first] = none ? INFINITY : time ? time[at] : (double)NAN;
+		found->accuracy_cell[r - first] = (int64_t)(i > top ? top : i);
+		found->cost_cell[r - first] = none ? -1 : NAME(cell_number)(cost[at] / goal->cost_delta);
 	}
 	return last;
 }

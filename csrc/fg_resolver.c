@@ -46,10 +46,34 @@ void fg_resolver_init_windows(struct fg_resolver *resolver, const struct fg_trai
 	resolver->stream_count = 2;
 }
 
+size_t fg_windows_sorted(const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count)
+{
+	bool sorted = count == 0 || begin_at_ns[0] <= end_at_ns[0];
+	size_t i = count > 0;
+
+	/* Without a branch a window first: nearly always all are in order. */
+	for (; i < count; i++)
+		sorted &= (begin_at_ns[i - 1] <= begin_at_ns[i]) & (end_at_ns[i - 1] <= end_at_ns[i]) &
+				  (begin_at_ns[i] <= end_at_ns[i]);
+	if (sorted)
+		return count;
+	for (i = 0; i < count; i++)
+		if (begin_at_ns[i] > end_at_ns[i] ||
+			(i > 0 && (begin_at_ns[i - 1] > begin_at_ns[i] || end_at_ns[i - 1] > end_at_ns[i])))
+			break;
+	return i;
+}
+
 /* True while the next instant lies before `until_at_ns`. */
 static inline bool waits(const struct fg_stream *s, int64_t until_at_ns)
 {
 	return s->next < s->count && s->at_ns[s->next] < until_at_ns;
+}
+
+/* True when no instant waits any longer: the samples that are left change nothing. */
+static inline bool done(const struct fg_resolver *r)
+{
+	return r->streams[0].next == r->streams[0].count && r->streams[1].next == r->streams[1].count;
 }
 
 struct answer {
@@ -57,26 +81,25 @@ struct answer {
 };
 
 /* Answer the stream's next instant. Begins are answered before the ends of their windows, so the former are written and
- * the latter added, and no output need be zeroed. */
-static inline __attribute__((always_inline)) void put(struct fg_stream *s, enum fg_edge edge, struct answer a)
+ * taken off the latter, and no output need be zeroed. */
+static inline __attribute__((always_inline)) void write_answer(const struct fg_answers *out, size_t i,
+															   enum fg_edge edge, struct answer a)
 {
-	size_t i = s->next++;
+	if (edge == FG_END) {
+		double low = a.low - out->low[i];
 
-	if (edge == FG_INSTANT) {
-		s->out.low[i] = a.low;
-		s->out.estimate[i] = a.estimate;
-		s->out.high[i] = a.high;
-	} else if (edge == FG_BEGIN) {
-		s->out.low[i] = -a.low;
-		s->out.estimate[i] = -a.estimate;
-		s->out.high[i] = -a.high;
-	} else {
-		double low = s->out.low[i] + a.low;
-
-		s->out.low[i] = low < 0.0 ? 0.0 : low;
-		s->out.estimate[i] += a.estimate;
-		s->out.high[i] += a.high;
+		a.low = low < 0.0 ? 0.0 : low;
+		a.estimate -= out->estimate[i];
+		a.high -= out->high[i];
 	}
+	out->low[i] = a.low;
+	out->estimate[i] = a.estimate;
+	out->high[i] = a.high;
+}
+
+static inline void put(struct fg_stream *s, enum fg_edge edge, struct answer a)
+{
+	write_answer(&s->out, s->next++, edge, a);
 }
 
 /* ---- counters: looking up ---- */
@@ -109,7 +132,7 @@ static struct answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
 	size_t low = count_until(t->low_ns, t->count, at_ns), high = count_until(t->high_ns, t->count, at_ns);
 	size_t knot = count_until(t->knot_ns, t->count, at_ns);
 	double quantum = (double)r->traits.quantum;
-	struct answer a = {t->value[low], 0.0, t->value[high] + quantum};
+	struct answer a = {t->value[low], 0.0, t->most[high]};
 
 	if (low == 0 && at_ns < t->low_ns[0])
 		a.low = -r->ceiling_per_ns * (double)(t->low_ns[0] - at_ns);
@@ -129,73 +152,46 @@ static struct answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
 	return a;
 }
 
-/* Where among `count` evenly spaced breaks an instant falls: the upper half of a product. */
-static inline size_t place(int64_t at_ns, int64_t begin_ns, uint64_t per_ns)
+/* An instant's answer from the table. `low` goes along the breaks as the instants do: by two comparisons without a
+ * branch to mispredict, since mostly about as many changes as instants pass. */
+static inline __attribute__((always_inline)) struct answer look_up(const struct fg_table *t, int64_t at_ns,
+																   size_t *place)
 {
-	return (size_t)(((fg_uint128)(uint64_t)(at_ns - begin_ns) * per_ns) >> 64);
+	size_t low = *place;
+
+	while (t->low_ns[low + 1] <= at_ns)
+		low++;
+	*place = low;
+	const int64_t *knots = &t->knot_ns[low], *highs = &t->high_ns[low];
+	size_t knot = low + (knots[1] <= at_ns) + (knots[2] <= at_ns);
+	size_t high = low + (highs[1] <= at_ns) + (highs[2] <= at_ns) + (highs[3] <= at_ns);
+	return (struct answer){t->value[low], on_line(t, knot, at_ns), t->most[high]};
 }
 
-/* The factor for place(); 0 where it can be more than one off the number of breaks at or before an instant. */
-static uint64_t spacing(const int64_t *breaks, size_t count)
+/* One stream as far as the table goes. */
+static inline __attribute__((always_inline)) void look_up_stream(const struct fg_resolver *r, struct fg_stream *s,
+																 enum fg_edge edge)
 {
-	int64_t begin_ns = breaks[0];
-	uint64_t span_ns = (uint64_t)(breaks[count] - begin_ns);
-	bool even = true;
+	int64_t until_ns = limit_ns(&r->table), begin_ns = r->table.low_ns[0];
+	const struct fg_answers out = s->out;
+	const int64_t *at_ns = s->at_ns;
+	size_t place = 0, count = s->count, i;
 
-	if (span_ns <= count)
-		return 0;
-	uint64_t per_ns = (uint64_t)(((fg_uint128)count << 64) / span_ns);
-	/* Both grow with the instant, so it is enough to look where the number of breaks steps. */
-	for (size_t i = 1; i <= count; i++) {
-		even &= place(breaks[i], begin_ns, per_ns) + 1 >= i;
-		even &= place(later(breaks[i] - 1, begin_ns), begin_ns, per_ns) <= i;
-	}
-	return even ? per_ns : 0;
-}
-
-static inline __attribute__((always_inline)) void look_up(const struct fg_resolver *r, struct fg_stream *stream,
-														  enum fg_edge edge, uint64_t per_ns)
-{
-	const struct fg_table *t = &r->table;
-	struct fg_stream s = *stream;
-	int64_t until_ns = limit_ns(t), begin_ns = t->low_ns[0];
-	double quantum = (double)r->traits.quantum;
-	size_t low = 0;
-
-	while (waits(&s, begin_ns < until_ns ? begin_ns : until_ns))
-		put(&s, edge, answer_slowly(r, s.at_ns[s.next]));
-	while (waits(&s, until_ns)) {
-		int64_t at_ns = s.at_ns[s.next];
-
-		if (per_ns != 0) {
-			low = place(at_ns, begin_ns, per_ns);
-			low += (size_t)(t->low_ns[low] <= at_ns) + (t->low_ns[low + 1] <= at_ns) - 1;
-		} else {
-			while (t->low_ns[low + 1] <= at_ns)
-				low++;
-		}
-		size_t knot = low + (t->knot_ns[low + 1] <= at_ns) + (t->knot_ns[low + 2] <= at_ns);
-		size_t high = low + (t->high_ns[low + 1] <= at_ns) + (t->high_ns[low + 2] <= at_ns) +
-					  (t->high_ns[low + 3] <= at_ns);
-		put(&s, edge, (struct answer){t->value[low], on_line(t, knot, at_ns), t->value[high] + quantum});
-	}
-	stream->next = s.next;
+	while (waits(s, begin_ns < until_ns ? begin_ns : until_ns))
+		put(s, edge, answer_slowly(r, s->at_ns[s->next]));
+	for (i = s->next; i < count && at_ns[i] < until_ns; i++)
+		write_answer(&out, i, edge, look_up(&r->table, at_ns[i], &place));
+	s->next = i;
 }
 
 static void look_up_all(struct fg_resolver *r)
 {
-	uint64_t per_ns = spacing(r->table.low_ns, r->table.count);
-
-	for (unsigned i = r->stream_count; i-- > 0;) {
-		struct fg_stream *s = &r->streams[i];
-
-		if (s->edge == FG_INSTANT)
-			look_up(r, s, FG_INSTANT, per_ns);
-		else if (s->edge == FG_BEGIN)
-			per_ns != 0 ? look_up(r, s, FG_BEGIN, per_ns) : look_up(r, s, FG_BEGIN, 0);
-		else
-			per_ns != 0 ? look_up(r, s, FG_END, per_ns) : look_up(r, s, FG_END, 0);
+	if (r->stream_count == 1) {
+		look_up_stream(r, &r->streams[0], FG_INSTANT);
+		return;
 	}
+	look_up_stream(r, &r->streams[1], FG_BEGIN);
+	look_up_stream(r, &r->streams[0], FG_END);
 }
 
 /* ---- counters: tabling ---- */
@@ -207,17 +203,18 @@ static void open_energy(struct fg_resolver *r, const struct fg_sample *first)
 	r->known_from_ns = r->reach_at_ns;
 	r->table.low_ns[0] = r->sure_at_ns;
 	r->table.high_ns[0] = r->reach_at_ns + 1;
+	r->table.most[0] = (double)r->traits.quantum;
 	/* The counter shows what was, on average, half a period ago. Before that the estimate stays 0. */
 	r->table.knot_ns[0] = first->at_ns - r->traits.period_ns / 2;
 }
 
-/* The counter restarted between what the samples before reached and the one that is sure at `sure_at_ns`. */
-static void feed_restart(struct fg_resolver *r)
+/* The counter restarted between what the samples before reached and the one that is sure at `sure_ns`. */
+static void feed_restart(struct fg_resolver *r, int64_t total, int64_t reach_ns, int64_t sure_ns)
 {
 	/* What it showed before and what it shows from now on are each rounded down on their own. */
-	int64_t quantum = r->restarted && r->total == r->restart_total ? 0 : r->traits.quantum;
+	int64_t quantum = r->restarted && total == r->restart_total ? 0 : r->traits.quantum;
 	double rounding = 2.0 * (double)quantum;
-	int64_t from_ns = later(r->reach_at_ns, r->known_from_ns);
+	int64_t from_ns = later(reach_ns, r->known_from_ns);
 
 	for (unsigned i = 0; i < r->stream_count; i++) {
 		struct fg_stream *s = &r->streams[i];
@@ -227,78 +224,94 @@ static void feed_restart(struct fg_resolver *r)
 		for (; out != NULL && s->next_unknown < s->count; s->next_unknown++) {
 			int64_t at_ns = s->at_ns[s->next_unknown];
 
-			if (at_ns >= r->sure_at_ns)
+			if (at_ns >= sure_ns)
 				break;
 			out[s->next_unknown] += sign * r->unknown;
 			if (at_ns > from_ns)
 				out[s->next_unknown] += sign * r->ceiling_per_ns * (double)(at_ns - from_ns) + more;
 		}
 	}
-	r->unknown += rounding + r->ceiling_per_ns * (double)later(r->sure_at_ns - from_ns, 0);
-	r->known_from_ns = r->sure_at_ns;
+	r->unknown += rounding + r->ceiling_per_ns * (double)later(sure_ns - from_ns, 0);
+	r->known_from_ns = sure_ns;
 	r->rounded += quantum;
 	r->restarted = true;
-	r->restart_total = r->total;
+	r->restart_total = total;
 }
 
 /* Make the change that was written behind the last one count. A look-up finds the three breaks of a change within a few
- * of each other; where reads overlapped and they are not, two changes become one, which only widens bounds. Returns the
- * line that changed. */
-static size_t append(struct fg_table *t, int64_t total)
+ * of each other; where reads overlapped and they are not, two changes become one, which only widens bounds. Returns how
+ * many changes there are. */
+static inline size_t append(struct fg_table *t, size_t last)
 {
-	size_t last = t->count, new = last + 1;
+	size_t new = last + 1;
 
-	if ((new < 3 || t->high_ns[new] >= t->low_ns[new - 3]) && (new < 2 || t->knot_ns[new] >= t->low_ns[new - 2])) {
-		t->count = new;
-		return last;
-	}
+	/* The first two changes of all are near enough. */
+	if (__builtin_expect(new < 3 || ((t->high_ns[new] >= t->low_ns[new - 3]) & (t->knot_ns[new] >= t->low_ns[new - 2])), 1))
+		return new;
 	t->low_ns[last] = t->low_ns[new];
 	t->knot_ns[last] = t->knot_ns[new];
+	t->total[last] = t->total[new];
 	t->value[last] = t->value[new];
-	t->slope[last - 1] = (double)total - t->base[last - 1];
-	return last - 1;
+	t->most[last] = t->most[new];
+	return last;
 }
 
 /* Table the changes that samples make until the table is full. Returns how many samples were taken. */
 static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
 {
 	struct fg_table *t = &r->table;
-	const struct fg_sample *last = &r->last;
-	size_t taken = 0, line = t->count;
+	struct fg_sample last = r->last;
+	int64_t period_ns = r->traits.period_ns, sure_ns = r->sure_at_ns, reach_ns = r->reach_at_ns, total = r->total;
+	double quantum = (double)r->traits.quantum;
+	size_t taken = 0, changes = t->count;
 
-	for (; taken < count && t->count < FG_TABLE; last = &samples[taken++]) {
+	for (; taken < count && changes < FG_TABLE; last = samples[taken++]) {
 		const struct fg_sample *now = &samples[taken];
-		int64_t reach_at_ns = now->at_ns - now->half_ns - r->traits.period_ns;
-		int64_t delta = now->raw - last->raw + now->wraps * r->traits.modulus;
-		bool restart = now->flags & FG_SAMPLE_RESET;
-		size_t new = t->count + 1;
+		int64_t after_ns = now->at_ns - period_ns, still_ns = after_ns - now->half_ns, delta = now->raw - last.raw;
+		bool restart = false;
 
-		r->sure_at_ns = later(r->sure_at_ns, now->at_ns + now->half_ns);
-		if (__builtin_expect(restart, 0)) {
-			delta = 0;
-			feed_restart(r);
+		sure_ns = later(sure_ns, now->at_ns + now->half_ns);
+		if (__builtin_expect(now->wraps | now->flags, 0)) {
+			restart = now->flags & FG_SAMPLE_RESET;
+			delta = restart ? 0 : delta + now->wraps * r->traits.modulus;
+			if (restart)
+				feed_restart(r, total, reach_ns, sure_ns);
 		}
 		if (delta != 0 || restart) {
-			t->low_ns[new] = r->sure_at_ns;
-			t->high_ns[new] = r->reach_at_ns < r->sure_at_ns ? r->reach_at_ns + 1 : r->sure_at_ns;
-			t->knot_ns[new] =
-				restart ? now->at_ns : (later(last->at_ns, now->at_ns - r->traits.period_ns) + now->at_ns) / 2;
-			t->base[new - 1] = (double)r->total;
-			t->slope[new - 1] = (double)delta; /* its rise, for now */
-			r->total += delta;
-			t->value[new] = (double)(r->total - r->rounded);
-			new = append(t, r->total);
-			line = new < line ? new : line;
-			reach_at_ns = later(reach_at_ns, last->at_ns - last->half_ns);
+			size_t new = changes + 1;
+
+			total += delta;
+			t->low_ns[new] = sure_ns;
+			t->high_ns[new] = reach_ns < sure_ns ? reach_ns + 1 : sure_ns;
+			t->knot_ns[new] = restart ? now->at_ns : (later(last.at_ns, after_ns) + now->at_ns) / 2;
+			t->total[new] = total;
+			t->value[new] = (double)(total - r->rounded);
+			t->most[new] = t->value[new] + quantum;
+			changes = append(t, changes);
+			still_ns = later(still_ns, last.at_ns - last.half_ns);
 		}
-		r->reach_at_ns = later(r->reach_at_ns, reach_at_ns);
+		reach_ns = later(reach_ns, still_ns);
 	}
-	r->last = *last;
-	for (; line < t->count; line++) {
-		t->from_ns[line] = later(t->knot_ns[line], t->high_ns[line + 1] - 1);
-		t->slope[line] /= (double)later(t->knot_ns[line + 1] - t->from_ns[line], 1);
-	}
+	r->last = last;
+	r->sure_at_ns = sure_ns;
+	r->reach_at_ns = reach_ns;
+	r->total = total;
+	t->count = changes;
 	return taken;
+}
+
+/* The lines of the estimate between the tabled changes. */
+static void draw(struct fg_table *t)
+{
+	for (size_t line = 0; line < t->count; line++) {
+		t->from_ns[line] = later(t->knot_ns[line], t->high_ns[line + 1] - 1);
+		t->base[line] = (double)t->total[line];
+		t->slope[line] = (double)(t->total[line + 1] - t->total[line]) /
+						 (double)later(t->knot_ns[line + 1] - t->from_ns[line], 1);
+	}
+	/* A look-up may compare with the three breaks past the last one. */
+	for (size_t i = t->count + 1; i <= t->count + 3; i++)
+		t->low_ns[i] = t->high_ns[i] = t->knot_ns[i] = INT64_MAX;
 }
 
 /* Keep what instants past the limit may still need: the last few changes. */
@@ -310,12 +323,9 @@ static void compact(struct fg_table *t)
 		t->low_ns[i] = t->low_ns[gone + i];
 		t->high_ns[i] = t->high_ns[gone + i];
 		t->knot_ns[i] = t->knot_ns[gone + i];
+		t->total[i] = t->total[gone + i];
 		t->value[i] = t->value[gone + i];
-	}
-	for (size_t i = 0; gone > 0 && i < FG_TABLE_KEPT; i++) {
-		t->from_ns[i] = t->from_ns[gone + i];
-		t->base[i] = t->base[gone + i];
-		t->slope[i] = t->slope[gone + i];
+		t->most[i] = t->most[gone + i];
 	}
 	t->count -= gone;
 }
@@ -324,21 +334,21 @@ static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, 
 {
 	struct fg_table *t = &r->table;
 
-	for (size_t taken = 0; taken < count; compact(t)) {
+	for (size_t taken = 0; taken < count && !done(r); compact(t)) {
 		taken += tabulate(r, samples + taken, count - taken);
-		/* A look-up may compare with the three breaks past the last one. */
-		for (size_t i = t->count + 1; i <= t->count + 3; i++)
-			t->low_ns[i] = t->high_ns[i] = t->knot_ns[i] = INT64_MAX;
-		if (t->count > 0)
+		if (t->count > 0 && (waits(&r->streams[0], limit_ns(t)) || waits(&r->streams[1], limit_ns(t)))) {
+			draw(t);
 			look_up_all(r);
+		}
 	}
 }
 
 static void finish_energy(struct fg_resolver *r, struct fg_stream *s)
 {
-	const struct fg_table *t = &r->table;
+	struct fg_table *t = &r->table;
 	int64_t last_ns = later(t->low_ns[t->count], later(r->last.at_ns, r->reach_at_ns));
 
+	draw(t);
 	while (waits(s, last_ns))
 		put(s, s->edge, answer_slowly(r, s->at_ns[s->next]));
 	/* From here on only the ceiling goes on. */
@@ -393,11 +403,17 @@ static void feed_power(struct fg_resolver *r, const struct fg_sample *now)
 	r->last = *now;
 }
 
+/* Past the last sample its value is held for at most a period, so that a shift of stamps does not lose the tail. */
 static void finish_power(struct fg_resolver *r, struct fg_stream *s)
 {
+	double value = fmin((double)r->last.raw, r->ceiling_per_ns), held_ns = (double)r->traits.period_ns;
+
 	while (s->next < s->count) {
 		double past_ns = (double)(s->at_ns[s->next] - r->last.at_ns);
-		put(s, s->edge, (struct answer){r->low_sum, r->sum, r->high_sum + r->ceiling_per_ns * past_ns});
+
+		put(s, s->edge,
+			(struct answer){r->low_sum, r->sum + value * fmin(past_ns, held_ns),
+							r->high_sum + r->ceiling_per_ns * past_ns});
 	}
 }
 
@@ -417,7 +433,7 @@ void fg_resolver_feed(struct fg_resolver *resolver, const struct fg_sample *samp
 	resolver->fed += count;
 	if (energy)
 		feed_energy(resolver, samples + first, count - first);
-	for (size_t i = first; !energy && i < count; i++)
+	for (size_t i = first; !energy && i < count && !done(resolver); i++)
 		feed_power(resolver, &samples[i]);
 }
 

@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 _HOME: dict[str, str | None] = {
     "Channel": "channel",
     "Closest": "closest",
+    "GpuWindows": "gpu_windows",
     "Monitor": "monitor",
     "Result": "result",
     "Sweep": "sweep",

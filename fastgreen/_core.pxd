@@ -50,6 +50,7 @@ cdef extern from "fg.h" nogil:
         int64_t period_ns
         int64_t tick_ns
         int64_t plausible_per_s
+        int64_t blind_ns
 
     cdef struct fg_account:
         fg_traits traits
@@ -64,6 +65,7 @@ cdef extern from "fg.h" nogil:
         int64_t total
         double power_integral
         int64_t read_longest_ns
+        int64_t step_longest_ns
         double read_mean_ns
         int64_t period_lower_ns
         int64_t period_upper_ns
@@ -89,6 +91,7 @@ cdef extern from "fg.h" nogil:
     void fg_resolver_init_windows(fg_resolver *resolver, const fg_traits *traits, double ceiling_per_ns,
                                   const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count,
                                   const fg_answers *out)
+    size_t fg_windows_sorted(const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count)
     void fg_resolver_feed(fg_resolver *resolver, const fg_sample *samples, size_t count)
     void fg_resolver_finish(fg_resolver *resolver)
 

@@ -7,6 +7,7 @@ from libc.string cimport memcpy
 cimport numpy as cnp
 
 import os
+import threading
 
 import numpy as np
 
@@ -60,6 +61,7 @@ cdef fg_traits _traits(dict traits) except *:
     out.period_ns = traits["period_ns"]
     out.tick_ns = traits.get("tick_ns", 0)
     out.plausible_per_s = traits["plausible_per_s"]
+    out.blind_ns = traits.get("blind_ns", 0)
     return out
 
 
@@ -73,6 +75,7 @@ cdef dict _account_dict(const fg_account *account):
         "last_at_ns": account.last_at_ns,
         "total": account.total if account.traits.kind == FG_ENERGY else account.power_integral,
         "read_longest_ns": account.read_longest_ns,
+        "step_longest_ns": account.step_longest_ns,
         "read_mean_ns": account.read_mean_ns,
         "period_ns": fg_account_period_ns(account),
         "period_mean_ns": account.period_sum_ns / account.periods if account.periods else None,
@@ -301,30 +304,96 @@ def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint res
     return out.low, out.estimate, out.high, out.unknown
 
 
-def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end_at_ns, bint restarts=False):
-    """Energy of windows of one channel, in the channel's own unit: (low, estimate, high).
+cdef class _Part:
+    """A resolver of the windows [first, until) of two columns."""
 
-    `chunks` is an iterable of sample arrays in time order; `begin_at_ns` and `end_at_ns` are each sorted.
-    """
-    cdef fg_traits c_traits = _traits(traits)
-    cdef cnp.ndarray begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
-    cdef cnp.ndarray end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
-    cdef size_t samples, count = begin.shape[0]
+    cdef fg_resolver resolver
+
+    def __cinit__(self, dict traits, double ceiling_per_ns, cnp.ndarray begin, cnp.ndarray end, _Answers out,
+                  size_t first, size_t until):
+        cdef fg_traits c_traits = _traits(traits)
+        cdef fg_answers answers = out.c
+        answers.low += first
+        answers.estimate += first
+        answers.high += first
+        if answers.unknown != NULL:
+            answers.unknown += first
+        fg_resolver_init_windows(&self.resolver, &c_traits, ceiling_per_ns,
+                                 <const int64_t *>cnp.PyArray_DATA(begin) + first,
+                                 <const int64_t *>cnp.PyArray_DATA(end) + first, until - first, &answers)
+
+    def feed(self, chunk):
+        cdef const fg_sample *data = _samples(chunk)
+        cdef size_t samples = len(chunk)
+        with nogil:
+            fg_resolver_feed(&self.resolver, data, samples)
+
+    def finish(self):
+        with nogil:
+            fg_resolver_finish(&self.resolver)
+
+
+def _check_windows(cnp.ndarray begin, cnp.ndarray end):
+    cdef size_t count = begin.shape[0], first
+    cdef const int64_t *begin_at_ns = <const int64_t *>cnp.PyArray_DATA(begin)
+    cdef const int64_t *end_at_ns = <const int64_t *>cnp.PyArray_DATA(end)
     if end.shape[0] != begin.shape[0]:
         raise ValueError("begin_at_ns and end_at_ns differ in length")
-    cdef _Answers out = _Answers(count, restarts)
-    cdef const fg_sample *data
-    cdef fg_resolver resolver
-    fg_resolver_init_windows(&resolver, &c_traits, ceiling_per_ns, <const int64_t *>cnp.PyArray_DATA(begin),
-                             <const int64_t *>cnp.PyArray_DATA(end), count, &out.c)
-    for chunk in chunks:
-        data = _samples(chunk)
-        samples = len(chunk)
-        with nogil:
-            fg_resolver_feed(&resolver, data, samples)
     with nogil:
-        fg_resolver_finish(&resolver)
+        first = fg_windows_sorted(begin_at_ns, end_at_ns, count)
+    if first == count:
+        return
+    if end_at_ns[first] < begin_at_ns[first]:
+        raise ValueError(f"end_at_ns[{first}] = {end_at_ns[first]} lies before begin_at_ns[{first}] = "
+                         f"{begin_at_ns[first]}")
+    name, column = ("begin_at_ns", begin) if begin_at_ns[first] < begin_at_ns[first - 1] else ("end_at_ns", end)
+    raise ValueError(f"{name} is not sorted: {name}[{first}] = {column[first]} comes after {column[first - 1]}")
+
+
+# From here on a second thread pays, and this share of the windows makes both end at about the same time: the thread that
+# has the later ones must walk over all samples before.
+PARALLEL = 200_000
+EARLIER = 0.58
+
+
+def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end_at_ns, bint restarts=False,
+                    threads=None):
+    """Energy of windows of one channel, in the channel's own unit: (low, estimate, high).
+
+    `chunks` is an iterable of sample arrays in time order; `begin_at_ns` and `end_at_ns` are each sorted and no window
+    ends before it begins (ValueError). Many windows over large chunks are shared by two `threads` where there are two
+    cores, each taking some of the windows; the result does not depend on it.
+    """
+    cdef cnp.ndarray begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
+    cdef cnp.ndarray end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
+    _check_windows(begin, end)
+    cdef size_t count = begin.shape[0], middle = count
+    cdef _Answers out = _Answers(count, restarts)
+    chunks = iter(chunks)
+    first = next(chunks, None)
+    if threads is None and first is not None and count >= PARALLEL and len(first) >= PARALLEL:
+        threads = min(2, len(os.sched_getaffinity(0)))
+    if threads == 2:
+        middle = <size_t>(count * EARLIER)
+    parts = [_Part(traits, ceiling_per_ns, begin, end, out, 0, middle)]
+    if threads == 2:
+        parts.append(_Part(traits, ceiling_per_ns, begin, end, out, middle, count))
+    while first is not None:
+        _feed(parts, first)
+        first = next(chunks, None)
+    for part in parts:
+        part.finish()
     return out.low, out.estimate, out.high
+
+
+def _feed(list parts, chunk):
+    _samples(chunk)  # a wrong type is told here, not in a thread
+    others = [threading.Thread(target=part.feed, args=(chunk,)) for part in parts[1:]]
+    for other in others:
+        other.start()
+    parts[0].feed(chunk)
+    for other in others:
+        other.join()
 
 
 def nvml_devices(str library):
@@ -382,155 +451,4 @@ cdef list _mig_uuids(fg_nvml *nvml, unsigned index):
     return out
 
 
-cdef enum:
-    GATE_CLOSED = 0
-    GATE_OPEN = 1
-    GATE_INERT = 2
-
-
-cdef class Gate:
-    """Whether a monitor takes windows: closed before start and after stop, inert in a forked child."""
-
-    cdef int state
-    cdef object sync
-
-    def __init__(self, sync=None):
-        self.state = GATE_CLOSED
-        self.sync = sync
-
-    def open(self):
-        self.state = GATE_OPEN
-
-    def close(self):
-        self.state = GATE_CLOSED
-
-    def make_inert(self):
-        self.state = GATE_INERT
-
-
-cdef class _Edge:
-    """`Window.__enter__` and `__exit__`: a descriptor that hands out the window's own bound method.
-
-    The with statement looks both up anew each time, and binding an ordinary method allocates an object the garbage
-    collector tracks; that would be a third of what a window costs.
-    """
-
-    cdef bint leaves
-
-    def __cinit__(self, bint leaves):
-        self.leaves = leaves
-
-    def __get__(self, Window window, owner):
-        if window is None:
-            return self
-        return window.bound_exit if self.leaves else window.bound_enter
-
-    def __call__(self, Window window, *exc_info):
-        return window._exit(*exc_info) if self.leaves else window._enter()
-
-
-cdef class Window:
-    """A named stretch of time whose energy is wanted; made by `Monitor.window`, used by one thread.
-
-    Use it as a context manager or call `begin` and `end`, as often as wanted. Entering and leaving store two
-    timestamps; the energy is worked out when the monitor has stopped.
-    """
-
-    cdef readonly str name
-    cdef Gate gate
-    cdef int64_t *begins
-    cdef int64_t *ends
-    cdef size_t used, capacity
-    cdef int64_t begun_at_ns
-    cdef object bound_enter, bound_exit
-
-    def __cinit__(self, str name, Gate gate):
-        self.name = name
-        self.gate = gate
-        self.begun_at_ns = -1
-        self.bound_enter = self._enter
-        self.bound_exit = self._exit
-
-    __enter__ = _Edge(False)
-    __exit__ = _Edge(True)
-
-    def __dealloc__(self):
-        free(self.begins)
-        free(self.ends)
-
-    def __len__(self):
-        return self.used
-
-    def __repr__(self):
-        return f"<fastgreen window {self.name!r}: {self.used} times>"
-
-    @property
-    def is_open(self):
-        return self.begun_at_ns >= 0
-
-    cdef int _begin(self) except -1:
-        if self.gate.state != GATE_OPEN:
-            if self.gate.state == GATE_INERT:
-                return 0
-            raise RuntimeError(f"window {self.name!r} begun while its monitor is not running")
-        if self.begun_at_ns >= 0:
-            raise RuntimeError(f"window {self.name!r} begun twice; for nested windows ask the monitor for another handle")
-        if self.gate.sync is not None:
-            self.gate.sync()
-        self.begun_at_ns = fg_clock_now_ns()
-        return 0
-
-    cdef int _end(self) except -1:
-        cdef int64_t now
-        if self.gate.sync is not None and self.gate.state == GATE_OPEN:
-            self.gate.sync()
-        now = fg_clock_now_ns()
-        if self.begun_at_ns < 0:
-            if self.gate.state == GATE_OPEN:
-                raise RuntimeError(f"window {self.name!r} ended without having begun")
-            return 0
-        if self.used == self.capacity:
-            self._grow()
-        self.begins[self.used] = self.begun_at_ns
-        self.ends[self.used] = now
-        self.used += 1
-        self.begun_at_ns = -1
-        return 0
-
-    cdef int _grow(self) except -1:
-        cdef size_t capacity = self.capacity + self.capacity // 2 + 64
-        cdef void *grown = realloc(self.begins, capacity * sizeof(int64_t))
-        if grown == NULL:
-            raise MemoryError
-        self.begins = <int64_t *>grown
-        grown = realloc(self.ends, capacity * sizeof(int64_t))
-        if grown == NULL:
-            raise MemoryError
-        self.ends = <int64_t *>grown
-        self.capacity = capacity
-        return 0
-
-    def begin(self):
-        """Start the stretch. RuntimeError when it has begun already or the monitor is not running."""
-        self._begin()
-
-    def end(self):
-        """End the stretch. RuntimeError when it has not begun."""
-        self._end()
-
-    def _enter(self):
-        self._begin()
-        return self
-
-    def _exit(self, kind, value, traceback):
-        self._end()
-
-    def edges(self, size_t start=0):
-        """(begin_ns, end_ns) from the start-th stretch on, as two int64 arrays, copied."""
-        start = min(start, self.used)
-        cdef cnp.ndarray begin = np.empty(self.used - start, np.int64)
-        cdef cnp.ndarray end = np.empty(self.used - start, np.int64)
-        if self.used > start:
-            memcpy(cnp.PyArray_DATA(begin), self.begins + start, (self.used - start) * sizeof(int64_t))
-            memcpy(cnp.PyArray_DATA(end), self.ends + start, (self.used - start) * sizeof(int64_t))
-        return begin, end
+include "_window.pxi"

@@ -30,6 +30,13 @@ cdef extern from "fg_metric.h" nogil:
         double target
         bint quantize
 
+    struct fg_metric_found:
+        int64_t *index
+        double *score
+        double *time
+        int64_t *accuracy_cell
+        int64_t *cost_cell
+
     ctypedef bint fg_metric_loop(const fg_metric_column *columns, char *out, ptrdiff_t out_step, size_t n) noexcept nogil
 
     struct fg_metric_path:
@@ -44,9 +51,9 @@ cdef extern from "fg_metric.h" nogil:
         void (*grid_f64)(const fg_metric_grid_f64 *grid, size_t first, size_t last, double *out, bint stream) noexcept nogil
         void (*grid_f32)(const fg_metric_grid_f32 *grid, size_t first, size_t last, float *out, bint stream) noexcept nogil
         size_t (*reach_f64)(const fg_metric_goal *goal, const int64_t *offset, const double *time, const double *cost,
-                            const double *accuracy, size_t first, size_t last, int64_t *index, double *score) noexcept nogil
+                            const double *accuracy, size_t first, size_t last, const fg_metric_found *found) noexcept nogil
         size_t (*reach_f32)(const fg_metric_goal *goal, const int64_t *offset, const double *time, const float *cost,
-                            const float *accuracy, size_t first, size_t last, int64_t *index, double *score) noexcept nogil
+                            const float *accuracy, size_t first, size_t last, const fg_metric_found *found) noexcept nogil
         size_t (*outside_f64)(const double *x, size_t n, double low, double high) noexcept nogil
         size_t (*outside_f32)(const float *x, size_t n, double low, double high) noexcept nogil
 

@@ -169,56 +169,75 @@ cdef class Grid:
                 self.path.grid_f32(&self.f32, first, first + count, &out[0], stream)
 
 
+FOUND = {"index": np.int64, "score": np.float64, "time": np.float64, "accuracy_cell": np.int64, "cost_cell": np.int64}
+
+
+cdef fg_metric_found _found(cnp.int64_t[::1] index, double[::1] score, double[::1] time, cnp.int64_t[::1] accuracy_cell,
+                            cnp.int64_t[::1] cost_cell) except *:
+    if not index.shape[0] == score.shape[0] == time.shape[0] == accuracy_cell.shape[0] == cost_cell.shape[0]:
+        raise ValueError("the columns of what is found do not fit each other")
+    return fg_metric_found(&index[0], &score[0], &time[0], &accuracy_cell[0], &cost_cell[0])
+
+
 def reach(const cnp.int64_t[::1] offset, const double[::1] time, const real[::1] cost, const real[::1] accuracy,
           double cost_delta, double accuracy_delta, double alpha, double beta, double target, bint quantize, size_t first,
-          cnp.int64_t[::1] index, double[::1] score, path=None):
-    """For the runs from `first` on, into all of index and score: the checkpoint that is searched for and its score.
+          dict found, path=None):
+    """For the runs from `first` on, into all of the columns named by FOUND: the checkpoint that is searched for.
 
-    Run r has the checkpoints offset[r] to offset[r + 1]; a target of NaN asks for the best; time may be None. Returns the
-    first run with a bad value, at which the search stopped, or -1. Releases the GIL.
+    Run r has the checkpoints offset[r] to offset[r + 1]; a target of NaN asks for the best; time may be None, then the
+    times found are NaN. Returns the first run with a bad value, at which the search stopped, or -1. Releases the GIL.
     """
     cdef const fg_metric_path *p = _path(path)
-    cdef size_t stopped, last = first + <size_t>index.shape[0]
+    cdef size_t stopped, runs = len(found["index"]), last = first + runs
     cdef fg_metric_goal goal = fg_metric_goal(cost_delta, accuracy_delta, alpha, beta, target, quantize)
+    cdef fg_metric_found into
     cdef const double *times = NULL
-    if score.shape[0] != index.shape[0] or last + 1 > <size_t>offset.shape[0]:
-        raise ValueError("index, score and offset do not fit each other")
-    _check_offsets(offset, min(cost.shape[0], accuracy.shape[0], cost.shape[0] if time is None else time.shape[0]))
-    if index.shape[0] == 0 or cost.shape[0] == 0:
-        index[:] = -1
-        score[:] = float("nan")
+    cdef const real *costs = NULL
+    cdef const real *accuracies = NULL
+    if runs == 0:
         return -1
-    if time is not None:
+    into = _found(found["index"], found["score"], found["time"], found["accuracy_cell"], found["cost_cell"])
+    if last + 1 > <size_t>offset.shape[0]:
+        raise ValueError("found and offset do not fit each other")
+    _check_offsets(offset[first:last + 1], min(cost.shape[0], accuracy.shape[0],
+                                               cost.shape[0] if time is None else time.shape[0]))
+    if cost.shape[0] and accuracy.shape[0]:
+        costs, accuracies = &cost[0], &accuracy[0]
+    if time is not None and time.shape[0]:
         times = &time[0]
     with nogil:
         if real is double:
-            stopped = p.reach_f64(&goal, &offset[0], times, &cost[0], &accuracy[0], first, last, &index[0], &score[0])
+            stopped = p.reach_f64(&goal, &offset[0], times, costs, accuracies, first, last, &into)
         else:
-            stopped = p.reach_f32(&goal, &offset[0], times, &cost[0], &accuracy[0], first, last, &index[0], &score[0])
+            stopped = p.reach_f32(&goal, &offset[0], times, costs, accuracies, first, last, &into)
     return -1 if stopped == last else stopped
 
 
 cdef int _check_offsets(const cnp.int64_t[::1] offset, Py_ssize_t checkpoints) except -1:
-    cdef Py_ssize_t i
-    cdef bint rising = offset[0] >= 0
-    for i in range(1, offset.shape[0]):
-        rising &= offset[i] >= offset[i - 1]
-    if not rising or offset[offset.shape[0] - 1] > checkpoints:
+    cdef const cnp.int64_t *at = &offset[0]
+    cdef Py_ssize_t i, last = offset.shape[0] - 1
+    cdef bint rising = at[0] >= 0
+    for i in range(last):
+        rising &= at[i + 1] >= at[i]
+    if not rising or at[last] > checkpoints:
         raise ValueError("offset is not a rising list of positions")
     return 0
 
 
-def first_outside(const real[::1] x, double low, double high, path=None):
-    """Position of the first value outside low..high, or -1. NaN lies nowhere outside."""
+def first_outside(cnp.ndarray x, double low, double high, path=None):
+    """Position of the first value outside low..high of a contiguous array, or -1. NaN lies nowhere outside."""
+    # By hand, as choosing between typed views would cost more than looking at a thousand values.
     cdef const fg_metric_path *p = _path(path)
-    cdef size_t found, n = x.shape[0]
-    if n == 0:
-        return -1
+    cdef size_t found, n = cnp.PyArray_SIZE(x)
+    cdef int kind = cnp.PyArray_TYPE(x)
+    cdef void *data = cnp.PyArray_DATA(x)
+    if not cnp.PyArray_ISCONTIGUOUS(x) or kind not in (cnp.NPY_DOUBLE, cnp.NPY_FLOAT):
+        raise ValueError("x must be a contiguous array of float64 or float32")
     with nogil:
-        if real is double:
-            found = p.outside_f64(&x[0], n, low, high)
+        if kind == cnp.NPY_DOUBLE:
+            found = p.outside_f64(<const double *>data, n, low, high)
         else:
-            found = p.outside_f32(&x[0], n, low, high)
+            found = p.outside_f32(<const float *>data, n, low, high)
     return -1 if found == n else found
 
 

@@ -25,6 +25,7 @@ __all__ = ["RunFolder", "read_stream", "sample_batch", "samples_of", "write_tabl
 FILES = ("channels.arrow", "samples.arrow", "windows.arrow")
 
 _KEY = b"fastgreen"
+MOST = 1 << 62
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # Arrow columnar format, "IPC Streaming Format": a continuation mark, length 0
 
 
@@ -58,14 +59,21 @@ def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
     return schema.with_metadata({**(schema.metadata or {}), _KEY: json.dumps(metadata).encode()})
 
 
+def check_integer(name: str, value: Any, least: int = 0) -> None:
+    """ValueError unless it is an integer that leaves room for sums in 64 bits."""
+    if type(value) is not int or not least <= value <= MOST:
+        raise ValueError(f"{name} is {value!r}")
+
+
 def metadata_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
     """The run metadata of a schema. TraceError where there is none, or it is of a newer format."""
     try:
         metadata = json.loads((schema.metadata or {})[_KEY])
         version = int(metadata["format"])
         if version <= FORMAT:
-            _ = int(metadata["realtime_ns"]), int(metadata["monotonic_ns"])
-    except (KeyError, TypeError, ValueError) as error:
+            for name in ("realtime_ns", "monotonic_ns"):
+                check_integer(name, metadata[name], least=-MOST)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TraceError(f"{path} was not written by fastgreen") from error
     if version > FORMAT:
         raise TraceError(

@@ -69,12 +69,14 @@ def check(name: str, value: Any, domain: Domain) -> Any:
         if domain.holds(value):
             return value
         raise domain.complaint(name, value)
-    if hasattr(value, "__dask_graph__") and value.__dask_graph__() is not None:
+    if type(value) is not np.ndarray and hasattr(value, "__dask_graph__") and value.__dask_graph__() is not None:
         return value
     array = as_numbers(name, value)
-    # An axis that was only broadcast holds one value many times.
-    distinct = array[tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)]
-    if distinct.dtype not in (np.float64, np.float32):
+    distinct = array
+    if not array.flags.c_contiguous:
+        # An axis that was only broadcast holds one value many times.
+        distinct = array[tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)]
+    if distinct.dtype.char not in "df":
         distinct = distinct.astype(np.float64)
     if _kernels.first_outside(distinct.ravel(order="K"), domain.low, domain.high) >= 0:
         outside = (array < domain.low) | (array > domain.high)

@@ -16,7 +16,6 @@ import numpy as np
 
 from fastgreen import _kernels
 from fastgreen.checks import ACCURACY, ALPHA, AMOUNT, DELTA, FRACTION_DELTA, check, check_shapes
-from fastgreen.parallel import for_each_range
 from fastgreen.runs import Runs
 from fastgreen.scores import apc
 
@@ -147,12 +146,13 @@ class Search(NamedTuple):
         cls, cost_name: str, cost_delta: Any, accuracy_delta: Any, alpha: Any, beta: Any, target: Any, quantize: bool
     ) -> Search:
         given = {f"{cost_name}_delta": DELTA, "accuracy_delta": FRACTION_DELTA, "alpha": ALPHA, "beta": AMOUNT}
-        values = []
+        values: list[float] = []
         for (name, domain), value in zip(given.items(), (cost_delta, accuracy_delta, alpha, beta), strict=True):
             if np.ndim(value) or not np.isfinite(check(name, value, domain)):
                 raise ValueError(f"{name} must be one finite number, got {value!r}")
             values.append(float(value))
-        search = cls(*values, math.nan, bool(quantize))
+        first, second, third, fourth = values
+        search = cls(first, second, third, fourth, math.nan, bool(quantize))
         return search._replace(target=search._score_of(target, cost_name))
 
     def _score_of(self, target: Any, cost_name: str) -> float:
@@ -177,29 +177,10 @@ class Search(NamedTuple):
             raise ValueError(f"target must be a number, got {target!r}; leave it out to search for the best")
         return score
 
-    def cells(self, accuracy: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The cells of points, as the kernel counts them; -1 for NaN."""
-        slack = float(np.finfo(np.float32).eps) if accuracy.dtype == np.float32 else 0.0
-        across = accuracy.astype(np.float64) / self.accuracy_delta
-        along = cost.astype(np.float64) / self.cost_delta
-        top = math.ceil(1 / self.accuracy_delta - 1e-9) - 1
-        i = np.clip(np.floor(across + across * slack + 1e-9), 0, top)
-        j = np.floor(along + along * slack + 1e-9)
-        with np.errstate(invalid="ignore"):
-            return tuple(np.where(np.isnan(cell), -1, cell).astype(np.int64) for cell in (i, j))
-
 
 def _time_to_closest(runs: Runs, search: Search) -> Closest:
-    index = np.empty(runs.count, np.int64)
-    score = np.empty(runs.count, np.float64)
-    for_each_range(runs.count, runs.accuracy.size, lambda lo, hi: runs.reach(search, lo, index[lo:hi], score[lo:hi]))
-    time = runs.time_at(index)
-    accuracy_cell = np.full(runs.count, -1, np.int64)
-    cost_cell = accuracy_cell.copy()
-    found = index >= 0
-    at = runs.offset[:-1][found] + index[found]
-    accuracy_cell[found], cost_cell[found] = search.cells(runs.accuracy[at], runs.cost[at])
-    fields = (time, index, score, accuracy_cell, cost_cell)
+    found = runs.reach(search)
+    fields = tuple(found[name] for name in ("time", "index", "score", "accuracy_cell", "cost_cell"))
     return Closest(*fields) if runs.many else Closest(*(field[0].item() for field in fields))
 
 

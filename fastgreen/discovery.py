@@ -57,8 +57,8 @@ def _integer(path: Path) -> int | None:
         return None
 
 
-def _unreadable(path: Path) -> dict[str, Any]:
-    """Fields of a channel whose attribute cannot be read; empty when it can be, and holds an integer."""
+def _unreadable(path: Path, kind: str) -> dict[str, Any]:
+    """Fields of a channel whose attribute cannot be read; empty when it can be, and holds what the engine takes."""
     try:
         text = _read(path)
     except OSError as error:
@@ -72,6 +72,8 @@ def _unreadable(path: Path) -> dict[str, Any]:
         return {"readable": False, "reason": f"{error.strerror} ({name}): {path}"}
     if not re.fullmatch(r"-?\d{1,19}", text):
         return {"readable": False, "reason": f"{path} holds no integer: {text[:24]!r}"}
+    if kind == "energy" and text.startswith("-"):
+        return {"readable": False, "reason": f"{path} holds a negative energy: {text!r}"}
     return {}
 
 
@@ -133,7 +135,7 @@ def _zone_channel(zone: str, folder: Path, parent: Channel | None) -> Channel:
         ceiling_w=max(limits, default=0) * 1e-6 or None,
         sensor={"path": str(folder / "energy_uj")},
         traits=traits("energy", "uJ", modulus=span + quantum if span > 0 else 0, quantum=quantum, period_ns=1 * MS),
-        **_unreadable(folder / "energy_uj"),
+        **_unreadable(folder / "energy_uj", "energy"),
     )
 
 
@@ -202,6 +204,22 @@ def _visible_boards(devices: list[dict[str, Any]], variable: str | None) -> set[
     return shown
 
 
+_MEANINGS = {
+    "instant": "instant power",
+    "average": "average power",
+    "usage": "power usage, a mean whose length depends on board and driver",
+}
+
+
+def _board_notes(device: dict[str, Any], visible: bool, mixed: bool) -> list[str]:
+    notes = {
+        "MIG: the energy of the whole board, all instances together": device["mig"],
+        "hidden by CUDA_VISIBLE_DEVICES": not visible,
+        "CUDA_VISIBLE_DEVICES counts fastest first unless CUDA_DEVICE_ORDER=PCI_BUS_ID; boards differ here": mixed,
+    }
+    return [text for text, holds in notes.items() if holds]
+
+
 def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[Channel]:
     identity = f"nvml:{device['index']}"
     if "error" in device:
@@ -216,15 +234,7 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
                 reason=str(device["error"]),
             )
         ]
-    notes = []
-    if device["mig"]:
-        notes.append("MIG: the energy of the whole board, all instances together")
-    if not visible:
-        notes.append("hidden by CUDA_VISIBLE_DEVICES")
-    if mixed:
-        notes.append(
-            "CUDA_VISIBLE_DEVICES counts fastest first unless CUDA_DEVICE_ORDER=PCI_BUS_ID; boards differ here"
-        )
+    notes = _board_notes(device, visible, mixed)
     common: dict[str, Any] = {
         "source": "nvml",
         "name": device["name"],
@@ -250,11 +260,6 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
             )
         )
     if power is not None:
-        meaning = {
-            "instant": "instant power",
-            "average": "average power",
-            "usage": "power usage, a mean whose length depends on board and driver",
-        }[power]
         child = bool(found)
         found.append(
             Channel(
@@ -263,7 +268,7 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
                 unit="mW",
                 root=not child,
                 parent=identity if child else None,
-                note="; ".join([meaning] + ([] if child else ["no energy counter", *notes])),
+                note="; ".join([_MEANINGS[power]] + ([] if child else ["no energy counter", *notes])),
                 sensor={"uuid": device["uuid"], "quantity": power, "scope": scope},
                 traits=traits("power", "mW", period_ns=100 * MS),
                 **common,
@@ -367,7 +372,7 @@ def hwmon(seams: Seams) -> Found:
                     device=driver,
                     sensor=sensor,
                     traits=traits(kind, unit, period_ns=100 * MS),
-                    **_unreadable(attribute),
+                    **_unreadable(attribute, kind),
                 )
             )
     return found, SourceStatus("hwmon", len(found), None if found else f"{root} has no energy or power attribute")

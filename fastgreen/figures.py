@@ -56,8 +56,9 @@ def _models_apec(table: list[tuple], last: float, title: str) -> Figure:
 
 
 def _grid() -> Figure:
-    centres = {"consumption": np.arange(101) * 0.1 + 0.05, "accuracy": np.arange(100) * 0.01 + 0.005}
-    sweep = Sweep("apc", **centres, unit=_INFERENCE)
+    # The values at the cells' centres.
+    consumption, accuracy = np.arange(101) * 0.1 + 0.05, np.arange(100) * 0.01 + 0.005
+    sweep = Sweep("apc", consumption=consumption, accuracy=accuracy, unit=_INFERENCE)
     return plot.heat_map(sweep, title="APC grid: cells of 0.1 Wh and 0.01, alpha = 0.1, beta = 1")
 
 

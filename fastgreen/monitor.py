@@ -16,7 +16,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,16 +24,18 @@ from fastgreen import _core
 from fastgreen.catalog import discover, names_of, select
 from fastgreen.channel import Channel, Seams
 from fastgreen.errors import FastgreenError, FastgreenWarning
+from fastgreen.rates import blind_ns, check_wraps, rates
 from fastgreen.result import Result
 from fastgreen.runinfo import run_metadata
-from fastgreen.trace import FALLBACK_CEILING_W, Trace, Windows
+from fastgreen.trace import Trace, Windows
 from fastgreen.units import NS_PER_S, joules_per_unit
 
-__all__ = ["Monitor"]
+if TYPE_CHECKING:
+    from fastgreen.experiment.training import TrainingLog
+    from fastgreen.gpu_edges import Events, Lane
+    from fastgreen.gpu_windows import GpuWindow, GpuWindows
 
-# Hz; NVML: a quarter of its update period, which is 100 ms until learnt better.
-DEFAULT_HZ = {"rapl": 100.0, "perf": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "replay": 1000.0}
-MIN_HZ, MAX_HZ = 0.01, 10_000.0
+__all__ = ["Monitor"]
 
 _DRAIN_S = 0.25
 _RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C
@@ -41,40 +43,6 @@ _PATIENCE_NS = 200_000_000  # for the first reading of a source; one that blocks
 _SETTLE_NS = 250_000_000
 
 _running: weakref.WeakSet[Monitor] = weakref.WeakSet()
-
-
-def _rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[str, float]:
-    sources = dict.fromkeys(c.source for c in channels)
-    given = hz if isinstance(hz, dict) else {}
-    for source, value in given.items() if isinstance(hz, dict) else [("", hz)]:
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-            raise ValueError(f"hz must be a number, not {value!r}")
-        if not MIN_HZ <= value <= MAX_HZ:
-            raise ValueError(f"hz must be from {MIN_HZ:g} to {MAX_HZ:.0f}, not {value!r}")
-        if source and source not in DEFAULT_HZ:
-            raise ValueError(f"hz names no source {source!r}; there are {', '.join(DEFAULT_HZ)}")
-    if hz is not None and not isinstance(hz, dict):
-        return {s: float(hz) for s in sources}
-    return {s: float(given.get(s) or default_hz(s, channels)) for s in sources}
-
-
-def default_hz(source: str, channels: list[Channel]) -> float:
-    """The source's default; for NVML four readings an update, where that is known, but none within 10 ms."""
-    periods = [c.period_s for c in channels if c.source == "nvml" and c.period_s]
-    return min(100.0, 4 / min(periods)) if source == "nvml" and periods else DEFAULT_HZ[source]
-
-
-def _check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
-    """Two wraps between two readings cannot be seen: a channel must be read twice per wrap at its highest power."""
-    for channel in channels:
-        most_w = channel.ceiling_w or FALLBACK_CEILING_W
-        if channel.wrap_j and channel.wrap_j / most_w < 2 / hz[channel.source]:
-            raise ValueError(
-                f"hz of {hz[channel.source]!r} is too low for {channel.id}: at {most_w:g} W it wraps every "
-                f"{channel.wrap_j / most_w:.0f} s"
-            )
 
 
 class _Group:
@@ -86,7 +54,7 @@ class _Group:
         self.sampler = _core.Sampler(
             source,
             [c.sensor for c in channels],
-            [c.traits for c in channels],
+            [{**c.traits, "blind_ns": blind_ns(c)} for c in channels],
             period_ns=round(NS_PER_S / hz),
             ring_capacity=max(256, math.ceil(hz * _RING_S)),
             library=library,
@@ -163,11 +131,12 @@ class Monitor:
         self._notes: list[str] = []
         self._unsaid: list[str] = []
         self.channels = self._choose(channels, estimate)
-        self._hz = _rates(hz, self.channels)
-        _check_wraps(self.channels, self._hz)
+        self._hz = rates(hz, self.channels)
+        check_wraps(self.channels, self._hz)
         self._say()
         self._gate = _core.Gate(sync)
-        self._windows: list[_core.Window] = []
+        self._windows: list[_core.Window | Lane] = []
+        self._late: list[GpuWindows] = []
         self._by_thread: dict[tuple[int, str], _core.Window] = {}
         self._written: list[int] = []
         self._groups: list[_Group] = []
@@ -244,6 +213,8 @@ class Monitor:
 
         Windows that are still open end here, and the result's notes say so.
         """
+        if self._state == "running" and "training_log" in self.__dict__:
+            self.training_log.stop()
         with self._lock:
             if self._state == "new":
                 raise RuntimeError("this monitor was not started")
@@ -263,6 +234,9 @@ class Monitor:
         if self._speed == 0.0 and any(c.source == "replay" for c in self.channels):
             self.wait()
         self._gate.close()  # first, so that no window of another thread begins behind our back
+        for late in self._late:
+            for text in late.finish():
+                self._note(text)
         for window in self._windows:
             if window.is_open:
                 window.end()
@@ -279,7 +253,17 @@ class Monitor:
             self._drainer.join()
         self._drain()
         self._reports = {c.id: g.sampler.report(i) for g in self._groups for i, c in enumerate(g.channels)}
+        self._note_silence()
         self._close_record()
+
+    def _note_silence(self) -> None:
+        """A channel whose last reading failed was measured up to its last good one only."""
+        for channel in self.channels:
+            report = self._reports[channel.id]
+            silent_s = (self._end_ns - report["end_at_ns"]) / NS_PER_S
+            if report["samples"] and not report["why_ended"] and channel.source != "replay" and silent_s > 0:
+                reason = report["last_error"] or "unknown reason"
+                self._note(f"{channel.id} gave no reading in the last {silent_s:.3g} s: {reason}")
 
     def _close_record(self) -> None:
         if self._folder is None:
@@ -341,6 +325,32 @@ class Monitor:
                 self._windows.append(window)
                 self._by_thread[key] = window
         return window
+
+    def gpu_window(self, name: str, backend: str | Events = "torch", device: int = 0) -> GpuWindow:
+        """A handle as of `window`, whose edges are CUDA events and do not wait for the GPU. See `GpuWindows`."""
+        from fastgreen.gpu_windows import GpuWindows
+
+        with self._lock:
+            late = next((x for x in self._late if (x.backend, x.device) == (backend, device)), None)
+            return (late or GpuWindows(self, backend, device)).window(name)
+
+    # ---- training ----
+
+    @functools.cached_property
+    def training_log(self) -> TrainingLog:
+        """The `fastgreen.experiment.TrainingLog` of this monitor's checkpoints, from its start on."""
+        from fastgreen.experiment.training import TrainingLog
+
+        return TrainingLog(self, started_ns=self._start_ns)
+
+    def checkpoint(self, accuracy: float, **values: Any) -> None:
+        """Note a moment of a training: accuracy and energy so far. See `fastgreen.experiment.TrainingLog.checkpoint`.
+
+        The table and time to closest APC are asked of `training_log`.
+        """
+        if self._state != "running":
+            raise RuntimeError(f"this monitor is {self._state}; a checkpoint needs one that runs")
+        self.training_log.checkpoint(accuracy, **values)
 
     # ---- numbers ----
 
@@ -427,6 +437,8 @@ class Monitor:
 
     def _become_inert(self) -> None:
         self._state = "inert"
+        for late in self._late:
+            late.become_inert()
         self._gate.make_inert()
         self._lock = threading.RLock()  # the parent's may have been held by a thread that is not here
 
@@ -462,6 +474,7 @@ def _after_fork_in_child() -> None:
 
 def _stop_all() -> None:
     for monitor in list(_running):
+        monitor._gate.make_inert()  # daemon threads go on meanwhile; it is not they who stopped it
         with contextlib.suppress(FastgreenWarning):
             monitor.stop()
 

@@ -108,7 +108,7 @@ def heat_map(
     >>> sweep = fg.Sweep("apc", consumption=np.arange(0, 10, 0.1), accuracy=np.linspace(0, 1, 101), unit="Wh")
     >>> figure = fg.plot.heat_map(sweep, models=[("mine", 2.5, 0.93)])
     """
-    from matplotlib.patheffects import withStroke
+    from matplotlib.patheffects import AbstractPathEffect, withStroke
 
     cost, accuracy, values, chosen = _plane(sweep, alpha, beta)
     figure, (axes,) = new_figure(width=7.6)
@@ -117,7 +117,7 @@ def heat_map(
     inside = [level for level in levels if values.min() < level < values.max()]
     if inside:
         lines = axes.contour(cost, accuracy, values, levels=inside, colors="black", linewidths=0.8)
-        halo = [withStroke(linewidth=2.5, foreground="white")]
+        halo: list[AbstractPathEffect] = [withStroke(linewidth=2.5, foreground="white")]
         spans = np.array([np.ptp(cost), np.ptp(accuracy)])
         for text in axes.clabel(lines, fmt="%g", fontsize=8, manual=_label_places(lines.allsegs, spans)):
             text.set_path_effects(halo)
@@ -161,7 +161,8 @@ def _plane(
     across, along = _thinned(cost), _thinned(accuracy)
     chosen = {"alpha": float(sweep.axes["alpha"][at_alpha]), "beta": float(sweep.axes["beta"][at_beta])}
     if isinstance(sweep, Sweep):
-        values = Sweep(sweep.metric, **{amount: cost[across]}, accuracy=accuracy[along], **chosen).compute()[0, 0]
+        axes: dict[str, Any] = {amount: cost[across], "accuracy": accuracy[along], **chosen}
+        values = Sweep(sweep.metric, **axes).compute()[0, 0]
     else:
         first = (at_beta * sweep.shape[1] + at_alpha) * accuracy.size
         values = np.stack([sweep.read((first + i) * cost.size, (first + i + 1) * cost.size)[across] for i in along])

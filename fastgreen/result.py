@@ -68,6 +68,11 @@ class Result:
                 out.append(f"{identity} gave no reading: {report.get('last_error') or 'unknown reason'}")
             elif report.get("why_ended"):
                 out.append(f"{identity} ended early: {report['why_ended']}")
+            out += [
+                f"{identity} was not read for {(p.end_ns - p.begin_ns) / NS_PER_S:.3g} s, in which it can have wrapped "
+                f"unseen: up to {p.hidden_j:.6g} J more, which its upper bounds contain"
+                for p in trace.pauses
+            ]
         return out
 
     # ---- numbers ----

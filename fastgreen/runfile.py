@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -117,15 +118,35 @@ def _trace(row: dict[str, Any], samples: Path) -> Trace:
     """The trace that a row of channels.arrow describes; KeyError, TypeError or ValueError where it does not."""
     channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=json.loads(row["traits"]))
     joules_per_unit(channel.unit)
+    _check_traits(channel.traits)
     account = _core.Account(channel.traits)
     chunks = _chunks_of(samples, channel.id)
     if row["report"] is None:
         return Trace(channel, bool(row["counted"]), _recount(account, chunks), chunks)
     report = json.loads(row["report"])
-    lacking = (account.report().keys() | {"end_at_ns", "end_total", "missed", "lost", "read_errors"}) - report.keys()
-    if lacking:
-        raise KeyError(min(lacking))
+    _check_report(report, account.report())
     return Trace(channel, bool(row["counted"]), report, chunks)
+
+
+def _check_traits(traits: dict[str, Any]) -> None:
+    for name, least in (("modulus", 0), ("quantum", 1), ("period_ns", 1), ("plausible_per_s", 0)):
+        arrow.check_integer(name, traits[name], least)
+
+
+def _check_report(report: dict[str, Any], like: dict[str, Any]) -> None:
+    """KeyError or ValueError unless it has what a report has, of the same kinds."""
+    for name, value in like.items():
+        if isinstance(value, int):
+            arrow.check_integer(name, report[name], -arrow.MOST)
+        elif report[name] is not None or isinstance(value, float):
+            if not (isinstance(report[name], (int, float)) and math.isfinite(report[name])):
+                raise ValueError(f"{name} is {report[name]!r}")
+    arrow.check_integer("end_at_ns", report["end_at_ns"], -arrow.MOST)
+    if not (isinstance(report["end_total"], (int, float)) and math.isfinite(report["end_total"])):
+        raise ValueError(f"end_total is {report['end_total']!r}")
+    for name in ("missed", "lost", "read_errors"):
+        if report[name] is not None:
+            arrow.check_integer(name, report[name])
 
 
 def _recount(account: _core.Account, chunks: Callable[[], Iterator[np.ndarray]]) -> dict[str, Any]:

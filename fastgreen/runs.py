@@ -9,6 +9,7 @@ import numpy as np
 
 from fastgreen import _kernels
 from fastgreen.checks import ACCURACY, AMOUNT, Domain, as_numbers, check
+from fastgreen.parallel import for_each_range
 
 if TYPE_CHECKING:
     from fastgreen.closest import Search
@@ -93,18 +94,31 @@ class Runs:
             _check_rising("time", time, "")
         return cls(flat, offset, many, shared_time)
 
-    def reach(self, search: Search, first: int, index: np.ndarray, score: np.ndarray) -> None:
-        """For the runs from `first` on: the checkpoint (or -1) and its score (or NaN) into all of index and score.
+    def reach(self, search: Search, first: int = 0, last: int | None = None) -> dict[str, np.ndarray]:
+        """What is found in the runs first..last-1: their columns index, score, time, accuracy_cell and cost_cell.
 
         Raises
         ------
         ValueError
             If a value leaves its range or time goes back.
         """
+        count = (self.count if last is None else last) - first
+        found: dict[str, np.ndarray] = {name: np.empty(count, dtype) for name, dtype in _kernels.FOUND.items()}
+        for_each_range(
+            count,
+            self.accuracy.size * count // max(1, self.count),
+            lambda low, high: self._reach_into(search, first + low, {n: c[low:high] for n, c in found.items()}),
+        )
+        return found
+
+    def _reach_into(self, search: Search, first: int, found: dict[str, np.ndarray]) -> None:
         time = None if self.shared_time else self.time
-        bad = _kernels.reach(self.offset, time, self.cost, self.accuracy, *search, first, index, score)
+        bad = _kernels.reach(self.offset, time, self.cost, self.accuracy, *search, first, found)
         if bad >= 0:
             self._complain(bad)
+        if self.shared_time:
+            index = found["index"]
+            found["time"][:] = np.where(index >= 0, self.time[index], np.inf) if self.time.size else np.inf
 
     def _complain(self, run: int) -> None:
         """Name the first bad value of a run."""
@@ -114,20 +128,12 @@ class Runs:
         for (column, domain), name in zip(columns, self.names, strict=True):
             if column is self.time and self.shared_time:
                 continue
-            values = column[begin:end]
+            values = np.asarray(column[begin:end], np.float64)
             outside = (values < domain.low) | (values > domain.high)
             if outside.any():
                 at = int(np.argmax(outside))
                 raise domain.complaint(name, float(values[at]), f" at checkpoint {at}{where}")
         _check_rising(self.names[0], self.time[begin:end], where)
-
-    def time_at(self, index: np.ndarray, first: int = 0) -> np.ndarray:
-        """Time of each run's checkpoint, from run `first` on; inf for -1."""
-        time = np.full(index.size, np.inf)
-        found = index >= 0
-        begin = 0 if self.shared_time else self.offset[first : first + index.size][found]
-        time[found] = self.time[begin + index[found]]
-        return time
 
 
 def _check_rising(name: str, time: np.ndarray, where: str) -> None:

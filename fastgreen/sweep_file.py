@@ -107,8 +107,8 @@ class _Layout:
         return pa.schema(columns, metadata={_KEY: json.dumps(metadata)})
 
     def _field(self, name: str, kind: pa.DataType) -> pa.Field:
-        is_amount = name.startswith(("consumption", "cost")) and self.sweep.unit
-        return pa.field(name, kind, metadata=unit_metadata(self.sweep.unit) if is_amount else None)
+        unit = self.sweep.unit if name.startswith(("consumption", "cost")) else None
+        return pa.field(name, kind, metadata=unit_metadata(unit) if unit else None)
 
     def batch(self, first: int, values: np.ndarray) -> pa.RecordBatch:
         raise NotImplementedError
@@ -180,9 +180,9 @@ def _computed(tiles: _Layout, workers: int) -> Iterator[tuple[pa.RecordBatch, in
         while pending:
             future, buffer = pending.popleft()
             yield future.result()
-            first = next(begins, None)
-            if first is not None:
-                pending.append((pool.submit(tile, first, buffer), buffer))
+            following = next(begins, None)
+            if following is not None:
+                pending.append((pool.submit(tile, following, buffer), buffer))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -45,7 +45,9 @@ class ScoreGrid:
         """Write the points from `first` on, in row-major order, into all of the one-dimensional out."""
         kernel = self._kernels.get(out.dtype)
         if kernel is None:
-            kernel = self._kernels.setdefault(out.dtype, _kernels.Grid(*self.axes.values(), dtype=out.dtype))
+            kernel = self._kernels.setdefault(
+                out.dtype, _kernels.Grid(self._beta, self._alpha, self._accuracy, self._cost, out.dtype)
+            )
         kernel.fill(out, first, stream)
 
     def at(self, points: np.ndarray) -> np.ndarray:

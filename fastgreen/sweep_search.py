@@ -57,9 +57,7 @@ class SearchGrid:
         while done < out.size:
             row, run = divmod(first + done, count)
             some = min(count - run, out.size - done)
-            index, score = np.empty(some, np.int64), np.empty(some)
-            self._runs.reach(self._searches[row], run, index, score)
-            out[done : done + some] = self._runs.time_at(index, run)
+            out[done : done + some] = self._runs.reach(self._searches[row], run, run + some)["time"]
             done += some
 
     def at(self, points: np.ndarray) -> np.ndarray:

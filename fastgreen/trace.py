@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,15 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.begin_ns)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A stretch between two samples so long that the counter can have wrapped more often than shows."""
+
+    begin_ns: int
+    end_ns: int
+    hidden_j: float
 
 
 class Trace:
@@ -103,6 +113,24 @@ class Trace:
     def chunks(self) -> Iterator[Array]:
         return iter(self._chunks())
 
+    @cached_property
+    def pauses(self) -> list[Pause]:
+        """Where wraps may have gone unseen: the process was stopped, the machine suspended, reads failed for long."""
+        modulus, longest_s = self.channel.traits["modulus"], self.report["step_longest_ns"] / NS_PER_S
+        scale, ceiling_w = joules_per_unit(self.channel.unit), self.ceiling_w
+        if self.channel.kind != "energy" or not 0 < modulus * scale <= longest_s * ceiling_w:
+            return []
+        out, last = [], None
+        for chunk in self.chunks():
+            samples = chunk if last is None else np.concatenate([last, chunk])
+            grown = np.diff(samples["raw"]) + samples["wraps"][1:].astype(np.int64) * modulus
+            most = np.diff(samples["at_ns"]) * (ceiling_w / NS_PER_S / scale)
+            wraps = np.where(samples["flags"][1:] & _core.RESET, 0, (most - grown) // modulus)
+            at_ns = samples["at_ns"].tolist()
+            out += [Pause(at_ns[i], at_ns[i + 1], float(wraps[i]) * modulus * scale) for i in np.flatnonzero(wraps > 0)]
+            last = samples[-1:]
+        return out
+
     def total(self) -> Bounded:
         """Energy from the first sample to the last one asked for; the estimate is the counter's own difference."""
         begin, end = self.report["first_at_ns"], self.report["end_at_ns"]
@@ -139,6 +167,9 @@ class Trace:
             return Bounded(np.clip(estimate * scale, least, most), least, most)
         for column in (low, estimate, high):
             column *= scale
+        for pause in self.pauses:
+            overlap_ns = np.minimum(end_ns, pause.end_ns) - np.maximum(begin_ns, pause.begin_ns)
+            high += np.clip(self.ceiling_w * overlap_ns / NS_PER_S, 0.0, pause.hidden_j)
         return Bounded(estimate, low, high)
 
     def together(self, windows: Windows) -> Bounded:

@@ -239,7 +239,23 @@ def test_a_real_monitor_gives_a_log_that_grows():
     assert 0 < energy[0] <= energy[1] <= energy[2] <= live
 
 
-@pytest.mark.skipif(not hasattr(fastgreen, "time_to_closest_apc"), reason="this build has no metrics yet")
+def test_a_monitor_takes_checkpoints_itself_from_its_own_start():
+    monitor = Monitor("procstat:*", hz=50)
+    with pytest.raises(RuntimeError, match="monitor is new"):
+        monitor.checkpoint(accuracy=0.5)
+    with monitor:
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            sum(range(1000))
+        monitor.checkpoint(accuracy=0.5, seen=10, loss=1.0)
+    with pytest.raises(RuntimeError, match="monitor is stopped"):
+        monitor.checkpoint(accuracy=0.6)
+    (row,) = monitor.training_log.table().to_pylist()
+    assert row["elapsed_s"] >= 0.29
+    assert 0 < row["energy_j"] <= monitor.result.energy_j
+    assert monitor.training_log.time_to_closest_apc().index == 0
+
+
 def test_the_log_goes_straight_into_time_to_closest_apc_and_apec():
     meter = Meter()
     with log_of(meter, price_per_kwh=0.3) as log:
@@ -294,6 +310,7 @@ def test_keras_can_be_told_which_metric_is_the_accuracy():
 
 def lightning_fit(callback, epochs, validation=True):
     trainer = SimpleNamespace(sanity_checking=True, current_epoch=0, callback_metrics={"val_acc": 0.0})
+    callback.log = lambda *args: None  # as Lightning's trainer does to every callback
     callback.setup(trainer, None, "fit")
     callback.on_validation_epoch_end(trainer, None)  # the sanity check
     trainer.sanity_checking = False
@@ -367,4 +384,29 @@ def test_with_keras_installed_its_fit_accepts_the_callback():
         verbose=0,
         callbacks=[keras_callback(log)],
     )
+    assert log.table().num_rows == 2
+
+
+def test_with_lightning_installed_its_trainer_accepts_the_callback():
+    lightning = pytest.importorskip("pytorch_lightning", reason="pytorch_lightning is not installed")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+    class Model(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(3, 2)
+
+        def training_step(self, batch, index):
+            return torch.nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
+
+        def validation_step(self, batch, index):
+            self.log("val_acc", (self.layer(batch[0]).argmax(1) == batch[1]).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    data = torch.utils.data.TensorDataset(torch.rand(16, 3), torch.arange(16) % 2)
+    log, loader = log_of(Meter()), torch.utils.data.DataLoader(data, 8)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    lightning.Trainer(max_epochs=2, callbacks=[lightning_callback(log)], **quiet).fit(Model(), loader, loader)
     assert log.table().num_rows == 2

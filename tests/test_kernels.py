@@ -40,6 +40,10 @@ def fractions(rng: np.random.Generator, n: int, dtype: type) -> np.ndarray:
     return values
 
 
+def room(count: int) -> dict[str, np.ndarray]:
+    return {name: np.full(count, -7, dtype) for name, dtype in _kernels.FOUND.items()}
+
+
 def test_the_last_path_runs_everywhere_and_the_first_is_the_default():
     assert PATHS[-1] in ("sse2", "neon")
     with pytest.raises(ValueError, match="no path 'abacus'"):
@@ -187,12 +191,12 @@ def test_the_search_agrees_with_its_twin_on_every_path(path, dtype):
     accuracy[::37] = np.nan
     cost[::41] = np.nan
     time = np.arange(offset[-1], dtype=np.float64)
-    index, score = np.empty(60, np.int64), np.empty(60)
+    found = room(60)
     for target in (np.nan, 0.3, 0.6, 0.99):
         for quantize in (True, False) if dtype == np.float64 else (True,):
             for deltas in ((0.1, 0.01), (0.25, 0.3)):
                 goal = (*deltas, 0.1, 1.0, target, quantize)
-                assert _kernels.reach(offset, time, cost, accuracy, *goal, 0, index, score, path=path) == -1
+                assert _kernels.reach(offset, time, cost, accuracy, *goal, 0, found, path=path) == -1
                 for run in range(60):
                     span = slice(offset[run], offset[run + 1])
                     # What a float stands for: the decimal it was made from.
@@ -200,7 +204,7 @@ def test_the_search_agrees_with_its_twin_on_every_path(path, dtype):
                     wanted = reference.time_to_closest(
                         *columns, None if np.isnan(target) else target, *deltas, 0.1, 1.0, quantize
                     )
-                    assert index[run] == wanted[1], (run, target, quantize, deltas)
+                    assert found["index"][run] == wanted[1], (run, target, quantize, deltas)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -219,9 +223,8 @@ def test_the_search_stops_at_the_run_with_a_bad_value(path):
             if column == "time" and at == 100 and value == 3:
                 continue  # a run may begin before the one before it ended
             columns[column][at] = value
-            index, score = np.empty(3, np.int64), np.empty(3)
             goal = (0.1, 0.01, 0.1, 1.0, np.nan, True)
-            assert _kernels.reach(offset, *columns.values(), *goal, 0, index, score, path=path) == 1, (
+            assert _kernels.reach(offset, *columns.values(), *goal, 0, room(3), path=path) == 1, (
                 column,
                 value,
                 at,
@@ -233,9 +236,9 @@ def test_the_binding_refuses_offsets_that_lead_astray():
     goal = (0.1, 0.01, 0.1, 1.0, np.nan, True)
     for offset in ([0, 4], [0, -1], [2, 1], [-1, 2]):
         with pytest.raises(ValueError, match="offset"):
-            _kernels.reach(np.array(offset), *columns, *goal, 0, np.empty(1, np.int64), np.empty(1))
+            _kernels.reach(np.array(offset), *columns, *goal, 0, room(1))
     with pytest.raises(ValueError, match="fit"):
-        _kernels.reach(np.array([0, 3]), *columns, *goal, 0, np.empty(2, np.int64), np.empty(2))
+        _kernels.reach(np.array([0, 3]), *columns, *goal, 0, room(2))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

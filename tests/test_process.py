@@ -165,8 +165,38 @@ def test_a_killed_process_loses_at_most_the_last_second_and_its_totals_are_made_
     assert "between" in str(loaded)
 
 
+STOPPED = """
+import os, signal, time
+import fastgreen as fg
+
+with fg.Monitor("rapl:*", hz=1000) as monitor:
+    time.sleep(0.1)
+    print("ready", flush=True)
+    input()
+    time.sleep(0.1)
+report, total = monitor.result.traces[0].report, monitor.result.totals["rapl:package-0"]
+print(report["first_at_ns"], report["end_at_ns"], total.low_j, total.high_j, report["resets"])
+"""
+
+
+def test_a_process_that_is_stopped_while_the_counter_goes_round_says_that_it_cannot_know(powercap):
+    watts = 1000.0
+    tree = powercap(Zone("package-0", watts, range_uj=60_000_000, limit_uw=10**9, max_power_uw=10**9), move=True)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", STOPPED], env=env, text=True, **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.5)  # eight times round
+        process.send_signal(signal.SIGCONT)
+        out, _ = process.communicate("\n", timeout=20)
+    first, last, low, high, restarts = map(float, out.split())
+    assert float(low) <= tree.energy_j("package-0", int(first), int(last)) <= float(high)
+    assert restarts >= 1
+
+
 FULL_DISK = """
-import resource, signal, sys, time, warnings
+import os, resource, signal, sys, time, warnings
 import fastgreen as fg
 
 limit = int(sys.argv[2])
@@ -174,6 +204,9 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 monitor = fg.Monitor(record=sys.argv[1], hz=2000)
 monitor.start()
 if limit:
+    while os.path.getsize(sys.argv[1] + "/samples.arrow") < 6000:  # the first samples are there
+        time.sleep(0.01)
+    limit += os.path.getsize(sys.argv[1] + "/samples.arrow")
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 window = monitor.window("w")
 with warnings.catch_warnings(record=True) as caught:
@@ -207,7 +240,7 @@ def assert_nothing_was_lost(done: subprocess.CompletedProcess, run: Path) -> Non
     assert loaded.energy_j == whole_j or loaded.energy_j < whole_j
 
 
-@pytest.mark.parametrize("limit", [20_000, 33_333])
+@pytest.mark.parametrize("limit", [1, 13_333])
 def test_a_full_disk_ends_the_recording_and_not_the_measurement(powercap, python, tmp_path, limit):
     powercap(Zone("package-0", 90.0), move=True)
     assert_nothing_was_lost(python(FULL_DISK, tmp_path / "run", limit, 1.2), tmp_path / "run")

@@ -9,9 +9,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 from .tools import Tool
+
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 __all__ = ["InstallError", "environment", "installed_version"]
 
@@ -22,18 +26,22 @@ class InstallError(RuntimeError):
     """A peer could not be installed; the text is pip's last line."""
 
 
-def environment(tool: Tool, root: Path) -> Path:
-    """The Python that has `tool`; made on the first call, with a stamp that names what was asked for."""
-    if not tool.requirements:
-        return Path(sys.executable)
-    wanted = json.dumps([sys.version_info[:2], tool.requirements])
+def environment(tool: Tool, root: Path, run: Callable[[list[str]], None] | None = None) -> Path:
+    """The Python that has `tool`; made on the first call, with a stamp that names what was asked for.
+
+    fastgreen's own holds its dependencies and nothing else, as a peer's does; the package comes from this tree. `run`
+    runs a command; InstallError when one fails.
+    """
+    run = run or _run
+    packages = list(tool.requirements) or tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
+    wanted = json.dumps([sys.version_info[:2], packages])
     folder = root / f"{tool.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     python, stamp = folder / "bin" / "python", folder / "complete"
     if stamp.exists() and python.exists():
         return python
     shutil.rmtree(folder, ignore_errors=True)
-    _run([sys.executable, "-m", "venv", str(folder)])
-    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *tool.requirements])
+    run([sys.executable, "-m", "venv", str(folder)])
+    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages])
     stamp.write_text(wanted)
     return python
 

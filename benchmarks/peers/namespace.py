@@ -83,7 +83,7 @@ def intel_face(text: str) -> str:
 def show(tree_folder: Path) -> None:
     """Shows the powercap tree in this folder in its place in /sys, instead of the one shown before."""
     for shown, inside in zip(SHOWN, ("class/powercap", "devices/virtual/powercap"), strict=True):
-        subprocess.run(["umount", "--lazy", shown], capture_output=True)
+        _unmount(shown)
         _mount("--bind", str(tree_folder / inside), shown)
 
 
@@ -100,9 +100,15 @@ def _make_room(wanted: Path, before: Path) -> None:
             (covered / entry.name).mkdir()
             _mount("--rbind", str(entry), str(covered / entry.name))
     wanted.mkdir()
+    _unmount("--recursive", str(before))
 
 
 def _mount(*arguments: str) -> None:
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
     if done.returncode != 0:
         raise NotAllowed(refusal(0, "unshare", done.stderr.strip()) or "")
+
+
+def _unmount(*arguments: str) -> None:
+    """Unmounts where something is mounted; whether there was is not asked."""
+    subprocess.run(["umount", "--lazy", *arguments], capture_output=True)

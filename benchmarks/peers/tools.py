@@ -30,19 +30,23 @@ class Tool:
 
 TOOLS = (
     Tool("fastgreen", (), "import fastgreen; fastgreen.Monitor", "nvmlDeviceGetTotalEnergyConsumption"),
-    Tool("zeus", ("zeus",), "from zeus.monitor import ZeusMonitor"),
-    Tool("codecarbon", ("codecarbon",), "from codecarbon import OfflineEmissionsTracker",
-         "nvmlDeviceGetTotalEnergyConsumption"),
+    Tool("zeus", ("zeus",), "from zeus.monitor import ZeusMonitor", "field:186"),
+    Tool(
+        "codecarbon",
+        ("codecarbon",),
+        "from codecarbon import OfflineEmissionsTracker",
+        "nvmlDeviceGetTotalEnergyConsumption",
+    ),
     Tool("pyrapl", ("pyRAPL",), "import pyRAPL"),
     Tool("pyjoules", ("pyJoules[nvidia]",), "from pyJoules.energy_meter import EnergyMeter"),
     Tool("nvitop", ("nvitop",), "from nvitop import ResourceMetricCollector"),
-    Tool("perun", ("perun",), "from perun import monitor"),
+    Tool("perun", ("perun[nvidia]",), "from perun import monitor"),
     Tool("carbontracker", ("carbontracker",), "from carbontracker.tracker import CarbonTracker"),
-    Tool("eco2ai", ("eco2ai", "setuptools<81"), "from eco2ai import Tracker"),
+    Tool("eco2ai", ("eco2ai", "setuptools<81", "pandas<3"), "from eco2ai import Tracker"),
 )
 
 # Bindings of NVML, of which only the price of one call is compared.
 BINDINGS = (
     Tool("nvidia-ml-py", ("nvidia-ml-py",), "import pynvml"),
-    Tool("cuda-bindings", ("cuda-bindings",), "from cuda.bindings import nvml"),
+    Tool("cuda-bindings", ("cuda-bindings", "numpy"), "from cuda.bindings import nvml"),
 )

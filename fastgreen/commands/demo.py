@@ -174,6 +174,10 @@ def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) 
         ) from error
     console = people_console(stderr=as_json)
     folder = output / time.strftime("run-%Y%m%d-%H%M%S")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
     with Monitor(record=folder) as monitor:
         if any(c.estimated for c in monitor.channels):
             console.print(

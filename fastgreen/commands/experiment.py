@@ -234,7 +234,7 @@ def import_(
         recording.to_result().save(output)
     rows = [row for row in recording.channels.to_pylist() if row["samples"]]
     if as_json:
-        said = {"inner_j", "outer_j", "ratio", "difference_j", "missing_share", "seconds"}
+        figures = ("difference_j", "inner_j", "missing_share", "outer_j", "ratio", "seconds")
         dump(
             {
                 "source": recording.source,
@@ -242,7 +242,7 @@ def import_(
                 "channels": rows,
                 "absent": recording.absent,
                 "notes": recording.notes,
-                "comparison": {name: getattr(comparison, name) for name in sorted(said)} if comparison else None,
+                "comparison": {name: getattr(comparison, name) for name in figures} if comparison else None,
             }
         )
         return

@@ -82,7 +82,7 @@ def _explain(console: Console, found: list[Channel], states: list[SourceStatus])
             say(f"{channel.id}: {channel.reason}" + (f"\n    {channel.remedy}" if channel.remedy else ""))
     remedies = [c for c in found if not c.readable and c.remedy and c.source == "rapl"]
     if remedies:
-        say("The chmod lasts until the next boot; the README says how to grant it for good, and what that risks.")
+        say("The chmod lasts until the next boot. docs/permissions.md has ways that stay, `sudo fastgreen grant` among them, and their risks.")
     if any(c.estimated and c.root for c in found):
         say("No CPU energy counter can be read, so CPU energy is estimated from CPU time.")
 
@@ -97,7 +97,7 @@ def _run_child(command: list[str]) -> int:
         child = subprocess.Popen(command)
     except OSError as error:
         click.echo(f"fastgreen run: {command[0]}: {error.strerror}", err=True)
-        return 126 if isinstance(error, PermissionError) else 127
+        return 127 if isinstance(error, FileNotFoundError) else 126  # as a shell says it
     previous = {
         signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
         signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM)),

@@ -144,7 +144,7 @@ def sweep(
             _print_table(made.best(best), as_json)
         if output is not None:
             shown = made.size >= _LONG_SWEEP and sys.stderr.isatty() if progress is None else progress
-            options = {"layout": layout, "compression": compression, "threads": threads}
+            options: dict[str, Any] = {"layout": layout, "compression": compression, "threads": threads}
             made.write(output, dtype=dtype, progress=shown, overwrite=overwrite, **options)
             click.echo(f"{made.size:,} points, {Path(output).stat().st_size / 1e6:,.1f} MB, in {output}", err=True)
 

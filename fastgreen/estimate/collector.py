@@ -201,8 +201,9 @@ def _measure(
     with monitor(plan.channels) as meter:
         window = meter.window("layer")
         for _ in range(plan.repeats):
-            done, end = 0, clock() + plan.seconds
+            done = 0
             with window:
+                end = clock() + plan.seconds
                 while True:
                     forward()
                     done += 1

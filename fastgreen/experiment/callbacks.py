@@ -14,7 +14,13 @@ from fastgreen.experiment.training import TrainingLog
 
 __all__ = ["huggingface_callback", "keras_callback", "lightning_callback"]
 
-_ACCURACY = ("val_accuracy", "val_acc", "eval_accuracy", "val_binary_accuracy", "val_sparse_categorical_accuracy")
+_ACCURACY: tuple[str, ...] = (
+    "val_accuracy",
+    "val_acc",
+    "eval_accuracy",
+    "val_binary_accuracy",
+    "val_sparse_categorical_accuracy",
+)
 _ACCURACY += ("accuracy", "acc", "train_accuracy", "binary_accuracy", "sparse_categorical_accuracy")
 _OTHERS = {"loss": ("val_loss", "eval_loss", "loss"), "precision": ("precision",), "recall": ("recall",)}
 _OTHERS |= {"auc": ("auc",), "f1": ("f1", "f1_score")}
@@ -58,7 +64,7 @@ def _checkpoint(
 class _KerasCallback:
     def __init__(self, log: TrainingLog, accuracy: str | None, seen_per_epoch: int | None) -> None:
         super().__init__()
-        self.log, self.accuracy, self.seen = log, accuracy, seen_per_epoch
+        self.training_log, self.accuracy, self.seen = log, accuracy, seen_per_epoch
         self.params: Any = {}
         self._model: Any = None
 
@@ -69,16 +75,17 @@ class _KerasCallback:
         self._model = model
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        _checkpoint(self.log, logs, self.accuracy, self.seen, epoch + 1)
+        _checkpoint(self.training_log, logs, self.accuracy, self.seen, epoch + 1)
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.log.stop()
+        self.training_log.stop()
 
 
 class _LightningCallback:
+    # Not `log`: the trainer puts its own function of that name on every callback.
     def __init__(self, log: TrainingLog, accuracy: str | None, seen_per_epoch: int | None) -> None:
         super().__init__()
-        self.log, self.accuracy, self.seen = log, accuracy, seen_per_epoch
+        self.training_log, self.accuracy, self.seen = log, accuracy, seen_per_epoch
         self._done = -1
 
     def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
@@ -91,17 +98,19 @@ class _LightningCallback:
         # Validation runs inside the epoch; the epoch itself only counts if validation had no accuracy.
         if getattr(trainer, "sanity_checking", False) or trainer.current_epoch == self._done:
             return
-        if _checkpoint(self.log, trainer.callback_metrics, self.accuracy, self.seen, trainer.current_epoch + 1):
+        if _checkpoint(
+            self.training_log, trainer.callback_metrics, self.accuracy, self.seen, trainer.current_epoch + 1
+        ):
             self._done = trainer.current_epoch
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
-        self.log.stop()
+        self.training_log.stop()
 
 
 class _HuggingFaceCallback:
     def __init__(self, log: TrainingLog, accuracy: str | None) -> None:
         super().__init__()
-        self.log, self.accuracy = log, accuracy
+        self.training_log, self.accuracy = log, accuracy
         self._step = 0
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
@@ -109,11 +118,11 @@ class _HuggingFaceCallback:
         batch = getattr(args, "train_batch_size", 0) * getattr(args, "gradient_accumulation_steps", 1) * world
         seen = (state.global_step - self._step) * batch
         epoch = None if state.epoch is None else round(state.epoch)
-        if _checkpoint(self.log, metrics, self.accuracy, seen, epoch):
+        if _checkpoint(self.training_log, metrics, self.accuracy, seen, epoch):
             self._step = state.global_step
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.log.stop()
+        self.training_log.stop()
 
 
 def keras_callback(log: TrainingLog, *, accuracy: str | None = None, seen_per_epoch: int | None = None) -> Any:

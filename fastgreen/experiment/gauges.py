@@ -118,7 +118,7 @@ def _std(values: list[float]) -> float:
 
 
 def _cpu_celsius() -> float | None:
-    sensors = getattr(psutil, "sensors_temperatures", dict)()
+    sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
     for name in ("coretemp", "k10temp", "cpu_thermal", "zenpower"):
         if sensors.get(name):
             return float(sensors[name][0].current)

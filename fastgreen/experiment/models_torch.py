@@ -48,8 +48,8 @@ def alexnet(classes: int = 1000) -> Any:
 
 def resnet50(classes: int = 1000) -> Any:
     """ResNet-50: 25 557 032 parameters with 1000 classes."""
-    torch = torch_module()
-    nn = torch.nn
+    torch: Any = torch_module()
+    nn: Any = torch.nn
 
     def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[Any]:
         return [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
@@ -84,8 +84,8 @@ def bert(layers: int = 12, width: int = 768, heads: int = 12) -> Any:
     """A BERT-like encoder: 109 482 240 parameters as BERT-base, with its pooler; takes token ids of shape (batch,
     length).
     """
-    torch = torch_module()
-    nn = torch.nn
+    torch: Any = torch_module()
+    nn: Any = torch.nn
 
     class Encoder(nn.Module):
         def __init__(self) -> None:

@@ -184,7 +184,8 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
     axes.set_xlabel("time (s)")
     axes.set_ylabel("power (W)")
     axes.set_title(title or "power over time" + (f", shaded: {shown}" if shown else ""), fontsize=10)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    if curves:
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -264,47 +265,56 @@ def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bol
     taken += _line_boxes(axes, reach / 2)
     if axes.get_legend() is not None:
         taken.append(axes.get_legend().get_window_extent(renderer).extents)
-    bounds = axes.get_window_extent(renderer)
+    bounds = axes.get_window_extent(renderer).extents
     for i in finite:
-        weight = "bold" if bold is not None and bold[i] else "normal"
-        tried = [_try(axes, words[i], (x[i], y[i]), place, weight, taken, bounds, renderer) for place in _PLACES]
-        best = min(range(len(tried)), key=lambda k: tried[k][0])
-        for k, (_, text, _) in enumerate(tried):
-            if k != best:
-                text.remove()
-        taken.append(tried[best][2])
+        text = axes.annotate(
+            words[i], (x[i], y[i]), fontsize=7, weight="bold" if bold is not None and bold[i] else "normal"
+        )
+        box = text.get_window_extent(renderer)
+        text.remove()
+        boxes = [_beside(spots[i], place, box.width, box.height, figure.dpi) for place in _PLACES]
+        costs = [_cost(box, place, taken, bounds) for box, place in zip(boxes, _PLACES, strict=True)]
+        best = int(np.argmin(costs))
+        _annotate(axes, words[i], (x[i], y[i]), _PLACES[best], text.get_weight())
+        taken.append(boxes[best])
 
 
-def _try(
-    axes: Any,
-    word: str,
-    point: tuple[float, float],
-    place: tuple[float, float],
-    weight: str,
-    taken: list[Any],
-    bounds: Any,
-    renderer: Any,
-) -> tuple[float, Any, Any]:
-    """How much a word at an offset (points) would hide, the word, and its box in pixels."""
+def _sides(place: tuple[float, float]) -> tuple[float, float]:
+    """Which part of a word, 0 to 1 of its width and height, is at its place: the side that faces the point."""
     dx, dy = place
-    far = np.hypot(dx, dy) > 12
-    text = axes.annotate(
+    return (0.0 if dx > 2 else 1.0 if dx < -2 else 0.5), (0.0 if dy > 2 else 1.0 if dy < -2 else 0.5)
+
+
+def _beside(
+    spot: Any, place: tuple[float, float], width: float, height: float, dpi: float
+) -> tuple[float, float, float, float]:
+    """The box in pixels of a word at an offset in points."""
+    across, up = _sides(place)
+    left = float(spot[0]) + place[0] * dpi / 72 - across * width
+    bottom = float(spot[1]) + place[1] * dpi / 72 - up * height
+    return left, bottom, left + width, bottom + height
+
+
+def _cost(box: tuple[float, ...], place: tuple[float, float], taken: list[Any], bounds: Any) -> float:
+    """Square pixels that a word would hide, and a little for being far from its point."""
+    outside = box[0] < bounds[0] or box[2] > bounds[2] or box[1] < bounds[1] or box[3] > bounds[3]
+    return sum(_overlap(box, other) for other in taken) + 1e6 * outside + 0.5 * float(np.hypot(*place))
+
+
+def _annotate(axes: Any, word: str, point: tuple[float, float], place: tuple[float, float], weight: str) -> None:
+    across, up = _sides(place)
+    line = {"arrowstyle": "-", "linewidth": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
+    axes.annotate(
         word,
         point,
         place,
         textcoords="offset points",
         fontsize=7,
         weight=weight,
-        ha="left" if dx > 2 else "right" if dx < -2 else "center",
-        va="bottom" if dy > 2 else "top" if dy < -2 else "center",
-        arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
-        if far
-        else None,
+        ha={0.0: "left", 0.5: "center", 1.0: "right"}[across],
+        va={0.0: "bottom", 0.5: "center", 1.0: "top"}[up],
+        arrowprops=line if np.hypot(*place) > 12 else None,
     )
-    box = text.get_window_extent(renderer)
-    outside = box.x0 < bounds.x0 or box.x1 > bounds.x1 or box.y0 < bounds.y0 or box.y1 > bounds.y1
-    hidden = sum(_overlap(box.extents, other) for other in taken)
-    return hidden + 1e6 * outside + 0.5 * float(np.hypot(dx, dy)), text, tuple(box.extents)
 
 
 def _line_boxes(axes: Any, reach: float) -> list[tuple[float, float, float, float]]:

@@ -102,7 +102,7 @@ def for_callable(
     499500
     """
     build = function if factory else (lambda size: partial(function, size))
-    return Protocol(name or getattr(function, "__name__", "callable"), sizes, build, _count(iterations), **options)
+    return Protocol(name or str(getattr(function, "__name__", "callable")), sizes, build, _count(iterations), **options)
 
 
 class CommandFailed(RuntimeError):
@@ -160,7 +160,7 @@ def for_torch(
     def build(size: Any) -> Inference:
         return nets.inference(make_model(size), make_inputs(size), device)
 
-    label = name or (Path(model).stem if isinstance(model, (str, Path)) else getattr(model, "__name__", "model"))
+    label = name or (Path(model).stem if isinstance(model, (str, Path)) else str(getattr(model, "__name__", "model")))
     return Protocol(label, sizes, build, _count(iterations), **options)
 
 
@@ -221,7 +221,7 @@ def for_onnx(
         feed = inputs(size) if inputs else _onnx_inputs(session, size)
         return lambda: session.run(None, feed)
 
-    label = name or (getattr(model, "__name__", "model") if callable(model) else Path(model).stem)
+    label = name or (str(getattr(model, "__name__", "model")) if callable(model) else Path(model).stem)
     return Protocol(label, sizes, build, _count(iterations), **options)
 
 
@@ -241,72 +241,43 @@ def _onnx_inputs(session: Any, size: Any) -> dict[str, Any]:
     return feed
 
 
-def alexnet_series(scale: float = 1.0, device: str | None = None) -> Protocol:
-    """AlexNet on images of 112 to 2240 pixels by 112, int(40000/(u+1)) inferences at the u-th size, batch 1."""
+def _series(
+    name: str, sizes: Sequence[int], count: Callable[[int], int], unit: str, scale: float, device: str | None
+) -> Protocol:
+    """A published series: the network of that name, random images of the size, `count` inferences at scale 1."""
     from fastgreen.experiment import models_torch as nets
 
+    make = {
+        "alexnet": lambda size: nets.alexnet(),
+        "resnet50": lambda size: nets.resnet50(),
+        "bert": lambda size: nets.bert(),
+        "convnets": nets.convnet,
+    }[name]
+    inputs = {"bert": nets.tokens, "convnets": lambda size: nets.images(224)}.get(name, nets.images)
+    counted = _count(count, scale)
+    return for_torch(make, sizes, inputs=inputs, iterations=counted, device=device, name=name, size_unit=unit)
+
+
+def alexnet_series(scale: float = 1.0, device: str | None = None) -> Protocol:
+    """AlexNet on images of 112 to 2240 pixels by 112, int(40000/(u+1)) inferences at the u-th size, batch 1."""
     sizes = [112 * (k + 1) for k in range(20)]
-    count = _count(lambda size: int(40000 / (size // 112)), scale)
-    return for_torch(
-        lambda size: nets.alexnet(),
-        sizes,
-        inputs=nets.images,
-        iterations=count,
-        device=device,
-        name="alexnet",
-        size_unit="px",
-    )
+    return _series("alexnet", sizes, lambda size: int(40000 / (size // 112)), "px", scale, device)
 
 
 def resnet50_series(scale: float = 1.0, device: str | None = None) -> Protocol:
     """ResNet-50 on images of 8 to 4096 pixels by doubling, 5000 inferences (1000 at 4096)."""
-    from fastgreen.experiment import models_torch as nets
-
     sizes = [8 << k for k in range(10)]
-    count = _count(lambda size: 1000 if size == 4096 else 5000, scale)
-    return for_torch(
-        lambda size: nets.resnet50(),
-        sizes,
-        inputs=nets.images,
-        iterations=count,
-        device=device,
-        name="resnet50",
-        size_unit="px",
-    )
+    return _series("resnet50", sizes, lambda size: 1000 if size == 4096 else 5000, "px", scale, device)
 
 
 def bert_series(scale: float = 1.0, device: str | None = None) -> Protocol:
     """A BERT-like encoder on 50 to 500 tokens by 50, 10000 - 10 n inferences of n tokens."""
-    from fastgreen.experiment import models_torch as nets
-
-    sizes = list(range(50, 501, 50))
-    count = _count(lambda size: 10000 - 10 * size, scale)
-    return for_torch(
-        lambda size: nets.bert(),
-        sizes,
-        inputs=nets.tokens,
-        iterations=count,
-        device=device,
-        name="bert",
-        size_unit="tokens",
-    )
+    return _series("bert", range(50, 501, 50), lambda size: 10000 - 10 * size, "tokens", scale, device)
 
 
 def convnet_series(scale: float = 1.0, device: str | None = None) -> Protocol:
     """Plain convolutional networks of 2 to 40 layers by 2 on images of 224 pixels, int(40000/layers) inferences."""
-    from fastgreen.experiment import models_torch as nets
-
-    sizes = list(range(2, 41, 2))
-    count = _count(lambda size: int(40000 / size), scale)
-    return for_torch(
-        nets.convnet,
-        sizes,
-        inputs=lambda size: nets.images(224),
-        iterations=count,
-        device=device,
-        name="convnets",
-        size_unit="layers",
-    )
+    return _series("convnets", range(2, 41, 2), lambda size: int(40000 / size), "layers", scale, device)
 
 
 SERIES: dict[str, Callable[..., Protocol]] = {

@@ -267,6 +267,6 @@ def _bar(name: str, total: int, shown: bool) -> Iterator[Callable[[int, str], No
         task = bar.add_task(name, total=total)
 
         def advance(done: int, doing: str) -> None:
-            bar.update(task, advance=done, **({"description": f"{name}: {doing}"} if doing else {}))
+            bar.update(task, advance=done, description=f"{name}: {doing}" if doing else None)
 
         yield advance

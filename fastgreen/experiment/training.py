@@ -63,7 +63,7 @@ class Series:
             raise ValueError(f"{name}: {self.values[~np.isfinite(self.values)][0]} is not finite")
         self.since_1970 = bool(self.moments[-1] > 1e8)
 
-    def at(self, moments: Sequence[float]) -> np.ndarray:
+    def at(self, moments: Sequence[float] | np.ndarray) -> np.ndarray:
         index = np.searchsorted(self.moments, moments, side="right") - 1
         return self.values[np.maximum(index, 0)]
 
@@ -92,6 +92,10 @@ class TrainingLog:
         Time between two looks at the slow readings.
     gauges : Gauges, optional
         What reads memory, temperature and GPU use; a seam.
+    energy_j : callable, optional
+        Joules so far, instead of the monitor's total.
+    started_ns : int, optional
+        When the energy began to count, ns of CLOCK_MONOTONIC: the start of the monitor. By default both begin now.
 
     Examples
     --------
@@ -111,6 +115,7 @@ class TrainingLog:
         period_s: float = 1.0,
         gauges: Gauges | None = None,
         energy_j: Callable[[], float] | None = None,
+        started_ns: int | None = None,
     ) -> None:
         if not period_s > 0:
             raise ValueError(f"period_s: {period_s} is not above 0")
@@ -118,8 +123,10 @@ class TrainingLog:
         self.carbon = None if carbon_g_per_kwh is None else Series(carbon_g_per_kwh, "carbon_g_per_kwh")
         self.gauges = gauges or Gauges()
         self._energy_now = energy_j or (lambda: root_energy_j(monitor))
-        self._started_s, self._started_ns = time.time(), time.monotonic_ns()
-        self._first_j = self._energy_now()
+        now_ns = time.monotonic_ns()
+        self._started_ns = now_ns if started_ns is None else started_ns
+        self._started_s = time.time() - (now_ns - self._started_ns) * 1e-9
+        self._first_j = self._energy_now() if started_ns is None else 0.0
         self._looks: list[tuple[float, float]] = [(0.0, 0.0)]
         self._points: list[dict[str, Any]] = []
         self._lock = threading.Lock()

@@ -155,7 +155,8 @@ static struct slow_answer slow_energy(const struct fg_traits *traits, double cei
 }
 
 /* The running integrals of a power channel. */
-static struct slow_answer slow_power(double ceiling, const struct fg_sample *s, size_t count, int64_t at_ns)
+static struct slow_answer slow_power(const struct fg_traits *traits, double ceiling, const struct fg_sample *s,
+									 size_t count, int64_t at_ns)
 {
 	struct slow_answer a = {0, 0, 0, 0};
 
@@ -173,8 +174,13 @@ static struct slow_answer slow_power(double ceiling, const struct fg_sample *s, 
 		a.high += (gap ? fmax(fmax(from, to), ceiling) : fmax(from, to)) * part;
 		a.estimate += step > 0 ? from * part + (to - from) * part * part / step / 2 : 0;
 	}
-	if (at_ns > s[count - 1].at_ns)
-		a.high += ceiling * (double)(at_ns - s[count - 1].at_ns);
+	if (at_ns > s[count - 1].at_ns) {
+		int64_t past_ns = at_ns - s[count - 1].at_ns;
+
+		a.estimate += fmin((double)s[count - 1].raw, ceiling) *
+					  (double)(past_ns < traits->period_ns ? past_ns : traits->period_ns);
+		a.high += ceiling * (double)past_ns;
+	}
 	return a;
 }
 

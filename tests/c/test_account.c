@@ -5,7 +5,7 @@
 #define MS INT64_C(1000000)
 #define MODULUS INT64_C(262143328850)
 
-static const struct fg_traits rapl = {FG_ENERGY, MODULUS, 1, MS, 10 * MS, INT64_C(100000000000)};
+static const struct fg_traits rapl = {FG_ENERGY, MODULUS, 1, MS, 10 * MS, INT64_C(100000000000), 0};
 
 static struct fg_sample reading(int64_t at_ns, int64_t raw)
 {
@@ -94,7 +94,7 @@ FG_TEST(a_counter_that_runs_backwards_has_restarted_and_not_wrapped)
 
 FG_TEST(a_counter_without_a_range_never_wraps)
 {
-	struct fg_traits nvml = {FG_ENERGY, 0, 1, 100 * MS, 10 * MS, 0};
+	struct fg_traits nvml = {FG_ENERGY, 0, 1, 100 * MS, 10 * MS, 0, 0};
 	struct fg_account account;
 
 	fg_account_init(&account, &nvml);
@@ -108,7 +108,7 @@ FG_TEST(a_counter_without_a_range_never_wraps)
 
 FG_TEST(implausible_growth_is_a_restart_and_a_late_update_is_not)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, 100 * MS, 10 * MS, 1000}; /* at most 1000 units a second */
+	struct fg_traits traits = {FG_ENERGY, 0, 1, 100 * MS, 10 * MS, 1000, 0}; /* at most 1000 units a second */
 	struct fg_account account;
 
 	fg_account_init(&account, &traits);
@@ -124,7 +124,7 @@ FG_TEST(implausible_growth_is_a_restart_and_a_late_update_is_not)
 
 FG_TEST(preset_wraps_are_believed_and_only_raised)
 {
-	struct fg_traits traits = {FG_ENERGY, 1000, 1, MS, 0, 0};
+	struct fg_traits traits = {FG_ENERGY, 1000, 1, MS, 0, 0, 0};
 	struct fg_account account;
 	struct fg_sample sample = reading(2 * MS, 10);
 
@@ -146,7 +146,7 @@ FG_TEST(absurd_values_overflow_nothing)
 
 	for (size_t m = 0; m < sizeof moduli / sizeof *moduli; m++) {
 		for (int kind = FG_ENERGY; kind <= FG_POWER; kind++) {
-			struct fg_traits traits = {(enum fg_kind)kind, moduli[m], 1, MS, MS, m % 2 ? 1000 : 0};
+			struct fg_traits traits = {(enum fg_kind)kind, moduli[m], 1, MS, MS, m % 2 ? 1000 : 0, 0};
 			struct fg_account account;
 
 			fg_account_init(&account, &traits);
@@ -163,7 +163,7 @@ FG_TEST(absurd_values_overflow_nothing)
 
 FG_TEST(power_integrates_by_trapezoids_exactly)
 {
-	struct fg_traits traits = {FG_POWER, 0, 1, MS, 0, 0};
+	struct fg_traits traits = {FG_POWER, 0, 1, MS, 0, 0, 0};
 	struct fg_account account;
 	int64_t at_ns = 0, raw = 0;
 	fg_int128 twice = 0;
@@ -199,7 +199,7 @@ static void watch(struct fg_account *account, int64_t update_ns, int64_t jitter_
 
 FG_TEST(the_update_period_is_learnt_from_above)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, 200 * MS, 10 * MS, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, 200 * MS, 10 * MS, 0, 0};
 	struct fg_account account;
 
 	fg_account_init(&account, &traits);
@@ -214,7 +214,7 @@ FG_TEST(the_update_period_is_learnt_from_above)
 
 FG_TEST(slow_reads_teach_no_period)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 100 * MS, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 100 * MS, 0, 0};
 	struct fg_account account;
 
 	fg_account_init(&account, &traits);
@@ -224,7 +224,7 @@ FG_TEST(slow_reads_teach_no_period)
 
 FG_TEST(a_longer_stretch_without_change_disproves_the_assumed_period)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 10 * MS, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 10 * MS, 0, 0};
 	struct fg_account account;
 
 	fg_account_init(&account, &traits);
@@ -237,7 +237,7 @@ FG_TEST(a_longer_stretch_without_change_disproves_the_assumed_period)
 
 FG_TEST(a_stall_after_the_period_was_learnt_still_counts)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 10 * MS, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 10 * MS, 0, 0};
 	struct fg_account account;
 
 	fg_account_init(&account, &traits);
@@ -250,7 +250,7 @@ FG_TEST(a_stall_after_the_period_was_learnt_still_counts)
 
 FG_TEST(an_interval_across_a_gap_or_a_restart_teaches_nothing)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 10 * MS, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 10 * MS, 0, 0};
 	struct fg_account account;
 	int64_t at_ns = 0, raw = 0;
 

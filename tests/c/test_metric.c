@@ -136,25 +136,29 @@ FG_TEST(a_search_finds_the_first_that_reaches_the_target)
 	const double accuracy[] = {.312, .558, .701, .783, .829, .858, .861, .874};
 	const double cost[] = {.37, .74, 1.11, 1.48, 1.85, 2.22, 2.59, 2.96};
 	const int64_t offset[] = {0, 8, 8};
-	int64_t index[2];
-	double q[2];
+	int64_t index[2], accuracy_cell[2], cost_cell[2];
+	double q[2], at[2];
+	const struct fg_metric_found found = {index, q, at, accuracy_cell, cost_cell};
 	for (const struct fg_metric_path *const *paths = fg_metric_paths(); *paths; paths++) {
 		struct fg_metric_goal goal = {0.1, 0.01, 0.1, 1, NAN, true};
 		if (!(*paths)->usable())
 			continue;
-		fg_check_int((int64_t)(*paths)->reach_f64(&goal, offset, time, cost, accuracy, 0, 2, index, q), 2);
+		fg_check_int((int64_t)(*paths)->reach_f64(&goal, offset, time, cost, accuracy, 0, 2, &found), 2);
 		fg_check_int(index[0], 5);
+		fg_check_int(accuracy_cell[0], 85);
+		fg_check_int(cost_cell[0], 22);
+		fg_check(at[0] == 1.5 && isinf(at[1]));
 		fg_check_int(index[1], -1);
 		fg_check_near(q[0], 0.563009301177, 1e-11);
 		fg_check(q[1] != q[1]);
 		goal.target = 0.55;
-		fg_check_int((int64_t)(*paths)->reach_f64(&goal, offset, time, cost, accuracy, 0, 1, index, q), 1);
+		fg_check_int((int64_t)(*paths)->reach_f64(&goal, offset, time, cost, accuracy, 0, 1, &found), 1);
 		fg_check_int(index[0], 3);
 		goal.quantize = false;
-		fg_check_int((int64_t)(*paths)->reach_f64(&goal, offset, NULL, cost, accuracy, 0, 1, index, q), 1);
+		fg_check_int((int64_t)(*paths)->reach_f64(&goal, offset, NULL, cost, accuracy, 0, 1, &found), 1);
 		fg_check_int(index[0], 4);
 		goal.target = 0.6;
-		fg_check_int((int64_t)(*paths)->reach_f64(&goal, offset, time, cost, accuracy, 0, 1, index, q), 1);
+		fg_check_int((int64_t)(*paths)->reach_f64(&goal, offset, time, cost, accuracy, 0, 1, &found), 1);
 		fg_check_int(index[0], -1);
 	}
 }

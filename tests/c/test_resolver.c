@@ -113,7 +113,7 @@ static void compare_instants(const struct fg_traits *traits, double ceiling, con
 	instants(traits, ceiling, s, count, (int64_t)count + 1, at, n, &out);
 	for (size_t i = 0; i < n; i++) {
 		struct slow_answer slow = traits->kind == FG_ENERGY ? slow_energy(traits, ceiling, s, count, at[i], 1)
-															: slow_power(ceiling, s, count, at[i]);
+															: slow_power(traits, ceiling, s, count, at[i]);
 		if (count == 0) {
 			fg_check(isnan(out.low[i]) && isnan(out.estimate[i]) && isnan(out.high[i]));
 			continue;
@@ -141,8 +141,8 @@ static void compare_windows(const struct fg_traits *traits, double ceiling, cons
 			fg_check(out.low[i] <= out.estimate[i] + 1e-6 && out.estimate[i] <= out.high[i] + 1e-6);
 		} else {
 			double scale = 1 + fabs(out.high[i]);
-			from = slow_power(ceiling, s, count, begin[i]);
-			to = slow_power(ceiling, s, count, end[i]);
+			from = slow_power(traits, ceiling, s, count, begin[i]);
+			to = slow_power(traits, ceiling, s, count, end[i]);
 			fg_check(fabs(out.low[i] - fmax(to.low - from.low, 0)) <= 1e-6 * scale);
 			fg_check(fabs(out.high[i] - (to.high - from.high)) <= 1e-6 * scale);
 		}
@@ -156,7 +156,7 @@ static struct fg_traits random_traits(enum fg_kind kind)
 
 	int64_t quantum = 1 + random_below(9);
 
-	return (struct fg_traits){kind, quantum * (100 + random_below(10000)), quantum, periods[random_below(6)], 0, 0};
+	return (struct fg_traits){kind, quantum * (100 + random_below(10000)), quantum, periods[random_below(6)], 0, 0, 0};
 }
 
 static void twins(enum fg_kind kind, int cases)
@@ -218,7 +218,7 @@ FG_TEST(windows_round_wraps_are_exact_to_the_unit)
 {
 	/* Read every 100 ns without delay; modulus 1000, 70 units a read, so every 14th or so wraps. */
 	enum { COUNT = 400 };
-	struct fg_traits traits = {FG_ENERGY, 1000, 1, 0, 0, 0};
+	struct fg_traits traits = {FG_ENERGY, 1000, 1, 0, 0, 0, 0};
 	static struct fg_sample samples[COUNT];
 	static struct columns out;
 	int64_t begin[MOST], end[MOST];
@@ -250,7 +250,7 @@ static double sine(double x) { return x - sin(40 * x) / 40; }
 FG_TEST(a_counter_gives_known_waveforms_in_closed_form)
 {
 	static double (*const forms[])(double) = {constant, ramp, steps, sine};
-	struct fg_traits traits = {FG_ENERGY, 0, 1, 0, 0, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, 0, 0, 0, 0};
 	static struct fg_sample samples[MOST];
 	static struct columns out;
 	int64_t begin[MOST], end[MOST];
@@ -276,7 +276,7 @@ FG_TEST(a_counter_gives_known_waveforms_in_closed_form)
 
 FG_TEST(a_power_gives_known_waveforms_within_the_trapezoids_error)
 {
-	struct fg_traits traits = {FG_POWER, 0, 1, 0, 0, 0};
+	struct fg_traits traits = {FG_POWER, 0, 1, 0, 0, 0, 0};
 	static struct fg_sample samples[MOST];
 	static struct columns out;
 	int64_t begin[1], end[1];
@@ -308,7 +308,7 @@ FG_TEST(a_power_gives_known_waveforms_within_the_trapezoids_error)
 
 FG_TEST(a_gap_widens_the_bounds_of_a_power_and_only_there)
 {
-	struct fg_traits traits = {FG_POWER, 0, 1, 0, 0, 0};
+	struct fg_traits traits = {FG_POWER, 0, 1, 0, 0, 0, 0};
 	struct fg_sample samples[] = {{0, 10, 0, 0, 0}, {100, 10, 0, 0, 0}, {200, 10, 0, 0, FG_SAMPLE_GAP}, {300, 10, 0, 0, 0}};
 	int64_t begin[] = {0, 100, 200}, end[] = {100, 200, 300};
 	static struct columns out;
@@ -321,9 +321,43 @@ FG_TEST(a_gap_widens_the_bounds_of_a_power_and_only_there)
 	}
 }
 
+FG_TEST(a_power_goes_on_at_its_last_value_for_a_period_and_no_longer)
+{
+	struct fg_traits traits = {FG_POWER, 0, 1, 40, 0, 0, 0};
+	struct fg_sample samples[] = {{0, 10, 0, 0, 0}, {100, 20, 0, 0, 0}};
+	int64_t begin[] = {100, 100, 120, 150}, end[] = {130, 300, 300, 300};
+	double estimate[] = {600, 800, 400, 0};
+	static struct columns out;
+
+	windows(&traits, 50, samples, 2, 1, begin, end, 4, &out);
+	for (int i = 0; i < 4; i++) {
+		fg_check_near(out.estimate[i], estimate[i], 0);
+		fg_check_near(out.low[i], 0, 0);
+		fg_check_near(out.high[i], 50.0 * (double)(end[i] - begin[i]), 0);
+	}
+	windows(&traits, 15, samples, 2, 1, begin, end, 1, &out); /* never above the bound */
+	fg_check_near(out.estimate[0], 450, 0);
+}
+
+FG_TEST(the_first_window_out_of_order_is_found)
+{
+	int64_t begin[] = {-5, -5, 0, 3, INT64_MAX}, end[] = {INT64_MIN, -5, 0, 3, INT64_MAX};
+
+	fg_check(fg_windows_sorted(begin, end, 0) == 0);
+	fg_check(fg_windows_sorted(begin, end, 5) == 0);
+	end[0] = -5;
+	fg_check(fg_windows_sorted(begin, end, 5) == 5);
+	end[3] = 2; /* before its begin */
+	fg_check(fg_windows_sorted(begin, end, 5) == 3);
+	end[2] = 4, end[3] = 3; /* before the end of the window before */
+	fg_check(fg_windows_sorted(begin, end, 5) == 3);
+	begin[1] = -6;
+	fg_check(fg_windows_sorted(begin, end, 5) == 1);
+}
+
 FG_TEST(a_restart_widens_only_the_windows_that_touch_it)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, 0, 0, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, 0, 0, 0, 0};
 	struct fg_sample samples[] = {{0, 0, 0, 0, 0}, {100, 10, 0, 0, 0}, {200, 3, 0, 0, FG_SAMPLE_RESET}, {300, 13, 0, 0, 0}};
 	int64_t begin[] = {0, 100, 200}, end[] = {100, 200, 300};
 	static struct columns out;
@@ -338,7 +372,7 @@ FG_TEST(a_restart_widens_only_the_windows_that_touch_it)
 
 FG_TEST(no_samples_give_nan_and_no_windows_give_nothing)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, 1000, 0, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, 1000, 0, 0, 0};
 	struct fg_sample one = {500, 42, 3, 0, 0};
 	int64_t begin[] = {0, 499, 1000}, end[] = {400, 501, 2000};
 	static struct columns out;
@@ -365,6 +399,8 @@ int main(void)
 	fg_run(a_counter_gives_known_waveforms_in_closed_form);
 	fg_run(a_power_gives_known_waveforms_within_the_trapezoids_error);
 	fg_run(a_gap_widens_the_bounds_of_a_power_and_only_there);
+	fg_run(a_power_goes_on_at_its_last_value_for_a_period_and_no_longer);
+	fg_run(the_first_window_out_of_order_is_found);
 	fg_run(a_restart_widens_only_the_windows_that_touch_it);
 	fg_run(no_samples_give_nan_and_no_windows_give_nothing);
 	return fg_report();

@@ -71,7 +71,7 @@ static void rig_init(struct rig *rig, int64_t end_ns)
 	memset(rig, 0, sizeof *rig);
 	rig->script.step = 10;
 	rig->sensor = (struct fg_sensor){.path = (const char *)&rig->script, .fd = -1};
-	rig->traits = (struct fg_traits){FG_ENERGY, 0, 1, MS, 0, 0};
+	rig->traits = (struct fg_traits){FG_ENERGY, 0, 1, MS, 0, 0, 0};
 	fg_driven_init(&rig->driven, FG_NS_PER_S, FG_NS_PER_S + end_ns);
 }
 
@@ -311,7 +311,7 @@ FG_TEST(a_replay_is_played_whole_and_then_says_so)
 	enum { COUNT = 5000 };
 	static struct fg_sample samples[COUNT], out[COUNT + 1];
 	struct fg_sensor sensor = {.record = {samples, COUNT}};
-	struct fg_traits traits = {FG_ENERGY, 1000, 1, MS, 0, 0};
+	struct fg_traits traits = {FG_ENERGY, 1000, 1, MS, 0, 0, 0};
 	struct fg_sampler_config config = {&fg_source_replay,
 									   {.sensors = &sensor, .count = 1, .clock = &fg_clock_monotonic, .speed = 0},
 									   &traits, MS, 64};

@@ -31,8 +31,10 @@ def measured(function):
         function()
         tracker.epoch_end()
         components = parser.parse_all_logs(folder)[0]["components"]
-    return {name: float((part["avg_power_usages (W)"] * part["epoch_durations (s)"]).sum())
-            for name, part in components.items()}
+    return {
+        name: float((part["avg_power_usages (W)"] * part["epoch_durations (s)"]).sum())
+        for name, part in components.items()
+    }
 
 
 def sampling(period_s, run):

@@ -24,6 +24,8 @@ def windows(run):
 
 def measured(function):
     tracker = OfflineEmissionsTracker(**OPTIONS)
+    tracker.start_task("warm-up")
+    tracker.stop_task("warm-up")
     tracker.start_task("work")
     function()
     data = tracker.stop_task("work")

@@ -4,7 +4,7 @@
 It gives mean power, which times the duration is the energy.
 """
 
-from nvitop import Device, ResourceMetricCollector, collect_in_background
+from nvitop import Device, ResourceMetricCollector
 
 NO_COUNTER = "reads no CPU energy"
 
@@ -30,8 +30,5 @@ def measured(function):
 
 
 def sampling(period_s, run):
-    going = True
-    thread = collect_in_background(lambda metrics: going, ResourceMetricCollector(Device.all()), interval=period_s)
-    run()
-    going = False
-    thread.join()
+    with ResourceMetricCollector(Device.all(), interval=period_s)(tag="run"):
+        run()

@@ -8,7 +8,7 @@ to a registered callback.
 import logging
 
 from perun import monitor, perun, register_callback
-from perun.data_model.measurement_type import MetricType
+from perun.data_model.data import MetricType
 
 DEFERRED = True  # regions are worked out after the application has ended
 
@@ -38,8 +38,11 @@ def measured(function):
 
     perun(data_out="perun_results")(application)()
     host = next(iter(next(iter(seen[0].nodes.values())).nodes.values()))
-    energy = {kind.lower(): group.metrics[MetricType.ENERGY].value
-              for kind, group in host.nodes.items() if MetricType.ENERGY in group.metrics}
+    energy = {
+        kind.lower(): group.metrics[MetricType.ENERGY].value
+        for kind, group in host.nodes.items()
+        if MetricType.ENERGY in group.metrics
+    }
     logging.getLogger(__name__).info("energy by device group: %s", energy)
     return energy
 

@@ -20,6 +20,8 @@ def windows(run):
 
 def measured(function):
     monitor = ZeusMonitor()
+    monitor.begin_window("warm-up", sync_execution=False)
+    monitor.end_window("warm-up", sync_execution=False)
     monitor.begin_window("work", sync_execution=False)
     function()
     measurement = monitor.end_window("work", sync_execution=False)

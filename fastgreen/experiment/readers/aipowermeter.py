@@ -422,7 +422,7 @@ def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
             entries = value if isinstance(value, list) else []
             out[name] = [{"sm": _value(e.get("sm"))} for e in entries if isinstance(e, dict)]
         else:
-            out[_text(name)] = _value(value)
+            out[_text(name) or ""] = _value(value)
     return out
 
 

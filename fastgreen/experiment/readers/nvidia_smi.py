@@ -112,7 +112,9 @@ class _Reader:
         self.builder = builder
         self.timezone = timezone
         self.header = header
-        names, self.units = zip(*map(_split_header, header), strict=True) if header else ((), ())
+        split = [_split_header(text) for text in header]
+        names = [name for name, _ in split]
+        self.units = [unit for _, unit in split]
         self.time_at = names.index("timestamp") if "timestamp" in names else -1
         self.gpu_at = next((names.index(n) for n in _GPU_COLUMNS if n in names), -1)
         self.known = [(i, _COLUMNS[n]) for i, n in enumerate(names) if n in _COLUMNS]

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must come out of a fault, each as a check with its own words."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from .model import Expect, Scene, expect
+
+GAP, RESET = 1, 2
+
+
+@expect("the true energy lies within the bounds, of the run and of every window")
+def bounds_hold(scene: Scene) -> None:
+    checked = 0
+    for trace in scene.result.traces:
+        report = trace.report
+        true_j = scene.true_j(trace.channel.id, report["first_at_ns"], report["end_at_ns"])
+        if true_j is None or trace.channel.kind != "energy":
+            continue
+        total = scene.result.totals[trace.channel.id]
+        assert total.low_j - 1e-9 <= true_j <= total.high_j + 1e-9, (trace.channel.id, total, true_j)
+        checked += 1
+    windows = scene.result.windows(per_channel=True)
+    for row in windows.to_pylist():
+        end_ns = row["start_ns"] + round(row["duration_s"] * 1e9)
+        true_j = scene.true_j(row["channel"], row["start_ns"], end_ns)
+        if true_j is not None and scene.result.trace(row["channel"]).channel.kind == "energy":
+            assert row["energy_low_j"] - 1e-9 <= true_j <= row["energy_high_j"] + 1e-9, row
+    assert checked, "no channel has a known truth"
+
+
+@expect("exactly {joules} J")
+def energy(scene: Scene, joules: float, channel: str | None = None) -> None:
+    seen_j = scene.result.energy_j if channel is None else scene.row(channel)["energy_j"]
+    assert seen_j == pytest.approx(joules, rel=1e-9), seen_j
+
+
+@expect("the window's {joules} J lie within its bounds, and its estimate is never negative")
+def window_energy(scene: Scene, name: str, joules: float) -> None:
+    (row,) = scene.result.windows(name).to_pylist()
+    assert 0 <= row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
+    assert row["energy_low_j"] - 1e-9 <= joules <= row["energy_high_j"] + 1e-9, row
+
+
+def _within(value: float, least: float, most: float | None) -> bool:
+    return value >= least and (most is None or value <= most)
+
+
+def counted(what: str, least: int, most: int | None = None, channel: str | None = None) -> Expect:
+    """A count of the channel's row: read_errors, missed, lost, restarts, samples."""
+    names = {"read_errors": "failed readings", "missed": "missed deadlines", "lost": "lost points"}
+    amount = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
+
+    def check(scene: Scene) -> None:
+        value = scene.row(channel)[what]
+        assert _within(value, least, most), f"{what} is {value}, wanted {amount}"
+
+    return Expect(f"{amount} {names.get(what, what)} counted", check)
+
+
+@expect("{count} wraps undone")
+def wraps(scene: Scene, count: int) -> None:
+    assert sum(scene.result.samples(scene.row(None)["id"])["wraps"].to_pylist()) == count
+
+
+@expect("a gap in the curve")
+def gap(scene: Scene, channel: str | None = None) -> None:
+    flags = np.array(scene.result.samples(channel or scene.row(None)["id"])["flags"].to_pylist())
+    assert (flags & GAP).any()
+
+
+@expect('a note: "{pattern}"')
+def note(scene: Scene, pattern: str) -> None:
+    assert any(re.search(pattern, text) for text in scene.result.notes), scene.result.notes
+
+
+@expect("no note")
+def no_note(scene: Scene) -> None:
+    assert scene.result.notes == []
+
+
+@expect('{channel} ends: "{pattern}"')
+def ended(scene: Scene, channel: str, pattern: str) -> None:
+    assert re.search(pattern, scene.row(channel)["status"]), scene.row(channel)["status"]
+    assert any(channel in text and "ended early" in text for text in scene.result.notes), scene.result.notes
+
+
+@expect("{channel} goes on")
+def goes_on(scene: Scene, channel: str) -> None:
+    row = scene.row(channel)
+    assert row["status"] == "ok"
+    assert row["samples"] >= 6
+    assert row["read_errors"] == 0
+
+
+@expect('a warning: "{pattern}"')
+def warns(scene: Scene, pattern: str) -> None:
+    assert any(re.search(pattern, text) for text in scene.warned), scene.warned
+
+
+def raises(kind: type[BaseException], pattern: str) -> Expect:
+    def check(scene: Scene) -> None:
+        assert isinstance(scene.raised, kind), f"{kind.__name__} was wanted, there was {scene.raised!r}"
+        assert re.search(pattern, str(scene.raised)), str(scene.raised)
+
+    return Expect(f'raises {kind.__name__}: "{pattern}"', check)
+
+
+@expect("no sample is lost, every deadline is kept or counted")
+def nothing_lost(scene: Scene) -> None:
+    for trace in scene.result.traces:
+        report = trace.report
+        kept = scene.result.samples(trace.channel.id).num_rows
+        assert report["lost"] == 0
+        assert kept == report["samples"]
+        assert math.isfinite(scene.result.totals[trace.channel.id].energy_j)
+
+
+@expect("samples and misses together make up the deadlines: no burst catches up")
+def no_burst(scene: Scene, hz: float, channel: str) -> None:
+    row, trace = scene.row(channel), scene.result.trace(channel)
+    at_ns = np.concatenate([chunk["at_ns"] for chunk in trace.chunks()])
+    ticks = (at_ns[-1] - at_ns[0]) * 1e-9 * hz
+    # A tick is read somewhere within its period or, blocked, later; the last reading comes out of turn.
+    allowed = 3 + 0.02 * ticks
+    assert len(at_ns) - 1 + row["missed"] == pytest.approx(
+        ticks, abs=allowed + 1e-9 * hz * trace.report["read_longest_ns"]
+    )
+    assert len(at_ns) - 1 <= ticks + 3
+
+
+@expect("sampling went on meanwhile")
+def sampled_meanwhile(scene: Scene, hz: float) -> None:
+    begun_ns, ended_ns = scene.value
+    at_ns = np.concatenate([chunk["at_ns"] for chunk in scene.result.traces[0].chunks()])
+    inside = ((at_ns > begun_ns) & (at_ns < ended_ns)).sum()
+    # A quarter, lest it ask for a quiet machine; a sampler that needs the interpreter would have none.
+    assert inside >= 0.25 * hz * (ended_ns - begun_ns) * 1e-9
+
+
+@expect("exit code {code}")
+def exits(scene: Scene, code: int) -> None:
+    assert scene.program.returncode == code, (scene.program.returncode, scene.program.stderr)
+
+
+@expect('it says "{pattern}"')
+def says(scene: Scene, pattern: str) -> None:
+    assert re.search(pattern, scene.program.stdout + scene.program.stderr), scene.program
+
+
+@expect("nothing on stderr")
+def silent(scene: Scene) -> None:
+    assert scene.program.stderr == ""
+
+
+def value(words: str, check) -> Expect:
+    """What an act left as the scene's value (or anything else of the scene) satisfies `check`."""
+
+    def run(scene: Scene) -> None:
+        assert check(scene), (words, scene.value)
+
+    return Expect(words, run)

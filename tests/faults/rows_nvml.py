@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of NVIDIA's driver and its library."""
+
+from __future__ import annotations
+
+import fastgreen as fg
+from fastgreen.errors import ChannelNotFound, ChannelPermission, ChannelReadError
+
+from ..fakes.nvml import Gpu, Rule, Sensor
+from ..fakes.powercap import Zone
+from .acts import (
+    ENERGY,
+    begin,
+    call,
+    driver_reloaded,
+    end,
+    environment,
+    errors,
+    measure,
+    nvml,
+    nvml_blocks,
+    nvml_says,
+    powercap,
+    reads,
+    wait,
+)
+from .expects import bounds_hold, counted, ended, gap, goes_on, no_burst, note, nothing_lost, raises, value
+from .model import Fault, Scene
+
+NAMES = {
+    1: "UNINITIALIZED",
+    3: "NOT_SUPPORTED",
+    4: "NO_PERMISSION",
+    6: "NOT_FOUND",
+    9: "DRIVER_NOT_LOADED",
+    12: "LIBRARY_NOT_FOUND",
+    13: "FUNCTION_NOT_FOUND",
+    15: "GPU_IS_LOST",
+    16: "RESET_REQUIRED",
+    18: "LIB_RM_VERSION_MISMATCH",
+    27: "NOT_READY",
+    999: "UNKNOWN",
+}
+LOST, UNSUPPORTED = (15, 16), (3, 13)
+
+
+def code_row(code: int, times: str) -> Fault:
+    """A code while the channel is read. Code 1 is answered by a new nvmlInit and a second try at once."""
+    act = (nvml(), measure(nvml_says(code, times), channels="nvml:0", hz=200))
+    name = f"NVML answers {code} {NAMES[code]} {times}"
+    if code in LOST:
+        return Fault(
+            name,
+            "NVML",
+            act,
+            (ended("nvml:0", f"NVML {code}"), counted("read_errors", 1, 1), bounds_hold()),
+            "a reading answers 15 GPU_IS_LOST or 16 RESET_REQUIRED, once or for good",
+        )
+    if code in UNSUPPORTED and times != "once":
+        return Fault(
+            name,
+            "NVML",
+            act,
+            (ended("nvml:0", f"NVML {code}"), counted("read_errors", 3, 3), bounds_hold()),
+            "a reading answers 3 NOT_SUPPORTED or 13 FUNCTION_NOT_FOUND three times in a row",
+        )
+    if times == "always":
+        return Fault(
+            name,
+            "NVML",
+            act,
+            (counted("read_errors", 3), note(f"nvml:0.*NVML {code}"), bounds_hold()),
+            "every further reading answers another code (1, 4, 6, 9, 12, 18, 27, 999)",
+        )
+    wanted = {"once": 0, "three times": 1}[times] if code == 1 else {"once": 1, "three times": 3}[times]
+    gaps = (gap(),) if wanted else ()
+    return Fault(
+        name,
+        "NVML",
+        act,
+        (counted("read_errors", wanted, wanted), *gaps, bounds_hold(), nothing_lost()),
+        "a reading answers 1 UNINITIALIZED once or three times (initialised again)"
+        if code == 1
+        else "a reading answers another code once or three times (3 and 13: once)",
+    )
+
+
+def at_start(code: int) -> Fault:
+    return Fault(
+        f"nvmlInit answers {code} {NAMES[code]}",
+        "NVML",
+        (nvml(rules=[Rule("nvmlInit*", code)]), call("", lambda s: _status("nvml"))),
+        (value("the source says so with the code", lambda s: f"NVML {code}" in s.value.reason and s.value.found == 0),),
+        "nvmlInit answers any of those codes",
+    )
+
+
+def unread(code: int) -> Fault:
+    """No reading of any kind is to be had from the start."""
+    rules = [Rule(ENERGY, code), Rule("nvmlDeviceGetPowerUsage", code), Rule("field:*", code)]
+    return Fault(
+        f"every reading answers {code} {NAMES[code]} from the start",
+        "NVML",
+        (nvml(rules=rules), call("", lambda s: fg.Monitor("nvml:0"))),
+        (raises(ChannelPermission if code == 4 else ChannelReadError, f"NVML {code}\\)"),),
+        "every reading of a board answers one of those codes from the start",
+    )
+
+
+def _status(source: str):
+    from fastgreen.catalog import discover
+
+    return next(state for state in discover()[1] if state.source == source)
+
+
+def _channels(scene: Scene) -> dict[str, fg.Channel]:
+    return {c.id: c for c in fg.channels()}
+
+
+def _one_of_eight_is_lost(scene: Scene) -> None:
+    scene.nvml.write(rules=[Rule("*", 15, device=3)])
+    errors(1, "nvml:3").run(scene)
+
+
+def _ratio(scene: Scene) -> bool:
+    """The counter shows 100 W where the board's instant power says 170."""
+    return 1.5 < scene.row("nvml:0/power")["ratio_to_counter"] < 1.9
+
+
+TRAPS = [
+    Fault(
+        "a GPU is lost in mid-run",
+        "NVML code 15",
+        (
+            powercap(Zone(watts=20.0)),
+            nvml(Gpu(100.0)),
+            measure(wait(0.15), nvml_says(15, "always"), reads(20, "rapl:package-0"), hz=200),
+        ),
+        (ended("nvml:0", "NVML 15"), goes_on("rapl:package-0"), bounds_hold()),
+    ),
+    Fault(
+        "one of 8 GPUs is lost",
+        "NVML code 15",
+        (
+            nvml(*(Gpu(50.0 * (n + 1)) for n in range(8))),
+            measure(wait(0.2), call("board 3 is lost", _one_of_eight_is_lost), wait(0.2), channels="nvml:?", hz=100),
+        ),
+        (ended("nvml:3", "NVML 15"), *(goes_on(f"nvml:{n}") for n in (0, 7)), bounds_hold()),
+    ),
+    Fault(
+        "the driver is loaded anew in mid-run",
+        "NVML code 1",
+        (
+            nvml(Gpu(100.0, energy_start_mj=9e6)),
+            measure(begin("w"), wait(0.2), driver_reloaded(), end("w"), channels="nvml:0", hz=100),
+        ),
+        (counted("restarts", 1, 1), bounds_hold(), nothing_lost()),
+    ),
+    Fault(
+        "NVML blocks for 2 s",
+        "NVML: calls serialise on driver locks",
+        (
+            powercap(Zone(watts=50.0)),
+            nvml(Gpu(100.0)),
+            measure(nvml_blocks(2.0), hz={"nvml": 100, "rapl": 200}),
+        ),
+        (
+            counted("missed", 150, channel="nvml:0"),
+            no_burst(100, "nvml:0"),
+            goes_on("rapl:package-0"),
+            value("RAPL is read meanwhile", lambda s: s.row("rapl:package-0")["samples"] > 100),
+            bounds_hold(),
+        ),
+    ),
+    Fault(
+        "NVML blocks for 2 s at the start",
+        "NVML: calls serialise on driver locks",
+        (
+            powercap(Zone(watts=50.0)),
+            nvml(Gpu(100.0)),
+            call("", lambda s: _blocked_start(s)),
+        ),
+        (value("start comes back before NVML does", lambda s: s.value < 1.9), goes_on("rapl:package-0")),
+    ),
+    Fault(
+        "a false 0 mW",
+        "NVML polled too fast",
+        (
+            nvml(Gpu(100.0), omit=(ENERGY,)),
+            call("", lambda s: s.nvml.write(rules=[Rule("field:*", value=0.0, first=30, last=32)])),
+            measure(errors(3), reads(5), channels="nvml:0", hz=100),
+        ),
+        (
+            counted("read_errors", 3, 3),
+            gap(),
+            value("never a power of 0", lambda s: min(s.result.samples("nvml:0")["raw"].to_pylist()) == 100_000),
+        ),
+    ),
+    Fault(
+        "a field has a status of its own",
+        "NVML: two levels of status",
+        (nvml(rules=[Rule("field:186", 3)]), call("", _channels)),
+        (
+            value(
+                "the average stands in for the instant",
+                lambda s: s.value["nvml:0/power"].sensor["quantity"] == "average",
+            ),
+        ),
+    ),
+    Fault(
+        "the GPU's scope is refused, the module's is not",
+        "NVML on superchips",
+        (nvml(Gpu(scopes=(0.0, 1.2, 0.0))), call("", _channels)),
+        (
+            value(
+                "read at the module's scope, and said",
+                lambda s: "module" in s.value["nvml:0"].note and s.value["nvml:0/power"].sensor["scope"] == 1,
+            ),
+        ),
+    ),
+    Fault(
+        "a board in MIG mode",
+        "NVML: power and energy are the whole board's",
+        (nvml(Gpu(mig=True, mig_uuids=("MIG-a", "MIG-b"))), call("", _channels)),
+        (value("one channel, and said", lambda s: "MIG" in s.value["nvml:0"].note and len(s.value) == 3),),
+    ),
+    Fault(
+        "counter and integrated power disagree",
+        "NVML: 1.7 times in an idle report",
+        (
+            nvml(Gpu(100.0, instant=Sensor(gain=1.7), average=Sensor(gain=1.7), usage=Sensor(gain=1.7))),
+            measure(wait(1.0), channels="nvml:*", hz=50),
+        ),
+        (value("their ratio is shown", _ratio), bounds_hold()),
+    ),
+    Fault(
+        "the energy counter is missing",
+        "NVML before Volta",
+        (nvml(Gpu(100.0), omit=(ENERGY,)), measure(wait(0.2), channels="nvml:0", hz=100)),
+        (
+            value(
+                "integrated power, and said",
+                lambda s: s.row(None)["method"] == "trapezoid" and "no energy counter" in s.row(None)["note"],
+            ),
+        ),
+    ),
+    Fault(
+        "the library lacks what must be there",
+        "NVML too old",
+        (nvml(omit=("nvmlDeviceGetUUID",)), call("", lambda s: _status("nvml"))),
+        (
+            value(
+                "too old, by the function's name",
+                lambda s: "nvmlDeviceGetUUID" in s.value.reason and "too old" in s.value.reason,
+            ),
+        ),
+    ),
+    Fault(
+        "there is no library",
+        "NVML absent",
+        (environment("FASTGREEN_NVML_LIBRARY", "/nowhere/libnvidia-ml.so.1"), call("", lambda s: fg.Monitor("nvml:0"))),
+        (raises(ChannelNotFound, "nvml:0"), value("with a remedy", lambda s: "driver" in _status("nvml").remedy)),
+    ),
+    Fault(
+        "CUDA_VISIBLE_DEVICES hides a board",
+        "NVML counts along the bus",
+        (
+            nvml(Gpu(100.0, uuid="GPU-a"), Gpu(50.0, uuid="GPU-b")),
+            environment("CUDA_VISIBLE_DEVICES", "GPU-b"),
+            call("", lambda s: [c.id for c in fg.Monitor().channels if c.source == "nvml"]),
+        ),
+        (value("only what is visible is measured", lambda s: s.value == ["nvml:1", "nvml:1/power"]),),
+    ),
+]
+
+
+def _blocked_start(scene: Scene) -> float:
+    import time
+
+    monitor = fg.Monitor(["rapl:package-0", "nvml:0"], hz=200)
+    at = scene.nvml.calls(0)[ENERGY] + 1
+    scene.nvml.write(rules=[Rule(ENERGY, 0, at, at, 0, 2_000_000)])
+    begun = time.monotonic()
+    monitor.start()
+    seconds = time.monotonic() - begun
+    scene.monitor = monitor
+    reads(10, "rapl:package-0").run(scene)
+    monitor.stop()
+    scene.result = monitor.result
+    return seconds
+
+
+ROWS = [
+    *(code_row(code, times) for code in NAMES for times in ("once", "three times", "always")),
+    *(at_start(code) for code in NAMES),
+    *(unread(code) for code in NAMES),
+    *TRAPS,
+]

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of the process that measures and of the machine under it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+
+from fastgreen import _core, arrow
+from fastgreen.channel import Channel, traits
+from fastgreen.result import Result
+from fastgreen.trace import Trace
+
+from ..fakes.powercap import RANGE_61UJ, Zone
+from .acts import call, gil_held, measure, powercap, process_stopped, program, recorded, wait
+from .expects import (
+    bounds_hold,
+    counted,
+    exits,
+    no_burst,
+    no_note,
+    note,
+    nothing_lost,
+    sampled_meanwhile,
+    says,
+    silent,
+    value,
+)
+from .model import Fault, Proof, Scene
+
+ROOT = Path(__file__).parents[2]
+
+STOPPED = """
+import sys, time
+import fastgreen as fg
+with fg.Monitor("rapl:package-0", hz=100, record=sys.argv[1]) as monitor:
+    with monitor.window("w"):
+        time.sleep(0.2)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        time.sleep(0.2)
+"""
+
+IN_THREADS = """
+import sys, threading, time
+import fastgreen as fg
+monitor = fg.Monitor(record=sys.argv[1], hz=500).start()
+
+def work(name):
+    window = monitor.window(name)
+    while True:
+        with window:
+            sum(range(100))
+
+for n in range(4):
+    threading.Thread(target=work, args=(f"w{n}",), daemon=True).start()
+time.sleep(0.3)
+"""
+
+OS_FORK = """
+import os, sys, time
+import fastgreen as fg
+with fg.Monitor("rapl:package-0", hz=500, record=sys.argv[1]) as monitor:
+    window = monitor.window("w")
+    for _ in range(5):
+        with window:
+            pid = os.fork()
+            if pid == 0:
+                with window:
+                    time.sleep(0.02)
+                os._exit(0)
+            os.waitpid(pid, 0)
+print(len(window))
+"""
+
+
+def _wall_clocks() -> list[str]:
+    """Every place of package and core that asks for the time of day."""
+    found = []
+    for path in sorted((ROOT / "fastgreen").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in ("time_ns", "now", "utcnow", "today", "fromtimestamp"):
+                found.append(f"{path.stem}.{node.attr}")
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr == "time"
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "time"
+            ):
+                found.append(f"{path.stem}.time")
+    for path in [*(ROOT / "csrc").glob("*.[ch]"), *(ROOT / "fastgreen").glob("*.pyx")]:
+        found += [
+            f"{path.stem}.{name}"
+            for name in re.findall(r"\w+\(CLOCK_REALTIME|gettimeofday\(|\btime\(", path.read_text())
+        ]
+    return found
+
+
+ENGINE = {"monitor", "runinfo", "result", "trace", "runfile", "arrow", "replay", "catalog", "discovery", "_core"}
+
+
+def _wall_clocks_of_the_engine(scene: Scene) -> bool:
+    found = [place for place in _wall_clocks() if place.split(".")[0] in ENGINE or place.startswith("fg_")]
+    return found == ["runinfo.time_ns"]
+
+
+def _one_anchor(scene: Scene) -> bool:
+    """Every wall-clock stamp is the monotonic one plus one constant, whatever the clock has done meanwhile."""
+    meta, table = scene.result.metadata, scene.result.samples()
+    time_ns = table["time"].cast("int64").to_numpy()
+    return bool((time_ns - table["monotonic_ns"].to_numpy() == meta["realtime_ns"] - meta["monotonic_ns"]).all())
+
+
+def _stepped_anchor(scene: Scene) -> bool:
+    """The same samples under an anchor an hour later: only the column `time` moves."""
+    trace, meta = scene.result.traces[0], scene.result.metadata
+    chunk = next(iter(trace.chunks()))
+    hour_ns = 3_600_000_000_000
+    later = {**meta, "realtime_ns": meta["realtime_ns"] + hour_ns}
+    one, two = (
+        arrow.sample_batch(trace.channel.id, chunk, m, arrow.with_metadata(arrow.SAMPLES, m)) for m in (meta, later)
+    )
+    moved = np.asarray(two["time"].cast("int64")) - np.asarray(one["time"].cast("int64"))
+    same = all(one[n].equals(two[n]) for n in arrow.SAMPLES.names if n != "time")
+    return bool((moved == hour_ns).all()) and same
+
+
+def _an_hour_apart(scene: Scene) -> bool:
+    modulus, hour_ns, second_ns = RANGE_61UJ + 61, 3600 * 10**9, 10**9
+    true_uj = lambda t: 100 * t // 1000  # noqa: E731
+    at_ns = np.array([*range(0, second_ns, second_ns // 100), *range(hour_ns, hour_ns + second_ns, second_ns // 100)])
+    samples = np.zeros(len(at_ns), _core.SAMPLE)
+    samples["at_ns"], samples["raw"] = at_ns, true_uj(at_ns) % modulus
+    kind = traits("energy", "uJ", modulus=modulus, quantum=61, period_ns=10**6)
+    channel = Channel(
+        "rapl:package-0", "rapl", "energy", "package-0", "uJ", wrap_j=modulus * 1e-6, ceiling_w=125.0, traits=kind
+    )
+    account = _core.Account(kind)
+    account.feed(samples)
+    end = {
+        "end_at_ns": int(at_ns[-1]),
+        "end_total": account.report()["total"],
+        "missed": 0,
+        "lost": 0,
+        "read_errors": 0,
+    }
+    trace = Trace(channel, True, account.report() | end, lambda: iter([samples[:150], samples[150:]]))
+    scene.result = Result([trace], [], {}, 0, 0)
+    begin = np.array([0, 10**8, 2 * second_ns, 5 * 10**8, hour_ns + 10**8])
+    finish = np.array([10**8, hour_ns, hour_ns // 2, hour_ns + 2 * 10**8, hour_ns + 2 * 10**8])
+    held = []
+    for b, e in zip(begin, finish, strict=True):
+        window = trace.windows(np.array([b]), np.array([e]))[0]
+        held.append(window.low_j - 1e-6 <= 100e-9 * (e - b) <= window.high_j + 1e-6)
+    total = trace.total()
+    return all(held) and total.low_j <= 100e-9 * (at_ns[-1] - at_ns[0]) <= total.high_j
+
+
+ROWS = [
+    Fault(
+        "the drainer is stalled: the interpreter's lock is held in C",
+        "extension modules",
+        (powercap(Zone(watts=50.0)), measure(gil_held(2.0), channels="rapl:package-0", hz=500)),
+        (sampled_meanwhile(500), nothing_lost(), no_burst(500, "rapl:package-0"), bounds_hold()),
+    ),
+    Fault(
+        "the drainer is stalled until the ring is full",
+        "extension modules",
+        (),
+        (
+            Proof(
+                "totals whole, loss counted, bounds hold across the gap",
+                "tests/c/test_faults.c::a_full_ring_widens_the_bounds_and_loses_no_joule",
+            ),
+            Proof(
+                "whole while another thread drains in bursts",
+                "tests/c/test_faults.c::a_drainer_that_stalls_now_and_then_gets_a_whole_account",
+            ),
+        ),
+    ),
+    Fault(
+        "SIGSTOP and SIGCONT",
+        "job control, debuggers, container freezers",
+        (powercap(Zone(watts=50.0)), process_stopped(STOPPED, 1.5)),
+        (exits(0), counted("missed", 120), no_burst(100, "rapl:package-0"), bounds_hold(), nothing_lost(), no_note()),
+    ),
+    Fault(
+        "the machine is suspended: the clock jumps",
+        "laptops, GEOPM",
+        (),
+        (
+            Proof(
+                "deadlines counted as missed, no burst, the counter's growth kept, bounds hold",
+                "tests/c/test_faults.c::a_suspended_machine_misses_deadlines_and_not_the_counter",
+            ),
+        ),
+    ),
+    Fault(
+        "a pause of an hour, in which the counter wraps unseen",
+        "laptops, stopped processes",
+        (call("two samples an hour apart at 100 W, of a counter that wraps at 262 kJ", _an_hour_apart),),
+        (
+            value("the true 360 kJ lie within the bounds, of the run and of every window", lambda s: s.value),
+            note("not read for 3.6e\\+03 s, in which it can have wrapped unseen"),
+        ),
+    ),
+    Fault(
+        "wake-ups come late, a read takes several periods",
+        "GEOPM: catch-up bursts",
+        (),
+        (
+            Proof(
+                "on the grid, misses counted, no burst",
+                "tests/c/test_sampler.c::an_overrun_skips_to_the_next_deadline_and_counts_without_a_burst",
+            ),
+        ),
+    ),
+    Fault(
+        "the wall clock is stepped",
+        "GEOPM",
+        (powercap(Zone(watts=50.0)), measure(wait(0.1), channels="rapl:package-0", hz=200)),
+        (
+            value("the engine asks for the time of day once, at the start", _wall_clocks_of_the_engine),
+            value("every wall-clock stamp hangs on that one anchor", _one_anchor),
+            value("a stepped anchor moves those stamps and no number", _stepped_anchor),
+        ),
+    ),
+    Fault(
+        "killed (SIGKILL, SIGTERM) while recording",
+        "out-of-memory killers, batch systems",
+        (),
+        (
+            Proof(
+                "at most the last second is lost, and the run says so",
+                "tests/test_process.py::test_a_killed_process_loses_at_most_the_last_second_and_its_totals_are_made_anew",
+            ),
+        ),
+    ),
+    Fault(
+        "the disk is full",
+        "bad input",
+        (),
+        (
+            Proof(
+                "a limit on file size: goes on in memory, nothing lost, noted",
+                "tests/test_process.py::test_a_full_disk_ends_the_recording_and_not_the_measurement",
+            ),
+            Proof(
+                "a small file system: the same",
+                "tests/test_process.py::test_a_small_file_system_that_fills_up_loses_nothing",
+            ),
+            Proof(
+                "full at the start: said there",
+                "tests/test_process.py::test_a_disk_without_any_room_is_said_at_the_start",
+            ),
+        ),
+    ),
+    Fault(
+        "os.fork inside a window, again and again",
+        "data loaders",
+        (powercap(Zone(watts=50.0)), program(OS_FORK, "run"), recorded()),
+        (exits(0), silent(), says("^5$"), bounds_hold(), nothing_lost(), no_note()),
+    ),
+    Fault(
+        "a worker is forked (os.fork, multiprocessing)",
+        "data loaders",
+        (),
+        (
+            Proof(
+                "the child's monitor is inert and says so, the parent's goes on",
+                "tests/test_process.py::test_a_forked_child_is_inert_and_says_so_and_the_parent_goes_on_with_its_recording",
+            ),
+            Proof(
+                "a pool of forked workers ends cleanly",
+                "tests/test_process.py::test_a_fork_server_child_can_end_while_the_parent_measures",
+            ),
+        ),
+    ),
+    Fault(
+        "the interpreter shuts down while threads are inside windows",
+        "programs that end by their main thread",
+        (powercap(Zone(watts=50.0)), program(IN_THREADS, "run"), recorded()),
+        (
+            exits(0),
+            value("no traceback", lambda s: "Traceback" not in s.program.stderr),
+            value("windows of every thread are kept", lambda s: sorted(s.result.names) == ["w0", "w1", "w2", "w3"]),
+            bounds_hold(),
+            nothing_lost(),
+        ),
+    ),
+    Fault(
+        "the program ends, fails or exits while measuring",
+        "programs",
+        (),
+        (
+            Proof(
+                "the recording is completed, the exit code is the program's",
+                "tests/test_process.py::test_a_program_that_ends_while_measuring_completes_its_recording",
+            ),
+        ),
+    ),
+    Fault(
+        "24 hours",
+        "float32 sums, counters of 32 bits",
+        (),
+        (
+            Proof(
+                "no deadline missed, not a joule lost, by the driven clock",
+                "tests/c/test_sampler.c::a_day_by_the_driven_clock_misses_nothing",
+            ),
+            Proof(
+                "a day of wraps drained as it goes: every window exact to a unit",
+                "tests/c/test_faults.c::a_day_of_wraps_is_exact_to_a_unit",
+            ),
+        ),
+    ),
+]

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of counters and of those who read them."""
+
+from __future__ import annotations
+
+import json
+
+from fastgreen.errors import ChannelNotFound
+
+from ..fakes.hwmon import power_meter
+from ..fakes.powercap import FAULTS, RANGE_61UJ, Zone
+from .acts import (
+    as_a_user,
+    begin,
+    broken,
+    busy_threads,
+    call,
+    counter,
+    end,
+    environment,
+    hwmon,
+    measure,
+    power_uw,
+    powercap,
+    program,
+    reads,
+    spoilt_for_a_while,
+    wait,
+    zone_removed,
+)
+from .expects import (
+    bounds_hold,
+    counted,
+    energy,
+    exits,
+    gap,
+    goes_on,
+    no_burst,
+    no_note,
+    note,
+    nothing_lost,
+    raises,
+    says,
+    value,
+    warns,
+    window_energy,
+    wraps,
+)
+from .model import Fault, Proof, Scene
+
+NEAR_WRAP = RANGE_61UJ - 1_000_000  # 1 J before; a counter of 61 uJ starts again one unit past its range
+
+EVERYTHING_BREAKS = """
+import sys, time, warnings
+import fastgreen as fg
+warnings.simplefilter("ignore")
+with fg.Monitor(hz=500) as monitor:
+    with monitor.window("w"):
+        time.sleep(0.2)
+        print("the user's own work", flush=True)
+print(len(monitor.result.channels))
+sys.exit(7)
+"""
+
+
+def _equal_readings(scene: Scene) -> bool:
+    """100 W all along, every reading equal: the energy is the power times the time, to rounding."""
+    report = scene.result.traces[0].report
+    seconds = (report["end_at_ns"] - report["first_at_ns"]) * 1e-9
+    return abs(scene.result.energy_j - 100.0 * seconds) <= 1e-9 * scene.result.energy_j
+
+
+def _busy_ratio(scene: Scene) -> float:
+    """Rate kept with the interpreter busy over that with it asleep; the best of some pairs, for a shared machine."""
+    best = 0.0
+    for _ in range(6):
+        rates = []
+        for step in (wait(0.4), busy_threads(2, 0.4)):
+            measure(step, channels="rapl:package-0", hz=1000).run(scene)
+            rates.append((scene.row(None)["samples"] - 1) / scene.result.duration_s)
+        best = max(best, rates[1] / rates[0])
+        if best > 0.9:
+            break
+    return best
+
+
+def _many_windows(scene: Scene) -> int:
+    """A hundred thousand windows one after the other, then two thousand inside each other."""
+    one = scene.monitor.window("in a row")
+    for _ in range(100_000):
+        with one:
+            pass
+    nest = [scene.monitor.window("nested") for _ in range(1)]
+    nest[0].begin()
+    for _ in range(1999):
+        nest.append(scene.monitor.window("nested"))
+        nest[-1].begin()
+    for window in reversed(nest):
+        window.end()
+    return len(one) + len(nest)
+
+
+def _exact_axis(scene: Scene) -> bool:
+    """Stamps stay 64-bit integers of ns, and the durations are their exact differences."""
+    windows = scene.result.windows("in a row")
+    starts = windows["start_ns"].to_numpy()
+    return str(starts.dtype) == "int64" and (starts[1:] > starts[:-1]).all() and len(set(starts)) == len(starts)
+
+
+OF_OTHERS = [
+    Fault(
+        "a window ends just after the counter wrapped",
+        "Zeus, pyJoules: -262043 J",
+        (
+            powercap(Zone(counter_start_uj=NEAR_WRAP)),
+            measure(begin("w"), reads(3), counter(499_939), reads(3), end("w"), channels="rapl:package-0", hz=500),
+        ),
+        (energy(1.5), window_energy("w", 1.5), wraps(1), no_note()),
+    ),
+    Fault(
+        "the counter wraps in mid-run",
+        "Carbontracker, pyRAPL, Scaphandre: 0 W, None, or the interval dropped",
+        (
+            powercap(Zone(watts=50.0, counter_start_uj=RANGE_61UJ - 30_000_000)),
+            measure(begin("w"), wait(0.8), end("w"), channels="rapl:package-0", hz=500),
+        ),
+        (
+            bounds_hold(),
+            wraps(1),
+            value("mean power near the true 50 W", lambda s: 40 < s.result.mean_power_w < 60),
+            nothing_lost(),
+        ),
+    ),
+    Fault(
+        "psys stands beside the packages",
+        "Zeus: counted as one more CPU",
+        (
+            powercap(Zone(counter_start_uj=1_000_000), Zone("psys", counter_start_uj=1_000_000)),
+            measure(counter(3_000_000), counter(10_000_000, "psys"), channels="rapl:*", hz=500),
+        ),
+        (
+            energy(2.0),
+            energy(9.0, "rapl:psys"),
+            value("psys is not in the total", lambda s: not s.row("rapl:psys")["counted"]),
+        ),
+    ),
+    Fault(
+        "1000 J between two readings",
+        "perun: 500 or 1500 J (a counter turned into power, then integrated)",
+        (
+            powercap(Zone(counter_start_uj=1_000_000)),
+            measure(begin("w"), reads(3), counter(1_001_000_000), end("w"), channels="rapl:package-0", hz=100),
+        ),
+        (energy(1000.0), window_energy("w", 1000.0), counted("restarts", 0, 0)),
+    ),
+    Fault(
+        "equal readings one after the other",
+        "Zeus, Alumet: dropped, so 500 J lost or doubled",
+        (hwmon(power_meter(100_000_000)), measure(wait(0.3), channels="hwmon:*", hz=200)),
+        (value("power times time, to 1e-9", _equal_readings), nothing_lost()),
+    ),
+    Fault(
+        "a power that steps after a long rest",
+        "Zeus: 1400 J became 2500 J",
+        (
+            hwmon(power_meter(100_000_000)),
+            measure(
+                begin("rest"), wait(0.25), end("rest"), power_uw(300_000_000), wait(0.05), channels="hwmon:*", hz=200
+            ),
+        ),
+        (
+            value(
+                "the window of the rest holds 100 W times its time within its bounds",
+                lambda s: _rest_holds(s),
+            ),
+            nothing_lost(),
+        ),
+    ),
+    Fault(
+        "Python is busy in all threads",
+        "CodeCarbon, nvitop: asked 1 kHz, got 70 or 21 Hz",
+        (powercap(Zone(watts=50.0)), call("two threads of pure Python at 1 kHz", _busy_ratio)),
+        (value("the rate stays above 0.8 of that at rest", lambda s: s.value > 0.8), no_burst(1000, "rapl:package-0")),
+    ),
+    Fault(
+        "a sensor that may not be read",
+        "Zeus: None; perun: dropped without a word",
+        (
+            powercap(Zone(), Zone("package-1"), move=False),
+            as_a_user(broken("unreadable", "package-1"), measure(reads(3))),
+        ),
+        (
+            warns("package-1: permission denied.*chmod a\\+r"),
+            note("package-1: permission denied"),
+            goes_on("rapl:package-0"),
+        ),
+    ),
+    Fault(
+        "every sensor breaks in the user's program",
+        "Carbontracker: ends the user's process",
+        (
+            powercap(Zone(counter_start_uj=5), move=False),
+            broken("not-a-number"),
+            environment("FASTGREEN_NVML_LIBRARY", "/nowhere/libnvidia-ml.so.1"),
+            program(EVERYTHING_BREAKS),
+        ),
+        (exits(7), says("the user's own work")),
+    ),
+    Fault(
+        "a hundred thousand windows, and two thousand nested",
+        "pyJoules: RecursionError after 1000; perun: a float32 time axis",
+        (powercap(Zone(watts=50.0)), measure(call("", _many_windows), channels="rapl:package-0", hz=500)),
+        (
+            value("every window is kept", lambda s: s.result.summary()["count"].to_pylist() == [100_000, 2000]),
+            value("every start differs, in whole nanoseconds", _exact_axis),
+            nothing_lost(),
+        ),
+    ),
+]
+
+
+def _rest_holds(scene: Scene) -> bool:
+    (row,) = scene.result.windows("rest").to_pylist()
+    true_j = 100.0 * row["duration_s"]
+    return row["energy_low_j"] - 1e-9 <= true_j <= row["energy_high_j"] + 1e-9
+
+
+def spoilt(fault: str) -> Fault:
+    return Fault(
+        f"the counter file is {fault} for a while",
+        "bad input",
+        (
+            powercap(Zone(counter_start_uj=1_000_000), move=False),
+            measure(reads(3), spoilt_for_a_while(fault, 3_000_000), channels="rapl:package-0", hz=500),
+        ),
+        (counted("read_errors", 5), energy(2.0), gap()),
+        "a counter file is spoilt while it is read (" + ", ".join(SPOILT) + ")",
+    )
+
+
+def listed(fault: str) -> Fault:
+    wanted = {"missing": "No such file", "directory": "directory", "dangling": "No such file", "loop": "symbolic links"}
+    return Fault(
+        f"the counter file is {fault} from the start",
+        "bad input",
+        (
+            powercap(Zone(), Zone("package-1"), move=False),
+            broken(fault, "package-1"),
+            measure(reads(5)),
+        ),
+        (
+            warns("package-1"),
+            note(f"package-1: .*{wanted.get(fault, 'holds (no integer|a negative)')}"),
+            goes_on("rapl:package-0"),
+        ),
+        "a counter file cannot be read from the start (" + ", ".join(LISTED) + ")",
+    )
+
+
+SPOILT = sorted(set(FAULTS) - {"truncated", "no-newline"})  # those two are numbers, and a number is believed
+LISTED = [*SPOILT, "missing", "directory", "dangling", "loop"]
+
+
+def without_range(text: str | None) -> Fault:
+    return Fault(
+        f"max_energy_range_uj is {json.dumps(text)}",
+        "CodeCarbon issue 1309",
+        (
+            powercap(Zone(counter_start_uj=9_000_000, range_text=text)),
+            measure(counter(9_500_000), counter(100_000), counter(300_000), channels="rapl:package-0", hz=500),
+        ),
+        (
+            energy(0.7),
+            counted("restarts", 1, 1),
+            value("said on the channel", lambda s: "range is not known" in s.row(None)["note"]),
+        ),
+        "a counter's range is 0, missing, negative or no number, and it goes back",
+    )
+
+
+COUNTERS = [
+    *(spoilt(fault) for fault in SPOILT),
+    *(listed(fault) for fault in LISTED),
+    *(without_range(text) for text in ("0", None, "-1", "hello")),
+    Fault(
+        "the counter runs backwards",
+        "bad input",
+        (
+            powercap(Zone(counter_start_uj=10_000_000)),
+            measure(counter(10_400_000), counter(5_000_000), counter(5_100_000), channels="rapl:package-0", hz=500),
+        ),
+        (energy(0.5), counted("restarts", 1, 1)),
+    ),
+    Fault(
+        "a zone vanishes between listing and start",
+        "bad input",
+        (powercap(Zone(), move=False), call("", lambda s: _start_without_zone(s))),
+        (raises(ChannelNotFound, "energy_uj"),),
+    ),
+    Fault(
+        "a zone vanishes while it is read",
+        "bad input",
+        (
+            powercap(Zone(counter_start_uj=1), Zone("package-1"), move=False),
+            measure(zone_removed(), reads(5), hz=500),
+        ),
+        (goes_on("rapl:package-1"), nothing_lost()),
+    ),
+    Fault(
+        "many wraps within one run",
+        "Scaphandre",
+        (powercap(Zone(watts=1000.0, range_uj=30_000_000)), measure(wait(0.4), channels="rapl:package-0", hz=1000)),
+        (bounds_hold(), value("at least ten wraps", lambda s: sum(s.result.samples()["wraps"].to_pylist()) >= 10)),
+    ),
+    Fault(
+        "a full ring",
+        "counters of C",
+        (),
+        (
+            Proof(
+                "totals unchanged, loss counted, wraps of lost points carried, a gap flagged",
+                "tests/c/test_sampler.c::wraps_of_lost_points_are_carried_and_the_gap_is_flagged",
+            ),
+            Proof(
+                "bounds across the gap hold the true energy",
+                "tests/c/test_faults.c::a_full_ring_widens_the_bounds_and_loses_no_joule",
+            ),
+        ),
+    ),
+]
+
+
+def _start_without_zone(scene: Scene) -> None:
+    import fastgreen as fg
+
+    monitor = fg.Monitor("rapl:*")
+    scene.tree.remove_zone("package-0")
+    monitor.start()
+
+
+ROWS = OF_OTHERS + COUNTERS

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Five seconds of every fuzz target; `make fuzz` runs them for as long as one likes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .fakes.build import compiler
+
+ROOT = Path(__file__).parents[1]
+SECONDS = "5"
+
+
+@pytest.mark.parametrize("target", ["powercap", "load", "replay"])
+def test_a_few_seconds_of_fuzzing_find_nothing(target, tmp_path):
+    command = [sys.executable, "-m", "tests.fuzz.targets", target, SECONDS, tmp_path]
+    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+def test_a_few_seconds_of_fuzzing_the_texts_find_nothing(tmp_path):
+    if compiler() is None:
+        pytest.skip("no C compiler")
+    sources = [p for p in (ROOT / "csrc").glob("fg_*.c") if not p.name.startswith("fg_metric")]
+    flags = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-DSTANDALONE", f"-I{ROOT / 'csrc'}"]
+    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    program = tmp_path / "fuzz_text"
+    built = [*compiler(), *flags, ROOT / "tests/fuzz/fuzz_text.c", *sources, "-o", program, "-pthread", "-ldl", "-lm"]
+    subprocess.run(built, check=True)
+    done = subprocess.run([program, SECONDS], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) > 1000
