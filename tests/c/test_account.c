@@ -271,7 +271,7 @@ FG_TEST(an_interval_across_a_gap_or_a_restart_teaches_nothing)
 
 FG_TEST(a_counter_that_stood_still_across_a_pause_proves_a_longer_period_and_a_restart_does_not)
 {
-	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 10 * MS, 0};
+	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 10 * MS, 0, 0};
 	const uint16_t pauses[] = {0, FG_SAMPLE_GAP, FG_SAMPLE_RESET};
 
 	for (size_t i = 0; i < 3; i++) {
