@@ -138,9 +138,10 @@ def _check_report(report: dict[str, Any], like: dict[str, Any]) -> None:
     for name, value in like.items():
         if isinstance(value, int):
             arrow.check_integer(name, report[name], -arrow.MOST)
-        elif report[name] is not None or isinstance(value, float):
-            if not (isinstance(report[name], (int, float)) and math.isfinite(report[name])):
-                raise ValueError(f"{name} is {report[name]!r}")
+        elif (report[name] is not None or isinstance(value, float)) and not (
+            isinstance(report[name], (int, float)) and math.isfinite(report[name])
+        ):
+            raise ValueError(f"{name} is {report[name]!r}")
     arrow.check_integer("end_at_ns", report["end_at_ns"], -arrow.MOST)
     if not (isinstance(report["end_total"], (int, float)) and math.isfinite(report["end_total"])):
         raise ValueError(f"end_total is {report['end_total']!r}")

@@ -107,7 +107,7 @@ def test_the_mean_of_ten_thousand_short_windows_is_known_within_a_hundredth(scen
 
 
 def test_windows_on_both_sides_of_a_long_idle_time_are_no_wider_than_each_side_alone():
-    rng, _, trace = simulated(SCENARIOS[4])
+    _, _, trace = simulated(SCENARIOS[4])
     begin = np.concatenate([5 * SECOND + np.arange(100) * MS, 25 * SECOND + np.arange(100) * MS])
     sides = [trace.together(Windows("w", 0, b, b + MS)) for b in (begin[:100], begin[100:])]
     both = trace.together(Windows("w", 0, begin, begin + MS))
