@@ -6,6 +6,8 @@ import importlib
 
 import click
 
+from fastgreen import __version__
+
 # name -> (module, attribute). A command's module is imported when it is called, or listed by --help.
 COMMANDS = {
     "channels": ("fastgreen.commands.measure", "channels"),
@@ -41,6 +43,6 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="fastgreen")
+@click.version_option(__version__)
 def main() -> None:
     """Joules with bounds for every inference, and the green metrics over grids of any size."""

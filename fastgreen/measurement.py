@@ -67,4 +67,8 @@ def measure(function: Callable | None = None, /, **options: Any) -> Any:
     >>> m.energy_low_j <= m.energy_j <= m.energy_high_j
     True
     """
-    return _measured(function, options) if callable(function) else Measurement(**options)
+    if function is None:
+        return Measurement(**options)
+    if not callable(function):
+        raise TypeError(f"measure takes a function, or options by name as Monitor does, not {function!r}")
+    return _measured(function, options)

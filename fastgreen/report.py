@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -41,9 +42,11 @@ def bounds(low: float | None, high: float | None, unit: str) -> str:
 
 
 def people_console(stderr: bool = False) -> Console:
-    """A console for tables: the terminal's width, or 120 columns where there is no terminal to ask."""
+    """A console for tables: as wide as COLUMNS says, else as the terminal, else, where there is none to ask, 120."""
     console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=120)
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return console
+    return Console(stderr=stderr, highlight=False, width=120)
 
 
 def plain_table(title: str, *columns: str) -> Table:

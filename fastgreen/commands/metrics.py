@@ -31,9 +31,12 @@ class Axis(click.ParamType):
             return value
         try:
             if ":" in value:
-                return _range(*[float(part) for part in value.split(":")])
+                start, stop, step = (float(part) for part in value.split(":"))
+                return _range(start, stop, step)
             return np.array([float(part) for part in value.split(",")])
-        except (TypeError, ValueError) as error:
+        except (MemoryError, OverflowError) as error:
+            self.fail(f"{value!r} has more points than memory can hold ({error})", param, ctx)
+        except ValueError as error:
             reason = str(error) if "step" in str(error) else "use START:STOP:STEP, A,B,C or one number"
             self.fail(f"{value!r} is no axis: {reason}", param, ctx)
 
