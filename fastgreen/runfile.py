@@ -143,15 +143,8 @@ def _check_report(report: dict[str, Any], like: dict[str, Any]) -> None:
     for name, value in like.items():
         if isinstance(value, int):
             arrow.check_integer(name, report[name], -arrow.MOST)
-<<<<<<< HEAD
         elif report[name] is not None or isinstance(value, float):
             _check_number(name, report[name])
-=======
-        elif (report[name] is not None or isinstance(value, float)) and not (
-            isinstance(report[name], (int, float)) and math.isfinite(report[name])
-        ):
-            raise ValueError(f"{name} is {report[name]!r}")
->>>>>>> stranger
     arrow.check_integer("end_at_ns", report["end_at_ns"], -arrow.MOST)
     _check_number("end_total", report["end_total"])
     for name in ("missed", "lost", "read_errors"):
