@@ -352,8 +352,8 @@ def _check_windows(cnp.ndarray begin, cnp.ndarray end):
 
 # From here on a second thread pays, and this share of the windows makes both end at about the same time: the thread that
 # has the later ones must walk over all samples before.
-PARALLEL = 200_000
-EARLIER = 0.58
+_PARALLEL = 200_000
+_EARLIER = 0.58
 
 
 def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end_at_ns, bint restarts=False,
@@ -371,10 +371,10 @@ def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end
     cdef _Answers out = _Answers(count, restarts)
     chunks = iter(chunks)
     first = next(chunks, None)
-    if threads is None and first is not None and count >= PARALLEL and len(first) >= PARALLEL:
+    if threads is None and first is not None and count >= _PARALLEL and len(first) >= _PARALLEL:
         threads = min(2, len(os.sched_getaffinity(0)))
     if threads == 2:
-        middle = <size_t>(count * EARLIER)
+        middle = <size_t>(count * _EARLIER)
     parts = [_Part(traits, ceiling_per_ns, begin, end, out, 0, middle)]
     if threads == 2:
         parts.append(_Part(traits, ceiling_per_ns, begin, end, out, middle, count))
