@@ -50,7 +50,7 @@ def test_large_columns_give_the_bits_of_one_thread(samples):
     samples = np.tile(samples, 50)
     samples["at_ns"] = np.arange(len(samples)) * 1000
     samples["raw"] = np.arange(len(samples)) * 7
-    begin = np.arange(_core.PARALLEL) * 1001 - 3000
+    begin = np.arange(_core._PARALLEL) * 1001 - 3000
     one = _core.resolve_windows(TRAITS, 0.5, [samples], begin, begin + 4321, threads=1)
     many = _core.resolve_windows(TRAITS, 0.5, [samples], begin, begin + 4321)
     assert all(np.array_equal(a, b) for a, b in zip(one, many, strict=True))
