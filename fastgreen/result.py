@@ -252,7 +252,7 @@ class Result:
 
     def _named(self, name: str | None) -> list[Windows]:
         if name is not None and name not in self.names:
-            raise KeyError(f"no window is called {name!r}; there are {self.names}")
+            raise KeyError(f"no window is called {name!r}; there are {self.names or 'none'}")
         return [w for w in self._windows if name is None or w.name == name]
 
     def _window_columns(self, chosen: list[Windows]) -> dict[str, Any]:
