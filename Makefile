@@ -61,7 +61,7 @@ SANITIZED_TESTS := tests/test_faults.py tests/test_process.py
 LEFT_OUT_address := memory_constant
 LEFT_OUT_thread := memory_constant or fork
 SANITIZER_OPTIONS := ASAN_OPTIONS=detect_leaks=0 \
-	TSAN_OPTIONS="halt_on_error=0 die_after_fork=0 suppressions=$(CURDIR)/tests/faults/tsan.supp"
+	TSAN_OPTIONS="log_path=$(CURDIR)/build/sanitize/report halt_on_error=0 die_after_fork=0 suppressions=$(CURDIR)/tests/faults/tsan.supp"
 
 sanitize-python: $(VENV)/.test ## play the faults with the engine under the address and thread sanitizers
 	$(MAKE) --no-print-directory sanitize-python-address sanitize-python-thread

@@ -90,9 +90,12 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 			account->twice_integral += ((fg_int128)sample->raw + account->last_raw) * step_ns;
 		torn = torn || (sample->flags & FG_SAMPLE_RESET);
 		account->broken = account->broken || torn;
-		if (sample->raw != account->last_raw)
+		/* An unchanged counter stood still between its samples too, however far apart they are. */
+		if (sample->raw != account->last_raw || sample->wraps > 0)
 			learn(account, sample, torn);
-		else if (account->updates > 0 && !account->broken)
+		else if (sample->flags & FG_SAMPLE_RESET)
+			account->change_at_ns = sample->at_ns + sample->half_ns;
+		else if (account->updates > 0 && (traits->kind == FG_ENERGY || !account->broken))
 			account->period_lower_ns =
 				later(account->period_lower_ns, sample->at_ns - sample->half_ns - account->change_at_ns);
 	}

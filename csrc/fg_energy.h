@@ -69,7 +69,12 @@ void fg_account_init(struct fg_account *account, const struct fg_traits *traits)
 void fg_account_add(struct fg_account *account, struct fg_sample *sample);
 
 /* T for the bounds: the learnt period where samples came faster than updates, else the traits' period unless a longer
- * stretch without a change disproved it. ns, > 0. */
+ * stretch without a change disproved it. ns, > 0.
+ * A counter that stands still may have been updated while nothing was drawn, or may not have been updated; samples do
+ * not tell. Nor does the jump that ends the stretch: a small one means that little was drawn, not that updates were on
+ * time (sensors are late when the machine sleeps), and a T believed too short makes bounds wrong at every edge between
+ * two samples, not in that stretch only. So every such stretch counts as one update, T is at worst the longest idle
+ * stretch, and bounds are valid and loose: a value then only tells of the time up to the sample before it. */
 int64_t fg_account_period_ns(const struct fg_account *account);
 
 /* Resolve instants against samples.
@@ -84,6 +89,7 @@ int64_t fg_account_period_ns(const struct fg_account *account);
  * Across a restart of the counter nothing is known but the ceiling: `unknown` is the running sum of ceiling * time over
  * such stretches (and of the counts that rounding down can hide before and after), apart from `high` so that it widens
  * only the windows that touch one.
+ * No history of energy, updates and reads that fits the samples leaves these bounds, and one reaches each of them.
  * The estimate interpolates between changes, each placed in the middle of the interval in which it can have happened,
  * and rises no earlier than the bounds let it.
  * For power the three are running integrals: trapezoid, smaller end and larger end of every step; a step across a gap
@@ -113,7 +119,7 @@ struct fg_stream {
 };
 
 enum {
-	FG_TABLE = 256,   /* changes tabled at once: everything stays in the first-level cache */
+	FG_TABLE = 128,   /* changes tabled at once: everything stays in the first-level cache */
 	FG_TABLE_KEPT = 4 /* and how many of them instants that still wait may need */
 };
 

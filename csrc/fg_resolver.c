@@ -1,7 +1,7 @@
 /* See fg_energy.h: the resolver. The trick: for a counter each answer is a step (or a line) between breaks that only
- * changes of the counter make, so a block of samples becomes three short sorted tables of breaks, and instants are looked
- * up in them where the breaks' even spacing says, with two comparisons and no branch to mispredict. One pass over
- * samples in any number of chunks serves any number of windows.
+ * changes of the counter make, so a block of samples becomes three short sorted tables of breaks, and instants go along
+ * one of them and find their places in the other two within a few comparisons, without a branch to mispredict. One pass
+ * over samples in any number of chunks serves any number of windows.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_energy.h"
 
@@ -48,19 +48,11 @@ void fg_resolver_init_windows(struct fg_resolver *resolver, const struct fg_trai
 
 size_t fg_windows_sorted(const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count)
 {
-	bool sorted = count == 0 || begin_at_ns[0] <= end_at_ns[0];
-	size_t i = count > 0;
+	size_t i = count > 0 && begin_at_ns[0] <= end_at_ns[0];
 
-	/* Without a branch a window first: nearly always all are in order. */
-	for (; i < count; i++)
-		sorted &= (begin_at_ns[i - 1] <= begin_at_ns[i]) & (end_at_ns[i - 1] <= end_at_ns[i]) &
-				  (begin_at_ns[i] <= end_at_ns[i]);
-	if (sorted)
-		return count;
-	for (i = 0; i < count; i++)
-		if (begin_at_ns[i] > end_at_ns[i] ||
-			(i > 0 && (begin_at_ns[i - 1] > begin_at_ns[i] || end_at_ns[i - 1] > end_at_ns[i])))
-			break;
+	while (i > 0 && i < count && begin_at_ns[i] <= end_at_ns[i] && begin_at_ns[i - 1] <= begin_at_ns[i] &&
+		   end_at_ns[i - 1] <= end_at_ns[i])
+		i++;
 	return i;
 }
 
@@ -70,7 +62,7 @@ static inline bool waits(const struct fg_stream *s, int64_t until_at_ns)
 	return s->next < s->count && s->at_ns[s->next] < until_at_ns;
 }
 
-/* True when no instant waits any longer: the samples that are left change nothing. */
+/* True when no instant waits any longer: the samples that are left change no answer. */
 static inline bool done(const struct fg_resolver *r)
 {
 	return r->streams[0].next == r->streams[0].count && r->streams[1].next == r->streams[1].count;
@@ -152,8 +144,8 @@ static struct answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
 	return a;
 }
 
-/* An instant's answer from the table. `low` goes along the breaks as the instants do: by two comparisons without a
- * branch to mispredict, since mostly about as many changes as instants pass. */
+/* An instant's answer from the table. `low` goes along the breaks as the instants do, by branches: what they predict
+ * need not be waited for, as sums of comparisons must. */
 static inline __attribute__((always_inline)) struct answer look_up(const struct fg_table *t, int64_t at_ns,
 																   size_t *place)
 {
@@ -245,8 +237,7 @@ static inline size_t append(struct fg_table *t, size_t last)
 {
 	size_t new = last + 1;
 
-	/* The first two changes of all are near enough. */
-	if (__builtin_expect(new < 3 || ((t->high_ns[new] >= t->low_ns[new - 3]) & (t->knot_ns[new] >= t->low_ns[new - 2])), 1))
+	if ((new < 3 || t->high_ns[new] >= t->low_ns[new - 3]) && (new < 2 || t->knot_ns[new] >= t->low_ns[new - 2]))
 		return new;
 	t->low_ns[last] = t->low_ns[new];
 	t->knot_ns[last] = t->knot_ns[new];
@@ -267,6 +258,7 @@ static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, s
 
 	for (; taken < count && changes < FG_TABLE; last = samples[taken++]) {
 		const struct fg_sample *now = &samples[taken];
+		__builtin_prefetch(now + FG_TABLE); /* the next table's: other columns are read before */
 		int64_t after_ns = now->at_ns - period_ns, still_ns = after_ns - now->half_ns, delta = now->raw - last.raw;
 		bool restart = false;
 

@@ -24,6 +24,7 @@ def resolve_windows(
     begin_at_ns: ArrayLike,
     end_at_ns: ArrayLike,
     restarts: bool = False,
+    threads: int | None = None,
 ) -> tuple[_Energies, _Energies, _Energies]: ...
 def nvml_devices(library: str) -> dict[str, Any]: ...
 

@@ -133,18 +133,20 @@ def _check_traits(traits: dict[str, Any]) -> None:
         arrow.check_integer(name, traits[name], least)
 
 
+def _check_number(name: str, value: Any) -> None:
+    if not (isinstance(value, (int, float)) and math.isfinite(value)):
+        raise ValueError(f"{name} is {value!r}")
+
+
 def _check_report(report: dict[str, Any], like: dict[str, Any]) -> None:
     """KeyError or ValueError unless it has what a report has, of the same kinds."""
     for name, value in like.items():
         if isinstance(value, int):
             arrow.check_integer(name, report[name], -arrow.MOST)
-        elif (report[name] is not None or isinstance(value, float)) and not (
-            isinstance(report[name], (int, float)) and math.isfinite(report[name])
-        ):
-            raise ValueError(f"{name} is {report[name]!r}")
+        elif report[name] is not None or isinstance(value, float):
+            _check_number(name, report[name])
     arrow.check_integer("end_at_ns", report["end_at_ns"], -arrow.MOST)
-    if not (isinstance(report["end_total"], (int, float)) and math.isfinite(report["end_total"])):
-        raise ValueError(f"end_total is {report['end_total']!r}")
+    _check_number("end_total", report["end_total"])
     for name in ("missed", "lost", "read_errors"):
         if report[name] is not None:
             arrow.check_integer(name, report[name])

@@ -144,12 +144,15 @@ class Trace:
         return Bounded(energy_j, min(bounds.low_j, energy_j), max(bounds.high_j, energy_j))
 
     def windows(self, begin_ns: Array, end_ns: Array) -> Bounded:
-        """Energy of the stretches [begin_ns, end_ns], both columns sorted."""
+        """Energy of the stretches [begin_ns, end_ns], both columns sorted. ValueError where they are not."""
+        begin_ns, end_ns = np.asarray(begin_ns), np.asarray(end_ns)
+        if any(np.any(later < earlier) for earlier, later in _in_order(begin_ns, end_ns)):
+            raise ValueError("begin_ns and end_ns must be sorted, and no end before its begin")
         channel = self.channel
         if channel.kind == "power" and channel.delay_s:
             # The value shown at t is of t - delay: look for the window where its power was shown.
             delay_ns = round(channel.delay_s * NS_PER_S)
-            begin_ns, end_ns = np.asarray(begin_ns) + delay_ns, np.asarray(end_ns) + delay_ns
+            begin_ns, end_ns = begin_ns + delay_ns, end_ns + delay_ns
         traits = {**channel.traits, "period_ns": self.report["period_ns"]}
         ceiling = watts_to_units_per_ns(self.ceiling_w, channel.unit)
         low, estimate, high = _core.resolve_windows(
@@ -159,7 +162,7 @@ class Trace:
         if channel.estimated:
             # Sampling says how well the model was followed, not how well it describes the machine: between its own
             # idle and full power everything is possible.
-            seconds = (np.asarray(end_ns) - np.asarray(begin_ns)) / NS_PER_S
+            seconds = (end_ns - begin_ns) / NS_PER_S
             least, most = seconds * (channel.floor_w or 0.0), seconds * self.ceiling_w
             return Bounded(np.clip(estimate * scale, least, most), least, most)
         for column in (low, estimate, high):
@@ -200,3 +203,10 @@ class Trace:
         low_j = float(np.sum(np.maximum(whole.low_j + of_each(within_low), of_each(alone.low_j))))
         high_j = float(np.sum(np.minimum(whole.high_j + of_each(within_high), of_each(alone.high_j))))
         return Bounded(min(max(energy_j, low_j), high_j), low_j, high_j)
+
+
+def _in_order(begin_ns: Array, end_ns: Array) -> Iterator[tuple[Array, Array]]:
+    """Pairs of columns of which the second is nowhere before the first."""
+    yield begin_ns[:-1], begin_ns[1:]
+    yield end_ns[:-1], end_ns[1:]
+    yield begin_ns, end_ns

@@ -50,7 +50,8 @@ def widths(traits, scenario, samples, edges):
 
 
 # With T given the bounds are the tightest, as above; so this is what learning T costs. In the idle scenarios the
-# counter stands still for seconds, which a reader cannot tell from a sensor that stalls (fg_energy.h), so T is learnt too long.
+# counter stands still for seconds, which a reader cannot tell from a sensor that stalls (fg_energy.h): T is learnt
+# too long.
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_bounds_with_the_learnt_period_are_nearly_those_with_the_true_one(scenario):
     scenario = replace(scenario)  # with a generator of its own, from the start

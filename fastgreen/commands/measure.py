@@ -82,10 +82,8 @@ def _explain(console: Console, found: list[Channel], states: list[SourceStatus])
             say(f"{channel.id}: {channel.reason}" + (f"\n    {channel.remedy}" if channel.remedy else ""))
     remedies = [c for c in found if not c.readable and c.remedy and c.source == "rapl"]
     if remedies:
-        say(
-            "The chmod lasts until the next boot. docs/permissions.md has ways that stay, `sudo fastgreen grant` among "
-            "them, and their risks."
-        )
+        say("The chmod lasts until the next boot. docs/permissions.md has ways that stay, with their risks;")
+        say("`sudo fastgreen grant` is one of them.")
     if any(c.estimated and c.root for c in found):
         say("No CPU energy counter can be read, so CPU energy is estimated from CPU time.")
 

@@ -260,13 +260,34 @@ FG_TEST(an_interval_across_a_gap_or_a_restart_teaches_nothing)
 
 		/* failed reads; a pause of the sampler without a failure; a restart */
 		at_ns += gap || silent ? 700 * MS : 10 * MS;
-		raw = restart ? 0 : raw + (i % 4 == 0 ? 10 : 0);
+		raw = restart ? 0 : raw + (i % 4 == 0 || gap || silent ? 10 : 0);
 		feed(&account, at_ns, raw, gap ? FG_SAMPLE_GAP : 0);
 	}
 	fg_check(account.periods > 50);
 	fg_check_int((int64_t)account.gaps, 10);
 	fg_check_int((int64_t)account.resets, 4);
 	fg_check(fg_account_period_ns(&account) < 80 * MS);
+}
+
+FG_TEST(a_counter_that_stood_still_across_a_pause_proves_a_longer_period_and_a_restart_does_not)
+{
+	struct fg_traits traits = {FG_ENERGY, 0, 1, MS, 10 * MS, 0, 0};
+	const uint16_t pauses[] = {0, FG_SAMPLE_GAP, FG_SAMPLE_RESET};
+
+	for (size_t i = 0; i < 3; i++) {
+		struct fg_account account;
+
+		fg_account_init(&account, &traits);
+		for (int64_t tick = 0; tick < 20; tick++)
+			feed(&account, tick * 10 * MS, tick, 0);
+		fg_check_int(fg_account_period_ns(&account), MS);
+		feed(&account, 690 * MS, 19, pauses[i]);
+		feed(&account, 700 * MS, 19, 0);
+		if (pauses[i] == FG_SAMPLE_RESET)
+			fg_check(fg_account_period_ns(&account) <= 25 * MS);
+		else
+			fg_check(fg_account_period_ns(&account) >= 500 * MS);
+	}
 }
 
 int main(void)
@@ -285,5 +306,6 @@ int main(void)
 	fg_run(a_longer_stretch_without_change_disproves_the_assumed_period);
 	fg_run(a_stall_after_the_period_was_learnt_still_counts);
 	fg_run(an_interval_across_a_gap_or_a_restart_teaches_nothing);
+	fg_run(a_counter_that_stood_still_across_a_pause_proves_a_longer_period_and_a_restart_does_not);
 	return fg_report();
 }

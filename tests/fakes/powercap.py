@@ -147,6 +147,10 @@ class PowercapTree:
         total = placed.started_uj + int(max(energy * 1e6, 0))
         return total // zone.unit_uj * zone.unit_uj % (zone.range_uj + zone.unit_uj)
 
+    @property
+    def moving(self) -> bool:
+        return self._mover is not None
+
     def punctuality_ns(self) -> tuple[int, int]:
         """The oldest that a moving number ever was, and the longest it took from its instant to its being shown.
 

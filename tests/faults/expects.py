@@ -9,29 +9,41 @@ import re
 import numpy as np
 import pytest
 
+from ..honest import Honest
 from .model import Expect, Scene, expect
 
 GAP, RESET = 1, 2
 
 
+def _holds(
+    scene: Scene, honest: Honest | None, channel: str, edges: tuple[int, int], low_j: float, high_j: float
+) -> bool:
+    """Whether the channel's true energy between the edges lies within low_j to high_j."""
+    low_j, high_j = low_j - 1e-9, high_j + 1e-9
+    if honest is not None and channel.startswith("rapl:"):
+        return honest.holds([channel.removeprefix("rapl:")], [edges], low_j, high_j)
+    return low_j <= scene.true_j(channel, *edges) <= high_j
+
+
 @expect("the true energy lies within the bounds, of the run and of every window")
 def bounds_hold(scene: Scene) -> None:
-    checked = 0
-    for trace in scene.result.traces:
-        report = trace.report
-        true_j = scene.true_j(trace.channel.id, report["first_at_ns"], report["end_at_ns"])
-        if true_j is None or trace.channel.kind != "energy":
-            continue
-        total = scene.result.totals[trace.channel.id]
-        assert total.low_j - 1e-9 <= true_j <= total.high_j + 1e-9, (trace.channel.id, total, true_j)
-        checked += 1
-    windows = scene.result.windows(per_channel=True)
-    for row in windows.to_pylist():
-        end_ns = row["start_ns"] + round(row["duration_s"] * 1e9)
-        true_j = scene.true_j(row["channel"], row["start_ns"], end_ns)
-        if true_j is not None and scene.result.trace(row["channel"]).channel.kind == "energy":
-            assert row["energy_low_j"] - 1e-9 <= true_j <= row["energy_high_j"] + 1e-9, row
-    assert checked, "no channel has a known truth"
+    # A powercap tree is moved by a process that a busy machine keeps waiting: it is held to the T that it kept.
+    honest = Honest(scene.result, scene.tree) if scene.tree is not None and scene.tree.moving else None
+    result = honest.result if honest else scene.result
+    known = {
+        t.channel.id: t.report
+        for t in result.traces
+        if t.channel.kind == "energy"
+        and scene.true_j(t.channel.id, t.report["first_at_ns"], t.report["end_at_ns"]) is not None
+    }
+    for channel, report in known.items():
+        total, edges = result.totals[channel], (report["first_at_ns"], report["end_at_ns"])
+        assert _holds(scene, honest, channel, edges, total.low_j, total.high_j), (total, scene.true_j(channel, *edges))
+    for row in result.windows(per_channel=True).to_pylist():
+        if row["channel"] in known:
+            edges = (row["start_ns"], row["start_ns"] + round(row["duration_s"] * 1e9))
+            assert _holds(scene, honest, row["channel"], edges, row["energy_low_j"], row["energy_high_j"]), row
+    assert known, "no channel has a known truth"
 
 
 @expect("exactly {joules} J")

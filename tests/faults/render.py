@@ -11,7 +11,7 @@ HEAD = """\
 Each line is a fault that sensors, drivers, machines or users have been seen to make, and what fastgreen must answer.
 The table is made of `tests/faults/`, whose rows are played by `tests/test_faults.py`: what stands here is tested.
 `make sanitize-python` plays them with the engine under AddressSanitizer and ThreadSanitizer, `make sanitize` does so
-for the parts in C.
+for the parts in C. ThreadSanitizer does not bear the fork of a process with threads: rows of a fork are left out there.
 
 The fakes are real things: a moving powercap tree, a `libnvidia-ml.so.1` that answers by script, files of a folder.
 """
