@@ -122,7 +122,9 @@ def heat_map(
         for text in axes.clabel(lines, fmt="%g", fontsize=8, manual=_label_places(lines.allsegs, spans)):
             text.set_path_effects(halo)
         bar.add_lines(lines)
-    points = list(models or ())
+    points = [
+        (name, check(METRICS[sweep.metric], c, AMOUNT), check("accuracy", a, ACCURACY)) for name, c, a in models or ()
+    ]
     _draw_points(axes, points, on_dark=True)
     axes.set(xlabel=axis_label(sweep.metric, sweep.unit), ylabel="Accuracy (fraction)")
     axes.set_title(title or f"{sweep.metric.upper()} for {chosen}")

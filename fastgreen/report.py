@@ -59,18 +59,22 @@ def plain_table(title: str, *columns: str) -> Table:
 
 def show(result: Result, console: Console) -> None:
     """Print totals, channels and windows."""
-    console.print(
-        f"[bold]{quantity(result.energy_j, 'J')}[/bold] ({bounds(result.energy_low_j, result.energy_high_j, 'J')}) "
-        f"in {quantity(result.duration_s, 's')}: {quantity(result.mean_power_w, 'W')}, "
-        f"{quantity(result.energy_wh, 'Wh')}"
-    )
+    if result.known:
+        console.print(
+            f"[bold]{quantity(result.energy_j, 'J')}[/bold] "
+            f"({bounds(result.energy_low_j, result.energy_high_j, 'J')}) "
+            f"in {quantity(result.duration_s, 's')}: {quantity(result.mean_power_w, 'W')}, "
+            f"{quantity(result.energy_wh, 'Wh')}"
+        )
+    else:
+        console.print(f"[bold]energy unknown[/bold] in {quantity(result.duration_s, 's')}")
     if result.estimated:
         console.print("[bold]estimated[/bold]: from a model of the CPU, not a measurement")
     if not result.traces:
         console.print("No channel could be read; `fastgreen channels` says why.")
     else:
         console.print(_channel_table(result))
-    if result.names:
+    if result.names and result.known:
         console.print(_window_table(result))
     for note in result.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -32,6 +32,8 @@ class Result:
     duration_s : float
         From the first reading to the last.
     mean_power_w : float
+    known : bool
+        False when no counted channel gave a reading: the energies are then 0 and mean nothing.
     estimated : bool
         True when any counted channel is a model and not a measurement.
     start_ns, end_ns : int
@@ -61,6 +63,7 @@ class Result:
 
     @property
     def notes(self) -> list[str]:
+        """What a reader should know of this run, a sentence each."""
         out = list(self.given_notes)
         for trace in self.traces:
             identity, report = trace.channel.id, trace.report
@@ -73,7 +76,14 @@ class Result:
                 f"unseen: up to {p.hidden_j:.6g} J more, which its upper bounds contain"
                 for p in trace.pauses
             ]
+        if not self.known:
+            out.append("no channel gave a reading, so the energies of this run are unknown; they stand as 0")
         return out
+
+    @property
+    def known(self) -> bool:
+        """Whether any counted channel was read; if not, every energy is 0 for want of a reading."""
+        return any(t.counted and t.has_data for t in self.traces)
 
     # ---- numbers ----
 
@@ -89,30 +99,37 @@ class Result:
 
     @property
     def energy_j(self) -> float:
+        """Energy of all counted channels together, in J; 0 where nothing could be read (see `known`)."""
         return float(self._total.energy_j)
 
     @property
     def energy_low_j(self) -> float:
+        """The least that it can have been, in J."""
         return float(self._total.low_j)
 
     @property
     def energy_high_j(self) -> float:
+        """The most that it can have been, in J."""
         return float(self._total.high_j)
 
     @property
     def energy_wh(self) -> float:
+        """`energy_j` in Wh."""
         return self.energy_j * _WH_PER_J
 
     @property
     def duration_s(self) -> float:
+        """From the first reading to the last, in s."""
         return (self.end_ns - self.start_ns) / NS_PER_S
 
     @property
     def mean_power_w(self) -> float:
+        """`energy_j` over `duration_s`, in W; NaN where no time passed."""
         return self.energy_j / self.duration_s if self.duration_s > 0 else float("nan")
 
     @property
     def estimated(self) -> bool:
+        """Whether any counted channel is a model and not a measurement."""
         return any(t.channel.estimated for t in self.traces if t.counted)
 
     @property
@@ -252,7 +269,7 @@ class Result:
 
     def _named(self, name: str | None) -> list[Windows]:
         if name is not None and name not in self.names:
-            raise KeyError(f"no window is called {name!r}; there are {self.names}")
+            raise KeyError(f"no window is called {name!r}; there are {self.names or 'none'}")
         return [w for w in self._windows if name is None or w.name == name]
 
     def _window_columns(self, chosen: list[Windows]) -> dict[str, Any]:

@@ -239,3 +239,18 @@ def test_report_without_json_survives_a_closed_pipe(tree, tmp_path):
     line = f"{sys.executable} -m fastgreen report --json {tmp_path / 'run'} | true"
     done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
+
+
+def test_the_version_is_told_from_a_tree_too():
+    assert cli("--version").stdout.split()[-1] == fg.__version__
+
+
+def test_tables_keep_to_the_columns_that_were_asked_for(tree):
+    table = cli("channels", env={"COLUMNS": "80"}).stdout.split("rapl:", 1)[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert max(map(len, cli("channels", env={"COLUMNS": "100"}).stdout.splitlines()[:2])) == 100
+
+
+def test_measure_refuses_what_is_no_function():
+    with pytest.raises(TypeError, match="not 3"):
+        fg.measure(3)

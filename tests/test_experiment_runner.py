@@ -85,7 +85,12 @@ def test_what_is_finished_is_not_run_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"iterations": 6}, "iterations"), ({"sizes": (1000,)}, "iterations"), ({"warmup": 0}, "warmup")],
+    [
+        ({"iterations": 6}, "iterations"),
+        ({"sizes": (1000,)}, "iterations"),
+        ({"warmup": 0}, "warmup"),
+        ({"what": "other.onnx"}, "what"),
+    ],
 )
 def test_a_folder_of_another_study_is_refused(tmp_path, change, said):
     Study(tmp_path, protocol(), repeats=2, **CPU)

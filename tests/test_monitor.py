@@ -213,7 +213,11 @@ def test_a_monitor_of_nothing_works():
     result = monitor.result
     assert result.energy_j == 0.0
     assert result.summary()["count"].to_pylist() == [1]
+    assert not result.known
+    assert "unknown" in result.notes[-1]
+    assert "energy unknown" in str(result)
     assert "No channel could be read" in str(result)
+    assert "0 J" not in str(result)
 
 
 def test_stop_ends_although_the_drainer_is_at_work(powercap):

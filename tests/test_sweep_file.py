@@ -323,6 +323,8 @@ def test_the_command_reads_runs_from_a_table(tmp_path):
     ("arguments", "message"),
     [
         (["apc", "--consumption", "0:x:1", "--accuracy", "0.5", "--best", "1"], "is no axis"),
+        (["apc", "--consumption", "0:10", "--accuracy", "0.5", "--best", "1"], "use START:STOP:STEP"),
+        (["apc", "--consumption", "0:1e18:1e-3", "--accuracy", "0.5", "--best", "1"], "leads to 1e+21 points"),
         (["apc", "--consumption", "0:1:0", "--accuracy", "0.5", "--best", "1"], "step must be above 0"),
         (["apc", "--consumption", "1:0:0.1", "--accuracy", "0.5", "--best", "1"], "START must be below STOP"),
         (["apc", "--consumption", "1", "--accuracy", "0.5"], "say where to write it"),

@@ -46,6 +46,8 @@ def _range(start: float, stop: float, step: float) -> np.ndarray:
     if not step > 0 or not np.isfinite([start, stop, step]).all():
         raise ValueError("the step must be above 0 and all three finite")
     steps = (stop - start) / step
+    if steps > 2**40:
+        raise ValueError(f"the step leads to {steps:.3g} points")
     near = round(steps)
     count = near if abs(steps - near) < 1e-9 * max(1.0, abs(steps)) else int(np.ceil(steps))
     if count < 1:
@@ -194,7 +196,7 @@ def _read_table(path: str) -> Any:
             except pa.ArrowInvalid:
                 source.seek(0)
                 return pa.ipc.open_stream(source).read_all()
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as a table: {error}") from None
 
 

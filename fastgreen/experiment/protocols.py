@@ -44,6 +44,7 @@ class Protocol:
     warmup : inferences before the timed ones, which are not measured
     batch : samples in one inference
     size_unit : what a size counts: px, tokens, layers
+    what : what is run, a command line or a file; a folder of another is not gone on with
     """
 
     name: str
@@ -53,6 +54,7 @@ class Protocol:
     warmup: int = 2
     batch: int = 1
     size_unit: str = ""
+    what: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.sizes):
@@ -131,7 +133,8 @@ def for_command(
 
         return once
 
-    return Protocol(Path(words[0]).name, sizes, build, _count(iterations), **{"warmup": 0, **options})
+    options = {"warmup": 0, "what": shlex.join(words), **options}
+    return Protocol(Path(words[0]).name, sizes, build, _count(iterations), **options)
 
 
 def for_torch(
@@ -161,6 +164,8 @@ def for_torch(
         return nets.inference(make_model(size), make_inputs(size), device)
 
     label = name or (Path(model).stem if isinstance(model, (str, Path)) else str(getattr(model, "__name__", "model")))
+    if isinstance(model, (str, Path)):
+        options = {"what": Path(model).name, **options}
     return Protocol(label, sizes, build, _count(iterations), **options)
 
 
@@ -214,7 +219,7 @@ def for_onnx(
         try:
             import onnxruntime
         except ImportError:
-            raise ImportError("this protocol needs ONNX Runtime: pip install 'fastgreen[onnxruntime]'") from None
+            raise ImportError("this protocol needs ONNX Runtime: pip install 'fastgreen[onnx]'") from None
         path = model(size) if callable(model) else model
         chosen = list(providers or onnxruntime.get_available_providers())
         session = onnxruntime.InferenceSession(str(path), providers=chosen)
@@ -222,6 +227,8 @@ def for_onnx(
         return lambda: session.run(None, feed)
 
     label = name or (str(getattr(model, "__name__", "model")) if callable(model) else Path(model).stem)
+    if not callable(model):
+        options = {"what": Path(model).name, **options}
     return Protocol(label, sizes, build, _count(iterations), **options)
 
 

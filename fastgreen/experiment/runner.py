@@ -61,7 +61,7 @@ class Study:
     Raises
     ------
     ValueError
-        The folder holds a study of other sizes, repeats or counts.
+        The folder holds a study of another model, command, sizes, repeats or counts, or is a file.
 
     Examples
     --------
@@ -99,6 +99,7 @@ class Study:
         wanted = {
             "format": _FORMAT,
             "protocol": self.protocol.name,
+            "what": self.protocol.what,
             "size_unit": self.protocol.size_unit,
             "batch": self.protocol.batch,
             "repeats": self.repeats,
@@ -106,13 +107,15 @@ class Study:
             "warmup": self.protocol.warmup,
         }
         file = self.folder / "study.json"
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"folder: {self.folder} is a file")
         self.folder.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             _write_whole(file, wanted)
             return
         there = _read(file)
         for key, value in wanted.items():
-            if there.get(key) != value:
+            if there.get(key, "" if key == "what" else None) != value:
                 raise ValueError(
                     f"folder: {self.folder} holds a study with {key} = {there.get(key)!r}, not {value!r}; "
                     "go on with the same parameters or choose another folder"

@@ -54,8 +54,10 @@ def _load_file(path: Path) -> pa.Table:
             return pa.ipc.open_file(path).read_all()
         if magic.startswith(b"\xff\xff\xff\xff"):
             return pa.ipc.open_stream(path).read_all()
-        return csv.read_csv(path)
-    except (pa.ArrowInvalid, pa.ArrowException) as error:
+        table = csv.read_csv(path)
+        table.schema.names  # noqa: B018 - raises where they are no text
+        return table
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise TraceError(f"{path}: not a table: {error}") from None
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
