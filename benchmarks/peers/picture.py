@@ -65,7 +65,9 @@ def _rates(axes: Any, sheet: Sheet) -> None:
         shades = [colours[0] if tool == OURS else colours[1] for tool in tools]
         axes.barh([i + shift for i in range(len(tools))], heights, height=0.38, color=shades, label=label)
         for place, value in enumerate(heights):
-            axes.text(value + 8, place + shift, f"{value:.3g}", va="center", fontsize=8)
+            axes.text(
+                value + 8, place + shift, f"{value:.3g}" if value < 100 else f"{value:.0f}", va="center", fontsize=8
+            )
     axes.axvline(1000, color=PALE, linewidth=0.8, zorder=0)
     axes.set_xlim(0, 1180)
     axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(0.82, 0.0))
