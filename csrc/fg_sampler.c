@@ -192,6 +192,13 @@ static void finish(struct fg_sampler *sampler)
 		sampler->clock->sleep_until(sampler->clock->context, at_ns + step_ns, &never);
 		at_ns = read_all(sampler);
 	}
+	for (size_t i = 0; i < sampler->count; i++) {
+		struct channel *channel = &sampler->channels[i];
+
+		/* A channel whose first reading came while settling has measured nothing, from then to then. */
+		if (channel->end_at_ns < channel->account.first_at_ns)
+			channel->end_at_ns = channel->account.first_at_ns;
+	}
 }
 
 static int64_t next_deadline(struct fg_sampler *sampler, int64_t deadline_ns, int64_t at_ns)

@@ -147,6 +147,10 @@ def _check_report(report: dict[str, Any], like: dict[str, Any]) -> None:
             _check_number(name, report[name])
     arrow.check_integer("end_at_ns", report["end_at_ns"], -arrow.MOST)
     _check_number("end_total", report["end_total"])
+    if report["samples"] > 0 and not report["first_at_ns"] <= report["last_at_ns"]:
+        raise ValueError(f"first_at_ns is {report['first_at_ns']}, after last_at_ns, {report['last_at_ns']}")
+    if report["samples"] > 0 and not report["first_at_ns"] <= report["end_at_ns"]:
+        raise ValueError(f"first_at_ns is {report['first_at_ns']}, after end_at_ns, {report['end_at_ns']}")
     for name in ("missed", "lost", "read_errors"):
         if report[name] is not None:
             arrow.check_integer(name, report[name])

@@ -264,6 +264,20 @@ FG_TEST(settling_waits_for_one_more_update_and_no_longer_than_allowed)
 	rig_close(&rig);
 }
 
+FG_TEST(a_first_reading_while_settling_ends_where_it_begins)
+{
+	struct rig rig;
+
+	rig_init(&rig, 5 * MS);
+	for (size_t i = 0; i < 15; i++)
+		rig.script.statuses[i] = FG_NOT_READY;
+	rig_run(&rig, MS, 512, 500 * MS);
+	fg_check(rig.report.account.samples > 0);
+	fg_check_int(rig.report.end_at_ns, rig.report.account.first_at_ns);
+	fg_check_int(rig.report.end_total, 0);
+	rig_close(&rig);
+}
+
 FG_TEST(stop_wakes_a_sleeper_at_once_and_takes_a_last_reading)
 {
 	struct rig rig;
@@ -385,6 +399,7 @@ int main(void)
 	fg_run(a_lost_device_ends_its_channel_at_once);
 	fg_run(failed_reads_leave_a_gap_and_no_value_yet_leaves_none);
 	fg_run(settling_waits_for_one_more_update_and_no_longer_than_allowed);
+	fg_run(a_first_reading_while_settling_ends_where_it_begins);
 	fg_run(stop_wakes_a_sleeper_at_once_and_takes_a_last_reading);
 	fg_run(a_slow_source_delays_only_its_own_sampler);
 	fg_run(a_replay_is_played_whole_and_then_says_so);
