@@ -8,6 +8,7 @@
 #include <float.h>
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
 
 #include "fg_metric_path.h"
 

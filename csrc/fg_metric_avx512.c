@@ -12,12 +12,15 @@
 #include <float.h>
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
 
 #include "fg_metric_path.h"
 
 #define VECTOR_SIZE 64
 #define STREAM_FENCE() _mm_sfence()
 #define VECTORS_END() _mm256_zeroupper()
+#define STREAM_f64(out, value) _mm512_stream_pd(out, value)
+#define STREAM_f32(out, value) _mm512_stream_ps(out, value)
 #define BELOW_f64(a, b) ((a) < (b))
 #define BELOW_f32(a, b) ((a) < (b))
 
@@ -29,10 +32,10 @@ static bool usable(void)
 		   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 }
 
-static inline __m512d denominator_f64(__m512d cost, double weight, double beta)
+static inline __m512d denominator_f64(__m512d cost, const struct fg_metric_row_f64 *row)
 {
-	const __m512d weighted = _mm512_mul_pd(cost, _mm512_set1_pd(weight));
-	return _mm512_add_pd(_mm512_mul_pd(weighted, _mm512_set1_pd(beta)), _mm512_set1_pd(1));
+	const __m512d weighted = _mm512_mul_pd(cost, _mm512_set1_pd(row->weight));
+	return _mm512_add_pd(_mm512_mul_pd(weighted, _mm512_set1_pd(row->beta)), _mm512_set1_pd(1));
 }
 
 /* a / b correctly rounded, without the division unit, for a and b far from overflow and underflow.
@@ -55,6 +58,13 @@ static inline __m512d quotient(__m512d a, __m512d b)
 	return __builtin_expect(ones != 0, 0) ? _mm512_mask_div_pd(exact, ones, a, b) : exact;
 }
 
+static inline void part_f64(double *out, const double *cost, size_t n, const struct fg_metric_row_f64 *row)
+{
+	const __mmask8 mask = (__mmask8)((1u << n) - 1);
+	const __m512d den = denominator_f64(_mm512_maskz_loadu_pd(mask, cost), row);
+	_mm512_mask_storeu_pd(out, mask, _mm512_div_pd(_mm512_set1_pd(row->accuracy), den));
+}
+
 static inline void put_f64(double *out, __m512d value, bool stream)
 {
 	if (stream)
@@ -63,69 +73,43 @@ static inline void put_f64(double *out, __m512d value, bool stream)
 		_mm512_storeu_pd(out, value);
 }
 
-static inline void part_f64(double *out, const double *cost, size_t n, double accuracy, double weight, double beta)
+static inline void whole_f64(double *out, const double *cost, size_t n, const struct fg_metric_row_f64 *row, bool stream)
 {
-	const __mmask8 mask = (__mmask8)((1u << n) - 1);
-	const __m512d den = denominator_f64(_mm512_maskz_loadu_pd(mask, cost), weight, beta);
-	_mm512_mask_storeu_pd(out, mask, _mm512_div_pd(_mm512_set1_pd(accuracy), den));
-}
-
-/* To the next multiple of 64 bytes, in elements, at most n. */
-static inline size_t lead(const void *out, size_t element, size_t n)
-{
-	const size_t k = (-(uintptr_t)out & 63) / element;
-	return k < n ? k : n;
-}
-
-static void row_f64(double *out, const double *cost, size_t n, double accuracy, double weight, double beta,
-					double cost_max, bool stream)
-{
-	const __m512d acc = _mm512_set1_pd(accuracy);
+	const __m512d accuracy = _mm512_set1_pd(row->accuracy);
 	/* Then no step of quotient() leaves the range of normal numbers. */
-	const bool tame = accuracy >= 0x1p-400 && beta * (cost_max * weight) <= 0x1p400;
-	size_t i = lead(out, sizeof *out, n);
-	if (i)
-		part_f64(out, cost, i, accuracy, weight, beta);
+	const bool tame = row->accuracy >= 0x1p-400 && row->beta * (row->cost_max * row->weight) <= 0x1p400;
+	size_t i = 0;
 	for (; tame && n - i >= 32; i += 32) {
 		for (size_t k = 0; k < 24; k += 8)
-			put_f64(out + i + k, _mm512_div_pd(acc, denominator_f64(_mm512_loadu_pd(cost + i + k), weight, beta)), stream);
-		put_f64(out + i + 24, quotient(acc, denominator_f64(_mm512_loadu_pd(cost + i + 24), weight, beta)), stream);
+			put_f64(out + i + k, _mm512_div_pd(accuracy, denominator_f64(_mm512_loadu_pd(cost + i + k), row)), stream);
+		put_f64(out + i + 24, quotient(accuracy, denominator_f64(_mm512_loadu_pd(cost + i + 24), row)), stream);
 	}
-	for (; n - i >= 8; i += 8)
-		put_f64(out + i, _mm512_div_pd(acc, denominator_f64(_mm512_loadu_pd(cost + i), weight, beta)), stream);
-	if (n > i)
-		part_f64(out + i, cost + i, n - i, accuracy, weight, beta);
+	for (; i < n; i += 8)
+		put_f64(out + i, _mm512_div_pd(accuracy, denominator_f64(_mm512_loadu_pd(cost + i), row)), stream);
 }
 
-static inline __m512 score_row_f32(__m512 cost, float accuracy, float weight, float beta)
+static inline __m512 score_f32_of(__m512 cost, const struct fg_metric_row_f32 *row)
 {
-	const __m512 weighted = _mm512_mul_ps(cost, _mm512_set1_ps(weight));
-	const __m512 den = _mm512_add_ps(_mm512_mul_ps(weighted, _mm512_set1_ps(beta)), _mm512_set1_ps(1));
-	return _mm512_div_ps(_mm512_set1_ps(accuracy), den);
+	const __m512 weighted = _mm512_mul_ps(cost, _mm512_set1_ps(row->weight));
+	const __m512 den = _mm512_add_ps(_mm512_mul_ps(weighted, _mm512_set1_ps(row->beta)), _mm512_set1_ps(1));
+	return _mm512_div_ps(_mm512_set1_ps(row->accuracy), den);
 }
 
-static inline void part_f32(float *out, const float *cost, size_t n, float accuracy, float weight, float beta)
+static inline void part_f32(float *out, const float *cost, size_t n, const struct fg_metric_row_f32 *row)
 {
 	const __mmask16 mask = (__mmask16)((1u << n) - 1);
-	_mm512_mask_storeu_ps(out, mask, score_row_f32(_mm512_maskz_loadu_ps(mask, cost), accuracy, weight, beta));
+	_mm512_mask_storeu_ps(out, mask, score_f32_of(_mm512_maskz_loadu_ps(mask, cost), row));
 }
 
-static void row_f32(float *out, const float *cost, size_t n, float accuracy, float weight, float beta, float cost_max,
-					bool stream)
+static inline void whole_f32(float *out, const float *cost, size_t n, const struct fg_metric_row_f32 *row, bool stream)
 {
-	size_t i = lead(out, sizeof *out, n);
-	(void)cost_max;
-	if (i)
-		part_f32(out, cost, i, accuracy, weight, beta);
-	for (; n - i >= 16; i += 16) {
-		const __m512 q = score_row_f32(_mm512_loadu_ps(cost + i), accuracy, weight, beta);
+	for (size_t i = 0; i < n; i += 16) {
+		const __m512 q = score_f32_of(_mm512_loadu_ps(cost + i), row);
 		if (stream)
 			_mm512_stream_ps(out + i, q);
 		else
 			_mm512_storeu_ps(out + i, q);
 	}
-	if (n > i)
-		part_f32(out + i, cost + i, n - i, accuracy, weight, beta);
 }
 
 #include "fg_metric_both.h"

@@ -5,6 +5,7 @@
  * by themselves, so plain stores are right there. */
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "fg_metric_path.h"
 

@@ -1,5 +1,5 @@
-/* fg_metric_loops.h for double and for float, given VECTOR_SIZE, STREAM_FENCE, VECTORS_END, BELOW_f64, BELOW_f32, row_f64
- * and row_f32; before it, what the search through runs does in double whatever its input.
+/* fg_metric_loops.h for double and for float, given VECTOR_SIZE, STREAM_FENCE, VECTORS_END, and for both types STREAM_,
+ * BELOW_, whole_ and part_; before it, what the search through runs does in double whatever its input.
  * SPDX-License-Identifier: Apache-2.0 */
 
 typedef int64_t lanes_f64 __attribute__((vector_size(VECTOR_SIZE)));
@@ -130,7 +130,7 @@ static inline bool rises(const double *x, size_t n)
 #define REAL_MAX DBL_MAX
 #define ROUND_OFF 0.0
 #define NAME(noun) noun##_f64
-#define ROW row_f64
+#define STREAM STREAM_f64
 #include "fg_metric_loops.h"
 
 #define REAL float
@@ -139,5 +139,5 @@ static inline bool rises(const double *x, size_t n)
 #define REAL_MAX FLT_MAX
 #define ROUND_OFF (double)FLT_EPSILON
 #define NAME(noun) noun##_f32
-#define ROW row_f32
+#define STREAM STREAM_f32
 #include "fg_metric_loops.h"

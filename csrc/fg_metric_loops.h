@@ -7,9 +7,10 @@
  *     REAL_MAX      its largest finite value
  *     ROUND_OFF     what a quotient of two REALs may be off by, relative, 0 for double
  *     NAME(noun)    noun_f64 or noun_f32
- * and the function ROW, which fills one row of a grid, VECTOR_SIZE in bytes, NAME(BELOW), which compares two
- * vectors, and VECTORS_END, which ends the use of wide registers where GCC forgets to; here is what is written in plain C and vectorised by the compiler.
- * It undefines them all. */
+ *     STREAM        which writes a vector past the cache
+ * and VECTOR_SIZE in bytes, the functions NAME(whole) and NAME(part), which fill parts of a row of a grid, NAME(BELOW),
+ * which compares two vectors, and VECTORS_END, which ends the use of wide registers where GCC forgets to; here is what is
+ * written in plain C and vectorised by the compiler. It undefines those of the list. */
 
 #define AT(column, i) (*(const REAL *)((column).at + (column).step * (ptrdiff_t)(i)))
 #define INLINE static inline __attribute__((always_inline))
@@ -177,28 +178,7 @@ static bool NAME(closest)(const struct fg_metric_column *in, char *out, ptrdiff_
 }
 #undef PARAMETER
 
-static void NAME(grid)(const struct NAME(fg_metric_grid) *grid, size_t first, size_t last, REAL *out, bool stream)
-{
-	/* A block of the cost axis stays in the first-level cache while it is used. */
-	enum { BLOCK = 16384 / sizeof(REAL) };
-	const size_t row_first = first / grid->costs, row_last = (last + grid->costs - 1) / grid->costs;
-	for (size_t from = 0; first < last && from < grid->costs; from += BLOCK) {
-		const size_t to = grid->costs - from < BLOCK ? grid->costs : from + BLOCK;
-		for (size_t row = row_first; row < row_last; row++) {
-			const size_t start = row * grid->costs;
-			const size_t begin = start + from < first ? first : start + from, end = start + to > last ? last : start + to;
-			if (begin >= end)
-				continue;
-			const REAL accuracy = grid->accuracy[row % grid->accuracies];
-			const REAL alpha = grid->alpha[row / grid->accuracies % grid->alphas];
-			const REAL beta = grid->beta[row / grid->accuracies / grid->alphas];
-			ROW(out + (begin - first), grid->cost + (begin - start), end - begin, accuracy,
-				NAME(weight)(accuracy, alpha), beta, grid->cost_max, stream);
-		}
-	}
-	if (stream)
-		STREAM_FENCE();
-}
+#include "fg_metric_grid.h"
 
 /* The scores of n checkpoints; room for the next multiple of LANES_F64 is read and written. */
 static inline void NAME(score_some)(const struct fg_metric_goal *goal, const double *cost, const double *accuracy,
@@ -322,4 +302,4 @@ static size_t NAME(outside)(const REAL *x, size_t n, double low, double high)
 #undef REAL_MAX
 #undef ROUND_OFF
 #undef NAME
-#undef ROW
+#undef STREAM

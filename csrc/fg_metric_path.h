@@ -11,6 +11,15 @@ extern const struct fg_metric_path fg_metric_path_avx2;
 #endif
 extern const struct fg_metric_path fg_metric_path_baseline; /* SSE2 or NEON */
 
+/* What all points of a row of a grid share; no cost is above cost_max. */
+struct fg_metric_row_f64 {
+	double accuracy, weight, beta, cost_max;
+};
+
+struct fg_metric_row_f32 {
+	float accuracy, weight, beta, cost_max;
+};
+
 /* Vectors of a path's VECTOR_SIZE, aligned to it or, under the name with _at, to the element. */
 #define FG_METRIC_VECTORS(size)                                                                                        \
 	typedef double vector_f64 __attribute__((vector_size(size), may_alias));                                           \

@@ -1,31 +1,29 @@
-/* row_f64 and row_f32 in vectors of VECTOR_SIZE bytes, with STREAM_f64 and STREAM_f32 to write one past the cache.
+/* Parts of a row of a grid, written down in C for vectors of VECTOR_SIZE bytes, with STREAM_f64 and STREAM_f32 to write one
+ * past the cache: for the paths without a trick of their own.
  * SPDX-License-Identifier: Apache-2.0
  *
- * A row has one accuracy, weight and beta; the scores run along the cost axis. The few elements before the first aligned
- * vector and after the last are done singly. */
+ * whole_ takes a multiple of a vector, and an aligned out where it streams; part_ less than a vector. */
 
-#define ROW_FUNCTION(REAL, noun)                                                                                       \
-	static void row_##noun(REAL *out, const REAL *cost, size_t n, REAL accuracy, REAL weight, REAL beta, REAL cost_max, \
-						   bool stream)                                                                                \
+#define ROW_FUNCTIONS(REAL, noun)                                                                                      \
+	static inline void whole_##noun(REAL *out, const REAL *cost, size_t n, const struct fg_metric_row_##noun *row,     \
+									bool stream)                                                                       \
 	{                                                                                                                  \
-		enum { LANES = VECTOR_SIZE / sizeof(REAL) };                                                                   \
-		(void)cost_max;                                                                                                \
-		const vector_##noun acc = accuracy - (vector_##noun){0};                                                       \
-		const size_t lead = (-(uintptr_t)out & (VECTOR_SIZE - 1)) / sizeof(REAL);                                      \
-		size_t i = 0;                                                                                                  \
-		for (; i < n && i < lead; i++)                                                                                 \
-			out[i] = accuracy / (beta * (cost[i] * weight) + 1);                                                       \
-		for (; n - i >= LANES; i += LANES) {                                                                           \
+		const vector_##noun accuracy = row->accuracy - (vector_##noun){0};                                             \
+		for (size_t i = 0; i < n; i += VECTOR_SIZE / sizeof(REAL)) {                                                   \
 			const vector_##noun c = *(const vector_at_##noun *)(cost + i);                                             \
-			const vector_##noun q = acc / (beta * (c * weight) + 1);                                                   \
+			const vector_##noun q = accuracy / (row->beta * (c * row->weight) + 1);                                    \
 			if (stream)                                                                                                \
 				STREAM_##noun(out + i, q);                                                                             \
 			else                                                                                                       \
-				*(vector_##noun *)(out + i) = q;                                                                       \
+				*(vector_at_##noun *)(out + i) = q;                                                                    \
 		}                                                                                                              \
-		for (; i < n; i++)                                                                                             \
-			out[i] = accuracy / (beta * (cost[i] * weight) + 1);                                                       \
+	}                                                                                                                  \
+                                                                                                                       \
+	static inline void part_##noun(REAL *out, const REAL *cost, size_t n, const struct fg_metric_row_##noun *row)      \
+	{                                                                                                                  \
+		for (size_t i = 0; i < n; i++)                                                                                 \
+			out[i] = row->accuracy / (row->beta * (cost[i] * row->weight) + 1);                                        \
 	}
 
-ROW_FUNCTION(double, f64)
-ROW_FUNCTION(float, f32)
+ROW_FUNCTIONS(double, f64)
+ROW_FUNCTIONS(float, f32)

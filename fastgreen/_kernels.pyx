@@ -118,6 +118,17 @@ def make_ufuncs(path=None):
     }
 
 
+cdef _aligned(axis):
+    """A copy that begins at a cache line: a vector that lies across two of them takes a second look to load."""
+    if axis.ndim != 1 or axis.size == 0:
+        raise ValueError("an axis is empty or not one-dimensional")
+    room = np.empty(axis.nbytes + 64, np.uint8)
+    begin = -room.ctypes.data % 64
+    copy = room[begin:begin + axis.nbytes].view(axis.dtype)
+    copy[:] = axis
+    return copy
+
+
 cdef class Grid:
     """The product of four axes of one dtype, float64 or float32, slowest first: beta, alpha, accuracy, cost."""
 
@@ -131,9 +142,7 @@ cdef class Grid:
     def __init__(self, beta, alpha, accuracy, cost, dtype="float64", path=None):
         self.dtype = np.dtype(dtype)
         self.path = _path(path)
-        self.axes = tuple(np.array(axis, self.dtype, ndmin=1, order="C") for axis in (beta, alpha, accuracy, cost))
-        if any(axis.ndim != 1 or axis.size == 0 for axis in self.axes):
-            raise ValueError("an axis is empty or not one-dimensional")
+        self.axes = tuple(_aligned(np.array(axis, self.dtype, ndmin=1)) for axis in (beta, alpha, accuracy, cost))
         self.size = 1
         for axis in self.axes:
             self.size *= axis.size
