@@ -3,7 +3,7 @@
 #if defined(__x86_64__)
 
 #pragma GCC push_options
-#pragma GCC target("avx2")
+#pragma GCC target("avx2,fma")
 
 #include <float.h>
 #include <immintrin.h>
@@ -19,12 +19,16 @@
 #define STREAM_f32(out, value) _mm256_stream_ps(out, value)
 #define BELOW_f64(a, b) ((a) < (b))
 #define BELOW_f32(a, b) ((a) < (b))
+#define FLOOR_f64(x) _mm256_floor_pd(x)
+#define LESSER_f64(a, b) _mm256_min_pd(a, b)
+#define SIGNS_f64(lanes) _mm256_movemask_pd((__m256d)(lanes))
+#define FUSED_f64(a, b, c) _mm256_fmadd_pd(a, b, c)
 
 FG_METRIC_VECTORS(VECTOR_SIZE);
 
 static bool usable(void)
 {
-	return __builtin_cpu_supports("avx2");
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
 #include "fg_metric_rows.h"

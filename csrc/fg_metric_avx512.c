@@ -23,6 +23,10 @@
 #define STREAM_f32(out, value) _mm512_stream_ps(out, value)
 #define BELOW_f64(a, b) ((a) < (b))
 #define BELOW_f32(a, b) ((a) < (b))
+#define FLOOR_f64(x) _mm512_roundscale_pd(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)
+#define LESSER_f64(a, b) _mm512_min_pd(a, b)
+#define SIGNS_f64(lanes) _mm512_movepi64_mask((__m512i)(lanes))
+#define FUSED_f64(a, b, c) _mm512_fmadd_pd(a, b, c)
 
 FG_METRIC_VECTORS(VECTOR_SIZE);
 

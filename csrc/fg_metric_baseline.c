@@ -11,6 +11,7 @@
 
 #define VECTOR_SIZE 16
 #define VECTORS_END() ((void)0)
+#define FLOOR_f64(x) floor_positive(x)
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #define BASELINE_NAME "sse2"
@@ -20,6 +21,8 @@
 /* Spelled out, as GCC compares vectors of 64-bit lanes one by one where SSE4.1 is missing. */
 #define BELOW_f64(a, b) _mm_cmplt_pd(a, b)
 #define BELOW_f32(a, b) _mm_cmplt_ps(a, b)
+#define LESSER_f64(a, b) _mm_min_pd(a, b)
+#define SIGNS_f64(lanes) _mm_movemask_pd((__m128d)(lanes))
 #else
 #define BASELINE_NAME "neon"
 #define STREAM_FENCE() ((void)0)
@@ -27,6 +30,8 @@
 #define STREAM_f32(out, value) (*(vector_f32 *)(out) = (value))
 #define BELOW_f64(a, b) ((a) < (b))
 #define BELOW_f32(a, b) ((a) < (b))
+#define LESSER_f64(a, b) choose(below(a, b), a, b)
+#define SIGNS_f64(lanes) (((lanes)[0] < 0) | ((lanes)[1] < 0) << 1)
 #endif
 
 FG_METRIC_VECTORS(VECTOR_SIZE);

@@ -1,10 +1,15 @@
-/* fg_metric_loops.h for double and for float, given VECTOR_SIZE, STREAM_FENCE, VECTORS_END, and for both types STREAM_,
- * BELOW_, whole_ and part_; before it, what the search through runs does in double whatever its input.
+/* fg_metric_loops.h for double and for float, given VECTOR_SIZE, STREAM_FENCE, VECTORS_END, for double FLOOR_f64 of
+ * what is not negative, LESSER_f64 (its second operand where one is NaN), SIGNS_f64 (a bit for each lane that has one) and
+ * where there is such an instruction FUSED_f64, and for both types STREAM_, BELOW_, whole_ and part_; before it, what the search through runs does in double whatever its input.
  * SPDX-License-Identifier: Apache-2.0 */
 
 typedef int64_t lanes_f64 __attribute__((vector_size(VECTOR_SIZE)));
+typedef uint64_t bits_f64 __attribute__((vector_size(VECTOR_SIZE)));
 
-enum { LANES_F64 = VECTOR_SIZE / sizeof(double), SEARCH_BLOCK = 32 };
+enum { LANES_F64 = VECTOR_SIZE / sizeof(double) };
+
+/* Between 1 / TAME_MOST and TAME_MOST no step of a search by whole vectors leaves the range of normal numbers. */
+#define TAME_MOST 0x1p400
 
 static inline lanes_f64 below(vector_f64 x, vector_f64 y)
 {
@@ -16,6 +21,14 @@ static inline vector_f64 choose(lanes_f64 which, vector_f64 x, vector_f64 y)
 	return (vector_f64)(((lanes_f64)x & which) | ((lanes_f64)y & ~which));
 }
 
+static inline lanes_f64 lane_numbers(void)
+{
+	lanes_f64 numbers;
+	for (int k = 0; k < LANES_F64; k++)
+		numbers[k] = k;
+	return numbers;
+}
+
 /* floor of x >= 0 without an instruction for it: 2^52 + x has no digits behind the point. */
 static inline vector_f64 floor_positive(vector_f64 x)
 {
@@ -25,76 +38,106 @@ static inline vector_f64 floor_positive(vector_f64 x)
 	return choose(below(x, (vector_f64){0} + 0x1p52), down, x);
 }
 
-/* The closest scores of n points of the domain, n a multiple of LANES_F64: closest_one, vector by vector. */
-static inline void closest_block(const double *cost, const double *accuracy, double *score, size_t n,
-								 const struct fg_metric_goal *goal, double top, double round_off)
-{
-	const vector_f64 zero = {0}, one = zero + 1, tops = zero + top, alpha = zero + goal->alpha;
-	for (size_t k = 0; k < n; k += LANES_F64) {
-		vector_f64 i = *(const vector_at_f64 *)(accuracy + k) / goal->accuracy_delta;
-		vector_f64 j = *(const vector_at_f64 *)(cost + k) / goal->cost_delta;
-		if (round_off > 0) {
-			i += i * round_off;
-			j += j * round_off;
-		}
-		i = floor_positive(i + 1e-9);
-		j = floor_positive(j + 1e-9);
-		i = choose(below(tops, i), tops, i);
-		vector_f64 centre = (i + 0.5) * goal->accuracy_delta;
-		centre = choose(below(one, centre), one, centre);
-		const vector_f64 weight = (one - alpha) * (one - centre) + alpha;
-		*(vector_at_f64 *)(score + k) = centre / (goal->beta * ((j + 0.5) * goal->cost_delta * weight) + one);
-	}
-}
-
-/* What a look over values leaves behind: sign bits of differences that a good value makes positive, and sums that it
- * leaves finite. Cheaper than comparing, and a little too strict: NaN and -0 fail too, and are looked at one by one. */
-struct suspicion {
-	lanes_f64 signs;
-	vector_f64 sum;
+/* A size of cells, and 1 / it as double has it. */
+struct cells {
+	double delta, inverse;
 };
 
-static inline bool any_sign(lanes_f64 lanes)
+/* x / cells->delta as IEEE 754 rounds it.
+ *
+ * With fused multiply-adds no division is needed (Markstein's theorem, see fg_metric_avx512.c): inverse is correctly
+ * rounded, so q is good to an ulp, x - delta * q exact, and the last addition rounds to the quotient. */
+static inline vector_f64 in_cells(vector_f64 x, const struct cells *cells)
 {
-	int64_t any = 0;
-	for (size_t k = 0; k < LANES_F64; k++)
-		any |= lanes[k];
-	return any < 0;
+	const vector_f64 zero = {0}, delta = zero + cells->delta;
+#ifdef FUSED_f64
+	const vector_f64 inverse = zero + cells->inverse, q = x * inverse;
+	return FUSED_f64(FUSED_f64(-delta, q, x), inverse, q);
+#else
+	return x / delta;
+#endif
 }
 
-static inline bool is_clear(const struct suspicion *suspicion)
+/* fg_metric_goal, made ready. */
+struct prepared {
+	struct cells cost, accuracy;
+	double alpha, beta;
+	double start; /* what a score has to exceed */
+	double top;	  /* the last cell of accuracy */
+	bool best, quantize, tame;
+};
+
+static struct prepared prepare(const struct fg_metric_goal *goal, double top)
 {
-	double sum = 0;
-	for (size_t k = 0; k < LANES_F64; k++)
-		sum += suspicion->sum[k];
-	return !any_sign(suspicion->signs) && sum <= DBL_MAX;
+	const double cost = goal->cost_delta, accuracy = goal->accuracy_delta;
+	const bool best = goal->target != goal->target;
+	return (struct prepared){
+		.cost = {cost, 1 / cost},
+		.accuracy = {accuracy, 1 / accuracy},
+		.alpha = goal->alpha,
+		.beta = goal->beta,
+		.start = best ? -1 : nextafter(goal->target, -1),
+		.top = top,
+		.best = best,
+		.quantize = goal->quantize,
+		.tame = accuracy >= 1 / TAME_MOST && cost >= 1 / TAME_MOST && cost <= TAME_MOST,
+	};
 }
 
-/* Whether one of SEARCH_BLOCK checkpoints can reach limit, without a division: the score rises with accuracy and falls
- * with cost, a centre lies within half a cell of its point, and the slack is far above all rounding. An accuracy above 1
- * only raises the bound. */
-static inline bool hopeful(const double *cost, const double *accuracy, const struct fg_metric_goal *goal, double limit,
-						   struct suspicion *suspicion)
+/* The closest scores of a few points: closest_one for a vector. round_off is a constant. */
+static inline __attribute__((always_inline)) vector_f64 closest_few(const struct prepared *goal, vector_f64 cost,
+																	vector_f64 accuracy, double round_off)
 {
-	const double slack = 1e-6;
-	const double half_accuracy = goal->quantize ? (0.5 + slack) * goal->accuracy_delta : 0;
-	const double half_cost = goal->quantize ? (0.5 + slack) * goal->cost_delta : 0;
-	const double half_beta = 0.5 * goal->beta, part = 1 - goal->alpha;
-	const lanes_f64 magnitude = ((lanes_f64){0} + 1) * INT64_MAX;
-	lanes_f64 hope = {0}, signs = suspicion->signs;
-	vector_f64 sum = suspicion->sum;
-	for (size_t k = 0; k < SEARCH_BLOCK; k += LANES_F64) {
-		const vector_f64 acc = *(const vector_at_f64 *)(accuracy + k), c = *(const vector_at_f64 *)(cost + k);
-		signs |= (lanes_f64)(acc - acc * acc) | (lanes_f64)c;
-		sum += c;
-		const vector_f64 high = acc * (1 + slack) + half_accuracy, low = c * (1 - slack) - half_cost;
-		const vector_f64 twice = low + (vector_f64)((lanes_f64)low & magnitude); /* 2 max(low, 0) */
-		const vector_f64 bound = limit * (half_beta * (twice * (part * (1 - high) + goal->alpha)) + 1);
-		hope |= ~(lanes_f64)(high * (1 + slack) - bound);
+	const vector_f64 zero = {0}, one = zero + 1;
+	vector_f64 i = in_cells(accuracy, &goal->accuracy), j = in_cells(cost, &goal->cost);
+	if (round_off > 0) {
+		i += i * round_off;
+		j += j * round_off;
 	}
-	suspicion->signs = signs;
-	suspicion->sum = sum;
-	return any_sign(hope);
+	i = LESSER_f64(zero + goal->top, FLOOR_f64(i + 1e-9));
+	j = FLOOR_f64(j + 1e-9);
+	const vector_f64 centre = LESSER_f64(one, (i + 0.5) * goal->accuracy.delta);
+	const vector_f64 weight = (1 - goal->alpha) * (one - centre) + goal->alpha;
+	return centre / (goal->beta * ((j + 0.5) * goal->cost.delta * weight) + one);
+}
+
+/* A sign where x is negative, -0, NaN or above most: the bits of doubles from 0 on are in their order. */
+static inline lanes_f64 odd_amounts(vector_f64 x, double most)
+{
+	const bits_f64 bits = (bits_f64)x, last = (bits_f64)((vector_f64){0} + most);
+	return (lanes_f64)((last - bits) | bits);
+}
+
+/* What a search holds, lane by lane: the score to exceed, and the checkpoint that has it or -1. */
+struct search {
+	vector_f64 score;
+	lanes_f64 index;
+	lanes_f64 odd; /* signs of values that need another look */
+	bool over;	   /* what was searched for is found */
+};
+
+static inline void search_begin(struct search *search, const struct prepared *goal)
+{
+	const vector_f64 zero = {0};
+	*search = (struct search){zero + goal->start, (lanes_f64){0} - 1, {0}, false};
+}
+
+/* The checkpoint found, the highest and of equals the earliest of the lanes, or -1, and its score or NaN. A search for a
+ * target leaves off at once, so that its lanes hold one vector of checkpoints, and the earliest is meant. */
+static inline int64_t search_end(const struct search *search, double *score)
+{
+	int64_t index = -1;
+	*score = (double)NAN;
+	for (int k = 0; k < LANES_F64; k++) {
+		if (search->index[k] < 0)
+			continue;
+		const bool higher = search->score[k] > *score, equal = search->score[k] == *score;
+		if (index < 0 || (search->over ? false : higher || (equal && search->index[k] < index))) {
+			index = search->index[k];
+			*score = search->score[k];
+		}
+	}
+	return index;
 }
 
 static bool rises_singly(const double *x, size_t n)
@@ -108,20 +151,17 @@ static bool rises_singly(const double *x, size_t n)
 /* Whether no value is negative, infinite or below the one before it; NaN is passed over. */
 static inline bool rises(const double *x, size_t n)
 {
-	struct suspicion suspicion = {{0}, {0}};
-	double sum = n ? x[0] : 0;
-	bool back = sum < 0;
+	lanes_f64 odd = {0};
 	size_t i = 1;
 	for (; n >= LANES_F64 + i; i += LANES_F64) {
-		const vector_f64 before = *(const vector_at_f64 *)(x + i - 1), now = *(const vector_at_f64 *)(x + i);
-		suspicion.signs |= (lanes_f64)(now - before);
-		suspicion.sum += now;
+		const bits_f64 before = (bits_f64) * (const vector_at_f64 *)(x + i - 1);
+		const bits_f64 now = (bits_f64) * (const vector_at_f64 *)(x + i);
+		odd |= (lanes_f64)((now - before) | now);
 	}
-	for (; i < n; i++) {
-		back |= x[i] < x[i - 1];
-		sum += x[i];
-	}
-	return (!back && sum <= DBL_MAX && is_clear(&suspicion)) || rises_singly(x, n);
+	bool good = !SIGNS_f64(odd) && (n == 0 || (x[0] >= 0 && x[n - 1] <= DBL_MAX));
+	for (; i < n; i++)
+		good &= x[i] >= x[i - 1];
+	return good || rises_singly(x, n);
 }
 
 #define REAL double

@@ -180,99 +180,6 @@ static bool NAME(closest)(const struct fg_metric_column *in, char *out, ptrdiff_
 
 #include "fg_metric_grid.h"
 
-/* The scores of n checkpoints; room for the next multiple of LANES_F64 is read and written. */
-static inline void NAME(score_some)(const struct fg_metric_goal *goal, const double *cost, const double *accuracy,
-									size_t n, double top, double *score)
-{
-	if (goal->quantize) {
-		closest_block(cost, accuracy, score, (n + LANES_F64 - 1) / LANES_F64 * LANES_F64, goal, top, ROUND_OFF);
-		return;
-	}
-	for (size_t i = 0; i < n; i++)
-		score[i] = NAME(score_one)((REAL)cost[i], (REAL)accuracy[i], (REAL)goal->alpha, (REAL)goal->beta);
-}
-
-/* A score a little below the best of a few checkpoints of the run: no other can be the best. -1 for a short run. */
-static inline double NAME(floor_of_best)(const struct fg_metric_goal *goal, const REAL *cost, const REAL *accuracy,
-										 int64_t n, double top)
-{
-	enum { FEW = 8 };
-	double c[FEW], acc[FEW], q[FEW], best = -1;
-	if (n < 4 * FEW)
-		return best;
-	for (int k = 0; k < FEW; k++) {
-		c[k] = cost[(k + 1) * n / FEW - 1];
-		acc[k] = accuracy[(k + 1) * n / FEW - 1];
-	}
-	NAME(score_some)(goal, c, acc, FEW, top, q);
-	for (int k = 0; k < FEW; k++)
-		best = q[k] > best ? q[k] : best;
-	return best > 0 ? best * (1 - 1e-15) : -1;
-}
-
-static bool NAME(all_inside)(const REAL *cost, const REAL *accuracy, int64_t n)
-{
-	bool good = true;
-	for (int64_t i = 0; i < n; i++)
-		good &= NAME(inside)(cost[i], accuracy[i], 0, 0);
-	return good;
-}
-
-/* Search one run. False where a cost or an accuracy lies outside the domain. */
-static inline bool NAME(reach_one)(const struct fg_metric_goal *goal, const REAL *cost, const REAL *accuracy, int64_t n,
-								   double top, int64_t *index, double *score)
-{
-	const bool best = goal->target != goal->target;
-	double limit = best ? NAME(floor_of_best)(goal, cost, accuracy, n, top) : goal->target;
-	double c[SEARCH_BLOCK], acc[SEARCH_BLOCK], q[SEARCH_BLOCK];
-	struct suspicion suspicion = {{0}, {0}};
-	int64_t found = -1;
-	for (int64_t from = 0; from < n; from += SEARCH_BLOCK) {
-		const int count = n - from < SEARCH_BLOCK ? (int)(n - from) : SEARCH_BLOCK;
-		for (int i = 0; i < count; i++) {
-			c[i] = cost[from + i];
-			acc[i] = accuracy[from + i];
-		}
-		for (int i = count; i < SEARCH_BLOCK; i++)
-			c[i] = acc[i] = 0;
-		if (!hopeful(c, acc, goal, limit, &suspicion) || (!best && found >= 0))
-			continue;
-		NAME(score_some)(goal, c, acc, SEARCH_BLOCK, top, q);
-		for (int i = 0; i < count; i++) {
-			if (!(best ? q[i] > limit : q[i] >= limit))
-				continue;
-			found = from + i;
-			limit = q[i];
-			if (!best)
-				break;
-		}
-	}
-	*index = found;
-	*score = found < 0 ? (double)NAN : limit;
-	return is_clear(&suspicion) || NAME(all_inside)(cost, accuracy, n);
-}
-
-static size_t NAME(reach)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const REAL *cost,
-						  const REAL *accuracy, size_t first, size_t last, const struct fg_metric_found *found)
-{
-	const double top = NAME(top_cell)(goal->accuracy_delta);
-	for (size_t r = first; r < last; r++) {
-		const int64_t begin = offset[r], n = offset[r + 1] - begin;
-		int64_t index;
-		if (!NAME(reach_one)(goal, cost + begin, accuracy + begin, n, top, &index, found->score + (r - first)) ||
-			(time && !rises(time + begin, (size_t)n)))
-			return r;
-		const bool none = index < 0;
-		const int64_t at = none ? 0 : begin + index;
-		const double i = none ? -1 : NAME(cell)(accuracy[at] / goal->accuracy_delta);
-		found->index[r - first] = index;
-		found->time[r - first] = none ? INFINITY : time ? time[at] : (double)NAN;
-		found->accuracy_cell[r - first] = (int64_t)(i > top ? top : i);
-		found->cost_cell[r - first] = none ? -1 : NAME(cell_number)(cost[at] / goal->cost_delta);
-	}
-	return last;
-}
-
 static size_t NAME(outside)(const REAL *x, size_t n, double low, double high)
 {
 	const REAL lowest = (REAL)low, highest = high > REAL_MAX ? REAL_MAX : (REAL)high;
@@ -288,6 +195,8 @@ static size_t NAME(outside)(const REAL *x, size_t n, double low, double high)
 	}
 	return n;
 }
+
+#include "fg_metric_reach.h"
 
 #undef AT
 #undef INLINE

@@ -65,7 +65,7 @@ def write_sweep(
         options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
         with (
             _Told(target, tiles.file_bytes),
-            pa.OSFile(place, "wb") as sink,
+            pa.OSFile(place, "ab") as sink,
             pa.ipc.new_file(sink, tiles.schema, options=options) as writer,
             _progress(sweep, progress) as advance,
         ):
