@@ -23,6 +23,7 @@
 #define LESSER_f64(a, b) _mm256_min_pd(a, b)
 #define SIGNS_f64(lanes) _mm256_movemask_pd((__m256d)(lanes))
 #define FUSED_f64(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define FUSED_MINUS_f64(a, b, c) _mm256_fnmadd_pd(a, b, c)
 
 FG_METRIC_VECTORS(VECTOR_SIZE);
 

@@ -27,6 +27,7 @@
 #define LESSER_f64(a, b) _mm512_min_pd(a, b)
 #define SIGNS_f64(lanes) _mm512_movepi64_mask((__m512i)(lanes))
 #define FUSED_f64(a, b, c) _mm512_fmadd_pd(a, b, c)
+#define FUSED_MINUS_f64(a, b, c) _mm512_fnmadd_pd(a, b, c)
 
 FG_METRIC_VECTORS(VECTOR_SIZE);
 

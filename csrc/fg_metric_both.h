@@ -1,6 +1,6 @@
 /* fg_metric_loops.h for double and for float, given VECTOR_SIZE, STREAM_FENCE, VECTORS_END, for double FLOOR_f64 of
  * what is not negative, LESSER_f64 (its second operand where one is NaN), SIGNS_f64 (a bit for each lane that has one) and
- * where there is such an instruction FUSED_f64, and for both types STREAM_, BELOW_, whole_ and part_; before it, what the search through runs does in double whatever its input.
+ * where there are such instructions FUSED_f64(a, b, c), a * b + c, and FUSED_MINUS_f64, c - a * b; and for both types STREAM_, BELOW_, whole_ and part_; before it, what the search through runs does in double whatever its input.
  * SPDX-License-Identifier: Apache-2.0 */
 
 typedef int64_t lanes_f64 __attribute__((vector_size(VECTOR_SIZE)));
@@ -38,9 +38,9 @@ static inline vector_f64 floor_positive(vector_f64 x)
 	return choose(below(x, (vector_f64){0} + 0x1p52), down, x);
 }
 
-/* A size of cells, and 1 / it as double has it. */
+/* A size of cells, and 1 / it as double has it; the same in all lanes. */
 struct cells {
-	double delta, inverse;
+	vector_f64 delta, inverse;
 };
 
 /* x / cells->delta as IEEE 754 rounds it.
@@ -49,35 +49,36 @@ struct cells {
  * rounded, so q is good to an ulp, x - delta * q exact, and the last addition rounds to the quotient. */
 static inline vector_f64 in_cells(vector_f64 x, const struct cells *cells)
 {
-	const vector_f64 zero = {0}, delta = zero + cells->delta;
 #ifdef FUSED_f64
-	const vector_f64 inverse = zero + cells->inverse, q = x * inverse;
-	return FUSED_f64(FUSED_f64(-delta, q, x), inverse, q);
+	const vector_f64 q = x * cells->inverse;
+	return FUSED_f64(FUSED_MINUS_f64(cells->delta, q, x), cells->inverse, q);
 #else
-	return x / delta;
+	return x / cells->delta;
 #endif
 }
 
-/* fg_metric_goal, made ready. */
+/* fg_metric_goal, made ready: vectors have the same in all lanes, as GCC makes them anew in each round of a loop. */
 struct prepared {
 	struct cells cost, accuracy;
-	double alpha, beta;
-	double start; /* what a score has to exceed */
-	double top;	  /* the last cell of accuracy */
+	vector_f64 alpha, part, beta; /* part: 1 - alpha */
+	vector_f64 top;				  /* the last cell of accuracy */
+	double start;				  /* what a score has to exceed */
 	bool best, quantize, tame;
 };
 
 static struct prepared prepare(const struct fg_metric_goal *goal, double top)
 {
+	const vector_f64 zero = {0};
 	const double cost = goal->cost_delta, accuracy = goal->accuracy_delta;
 	const bool best = goal->target != goal->target;
 	return (struct prepared){
-		.cost = {cost, 1 / cost},
-		.accuracy = {accuracy, 1 / accuracy},
-		.alpha = goal->alpha,
-		.beta = goal->beta,
+		.cost = {zero + cost, zero + 1 / cost},
+		.accuracy = {zero + accuracy, zero + 1 / accuracy},
+		.alpha = zero + goal->alpha,
+		.part = zero + (1 - goal->alpha),
+		.beta = zero + goal->beta,
+		.top = zero + top,
 		.start = best ? -1 : nextafter(goal->target, -1),
-		.top = top,
 		.best = best,
 		.quantize = goal->quantize,
 		.tame = accuracy >= 1 / TAME_MOST && cost >= 1 / TAME_MOST && cost <= TAME_MOST,
@@ -88,16 +89,16 @@ static struct prepared prepare(const struct fg_metric_goal *goal, double top)
 static inline __attribute__((always_inline)) vector_f64 closest_few(const struct prepared *goal, vector_f64 cost,
 																	vector_f64 accuracy, double round_off)
 {
-	const vector_f64 zero = {0}, one = zero + 1;
+	const vector_f64 one = (vector_f64){0} + 1;
 	vector_f64 i = in_cells(accuracy, &goal->accuracy), j = in_cells(cost, &goal->cost);
 	if (round_off > 0) {
 		i += i * round_off;
 		j += j * round_off;
 	}
-	i = LESSER_f64(zero + goal->top, FLOOR_f64(i + 1e-9));
+	i = LESSER_f64(goal->top, FLOOR_f64(i + 1e-9));
 	j = FLOOR_f64(j + 1e-9);
 	const vector_f64 centre = LESSER_f64(one, (i + 0.5) * goal->accuracy.delta);
-	const vector_f64 weight = (1 - goal->alpha) * (one - centre) + goal->alpha;
+	const vector_f64 weight = goal->part * (one - centre) + goal->alpha;
 	return centre / (goal->beta * ((j + 0.5) * goal->cost.delta * weight) + one);
 }
 

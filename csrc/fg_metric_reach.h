@@ -13,7 +13,7 @@ INLINE vector_f64 NAME(score_few)(const struct prepared *goal, FEW cost, FEW acc
 	if (goal->quantize)
 		return closest_few(goal, __builtin_convertvector(cost, vector_f64), __builtin_convertvector(accuracy, vector_f64),
 						   ROUND_OFF);
-	const REAL alpha = (REAL)goal->alpha, beta = (REAL)goal->beta;
+	const REAL alpha = (REAL)goal->alpha[0], beta = (REAL)goal->beta[0];
 	const FEW weight = (1 - alpha) * (1 - accuracy) + alpha;
 	return __builtin_convertvector(accuracy / (beta * (cost * weight) + 1), vector_f64);
 }
@@ -57,11 +57,12 @@ static void NAME(search_run)(struct search *search, const struct prepared *goal,
 static void NAME(search_singly)(struct search *search, const struct prepared *goal, const REAL *cost,
 								const REAL *accuracy, int64_t n)
 {
+	const double alpha = goal->alpha[0], beta = goal->beta[0];
 	double limit = goal->start;
 	for (int64_t i = 0; i < n; i++) {
-		const double q = goal->quantize ? NAME(closest_one)(cost[i], accuracy[i], goal->cost.delta, goal->accuracy.delta,
-															goal->top, goal->alpha, goal->beta)
-										: NAME(score_one)(cost[i], accuracy[i], (REAL)goal->alpha, (REAL)goal->beta);
+		const double q = goal->quantize ? NAME(closest_one)(cost[i], accuracy[i], goal->cost.delta[0],
+															goal->accuracy.delta[0], goal->top[0], alpha, beta)
+										: NAME(score_one)(cost[i], accuracy[i], (REAL)alpha, (REAL)beta);
 		if (!(q > limit))
 			continue;
 		limit = search->score[0] = q;
@@ -94,7 +95,8 @@ INLINE bool NAME(reach_one)(const struct prepared *goal, const REAL *cost, const
 static size_t NAME(reach)(const struct fg_metric_goal *given, const int64_t *offset, const double *time, const REAL *cost,
 						  const REAL *accuracy, size_t first, size_t last, const struct fg_metric_found *found)
 {
-	const struct prepared goal = prepare(given, NAME(top_cell)(given->accuracy_delta));
+	const double top = NAME(top_cell)(given->accuracy_delta);
+	const struct prepared goal = prepare(given, top);
 	size_t r = first;
 	for (; r < last; r++) {
 		const int64_t begin = offset[r], n = offset[r + 1] - begin;
@@ -110,7 +112,7 @@ static size_t NAME(reach)(const struct fg_metric_goal *given, const int64_t *off
 		found->index[r - first] = index;
 		found->score[r - first] = score;
 		found->time[r - first] = none ? INFINITY : time ? time[at] : (double)NAN;
-		found->accuracy_cell[r - first] = (int64_t)(i > goal.top ? goal.top : i);
+		found->accuracy_cell[r - first] = (int64_t)(i > top ? top : i);
 		found->cost_cell[r - first] = none ? -1 : NAME(cell_number)(cost[at] / given->cost_delta);
 	}
 	VECTORS_END();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,21 +31,37 @@ def for_each_range(
 ) -> None:
     """Call work(first, last) for ranges that cover 0..count, each beginning at a multiple of `align`.
 
-    `points` says how much work there is in all; little is done at once, in this thread. Raises what the work of the
-    first failing range raised, after all that were begun have ended.
+    This thread works too, beside threads - 1 others. `points` says how much work there is in all; little is done at once,
+    without another thread. Raises what the work of the first failing range raised, after all that were begun have ended.
     """
     workers = min(thread_count(threads), max(1, points // _WORTH_A_THREAD))
     if workers == 1:
         work(0, count)
         return
     # Several ranges for each thread, so that one that is held up does not hold up all.
-    step = -(-count // (workers * 4))
-    step = -(-step // align) * align
-    with ThreadPoolExecutor(workers) as pool:
-        pending = [pool.submit(work, first, min(first + step, count)) for first in range(0, count, step)]
+    step = -(-count // (workers * 8))
+    step = max(1, -(-step // align)) * align
+    waiting = deque(range(0, count, step))
+    failed: list[tuple[int, BaseException]] = []
+
+    def work_off() -> None:
+        while waiting:
+            try:
+                first = waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                work(first, min(first + step, count))
+            except BaseException as error:
+                waiting.clear()
+                failed.append((first, error))
+
+    with ThreadPoolExecutor(workers - 1) as pool:
+        for _ in range(workers - 1):
+            pool.submit(work_off)
         try:
-            for future in pending:
-                future.result()
+            work_off()
         finally:
-            for future in pending:
-                future.cancel()
+            waiting.clear()  # an interrupt may come between two ranges
+    if failed:
+        raise min(failed, key=lambda one: one[0])[1]
