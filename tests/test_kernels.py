@@ -139,7 +139,7 @@ def test_the_bare_ufunc_answers_nan_with_a_warning_outside_the_domain(path, bad,
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_grid_gives_the_bits_of_numpy_from_any_point_to_any_other(path, dtype, stream):
     rng = np.random.default_rng(3)
-    for n in (1, 2, 5, 31, 100, 1001, 5000):
+    for n in (1, 2, 5, 31, 100, 1001, 5000, 20_000):
         axes = [amounts(rng, 3, dtype), fractions(rng, 2, dtype), fractions(rng, 5, dtype), amounts(rng, n, dtype)]
         with np.errstate(all="ignore"):
             wanted = reference.grid(*axes).ravel()
@@ -205,6 +205,76 @@ def test_the_search_agrees_with_its_twin_on_every_path(path, dtype):
                         *columns, None if np.isnan(target) else target, *deltas, 0.1, 1.0, quantize
                     )
                     assert found["index"][run] == wanted[1], (run, target, quantize, deltas)
+
+
+def closest_in_numpy(cost, accuracy, cost_delta, accuracy_delta, alpha, beta):
+    """The definition in float64, operation after operation."""
+    i = np.minimum(np.floor(accuracy / accuracy_delta + 1e-9), np.ceil(1 / accuracy_delta - 1e-9) - 1)
+    j = np.floor(cost / cost_delta + 1e-9)
+    return reference.apc((j + 0.5) * cost_delta, np.minimum((i + 0.5) * accuracy_delta, 1.0), alpha, beta)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("length", [1, 3, 8, 13])
+def test_the_search_scores_to_the_bit_where_cells_meet(path, length):
+    # Each checkpoint is an edge of a cell, or the next number but a few; runs of one let every score be seen.
+    rng = np.random.default_rng(6)
+    n = 2000 * length
+    offset = np.arange(0, n + 1, length)
+    found = room(2000)
+    for cost_delta, accuracy_delta in (
+        (0.1, 0.01),
+        (0.3, 0.07),
+        (1 / 3, 1.0),
+        (1e-12, 1e-9),
+        (2.0**60, 0.6),
+        (1e-150, 1e-150),
+    ):
+        near = 1 + rng.integers(-3, 4, (2, n)) * 2.0**-52
+        accuracy = np.clip(np.floor(rng.random(n) / accuracy_delta) * accuracy_delta * near[0], 0, 1)
+        cost = rng.integers(0, 1 << 40, n) * cost_delta * near[1]
+        cost[::17] = amounts(rng, cost[::17].size, np.float64)
+        with np.errstate(over="ignore"):
+            q = closest_in_numpy(cost, accuracy, cost_delta, accuracy_delta, 0.1, 1.5).reshape(-1, length)
+        goal = (cost_delta, accuracy_delta, 0.1, 1.5, np.nan, True)
+        assert _kernels.reach(offset, None, cost, accuracy, *goal, 0, found, path=path) == -1
+        assert same_bits(found["score"], q.max(axis=1)), (cost_delta, accuracy_delta)
+        assert np.array_equal(found["index"], q.argmax(axis=1))
+        target = float(np.median(q))
+        assert _kernels.reach(offset, None, cost, accuracy, *goal[:4], target, True, 0, found, path=path) == -1
+        reached = (q >= target).any(axis=1)
+        assert np.array_equal(found["index"], np.where(reached, (q >= target).argmax(axis=1), -1))
+
+
+# Without (float32, True): a float32 is allowed its own rounding there, which only the twin above knows.
+@pytest.mark.parametrize(("dtype", "quantize"), [(np.float64, True), (np.float64, False), (np.float32, False)])
+@pytest.mark.parametrize("path", PATHS)
+def test_the_search_bears_what_is_rare_anywhere_in_a_run(path, dtype, quantize):
+    # NaN, minus nothing and the largest amounts leave the fast way; the answer is that of the ufunc and of argmax.
+    rng = np.random.default_rng(7)
+    rare = [np.nan, -0.0, np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal, 2.0**100]
+    ufuncs = _kernels.make_ufuncs(path)
+    for length in (1, 7, 8, 9, 30):
+        cost = (rng.random((200, length)) * 10).astype(dtype)
+        accuracy = rng.random((200, length)).astype(dtype)
+        for run in range(150):
+            cost[run, rng.integers(length)] = rare[run % 5]
+            accuracy[run, rng.integers(length)] = [np.nan, -0.0, 1.0][run % 3]
+        with np.errstate(over="ignore"):
+            if quantize:
+                q = ufuncs["closest_apc"](cost, accuracy, 0.1, 0.01, 0.1, 1.0)
+            else:
+                q = ufuncs["apc"](cost, accuracy, dtype(0.1), dtype(1.0))
+        found = room(200)
+        offset = np.arange(201) * length
+        goal = (0.1, 0.01, 0.1, 1.0, np.nan, quantize)
+        assert _kernels.reach(offset, None, cost.ravel(), accuracy.ravel(), *goal, 0, found, path=path) == -1
+        none = np.isnan(q).all(axis=1)
+        wanted = np.where(none, -1, np.nan_to_num(q, nan=-1).argmax(axis=1))
+        assert np.array_equal(found["index"], wanted), length
+        assert np.array_equal(
+            found["score"], np.where(none, np.nan, np.nan_to_num(q, nan=-1).max(axis=1)), equal_nan=True
+        )
 
 
 @pytest.mark.parametrize("path", PATHS)
