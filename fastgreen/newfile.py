@@ -71,7 +71,10 @@ def _hidden_name(path: Path) -> Path:
 @contextmanager
 def _hidden_neighbour(path: Path, overwrite: bool) -> Iterator[str]:
     hidden = _hidden_name(path)
-    os.close(os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    try:
+        os.close(os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         yield str(hidden)
         if overwrite:

@@ -171,3 +171,11 @@ def test_the_metrics_command_scores_a_table(tmp_path):
         result = run(main, ["metrics", str(path)])
         assert result.exit_code == 1
         assert message in result.output
+
+
+@pytest.mark.parametrize("option", ["alpha", "beta", "cost-beta", "price"])
+def test_the_metrics_command_refuses_what_is_no_number(tmp_path, option):
+    (tmp_path / "models.csv").write_text("model,accuracy,consumption\na,0.9,1\n")
+    result = CliRunner().invoke(main, ["metrics", str(tmp_path / "models.csv"), f"--{option}", "nan"])
+    assert result.exit_code == 1
+    assert result.output == f"Error: {option} must be a number, got nan\n"

@@ -347,3 +347,26 @@ def test_a_bad_value_is_one_sentence(arguments, message):
     output = command("sweep", *arguments, *(["--best", "1"] if "-o" not in arguments else []), code=1)
     assert message in output
     assert output.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["sweep", "apc", "--consumption", "1", "--accuracy", "0.5", "-o"], "no/folder/x"),
+        (["sweep", "apc", "--consumption", "1", "--accuracy", "0.5", "-o"], "/proc/x"),
+        (["sweep", "apc", "--consumption", "1", "--accuracy", "0.5", "-o"], "grid.arrow/x"),
+        (["plot", "grid.arrow", "-o"], "no/folder/x.png"),
+        (["plot", "grid.arrow", "-o"], "/proc/x.png"),
+        (["figures", "--only", "apc-grid", "-o"], "/proc/x"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, arguments, place):
+    monkeypatch.chdir(tmp_path)
+    small().write("grid.arrow")
+    output = command(*arguments, place, code=1)
+    assert output.startswith("Error: ")
+    assert output.count("\n") == 1
+    assert place.rsplit("/", 1)[0] in output
+    assert "Errno" not in output
+    assert ".partial" not in output
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.arrow"]

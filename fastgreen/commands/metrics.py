@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,8 +88,16 @@ def plain_errors() -> Iterator[None]:
     except (FastgreenError, ValueError, MemoryError, ModuleNotFoundError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise click.ClickException(f"{where}{error.strerror or error}") from error
+        raise click.ClickException(_said(error)) from error
+
+
+def _said(error: OSError) -> str:
+    """An error of the system as a sentence, without its number."""
+    place = error.filename
+    if isinstance(error, FileNotFoundError) and place and not Path(place).parent.is_dir():
+        return f"{place} cannot be written or read: there is no folder {Path(place).parent}"
+    reason = error.strerror or str(error)
+    return f"{place}: {reason[:1].lower()}{reason[1:]}" if place else reason
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -197,7 +207,8 @@ def _read_table(path: str) -> Any:
                 source.seek(0)
                 return pa.ipc.open_stream(source).read_all()
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a table: {error}") from None
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise ValueError(f"{path} cannot be read as a table: {reason}") from None
 
 
 def _print_table(table: Any, as_json: bool) -> None:
@@ -289,6 +300,9 @@ def metrics(table: str, alpha: float, beta: float, cost_beta: float | None, pric
     fastgreen metrics models.csv --price 0.003
     """
     with plain_errors():
+        for name, value in {"alpha": alpha, "beta": beta, "cost-beta": cost_beta, "price": price}.items():
+            if value is not None and math.isnan(value):
+                raise ValueError(f"{name} must be a number, got nan")
         _print_table(_scored(table, alpha, beta, beta if cost_beta is None else cost_beta, price), as_json)
 
 
