@@ -1,6 +1,6 @@
 """What a sweep costs, against what the memory and the file system can do and against NumPy and numba on the same axes.
 
-A base writes the same buffer, whose pages were all touched before; the bar of each ratio stands in its test's name.
+A base writes the same buffer, whose pages were all touched before. The answer is asserted first, the bar last.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import pyarrow as pa
 import pytest
 
 import fastgreen as fg
-from benchmarks.ratios import interleaved
+from benchmarks.ratios import interleaved, told
 
 ROOT = Path(__file__).parents[1]
-ROUNDS = 9
+ROUNDS = 31  # of some hundredths of a second each
 
 
 def sweep_of(betas: int) -> fg.Sweep:
@@ -61,10 +61,11 @@ def fill(tmp_path_factory):
             function(array.ctypes.data, array.size, 1.0)
             return
         part = array.size // threads // 8 * 8
-        with ThreadPoolExecutor(threads) as pool:
-            for i in range(threads):
+        with ThreadPoolExecutor(threads - 1) as pool:
+            for i in range(1, threads):
                 count = part if i < threads - 1 else array.size - part * i
                 pool.submit(function, array.ctypes.data + i * part * 8, count, 1.0)
+            function(array.ctypes.data, part, 1.0)
 
     return run
 
@@ -81,11 +82,6 @@ def formula(sweep: fg.Sweep) -> np.ndarray:
     return acc / (b * (c * ((1 - a) * (1 - acc) + a)) + 1)
 
 
-def told(benchmark, what: str, ratio: float, bar: str, **more: object) -> None:
-    benchmark.extra_info.update(ratio=float(ratio), bar=bar, quartiles=getattr(ratio, "spread", None), **more)
-    print(f"\n{what}: {ratio:.2f}, bar {bar}; quartiles {getattr(ratio, 'spread', None)} {more or ''}")
-
-
 def check_answer(sweep: fg.Sweep, out: np.ndarray) -> None:
     out[:] = -1
     sweep.compute(out=out, threads=1)
@@ -98,15 +94,15 @@ def check_answer(sweep: fg.Sweep, out: np.ndarray) -> None:
 def test_compute_runs_at_0_9_of_a_streaming_fill(sweep, out, fill, threads, benchmark):
     check_answer(sweep, out)
     ratio = interleaved(lambda: fill(out, threads), lambda: sweep.compute(out=out, threads=threads), ROUNDS)
-    told(benchmark, f"fill / compute, {threads} threads", ratio, ">= 0.9", gb_per_s=out.nbytes / ratio.second_s / 1e9)
     benchmark.pedantic(sweep.compute, kwargs={"out": out, "threads": threads}, rounds=3)
+    told(benchmark, f"fill / compute, {threads} threads", ratio, ">= 0.9", gb_per_s=out.nbytes / ratio.second_s / 1e9)
 
 
 def test_compute_is_8_times_as_fast_as_the_numpy_expression(sweep, out, benchmark):
     check_answer(sweep, out)
     ratio = interleaved(lambda: formula(sweep), lambda: sweep.compute(out=out, threads=1), 5)
-    told(benchmark, "NumPy / compute, 1 thread", ratio, ">= 8")
     benchmark.pedantic(sweep.compute, kwargs={"out": out, "threads": 1}, rounds=3)
+    told(benchmark, "NumPy / compute, 1 thread", ratio, ">= 8")
 
 
 def test_compute_on_one_thread_beats_numba_on_two(sweep, out, benchmark):
@@ -126,8 +122,8 @@ def test_compute_on_one_thread_beats_numba_on_two(sweep, out, benchmark):
     check_answer(sweep, out)
     assert np.array_equal(out, theirs)
     ratio = interleaved(lambda: loop(*sweep.axes.values(), theirs), lambda: sweep.compute(out=out, threads=1), ROUNDS)
-    told(benchmark, "numba on 2 threads / compute on 1", ratio, "> 1")
     benchmark.pedantic(sweep.compute, kwargs={"out": out, "threads": 1}, rounds=3)
+    told(benchmark, "numba on 2 threads / compute on 1", ratio, "> 1")
 
 
 def test_float32_is_1_8_times_as_fast_as_float64(sweep, out, benchmark):
@@ -138,8 +134,8 @@ def test_float32_is_1_8_times_as_fast_as_float64(sweep, out, benchmark):
     a, acc, one = a[-1], acc[:, None], np.float32(1)
     assert np.array_equal(single[-1, -1], acc / (b[-1] * (c * ((one - a) * (one - acc) + a)) + one))
     ratio = interleaved(lambda: sweep.compute(out=out, threads=1), lambda: sweep.compute(out=single, threads=1), ROUNDS)
-    told(benchmark, "float64 / float32, 1 thread", ratio, ">= 1.8")
     benchmark.pedantic(sweep.compute, kwargs={"out": single, "threads": 1}, rounds=3)
+    told(benchmark, "float64 / float32, 1 thread", ratio, ">= 1.8")
 
 
 def test_the_best_100_come_faster_than_compute(sweep, out, benchmark):
@@ -147,8 +143,8 @@ def test_the_best_100_come_faster_than_compute(sweep, out, benchmark):
     best = np.sort(np.partition(grid.ravel(), grid.size - 100)[-100:])[::-1]
     assert np.array_equal(sweep.best(100)["apc"], best)
     ratio = interleaved(lambda: sweep.compute(out=out), lambda: sweep.best(100), ROUNDS)
-    told(benchmark, "compute on all CPUs / best(100)", ratio, "> 1")
     benchmark.pedantic(sweep.best, (100,), rounds=3)
+    told(benchmark, "compute on all CPUs / best(100)", ratio, "> 1")
 
 
 def test_write_runs_at_0_9_of_pyarrow_with_a_ready_buffer(tmp_path, benchmark):
@@ -157,12 +153,14 @@ def test_write_runs_at_0_9_of_pyarrow_with_a_ready_buffer(tmp_path, benchmark):
     ours, theirs = tmp_path / "ours.arrow", tmp_path / "theirs.arrow"
     rows = (4 << 20) // ready[0].nbytes
 
-    def write() -> None:
+    def clear() -> None:
         ours.unlink(missing_ok=True)
+        theirs.unlink(missing_ok=True)
+
+    def write() -> None:
         sweep.write(ours)
 
     def base() -> None:
-        theirs.unlink(missing_ok=True)
         kind = pa.fixed_shape_tensor(pa.float64(), [ready.shape[1]])
         with pa.OSFile(str(theirs), "wb") as sink, pa.ipc.new_file(sink, pa.schema([("apc", kind)])) as writer:
             for first in range(0, len(ready), rows):
@@ -175,9 +173,10 @@ def test_write_runs_at_0_9_of_pyarrow_with_a_ready_buffer(tmp_path, benchmark):
         np.array_equal(values, ready.reshape(-1)[first : first + values.size])
         for first, values in fg.open_sweep(ours).tiles()
     )
-    ratio = interleaved(base, write, 7)
-    told(benchmark, "pyarrow / write, 2 GB dense", ratio, ">= 0.9", gb_per_s=sweep.nbytes / ratio.second_s / 1e9)
+    ratio = interleaved(base, write, 15, before=clear)
+    clear()
     benchmark.pedantic(write, rounds=1)
+    told(benchmark, "pyarrow / write, 2 GB dense", ratio, ">= 0.9", gb_per_s=sweep.nbytes / ratio.second_s / 1e9)
 
 
 def test_writing_2_gb_takes_at_most_256_mb_of_memory(tmp_path, benchmark):
@@ -191,7 +190,6 @@ def test_writing_2_gb_takes_at_most_256_mb_of_memory(tmp_path, benchmark):
         subprocess.run, (command,), {"cwd": ROOT, "capture_output": True, "check": True}, rounds=1
     )
     told(benchmark, "resident memory in MB", float(done.stdout), "<= 256")
-    assert float(done.stdout) <= 256
 
 
 @pytest.mark.slow

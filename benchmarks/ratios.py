@@ -1,12 +1,15 @@
-"""Ratios that hold on a noisy machine: both sides in turn, many times, and the median of the ratios."""
+"""Ratios that hold on a noisy machine: both sides in turn, many times, the median of the ratios, and the bar they miss."""
 
 from __future__ import annotations
 
+import operator
 import statistics
 import time
 from collections.abc import Callable
 
-__all__ = ["Ratio", "interleaved"]
+__all__ = ["Ratio", "interleaved", "told"]
+
+_SIGNS = {">=": operator.ge, ">": operator.gt, "<=": operator.le}
 
 
 class Ratio(float):
@@ -17,20 +20,44 @@ class Ratio(float):
     spread: tuple[float, float]
 
 
-def interleaved(first: Callable[[], object], second: Callable[[], object], rounds: int = 21) -> Ratio:
-    """Median of time(first) / time(second) over `rounds` rounds, the two run in turn; quartiles in ``spread``."""
+def _spent_s(call: Callable[[], object]) -> float:
+    start = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - start) / 1e9
+
+
+def interleaved(
+    first: Callable[[], object],
+    second: Callable[[], object],
+    rounds: int = 21,
+    before: Callable[[], object] = lambda: None,
+) -> Ratio:
+    """Median of time(first) / time(second) over `rounds` rounds, quartiles in ``spread``.
+
+    The two run in turn, each round the other one first; `before` runs ahead of each, outside the time.
+    """
     ratios, firsts, seconds = [], [], []
-    for _ in range(rounds):
-        start = time.perf_counter_ns()
-        first()
-        middle = time.perf_counter_ns()
-        second()
-        end = time.perf_counter_ns()
-        firsts.append((middle - start) / 1e9)
-        seconds.append((end - middle) / 1e9)
-        ratios.append((middle - start) / (end - middle))
+    for number in range(rounds):
+        spent = {}
+        for which, call in ((0, first), (1, second))[:: 1 if number % 2 else -1]:
+            before()
+            spent[which] = _spent_s(call)
+        firsts.append(spent[0])
+        seconds.append(spent[1])
+        ratios.append(spent[0] / spent[1])
     out = Ratio(statistics.median(ratios))
     out.first_s, out.second_s = statistics.median(firsts), statistics.median(seconds)
     quartiles = statistics.quantiles(ratios, n=4)
     out.spread = (quartiles[0], quartiles[2])
     return out
+
+
+def told(benchmark, what: str, ratio: float, bar: str, **more: object) -> None:
+    """Print a ratio beside its bar, such as ">= 0.9", or "none"; keep both in the report; fail where it is missed."""
+    spread = getattr(ratio, "spread", None)
+    benchmark.extra_info.update(ratio=float(ratio), bar=bar, quartiles=spread, **more)
+    quartiles = f"; quartiles {spread[0]:.3g} {spread[1]:.3g}" if spread else ""
+    print(f"\n{what}: {ratio:.3g}, bar {bar}{quartiles}{''.join(f', {name} {value:.4g}' for name, value in more.items())}")
+    if bar != "none":
+        sign, limit = bar.split()
+        assert _SIGNS[sign](ratio, float(limit)), f"{what}: {ratio:.3g}, bar {bar}"

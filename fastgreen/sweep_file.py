@@ -153,9 +153,14 @@ class _Long(_Layout):
         self.schema = self._schema("long", [*columns, pa.field(sweep.metric, self.values)])
 
     def batch(self, first: int, values: np.ndarray) -> pa.RecordBatch:
-        places = np.unravel_index(np.arange(first, first + values.size), self.sweep.shape)
-        columns = [pa.array(axis[place]) for axis, place in zip(self.axes.values(), places, strict=True)]
-        return pa.record_batch([*columns, pa.array(values)], schema=self.schema)
+        *slower, fastest = self.axes.values()
+        last = first + values.size
+        rows = np.arange(first // fastest.size, -(-last // fastest.size))
+        counts = np.diff(np.maximum(rows * fastest.size, first), append=last)
+        places = np.unravel_index(rows, self.sweep.shape[:-1])
+        columns = [np.repeat(axis[place], counts) for axis, place in zip(slower, places, strict=True)]
+        columns.append(fastest[np.arange(first, last) % fastest.size])
+        return pa.record_batch([pa.array(column) for column in (*columns, values)], schema=self.schema)
 
 
 def _computed(tiles: _Layout, workers: int) -> Iterator[tuple[pa.RecordBatch, int]]:

@@ -61,6 +61,11 @@ def test_many_tiles_come_back_in_order(tmp_path, layout, monkeypatch):
     assert [first for first, _ in tiles] == np.cumsum([0, *[v.size for _, v in tiles[:-1]]]).tolist()
     assert np.array_equal(stored.to_numpy(), sweep.compute())
     assert not tiles[0][1].flags.writeable
+    # The axes' columns: of each point in the long layout, of each row in the dense one.
+    names = list(sweep.axes)[: 4 if layout == "long" else 3]
+    coordinates = np.meshgrid(*[sweep.axes[name] for name in names], indexing="ij")
+    for name, values in zip(names, coordinates, strict=True):
+        assert np.array_equal(stored.table[name].to_numpy(), values.ravel())
 
 
 def test_the_dense_file_reads_in_polars_and_duckdb(tmp_path):

@@ -8,7 +8,7 @@
 
 #include "fg_test.h"
 
-enum { COSTS = 1003, GUARD = 8 };
+enum { COSTS = 1003, GUARD = 16 };
 
 static double random_unit(void)
 {
@@ -46,27 +46,56 @@ FG_TEST(every_path_is_named_and_the_last_is_usable)
 	fg_check(paths[n - 1]->usable());
 }
 
-static void check_grid(const struct fg_metric_path *path, size_t first, size_t last, bool stream)
+/* The grid's points first..last-1 against the formula, with as many costs in a row, and out so many elements beyond an
+ * aligned address. */
+static void check_grid(const struct fg_metric_path *path, size_t costs, size_t first, size_t last, size_t shift, bool stream)
 {
 	static const double beta[] = {0, 1, 1e300}, alpha[] = {0.1, 1}, accuracy[] = {0, 0.3, 1, DBL_TRUE_MIN};
 	static double cost[COSTS];
-	for (size_t i = 0; i < COSTS; i++)
+	for (size_t i = 0; i < costs; i++)
 		cost[i] = i % 7 ? random_unit() * 100 : DBL_TRUE_MIN * (double)i;
-	const struct fg_metric_grid_f64 grid = {beta, alpha, accuracy, cost, 3, 2, 4, COSTS, 100};
-	double *room = malloc((last - first + 2 * GUARD) * sizeof *room);
+	const struct fg_metric_grid_f64 grid = {beta, alpha, accuracy, cost, 3, 2, 4, costs, 100};
+	const size_t n = last - first, all = n + shift + 2 * GUARD;
+	double *room = aligned_alloc(64, (all * sizeof *room + 63) / 64 * 64);
 	fg_require(room != NULL);
-	for (size_t i = 0; i < last - first + 2 * GUARD; i++)
+	for (size_t i = 0; i < all; i++)
 		room[i] = -7;
-	double *out = room + GUARD;
+	double *out = room + GUARD + shift;
 	path->grid_f64(&grid, first, last, out, stream);
 	size_t wrong = 0;
 	for (size_t point = first; point < last; point++) {
-		const size_t row = point / COSTS;
-		wrong += !same(out[point - first], score(cost[point % COSTS], accuracy[row % 4], alpha[row / 4 % 2], beta[row / 8]));
+		const size_t row = point / costs;
+		wrong += !same(out[point - first], score(cost[point % costs], accuracy[row % 4], alpha[row / 4 % 2], beta[row / 8]));
 	}
-	fg_check_int((int64_t)wrong, 0);
 	for (size_t i = 0; i < GUARD; i++)
-		fg_check(room[i] == -7 && out[last - first + i] == -7);
+		wrong += out[-1 - (ptrdiff_t)i] != -7 || out[n + i] != -7;
+	fg_check_int((int64_t)wrong, 0);
+	free(room);
+}
+
+static void check_grid_f32(const struct fg_metric_path *path, size_t costs, size_t first, size_t last, size_t shift,
+						   bool stream)
+{
+	static const float beta[] = {0, 1, 1e30f}, alpha[] = {0.1f, 1}, accuracy[] = {0, 0.3f, 1, FLT_TRUE_MIN};
+	static float cost[COSTS];
+	for (size_t i = 0; i < costs; i++)
+		cost[i] = (float)random_unit() * 100;
+	const struct fg_metric_grid_f32 grid = {beta, alpha, accuracy, cost, 3, 2, 4, costs, 100};
+	const size_t n = last - first, all = n + shift + 2 * GUARD;
+	float *room = aligned_alloc(64, (all * sizeof *room + 63) / 64 * 64);
+	fg_require(room != NULL);
+	for (size_t i = 0; i < all; i++)
+		room[i] = -7;
+	float *out = room + GUARD + shift;
+	path->grid_f32(&grid, first, last, out, stream);
+	size_t wrong = 0;
+	for (size_t point = first; point < last; point++) {
+		const size_t row = point / costs;
+		wrong += out[point - first] != score_f32(cost[point % costs], accuracy[row % 4], alpha[row / 4 % 2], beta[row / 8]);
+	}
+	for (size_t i = 0; i < GUARD; i++)
+		wrong += out[-1 - (ptrdiff_t)i] != -7 || out[n + i] != -7;
+	fg_check_int((int64_t)wrong, 0);
 	free(room);
 }
 
@@ -76,12 +105,24 @@ FG_TEST(a_grid_holds_the_formula_and_stays_within_its_room)
 	const size_t size = 24 * COSTS;
 	for (; *paths; paths++)
 		for (int stream = 0; stream < 2 && (*paths)->usable(); stream++) {
-			check_grid(*paths, 0, size, stream);
-			check_grid(*paths, 1, size - 1, stream);
-			check_grid(*paths, 500, 503, stream);
-			check_grid(*paths, COSTS - 1, COSTS + 1, stream);
-			check_grid(*paths, 77, 77, stream);
+			check_grid(*paths, COSTS, 0, size, 0, stream);
+			check_grid(*paths, COSTS, 1, size - 1, 1, stream);
+			check_grid(*paths, COSTS, 500, 503, 0, stream);
+			check_grid(*paths, COSTS, COSTS - 1, COSTS + 1, 7, stream);
+			check_grid(*paths, COSTS, 77, 77, 0, stream);
 		}
+}
+
+FG_TEST(rows_of_any_length_meet_within_a_vector_wherever_it_lies)
+{
+	for (const struct fg_metric_path *const *paths = fg_metric_paths(); *paths; paths++)
+		for (size_t costs = 1; costs <= 35 && (*paths)->usable(); costs++)
+			for (size_t shift = 0; shift < 16; shift++) {
+				const size_t first = (costs + shift) % 5, last = 24 * costs - shift % 3;
+				check_grid(*paths, costs, first, last, shift, true);
+				check_grid_f32(*paths, costs, first, last, shift, true);
+				check_grid_f32(*paths, costs, first, last, shift, false);
+			}
 }
 
 FG_TEST(elementwise_loops_hold_the_formula_for_every_length)
@@ -168,6 +209,7 @@ int main(void)
 	srandom(1);
 	fg_run(every_path_is_named_and_the_last_is_usable);
 	fg_run(a_grid_holds_the_formula_and_stays_within_its_room);
+	fg_run(rows_of_any_length_meet_within_a_vector_wherever_it_lies);
 	fg_run(elementwise_loops_hold_the_formula_for_every_length);
 	fg_run(a_value_outside_the_domain_is_told_and_spoils_nothing_else);
 	fg_run(a_search_finds_the_first_that_reaches_the_target);
