@@ -1,4 +1,4 @@
-"""Ratios that hold on a noisy machine: both sides in turn, many times, the median of the ratios, and the bar they miss."""
+"""Ratios that hold on a noisy machine: both sides in turn, many times, the median of the ratios; and their bars."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def told(benchmark, what: str, ratio: float, bar: str, **more: object) -> None:
     spread = getattr(ratio, "spread", None)
     benchmark.extra_info.update(ratio=float(ratio), bar=bar, quartiles=spread, **more)
     quartiles = f"; quartiles {spread[0]:.3g} {spread[1]:.3g}" if spread else ""
-    print(f"\n{what}: {ratio:.3g}, bar {bar}{quartiles}{''.join(f', {name} {value:.4g}' for name, value in more.items())}")
+    others = "".join(f", {name} {value:.4g}" for name, value in more.items())
+    print(f"\n{what}: {ratio:.3g}, bar {bar}{quartiles}{others}")
     if bar != "none":
         sign, limit = bar.split()
         assert _SIGNS[sign](ratio, float(limit)), f"{what}: {ratio:.3g}, bar {bar}"

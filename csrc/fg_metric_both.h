@@ -1,7 +1,13 @@
-/* fg_metric_loops.h for double and for float, given VECTOR_SIZE, STREAM_FENCE, VECTORS_END, for double FLOOR_f64 of
- * what is not negative, LESSER_f64 (its second operand where one is NaN), SIGNS_f64 (a bit for each lane that has one) and
- * where there are such instructions FUSED_f64(a, b, c), a * b + c, and FUSED_MINUS_f64, c - a * b; and for both types STREAM_, BELOW_, whole_ and part_; before it, what the search through runs does in double whatever its input.
- * SPDX-License-Identifier: Apache-2.0 */
+/* fg_metric_loops.h for double and for float; before it, what a search through runs does in double whatever its input.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The file that includes it has defined VECTOR_SIZE, STREAM_FENCE and VECTORS_END, for both types STREAM_, BELOW_,
+ * whole_ and part_, and for double
+ *     FLOOR_f64(x)                floor of what is not negative
+ *     LESSER_f64(a, b)            the lesser; b where one is NaN
+ *     SIGNS_f64(lanes)            a bit for each lane with a sign
+ *     FUSED_f64(a, b, c)          a * b + c in one rounding, where there is such an instruction,
+ *     FUSED_MINUS_f64(a, b, c)    and c - a * b */
 
 typedef int64_t lanes_f64 __attribute__((vector_size(VECTOR_SIZE)));
 typedef uint64_t bits_f64 __attribute__((vector_size(VECTOR_SIZE)));
@@ -57,7 +63,7 @@ static inline vector_f64 in_cells(vector_f64 x, const struct cells *cells)
 #endif
 }
 
-/* fg_metric_goal, made ready: vectors have the same in all lanes, as GCC makes them anew in each round of a loop. */
+/* fg_metric_goal, made ready. Its vectors have the same in all lanes; GCC would make them anew for each checkpoint. */
 struct prepared {
 	struct cells cost, accuracy;
 	vector_f64 alpha, part, beta; /* part: 1 - alpha */
@@ -123,20 +129,21 @@ static inline void search_begin(struct search *search, const struct prepared *go
 	*search = (struct search){zero + goal->start, (lanes_f64){0} - 1, {0}, false};
 }
 
-/* The checkpoint found, the highest and of equals the earliest of the lanes, or -1, and its score or NaN. A search for a
- * target leaves off at once, so that its lanes hold one vector of checkpoints, and the earliest is meant. */
+/* The checkpoint found, the highest and of equals the earliest of the lanes, or -1, and its score or NaN. A search that
+ * is over left off at once, so that its lanes hold one vector of checkpoints, in their order. */
 static inline int64_t search_end(const struct search *search, double *score)
 {
 	int64_t index = -1;
 	*score = (double)NAN;
 	for (int k = 0; k < LANES_F64; k++) {
-		if (search->index[k] < 0)
+		const double s = search->score[k];
+		const int64_t i = search->index[k];
+		if (i < 0 || (index >= 0 && !(s > *score || (s == *score && i < index))))
 			continue;
-		const bool higher = search->score[k] > *score, equal = search->score[k] == *score;
-		if (index < 0 || (search->over ? false : higher || (equal && search->index[k] < index))) {
-			index = search->index[k];
-			*score = search->score[k];
-		}
+		index = i;
+		*score = s;
+		if (search->over)
+			break;
 	}
 	return index;
 }

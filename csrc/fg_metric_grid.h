@@ -1,9 +1,9 @@
 /* The loop over a grid, for one element type; a part of the template fg_metric_loops.h, which includes it.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Streaming stores write whole vectors. Where a row ends within a vector of the output, that vector is put together in the
- * first-level cache and written when the rows after have completed it: written in two halves through the cache, its line
- * would first be read from memory, and the streaming stores behind it would wait for that. */
+ * Streaming stores write whole vectors. Where a row ends within a vector of the output, that vector is put together in
+ * the first-level cache and written when the rows after have completed it: written in two halves through the cache, its
+ * line would first be read from memory, and the streaming stores behind it would wait for that. */
 
 /* The vector of the output that holds next, as far as it is known: its elements from begin up to next. */
 struct NAME(seam) {

@@ -11,8 +11,8 @@ typedef REAL FEW __attribute__((vector_size(LANES_F64 * sizeof(REAL)), may_alias
 INLINE vector_f64 NAME(score_few)(const struct prepared *goal, FEW cost, FEW accuracy)
 {
 	if (goal->quantize)
-		return closest_few(goal, __builtin_convertvector(cost, vector_f64), __builtin_convertvector(accuracy, vector_f64),
-						   ROUND_OFF);
+		return closest_few(goal, __builtin_convertvector(cost, vector_f64),
+						   __builtin_convertvector(accuracy, vector_f64), ROUND_OFF);
 	const REAL alpha = (REAL)goal->alpha[0], beta = (REAL)goal->beta[0];
 	const FEW weight = (1 - alpha) * (1 - accuracy) + alpha;
 	return __builtin_convertvector(accuracy / (beta * (cost * weight) + 1), vector_f64);
@@ -92,8 +92,9 @@ INLINE bool NAME(reach_one)(const struct prepared *goal, const REAL *cost, const
 	return true;
 }
 
-static size_t NAME(reach)(const struct fg_metric_goal *given, const int64_t *offset, const double *time, const REAL *cost,
-						  const REAL *accuracy, size_t first, size_t last, const struct fg_metric_found *found)
+static size_t NAME(reach)(const struct fg_metric_goal *given, const int64_t *offset, const double *time,
+						  const REAL *cost, const REAL *accuracy, size_t first, size_t last,
+						  const struct fg_metric_found *found)
 {
 	const double top = NAME(top_cell)(given->accuracy_delta);
 	const struct prepared goal = prepare(given, top);

@@ -1,5 +1,5 @@
-/* Parts of a row of a grid, written down in C for vectors of VECTOR_SIZE bytes, with STREAM_f64 and STREAM_f32 to write one
- * past the cache: for the paths without a trick of their own.
+/* Parts of a row of a grid in C, for vectors of VECTOR_SIZE bytes, with STREAM_f64 and STREAM_f32 to write one past the
+ * cache: for the paths without a trick of their own.
  * SPDX-License-Identifier: Apache-2.0
  *
  * whole_ takes a multiple of a vector, and an aligned out where it streams; part_ less than a vector. */

@@ -31,8 +31,8 @@ def for_each_range(
 ) -> None:
     """Call work(first, last) for ranges that cover 0..count, each beginning at a multiple of `align`.
 
-    This thread works too, beside threads - 1 others. `points` says how much work there is in all; little is done at once,
-    without another thread. Raises what the work of the first failing range raised, after all that were begun have ended.
+    This thread works too, beside threads - 1 others. `points` says how much work there is in all; little is done at
+    once, without another thread. Raises what the work of the first failing range raised, after all begun have ended.
     """
     workers = min(thread_count(threads), max(1, points // _WORTH_A_THREAD))
     if workers == 1:

@@ -223,7 +223,7 @@ class Sweep:
         compression : {"lz4", "zstd"}, optional
             Of the file's buffers; a compressed file cannot be read without a copy.
         threads : int, optional
-            That compute; by default one for each CPU.
+            That compute; by default one for each CPU but one, which writes, and at most 4.
         progress : bool
             Show a progress bar on stderr.
         overwrite : bool

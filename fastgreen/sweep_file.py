@@ -25,7 +25,7 @@ import pyarrow as pa
 import fastgreen
 from fastgreen.errors import TraceError
 from fastgreen.newfile import new_file
-from fastgreen.parallel import thread_count
+from fastgreen.parallel import cpu_count, thread_count
 from fastgreen.units import unit_metadata
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = ["StoredSweep", "open_sweep", "write_sweep"]
 FORMAT = 1
 _KEY = b"fastgreen"
 _TILE = 4 << 20  # bytes: computed and handed to the kernel while still in cache
+_MOST_WORKERS = 4  # each has a tile of memory
 _LISTED = 1 << 16  # longer axes are not lists in the metadata, but base64 of their bytes
 _ROW_LIMIT = 32 << 20  # bytes: a row of a tensor column is written whole
 
@@ -56,7 +57,8 @@ def write_sweep(
         raise ValueError(f"layout must be dense or long, got {layout!r}")
     if compression not in (None, "lz4", "zstd"):
         raise ValueError(f"compression must be lz4, zstd or None, got {compression!r}")
-    workers = thread_count(threads)
+    # This thread writes, and on its CPU another one would only be in its way; few outrun any disk.
+    workers = min(_MOST_WORKERS, max(1, cpu_count() - 1)) if threads is None else thread_count(threads)
     tiles = layouts[layout](sweep, dtype)
     target = Path(path)
     with new_file(target, overwrite) as place:

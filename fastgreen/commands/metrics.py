@@ -125,7 +125,7 @@ def _given(**options: Any) -> dict[str, Any]:
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
 @click.option("--layout", type=click.Choice(["dense", "long"]), default="dense", show_default=True)
 @click.option("--compression", type=click.Choice(["lz4", "zstd"]))
-@click.option("--threads", type=click.IntRange(min=1), help="One for each CPU by default.")
+@click.option("--threads", type=click.IntRange(min=1), help="That compute; as many as keep the disk busy by default.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--progress/--no-progress", default=None, help="By default for long sweeps on a terminal.")
 def sweep(
