@@ -129,22 +129,26 @@ static inline void search_begin(struct search *search, const struct prepared *go
 	*search = (struct search){zero + goal->start, (lanes_f64){0} - 1, {0}, false};
 }
 
-/* The checkpoint found, the highest and of equals the earliest of the lanes, or -1, and its score or NaN. A search that
- * is over left off at once, so that its lanes hold one vector of checkpoints, in their order. */
+/* The checkpoint found, or -1, and its score or NaN. A search that is over left off at once, so that its lanes hold one
+ * vector of checkpoints, in their order; else the highest is meant, and of equals the earliest. */
 static inline int64_t search_end(const struct search *search, double *score)
 {
-	int64_t index = -1;
-	*score = (double)NAN;
-	for (int k = 0; k < LANES_F64; k++) {
-		const double s = search->score[k];
-		const int64_t i = search->index[k];
-		if (i < 0 || (index >= 0 && !(s > *score || (s == *score && i < index))))
-			continue;
-		index = i;
-		*score = s;
-		if (search->over)
-			break;
+	int64_t index = INT64_MAX;
+	double highest = search->score[0];
+	if (search->over) {
+		const int lane = __builtin_ctz(~(unsigned)SIGNS_f64(search->index));
+		*score = search->score[lane];
+		return search->index[lane];
 	}
+	/* Without a branch, as none could be foretold. */
+	for (int k = 1; k < LANES_F64; k++)
+		highest = search->score[k] > highest ? search->score[k] : highest;
+	const lanes_f64 lower = below(search->score, (vector_f64){0} + highest);
+	for (int k = 0; k < LANES_F64; k++) {
+		const int64_t i = lower[k] ? INT64_MAX : search->index[k];
+		index = i < index ? i : index;
+	}
+	*score = index < 0 ? (double)NAN : highest;
 	return index;
 }
 
@@ -156,20 +160,23 @@ static bool rises_singly(const double *x, size_t n)
 	return good;
 }
 
+/* A sign where a value is negative, NaN or below the one before it, of the vector at x. */
+static inline lanes_f64 odd_steps(const double *x)
+{
+	const bits_f64 before = (bits_f64) * (const vector_at_f64 *)(x - 1), now = (bits_f64) * (const vector_at_f64 *)x;
+	return (lanes_f64)((now - before) | now);
+}
+
 /* Whether no value is negative, infinite or below the one before it; NaN is passed over. */
 static inline bool rises(const double *x, size_t n)
 {
 	lanes_f64 odd = {0};
-	size_t i = 1;
-	for (; n >= LANES_F64 + i; i += LANES_F64) {
-		const bits_f64 before = (bits_f64) * (const vector_at_f64 *)(x + i - 1);
-		const bits_f64 now = (bits_f64) * (const vector_at_f64 *)(x + i);
-		odd |= (lanes_f64)((now - before) | now);
-	}
-	bool good = !SIGNS_f64(odd) && (n == 0 || (x[0] >= 0 && x[n - 1] <= DBL_MAX));
-	for (; i < n; i++)
-		good &= x[i] >= x[i - 1];
-	return good || rises_singly(x, n);
+	if (n <= LANES_F64)
+		return rises_singly(x, n);
+	for (size_t i = 1; i < n - LANES_F64; i += LANES_F64)
+		odd |= odd_steps(x + i);
+	odd |= odd_steps(x + n - LANES_F64);
+	return (!SIGNS_f64(odd) && x[0] >= 0 && x[n - 1] <= DBL_MAX) || rises_singly(x, n);
 }
 
 #define REAL double

@@ -35,7 +35,7 @@ __all__ = ["StoredSweep", "open_sweep", "write_sweep"]
 
 FORMAT = 1
 _KEY = b"fastgreen"
-_TILE = 4 << 20  # bytes: computed and handed to the kernel while still in cache
+_TILE = 2 << 20  # bytes: handed over while still in cache, and yet few calls
 _MOST_WORKERS = 4  # each has a tile of memory
 _LISTED = 1 << 16  # longer axes are not lists in the metadata, but base64 of their bytes
 _ROW_LIMIT = 32 << 20  # bytes: a row of a tensor column is written whole
