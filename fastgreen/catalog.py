@@ -6,15 +6,14 @@ Discovery only looks at names, limits and permissions; the hot path gets plain d
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 
 from fastgreen import discovery, discovery_perf, grant
 from fastgreen.channel import Channel, Seams, SourceStatus
+from fastgreen.dataclass import replace
 from fastgreen.errors import ChannelNotFound
 from fastgreen.facts import recall
 
@@ -86,6 +85,8 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
 
 
 def _unknown(pattern: str, known: Iterable[str]) -> ChannelNotFound:
+    import difflib
+
     known = list(known)
     near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""

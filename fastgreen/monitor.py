@@ -15,10 +15,6 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from fastgreen import _core
 from fastgreen.catalog import discover, names_of, select
@@ -30,7 +26,13 @@ from fastgreen.runinfo import run_metadata
 from fastgreen.trace import Trace, Windows
 from fastgreen.units import NS_PER_S, joules_per_unit
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Literal
+
+    import numpy as np
+
     from fastgreen.experiment.training import TrainingLog
     from fastgreen.gpu_edges import Events, Lane
     from fastgreen.gpu_windows import GpuWindow, GpuWindows
@@ -50,7 +52,7 @@ class _Group:
 
     def __init__(self, source: str, channels: list[Channel], hz: float, library: str, speed: float) -> None:
         self.channels = channels
-        self.samples: list[list[np.ndarray]] = [[] for _ in channels]
+        self.samples: list[list[bytearray]] = [[] for _ in channels]
         self.sampler = _core.Sampler(
             source,
             [c.sensor for c in channels],
@@ -383,8 +385,11 @@ class Monitor:
             raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
 
     def _make_result(self) -> Result:
-        windows = [Windows(w.name, i, *w.edges()) for i, w in enumerate(self._windows)]
-        return Result(self._traces(self._reports), windows, self._metadata, self._start_ns, self._end_ns, self._notes)
+        traces = self._traces(self._reports)
+        return Result(traces, self._stretches, self._metadata, self._start_ns, self._end_ns, self._notes)
+
+    def _stretches(self) -> list[Windows]:
+        return [Windows(w.name, i, *w.edges()) for i, w in enumerate(self._windows)]
 
     def _traces(self, reports: dict[str, dict[str, Any]] | None) -> list[Trace]:
         counted = _counted(self.channels)
@@ -393,7 +398,7 @@ class Monitor:
             for c in self.channels
         ]
 
-    def _chunks(self, channel: str) -> Iterable[np.ndarray]:
+    def _chunks(self, channel: str) -> Iterator[np.ndarray]:
         if self._folder is not None:
             from fastgreen import runfile
 
@@ -401,7 +406,7 @@ class Monitor:
         for group in self._groups:
             for c, chunks in zip(group.channels, group.samples, strict=True):
                 if c.id == channel:
-                    yield from chunks
+                    yield from map(_core.samples, chunks)
 
     # ---- the drainer ----
 
@@ -411,7 +416,7 @@ class Monitor:
             for group in self._groups:
                 for i, channel in enumerate(group.channels):
                     samples = group.sampler.drain(i)
-                    if len(samples) and not self._recorded("add_samples", channel.id, samples):
+                    if samples and not self._recorded("add_samples", channel.id, samples):
                         group.samples[i].append(samples)
             if self._folder is not None:
                 self._drain_windows()
