@@ -6,7 +6,6 @@ Discovery only looks at names, limits and permissions; the hot path gets plain d
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import os
 from collections.abc import Iterable
@@ -102,6 +101,12 @@ def names_of(wanted: str | Iterable[str]) -> list[str]:
     return names
 
 
+def _matching(found: list[Channel], pattern: str) -> list[Channel]:
+    from fnmatch import fnmatchcase
+
+    return [c for c in found if fnmatchcase(c.id, pattern)]
+
+
 def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[list[Channel], list[Channel]]:
     """Choose the channels to read: (chosen, chosen by itself but unreadable).
 
@@ -122,7 +127,7 @@ def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[li
     patterns = names_of(wanted)
     chosen: dict[str, Channel] = {}
     for pattern in patterns:
-        matches = [c for c in found if c.id == pattern] or [c for c in found if fnmatch.fnmatchcase(c.id, pattern)]
+        matches = [c for c in found if c.id == pattern] or _matching(found, pattern)
         if not matches:
             raise _unknown(pattern, [c.id for c in found])
         readable = [c for c in matches if c.readable]

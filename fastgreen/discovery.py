@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 
 from fastgreen import _core
 from fastgreen.channel import Channel, Seams, SourceStatus, traits
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["hwmon", "nvml", "procstat", "rapl"]
 
 MS = 1_000_000
+_HEX = set("0123456789abcdef")
 Found = tuple[list[Channel], SourceStatus]
 
 # Cloud Carbon Footprint, "Methodology", average over its server microarchitectures: watts per virtual CPU.
@@ -77,7 +77,8 @@ def _unreadable(path: str, kind: str) -> dict[str, Any]:
             }
         name = errno.errorcode.get(error.errno or 0, "?")
         return {"readable": False, "reason": f"{error.strerror} ({name}): {path}"}
-    if not re.fullmatch(r"-?\d{1,19}", text):
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
         return {"readable": False, "reason": f"{path} holds no integer: {text[:24]!r}"}
     if kind == "energy" and text.startswith("-"):
         return {"readable": False, "reason": f"{path} holds a negative energy: {text!r}"}
@@ -86,7 +87,10 @@ def _unreadable(path: str, kind: str) -> dict[str, Any]:
 
 # ---- powercap ----
 
-_ZONE = re.compile(r"intel-rapl(-mmio)?((?::[0-9a-f]+)+)$")
+
+def _is_zone(name: str) -> bool:
+    kind, *numbers = name.split(":")
+    return kind in ("intel-rapl", "intel-rapl-mmio") and bool(numbers) and all(n and set(n) <= _HEX for n in numbers)
 
 
 def _zones(root: str) -> dict[str, str]:
@@ -97,7 +101,7 @@ def _zones(root: str) -> dict[str, str]:
         for name in names:
             entry = os.path.join(folder, name)
             if name.startswith("intel-rapl") and os.path.isdir(entry) and depth < 4:
-                if _ZONE.match(name):
+                if _is_zone(name):
                     zones.setdefault(name, entry)
                 walk(entry, _entries(entry), depth + 1)
 
@@ -111,6 +115,10 @@ def _same_counter(first: str, second: str) -> bool:
     return before is not None and value is not None and after is not None and 0 < before <= value <= after
 
 
+def _is_limit(name: str) -> bool:
+    return name.startswith("constraint_") and "power" in name and name.endswith("_uw")
+
+
 def _zone_channel(zone: str, folder: str, parent: Channel | None) -> Channel:
     mmio = "-mmio" in zone
     name = _text(f"{folder}/name") or zone
@@ -118,7 +126,7 @@ def _zone_channel(zone: str, folder: str, parent: Channel | None) -> Channel:
     span = _integer(f"{folder}/max_energy_range_uj") or 0
     # The counter has 32 bits of a unit that powercap rounds to uJ; it wraps one unit past the range.
     quantum = max(1, round(span / (2**32 - 1)))
-    limits = [_integer(f"{folder}/{n}") or 0 for n in _entries(folder) if re.fullmatch(r"constraint_.*power.*_uw", n)]
+    limits = [_integer(f"{folder}/{n}") or 0 for n in _entries(folder) if _is_limit(n)]
     note: str | None = None
     root = parent is None or name == "dram"
     if mmio:
@@ -181,7 +189,7 @@ def rapl(seams: Seams) -> Found:
     if found and not any(c.root for c in found):
         # Only psys or only mmio zones: better one of them than none.
         found = [replace(c, root=c.id == found[0].id) for c in found]
-    if re.search(r"\b(sgx|tdx_guest)\b", _text(f"{seams.proc_root}/cpuinfo") or ""):
+    if {"sgx", "tdx_guest"} & set((_text(f"{seams.proc_root}/cpuinfo") or "").split()):
         noise = "with SGX or TDX the readings are filtered with noise: totals hold, short windows do not"
         found = [replace(c, note="; ".join(filter(None, [c.note, noise]))) for c in found]
     return found, SourceStatus("rapl", len(found), None if found else f"{root} has no RAPL zone")
@@ -197,7 +205,7 @@ def _visible_boards(devices: list[dict[str, Any]], variable: str | None) -> set[
         return set(uuids.values())
     shown: set[str] = set()
     for entry in (part.strip() for part in variable.split(",")):
-        if re.fullmatch(r"\d+", entry):
+        if entry.isdecimal():
             board = uuids.get(int(entry))
         elif entry.startswith("MIG-GPU-"):  # MIG-GPU-<uuid>/<gpu instance>/<compute instance>, drivers before 470
             board = next((u for u in uuids.values() if entry[4:].split("/")[0] == u), None)
@@ -299,7 +307,7 @@ def nvml(seams: Seams) -> Found:
     mixed = (
         variable is not None
         and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
-        and re.search(r"(^|,)\s*\d", variable) is not None
+        and any(part.strip()[:1].isdecimal() for part in variable.split(","))
         and len({d.get("name") for d in devices}) > 1
     )
     found = [c for d in devices for c in _board_channels(d, d.get("uuid") in visible, mixed)]
@@ -321,6 +329,8 @@ _HWMON_ROOTS = {
 
 def _hwmon_attributes(folder: str) -> list[tuple[str, str, str, dict[str, str], str]]:
     """(label, kind, unit, sensor, attribute) of every energy, power and current x voltage of a device."""
+    import re
+
     out = []
     names = set(_entries(folder))
     for attribute in sorted(names, key=lambda n: [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", n)]):
@@ -348,6 +358,8 @@ def hwmon(seams: Seams) -> Found:
         names = sorted(os.listdir(root), key=lambda name: (len(name), name))
     except OSError as error:
         return [], SourceStatus("hwmon", 0, f"{root}: {error.strerror}")
+    import re
+
     found: list[Channel] = []
     for name in names:
         folder = os.path.join(root, name)
@@ -394,7 +406,7 @@ def procstat(seams: Seams, estimate: tuple[float, float] | None) -> Found:
     text = _text(path)
     if text is None or not text.startswith("cpu "):
         return [], SourceStatus("procstat", 0, f"{path} cannot be read or has no CPU times")
-    cpus = max(1, len(re.findall(r"^cpu\d+ ", text, re.MULTILINE)))
+    cpus = max(1, sum(line[:3] == "cpu" and line[3:4].isdecimal() for line in text.splitlines()))
     if estimate is None:
         idle_w, max_w = IDLE_W_PER_CPU * cpus, MAX_W_PER_CPU * cpus
         origin = f"{IDLE_W_PER_CPU} to {MAX_W_PER_CPU} W per CPU, a published mean"

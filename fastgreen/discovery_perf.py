@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 
 from fastgreen import _core
 from fastgreen.channel import Channel, Seams, SourceStatus, traits
@@ -58,6 +57,8 @@ def _unit(events: str, name: str) -> str:
 
 
 def _config(events: str, name: str) -> int:
+    import re
+
     text = _text(f"{events}/{name}")
     match = re.fullmatch(r"event=(0x[0-9a-fA-F]+|\d+)", text)
     if match is None:
