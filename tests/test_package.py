@@ -18,7 +18,7 @@ CSRC = ROOT / "csrc"
 
 # A module imports, anywhere in it, only modules of the rows above its own.
 LAYERS = [
-    {"errors", "units", "newfile", "parallel"},
+    {"dataclass", "errors", "units", "newfile", "parallel"},
     {"_core", "_kernels"},
     {"channel", "checks", "runinfo", "ufuncs", "report"},
     {"arrow", "discovery", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
