@@ -1,15 +1,14 @@
 /* See fg_energy.h: the resolver. The trick: for a counter each answer is a step (or a line) between breaks that only
  * changes of the counter make, so a block of samples becomes three short sorted tables of breaks, and instants go along
- * one of them and find their places in the other two within a few comparisons, without a branch to mispredict. One pass
- * over samples in any number of chunks serves any number of windows.
+ * one of them and find their places in the other two within a few comparisons (by what path, see fg_resolver_path.h).
+ * One pass over samples in any number of chunks serves any number of windows.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_resolver_path.h"
 
 #include <math.h>
 #include <string.h>
 
-static struct fg_stream stream(const int64_t *at_ns, size_t count, enum fg_edge edge,
-							   const struct fg_answers *out)
+static struct fg_stream stream(const int64_t *at_ns, size_t count, enum fg_edge edge, const struct fg_answers *out)
 {
 	return (struct fg_stream){.at_ns = at_ns, .count = count, .edge = edge, .out = *out};
 }

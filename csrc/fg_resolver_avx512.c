@@ -98,7 +98,8 @@ static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, s
 	low_ns = _mm512_loadu_si512(lows_ns);
 	for (; taken + LANES <= count; taken += LANES) {
 		const struct eight now = columns(samples + taken);
-		const __m512i early = _mm512_sub_epi64(now.at_ns, now.half_ns), late = _mm512_add_epi64(now.at_ns, now.half_ns);
+		const __m512i early = _mm512_sub_epi64(now.at_ns, now.half_ns);
+		const __m512i late = _mm512_add_epi64(now.at_ns, now.half_ns);
 		const __m512i reach = _mm512_max_epi64(_mm512_sub_epi64(early, period_ns), BACK(early, early_ns, 1));
 		const __m512i reach_before = BACK(reach, reach_ns, 1);
 		const __m512i high = _mm512_min_epi64(_mm512_add_epi64(reach_before, one), late);
@@ -202,7 +203,7 @@ static inline __attribute__((always_inline)) void look_up_edge(const struct fg_t
 		} else if (lanes != 0) {
 			answer(t, place, lows, at, &out, i, lanes, edge);
 			n = (size_t)__builtin_popcount(lanes);
-			__asm__ volatile("" : "+r"(n));
+			__asm__ volatile("" : "+r"(n)); /* a branch, which is predicted: a selected n would be waited for */
 		} else if (all_ns[i] < until_ns) {
 			place += REACH + 1;
 			n = 0;

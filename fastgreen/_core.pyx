@@ -383,7 +383,7 @@ def _check_windows(begin, end):
 # From here on a second thread pays, and this share of the windows makes both end at about the same time: the thread that
 # has the later ones must walk over all samples before.
 _PARALLEL = 200_000
-_EARLIER = 0.58
+_EARLIER = 0.55
 
 
 def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end_at_ns, bint restarts=False,
