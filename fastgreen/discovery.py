@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgreen import _core
-from fastgreen.channel import Channel, Seams, SourceStatus, traits
+from fastgreen.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus, traits
 from fastgreen.errors import FastgreenError
 
 __all__ = ["hwmon", "nvml", "procstat", "rapl"]
@@ -108,9 +108,10 @@ def _zone_channel(zone: str, folder: Path, parent: Channel | None) -> Channel:
     name = _text(folder / "name") or zone
     identity = f"{parent.id}/{name}" if parent else f"rapl:{name}" + ("@mmio" if mmio else "")
     span = _integer(folder / "max_energy_range_uj") or 0
+    span = span if span < 1 << 62 else 0  # a counter of 64 bits does not wrap in the life of a machine
     # The counter has 32 bits of a unit that powercap rounds to uJ; it wraps one unit past the range.
     quantum = max(1, round(span / (2**32 - 1)))
-    limits = [_integer(p) or 0 for p in folder.glob("constraint_*_*_uw") if "power" in p.name]
+    limits = [(_integer(p) or 0) * 1e-6 for p in folder.glob("constraint_*_*_uw") if "power" in p.name]
     note: str | None = None
     root = parent is None or name == "dram"
     if mmio:
@@ -132,7 +133,7 @@ def _zone_channel(zone: str, folder: Path, parent: Channel | None) -> Channel:
         wrap_j=(span + quantum) * 1e-6 if span > 0 else None,
         note=note,
         device=zone,
-        ceiling_w=max(limits, default=0) * 1e-6 or None,
+        ceiling_w=max((w for w in limits if 0 < w <= PLAUSIBLE_W), default=None),
         sensor={"path": str(folder / "energy_uj")},
         traits=traits("energy", "uJ", modulus=span + quantum if span > 0 else 0, quantum=quantum, period_ns=1 * MS),
         **_unreadable(folder / "energy_uj", "energy"),

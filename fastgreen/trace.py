@@ -141,6 +141,7 @@ class Trace:
         bounds = self.windows(np.array([begin - shown_ns]), np.array([end - shown_ns]))[0]
         if self.channel.estimated:
             return Bounded(min(max(energy_j, bounds.low_j), bounds.high_j), bounds.low_j, bounds.high_j)
+        energy_j = max(energy_j, 0.0)
         return Bounded(energy_j, min(bounds.low_j, energy_j), max(bounds.high_j, energy_j))
 
     def windows(self, begin_ns: Array, end_ns: Array) -> Bounded:
@@ -167,6 +168,9 @@ class Trace:
             return Bounded(np.clip(estimate * scale, least, most), least, most)
         for column in (low, estimate, high):
             column *= scale
+        if channel.kind == "power":  # a current sensor can show a little less than nothing
+            np.maximum(high, low, out=high)
+            np.clip(estimate, low, high, out=estimate)
         for pause in self.pauses:
             overlap_ns = np.minimum(end_ns, pause.end_ns) - np.maximum(begin_ns, pause.begin_ns)
             high += np.clip(self.ceiling_w * overlap_ns / NS_PER_S, 0.0, pause.hidden_j)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,19 @@ def test_a_damaged_cache_is_as_good_as_none(text, tmp_path, powercap):
     powercap(Zone("package-0"))
     cache_file(tmp_path).write_text(text)
     channel = discover()[0][0]
+    assert recall([channel], tmp_path) == [channel]
+
+
+@pytest.mark.parametrize("name", ["period_s", "period_longest_s", "delay_s", "coverage"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e300, "x", True, []])
+def test_a_remembered_number_that_no_sensor_has_is_forgotten(name, value, tmp_path, powercap):
+    powercap(Zone("package-0"))
+    channel = discover()[0][0]
+    known = {"period_s": 0.1, "period_longest_s": 0.1, "delay_s": 0.0, "coverage": 1.0}
+    facts = SensorFacts(jitter_s=0.0, quantum=1.0, read_s=0.0, read_p99_s=0.0, samples=9, updates=9, **known)
+    remember(channel, facts, tmp_path)
+    assert recall([channel], tmp_path)[0].period_s == 0.1
+    remember(channel, replace(facts, **{name: value}), tmp_path)
     assert recall([channel], tmp_path) == [channel]
 
 

@@ -54,4 +54,4 @@ def calibrate(wanted: tuple[str, ...], seconds: float, load: str, no_save: bool,
         )
     console.print(table)
     if not no_save:
-        console.print(f"remembered in {cache_file()}", soft_wrap=True)
+        console.print(f"remembered in {cache_file()}", markup=False, soft_wrap=True)

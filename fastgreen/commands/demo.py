@@ -186,7 +186,7 @@ def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) 
             )
         if not monitor.channels:
             console.print("[bold]No channel at all can be read here; `fastgreen channels` says why.[/bold]")
-        console.print(f"measuring {', '.join(c.id for c in monitor.channels)}")
+        console.print(f"measuring {', '.join(c.id for c in monitor.channels)}", markup=False)
         outcome = _work(monitor, seconds, batch, console)
     result = monitor.result
     rows = _rows(result.summary().to_pylist(), outcome, price)
@@ -204,6 +204,7 @@ def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) 
     console.print(
         f"APC weighs accuracy against Wh, APEC against cents (at {price:g} ct/kWh), of a million inferences.\n"
         f"picture: {picture}",
+        markup=False,
         soft_wrap=True,
     )
-    console.print(f"saved: {folder}; look again with: fastgreen report {folder}")
+    console.print(f"saved: {folder}; look again with: fastgreen report {folder}", markup=False)

@@ -35,9 +35,11 @@ def _say_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    from fastgreen.report import PlainTable
+
+    table = PlainTable(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False)
     for i, name in enumerate(rows[0] if rows else []):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:

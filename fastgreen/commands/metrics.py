@@ -205,9 +205,10 @@ def _print_table(table: Any, as_json: bool) -> None:
         click.echo(json.dumps(table.to_pylist()))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    shown = Table(box=None, header_style="bold")
+    from fastgreen.report import PlainTable
+
+    shown = PlainTable(box=None, header_style="bold")
     for field in table.schema:
         shown.add_column(field.name, justify="left" if str(field.type) == "string" else "right")
     for row in table.to_pylist():
