@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from fastgreen import _core
 from fastgreen.errors import TraceError
-from fastgreen.runcheck import LARGEST, LONGEST_NS, check_integer, parse_json
+from fastgreen.runcheck import EARLIEST_NS, LARGEST, LATEST_NS, check_integer, parse_json
 from fastgreen.runinfo import FORMAT
 from fastgreen.units import unit_metadata
 
@@ -66,8 +66,9 @@ def metadata_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
         version = metadata["format"]
         check_integer("format", version, least=1)
         if version <= FORMAT:
+            check_integer("monotonic_ns", metadata["monotonic_ns"], EARLIEST_NS, LATEST_NS)
             check_integer("realtime_ns", metadata["realtime_ns"], -LARGEST)
-            check_integer("monotonic_ns", metadata["monotonic_ns"], -LONGEST_NS, LONGEST_NS)
+            check_integer("their difference", metadata["realtime_ns"] - metadata["monotonic_ns"], EARLIEST_NS)
     except (KeyError, TypeError, ValueError) as error:
         raise TraceError(f"{path} was not written by fastgreen") from error
     if version > FORMAT:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from fastgreen import _core, arrow
 from fastgreen.channel import Channel
 from fastgreen.errors import TraceError
-from fastgreen.runcheck import LONGEST_NS, SamplesCheck, check_channel, check_report, parse_json
+from fastgreen.runcheck import EARLIEST_NS, LATEST_NS, SamplesCheck, check_channel, check_report, parse_json
 from fastgreen.trace import Trace, Windows
 
 __all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
@@ -109,7 +109,7 @@ def _read_windows(path: Path) -> list[Windows]:
     for w in found:
         if np.any(w.end_ns < w.begin_ns) or np.any(w.begin_ns[1:] < w.end_ns[:-1]):
             raise TraceError(f"{path} is damaged: the stretches of {w.name!r} run backwards")
-        if w.begin_ns[0] < -LONGEST_NS or w.end_ns[-1] > LONGEST_NS:
+        if w.begin_ns[0] < EARLIEST_NS or w.end_ns[-1] > LATEST_NS:
             raise TraceError(
                 f"{path} is damaged: the stretches of {w.name!r} lie from {w.begin_ns[0]} to {w.end_ns[-1]} ns"
             )

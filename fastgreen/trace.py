@@ -194,7 +194,7 @@ class Trace:
         ceiling_j = self.ceiling_w * np.abs(begin[1:] - end[:-1]) / NS_PER_S
         gap = begin[1:] >= end[:-1]
         apart = gap & (between.high_j < ceiling_j)
-        most_j = np.minimum(between.high_j, ceiling_j)
+        most_j = np.maximum(np.minimum(between.high_j, ceiling_j), between.low_j)  # no ceiling holds what was proven
         first = np.concatenate([[0], np.flatnonzero(apart) + 1])
         last = np.concatenate([np.flatnonzero(apart), [len(end) - 1]])
         whole = self.windows(begin[first], end[last])

@@ -14,6 +14,7 @@ import pytest
 import fastgreen as fg
 from fastgreen import _core, arrow
 from fastgreen.errors import TraceError
+from fastgreen.runcheck import EARLIEST_NS, LATEST_NS
 
 from .fuzz.saved import METADATA, MS, SECOND, save_a_run
 
@@ -89,11 +90,22 @@ def test_the_run_itself_is_sound(run):
     assert loaded.notes == ["a note"]
 
 
+@pytest.mark.parametrize(
+    "start_ns", [0, 1_700_000_000 * SECOND, 4_500_000_000 * SECOND, EARLIEST_NS, LATEST_NS - SECOND]
+)
+def test_instants_may_count_from_any_start(tmp_path, start_ns):
+    save_a_run(tmp_path / "run", start_ns)
+    assert ask(tmp_path / "run").energy_j == pytest.approx(49.5 + 9.9 + 12.88, rel=0.01)
+    with fg.Monitor(f"replay:{tmp_path / 'run'}", speed=0) as monitor:
+        pass
+    assert monitor.result.energy_j == pytest.approx(49.5 + 9.9 + 12.88, rel=0.01)
+
+
 NUMBERS = [math.nan, math.inf, -math.inf, 1e300, True, "x", [], {}]
 
 REPORT = [
     *((name, value) for name in ("samples", "updates", "gaps", "resets", "periods") for value in (-1, 2.5, 1 << 63)),
-    *((name, value) for name in ("first_at_ns", "last_at_ns", "end_at_ns") for value in (1 << 61, -(1 << 61), 0.5)),
+    *((name, value) for name in ("first_at_ns", "last_at_ns", "end_at_ns") for value in (1 << 62, -(1 << 61), 0.5)),
     *((name, value) for name in ("period_ns", "period_lower_ns", "step_longest_ns") for value in (-1, 1 << 63, None)),
     *((name, value) for name in ("read_mean_ns", "peak_per_ns", "end_total") for value in (None, -1, *NUMBERS)),
     *(("period_mean_ns", value) for value in (-1, *NUMBERS)),
@@ -174,7 +186,7 @@ SAMPLES = [
     ("monotonic_ns", (1 << 63) - 1, "runs backwards"),
     ("raw", lambda raw: raw - 1_000_000, "runs backwards, and neither wraps nor restarts"),
     ("raw", 1 << 62, "runs backwards"),
-    ("wraps", 1, "grew by 69500000, its report says 49500000"),
+    ("wraps", 1, "sums up to 69500000, its report says 49500000"),
     ("flags", _core.RESET, "with 1 restarts"),
     *((name, None, f"a value of {name} is missing") for name in ("monotonic_ns", "raw", "wraps", "flags", "time")),
 ]
@@ -187,6 +199,15 @@ def test_samples_that_no_counter_gives_are_refused(run, name, value, words, samp
     with pytest.raises(TraceError, match=r"samples\.arrow is damaged: ") as caught:
         ask(run)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"), [(17_000_000, "shows 17000000, its report says 16000000"), (-9_000_000, "sums up to 12")]
+)
+def test_a_power_that_its_report_does_not_know_is_refused(run, raw, words):
+    set_sample(run, "raw", raw, channel=3)
+    with pytest.raises(TraceError, match=words):
+        ask(run)
 
 
 @pytest.mark.parametrize(("sample", "value"), [(0, 5 * SECOND), (99, 7 * SECOND)])
@@ -256,7 +277,14 @@ def test_names_are_shown_as_they_are(run, name):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("realtime_ns", 1 << 63), ("monotonic_ns", 1 << 61), ("monotonic_ns", 0.5), ("format", True), ("format", 0.5)],
+    [
+        ("realtime_ns", 1 << 63),
+        ("realtime_ns", -(1 << 61)),
+        ("monotonic_ns", 1 << 62),
+        ("monotonic_ns", 0.5),
+        ("format", True),
+        ("format", 0.5),
+    ],
 )
 def test_clocks_that_no_machine_has_are_refused(run, name, value):
     for file in arrow.FILES:
