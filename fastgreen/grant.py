@@ -23,6 +23,7 @@ from typing import Any
 
 from fastgreen.channel import Channel
 from fastgreen.errors import FastgreenError
+from fastgreen.units import counted
 
 __all__ = ["MOST_DESCRIPTORS", "REQUEST", "Descriptor", "ask", "granted", "peer"]
 
@@ -83,7 +84,7 @@ def _parse(data: bytes, descriptors: list[Descriptor]) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FastgreenError(f"it answered what is no grant: {data[:40]!r}") from error
     if len(zones) != len(descriptors):
-        raise FastgreenError(f"it named {len(zones)} counters and passed {len(descriptors)}")
+        raise FastgreenError(f"it named {counted(len(zones), 'counter')} and passed {len(descriptors)}")
     return zones
 
 

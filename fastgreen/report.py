@@ -12,11 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fastgreen.units import counted
+
 if TYPE_CHECKING:
     from fastgreen.result import Result
 
 __all__ = ["PlainTable", "bounds", "people_console", "plain_table", "quantity", "render", "show"]
 
+_FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 
 
@@ -89,8 +92,10 @@ def show(result: Result, console: Console) -> None:
 
 
 def _faults(row: dict) -> str:
-    named = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"), ("restarts", "restarts"))
-    return ", ".join(f"{row[key]} {word}" for key, word in named if row[key]) or "none"
+    said = [f"{row[key]} {word}" for key, word in _FAULTS if row[key]]
+    if row["restarts"]:
+        said.append(counted(row["restarts"], "restart"))
+    return ", ".join(said) or "none"
 
 
 def _channel_table(result: Result) -> Table:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastgreen import _core
-from fastgreen.units import UNITS
+from fastgreen.units import UNITS, counted
 
 if TYPE_CHECKING:
     from fastgreen.channel import Channel
@@ -148,7 +148,7 @@ def _check_order(report: dict[str, Any]) -> None:
     """Its counts and instants beside each other."""
     for name in ("updates", "gaps", "resets", "periods"):
         if report[name] > report["samples"]:
-            raise ValueError(f"{name} is {report[name]}, of {report['samples']} samples")
+            raise ValueError(f"{name} is {report[name]}, of {counted(report['samples'], 'sample')}")
     for earlier, later in (("first_at_ns", "end_at_ns"), ("first_at_ns", "last_at_ns"), ("end_at_ns", "last_at_ns")):
         if report["samples"] > 0 and report[earlier] > report[later]:
             raise ValueError(f"{earlier} is {report[earlier]}, after {later}, {report[later]}")
@@ -229,8 +229,8 @@ class SamplesCheck:
             )
         if self._count > report["samples"] or self._resets > report["resets"]:
             raise ValueError(
-                f"{identity} has {self._count} samples with {self._resets} restarts or more, "
-                f"its report {report['samples']} with {report['resets']}"
+                f"{identity} has {counted(self._count, 'sample')} with {counted(self._resets, 'restart')} or "
+                f"more, its report {report['samples']} with {report['resets']}"
             )
 
     def finish(self) -> None:

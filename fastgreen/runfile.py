@@ -15,7 +15,15 @@ import pyarrow.compute as pc
 from fastgreen import _core, arrow
 from fastgreen.channel import Channel
 from fastgreen.errors import TraceError
-from fastgreen.runcheck import EARLIEST_NS, LATEST_NS, SamplesCheck, check_channel, check_report, parse_json
+from fastgreen.runcheck import (
+    EARLIEST_NS,
+    LATEST_NS,
+    SamplesCheck,
+    check_channel,
+    check_integer,
+    check_report,
+    parse_json,
+)
 from fastgreen.trace import Trace, Windows
 
 __all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
@@ -23,8 +31,16 @@ __all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
 _COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits"}
 
 
-def channel_table(traces: list[Trace], notes: list[str]) -> pa.Table:
-    """channels.arrow: a row per channel, what it is; `traits` and `report` as JSON, null while the run goes on."""
+_SPAN = b"fastgreen_span"
+
+Span = tuple[int, int]
+
+
+def channel_table(traces: list[Trace], notes: list[str], span: Span | None = None) -> pa.Table:
+    """channels.arrow: a row per channel, what it is; `traits` and `report` as JSON, null while the run goes on.
+
+    When the run began and ended (ns) stands in the schema's metadata, with the notes: it may have no channel.
+    """
     rows = []
     for t in traces:
         row: dict[str, Any] = {name: getattr(t.channel, name) for name in _COLUMNS}
@@ -53,6 +69,8 @@ def channel_table(traces: list[Trace], notes: list[str]) -> pa.Table:
     units = {"wrap_j": "J", "ceiling_w": "W", "floor_w": "W", "period_s": "s", "averaging_s": "s", "delay_s": "s"}
     names = ["id", *sorted(_COLUMNS - {"id"}), "counted", "traits", "report", "notes"]
     schema = pa.schema([arrow.field(n, kinds.get(n, text), units.get(n)) for n in names])
+    if span is not None:
+        schema = schema.with_metadata({_SPAN: json.dumps({"start_ns": span[0], "end_ns": span[1], "notes": notes})})
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -73,10 +91,15 @@ def stored_chunks(path: Path, channel: str) -> Iterator[np.ndarray]:
 
 
 def save_run(
-    path: Path, traces: list[Trace], windows: list[Windows], metadata: dict[str, Any], notes: list[str]
+    path: Path,
+    traces: list[Trace],
+    windows: list[Windows],
+    metadata: dict[str, Any],
+    notes: list[str],
+    span: Span | None = None,
 ) -> None:
     """The inverse of `read_run`. FileExistsError when the folder holds a run."""
-    folder = arrow.RunFolder(path, metadata, channel_table(traces, notes))
+    folder = arrow.RunFolder(path, metadata, channel_table(traces, notes, span))
     try:
         for trace in traces:
             for chunk in trace.chunks():
@@ -154,15 +177,24 @@ def _traces(rows: list[dict[str, Any]], samples: Path) -> list[Trace]:
     return traces
 
 
-def _notes(rows: list[dict[str, Any]]) -> list[str]:
-    notes = parse_json(rows[0]["notes"]) if rows else []
-    if not (isinstance(notes, list) and all(isinstance(note, str) for note in notes)):
+def _notes(found: Any) -> list[str]:
+    if not (isinstance(found, list) and all(isinstance(note, str) for note in found)):
         raise ValueError("its notes are no list of texts")
-    return notes
+    return found
 
 
-def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], list[str]]:
-    """Traces, windows, metadata and notes of a run. TraceError: see `fastgreen.load`."""
+def _span(schema: pa.Schema, monotonic_ns: int) -> tuple[Span, list[str]]:
+    """When the run began and ended, and its notes; without them, of a killed run, it ended when it began."""
+    if _SPAN not in (schema.metadata or {}):
+        return (monotonic_ns, monotonic_ns), []
+    known = parse_json(schema.metadata[_SPAN])
+    check_integer("start_ns", known["start_ns"], EARLIEST_NS, LATEST_NS)
+    check_integer("end_ns", known["end_ns"], known["start_ns"], LATEST_NS)
+    return (known["start_ns"], known["end_ns"]), _notes(known["notes"])
+
+
+def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], list[str], Span]:
+    """Traces, windows, metadata, notes, begin and end of a run. TraceError: see `fastgreen.load`."""
     if not path.is_dir():
         raise TraceError(f"{path} is not a folder")
     tables, samples, windows = (path / name for name in arrow.FILES)
@@ -175,7 +207,8 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
             raise TraceError(f"{other} belongs to another run than {tables.name}")
     try:
         rows = [row for batch in batches for row in batch.to_pylist()]
-        traces, notes = _traces(rows, samples), _notes(rows)
+        traces, (span, notes) = _traces(rows, samples), _span(schema, metadata["monotonic_ns"])
+        notes = _notes(parse_json(rows[0]["notes"])) if rows else notes
     except TraceError:
         raise
     except KeyError as error:
@@ -187,7 +220,7 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
         notes += [
             f"{p} is cut short: curve or windows are not whole" for p in (samples, windows) if not arrow.is_whole(p)
         ]
-    return traces, read, metadata, notes
+    return traces, read, metadata, notes, span
 
 
 def _chunks_of(path: Path, channel: Channel, report: dict[str, Any] | None) -> Callable[[], Iterator[np.ndarray]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastgreen import _core
 from fastgreen.channel import Channel
-from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
+from fastgreen.units import NS_PER_S, counted, joules_per_unit, watts_to_units_per_ns
 
 __all__ = ["Bounded", "Trace", "Windows"]
 
@@ -88,7 +88,7 @@ class Trace:
         self._chunks = chunks
 
     def __repr__(self) -> str:
-        return f"<trace of {self.channel.id}: {self.report['samples']} samples>"
+        return f"<trace of {self.channel.id}: {counted(self.report['samples'], 'sample')}>"
 
     @property
     def has_data(self) -> bool:

@@ -297,6 +297,20 @@ def test_clocks_that_no_machine_has_are_refused(run, name, value):
         fg.load(run)
 
 
+@pytest.mark.parametrize(
+    "span", ["", "[]", "{}", '{"start_ns": 2, "end_ns": 1, "notes": []}', '{"start_ns": 0, "end_ns": 0, "notes": "x"}']
+)
+def test_a_begin_and_end_that_are_none_are_refused(run, span):
+    path = run / "channels.arrow"
+    with pa.ipc.open_stream(path.read_bytes()) as reader:
+        table = reader.read_all()
+    table = table.replace_schema_metadata({**table.schema.metadata, b"fastgreen_span": span})
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(TraceError, match=r"channels\.arrow is damaged: "):
+        fg.load(run)
+
+
 # ---- played again ----
 
 

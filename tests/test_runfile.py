@@ -85,6 +85,21 @@ def test_runs_without_windows_or_without_channels_come_back(tmp_path):
         assert str(loaded)
 
 
+@pytest.mark.parametrize("record", [False, True])
+def test_a_run_without_channels_keeps_its_duration_and_its_notes(tmp_path, record):
+    with fg.Monitor([], record=tmp_path / "run" if record else None) as monitor:
+        monitor.window("w").begin()
+        time.sleep(0.02)
+    if not record:
+        monitor.result.save(tmp_path / "run")
+    loaded = fg.load(tmp_path / "run")
+    assert loaded.duration_s == monitor.result.duration_s > 0.02
+    assert loaded.notes == monitor.result.notes
+    assert "still open" in loaded.notes[0]
+    loaded.save(tmp_path / "again")
+    same(loaded, fg.load(tmp_path / "again"))
+
+
 def truncated(path: Path, target: Path, name: str, size: int) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(path, target)

@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from fastgreen.commands.wording import sentence
 from fastgreen.monitor import Monitor
 from fastgreen.report import bounds, people_console, plain_table, quantity
 from fastgreen.scores import apc, apec
@@ -177,7 +178,7 @@ def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(sentence(error)) from error
     with Monitor(record=folder) as monitor:
         if any(c.estimated for c in monitor.channels):
             console.print(

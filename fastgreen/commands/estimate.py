@@ -12,8 +12,10 @@ import numpy as np
 from rich.markup import escape
 
 from fastgreen.commands.measure import dump
+from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 from fastgreen.report import bounds, people_console, plain_table, quantity
+from fastgreen.units import counted
 
 __all__ = ["ablation_command", "collect_command", "estimate_command", "fit_command"]
 
@@ -29,7 +31,7 @@ def _friendly(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except USER_ERRORS as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(sentence(error)) from error
 
     return run
 
@@ -205,7 +207,7 @@ def collect_command(config: str, output: str, channels: str | None, dry_run: boo
     plan = read_plan(config)
     if channels:
         plan = dataclasses.replace(plan, channels=channels.split(","))
-    console.print(f"{len(plan.layers)} configurations, about {plan.duration_s / 60:.1f} minutes of passes")
+    console.print(f"{counted(len(plan.layers), 'configuration')}, about {plan.duration_s / 60:.1f} minutes of passes")
     if dry_run:
         return
     columns = (TextColumn("layers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -215,7 +217,8 @@ def collect_command(config: str, output: str, channels: str | None, dry_run: boo
     rows = read_rows(path)
     failed = sum(passes == 0 for passes in rows["passes"].to_pylist())
     marked = any(rows["estimated"].to_pylist())
-    console.print(f"{path}: {rows.num_rows} rows, {failed} of configurations that could not run", markup=False)
+    said = f"{path}: {counted(rows.num_rows, 'row')}, {failed} of configurations that could not run"
+    console.print(said, markup=False)
     if marked:
         console.print("[yellow]estimated:[/yellow] no energy sensor was read; these energies come from CPU use")
     console.print(f"Next: fastgreen fit {output}", markup=False)

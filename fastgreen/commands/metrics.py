@@ -12,6 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
+from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 
 __all__ = ["figures", "metrics", "plot", "sweep"]
@@ -86,8 +87,7 @@ def plain_errors() -> Iterator[None]:
     except (FastgreenError, ValueError, MemoryError, ModuleNotFoundError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise click.ClickException(f"{where}{error.strerror or error}") from error
+        raise click.ClickException(sentence(error)) from error
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -110,11 +110,12 @@ class Run:
 
     def _metadata(self, take: Choice) -> None:
         """One member of the metadata, of one file or of all alike."""
-        text = _member(self.schemas[FILES[0]].metadata[b"fastgreen"].decode("utf-8", "surrogatepass"), take)
-        only = take.number(4)
+        key = sorted(self.schemas[FILES[0]].metadata)[take.number(2)]
+        text = _member(self.schemas[FILES[0]].metadata[key].decode("utf-8", "surrogatepass"), take)
+        only = take.number(4) if key == b"fastgreen" else 0
         for i, name in enumerate(FILES):
             if text is not None and (only == 3 or only == i):
-                metadata = {**self.schemas[name].metadata, b"fastgreen": text.encode("utf-8", "surrogatepass")}
+                metadata = {**self.schemas[name].metadata, key: text.encode("utf-8", "surrogatepass")}
                 self.schemas[name] = self.schemas[name].with_metadata(metadata)
                 self.batches[name] = [b.replace_schema_metadata(metadata) for b in self.batches[name]]
 

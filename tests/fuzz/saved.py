@@ -53,4 +53,4 @@ def save_a_run(path: Path, start_ns: int = 6 * SECOND) -> None:
     begin = np.arange(start_ns, start_ns + SECOND, 100 * MS)
     windows = [Windows("w", 0, begin, begin + 40 * MS), Windows("w", 1, begin + MS, begin + 50 * MS)]
     traces = [_trace(channel, raw, start_ns) for channel, raw in zip(_channels(), values, strict=True)]
-    save_run(path, traces, windows, METADATA, ["a note"])
+    save_run(path, traces, windows, METADATA, ["a note"], (start_ns, start_ns + SECOND))
