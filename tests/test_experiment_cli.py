@@ -109,6 +109,7 @@ def test_a_study_in_which_everything_fails_ends_with_1(tmp_path):
     )
     assert done.exit_code == 1
     assert "0 runs done, 1 failed" in done.output
+    assert "ended with 3" in done.output
     assert "next:" not in done.output
     done = call("compile", tmp_path / "s")
     assert done.exit_code == 1
@@ -123,7 +124,6 @@ def test_sizes_that_are_no_numbers_are_refused(tmp_path, sizes):
     assert done.exit_code == 2
     assert "--sizes: " in done.output
     assert not (tmp_path / "s").exists()
-    assert "ended with 3" in done.output
 
 
 @pytest.mark.parametrize(
