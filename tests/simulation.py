@@ -55,6 +55,7 @@ def power(scenario):
         lengths = rng.exponential(1.0, 4_000) * np.tile([2e9, 0.3e9], 2_000)
         level = np.tile([scenario.rest, 1.0], 2_000)
     else:
+        assert scenario.waveform == "sine", scenario.waveform
         lengths = np.full(100_000, end_ns / 99_000)
         level = 0.5 + 0.45 * np.sin(np.arange(100_000) * 0.013)
     edges = np.concatenate([[0], np.cumsum(np.maximum(lengths, 1).astype(np.int64))])
