@@ -226,8 +226,10 @@ class RunFolder:
             channels.replace_schema_metadata(with_metadata(channels.schema, self.metadata).metadata),
         )
 
-    def add_samples(self, channel: str, samples: np.ndarray) -> None:
-        self.samples.write(sample_batch(channel, samples, self.metadata, self.sample_schema))
+    def add_samples(self, channel: str, samples: np.ndarray | bytearray) -> None:
+        """Samples of one channel, as an array or as the engine gave them."""
+        batch = sample_batch(channel, _core.samples(samples), self.metadata, self.sample_schema)
+        self.samples.write(batch)
 
     def add_windows(self, name: str, handle: int, begin: np.ndarray, end: np.ndarray) -> None:
         self.windows.write(window_batch(name, handle, begin, end, self.window_schema))

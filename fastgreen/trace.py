@@ -5,23 +5,26 @@ A trace does not care whether its samples lie in memory or in a recorded file; i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import numpy as np
 
 from fastgreen import _core
 from fastgreen.channel import Channel
+from fastgreen.dataclass import dataclass
 from fastgreen.units import NS_PER_S, counted, joules_per_unit, watts_to_units_per_ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeAlias
+
+    import numpy as np
+
+    Array: TypeAlias = np.ndarray
 
 __all__ = ["Bounded", "Trace", "Windows"]
 
 # For a channel that says nothing of its limits and has not been seen to draw anything.
 FALLBACK_CEILING_W = 1000.0
-
-Array = np.ndarray
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Bounded:
 
     @classmethod
     def zeros(cls, count: int) -> Bounded:
+        import numpy as np
+
         return cls(np.zeros(count), np.zeros(count), np.zeros(count))
 
 
@@ -116,6 +121,8 @@ class Trace:
     @cached_property
     def pauses(self) -> list[Pause]:
         """Where wraps may have gone unseen: the process was stopped, the machine suspended, reads failed for long."""
+        import numpy as np
+
         modulus, longest_s = self.channel.traits["modulus"], self.report["step_longest_ns"] / NS_PER_S
         scale, ceiling_w = joules_per_unit(self.channel.unit), self.ceiling_w
         if self.channel.kind != "energy" or not 0 < modulus * scale <= longest_s * ceiling_w:
@@ -133,6 +140,8 @@ class Trace:
 
     def total(self) -> Bounded:
         """Energy from the first sample to the last one asked for; the estimate is the counter's own difference."""
+        import numpy as np
+
         begin, end = self.report["first_at_ns"], self.report["end_at_ns"]
         if not self.has_data:
             return Bounded(float("nan"), float("nan"), float("nan"))
@@ -146,6 +155,8 @@ class Trace:
 
     def windows(self, begin_ns: Array, end_ns: Array) -> Bounded:
         """Energy of the stretches [begin_ns, end_ns], both columns sorted. ValueError where they are not."""
+        import numpy as np
+
         begin_ns, end_ns = np.asarray(begin_ns), np.asarray(end_ns)
         if any(np.any(later < earlier) for earlier, later in _in_order(begin_ns, end_ns)):
             raise ValueError("begin_ns and end_ns must be sorted, and no end before its begin")
@@ -184,6 +195,8 @@ class Trace:
         windows are as well known as one of their length. Where a gap is so long that samples bound it better than the
         ceiling, the stretches on its two sides are bounded on their own. What overlaps counts as often as it occurs.
         """
+        import numpy as np
+
         # The sum is that of E(end) less that of E(begin): which begin belongs to which end does not matter.
         begin, end = np.sort(windows.begin_ns), np.sort(windows.end_ns)
         alone = self.windows(begin, end)

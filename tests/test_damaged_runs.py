@@ -187,7 +187,7 @@ SAMPLES = [
     ("raw", lambda raw: raw - 1_000_000, "runs backwards, and neither wraps nor restarts"),
     ("raw", 1 << 62, "runs backwards"),
     ("wraps", 1, "sums up to 69500000, its report says 49500000"),
-    ("flags", _core.RESET, "with 1 restarts"),
+    ("flags", _core.RESET, "with 1 restart or more"),
     *((name, None, f"a value of {name} is missing") for name in ("monotonic_ns", "raw", "wraps", "flags", "time")),
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 import fastgreen as fg
 from fastgreen import _core
 from fastgreen.catalog import discover
+from fastgreen.dataclass import replace
 from fastgreen.facts import Averaging, SensorFacts, averaging, cache_file, learn, recall, remember, with_averaging
 
 from .fakes.nvml import Gpu, Sensor

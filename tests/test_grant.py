@@ -178,6 +178,7 @@ def test_a_stranger_is_refused_and_the_reason_says_so(tree, serve):
 
 CLIENT = """
 import json, os, sys, time, warnings
+import array, shlex, socket, struct  # the interpreter's own folder may be barred to that user
 import pyarrow, fastgreen.grant, fastgreen.monitor, fastgreen.result, fastgreen.facts
 import fastgreen as fg
 from fastgreen.catalog import channels

@@ -41,7 +41,7 @@ def run(given: list[dict], seconds: float = 0.05) -> tuple[list[np.ndarray], lis
     engine.start(10**9)
     time.sleep(seconds)
     engine.stop(0)
-    return [engine.drain(i) for i in range(len(given))], [engine.report(i) for i in range(len(given))]
+    return [_core.samples(engine.drain(i)) for i in range(len(given))], [engine.report(i) for i in range(len(given))]
 
 
 def counted_by_the_kernel(cpu: int = 0) -> None:
