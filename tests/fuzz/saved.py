@@ -32,9 +32,9 @@ def _channels() -> list[Channel]:
     ]
 
 
-def _trace(channel: Channel, raw: np.ndarray, start_ns: int) -> Trace:
+def _trace(channel: Channel, raw: np.ndarray, start_ns: int, step_ns: int) -> Trace:
     samples = np.zeros(COUNT, _core.SAMPLE)
-    samples["at_ns"] = start_ns + np.arange(COUNT) * 10 * MS
+    samples["at_ns"] = start_ns + np.arange(COUNT) * step_ns
     samples["half_ns"], samples["raw"] = 500, raw
     samples["flags"][30] = _core.GAP
     account = _core.Account({**channel.traits, "tick_ns": 10 * MS})
@@ -45,12 +45,12 @@ def _trace(channel: Channel, raw: np.ndarray, start_ns: int) -> Trace:
     return Trace(channel, channel.root, {**report, **ends, **counts}, lambda: [samples[:40], samples[40:]])
 
 
-def save_a_run(path: Path, start_ns: int = 6 * SECOND) -> None:
+def save_a_run(path: Path, start_ns: int = 6 * SECOND, step_ns: int = 10 * MS) -> None:
     """Save it; the counters wrap twice, 49.5 J in 0.99 s."""
     at = np.arange(COUNT)
     counts = (WRAP_UJ - 1_000_000 + at * 500_000) % WRAP_UJ
     values = [counts, counts // 2 * 2, at * 100_000, 10_000_000 + 1_000_000 * (at % 7)]
     begin = np.arange(start_ns, start_ns + SECOND, 100 * MS)
     windows = [Windows("w", 0, begin, begin + 40 * MS), Windows("w", 1, begin + MS, begin + 50 * MS)]
-    traces = [_trace(channel, raw, start_ns) for channel, raw in zip(_channels(), values, strict=True)]
+    traces = [_trace(channel, raw, start_ns, step_ns) for channel, raw in zip(_channels(), values, strict=True)]
     save_run(path, traces, windows, METADATA, ["a note"], (start_ns, start_ns + SECOND))
