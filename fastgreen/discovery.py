@@ -59,9 +59,10 @@ def _remedy(mode: str, path: str) -> str:
 def _integer(path: str) -> int | None:
     text = _text(path)
     try:
-        return int(text) if text is not None else None
+        value = int(text or "")
     except ValueError:
         return None
+    return value if -1 << 63 <= value < 1 << 63 else None  # the kernel has no longer ones
 
 
 def _unreadable(path: str, kind: str) -> dict[str, Any]:

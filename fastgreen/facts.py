@@ -174,7 +174,7 @@ def _stored(path: str) -> dict[str, Any]:
 
     try:
         stored = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return stored if isinstance(stored, dict) else {}
 

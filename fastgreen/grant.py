@@ -88,7 +88,7 @@ def _parse(data: bytes, descriptors: list[Descriptor]) -> list[dict[str, Any]]:
         if "error" in answer:
             raise FastgreenError(str(answer["error"]))
         zones = [{"zone": str(z["zone"]), "mirrors": z.get("mirrors")} for z in answer["zones"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FastgreenError(f"it answered what is no grant: {data[:40]!r}") from error
     if len(zones) != len(descriptors):
         raise FastgreenError(f"it named {counted(len(zones), 'counter')} and passed {len(descriptors)}")

@@ -97,7 +97,7 @@ def test_facts_survive_the_cache_and_set_the_period_for_bounds(powercap, tmp_pat
     assert other_driver.period_s is None, "facts belong to a driver"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}', "\x00", "[" * 100_000], ids=lambda text: text[:8])
 def test_a_damaged_cache_is_as_good_as_none(text, tmp_path, powercap):
     powercap(Zone("package-0"))
     cache_file(tmp_path).write_text(text)

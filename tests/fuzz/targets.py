@@ -34,7 +34,7 @@ with atheris.instrument_imports(include=["fastgreen"]) if atheris else contextli
 import numpy as np
 
 from tests.fakes.powercap import PowercapTree, Zone
-from tests.fuzz.fields import FILES, Run
+from tests.fuzz.fields import FILES, NUMBERS, Run
 from tests.fuzz.saved import save_a_run
 
 MEMORY = Path("/dev/shm")  # a file system without a disk, where there is one
@@ -133,8 +133,10 @@ def powercap(data: bytes) -> None:
     tree, take = _tree(), Take(data)
     for placed in tree.placed:
         for name in TEXTS:
-            if take.number(2):
-                (placed.folder / name).write_bytes(take.bytes(40))
+            how = take.number(3)
+            if how:
+                number = NUMBERS[take.number(len(NUMBERS))] if how == 2 else None
+                (placed.folder / name).write_bytes(take.bytes(40) if number is None else str(number).encode())
     with _quiet():
         found = fg.channels(powercap_root=tree.root)
         rapl = [c for c in found if c.source == "rapl"]
