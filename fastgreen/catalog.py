@@ -6,12 +6,11 @@ Discovery only looks at names, limits and permissions; the hot path gets plain d
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable
 
 from fastgreen import discovery, discovery_perf, grant
-from fastgreen.channel import Channel, Seams, SourceStatus
+from fastgreen.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus
 from fastgreen.dataclass import replace
 from fastgreen.errors import ChannelNotFound
 from fastgreen.facts import recall
@@ -22,11 +21,13 @@ __all__ = ["Channel", "channels", "discover", "names_of", "select"]
 def _check_estimate(estimate: tuple[float, float]) -> None:
     try:
         idle_w, max_w = (float(watts) for watts in estimate)
-        valid = 0 <= idle_w <= max_w and math.isfinite(max_w)
+        valid = 0 <= idle_w <= max_w <= PLAUSIBLE_W
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        raise ValueError(f"estimate must be (idle, max) watts with 0 <= idle <= max, not {estimate!r}")
+        raise ValueError(
+            f"estimate must be (idle, max) watts with 0 <= idle <= max <= {PLAUSIBLE_W:g}, not {estimate!r}"
+        )
 
 
 def discover(

@@ -6,7 +6,7 @@ import errno
 import os
 
 from fastgreen import _core
-from fastgreen.channel import Channel, Seams, SourceStatus, traits
+from fastgreen.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus, traits
 from fastgreen.dataclass import replace
 from fastgreen.errors import FastgreenError
 
@@ -59,9 +59,10 @@ def _remedy(mode: str, path: str) -> str:
 def _integer(path: str) -> int | None:
     text = _text(path)
     try:
-        return int(text) if text is not None else None
+        value = int(text or "")
     except ValueError:
         return None
+    return value if -1 << 63 <= value < 1 << 63 else None  # the kernel has no longer ones
 
 
 def _unreadable(path: str, kind: str) -> dict[str, Any]:
@@ -124,9 +125,10 @@ def _zone_channel(zone: str, folder: str, parent: Channel | None) -> Channel:
     name = _text(f"{folder}/name") or zone
     identity = f"{parent.id}/{name}" if parent else f"rapl:{name}" + ("@mmio" if mmio else "")
     span = _integer(f"{folder}/max_energy_range_uj") or 0
+    span = span if span < 1 << 62 else 0  # a counter of 64 bits does not wrap in the life of a machine
     # The counter has 32 bits of a unit that powercap rounds to uJ; it wraps one unit past the range.
     quantum = max(1, round(span / (2**32 - 1)))
-    limits = [_integer(f"{folder}/{n}") or 0 for n in _entries(folder) if _is_limit(n)]
+    limits = [(_integer(f"{folder}/{n}") or 0) * 1e-6 for n in _entries(folder) if _is_limit(n)]
     note: str | None = None
     root = parent is None or name == "dram"
     if mmio:
@@ -148,7 +150,7 @@ def _zone_channel(zone: str, folder: str, parent: Channel | None) -> Channel:
         wrap_j=(span + quantum) * 1e-6 if span > 0 else None,
         note=note,
         device=zone,
-        ceiling_w=max(limits, default=0) * 1e-6 or None,
+        ceiling_w=max((w for w in limits if 0 < w <= PLAUSIBLE_W), default=None),
         sensor={"path": f"{folder}/energy_uj"},
         traits=traits("energy", "uJ", modulus=span + quantum if span > 0 else 0, quantum=quantum, period_ns=1 * MS),
         **_unreadable(f"{folder}/energy_uj", "energy"),

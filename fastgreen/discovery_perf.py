@@ -29,6 +29,8 @@ PSYS = "energy-psys"
 # The registers step by 61 uJ or less (Intel SDM 3B, 15.10.1: a unit of 2^-ESU J, by default 2^-14); no file says by
 # how much here. psys has been seen to step by 1 J.
 STEP_J, PSYS_STEP_J = 2.0**-14, 1.0
+CPU_BITS = 16  # more CPUs than a kernel is built for
+FINEST = 40  # the kernel counts in 2^-32 J; a step of 1 J in units far below would not fit its integers
 DRAM_NOTE = "its unit can differ from powercap's by 0.27 %"
 PSYS_NOTE = "the whole platform, packages included; it can step by 1 J"
 
@@ -38,12 +40,19 @@ def _text(path: str) -> str:
         return file.read().strip()
 
 
+def _within(number: int, bits: int) -> int:
+    """The number; ValueError where the kernel's own has fewer bits."""
+    if not 0 <= number < 1 << bits:
+        raise ValueError(f"{number} is out of range")
+    return number
+
+
 def _cpus(text: str) -> list[int]:
     """The numbers of a CPU list: "0,18" or "0-1,4"."""
     numbers: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
+        numbers += range(_within(int(first), CPU_BITS), _within(int(last or first), CPU_BITS) + 1)
     return numbers
 
 
@@ -51,7 +60,7 @@ def _unit(events: str, name: str) -> str:
     """The unit of an event's integer; ValueError where it is none that is known."""
     unit, scale = _text(f"{events}/{name}.unit"), float(_text(f"{events}/{name}.scale"))
     mantissa, exponent = math.frexp(scale)
-    if unit != "Joules" or mantissa != 0.5 or not 1 <= 1 - exponent < 64:
+    if unit != "Joules" or mantissa != 0.5 or not 1 <= 1 - exponent <= FINEST:
         raise ValueError(f"{events}/{name}.scale is {scale!r} {unit}, which is no binary fraction of a joule")
     return f"J/2^{1 - exponent}"
 
@@ -63,7 +72,7 @@ def _config(events: str, name: str) -> int:
     match = re.fullmatch(r"event=(0x[0-9a-fA-F]+|\d+)", text)
     if match is None:
         raise ValueError(f"{events}/{name} holds no event number: {text[:24]!r}")
-    return int(match[1], 0)
+    return _within(int(match[1], 0), 64)
 
 
 def _level(seams: Seams) -> str:
@@ -127,7 +136,7 @@ def perf(seams: Seams) -> tuple[list[Channel], SourceStatus]:
     """Every event of the ``power`` source on every package; the source names one CPU to ask for each."""
     source = f"{seams.event_source_root}/power"
     try:
-        kind, cpus = int(_text(f"{source}/type")), _cpus(_text(f"{source}/cpumask"))
+        kind, cpus = _within(int(_text(f"{source}/type")), 32), _cpus(_text(f"{source}/cpumask"))
         names = set(os.listdir(f"{source}/events"))
     except FileNotFoundError as error:
         return [], SourceStatus("perf", 0, f"no {error.filename}", "on a physical machine: sudo modprobe rapl")

@@ -23,6 +23,7 @@ __all__ = ["Averaging", "SensorFacts", "apply", "averaging", "cache_file", "lear
 
 # Fewer changes than this teach nothing.
 _ENOUGH = 8
+_MOST = 1e9  # s, or samples: what is remembered is of minutes
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _stored(path: str) -> dict[str, Any]:
 
     try:
         stored = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return stored if isinstance(stored, dict) else {}
 
@@ -199,10 +200,19 @@ def recall(channels: list[Channel], folder: str | os.PathLike | None = None) -> 
     out = []
     for channel in channels:
         try:
-            out.append(apply(channel, SensorFacts(**stored[_key(channel)])))
-        except (KeyError, TypeError):
+            out.append(apply(channel, _sound(SensorFacts(**stored[_key(channel)]))))
+        except (KeyError, TypeError, ValueError):
             out.append(channel)
     return out
+
+
+def _sound(facts: SensorFacts) -> SensorFacts:
+    """The facts; ValueError where one is no number that a sensor can have."""
+    for name, value in vars(facts).items():
+        most = 1.0 if name == "coverage" else _MOST
+        if value is not None and not (type(value) in (int, float) and 0 <= value <= most):
+            raise ValueError(f"{name} is {value!r}")
+    return facts
 
 
 def apply(channel: Channel, facts: SensorFacts) -> Channel:

@@ -16,6 +16,7 @@ import stat
 from fastgreen.channel import Channel
 from fastgreen.dataclass import replace
 from fastgreen.errors import FastgreenError
+from fastgreen.units import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,10 +88,10 @@ def _parse(data: bytes, descriptors: list[Descriptor]) -> list[dict[str, Any]]:
         if "error" in answer:
             raise FastgreenError(str(answer["error"]))
         zones = [{"zone": str(z["zone"]), "mirrors": z.get("mirrors")} for z in answer["zones"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FastgreenError(f"it answered what is no grant: {data[:40]!r}") from error
     if len(zones) != len(descriptors):
-        raise FastgreenError(f"it named {len(zones)} counters and passed {len(descriptors)}")
+        raise FastgreenError(f"it named {counted(len(zones), 'counter')} and passed {len(descriptors)}")
     return zones
 
 

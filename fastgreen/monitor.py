@@ -279,7 +279,9 @@ class Monitor:
 
         for last_step in (
             self._folder.close,
-            lambda: self._folder.write_channels(runfile.channel_table(self._traces(self._reports), self._notes)),
+            lambda: self._folder.write_channels(
+                runfile.channel_table(self._traces(self._reports), self._notes, (self._start_ns, self._end_ns))
+            ),
         ):
             try:
                 last_step()

@@ -6,7 +6,7 @@ import os
 from functools import cached_property
 
 from fastgreen.trace import Bounded, Trace, Windows
-from fastgreen.units import NS_PER_S, unit_metadata
+from fastgreen.units import NS_PER_S, counted, unit_metadata
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Result:
         self.metadata = metadata
         self.given_notes = list(notes or [])
         self._given_windows = windows
+        self._span = start_ns, end_ns
         read = [t for t in traces if t.has_data]
         self.start_ns = min((t.report["first_at_ns"] for t in read), default=start_ns)
         self.end_ns = max((t.report["end_at_ns"] for t in read), default=end_ns)
@@ -275,7 +276,7 @@ class Result:
 
     def _named(self, name: str | None) -> list[Windows]:
         if name is not None and name not in self.names:
-            raise KeyError(f"no window is called {name!r}; there are {self.names or 'none'}")
+            raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
         return [w for w in self._windows if name is None or w.name == name]
 
     def _window_columns(self, chosen: list[Windows]) -> dict[str, Any]:
@@ -367,7 +368,7 @@ class Result:
 
         from fastgreen.runfile import save_run
 
-        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes)
+        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes, self._span)
 
     def to_dict(self) -> dict[str, Any]:
         """Totals, channels and window summary as plain Python, for JSON."""
@@ -387,7 +388,8 @@ class Result:
     def __repr__(self) -> str:
         mark = " (estimated)" if self.estimated else ""
         return (
-            f"<fastgreen.Result: {self.energy_j:.4g} J in {self.duration_s:.4g} s{mark}, {len(self.traces)} channels>"
+            f"<fastgreen.Result: {self.energy_j:.4g} J in {self.duration_s:.4g} s{mark}, "
+            f"{counted(len(self.traces), 'channel')}>"
         )
 
     def __str__(self) -> str:
@@ -418,9 +420,8 @@ def load(path: str | os.PathLike) -> Result:
 
     from fastgreen.runfile import read_run
 
-    traces, windows, metadata, notes = read_run(Path(path))
-    at_ns = metadata["monotonic_ns"]
-    return Result(traces, windows, metadata, at_ns, at_ns, notes)
+    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path))
+    return Result(traces, windows, metadata, start_ns, end_ns, notes)
 
 
 def _with_units(table: pa.Table, units: dict[str, str]) -> pa.Table:

@@ -10,7 +10,7 @@ from functools import cached_property
 from fastgreen import _core
 from fastgreen.channel import Channel
 from fastgreen.dataclass import dataclass
-from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
+from fastgreen.units import NS_PER_S, counted, joules_per_unit, watts_to_units_per_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Trace:
         self._chunks = chunks
 
     def __repr__(self) -> str:
-        return f"<trace of {self.channel.id}: {self.report['samples']} samples>"
+        return f"<trace of {self.channel.id}: {counted(self.report['samples'], 'sample')}>"
 
     @property
     def has_data(self) -> bool:
@@ -150,6 +150,7 @@ class Trace:
         bounds = self.windows(np.array([begin - shown_ns]), np.array([end - shown_ns]))[0]
         if self.channel.estimated:
             return Bounded(min(max(energy_j, bounds.low_j), bounds.high_j), bounds.low_j, bounds.high_j)
+        energy_j = max(energy_j, 0.0)
         return Bounded(energy_j, min(bounds.low_j, energy_j), max(bounds.high_j, energy_j))
 
     def windows(self, begin_ns: Array, end_ns: Array) -> Bounded:
@@ -178,6 +179,9 @@ class Trace:
             return Bounded(np.clip(estimate * scale, least, most), least, most)
         for column in (low, estimate, high):
             column *= scale
+        if channel.kind == "power":  # a current sensor can show a little less than nothing
+            np.maximum(high, low, out=high)
+            np.clip(estimate, low, high, out=estimate)
         for pause in self.pauses:
             overlap_ns = np.minimum(end_ns, pause.end_ns) - np.maximum(begin_ns, pause.begin_ns)
             high += np.clip(self.ceiling_w * overlap_ns / NS_PER_S, 0.0, pause.hidden_j)
@@ -203,7 +207,7 @@ class Trace:
         ceiling_j = self.ceiling_w * np.abs(begin[1:] - end[:-1]) / NS_PER_S
         gap = begin[1:] >= end[:-1]
         apart = gap & (between.high_j < ceiling_j)
-        most_j = np.minimum(between.high_j, ceiling_j)
+        most_j = np.maximum(np.minimum(between.high_j, ceiling_j), between.low_j)  # no ceiling holds what was proven
         first = np.concatenate([[0], np.flatnonzero(apart) + 1])
         last = np.concatenate([np.flatnonzero(apart), [len(end) - 1]])
         whole = self.windows(begin[first], end[last])

@@ -363,7 +363,7 @@ def test_a_zone_that_has_gone_is_left_out(tree, serve):
     [
         (b"no json", "no grant"),
         (b"[]", "no grant"),
-        (b'{"zones": [{"zone": "intel-rapl:0"}]}', "named 1 counters and passed 0"),
+        (b'{"zones": [{"zone": "intel-rapl:0"}]}', "named 1 counter and passed 0"),
         (b'{"error": "not today"}', "not today"),
         (b"\xff", "no grant"),
         (b"", "no grant"),

@@ -97,7 +97,7 @@ def test_a_counter_that_runs_backwards_restarts_and_adds_nothing(powercap, soon)
     assert row["restarts"] == 1
     assert row["energy_j"] == pytest.approx(0.5)
     assert row["energy_high_j"] > 0.5
-    assert "1 restarts" in str(monitor.result)
+    assert "1 restart " in str(monitor.result)
 
 
 @pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"truncated", "no-newline"}))

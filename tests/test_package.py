@@ -20,7 +20,7 @@ CSRC = ROOT / "csrc"
 LAYERS = [
     {"dataclass", "errors", "units", "newfile", "parallel"},
     {"_core", "_kernels"},
-    {"channel", "checks", "runinfo", "ufuncs", "report"},
+    {"channel", "checks", "runcheck", "runinfo", "ufuncs", "report"},
     {"arrow", "discovery", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
     {"catalog", "closest", "granting", "runfile", "sweep_file", "sweep_score"},
     {"metrics", "rates", "result", "sweep_search"},

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
+from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 
 __all__ = ["figures", "metrics", "plot", "sweep"]
@@ -86,8 +87,7 @@ def plain_errors() -> Iterator[None]:
     except (FastgreenError, ValueError, MemoryError, ModuleNotFoundError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise click.ClickException(f"{where}{error.strerror or error}") from error
+        raise click.ClickException(sentence(error)) from error
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -205,9 +205,10 @@ def _print_table(table: Any, as_json: bool) -> None:
         click.echo(json.dumps(table.to_pylist()))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    shown = Table(box=None, header_style="bold")
+    from fastgreen.report import PlainTable
+
+    shown = PlainTable(box=None, header_style="bold")
     for field in table.schema:
         shown.add_column(field.name, justify="left" if str(field.type) == "string" else "right")
     for row in table.to_pylist():
