@@ -87,12 +87,12 @@ fuzz: $(VENV)/.fuzz fuzz-text ## fuzz every parser for FUZZ_SECONDS (60), guided
 		$(BIN)/python -m tests.fuzz.targets $$target $(FUZZ_SECONDS) build/fuzz/$$target || exit 1; done
 
 fuzz-text:
-	mkdir -p build/fuzz/text
 	if [ -z "$(FUZZ_CLANG)" ] && [ $$(id -u) = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get update -qq && apt-get install -y -qq clang > /dev/null; fi
 	$(MAKE) --no-print-directory fuzz-text-run
 
 fuzz-text-run:
+	@mkdir -p build/fuzz/text
 ifneq ($(FUZZ_CLANG),)
 	$(FUZZ_CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(FUZZ_SOURCES) \
 		-o build/fuzz/fuzz_text -pthread -ldl -lm

@@ -7,8 +7,8 @@
  * running total and learns how often the sensor updates. The sample goes into the channel's ring (fg_ring), from where a
  * slower thread fetches it; if that one lags and the ring is full, the point of the curve is lost and counted, the total
  * is not. In the end a resolver (fg_energy) walks once over samples and over the sorted edges of all windows, and says for
- * each how much energy there was at least, at most, and most likely. Failures are a status and a struct fg_error that
- * the caller owns (fg_error).
+ * each how much energy there was at least, at most, and most likely; its two inner loops have one path per instruction
+ * set (fg_resolver_path). Failures are a status and a struct fg_error that the caller owns (fg_error).
  *
  * Each source is one file. fg_source_rapl reads powercap's attributes and fg_source_hwmon those of drivers, both over
  * descriptors kept open (fg_sysfs); fg_source_perf takes the same energy as rapl from the kernel's power events, all

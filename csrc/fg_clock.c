@@ -9,6 +9,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* A sleep and its wake-up take more CPU time than this (measured on a virtual machine: 20 us), so it saves none. */
+#define SPIN_NS INT64_C(10000)
+
 static int64_t monotonic_now_ns(void *context)
 {
 	(void)context;
@@ -18,8 +21,14 @@ static int64_t monotonic_now_ns(void *context)
 static void monotonic_sleep_until(void *context, int64_t deadline_at_ns, struct fg_wake *wake)
 {
 	struct timespec deadline = {deadline_at_ns / FG_NS_PER_S, deadline_at_ns % FG_NS_PER_S};
+	int64_t left_ns = deadline_at_ns - fg_clock_now_ns();
 
 	(void)context;
+	if (left_ns < SPIN_NS) {
+		while (fg_clock_now_ns() < deadline_at_ns && atomic_load_explicit(&wake->word, memory_order_relaxed) == 0)
+			;
+		return;
+	}
 	/* FUTEX_WAIT_BITSET takes an absolute CLOCK_MONOTONIC time, plain FUTEX_WAIT a relative one. The kernel compares the
 	 * word with 0 under its own lock, so a wake between our last look and the wait is not missed. */
 	syscall(SYS_futex, (void *)&wake->word, FUTEX_WAIT_BITSET_PRIVATE, 0, &deadline, NULL, FUTEX_BITSET_MATCH_ANY);

@@ -119,8 +119,10 @@ struct fg_stream {
 };
 
 enum {
-	FG_TABLE = 128,   /* changes tabled at once: everything stays in the first-level cache */
-	FG_TABLE_KEPT = 4 /* and how many of them instants that still wait may need */
+	FG_TABLE = 128,     /* changes tabled at once: everything stays in the first-level cache */
+	FG_TABLE_KEPT = 4,  /* how many of them instants that still wait may need */
+	FG_TABLE_PAST = 16, /* how many breaks past the last one a look-up may compare with */
+	FG_TABLE_ROOM = FG_TABLE + FG_TABLE_PAST + 1
 };
 
 /* Private. Change i (from 1) takes the counter from value[i - 1] to value[i]: surely from low_ns[i] on, at the earliest
@@ -128,12 +130,14 @@ enum {
  * those with low_ns[i] <= t, that is the first n, at most 3 more have high_ns <= t and at most 2 more knot_ns <= t. */
 struct fg_table {
 	size_t count;
-	int64_t low_ns[FG_TABLE + 4], high_ns[FG_TABLE + 4], knot_ns[FG_TABLE + 4];
-	int64_t total[FG_TABLE + 2];
-	double value[FG_TABLE + 2], most[FG_TABLE + 2]; /* the total less what restarts rounded; and a quantum on top */
-	int64_t from_ns[FG_TABLE]; /* a line begins at the knot before, or later if the samples show the counter still */
-	double base[FG_TABLE], slope[FG_TABLE];
+	int64_t low_ns[FG_TABLE_ROOM], high_ns[FG_TABLE_ROOM], knot_ns[FG_TABLE_ROOM];
+	int64_t total[FG_TABLE_ROOM];
+	double value[FG_TABLE_ROOM], quantum; /* the total less what restarts rounded; what may come on top */
+	int64_t from_ns[FG_TABLE_ROOM]; /* a line begins at the knot before, or later if samples show the counter still */
+	double base[FG_TABLE_ROOM], slope[FG_TABLE_ROOM];
 };
+
+struct fg_resolver_path;
 
 struct fg_resolver {
 	struct fg_traits traits;
@@ -141,6 +145,7 @@ struct fg_resolver {
 	struct fg_stream streams[2];
 	unsigned stream_count;
 	/* private */
+	const struct fg_resolver_path *path;
 	uint64_t fed;
 	int64_t total;
 	int64_t rounded; /* a quantum for every restart that ended some growth: how much less of the total is sure */

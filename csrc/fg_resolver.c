@@ -1,28 +1,32 @@
 /* See fg_energy.h: the resolver. The trick: for a counter each answer is a step (or a line) between breaks that only
  * changes of the counter make, so a block of samples becomes three short sorted tables of breaks, and instants go along
- * one of them and find their places in the other two within a few comparisons, without a branch to mispredict. One pass
- * over samples in any number of chunks serves any number of windows.
+ * one of them and find their places in the other two within a few comparisons (by what path, see fg_resolver_path.h).
+ * One pass over samples in any number of chunks serves any number of windows.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "fg_energy.h"
+#include "fg_resolver_path.h"
 
 #include <math.h>
 #include <string.h>
 
-static inline int64_t later(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
-
-static struct fg_stream stream(const int64_t *at_ns, size_t count, enum fg_edge edge,
-							   const struct fg_answers *out)
+static struct fg_stream stream(const int64_t *at_ns, size_t count, enum fg_edge edge, const struct fg_answers *out)
 {
 	return (struct fg_stream){.at_ns = at_ns, .count = count, .edge = edge, .out = *out};
+}
+
+static const struct fg_resolver_path *path(void)
+{
+#if defined(__x86_64__)
+	if (fg_resolver_path_avx512.usable())
+		return &fg_resolver_path_avx512;
+#endif
+	return &fg_resolver_path_baseline;
 }
 
 void fg_resolver_init_instants(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
 							   const int64_t *at_ns, size_t count, const struct fg_answers *out)
 {
 	memset(resolver, 0, sizeof *resolver);
+	resolver->path = path();
 	resolver->traits = *traits;
 	resolver->ceiling_per_ns = ceiling_per_ns;
 	resolver->streams[0] = stream(at_ns, count, FG_INSTANT, out);
@@ -56,42 +60,15 @@ size_t fg_windows_sorted(const int64_t *begin_at_ns, const int64_t *end_at_ns, s
 	return i;
 }
 
-/* True while the next instant lies before `until_at_ns`. */
-static inline bool waits(const struct fg_stream *s, int64_t until_at_ns)
-{
-	return s->next < s->count && s->at_ns[s->next] < until_at_ns;
-}
-
 /* True when no instant waits any longer: the samples that are left change no answer. */
 static inline bool done(const struct fg_resolver *r)
 {
 	return r->streams[0].next == r->streams[0].count && r->streams[1].next == r->streams[1].count;
 }
 
-struct answer {
-	double low, estimate, high;
-};
-
-/* Answer the stream's next instant. Begins are answered before the ends of their windows, so the former are written and
- * taken off the latter, and no output need be zeroed. */
-static inline __attribute__((always_inline)) void write_answer(const struct fg_answers *out, size_t i,
-															   enum fg_edge edge, struct answer a)
+static inline void put(struct fg_stream *s, enum fg_edge edge, struct fg_answer a)
 {
-	if (edge == FG_END) {
-		double low = a.low - out->low[i];
-
-		a.low = low < 0.0 ? 0.0 : low;
-		a.estimate -= out->estimate[i];
-		a.high -= out->high[i];
-	}
-	out->low[i] = a.low;
-	out->estimate[i] = a.estimate;
-	out->high[i] = a.high;
-}
-
-static inline void put(struct fg_stream *s, enum fg_edge edge, struct answer a)
-{
-	write_answer(&s->out, s->next++, edge, a);
+	fg_write_answer(&s->out, s->next++, edge, a);
 }
 
 /* ---- counters: looking up ---- */
@@ -112,78 +89,44 @@ static inline size_t count_until(const int64_t *breaks, size_t count, int64_t at
 	return n;
 }
 
-static inline double on_line(const struct fg_table *t, size_t line, int64_t at_ns)
-{
-	return t->base[line] + t->slope[line] * (double)later(at_ns - t->from_ns[line], 0);
-}
-
 /* One answer by counting: before the first sample, and past the last change. */
-static struct answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
+static struct fg_answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
 {
 	const struct fg_table *t = &r->table;
 	size_t low = count_until(t->low_ns, t->count, at_ns), high = count_until(t->high_ns, t->count, at_ns);
 	size_t knot = count_until(t->knot_ns, t->count, at_ns);
-	double quantum = (double)r->traits.quantum;
-	struct answer a = {t->value[low], 0.0, t->most[high]};
+	struct fg_answer a = {t->value[low], 0.0, t->value[high] + t->quantum};
 
 	if (low == 0 && at_ns < t->low_ns[0])
 		a.low = -r->ceiling_per_ns * (double)(t->low_ns[0] - at_ns);
 	if (high == t->count)
-		a.high += r->ceiling_per_ns * (double)later(at_ns - r->reach_at_ns, 0);
+		a.high += r->ceiling_per_ns * (double)fg_later(at_ns - r->reach_at_ns, 0);
 	if (knot < t->count) {
-		a.estimate = on_line(t, knot, at_ns);
+		a.estimate = fg_on_line(t, knot, at_ns);
 	} else if (knot > 0) {
 		/* The counter lags: until the last sample the estimate goes on at the last mean power, as far as the bound
 		 * lets it; past the last sample nothing is known and nothing is added. */
 		int64_t until_ns = at_ns < r->last.at_ns ? at_ns : r->last.at_ns;
-		double more = t->slope[knot - 1] * (double)later(until_ns - t->knot_ns[knot], 0);
-		double most = quantum + r->ceiling_per_ns * (double)later(until_ns - r->reach_at_ns, 0);
+		double more = t->slope[knot - 1] * (double)fg_later(until_ns - t->knot_ns[knot], 0);
+		double most = t->quantum + r->ceiling_per_ns * (double)fg_later(until_ns - r->reach_at_ns, 0);
 
 		a.estimate = (double)r->total + fmin(more, most);
 	}
 	return a;
 }
 
-/* An instant's answer from the table. `low` goes along the breaks as the instants do, by branches: what they predict
- * need not be waited for, as sums of comparisons must. */
-static inline __attribute__((always_inline)) struct answer look_up(const struct fg_table *t, int64_t at_ns,
-																   size_t *place)
-{
-	size_t low = *place;
-
-	while (t->low_ns[low + 1] <= at_ns)
-		low++;
-	*place = low;
-	const int64_t *knots = &t->knot_ns[low], *highs = &t->high_ns[low];
-	size_t knot = low + (knots[1] <= at_ns) + (knots[2] <= at_ns);
-	size_t high = low + (highs[1] <= at_ns) + (highs[2] <= at_ns) + (highs[3] <= at_ns);
-	return (struct answer){t->value[low], on_line(t, knot, at_ns), t->most[high]};
-}
-
-/* One stream as far as the table goes. */
-static inline __attribute__((always_inline)) void look_up_stream(const struct fg_resolver *r, struct fg_stream *s,
-																 enum fg_edge edge)
-{
-	int64_t until_ns = limit_ns(&r->table), begin_ns = r->table.low_ns[0];
-	const struct fg_answers out = s->out;
-	const int64_t *at_ns = s->at_ns;
-	size_t place = 0, count = s->count, i;
-
-	while (waits(s, begin_ns < until_ns ? begin_ns : until_ns))
-		put(s, edge, answer_slowly(r, s->at_ns[s->next]));
-	for (i = s->next; i < count && at_ns[i] < until_ns; i++)
-		write_answer(&out, i, edge, look_up(&r->table, at_ns[i], &place));
-	s->next = i;
-}
-
+/* Answer what waits, as far as the table goes. Begins before ends; see fg_write_answer. */
 static void look_up_all(struct fg_resolver *r)
 {
-	if (r->stream_count == 1) {
-		look_up_stream(r, &r->streams[0], FG_INSTANT);
-		return;
+	int64_t until_ns = limit_ns(&r->table), begin_ns = r->table.low_ns[0];
+
+	for (unsigned i = r->stream_count; i-- > 0;) {
+		struct fg_stream *s = &r->streams[i];
+
+		while (fg_waits(s, begin_ns < until_ns ? begin_ns : until_ns))
+			put(s, s->edge, answer_slowly(r, s->at_ns[s->next]));
+		r->path->look_up(&r->table, s, until_ns);
 	}
-	look_up_stream(r, &r->streams[1], FG_BEGIN);
-	look_up_stream(r, &r->streams[0], FG_END);
 }
 
 /* ---- counters: tabling ---- */
@@ -195,7 +138,7 @@ static void open_energy(struct fg_resolver *r, const struct fg_sample *first)
 	r->known_from_ns = r->reach_at_ns;
 	r->table.low_ns[0] = r->sure_at_ns;
 	r->table.high_ns[0] = r->reach_at_ns + 1;
-	r->table.most[0] = (double)r->traits.quantum;
+	r->table.quantum = (double)r->traits.quantum;
 	/* The counter shows what was, on average, half a period ago. Before that the estimate stays 0. */
 	r->table.knot_ns[0] = first->at_ns - r->traits.period_ns / 2;
 }
@@ -206,7 +149,7 @@ static void feed_restart(struct fg_resolver *r, int64_t total, int64_t reach_ns,
 	/* What it showed before and what it shows from now on are each rounded down on their own. */
 	int64_t quantum = r->restarted && total == r->restart_total ? 0 : r->traits.quantum;
 	double rounding = 2.0 * (double)quantum;
-	int64_t from_ns = later(reach_ns, r->known_from_ns);
+	int64_t from_ns = fg_later(reach_ns, r->known_from_ns);
 
 	for (unsigned i = 0; i < r->stream_count; i++) {
 		struct fg_stream *s = &r->streams[i];
@@ -223,7 +166,7 @@ static void feed_restart(struct fg_resolver *r, int64_t total, int64_t reach_ns,
 				out[s->next_unknown] += sign * r->ceiling_per_ns * (double)(at_ns - from_ns) + more;
 		}
 	}
-	r->unknown += rounding + r->ceiling_per_ns * (double)later(sure_ns - from_ns, 0);
+	r->unknown += rounding + r->ceiling_per_ns * (double)fg_later(sure_ns - from_ns, 0);
 	r->known_from_ns = sure_ns;
 	r->rounded += quantum;
 	r->restarted = true;
@@ -243,26 +186,23 @@ static inline size_t append(struct fg_table *t, size_t last)
 	t->knot_ns[last] = t->knot_ns[new];
 	t->total[last] = t->total[new];
 	t->value[last] = t->value[new];
-	t->most[last] = t->most[new];
 	return last;
 }
 
-/* Table the changes that samples make until the table is full. Returns how many samples were taken. */
-static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
+/* Table the changes that samples make, whatever they are, until the table is full. Returns how many were taken. */
+static size_t tabulate_any(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
 {
 	struct fg_table *t = &r->table;
 	struct fg_sample last = r->last;
 	int64_t period_ns = r->traits.period_ns, sure_ns = r->sure_at_ns, reach_ns = r->reach_at_ns, total = r->total;
-	double quantum = (double)r->traits.quantum;
 	size_t taken = 0, changes = t->count;
 
 	for (; taken < count && changes < FG_TABLE; last = samples[taken++]) {
 		const struct fg_sample *now = &samples[taken];
-		__builtin_prefetch(now + FG_TABLE); /* the next table's: other columns are read before */
 		int64_t after_ns = now->at_ns - period_ns, still_ns = after_ns - now->half_ns, delta = now->raw - last.raw;
 		bool restart = false;
 
-		sure_ns = later(sure_ns, now->at_ns + now->half_ns);
+		sure_ns = fg_later(sure_ns, now->at_ns + now->half_ns);
 		if (__builtin_expect(now->wraps | now->flags, 0)) {
 			restart = now->flags & FG_SAMPLE_RESET;
 			delta = restart ? 0 : delta + now->wraps * r->traits.modulus;
@@ -275,14 +215,13 @@ static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, s
 			total += delta;
 			t->low_ns[new] = sure_ns;
 			t->high_ns[new] = reach_ns < sure_ns ? reach_ns + 1 : sure_ns;
-			t->knot_ns[new] = restart ? now->at_ns : (later(last.at_ns, after_ns) + now->at_ns) / 2;
+			t->knot_ns[new] = restart ? now->at_ns : (fg_later(last.at_ns, after_ns) + now->at_ns) / 2;
 			t->total[new] = total;
 			t->value[new] = (double)(total - r->rounded);
-			t->most[new] = t->value[new] + quantum;
 			changes = append(t, changes);
-			still_ns = later(still_ns, last.at_ns - last.half_ns);
+			still_ns = fg_later(still_ns, last.at_ns - last.half_ns);
 		}
-		reach_ns = later(reach_ns, still_ns);
+		reach_ns = fg_later(reach_ns, still_ns);
 	}
 	r->last = last;
 	r->sure_at_ns = sure_ns;
@@ -290,20 +229,6 @@ static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, s
 	r->total = total;
 	t->count = changes;
 	return taken;
-}
-
-/* The lines of the estimate between the tabled changes. */
-static void draw(struct fg_table *t)
-{
-	for (size_t line = 0; line < t->count; line++) {
-		t->from_ns[line] = later(t->knot_ns[line], t->high_ns[line + 1] - 1);
-		t->base[line] = (double)t->total[line];
-		t->slope[line] = (double)(t->total[line + 1] - t->total[line]) /
-						 (double)later(t->knot_ns[line + 1] - t->from_ns[line], 1);
-	}
-	/* A look-up may compare with the three breaks past the last one. */
-	for (size_t i = t->count + 1; i <= t->count + 3; i++)
-		t->low_ns[i] = t->high_ns[i] = t->knot_ns[i] = INT64_MAX;
 }
 
 /* Keep what instants past the limit may still need: the last few changes. */
@@ -317,7 +242,6 @@ static void compact(struct fg_table *t)
 		t->knot_ns[i] = t->knot_ns[gone + i];
 		t->total[i] = t->total[gone + i];
 		t->value[i] = t->value[gone + i];
-		t->most[i] = t->most[gone + i];
 	}
 	t->count -= gone;
 }
@@ -327,9 +251,12 @@ static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, 
 	struct fg_table *t = &r->table;
 
 	for (size_t taken = 0; taken < count && !done(r); compact(t)) {
-		taken += tabulate(r, samples + taken, count - taken);
-		if (t->count > 0 && (waits(&r->streams[0], limit_ns(t)) || waits(&r->streams[1], limit_ns(t)))) {
-			draw(t);
+		size_t room = FG_TABLE - t->count, next = count - taken < room ? count - taken : room;
+
+		taken += r->path->tabulate(r, samples + taken, next);
+		taken += tabulate_any(r, samples + taken, count - taken);
+		if (t->count > 0 && (fg_waits(&r->streams[0], limit_ns(t)) || fg_waits(&r->streams[1], limit_ns(t)))) {
+			r->path->draw(t);
 			look_up_all(r);
 		}
 	}
@@ -338,15 +265,15 @@ static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, 
 static void finish_energy(struct fg_resolver *r, struct fg_stream *s)
 {
 	struct fg_table *t = &r->table;
-	int64_t last_ns = later(t->low_ns[t->count], later(r->last.at_ns, r->reach_at_ns));
+	int64_t last_ns = fg_later(t->low_ns[t->count], fg_later(r->last.at_ns, r->reach_at_ns));
 
-	draw(t);
-	while (waits(s, last_ns))
+	r->path->draw(t);
+	while (fg_waits(s, last_ns))
 		put(s, s->edge, answer_slowly(r, s->at_ns[s->next]));
 	/* From here on only the ceiling goes on. */
-	for (struct answer a = answer_slowly(r, last_ns); s->next < s->count;) {
+	for (struct fg_answer a = answer_slowly(r, last_ns); s->next < s->count;) {
 		double past = r->ceiling_per_ns * (double)(s->at_ns[s->next] - last_ns);
-		put(s, s->edge, (struct answer){a.low, a.estimate, a.high + past});
+		put(s, s->edge, (struct fg_answer){a.low, a.estimate, a.high + past});
 	}
 	for (; s->out.unknown != NULL && s->next_unknown < s->count; s->next_unknown++)
 		s->out.unknown[s->next_unknown] += s->edge == FG_BEGIN ? -r->unknown : r->unknown;
@@ -360,9 +287,9 @@ static void open_power(struct fg_resolver *r, const struct fg_sample *first)
 	for (unsigned i = r->stream_count; i-- > 0;) {
 		struct fg_stream *s = &r->streams[i];
 
-		while (waits(s, first->at_ns)) {
+		while (fg_waits(s, first->at_ns)) {
 			double before_ns = (double)(first->at_ns - s->at_ns[s->next]);
-			put(s, s->edge, (struct answer){0.0, -(double)first->raw * before_ns, -r->ceiling_per_ns * before_ns});
+			put(s, s->edge, (struct fg_answer){0.0, -(double)first->raw * before_ns, -r->ceiling_per_ns * before_ns});
 		}
 	}
 }
@@ -380,12 +307,12 @@ static void feed_power(struct fg_resolver *r, const struct fg_sample *now)
 	for (unsigned i = r->stream_count; i-- > 0;) {
 		struct fg_stream *s = &r->streams[i];
 
-		while (waits(s, now->at_ns)) {
+		while (fg_waits(s, now->at_ns)) {
 			double part_ns = (double)(s->at_ns[s->next] - r->last.at_ns);
 			double value = from + (to - from) * (part_ns / step_ns);
 
 			put(s, s->edge,
-				(struct answer){r->low_sum + least * part_ns, r->sum + (from + value) * 0.5 * part_ns,
+				(struct fg_answer){r->low_sum + least * part_ns, r->sum + (from + value) * 0.5 * part_ns,
 								r->high_sum + most * part_ns});
 		}
 	}
@@ -404,7 +331,7 @@ static void finish_power(struct fg_resolver *r, struct fg_stream *s)
 		double past_ns = (double)(s->at_ns[s->next] - r->last.at_ns);
 
 		put(s, s->edge,
-			(struct answer){r->low_sum, r->sum + value * fmin(past_ns, held_ns),
+			(struct fg_answer){r->low_sum, r->sum + value * fmin(past_ns, held_ns),
 							r->high_sum + r->ceiling_per_ns * past_ns});
 	}
 }

@@ -5,13 +5,16 @@ The map of the package, an arrow never pointing up or sideways::
     errors, units  <-  _core (the engine's door to C), _kernels (the metrics' door to C)
                    <-  catalog, metrics, arrow  <-  result, sweep  <-  monitor  <-  plot, cli
 
-Names load on first use (PEP 562), so that importing the package costs little more than importing NumPy.
+Names load on first use (PEP 562), and a monitor measures without NumPy: that loads when numbers are asked for.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 

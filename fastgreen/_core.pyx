@@ -1,24 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine's door to C: converts and checks, nothing more. Everything here is private to the package."""
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
-
-cimport numpy as cnp
 
 import os
 import threading
 
-import numpy as np
-
 from fastgreen.errors import ChannelNotFound, ChannelPermission, ChannelReadError, FastgreenError
 
-cnp.import_array()
-
-SAMPLE = np.dtype([("at_ns", "i8"), ("raw", "i8"), ("half_ns", "u4"), ("wraps", "u2"), ("flags", "u2")])
 GAP = FG_SAMPLE_GAP
 RESET = FG_SAMPLE_RESET
-assert SAMPLE.itemsize == sizeof(fg_sample)
 
 QUANTITIES = {
     "energy": FG_NVML_ENERGY,
@@ -33,6 +27,38 @@ cdef dict RAISES = {
     FG_NOT_FOUND: ChannelNotFound,
     FG_NOT_PERMITTED: ChannelPermission,
 }
+
+
+def __getattr__(str name):
+    if name != "SAMPLE":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Measuring needs no NumPy, which takes longer to load than all the rest: it comes with the first array.
+    import numpy as np
+
+    dtype = np.dtype([("at_ns", "i8"), ("raw", "i8"), ("half_ns", "u4"), ("wraps", "u2"), ("flags", "u2")])
+    assert dtype.itemsize == sizeof(fg_sample)
+    return globals().setdefault(name, dtype)
+
+
+cdef object _dtype():
+    dtype = globals().get("SAMPLE")
+    return __getattr__("SAMPLE") if dtype is None else dtype
+
+
+def samples(waiting):
+    """An array of dtype SAMPLE over what `Sampler.drain` gave."""
+    import numpy as np
+
+    return np.frombuffer(waiting, _dtype())
+
+
+cdef void *_data(object column, bint writable=False) except? NULL:
+    """Where a contiguous column lies; valid as long as the caller keeps it."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(column, &view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    cdef void *data = view.buf
+    PyBuffer_Release(&view)
+    return data
 
 
 cdef object _as_exception(fg_error *err):
@@ -91,10 +117,10 @@ def now_ns():
     return fg_clock_now_ns()
 
 
-cdef const fg_sample *_samples(cnp.ndarray samples) except? NULL:
-    if samples.dtype != SAMPLE or not samples.flags.c_contiguous:
+cdef fg_sample *_samples(samples, bint writable=False) except? NULL:
+    if getattr(samples, "dtype", None) != _dtype() or not samples.flags.c_contiguous:
         raise TypeError("samples must be a contiguous array of dtype SAMPLE")
-    return <const fg_sample *>cnp.PyArray_DATA(samples)
+    return <fg_sample *>_data(samples, writable)
 
 
 cdef class Sampler:
@@ -171,7 +197,7 @@ cdef class Sampler:
         if samples is not None:
             self.kept.append(samples)
             out.record.samples = _samples(samples)
-            out.record.count = samples.shape[0]
+            out.record.count = len(samples)
         return 0
 
     def __dealloc__(self):
@@ -206,11 +232,11 @@ cdef class Sampler:
         return fg_sampler_finished(self.sampler)
 
     def drain(self, Py_ssize_t channel):
-        """All samples that wait, as an array of dtype SAMPLE."""
+        """All samples that wait, as bytes; `samples` makes an array of them."""
         self._index(channel)
         cdef size_t waiting = fg_sampler_waiting(self.sampler, channel)
-        cdef cnp.ndarray out = np.empty(waiting, SAMPLE)
-        cdef fg_sample *data = <fg_sample *>cnp.PyArray_DATA(out)
+        cdef bytearray out = PyByteArray_FromStringAndSize(NULL, waiting * sizeof(fg_sample))
+        cdef fg_sample *data = <fg_sample *>PyByteArray_AS_STRING(out)
         with nogil:
             fg_sampler_drain(self.sampler, channel, data, waiting)
         return out
@@ -256,10 +282,10 @@ cdef class Account:
         cdef fg_traits c_traits = _traits(traits)
         fg_account_init(&self.account, &c_traits)
 
-    def feed(self, cnp.ndarray samples):
+    def feed(self, samples):
         """Take in samples, and set their wraps and reset flags in place."""
-        cdef fg_sample *data = <fg_sample *>_samples(samples)
-        cdef Py_ssize_t i, count = samples.shape[0]
+        cdef fg_sample *data = _samples(samples, True)
+        cdef Py_ssize_t i, count = len(samples)
         with nogil:
             for i in range(count):
                 fg_account_add(&self.account, &data[i])
@@ -271,18 +297,20 @@ cdef class Account:
 cdef class _Answers:
     """Outputs of a resolver."""
 
-    cdef cnp.ndarray low, estimate, high, unknown
+    cdef object low, estimate, high, unknown
     cdef fg_answers c
 
     def __cinit__(self, Py_ssize_t count, bint restarts):
+        import numpy as np
+
         self.low = np.empty(count)
         self.estimate = np.empty(count)
         self.high = np.empty(count)
         self.unknown = np.zeros(count if restarts else 0)
-        self.c.low = <double *>cnp.PyArray_DATA(self.low)
-        self.c.estimate = <double *>cnp.PyArray_DATA(self.estimate)
-        self.c.high = <double *>cnp.PyArray_DATA(self.high)
-        self.c.unknown = <double *>cnp.PyArray_DATA(self.unknown) if restarts else NULL
+        self.c.low = <double *>_data(self.low)
+        self.c.estimate = <double *>_data(self.estimate)
+        self.c.high = <double *>_data(self.high)
+        self.c.unknown = <double *>_data(self.unknown) if restarts else NULL
 
 
 def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint restarts=False):
@@ -291,12 +319,14 @@ def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint res
     `chunks` is an iterable of sample arrays in time order, `at_ns` is sorted. See struct fg_resolver. `unknown` is
     empty unless `restarts`.
     """
+    import numpy as np
+
     cdef fg_traits c_traits = _traits(traits)
-    cdef cnp.ndarray query = np.ascontiguousarray(at_ns, dtype=np.int64)
-    cdef size_t count = query.shape[0]
+    query = np.ascontiguousarray(at_ns, dtype=np.int64)
+    cdef size_t count = len(query)
     cdef _Answers out = _Answers(count, restarts)
     cdef fg_resolver resolver
-    fg_resolver_init_instants(&resolver, &c_traits, ceiling_per_ns, <const int64_t *>cnp.PyArray_DATA(query), count,
+    fg_resolver_init_instants(&resolver, &c_traits, ceiling_per_ns, <const int64_t *>_data(query), count,
                               &out.c)
     for chunk in chunks:
         fg_resolver_feed(&resolver, _samples(chunk), len(chunk))
@@ -309,7 +339,7 @@ cdef class _Part:
 
     cdef fg_resolver resolver
 
-    def __cinit__(self, dict traits, double ceiling_per_ns, cnp.ndarray begin, cnp.ndarray end, _Answers out,
+    def __cinit__(self, dict traits, double ceiling_per_ns, begin, end, _Answers out,
                   size_t first, size_t until):
         cdef fg_traits c_traits = _traits(traits)
         cdef fg_answers answers = out.c
@@ -319,8 +349,8 @@ cdef class _Part:
         if answers.unknown != NULL:
             answers.unknown += first
         fg_resolver_init_windows(&self.resolver, &c_traits, ceiling_per_ns,
-                                 <const int64_t *>cnp.PyArray_DATA(begin) + first,
-                                 <const int64_t *>cnp.PyArray_DATA(end) + first, until - first, &answers)
+                                 <const int64_t *>_data(begin) + first,
+                                 <const int64_t *>_data(end) + first, until - first, &answers)
 
     def feed(self, chunk):
         cdef const fg_sample *data = _samples(chunk)
@@ -333,11 +363,11 @@ cdef class _Part:
             fg_resolver_finish(&self.resolver)
 
 
-def _check_windows(cnp.ndarray begin, cnp.ndarray end):
-    cdef size_t count = begin.shape[0], first
-    cdef const int64_t *begin_at_ns = <const int64_t *>cnp.PyArray_DATA(begin)
-    cdef const int64_t *end_at_ns = <const int64_t *>cnp.PyArray_DATA(end)
-    if end.shape[0] != begin.shape[0]:
+def _check_windows(begin, end):
+    cdef size_t count = len(begin), first
+    cdef const int64_t *begin_at_ns = <const int64_t *>_data(begin)
+    cdef const int64_t *end_at_ns = <const int64_t *>_data(end)
+    if len(end) != len(begin):
         raise ValueError("begin_at_ns and end_at_ns differ in length")
     with nogil:
         first = fg_windows_sorted(begin_at_ns, end_at_ns, count)
@@ -353,7 +383,7 @@ def _check_windows(cnp.ndarray begin, cnp.ndarray end):
 # From here on a second thread pays, and this share of the windows makes both end at about the same time: the thread that
 # has the later ones must walk over all samples before.
 _PARALLEL = 200_000
-_EARLIER = 0.58
+_EARLIER = 0.55
 
 
 def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end_at_ns, bint restarts=False,
@@ -364,10 +394,12 @@ def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end
     ends before it begins (ValueError). Many windows over large chunks are shared by two `threads` where there are two
     cores, each taking some of the windows; the result does not depend on it.
     """
-    cdef cnp.ndarray begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
-    cdef cnp.ndarray end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
+    import numpy as np
+
+    begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
+    end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
     _check_windows(begin, end)
-    cdef size_t count = begin.shape[0], middle = count
+    cdef size_t count = len(begin), middle = count
     cdef _Answers out = _Answers(count, restarts)
     chunks = iter(chunks)
     first = next(chunks, None)

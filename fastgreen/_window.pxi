@@ -147,10 +147,12 @@ cdef class Window:
 
     def edges(self, size_t start=0):
         """(begin_ns, end_ns) from the start-th stretch on, as two int64 arrays, copied."""
+        import numpy as np
+
         start = min(start, self.used)
-        cdef cnp.ndarray begin = np.empty(self.used - start, np.int64)
-        cdef cnp.ndarray end = np.empty(self.used - start, np.int64)
+        begin = np.empty(self.used - start, np.int64)
+        end = np.empty(self.used - start, np.int64)
         if self.used > start:
-            memcpy(cnp.PyArray_DATA(begin), self.begins + start, (self.used - start) * sizeof(int64_t))
-            memcpy(cnp.PyArray_DATA(end), self.ends + start, (self.used - start) * sizeof(int64_t))
+            memcpy(_data(begin, True), self.begins + start, (self.used - start) * sizeof(int64_t))
+            memcpy(_data(end, True), self.ends + start, (self.used - start) * sizeof(int64_t))
         return begin, end

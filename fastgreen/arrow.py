@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from fastgreen import _core
 from fastgreen.errors import TraceError
+from fastgreen.runcheck import EARLIEST_NS, LARGEST, LATEST_NS, check_integer, parse_json
 from fastgreen.runinfo import FORMAT
 from fastgreen.units import unit_metadata
 
@@ -25,7 +26,6 @@ __all__ = ["RunFolder", "read_stream", "sample_batch", "samples_of", "write_tabl
 FILES = ("channels.arrow", "samples.arrow", "windows.arrow")
 
 _KEY = b"fastgreen"
-MOST = 1 << 62
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # Arrow columnar format, "IPC Streaming Format": a continuation mark, length 0
 
 
@@ -59,21 +59,17 @@ def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
     return schema.with_metadata({**(schema.metadata or {}), _KEY: json.dumps(metadata).encode()})
 
 
-def check_integer(name: str, value: Any, least: int = 0) -> None:
-    """ValueError unless it is an integer that leaves room for sums in 64 bits."""
-    if type(value) is not int or not least <= value <= MOST:
-        raise ValueError(f"{name} is {value!r}")
-
-
 def metadata_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
     """The run metadata of a schema. TraceError where there is none, or it is of a newer format."""
     try:
-        metadata = json.loads((schema.metadata or {})[_KEY])
-        version = int(metadata["format"])
+        metadata = parse_json((schema.metadata or {})[_KEY])
+        version = metadata["format"]
+        check_integer("format", version, least=1)
         if version <= FORMAT:
-            for name in ("realtime_ns", "monotonic_ns"):
-                check_integer(name, metadata[name], least=-MOST)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+            check_integer("monotonic_ns", metadata["monotonic_ns"], EARLIEST_NS, LATEST_NS)
+            check_integer("realtime_ns", metadata["realtime_ns"], -LARGEST)
+            check_integer("their difference", metadata["realtime_ns"] - metadata["monotonic_ns"], EARLIEST_NS)
+    except (KeyError, TypeError, ValueError) as error:
         raise TraceError(f"{path} was not written by fastgreen") from error
     if version > FORMAT:
         raise TraceError(
@@ -98,6 +94,14 @@ def sample_batch(channel: str, samples: np.ndarray, metadata: dict[str, Any], sc
         *(pa.array(np.ascontiguousarray(samples[key])) for key in ("raw", "half_ns", "wraps", "flags")),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def check_nulls(batch: pa.RecordBatch, path: Path) -> None:
+    """TraceError for a batch of samples or windows that lacks a value."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = column.dictionary if isinstance(column, pa.DictionaryArray) else column
+        if column.null_count or values.null_count:
+            raise TraceError(f"{path} is damaged: a value of {name} is missing")
 
 
 def samples_of(batch: pa.RecordBatch) -> np.ndarray:
@@ -222,8 +226,10 @@ class RunFolder:
             channels.replace_schema_metadata(with_metadata(channels.schema, self.metadata).metadata),
         )
 
-    def add_samples(self, channel: str, samples: np.ndarray) -> None:
-        self.samples.write(sample_batch(channel, samples, self.metadata, self.sample_schema))
+    def add_samples(self, channel: str, samples: np.ndarray | bytearray) -> None:
+        """Samples of one channel, as an array or as the engine gave them."""
+        batch = sample_batch(channel, _core.samples(samples), self.metadata, self.sample_schema)
+        self.samples.write(batch)
 
     def add_windows(self, name: str, handle: int, begin: np.ndarray, end: np.ndarray) -> None:
         self.windows.write(window_batch(name, handle, begin, end, self.window_schema))

@@ -6,15 +6,12 @@ Discovery only looks at names, limits and permissions; the hot path gets plain d
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import math
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 
 from fastgreen import discovery, discovery_perf, grant
-from fastgreen.channel import Channel, Seams, SourceStatus
+from fastgreen.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus
+from fastgreen.dataclass import replace
 from fastgreen.errors import ChannelNotFound
 from fastgreen.facts import recall
 
@@ -24,11 +21,13 @@ __all__ = ["Channel", "channels", "discover", "names_of", "select"]
 def _check_estimate(estimate: tuple[float, float]) -> None:
     try:
         idle_w, max_w = (float(watts) for watts in estimate)
-        valid = 0 <= idle_w <= max_w and math.isfinite(max_w)
+        valid = 0 <= idle_w <= max_w <= PLAUSIBLE_W
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        raise ValueError(f"estimate must be (idle, max) watts with 0 <= idle <= max, not {estimate!r}")
+        raise ValueError(
+            f"estimate must be (idle, max) watts with 0 <= idle <= max <= {PLAUSIBLE_W:g}, not {estimate!r}"
+        )
 
 
 def discover(
@@ -86,6 +85,8 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
 
 
 def _unknown(pattern: str, known: Iterable[str]) -> ChannelNotFound:
+    import difflib
+
     known = list(known)
     near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -99,6 +100,12 @@ def names_of(wanted: str | Iterable[str]) -> list[str]:
         if not isinstance(name, str):
             raise TypeError(f"channels must be ids or patterns, not {name!r}")
     return names
+
+
+def _matching(found: list[Channel], pattern: str) -> list[Channel]:
+    from fnmatch import fnmatchcase
+
+    return [c for c in found if fnmatchcase(c.id, pattern)]
 
 
 def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[list[Channel], list[Channel]]:
@@ -121,7 +128,7 @@ def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[li
     patterns = names_of(wanted)
     chosen: dict[str, Channel] = {}
     for pattern in patterns:
-        matches = [c for c in found if c.id == pattern] or [c for c in found if fnmatch.fnmatchcase(c.id, pattern)]
+        matches = [c for c in found if c.id == pattern] or _matching(found, pattern)
         if not matches:
             raise _unknown(pattern, [c.id for c in found])
         readable = [c for c in matches if c.readable]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import Any
 
+from fastgreen.dataclass import dataclass, field
 from fastgreen.errors import ChannelPermission, ChannelReadError
 from fastgreen.units import UNITS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Channel", "Seams", "SourceStatus", "traits"]
 
@@ -45,12 +48,12 @@ class Seams:
     @classmethod
     def of(cls, **given: str | os.PathLike | None) -> Seams:
         """The given seams, else those of the environment, else the defaults. TypeError for an unknown one."""
-        unknown = given.keys() - cls.__dataclass_fields__.keys()
+        unknown = given.keys() - cls.__annotations__.keys()
         if unknown:
             raise TypeError(f"unknown argument {sorted(unknown)[0]!r}")
         values = {
             name: os.environ[f"FASTGREEN_{name.upper()}"]
-            for name in cls.__dataclass_fields__
+            for name in cls.__annotations__
             if os.environ.get(f"FASTGREEN_{name.upper()}")
         }
         values.update({name: os.fspath(value) for name, value in given.items() if value is not None})

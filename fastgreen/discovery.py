@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import shlex
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from fastgreen import _core
-from fastgreen.channel import Channel, Seams, SourceStatus, traits
+from fastgreen.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus, traits
+from fastgreen.dataclass import replace
 from fastgreen.errors import FastgreenError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["hwmon", "nvml", "procstat", "rapl"]
 
 MS = 1_000_000
+_HEX = set("0123456789abcdef")
 Found = tuple[list[Channel], SourceStatus]
 
 # Cloud Carbon Footprint, "Methodology", average over its server microarchitectures: watts per virtual CPU.
@@ -24,7 +25,7 @@ IDLE_W_PER_CPU = 0.74
 MAX_W_PER_CPU = 3.50
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     # O_NONBLOCK: a fifo in the place of an attribute must not hang the caller.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -34,30 +35,37 @@ def _read(path: Path) -> str:
     return content.decode("utf-8", "replace").strip()
 
 
-def _text(path: Path) -> str | None:
+def _text(path: str) -> str | None:
     try:
         return _read(path)
     except OSError:
         return None
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds; nothing where it may not be listed or is gone."""
+def _entries(folder: str) -> list[str]:
+    """The names that a folder holds; none where it may not be listed or is gone."""
     try:
-        return sorted(folder.iterdir())
+        return sorted(os.listdir(folder))
     except OSError:
         return []
 
 
-def _integer(path: Path) -> int | None:
+def _remedy(mode: str, path: str) -> str:
+    from shlex import quote
+
+    return f"sudo chmod {mode} {quote(os.path.realpath(path))}"
+
+
+def _integer(path: str) -> int | None:
     text = _text(path)
     try:
-        return int(text) if text is not None else None
+        value = int(text or "")
     except ValueError:
         return None
+    return value if -1 << 63 <= value < 1 << 63 else None  # the kernel has no longer ones
 
 
-def _unreadable(path: Path, kind: str) -> dict[str, Any]:
+def _unreadable(path: str, kind: str) -> dict[str, Any]:
     """Fields of a channel whose attribute cannot be read; empty when it can be, and holds what the engine takes."""
     try:
         text = _read(path)
@@ -66,11 +74,12 @@ def _unreadable(path: Path, kind: str) -> dict[str, Any]:
             return {
                 "readable": False,
                 "reason": f"permission denied: {path}",
-                "remedy": f"sudo chmod a+r {shlex.quote(os.path.realpath(path))}",
+                "remedy": _remedy("a+r", path),
             }
         name = errno.errorcode.get(error.errno or 0, "?")
         return {"readable": False, "reason": f"{error.strerror} ({name}): {path}"}
-    if not re.fullmatch(r"-?\d{1,19}", text):
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
         return {"readable": False, "reason": f"{path} holds no integer: {text[:24]!r}"}
     if kind == "energy" and text.startswith("-"):
         return {"readable": False, "reason": f"{path} holds a negative energy: {text!r}"}
@@ -79,38 +88,47 @@ def _unreadable(path: Path, kind: str) -> dict[str, Any]:
 
 # ---- powercap ----
 
-_ZONE = re.compile(r"intel-rapl(-mmio)?((?::[0-9a-f]+)+)$")
+
+def _is_zone(name: str) -> bool:
+    kind, *numbers = name.split(":")
+    return kind in ("intel-rapl", "intel-rapl-mmio") and bool(numbers) and all(n and set(n) <= _HEX for n in numbers)
 
 
-def _zones(root: Path) -> dict[str, Path]:
+def _zones(root: str) -> dict[str, str]:
     """Zone id -> folder. /sys/class/powercap lists every zone at the top; a copied tree may only nest them."""
-    zones: dict[str, Path] = {}
+    zones: dict[str, str] = {}
 
-    def walk(entries: list[Path], depth: int) -> None:
-        for entry in entries:
-            if entry.name.startswith("intel-rapl") and entry.is_dir() and depth < 4:
-                if _ZONE.match(entry.name):
-                    zones.setdefault(entry.name, entry)
-                walk(_entries(entry), depth + 1)
+    def walk(folder: str, names: list[str], depth: int) -> None:
+        for name in names:
+            entry = os.path.join(folder, name)
+            if name.startswith("intel-rapl") and os.path.isdir(entry) and depth < 4:
+                if _is_zone(name):
+                    zones.setdefault(name, entry)
+                walk(entry, _entries(entry), depth + 1)
 
-    walk(sorted(root.iterdir()), 0)
+    walk(root, sorted(os.listdir(root)), 0)
     return dict(sorted(zones.items(), key=lambda item: [int(n, 16) for n in item[0].split(":")[1:]]))
 
 
-def _same_counter(first: Path, second: Path) -> bool:
+def _same_counter(first: str, second: str) -> bool:
     """True when two zones show one counter: the second's value lies between two reads of the first."""
-    before, value, after = (_integer(p / "energy_uj") for p in (first, second, first))
+    before, value, after = (_integer(f"{p}/energy_uj") for p in (first, second, first))
     return before is not None and value is not None and after is not None and 0 < before <= value <= after
 
 
-def _zone_channel(zone: str, folder: Path, parent: Channel | None) -> Channel:
+def _is_limit(name: str) -> bool:
+    return name.startswith("constraint_") and "power" in name and name.endswith("_uw")
+
+
+def _zone_channel(zone: str, folder: str, parent: Channel | None) -> Channel:
     mmio = "-mmio" in zone
-    name = _text(folder / "name") or zone
+    name = _text(f"{folder}/name") or zone
     identity = f"{parent.id}/{name}" if parent else f"rapl:{name}" + ("@mmio" if mmio else "")
-    span = _integer(folder / "max_energy_range_uj") or 0
+    span = _integer(f"{folder}/max_energy_range_uj") or 0
+    span = span if span < 1 << 62 else 0  # a counter of 64 bits does not wrap in the life of a machine
     # The counter has 32 bits of a unit that powercap rounds to uJ; it wraps one unit past the range.
     quantum = max(1, round(span / (2**32 - 1)))
-    limits = [_integer(p) or 0 for p in folder.glob("constraint_*_*_uw") if "power" in p.name]
+    limits = [(_integer(f"{folder}/{n}") or 0) * 1e-6 for n in _entries(folder) if _is_limit(n)]
     note: str | None = None
     root = parent is None or name == "dram"
     if mmio:
@@ -132,20 +150,19 @@ def _zone_channel(zone: str, folder: Path, parent: Channel | None) -> Channel:
         wrap_j=(span + quantum) * 1e-6 if span > 0 else None,
         note=note,
         device=zone,
-        ceiling_w=max(limits, default=0) * 1e-6 or None,
-        sensor={"path": str(folder / "energy_uj")},
+        ceiling_w=max((w for w in limits if 0 < w <= PLAUSIBLE_W), default=None),
+        sensor={"path": f"{folder}/energy_uj"},
         traits=traits("energy", "uJ", modulus=span + quantum if span > 0 else 0, quantum=quantum, period_ns=1 * MS),
-        **_unreadable(folder / "energy_uj", "energy"),
+        **_unreadable(f"{folder}/energy_uj", "energy"),
     )
 
 
 def rapl(seams: Seams) -> Found:
-    root = Path(seams.powercap_root)
+    root = seams.powercap_root
     try:
         zones = _zones(root)
     except PermissionError:
-        remedy = f"sudo chmod a+rx {shlex.quote(os.path.realpath(root))}"
-        return [], SourceStatus("rapl", 0, f"permission denied: {root}", remedy)
+        return [], SourceStatus("rapl", 0, f"permission denied: {root}", _remedy("a+rx", root))
     except OSError as error:
         reason = f"{root}: {error.strerror}; virtual machines and containers seldom have powercap"
         return [], SourceStatus("rapl", 0, reason, "on a physical machine: sudo modprobe intel_rapl_msr")
@@ -174,7 +191,7 @@ def rapl(seams: Seams) -> Found:
     if found and not any(c.root for c in found):
         # Only psys or only mmio zones: better one of them than none.
         found = [replace(c, root=c.id == found[0].id) for c in found]
-    if re.search(r"\b(sgx|tdx_guest)\b", _text(Path(seams.proc_root) / "cpuinfo") or ""):
+    if {"sgx", "tdx_guest"} & set((_text(f"{seams.proc_root}/cpuinfo") or "").split()):
         noise = "with SGX or TDX the readings are filtered with noise: totals hold, short windows do not"
         found = [replace(c, note="; ".join(filter(None, [c.note, noise]))) for c in found]
     return found, SourceStatus("rapl", len(found), None if found else f"{root} has no RAPL zone")
@@ -190,7 +207,7 @@ def _visible_boards(devices: list[dict[str, Any]], variable: str | None) -> set[
         return set(uuids.values())
     shown: set[str] = set()
     for entry in (part.strip() for part in variable.split(",")):
-        if re.fullmatch(r"\d+", entry):
+        if entry.isdecimal():
             board = uuids.get(int(entry))
         elif entry.startswith("MIG-GPU-"):  # MIG-GPU-<uuid>/<gpu instance>/<compute instance>, drivers before 470
             board = next((u for u in uuids.values() if entry[4:].split("/")[0] == u), None)
@@ -292,7 +309,7 @@ def nvml(seams: Seams) -> Found:
     mixed = (
         variable is not None
         and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
-        and re.search(r"(^|,)\s*\d", variable) is not None
+        and any(part.strip()[:1].isdecimal() for part in variable.split(","))
         and len({d.get("name") for d in devices}) > 1
     )
     found = [c for d in devices for c in _board_channels(d, d.get("uuid") in visible, mixed)]
@@ -312,10 +329,12 @@ _HWMON_ROOTS = {
 }
 
 
-def _hwmon_attributes(folder: Path) -> list[tuple[str, str, str, dict[str, str], Path]]:
+def _hwmon_attributes(folder: str) -> list[tuple[str, str, str, dict[str, str], str]]:
     """(label, kind, unit, sensor, attribute) of every energy, power and current x voltage of a device."""
+    import re
+
     out = []
-    names = {p.name for p in _entries(folder)}
+    names = set(_entries(folder))
     for attribute in sorted(names, key=lambda n: [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", n)]):
         match = re.fullmatch(r"(energy|power|curr)(\d+)_(input|average)", attribute)
         if match is None:
@@ -323,32 +342,35 @@ def _hwmon_attributes(folder: Path) -> list[tuple[str, str, str, dict[str, str],
         quantity, number, suffix = match.groups()
         if quantity == "power" and suffix == "average" and f"power{number}_input" in names:
             continue  # one channel a sensor, the instant value where there is one
-        sensor = {"path": str(folder / attribute)}
-        label = _text(folder / f"{quantity}{number}_label") or f"{quantity}{number}"
+        sensor = {"path": f"{folder}/{attribute}"}
+        label = _text(f"{folder}/{quantity}{number}_label") or f"{quantity}{number}"
         kind, unit = ("energy", "uJ") if quantity == "energy" else ("power", "uW")
         if quantity == "curr":
             if f"in{number}_input" not in names:
                 continue
-            sensor["factor"] = str(folder / f"in{number}_input")
-            label = _text(folder / f"in{number}_label") or f"in{number}"
-        out.append((label, kind, unit, sensor, folder / attribute))
+            sensor["factor"] = f"{folder}/in{number}_input"
+            label = _text(f"{folder}/in{number}_label") or f"in{number}"
+        out.append((label, kind, unit, sensor, attribute))
     return out
 
 
 def hwmon(seams: Seams) -> Found:
-    root = Path(seams.hwmon_root)
+    root = seams.hwmon_root
     try:
-        folders = sorted(root.iterdir(), key=lambda p: (len(p.name), p.name))
+        names = sorted(os.listdir(root), key=lambda name: (len(name), name))
     except OSError as error:
         return [], SourceStatus("hwmon", 0, f"{root}: {error.strerror}")
+    import re
+
     found: list[Channel] = []
-    for folder in folders:
-        driver = _text(folder / "name")
-        if driver is None or not folder.is_dir():
+    for name in names:
+        folder = os.path.join(root, name)
+        driver = _text(f"{folder}/name")
+        if driver is None:
             continue
         device = driver
         if any(c.id.startswith(f"hwmon:{device}/") for c in found):
-            device = f"{driver}@{folder.name}"
+            device = f"{driver}@{name}"
         rule = _HWMON_ROOTS.get(driver)
         have_root = False
         for label, kind, unit, sensor, attribute in _hwmon_attributes(folder):
@@ -358,7 +380,7 @@ def hwmon(seams: Seams) -> Found:
             have_root = have_root or root_here
             identity = f"hwmon:{device}/{label}"
             if any(c.id == identity for c in found):  # a board may call several rails NC
-                identity += f"#{attribute.name.partition('_')[0]}"
+                identity += f"#{attribute.partition('_')[0]}"
             note = None if rule else "not known to be apart from other channels, so not part of a total"
             found.append(
                 Channel(
@@ -372,7 +394,7 @@ def hwmon(seams: Seams) -> Found:
                     device=driver,
                     sensor=sensor,
                     traits=traits(kind, unit, period_ns=100 * MS),
-                    **_unreadable(attribute, kind),
+                    **_unreadable(sensor["path"], kind),
                 )
             )
     return found, SourceStatus("hwmon", len(found), None if found else f"{root} has no energy or power attribute")
@@ -382,11 +404,11 @@ def hwmon(seams: Seams) -> Found:
 
 
 def procstat(seams: Seams, estimate: tuple[float, float] | None) -> Found:
-    path = Path(seams.proc_root) / "stat"
+    path = f"{seams.proc_root}/stat"
     text = _text(path)
     if text is None or not text.startswith("cpu "):
         return [], SourceStatus("procstat", 0, f"{path} cannot be read or has no CPU times")
-    cpus = max(1, len(re.findall(r"^cpu\d+ ", text, re.MULTILINE)))
+    cpus = max(1, sum(line[:3] == "cpu" and line[3:4].isdecimal() for line in text.splitlines()))
     if estimate is None:
         idle_w, max_w = IDLE_W_PER_CPU * cpus, MAX_W_PER_CPU * cpus
         origin = f"{IDLE_W_PER_CPU} to {MAX_W_PER_CPU} W per CPU, a published mean"
@@ -403,7 +425,7 @@ def procstat(seams: Seams, estimate: tuple[float, float] | None) -> Found:
         note=f"estimated: {idle_w:.4g} W idle to {max_w:.4g} W busy ({origin})",
         floor_w=idle_w,
         ceiling_w=max_w,
-        sensor={"path": str(path), "idle_mw": round(idle_w * 1000), "slope_mw": round((max_w - idle_w) * 1000 / cpus)},
+        sensor={"path": path, "idle_mw": round(idle_w * 1000), "slope_mw": round((max_w - idle_w) * 1000 / cpus)},
         traits=traits("energy", "uJ", period_ns=10 * MS),
     )
     return [channel], SourceStatus("procstat", 1)

@@ -7,16 +7,18 @@ CAP_PERFMON instead of a file's mode). The two are never added up: see `settle`.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+import os
 
 from fastgreen import _core
 from fastgreen.channel import Channel, Seams, SourceStatus, traits
+from fastgreen.dataclass import replace
 from fastgreen.errors import ChannelPermission, FastgreenError
 from fastgreen.units import UNITS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 __all__ = ["perf", "settle"]
 
@@ -27,12 +29,22 @@ PSYS = "energy-psys"
 # The registers step by 61 uJ or less (Intel SDM 3B, 15.10.1: a unit of 2^-ESU J, by default 2^-14); no file says by
 # how much here. psys has been seen to step by 1 J.
 STEP_J, PSYS_STEP_J = 2.0**-14, 1.0
+CPU_BITS = 16  # more CPUs than a kernel is built for
+FINEST = 40  # the kernel counts in 2^-32 J; a step of 1 J in units far below would not fit its integers
 DRAM_NOTE = "its unit can differ from powercap's by 0.27 %"
 PSYS_NOTE = "the whole platform, packages included; it can step by 1 J"
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace").strip()
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read().strip()
+
+
+def _within(number: int, bits: int) -> int:
+    """The number; ValueError where the kernel's own has fewer bits."""
+    if not 0 <= number < 1 << bits:
+        raise ValueError(f"{number} is out of range")
+    return number
 
 
 def _cpus(text: str) -> list[int]:
@@ -40,29 +52,32 @@ def _cpus(text: str) -> list[int]:
     numbers: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
+        numbers += range(_within(int(first), CPU_BITS), _within(int(last or first), CPU_BITS) + 1)
     return numbers
 
 
-def _unit(events: Path, name: str) -> str:
+def _unit(events: str, name: str) -> str:
     """The unit of an event's integer; ValueError where it is none that is known."""
-    unit, scale = _text(events / f"{name}.unit"), float(_text(events / f"{name}.scale"))
+    unit, scale = _text(f"{events}/{name}.unit"), float(_text(f"{events}/{name}.scale"))
     mantissa, exponent = math.frexp(scale)
-    if unit != "Joules" or mantissa != 0.5 or not 1 <= 1 - exponent < 64:
-        raise ValueError(f"{events / name}.scale is {scale!r} {unit}, which is no binary fraction of a joule")
+    if unit != "Joules" or mantissa != 0.5 or not 1 <= 1 - exponent <= FINEST:
+        raise ValueError(f"{events}/{name}.scale is {scale!r} {unit}, which is no binary fraction of a joule")
     return f"J/2^{1 - exponent}"
 
 
-def _config(events: Path, name: str) -> int:
-    match = re.fullmatch(r"event=(0x[0-9a-fA-F]+|\d+)", _text(events / name))
+def _config(events: str, name: str) -> int:
+    import re
+
+    text = _text(f"{events}/{name}")
+    match = re.fullmatch(r"event=(0x[0-9a-fA-F]+|\d+)", text)
     if match is None:
-        raise ValueError(f"{events / name} holds no event number: {_text(events / name)[:24]!r}")
-    return int(match[1], 0)
+        raise ValueError(f"{events}/{name} holds no event number: {text[:24]!r}")
+    return _within(int(match[1], 0), 64)
 
 
 def _level(seams: Seams) -> str:
     try:
-        return _text(Path(seams.proc_root) / "sys/kernel/perf_event_paranoid")
+        return _text(f"{seams.proc_root}/sys/kernel/perf_event_paranoid")
     except OSError:
         return "unknown"
 
@@ -89,8 +104,8 @@ def _probe(channels: list[Channel], seams: Seams) -> list[Channel]:
     return out
 
 
-def _channel(source: Path, name: str, domain: str, package: str, kind: int, cpu: int) -> Channel:
-    events = source / "events"
+def _channel(source: str, name: str, domain: str, package: str, kind: int, cpu: int) -> Channel:
+    events = f"{source}/events"
     top = domain == "package" or name == PSYS
     step_j = PSYS_STEP_J if name == PSYS else STEP_J
     identity = f"perf:{package}" if top else f"perf:{package}/{domain}"
@@ -119,10 +134,10 @@ def _channel(source: Path, name: str, domain: str, package: str, kind: int, cpu:
 
 def perf(seams: Seams) -> tuple[list[Channel], SourceStatus]:
     """Every event of the ``power`` source on every package; the source names one CPU to ask for each."""
-    source = Path(seams.event_source_root) / "power"
+    source = f"{seams.event_source_root}/power"
     try:
-        kind, cpus = int(_text(source / "type")), _cpus(_text(source / "cpumask"))
-        names = {e.name for e in (source / "events").iterdir()}
+        kind, cpus = _within(int(_text(f"{source}/type")), 32), _cpus(_text(f"{source}/cpumask"))
+        names = set(os.listdir(f"{source}/events"))
     except FileNotFoundError as error:
         return [], SourceStatus("perf", 0, f"no {error.filename}", "on a physical machine: sudo modprobe rapl")
     except (OSError, ValueError) as error:

@@ -6,22 +6,24 @@ device and driver, because the same board behaves differently under another driv
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from fastgreen.channel import Channel
+from fastgreen.dataclass import dataclass, replace
 from fastgreen.units import NS_PER_S, UNITS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    import numpy as np
 
 __all__ = ["Averaging", "SensorFacts", "apply", "averaging", "cache_file", "learn", "recall", "remember"]
 
 # Fewer changes than this teach nothing.
 _ENOUGH = 8
+_MOST = 1e9  # s, or samples: what is remembered is of minutes
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Averaging:
 
 def changes(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(index, earliest ns, latest ns) of every change of value: after the sample before, by the one that shows it."""
+    import numpy as np
+
     index = np.flatnonzero(np.diff(samples["raw"]) != 0) + 1
     half = samples["half_ns"].astype(np.int64)
     return index, (samples["at_ns"] - half)[index - 1], (samples["at_ns"] + half)[index]
@@ -78,6 +82,8 @@ def changes(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def learn(samples: np.ndarray, unit: str) -> SensorFacts:
     """Facts of a channel from its samples (dtype ``_core.SAMPLE``), taken several times faster than it updates."""
+    import numpy as np
+
     index, earliest, latest = changes(samples)
     read_s = 2 * samples["half_ns"].astype(float) / NS_PER_S
     middle = (earliest + latest) / 2 / NS_PER_S
@@ -104,6 +110,8 @@ def averaging(power: np.ndarray, power_unit: str, energy: np.ndarray, energy_uni
     counter's changes; the best of a grid of W (20 ms to 2 s) and d (0 to 300 ms) is returned. None when the load was
     too steady to tell (the power's spread is below 2 % of its mean), or too little was seen.
     """
+    import numpy as np
+
     index, earliest, latest = changes(energy)
     updates, after, _ = changes(power)
     if len(index) < 4 * _ENOUGH or len(updates) < _ENOUGH:
@@ -140,29 +148,45 @@ def with_averaging(facts: SensorFacts, fit: Averaging | None, resolution_s: floa
 
 def cache_file(folder: str | os.PathLike | None = None) -> Path:
     """The file of remembered facts: in `folder`, else FASTGREEN_CACHE_DIR, else the user's cache folder."""
+    from pathlib import Path
+
+    return Path(_cache_path(folder))
+
+
+def _cache_path(folder: str | os.PathLike | None) -> str:
     base = folder or os.environ.get("FASTGREEN_CACHE_DIR")
     if base is None:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgreen"
-    return Path(base) / "sensors.json"
+        base = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fastgreen")
+    return os.path.join(base, "sensors.json")
 
 
 def _key(channel: Channel) -> str:
-    return "|".join((platform.node(), channel.id, channel.device, channel.driver))
+    return "|".join((os.uname().nodename, channel.id, channel.device, channel.driver))
 
 
-def _stored(path: Path) -> dict[str, Any]:
+def _stored(path: str) -> dict[str, Any]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
     except (OSError, ValueError):
+        return {}
+    import json
+
+    try:
+        stored = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
     return stored if isinstance(stored, dict) else {}
 
 
 def remember(channel: Channel, facts: SensorFacts, folder: str | os.PathLike | None = None) -> Path:
     """Keep the facts of a channel of this machine. Returns the file. OSError when it cannot be written."""
+    import json
+    from dataclasses import asdict
+
     path = cache_file(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    stored = _stored(path)
+    stored = _stored(str(path))
     stored[_key(channel)] = asdict(facts)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(stored, indent=1, sort_keys=True), encoding="utf-8")
@@ -172,14 +196,23 @@ def remember(channel: Channel, facts: SensorFacts, folder: str | os.PathLike | N
 
 def recall(channels: list[Channel], folder: str | os.PathLike | None = None) -> list[Channel]:
     """The channels with what is remembered of them applied; a damaged cache is as good as none."""
-    stored = _stored(cache_file(folder))
+    stored = _stored(_cache_path(folder))
     out = []
     for channel in channels:
         try:
-            out.append(apply(channel, SensorFacts(**stored[_key(channel)])))
-        except (KeyError, TypeError):
+            out.append(apply(channel, _sound(SensorFacts(**stored[_key(channel)]))))
+        except (KeyError, TypeError, ValueError):
             out.append(channel)
     return out
+
+
+def _sound(facts: SensorFacts) -> SensorFacts:
+    """The facts; ValueError where one is no number that a sensor can have."""
+    for name, value in vars(facts).items():
+        most = 1.0 if name == "coverage" else _MOST
+        if value is not None and not (type(value) in (int, float) and 0 <= value <= most):
+            raise ValueError(f"{name} is {value!r}")
+    return facts
 
 
 def apply(channel: Channel, facts: SensorFacts) -> Channel:

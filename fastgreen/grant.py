@@ -10,19 +10,19 @@ order, or ``{"error": "..."}`` without any.
 
 from __future__ import annotations
 
-import array
-import contextlib
-import json
 import os
-import socket
 import stat
-import struct
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
 
 from fastgreen.channel import Channel
+from fastgreen.dataclass import replace
 from fastgreen.errors import FastgreenError
+from fastgreen.units import counted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from socket import socket
+    from typing import Any
 
 __all__ = ["MOST_DESCRIPTORS", "REQUEST", "Descriptor", "ask", "granted", "peer"]
 
@@ -56,15 +56,21 @@ class Descriptor:
         os.close(self._number)
 
 
-def peer(connection: socket.socket) -> tuple[int, int, int]:
+def peer(connection: socket) -> tuple[int, int, int]:
     """(pid, uid, gid) of the process at the other end, as the kernel saw it connect or listen."""
-    fields = struct.Struct("3i")
-    pid, uid, gid = fields.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, fields.size))
+    from socket import SO_PEERCRED, SOL_SOCKET
+    from struct import Struct
+
+    fields = Struct("3i")
+    pid, uid, gid = fields.unpack(connection.getsockopt(SOL_SOCKET, SO_PEERCRED, fields.size))
     return pid, uid, gid
 
 
-def _receive(connection: socket.socket) -> tuple[bytes, list[Descriptor], int]:
+def _receive(connection: socket) -> tuple[bytes, list[Descriptor], int]:
     """One message with its descriptors, closed on exec from the start (`socket.recv_fds` ignores its flags)."""
+    import array
+    import socket
+
     numbers = array.array("i")
     room = socket.CMSG_SPACE(MOST_DESCRIPTORS * numbers.itemsize)
     data, ancillary, flags, _ = connection.recvmsg(_ANSWER_BYTES, room, socket.MSG_CMSG_CLOEXEC)
@@ -75,15 +81,17 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[Descriptor], int]:
 
 
 def _parse(data: bytes, descriptors: list[Descriptor]) -> list[dict[str, Any]]:
+    import json
+
     try:
         answer = json.loads(data)
         if "error" in answer:
             raise FastgreenError(str(answer["error"]))
         zones = [{"zone": str(z["zone"]), "mirrors": z.get("mirrors")} for z in answer["zones"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FastgreenError(f"it answered what is no grant: {data[:40]!r}") from error
     if len(zones) != len(descriptors):
-        raise FastgreenError(f"it named {len(zones)} counters and passed {len(descriptors)}")
+        raise FastgreenError(f"it named {counted(len(zones), 'counter')} and passed {len(descriptors)}")
     return zones
 
 
@@ -95,6 +103,10 @@ def ask(path: str) -> dict[str, tuple[Descriptor, str | None]]:
     FastgreenError
         Where nobody answers, this user is refused, or the one who answers is neither root nor this user.
     """
+    import contextlib
+    import socket
+    import struct
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         # Timeouts of the kernel: a connect with Python's own does not wait its turn where many start at once.
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):

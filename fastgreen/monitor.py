@@ -15,10 +15,6 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from fastgreen import _core
 from fastgreen.catalog import discover, names_of, select
@@ -30,7 +26,13 @@ from fastgreen.runinfo import run_metadata
 from fastgreen.trace import Trace, Windows
 from fastgreen.units import NS_PER_S, joules_per_unit
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Literal
+
+    import numpy as np
+
     from fastgreen.experiment.training import TrainingLog
     from fastgreen.gpu_edges import Events, Lane
     from fastgreen.gpu_windows import GpuWindow, GpuWindows
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Monitor"]
 
 _DRAIN_S = 0.25
-_RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C
+_RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C ...
+_RING_MOST = 1 << 17  # ... unless that is more than 3 MiB a channel; then they are emptied more often
 _PATIENCE_NS = 200_000_000  # for the first reading of a source; one that blocks longer starts late
 _SETTLE_NS = 250_000_000
 
@@ -49,14 +52,16 @@ class _Group:
     """The channels of one source and their sampler."""
 
     def __init__(self, source: str, channels: list[Channel], hz: float, library: str, speed: float) -> None:
+        capacity = min(max(256, math.ceil(hz * _RING_S)), _RING_MOST)
+        self.full_s = capacity / hz
         self.channels = channels
-        self.samples: list[list[np.ndarray]] = [[] for _ in channels]
+        self.samples: list[list[bytearray]] = [[] for _ in channels]
         self.sampler = _core.Sampler(
             source,
             [c.sensor for c in channels],
             [{**c.traits, "blind_ns": blind_ns(c)} for c in channels],
             period_ns=round(NS_PER_S / hz),
-            ring_capacity=max(256, math.ceil(hz * _RING_S)),
+            ring_capacity=capacity,
             library=library,
             speed=speed,
         )
@@ -71,7 +76,8 @@ class Monitor:
         Ids or patterns (``"rapl:*"``), or ``"replay:PATH"`` to play a saved run; default: every readable channel that
         counts toward a total, and the power beside a GPU's energy counter.
     hz : float or dict of float, optional
-        Readings per second, for all sources or by source (``{"rapl": 1000}``); up to 10000.
+        Readings per second, for all sources or by source (``{"rapl": 1000}``); up to a million. Above a few ten
+        thousand a source's thread no longer sleeps: it takes a core, and 24 bytes for every sample.
     record : path, optional
         A folder to write samples and windows to while running, in constant memory; needs pyarrow.
     sync : callable, optional
@@ -196,8 +202,9 @@ class Monitor:
                 group.sampler.start(_PATIENCE_NS)
             self._state = "running"
             self._gate.open()
+            pause_s = min([_DRAIN_S, *(group.full_s / 4 for group in groups)])
             self._drainer = threading.Thread(
-                target=_drain_loop, args=(weakref.ref(self), self._wake), name="fastgreen-drain", daemon=True
+                target=_drain_loop, args=(weakref.ref(self), self._wake, pause_s), name="fastgreen-drain", daemon=True
             )
             self._drainer.start()
             _running.add(self)
@@ -272,7 +279,9 @@ class Monitor:
 
         for last_step in (
             self._folder.close,
-            lambda: self._folder.write_channels(runfile.channel_table(self._traces(self._reports), self._notes)),
+            lambda: self._folder.write_channels(
+                runfile.channel_table(self._traces(self._reports), self._notes, (self._start_ns, self._end_ns))
+            ),
         ):
             try:
                 last_step()
@@ -383,8 +392,11 @@ class Monitor:
             raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
 
     def _make_result(self) -> Result:
-        windows = [Windows(w.name, i, *w.edges()) for i, w in enumerate(self._windows)]
-        return Result(self._traces(self._reports), windows, self._metadata, self._start_ns, self._end_ns, self._notes)
+        traces = self._traces(self._reports)
+        return Result(traces, self._stretches, self._metadata, self._start_ns, self._end_ns, self._notes)
+
+    def _stretches(self) -> list[Windows]:
+        return [Windows(w.name, i, *w.edges()) for i, w in enumerate(self._windows)]
 
     def _traces(self, reports: dict[str, dict[str, Any]] | None) -> list[Trace]:
         counted = _counted(self.channels)
@@ -393,7 +405,7 @@ class Monitor:
             for c in self.channels
         ]
 
-    def _chunks(self, channel: str) -> Iterable[np.ndarray]:
+    def _chunks(self, channel: str) -> Iterator[np.ndarray]:
         if self._folder is not None:
             from fastgreen import runfile
 
@@ -401,7 +413,7 @@ class Monitor:
         for group in self._groups:
             for c, chunks in zip(group.channels, group.samples, strict=True):
                 if c.id == channel:
-                    yield from chunks
+                    yield from map(_core.samples, chunks)
 
     # ---- the drainer ----
 
@@ -411,7 +423,7 @@ class Monitor:
             for group in self._groups:
                 for i, channel in enumerate(group.channels):
                     samples = group.sampler.drain(i)
-                    if len(samples) and not self._recorded("add_samples", channel.id, samples):
+                    if samples and not self._recorded("add_samples", channel.id, samples):
                         group.samples[i].append(samples)
             if self._folder is not None:
                 self._drain_windows()
@@ -450,8 +462,8 @@ def _counted(channels: list[Channel]) -> set[str]:
     return roots or {c.id for c in channels if c.parent not in chosen}
 
 
-def _drain_loop(monitor: weakref.ref[Monitor], wake: threading.Event) -> None:
-    while not wake.wait(_DRAIN_S):
+def _drain_loop(monitor: weakref.ref[Monitor], wake: threading.Event, pause_s: float) -> None:
+    while not wake.wait(pause_s):
         target = monitor()
         if target is None or target._state != "running":
             return

@@ -10,6 +10,8 @@ from fastgreen import _core
 from fastgreen.channel import Channel
 from fastgreen.errors import TraceError
 from fastgreen.result import load
+from fastgreen.runcheck import LARGEST, LONGEST_NS
+from fastgreen.units import NS_PER_S
 
 __all__ = ["replay_channels"]
 
@@ -21,6 +23,8 @@ def replay_channels(path: str, speed: float = 1.0) -> list[Channel]:
     """
     faster = speed or 1.0
     result = load(path)
+    if result.duration_s / faster > LONGEST_NS / NS_PER_S:
+        raise ValueError(f"at a speed of {speed!r} the run would last {result.duration_s / faster:.3g} s")
     out = []
     for trace in result.traces:
         chunks = list(trace.chunks())
@@ -32,7 +36,7 @@ def replay_channels(path: str, speed: float = 1.0) -> list[Channel]:
         samples["at_ns"] -= result.start_ns
         channel = trace.channel
         if channel.kind == "power":
-            samples["raw"] = np.round(samples["raw"] * faster)
+            samples["raw"] = np.clip(np.round(samples["raw"] * faster), -LARGEST, LARGEST)
         out.append(
             replace(
                 channel,

@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from fastgreen.units import counted
 
 if TYPE_CHECKING:
     from fastgreen.result import Result
 
-__all__ = ["bounds", "people_console", "plain_table", "quantity", "render", "show"]
+__all__ = ["PlainTable", "bounds", "people_console", "plain_table", "quantity", "render", "show"]
 
+_FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 
 
@@ -49,9 +53,16 @@ def people_console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, width=120)
 
 
+class PlainTable(Table):
+    """A table whose cells are shown as they are: names come from others, and "[/b]" is no markup."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
 def plain_table(title: str, *columns: str) -> Table:
     """A table without vertical rules; the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold")
+    table = PlainTable(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, name in enumerate(columns):
         table.add_column(name, justify="right" if i else "left", overflow="fold")
     return table
@@ -81,8 +92,10 @@ def show(result: Result, console: Console) -> None:
 
 
 def _faults(row: dict) -> str:
-    named = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"), ("restarts", "restarts"))
-    return ", ".join(f"{row[key]} {word}" for key, word in named if row[key]) or "none"
+    said = [f"{row[key]} {word}" for key, word in _FAULTS if row[key]]
+    if row["restarts"]:
+        said.append(counted(row["restarts"], "restart"))
+    return ", ".join(said) or "none"
 
 
 def _channel_table(result: Result) -> Table:

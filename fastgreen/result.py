@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from fastgreen.trace import Bounded, Trace, Windows
-from fastgreen.units import NS_PER_S, unit_metadata
+from fastgreen.units import NS_PER_S, counted, unit_metadata
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     import pyarrow as pa
 
 __all__ = ["Result", "load"]
@@ -47,7 +47,7 @@ class Result:
     def __init__(
         self,
         traces: list[Trace],
-        windows: list[Windows],
+        windows: list[Windows] | Callable[[], list[Windows]],
         metadata: dict[str, Any],
         start_ns: int,
         end_ns: int,
@@ -56,10 +56,16 @@ class Result:
         self.traces = traces
         self.metadata = metadata
         self.given_notes = list(notes or [])
-        self._windows = [w for w in windows if len(w)]
+        self._given_windows = windows
+        self._span = start_ns, end_ns
         read = [t for t in traces if t.has_data]
         self.start_ns = min((t.report["first_at_ns"] for t in read), default=start_ns)
         self.end_ns = max((t.report["end_at_ns"] for t in read), default=end_ns)
+
+    @cached_property
+    def _windows(self) -> list[Windows]:
+        given = self._given_windows
+        return [w for w in (given() if callable(given) else given) if len(w)]
 
     @property
     def notes(self) -> list[str]:
@@ -249,6 +255,7 @@ class Result:
         per_channel : bool
             A row per stretch and channel, with a column ``channel``, counted or not.
         """
+        import numpy as np
         import pyarrow as pa
 
         chosen = self._named(name) if self.traces or not per_channel else []
@@ -269,10 +276,11 @@ class Result:
 
     def _named(self, name: str | None) -> list[Windows]:
         if name is not None and name not in self.names:
-            raise KeyError(f"no window is called {name!r}; there are {self.names or 'none'}")
+            raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
         return [w for w in self._windows if name is None or w.name == name]
 
     def _window_columns(self, chosen: list[Windows]) -> dict[str, Any]:
+        import numpy as np
         import pyarrow as pa
 
         names = list(dict.fromkeys(w.name for w in chosen))
@@ -302,6 +310,8 @@ class Result:
         The bounds of the sum are those of the stretches taken together (`fastgreen.trace.Trace.together`), so the mean
         energy of many short windows is known far better than that of one.
         """
+        import numpy as np
+
         rows = []
         for name in self.names:
             handles = self._named(name)
@@ -354,9 +364,11 @@ class Result:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the run as a folder of Arrow files (DESIGN: channels, samples, windows). FileExistsError for a run."""
+        from pathlib import Path
+
         from fastgreen.runfile import save_run
 
-        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes)
+        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes, self._span)
 
     def to_dict(self) -> dict[str, Any]:
         """Totals, channels and window summary as plain Python, for JSON."""
@@ -376,7 +388,8 @@ class Result:
     def __repr__(self) -> str:
         mark = " (estimated)" if self.estimated else ""
         return (
-            f"<fastgreen.Result: {self.energy_j:.4g} J in {self.duration_s:.4g} s{mark}, {len(self.traces)} channels>"
+            f"<fastgreen.Result: {self.energy_j:.4g} J in {self.duration_s:.4g} s{mark}, "
+            f"{counted(len(self.traces), 'channel')}>"
         )
 
     def __str__(self) -> str:
@@ -403,11 +416,12 @@ def load(path: str | os.PathLike) -> Result:
     TraceError
         When the folder holds no run, a damaged one, or one of a newer format.
     """
+    from pathlib import Path
+
     from fastgreen.runfile import read_run
 
-    traces, windows, metadata, notes = read_run(Path(path))
-    at_ns = metadata["monotonic_ns"]
-    return Result(traces, windows, metadata, at_ns, at_ns, notes)
+    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path))
+    return Result(traces, windows, metadata, start_ns, end_ns, notes)
 
 
 def _with_units(table: pa.Table, units: dict[str, str]) -> pa.Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -16,16 +15,32 @@ import pyarrow.compute as pc
 from fastgreen import _core, arrow
 from fastgreen.channel import Channel
 from fastgreen.errors import TraceError
+from fastgreen.runcheck import (
+    EARLIEST_NS,
+    LATEST_NS,
+    SamplesCheck,
+    check_channel,
+    check_integer,
+    check_report,
+    parse_json,
+)
 from fastgreen.trace import Trace, Windows
-from fastgreen.units import joules_per_unit
 
 __all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
 
 _COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits"}
 
 
-def channel_table(traces: list[Trace], notes: list[str]) -> pa.Table:
-    """channels.arrow: a row per channel, what it is; `traits` and `report` as JSON, null while the run goes on."""
+_SPAN = b"fastgreen_span"
+
+Span = tuple[int, int]
+
+
+def channel_table(traces: list[Trace], notes: list[str], span: Span | None = None) -> pa.Table:
+    """channels.arrow: a row per channel, what it is; `traits` and `report` as JSON, null while the run goes on.
+
+    When the run began and ended (ns) stands in the schema's metadata, with the notes: it may have no channel.
+    """
     rows = []
     for t in traces:
         row: dict[str, Any] = {name: getattr(t.channel, name) for name in _COLUMNS}
@@ -54,6 +69,8 @@ def channel_table(traces: list[Trace], notes: list[str]) -> pa.Table:
     units = {"wrap_j": "J", "ceiling_w": "W", "floor_w": "W", "period_s": "s", "averaging_s": "s", "delay_s": "s"}
     names = ["id", *sorted(_COLUMNS - {"id"}), "counted", "traits", "report", "notes"]
     schema = pa.schema([arrow.field(n, kinds.get(n, text), units.get(n)) for n in names])
+    if span is not None:
+        schema = schema.with_metadata({_SPAN: json.dumps({"start_ns": span[0], "end_ns": span[1], "notes": notes})})
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -63,23 +80,26 @@ def stored_chunks(path: Path, channel: str) -> Iterator[np.ndarray]:
     if not schema.equals(arrow.SAMPLES):
         raise TraceError(f"{path} holds no samples: its columns are others")
     for batch in batches:
+        arrow.check_nulls(batch, path)
         column = batch.column(schema.get_field_index("channel"))
         names = column.dictionary.to_pylist()
         if names != [channel]:
             if channel not in names:
                 continue
             batch = batch.filter(pc.equal(column.indices, names.index(channel)))
-        samples = arrow.samples_of(batch)
-        if np.any(samples["at_ns"][1:] < samples["at_ns"][:-1]):
-            raise TraceError(f"{path} is damaged: the time of {channel} runs backwards")
-        yield samples
+        yield arrow.samples_of(batch)
 
 
 def save_run(
-    path: Path, traces: list[Trace], windows: list[Windows], metadata: dict[str, Any], notes: list[str]
+    path: Path,
+    traces: list[Trace],
+    windows: list[Windows],
+    metadata: dict[str, Any],
+    notes: list[str],
+    span: Span | None = None,
 ) -> None:
     """The inverse of `read_run`. FileExistsError when the folder holds a run."""
-    folder = arrow.RunFolder(path, metadata, channel_table(traces, notes))
+    folder = arrow.RunFolder(path, metadata, channel_table(traces, notes, span))
     try:
         for trace in traces:
             for chunk in trace.chunks():
@@ -98,6 +118,7 @@ def _read_windows(path: Path) -> list[Windows]:
     for batch in batches:
         if batch.num_rows == 0:
             continue
+        arrow.check_nulls(batch, path)
         name, handle = batch.column("name")[0].as_py(), batch.column("handle")[0].as_py()
         if len(batch.column("name").unique()) > 1 or len(batch.column("handle").unique()) > 1:
             raise TraceError(f"{path} mixes handles in one batch")
@@ -111,49 +132,24 @@ def _read_windows(path: Path) -> list[Windows]:
     for w in found:
         if np.any(w.end_ns < w.begin_ns) or np.any(w.begin_ns[1:] < w.end_ns[:-1]):
             raise TraceError(f"{path} is damaged: the stretches of {w.name!r} run backwards")
+        if w.begin_ns[0] < EARLIEST_NS or w.end_ns[-1] > LATEST_NS:
+            raise TraceError(
+                f"{path} is damaged: the stretches of {w.name!r} lie from {w.begin_ns[0]} to {w.end_ns[-1]} ns"
+            )
     return found
 
 
 def _trace(row: dict[str, Any], samples: Path) -> Trace:
     """The trace that a row of channels.arrow describes; KeyError, TypeError or ValueError where it does not."""
-    channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=json.loads(row["traits"]))
-    joules_per_unit(channel.unit)
-    _check_traits(channel.traits)
-    account = _core.Account(channel.traits)
-    chunks = _chunks_of(samples, channel.id)
+    traits = parse_json(row["traits"])
+    check_channel(row, traits)
+    channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=traits)
     if row["report"] is None:
-        return Trace(channel, bool(row["counted"]), _recount(account, chunks), chunks)
-    report = json.loads(row["report"])
-    _check_report(report, account.report())
-    return Trace(channel, bool(row["counted"]), report, chunks)
-
-
-def _check_traits(traits: dict[str, Any]) -> None:
-    for name, least in (("modulus", 0), ("quantum", 1), ("period_ns", 1), ("plausible_per_s", 0)):
-        arrow.check_integer(name, traits[name], least)
-
-
-def _check_number(name: str, value: Any) -> None:
-    if not (isinstance(value, (int, float)) and math.isfinite(value)):
-        raise ValueError(f"{name} is {value!r}")
-
-
-def _check_report(report: dict[str, Any], like: dict[str, Any]) -> None:
-    """KeyError or ValueError unless it has what a report has, of the same kinds."""
-    for name, value in like.items():
-        if isinstance(value, int):
-            arrow.check_integer(name, report[name], -arrow.MOST)
-        elif report[name] is not None or isinstance(value, float):
-            _check_number(name, report[name])
-    arrow.check_integer("end_at_ns", report["end_at_ns"], -arrow.MOST)
-    _check_number("end_total", report["end_total"])
-    if report["samples"] > 0 and not report["first_at_ns"] <= report["last_at_ns"]:
-        raise ValueError(f"first_at_ns is {report['first_at_ns']}, after last_at_ns, {report['last_at_ns']}")
-    if report["samples"] > 0 and not report["first_at_ns"] <= report["end_at_ns"]:
-        raise ValueError(f"first_at_ns is {report['first_at_ns']}, after end_at_ns, {report['end_at_ns']}")
-    for name in ("missed", "lost", "read_errors"):
-        if report[name] is not None:
-            arrow.check_integer(name, report[name])
+        chunks = _chunks_of(samples, channel, None)
+        return Trace(channel, row["counted"], _recount(_core.Account(traits), chunks), chunks)
+    report = parse_json(row["report"])
+    check_report(report, channel)
+    return Trace(channel, row["counted"], report, _chunks_of(samples, channel, report))
 
 
 def _recount(account: _core.Account, chunks: Callable[[], Iterator[np.ndarray]]) -> dict[str, Any]:
@@ -173,8 +169,32 @@ def _recount(account: _core.Account, chunks: Callable[[], Iterator[np.ndarray]])
     }
 
 
-def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], list[str]]:
-    """Traces, windows, metadata and notes of a run. TraceError: see `fastgreen.load`."""
+def _traces(rows: list[dict[str, Any]], samples: Path) -> list[Trace]:
+    traces = [_trace(row, samples) for row in rows]
+    ids = [t.channel.id for t in traces]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"two channels are called {max(ids, key=ids.count)!r}")
+    return traces
+
+
+def _notes(found: Any) -> list[str]:
+    if not (isinstance(found, list) and all(isinstance(note, str) for note in found)):
+        raise ValueError("its notes are no list of texts")
+    return found
+
+
+def _span(schema: pa.Schema, monotonic_ns: int) -> tuple[Span, list[str]]:
+    """When the run began and ended, and its notes; without them, of a killed run, it ended when it began."""
+    if _SPAN not in (schema.metadata or {}):
+        return (monotonic_ns, monotonic_ns), []
+    known = parse_json(schema.metadata[_SPAN])
+    check_integer("start_ns", known["start_ns"], EARLIEST_NS, LATEST_NS)
+    check_integer("end_ns", known["end_ns"], known["start_ns"], LATEST_NS)
+    return (known["start_ns"], known["end_ns"]), _notes(known["notes"])
+
+
+def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], list[str], Span]:
+    """Traces, windows, metadata, notes, begin and end of a run. TraceError: see `fastgreen.load`."""
     if not path.is_dir():
         raise TraceError(f"{path} is not a folder")
     tables, samples, windows = (path / name for name in arrow.FILES)
@@ -187,19 +207,37 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
             raise TraceError(f"{other} belongs to another run than {tables.name}")
     try:
         rows = [row for batch in batches for row in batch.to_pylist()]
-        traces = [_trace(row, samples) for row in rows]
-        notes = [str(note) for note in json.loads(rows[0]["notes"])] if rows else []
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
-        if isinstance(error, TraceError):
-            raise
-        raise TraceError(f"{tables} is damaged: {error!r}") from error
+        traces, (span, notes) = _traces(rows, samples), _span(schema, metadata["monotonic_ns"])
+        notes = _notes(parse_json(rows[0]["notes"])) if rows else notes
+    except TraceError:
+        raise
+    except KeyError as error:
+        raise TraceError(f"{tables} is damaged: {error.args[0]} is missing") from error
+    except (TypeError, ValueError) as error:
+        raise TraceError(f"{tables} is damaged: {error}") from error
     read = _read_windows(windows)
     if all(row["report"] is not None for row in rows):  # else the process was killed, and each trace says so
         notes += [
             f"{p} is cut short: curve or windows are not whole" for p in (samples, windows) if not arrow.is_whole(p)
         ]
-    return traces, read, metadata, notes
+    return traces, read, metadata, notes, span
 
 
-def _chunks_of(path: Path, channel: str) -> Callable[[], Iterator[np.ndarray]]:
-    return lambda: stored_chunks(path, channel)
+def _chunks_of(path: Path, channel: Channel, report: dict[str, Any] | None) -> Callable[[], Iterator[np.ndarray]]:
+    """What reads the samples of a channel, each time anew. TraceError where they cannot be those of the report."""
+
+    def chunks() -> Iterator[np.ndarray]:
+        check = SamplesCheck(channel, report)
+        for samples in stored_chunks(path, channel.id):
+            _checked(path, check.take, samples)
+            yield samples
+        _checked(path, check.finish)
+
+    return chunks
+
+
+def _checked(path: Path, check: Callable[..., None], *arguments: Any) -> None:
+    try:
+        check(*arguments)
+    except ValueError as error:
+        raise TraceError(f"{path} is damaged: {error}") from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import time
-from typing import Any
 
 from fastgreen import __version__, _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["FORMAT", "run_metadata"]
 
@@ -20,7 +23,7 @@ def run_metadata() -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": __version__,
-        "host": socket.gethostname(),
+        "host": os.uname().nodename,
         "realtime_ns": realtime_ns,
         "monotonic_ns": (before + _core.now_ns()) // 2,
     }

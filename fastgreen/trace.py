@@ -5,23 +5,26 @@ A trace does not care whether its samples lie in memory or in a recorded file; i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import numpy as np
 
 from fastgreen import _core
 from fastgreen.channel import Channel
-from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
+from fastgreen.dataclass import dataclass
+from fastgreen.units import NS_PER_S, counted, joules_per_unit, watts_to_units_per_ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeAlias
+
+    import numpy as np
+
+    Array: TypeAlias = np.ndarray
 
 __all__ = ["Bounded", "Trace", "Windows"]
 
 # For a channel that says nothing of its limits and has not been seen to draw anything.
 FALLBACK_CEILING_W = 1000.0
-
-Array = np.ndarray
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Bounded:
 
     @classmethod
     def zeros(cls, count: int) -> Bounded:
+        import numpy as np
+
         return cls(np.zeros(count), np.zeros(count), np.zeros(count))
 
 
@@ -88,7 +93,7 @@ class Trace:
         self._chunks = chunks
 
     def __repr__(self) -> str:
-        return f"<trace of {self.channel.id}: {self.report['samples']} samples>"
+        return f"<trace of {self.channel.id}: {counted(self.report['samples'], 'sample')}>"
 
     @property
     def has_data(self) -> bool:
@@ -116,6 +121,8 @@ class Trace:
     @cached_property
     def pauses(self) -> list[Pause]:
         """Where wraps may have gone unseen: the process was stopped, the machine suspended, reads failed for long."""
+        import numpy as np
+
         modulus, longest_s = self.channel.traits["modulus"], self.report["step_longest_ns"] / NS_PER_S
         scale, ceiling_w = joules_per_unit(self.channel.unit), self.ceiling_w
         if self.channel.kind != "energy" or not 0 < modulus * scale <= longest_s * ceiling_w:
@@ -133,6 +140,8 @@ class Trace:
 
     def total(self) -> Bounded:
         """Energy from the first sample to the last one asked for; the estimate is the counter's own difference."""
+        import numpy as np
+
         begin, end = self.report["first_at_ns"], self.report["end_at_ns"]
         if not self.has_data:
             return Bounded(float("nan"), float("nan"), float("nan"))
@@ -141,10 +150,13 @@ class Trace:
         bounds = self.windows(np.array([begin - shown_ns]), np.array([end - shown_ns]))[0]
         if self.channel.estimated:
             return Bounded(min(max(energy_j, bounds.low_j), bounds.high_j), bounds.low_j, bounds.high_j)
+        energy_j = max(energy_j, 0.0)
         return Bounded(energy_j, min(bounds.low_j, energy_j), max(bounds.high_j, energy_j))
 
     def windows(self, begin_ns: Array, end_ns: Array) -> Bounded:
         """Energy of the stretches [begin_ns, end_ns], both columns sorted. ValueError where they are not."""
+        import numpy as np
+
         begin_ns, end_ns = np.asarray(begin_ns), np.asarray(end_ns)
         if any(np.any(later < earlier) for earlier, later in _in_order(begin_ns, end_ns)):
             raise ValueError("begin_ns and end_ns must be sorted, and no end before its begin")
@@ -167,6 +179,9 @@ class Trace:
             return Bounded(np.clip(estimate * scale, least, most), least, most)
         for column in (low, estimate, high):
             column *= scale
+        if channel.kind == "power":  # a current sensor can show a little less than nothing
+            np.maximum(high, low, out=high)
+            np.clip(estimate, low, high, out=estimate)
         for pause in self.pauses:
             overlap_ns = np.minimum(end_ns, pause.end_ns) - np.maximum(begin_ns, pause.begin_ns)
             high += np.clip(self.ceiling_w * overlap_ns / NS_PER_S, 0.0, pause.hidden_j)
@@ -180,6 +195,8 @@ class Trace:
         windows are as well known as one of their length. Where a gap is so long that samples bound it better than the
         ceiling, the stretches on its two sides are bounded on their own. What overlaps counts as often as it occurs.
         """
+        import numpy as np
+
         # The sum is that of E(end) less that of E(begin): which begin belongs to which end does not matter.
         begin, end = np.sort(windows.begin_ns), np.sort(windows.end_ns)
         alone = self.windows(begin, end)
@@ -190,7 +207,7 @@ class Trace:
         ceiling_j = self.ceiling_w * np.abs(begin[1:] - end[:-1]) / NS_PER_S
         gap = begin[1:] >= end[:-1]
         apart = gap & (between.high_j < ceiling_j)
-        most_j = np.minimum(between.high_j, ceiling_j)
+        most_j = np.maximum(np.minimum(between.high_j, ceiling_j), between.low_j)  # no ceiling holds what was proven
         first = np.concatenate([[0], np.flatnonzero(apart) + 1])
         last = np.concatenate([np.flatnonzero(apart), [len(end) - 1]])
         whole = self.windows(begin[first], end[last])

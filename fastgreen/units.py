@@ -1,8 +1,8 @@
-"""The one place where a sensor's integers become SI floats, and where file metadata says so."""
+"""The one place where a sensor's integers become SI floats, and where file metadata says so; and counts of things."""
 
 from __future__ import annotations
 
-__all__ = ["NS_PER_S", "UNITS", "joules_per_unit", "unit_metadata", "watts_to_units_per_ns"]
+__all__ = ["NS_PER_S", "UNITS", "counted", "joules_per_unit", "unit_metadata", "watts_to_units_per_ns"]
 
 NS_PER_S = 1_000_000_000
 
@@ -19,6 +19,11 @@ def joules_per_unit(unit: str) -> float:
 def watts_to_units_per_ns(watts: float, unit: str) -> float:
     """A power as the engine wants a ceiling: counter units per ns, or the power's own raw unit."""
     return watts / UNITS[unit] / NS_PER_S if "J" in unit else watts / UNITS[unit]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with what it counts: "1 layer", "2 layers"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def unit_metadata(unit: str) -> dict[str, str]:

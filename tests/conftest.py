@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -29,6 +30,8 @@ def _forbid_network(event: str, arguments: tuple) -> None:
 
 
 sys.addaudithook(_forbid_network)
+# A shell that starts us in the background leaves SIGINT ignored, which Python and every child would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

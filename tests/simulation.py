@@ -19,6 +19,7 @@ class Scenario:
 
     name: str
     waveform: str = "steps"
+    rest: float = 0.0  # "rests": the power between the bursts, as a share of the highest
     seconds: int = 240
     update_ns: int = 1_000_000
     update_jitter: float = 0.3
@@ -50,10 +51,11 @@ def power(scenario):
         lengths[0::2] = rng.exponential(5 * scenario.update_ns, 30_000)
         lengths[1::2] = rng.uniform(0.05, 0.6, 30_000) * scenario.update_ns
         level = np.tile([0.05, 1.0], 30_000)
-    elif scenario.waveform == "idle":  # nothing at all for seconds, then work
+    elif scenario.waveform == "rests":  # seconds of little or nothing, then work
         lengths = rng.exponential(1.0, 4_000) * np.tile([2e9, 0.3e9], 2_000)
-        level = np.tile([0.0, 1.0], 2_000)
+        level = np.tile([scenario.rest, 1.0], 2_000)
     else:
+        assert scenario.waveform == "sine", scenario.waveform
         lengths = np.full(100_000, end_ns / 99_000)
         level = 0.5 + 0.45 * np.sin(np.arange(100_000) * 0.013)
     edges = np.concatenate([[0], np.cumsum(np.maximum(lengths, 1).astype(np.int64))])

@@ -15,10 +15,31 @@ SCENARIOS = [
     sim.Scenario("rapl-gaps", missed=0.05, gaps=200, seed=4),
     sim.Scenario("rapl-slow-reads", slow_reads=0.02, late_ns=2 * MS, seed=5),
     sim.Scenario("rapl-bursts", waveform="bursts", seed=6),
-    sim.Scenario("rapl-idle", waveform="idle", seed=7),
+    # At rest a package draws some 5 W and its memory 0.7 W, in steps of 61 uJ; a board some 60 W, in mJ.
+    sim.Scenario("package-idle", waveform="rests", rest=0.1, quantum=61, seed=12),
+    sim.Scenario("package-idle-1khz", waveform="rests", rest=0.1, quantum=61, seconds=120, tick_ns=MS, seed=13),
+    sim.Scenario("package-idle-10khz", waveform="rests", rest=0.1, quantum=61, seconds=110, tick_ns=MS // 10, seed=17),
+    sim.Scenario("dram-idle", waveform="rests", rest=0.14, quantum=61, unit_per_s=5e6, seed=14),
+    sim.Scenario(
+        "dram-idle-10khz",
+        waveform="rests",
+        rest=0.14,
+        quantum=61,
+        unit_per_s=5e6,
+        seconds=110,
+        tick_ns=MS // 10,
+        seed=18,
+    ),
+    sim.Scenario("rapl-still", waveform="rests", seed=7),
     sim.Scenario("nvml", update_ns=100 * MS, tick_ns=25 * MS, unit_per_s=300e3, assume_ns=200 * MS, seed=8),
     sim.Scenario("nvml-bursts", waveform="bursts", update_ns=100 * MS, tick_ns=25 * MS, unit_per_s=300e3, seed=9),
-    sim.Scenario("nvml-idle", waveform="idle", update_ns=100 * MS, tick_ns=10 * MS, unit_per_s=300e3, seed=10),
+    sim.Scenario(
+        "board-idle", waveform="rests", rest=0.2, update_ns=100 * MS, tick_ns=25 * MS, unit_per_s=300e3, seed=15
+    ),
+    sim.Scenario(
+        "board-idle-100hz", waveform="rests", rest=0.2, update_ns=100 * MS, tick_ns=10 * MS, unit_per_s=300e3, seed=16
+    ),
+    sim.Scenario("nvml-still", waveform="rests", update_ns=100 * MS, tick_ns=10 * MS, unit_per_s=300e3, seed=10),
     sim.Scenario("coarse-sine", waveform="sine", quantum=100_000, update_ns=20 * MS, tick_ns=4 * MS, seed=11),
 ]
 WINDOWS = 20_000

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import subprocess
+import time
 
 import pytest
 
@@ -101,7 +103,9 @@ def test_the_counter_wraps_one_unit_past_its_range(powercap, range_uj, unit):
     assert channel.unit == "uJ"
 
 
-@pytest.mark.parametrize("text", [None, "0", "hello", "", " ", "-1", "0x10"])
+@pytest.mark.parametrize(
+    "text", [None, "0", "hello", "", " ", "-1", "0x10", "9223372036854775807", "9" * 30, "9" * 400]
+)
 def test_a_missing_or_impossible_range_is_said_and_the_channel_still_read(powercap, text):
     tree = powercap(Zone(range_text="placeholder"))
     path = tree["package-0"].folder / "max_energy_range_uj"
@@ -110,6 +114,37 @@ def test_a_missing_or_impossible_range_is_said_and_the_channel_still_read(powerc
     assert channel.readable
     assert channel.wrap_j is None
     assert "range is not known" in channel.note
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "9" * 19, "9" * 30, "9" * 400, "x", ""])
+def test_a_limit_that_no_package_has_is_no_ceiling(powercap, text):
+    tree = powercap()
+    for path in tree["package-0"].folder.glob("constraint_*_*_uw"):
+        path.write_text(f"{text}\n")
+    assert by_id()["rapl:package-0"].ceiling_w is None
+    with fg.Monitor(hz=1000) as monitor:
+        time.sleep(0.01)
+    assert 0 <= monitor.result.energy_low_j <= monitor.result.energy_high_j < math.inf
+
+
+def test_a_current_that_flows_back_draws_nothing(hwmon, tmp_path):
+    tree = hwmon(ina3221({"VDD": (5000, -10)}))
+    with fg.Monitor("hwmon:*", hz=1000) as monitor, monitor.window("w"):
+        time.sleep(0.01)
+        tree.set(0, "curr1_input", 2000)
+        time.sleep(0.01)
+    monitor.result.save(tmp_path / "run")
+    for result in (monitor.result, fg.load(tmp_path / "run")):
+        for row in (*result.channels.to_pylist(), *result.windows().to_pylist(), *result.summary().to_pylist()):
+            assert 0 <= row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
+
+
+def test_a_current_that_only_flows_back_is_zero_joules(hwmon):
+    hwmon(ina3221({"VDD": (5000, -10)}))
+    with fg.Monitor("hwmon:*", hz=1000) as monitor, monitor.window("w"):
+        time.sleep(0.01)
+    assert monitor.result.energy_j == 0.0
+    assert monitor.result.windows()["energy_j"].to_pylist() == [0.0]
 
 
 def test_an_unreadable_counter_is_listed_with_the_command_that_mends_it(powercap):

@@ -129,6 +129,8 @@ def test_an_unknown_layer_counts_nothing_and_is_named():
     assert estimate.layers["basis"].to_pylist()[1:] == ["unknown", "unknown"]
     assert estimate.layers["energy_j"].to_pylist()[1:] == [0.0, 0.0]
     assert "2 layers are of a kind nothing is known of (Wavelet)" in estimate.warnings[-1]
+    alone = Network(layers[:2]).estimate(16).warnings[-1]
+    assert "1 layer is of a kind nothing is known of (Wavelet); it counts as 0 J" in alone
     with pytest.raises(ValueError, match="Wavelet"):
         Network(layers, strict=True)
 

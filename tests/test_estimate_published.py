@@ -147,7 +147,7 @@ def test_constant_energy_is_refused():
 
 
 def test_too_few_rows_and_energies_that_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match="3 rows are too few"):
+    with pytest.raises(ValueError, match="too few rows to fit on: 3"):
         LinearModel.fit(a_table(rows=3), FeatureSet())
     with pytest.raises(ValueError, match="not finite in row 4"):
         a_table(energy_j=np.where(np.arange(40) == 4, np.nan, np.arange(40.0)))

@@ -110,6 +110,20 @@ def test_a_study_in_which_everything_fails_ends_with_1(tmp_path):
     assert done.exit_code == 1
     assert "0 runs done, 1 failed" in done.output
     assert "ended with 3" in done.output
+    assert "next:" not in done.output
+    done = call("compile", tmp_path / "s")
+    assert done.exit_code == 1
+    assert done.output.count("\n") == 1
+    assert "none of its 1 run succeeded; size 3, run 0: failed" in done.output
+    assert not (tmp_path / "s" / "compiled").exists()
+
+
+@pytest.mark.parametrize("sizes", ["x", "1,x", "1,,2", "", "1.5", "1:2", "1:x:1", "1:9:0"])
+def test_sizes_that_are_no_numbers_are_refused(tmp_path, sizes):
+    done = call("bench", "command", "--sizes", sizes, "-o", tmp_path / "s", "--", "true")
+    assert done.exit_code == 2
+    assert "--sizes: " in done.output
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +138,9 @@ def test_a_study_in_which_everything_fails_ends_with_1(tmp_path):
         (["bench", "nofile.py:build", "--sizes", "1"], "no such Python file"),
     ],
 )
-def test_what_the_user_got_wrong_is_one_sentence_and_code_2(tmp_path, words, said):
+def test_what_the_user_got_wrong_is_one_sentence_and_code_2(tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    Path("m.onnx").touch()
     done = call(*words, "-o", tmp_path / "s")
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())

@@ -103,7 +103,14 @@ def test_a_folder_of_another_study_is_refused(tmp_path, change, said):
 KILLED = """
 import sys, time
 from fastgreen.experiment import Study, for_callable
-protocol = for_callable(lambda n: time.sleep(n / 1000), [20, 30], iterations=4, name="sleep", warmup=0)
+patient = len(sys.argv) > 2
+calls = []
+
+def sleep(n):
+    calls.append(n)
+    time.sleep(60 if patient and len(calls) == 18 else n / 1000)  # in the fifth run of eight
+
+protocol = for_callable(sleep, [20, 30], iterations=4, name="sleep", warmup=0)
 Study(sys.argv[1], protocol, repeats=4, channels=["procstat:*"], hz=50).run(progress=False)
 """
 
@@ -112,7 +119,7 @@ def test_a_study_killed_in_the_middle_resumes_and_loses_only_the_run_it_was_in(t
     folder = tmp_path / "study"
     command = [sys.executable, "-c", KILLED, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen(command, env=environment)
+    child = subprocess.Popen([*command, "patient"], env=environment)
     done = folder.glob
     deadline = time.monotonic() + 60
     while len(list(done("*/*/status.json"))) < 3 and time.monotonic() < deadline:

@@ -10,6 +10,7 @@ import pytest
 import fastgreen as fg
 from fastgreen import _core
 from fastgreen.catalog import discover
+from fastgreen.dataclass import replace
 from fastgreen.facts import Averaging, SensorFacts, averaging, cache_file, learn, recall, remember, with_averaging
 
 from .fakes.nvml import Gpu, Sensor
@@ -96,11 +97,24 @@ def test_facts_survive_the_cache_and_set_the_period_for_bounds(powercap, tmp_pat
     assert other_driver.period_s is None, "facts belong to a driver"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}', "\x00", "[" * 100_000], ids=lambda text: text[:8])
 def test_a_damaged_cache_is_as_good_as_none(text, tmp_path, powercap):
     powercap(Zone("package-0"))
     cache_file(tmp_path).write_text(text)
     channel = discover()[0][0]
+    assert recall([channel], tmp_path) == [channel]
+
+
+@pytest.mark.parametrize("name", ["period_s", "period_longest_s", "delay_s", "coverage"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e300, "x", True, []])
+def test_a_remembered_number_that_no_sensor_has_is_forgotten(name, value, tmp_path, powercap):
+    powercap(Zone("package-0"))
+    channel = discover()[0][0]
+    known = {"period_s": 0.1, "period_longest_s": 0.1, "delay_s": 0.0, "coverage": 1.0}
+    facts = SensorFacts(jitter_s=0.0, quantum=1.0, read_s=0.0, read_p99_s=0.0, samples=9, updates=9, **known)
+    remember(channel, facts, tmp_path)
+    assert recall([channel], tmp_path)[0].period_s == 0.1
+    remember(channel, replace(facts, **{name: value}), tmp_path)
     assert recall([channel], tmp_path) == [channel]
 
 

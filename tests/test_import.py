@@ -16,6 +16,8 @@ import pytest
 import fastgreen as fg
 from fastgreen import _core
 
+from .fakes.powercap import Zone
+
 PACKAGE = Path(fg.__file__).parent
 HEAVY = ("pyarrow", "pandas", "matplotlib", "scipy", "sklearn", "torch", "rich", "click", "psutil", "pynvml", "numba")
 
@@ -28,6 +30,61 @@ def loaded_after(python, code: str) -> set[str]:
 
 def test_importing_the_package_loads_nothing_heavy(python):
     assert not loaded_after(python, "import fastgreen") & set(HEAVY)
+
+
+def test_measuring_loads_numpy_only_when_numbers_are_asked_for(python, powercap):
+    powercap(Zone("package-0", watts=20.0), move=True)
+    code = """
+        import sys, time
+        before = {*sys.modules}
+        import fastgreen as fg
+        heavy = {"numpy", "pyarrow", "dataclasses", "inspect", "typing", "pathlib", "socket"}
+
+        def loaded():
+            return heavy & ({*sys.modules} - before)
+
+        with fg.Monitor("rapl:*", hz=1000) as monitor:
+            work = monitor.window("work")
+            for _ in range(100):
+                with work:
+                    pass
+            time.sleep(0.6)  # in which the rings are emptied
+            assert monitor.energy_j()["rapl:package-0"] > 0
+        result = monitor.stop()
+        assert result.duration_s > 0.5
+        assert not loaded(), loaded()
+        assert result.energy_j > 0
+        assert "pyarrow" not in loaded()
+        assert result.windows("work").num_rows == 100
+        assert result.samples().num_rows > 100
+        """
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_at_exit_and_in_a_forked_child_nothing_is_loaded(python, powercap):
+    powercap(Zone("package-0", watts=20.0), move=True)
+    code = """
+        import atexit, os, sys
+
+        @atexit.register  # before the package's own, so called after it
+        def check():
+            assert "stopped" in repr(monitor), monitor
+            print(sorted({*sys.modules} - running))
+
+        import fastgreen as fg
+        monitor = fg.Monitor("rapl:*", hz=1000).start()
+        running = {*sys.modules}
+        child = os.fork()
+        if child == 0:
+            work = monitor.window("work")
+            with work:
+                pass
+            os._exit(len({*sys.modules} - running))
+        assert os.waitpid(child, 0)[1] == 0
+        """
+    done = python(code)
+    assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", "[]")
 
 
 def test_measuring_without_a_recording_needs_no_arrow(python):
@@ -110,6 +167,7 @@ def stub() -> ast.Module:
 
 
 def test_the_stub_names_exactly_what_the_engine_has():
+    assert _core.SAMPLE.names  # comes on first use
     here = {name for name, value in vars(_core).items() if not name.startswith("_") and not inspect.ismodule(value)}
     imported = {"ChannelNotFound", "ChannelPermission", "ChannelReadError", "FastgreenError"}
     stubbed: dict[str, ast.stmt] = {}

@@ -18,9 +18,9 @@ CSRC = ROOT / "csrc"
 
 # A module imports, anywhere in it, only modules of the rows above its own.
 LAYERS = [
-    {"errors", "units", "newfile", "parallel"},
+    {"dataclass", "errors", "units", "newfile", "parallel"},
     {"_core", "_kernels"},
-    {"channel", "checks", "runinfo", "ufuncs", "report"},
+    {"channel", "checks", "runcheck", "runinfo", "ufuncs", "report"},
     {"arrow", "discovery", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
     {"catalog", "closest", "granting", "runfile", "sweep_file", "sweep_score"},
     {"metrics", "rates", "result", "sweep_search"},
@@ -32,7 +32,7 @@ LAYERS = [
 ]
 C_LAYERS = [
     {"fg_error", "fg_clock"},
-    {"fg_ring", "fg_energy", "fg_account", "fg_resolver", "fg_metric"},
+    {"fg_ring", "fg_energy", "fg_account", "fg_resolver*", "fg_metric"},
     {"fg_source", "fg_sysfs", "fg_nvml", "fg_perf"},
     {"fg_source_*"},
     {"fg_sampler"},

@@ -41,7 +41,7 @@ def run(given: list[dict], seconds: float = 0.05) -> tuple[list[np.ndarray], lis
     engine.start(10**9)
     time.sleep(seconds)
     engine.stop(0)
-    return [engine.drain(i) for i in range(len(given))], [engine.report(i) for i in range(len(given))]
+    return [_core.samples(engine.drain(i)) for i in range(len(given))], [engine.report(i) for i in range(len(given))]
 
 
 def counted_by_the_kernel(cpu: int = 0) -> None:
@@ -207,7 +207,9 @@ def test_each_package_is_asked_on_its_own_cpu(tmp_path):
         ("events/energy-pkg.scale", "nan", "no binary fraction of a joule"),
         ("events/energy-pkg.scale", "much", "could not convert"),
         ("events/energy-pkg.unit", "Watts", "no binary fraction of a joule"),
+        ("events/energy-pkg.scale", str(2.0**-60), "no binary fraction of a joule"),
         ("events/energy-pkg", "config1=3", "holds no event number"),
+        ("events/energy-pkg", f"event={1 << 64:#x}", "out of range"),
     ],
 )
 def test_an_event_that_cannot_be_understood_is_listed_with_its_reason(tmp_path, file, text, said):
@@ -218,7 +220,10 @@ def test_an_event_that_cannot_be_understood_is_listed_with_its_reason(tmp_path, 
     assert said in found["perf:package-0"].reason
 
 
-@pytest.mark.parametrize(("file", "text"), [("type", "x"), ("cpumask", "a-b")])
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("type", "x"), ("type", "-1"), ("type", "4294967296"), ("cpumask", "a-b"), ("cpumask", "0-99999999999")],
+)
 def test_a_source_that_cannot_be_understood_says_so(tmp_path, file, text):
     root = event_source(tmp_path / "events", kind=SOFTWARE)
     (root / "power" / file).write_text(text)

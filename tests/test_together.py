@@ -18,7 +18,8 @@ SCENARIOS = [
     sim.Scenario("rapl-1khz", tick_ns=MS, seed=2, **SHORT),
     sim.Scenario("rapl-gaps", missed=0.05, gaps=30, slow_reads=0.02, seed=3, **SHORT),
     sim.Scenario("rapl-bursts", waveform="bursts", seed=4, **SHORT),
-    sim.Scenario("rapl-idle", waveform="idle", seed=5, **SHORT),
+    sim.Scenario("package-idle", waveform="rests", rest=0.1, quantum=61, seed=8, **SHORT),
+    sim.Scenario("rapl-still", waveform="rests", seed=5, **SHORT),
     sim.Scenario("nvml", update_ns=100 * MS, tick_ns=25 * MS, assume_ns=100 * MS, seed=6, **SHORT),
     sim.Scenario("coarse", waveform="sine", quantum=100_000, update_ns=20 * MS, tick_ns=4 * MS, seed=7, **SHORT),
 ]

@@ -269,8 +269,9 @@ def test_any_string_is_a_name(tree, name, tmp_path):
 def test_a_name_that_was_never_used_is_a_key_error_that_says_which_were(tree):
     with fg.Monitor() as monitor, monitor.window("used"):
         monitor.window("never begun")
-    with pytest.raises(KeyError, match="used"):
-        monitor.result.windows("unused")
+    for name in ("unused", "never begun"):
+        with pytest.raises(KeyError, match=rf"no window '{name}' was entered; there are \['used'\]"):
+            monitor.result.windows(name)
     assert monitor.result.names == ["used"]
 
 

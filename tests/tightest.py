@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linprog
@@ -42,6 +43,15 @@ class Case:
         out["raw"] = self.value
         return out
 
+    def traits(self) -> dict[str, Any]:
+        return {
+            "kind": "energy",
+            "modulus": 0,
+            "quantum": self.quantum,
+            "period_ns": self.period * STEP_NS,
+            "plausible_per_s": 0,
+        }
+
     def window(self, rng: np.random.Generator) -> tuple[int, int]:
         """A window between the reads, where samples tell something of both its edges."""
         first, last = (self.at[0] + self.half[0]) // 2, max(self.at[-2], self.at[-1] - self.period) // 2
@@ -50,15 +60,8 @@ class Case:
 
     def bounds(self, begin: int, end: int) -> tuple[float, float]:
         """What the resolver says of the window."""
-        traits = {
-            "kind": "energy",
-            "modulus": 0,
-            "quantum": self.quantum,
-            "period_ns": self.period * STEP_NS,
-            "plausible_per_s": 0,
-        }
         edges = np.array([begin]) * STEP_NS, np.array([end]) * STEP_NS
-        low, _, high = _core.resolve_windows(traits, FAR, [self.samples()], *edges)
+        low, _, high = _core.resolve_windows(self.traits(), FAR, [self.samples()], *edges)
         return float(low[0]), float(high[0])
 
 

@@ -101,7 +101,7 @@ ROWS = (
     Row("import, ms", "import", "time", 1e3),
     Row("empty window, µs", "window", "begin and end", 1e6),
     Row("empty window with its number, µs", "window", "with its number", 1e6),
-    Row("CPU of one sample, µs", "10 ms, asleep", "CPU per sample", 1e6),
+    Row("CPU of one sample, one after the other, µs", "fastest", "CPU per sample", 1e6),
     *_rates(),
     Row("CPU while sampling (asked for 10 ms), % of a core", "10 ms, asleep", "CPU", 100, 2),
     Row("memory while sampling, MiB", "10 ms, asleep", "memory", 1 / 2**20),

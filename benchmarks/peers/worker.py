@@ -116,6 +116,7 @@ def main():
             "state": "imported",
             "adapter": {k: v for k, v in vars(adapter).items() if k.startswith("NO_")},
             "deferred": getattr(adapter, "DEFERRED", False),
+            "fastest_s": getattr(adapter, "FASTEST_S", None),
         }
     )
     options = json.loads(sys.stdin.readline())

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from fastgreen.commands.measure import dump
+from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 from fastgreen.facts import cache_file
 from fastgreen.report import people_console, plain_table, quantity
@@ -31,7 +32,7 @@ def calibrate(wanted: tuple[str, ...], seconds: float, load: str, no_save: bool,
     try:
         facts = module.calibrate(list(wanted) or None, seconds=seconds, load=work, save=not no_save)
     except (FastgreenError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(sentence(error)) from error
     if as_json:
         dump({identity: asdict(f) for identity, f in facts.items()})
         return
@@ -54,4 +55,4 @@ def calibrate(wanted: tuple[str, ...], seconds: float, load: str, no_save: bool,
         )
     console.print(table)
     if not no_save:
-        console.print(f"remembered in {cache_file()}", soft_wrap=True)
+        console.print(f"remembered in {cache_file()}", markup=False, soft_wrap=True)

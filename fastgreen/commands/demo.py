@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from fastgreen.commands.wording import sentence
 from fastgreen.monitor import Monitor
 from fastgreen.report import bounds, people_console, plain_table, quantity
 from fastgreen.scores import apc, apec
@@ -177,7 +178,7 @@ def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(sentence(error)) from error
     with Monitor(record=folder) as monitor:
         if any(c.estimated for c in monitor.channels):
             console.print(
@@ -186,7 +187,7 @@ def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) 
             )
         if not monitor.channels:
             console.print("[bold]No channel at all can be read here; `fastgreen channels` says why.[/bold]")
-        console.print(f"measuring {', '.join(c.id for c in monitor.channels)}")
+        console.print(f"measuring {', '.join(c.id for c in monitor.channels)}", markup=False)
         outcome = _work(monitor, seconds, batch, console)
     result = monitor.result
     rows = _rows(result.summary().to_pylist(), outcome, price)
@@ -204,6 +205,7 @@ def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) 
     console.print(
         f"APC weighs accuracy against Wh, APEC against cents (at {price:g} ct/kWh), of a million inferences.\n"
         f"picture: {picture}",
+        markup=False,
         soft_wrap=True,
     )
-    console.print(f"saved: {folder}; look again with: fastgreen report {folder}")
+    console.print(f"saved: {folder}; look again with: fastgreen report {folder}", markup=False)

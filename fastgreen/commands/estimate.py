@@ -9,10 +9,13 @@ from typing import Any
 
 import click
 import numpy as np
+from rich.markup import escape
 
 from fastgreen.commands.measure import dump
+from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 from fastgreen.report import bounds, people_console, plain_table, quantity
+from fastgreen.units import counted
 
 __all__ = ["ablation_command", "collect_command", "estimate_command", "fit_command"]
 
@@ -28,7 +31,7 @@ def _friendly(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except USER_ERRORS as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(sentence(error)) from error
 
     return run
 
@@ -148,10 +151,10 @@ def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None) -> 
     say(f"per inference  {per_inference}  ({single}), {quantity(estimate.consumption_wh, 'Wh', 3)}")
     if apc is not None:
         say(f"APC            {apc:.6f} at accuracy {accuracy:g}")
-    say(f"[bold]predicted[/bold], not measured; these are joules of: {estimate.machine}")
+    say(f"[bold]predicted[/bold], not measured; these are joules of: {escape(estimate.machine)}")
     say("for your own machine: fastgreen collect, then fastgreen fit, then --models")
     for warning in estimate.warnings:
-        say(f"[yellow]warning:[/yellow] {warning}")
+        say(f"[yellow]warning:[/yellow] {escape(warning)}")
 
 
 def _show_grid(table: Any, output: str | None, as_json: bool) -> None:
@@ -167,7 +170,8 @@ def _show_grid(table: Any, output: str | None, as_json: bool) -> None:
     console = people_console()
     console.print(shown)
     if len(rows) > 20:
-        console.print(f"... {len(rows) - 20} more" + (f" in {output}" if output else "; -o writes them all"))
+        rest = f" in {output}" if output else "; -o writes them all"
+        console.print(f"... {len(rows) - 20} more{rest}", markup=False)
 
 
 def _write(table: Any, path: str) -> None:
@@ -203,7 +207,7 @@ def collect_command(config: str, output: str, channels: str | None, dry_run: boo
     plan = read_plan(config)
     if channels:
         plan = dataclasses.replace(plan, channels=channels.split(","))
-    console.print(f"{len(plan.layers)} configurations, about {plan.duration_s / 60:.1f} minutes of passes")
+    console.print(f"{counted(len(plan.layers), 'configuration')}, about {plan.duration_s / 60:.1f} minutes of passes")
     if dry_run:
         return
     columns = (TextColumn("layers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -213,10 +217,11 @@ def collect_command(config: str, output: str, channels: str | None, dry_run: boo
     rows = read_rows(path)
     failed = sum(passes == 0 for passes in rows["passes"].to_pylist())
     marked = any(rows["estimated"].to_pylist())
-    console.print(f"{path}: {rows.num_rows} rows, {failed} of configurations that could not run")
+    said = f"{path}: {counted(rows.num_rows, 'row')}, {failed} of configurations that could not run"
+    console.print(said, markup=False)
     if marked:
         console.print("[yellow]estimated:[/yellow] no energy sensor was read; these energies come from CPU use")
-    console.print(f"Next: fastgreen fit {output}")
+    console.print(f"Next: fastgreen fit {output}", markup=False)
 
 
 @click.command("fit")
@@ -352,10 +357,11 @@ def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], warn: bool) 
     console = people_console()
     console.print(shown)
     estimated = " (estimated, no sensor was read)" if about["estimated"] else ""
-    console.print(f"joules of: {about['machine']}{estimated}", soft_wrap=True)
+    console.print(f"joules of: {escape(about['machine'])}{estimated}", soft_wrap=True)
     for row in rows:
         if warn and row["what"].endswith("cross-validated") and row["mape"] > POOR:
-            console.print(f"[yellow]warning:[/yellow] {row['what']}: {row['mape']:.0%} off; too few rows, or too noisy")
+            off = f"{escape(row['what'])}: {row['mape']:.0%} off"
+            console.print(f"[yellow]warning:[/yellow] {off}; too few rows, or too noisy")
 
 
 @click.command("ablation")

@@ -12,7 +12,11 @@ from typing import Any
 import click
 
 from fastgreen.commands.measure import dump
+from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
+from fastgreen.units import counted
+
+MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
 
 __all__ = ["bench", "compile_", "import_", "tradeoff"]
 
@@ -26,8 +30,8 @@ def _say_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         except FastgreenError as error:
             raise click.ClickException(str(error)) from None
-        except ImportError as error:
-            raise click.ClickException(str(error)) from None
+        except (ImportError, OSError) as error:
+            raise click.ClickException(sentence(error)) from None
         except ValueError as error:
             raise click.UsageError(str(error)) from None
 
@@ -35,9 +39,11 @@ def _say_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    from fastgreen.report import PlainTable
+
+    table = PlainTable(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False)
     for i, name in enumerate(rows[0] if rows else []):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
@@ -97,12 +103,12 @@ def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: str | None
     study = Study(output, protocol, channels=list(options["channels"]) or None, **keep)
     statuses = study.run(progress=not options["quiet"], retry_failed=options["retry_failed"])
     failed = [s for s in statuses if s.state == "failed"]
-    click.echo(f"{len(statuses) - len(failed)} runs done, {len(failed)} failed, in {output}", err=True)
+    click.echo(f"{counted(len(statuses) - len(failed), 'run')} done, {len(failed)} failed, in {output}", err=True)
     for size, error in {s.size: s.error for s in reversed(failed)}.items():
         click.echo(f"size {size}: {error}", err=True)
-    click.echo(f"next: fastgreen compile {output}", err=True)
     if failed and len(failed) == len(statuses):
         sys.exit(1)
+    click.echo(f"next: fastgreen compile {output}", err=True)
 
 
 def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options: dict[str, Any]) -> Any:
@@ -124,9 +130,11 @@ def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options:
     chosen = _sizes(sizes)
     if what == "command":
         return protocols.for_command(list(arguments), chosen, **given)
+    if what.endswith(MODEL_FILES) and not Path(what).is_file():
+        raise click.UsageError(f"{what}: no such model file")
     if what.endswith(".onnx"):
         return protocols.for_onnx(what, chosen, **given)
-    if what.endswith((".pt", ".pt2", ".pth")):
+    if what.endswith(MODEL_FILES):
         return protocols.for_torch(what, chosen, device=options["device"], **given)
     if found is None:
         series = ", ".join(protocols.SERIES)
@@ -139,7 +147,7 @@ def _sizes(text: str) -> list[Any]:
         if ":" in text:
             first, last, step = (int(part) for part in text.split(":"))
             return list(range(first, last + (1 if step > 0 else -1), step))
-        return [int(part) if part.strip().lstrip("-").isdigit() else part.strip() for part in text.split(",")]
+        return [int(part) for part in text.split(",")]
     except ValueError:
         raise click.UsageError(f"--sizes: {text!r} is neither first:last:step nor a list like 1,2,4") from None
 
@@ -175,6 +183,10 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, as_json: bool
     from fastgreen.experiment.compile import compile_study
 
     compiled = compile_study(folder)
+    if not any(compiled.sizes.column("runs").to_pylist()):
+        runs = counted(sum(compiled.sizes.column("failed").to_pylist()), "run")
+        why = "".join(compiled.notes[:1])
+        raise click.ClickException(f"{folder}: none of its {runs} succeeded; {why}")
     target = output or folder / "compiled"
     files = compiled.save(target)
     if not no_pictures:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import click
 
 from fastgreen.channel import Seams
+from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 
 __all__ = ["grant"]
@@ -77,7 +78,7 @@ def grant(path: str | None, users: tuple[str, ...], groups: tuple[str, ...], mod
         )
         granter.open()
     except (FastgreenError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(sentence(error)) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: granter.stop())
     click.echo(f"granting {', '.join(c.zone for c in found)} on {seams.grant_socket}", err=True)

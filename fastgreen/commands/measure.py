@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastgreen.channel import Channel, Seams, SourceStatus
+from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 
 __all__ = ["channels", "report", "run"]
@@ -129,7 +130,7 @@ def run(
     try:
         monitor = Monitor(list(wanted) or None, hz=hz, record=output).start()
     except (FastgreenError, ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(sentence(error)) from error
     code = 1
     try:
         code = _run_child(list(command))
@@ -156,7 +157,7 @@ def report(folder: Path, as_json: bool) -> None:
     try:
         result = load(folder)
     except (FastgreenError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(sentence(error)) from error
     if as_json:
         dump(result.to_dict())
     else:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import numpy as np
 
+from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 
 __all__ = ["figures", "metrics", "plot", "sweep"]
@@ -88,16 +89,7 @@ def plain_errors() -> Iterator[None]:
     except (FastgreenError, ValueError, MemoryError, ModuleNotFoundError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(_said(error)) from error
-
-
-def _said(error: OSError) -> str:
-    """An error of the system as a sentence, without its number."""
-    place = error.filename
-    if isinstance(error, FileNotFoundError) and place and not Path(place).parent.is_dir():
-        return f"{place} cannot be written or read: there is no folder {Path(place).parent}"
-    reason = error.strerror or str(error)
-    return f"{place}: {reason[:1].lower()}{reason[1:]}" if place else reason
+        raise click.ClickException(sentence(error)) from error
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -216,9 +208,10 @@ def _print_table(table: Any, as_json: bool) -> None:
         click.echo(json.dumps(table.to_pylist()))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    shown = Table(box=None, header_style="bold")
+    from fastgreen.report import PlainTable
+
+    shown = PlainTable(box=None, header_style="bold")
     for field in table.schema:
         shown.add_column(field.name, justify="left" if str(field.type) == "string" else "right")
     for row in table.to_pylist():

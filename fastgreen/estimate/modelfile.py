@@ -87,7 +87,7 @@ def load_models(path: str | Path) -> ModelSet:
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise TraceError(f"{path}: not a model file of fastgreen ({error})") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise TraceError(f"{path}: not a model file of fastgreen (its format is not {FORMAT!r})")

@@ -21,6 +21,7 @@ import pyarrow as pa
 from fastgreen.estimate.counts import macs, parameters
 from fastgreen.estimate.layers import FREE, KINDS, Layer, complete
 from fastgreen.estimate.modelfile import ModelSet, default_models
+from fastgreen.units import counted
 
 __all__ = ["Estimate", "Network"]
 
@@ -222,9 +223,9 @@ class Network:
             ("stand-in", "of a kind without a table, priced by a similar kind"),
         ):
             if (which := basis == what).any():
-                found.append(
-                    f"{which.sum()} of {len(basis)} layers are {text}; they are {share[which].sum():.1%} of the total"
-                )
+                some = f"{which.sum()} of {counted(len(basis), 'layer')}"
+                verb, they = ("is", "it is") if which.sum() == 1 else ("are", "they are")
+                found.append(f"{some} {verb} {text}; {they} {share[which].sum():.1%} of the total")
         if self.unknown:
             found.append(self._describe_unknown())
         if self.models.estimated:
@@ -233,9 +234,11 @@ class Network:
 
     def _describe_unknown(self) -> str:
         kinds = dict.fromkeys(self.layers[index].kind for index in self.unknown)
+        alone = len(self.unknown) == 1
         return (
-            f"{len(self.unknown)} layers are of a kind nothing is known of ({', '.join(kinds)}); "
-            "they count as 0 J, so the total is too low by what they use"
+            f"{counted(len(self.unknown), 'layer')} {'is' if alone else 'are'} of a kind nothing is known of "
+            f"({', '.join(kinds)}); {'it counts' if alone else 'they count'} as 0 J, so the total is too low by what "
+            f"{'it uses' if alone else 'they use'}"
         )
 
     def grid(self, batches: Sequence[int] | np.ndarray, accuracy: float | None = None) -> pa.Table:

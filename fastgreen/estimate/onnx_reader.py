@@ -13,6 +13,7 @@ from typing import Any
 
 from fastgreen.errors import TraceError
 from fastgreen.estimate.layers import Layer
+from fastgreen.units import counted
 
 __all__ = ["from_onnx"]
 
@@ -42,7 +43,8 @@ def from_onnx(path: str | Path, input_shape: tuple[int, ...] | None = None) -> l
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, OSError) as error:
-        raise TraceError(f"{path}: not an ONNX model ({error})") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise TraceError(f"{path}: not an ONNX model ({why})") from error
     if not model.graph.node:
         raise TraceError(f"{path}: an ONNX model without a single node")
     _fix_inputs(model, str(path), input_shape)
@@ -63,7 +65,7 @@ def _fix_inputs(model: Any, path: str, input_shape: tuple[int, ...] | None) -> N
         if place == 0 and input_shape is not None:
             if len(input_shape) != len(dims) - 1:
                 raise ValueError(
-                    f"input_shape: input {value.name!r} has {len(dims) - 1} sizes besides the batch, "
+                    f"input_shape: input {value.name!r} has {counted(len(dims) - 1, 'size')} besides the batch, "
                     f"not {len(input_shape)}"
                 )
             for dim, size in zip(list(dims)[1:], input_shape, strict=True):

@@ -70,7 +70,7 @@ class Table:
         """Raise ``ValueError`` if nothing can be learnt from this table."""
         what = self.source or self.kind
         if len(self.energy_j) < LEAST_ROWS:
-            raise ValueError(f"{what}: {len(self)} rows are too few to fit on, at least {LEAST_ROWS} are needed")
+            raise ValueError(f"{what}: too few rows to fit on: {len(self)}; at least {LEAST_ROWS} are needed")
         if self.energy_j.max() == self.energy_j.min():
             raise ValueError(
                 f"{what}: energy is {self.energy_j[0]:g} J in every row; a constant cannot be fitted on "

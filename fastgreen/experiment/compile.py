@@ -124,7 +124,7 @@ def compile_study(folder: str | Path) -> Compiled:
 def _about(folder: Path) -> dict[str, Any]:
     try:
         value = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

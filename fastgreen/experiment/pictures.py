@@ -12,6 +12,7 @@ import numpy as np
 
 from fastgreen.experiment.compile import Compiled
 from fastgreen.experiment.tradeoffs import Tradeoff
+from fastgreen.units import counted
 
 __all__ = [
     "draw_study",
@@ -203,7 +204,7 @@ def _mark_windows(axes: Any, result: Any, name: str | None, start_ns: int) -> st
     for a, b in zip([0, *apart], [*(apart - 1), len(end) - 1], strict=True):
         axes.axvspan(begin[a], end[b], color="#888888", alpha=0.18, linewidth=0)
     names = list(dict.fromkeys(table.column("name").to_pylist()))
-    return f"{table.num_rows} windows of {', '.join(map(repr, names))}"
+    return f"{counted(table.num_rows, 'window')} of {', '.join(map(repr, names))}"
 
 
 def pareto_front(result: Tradeoff) -> Any:

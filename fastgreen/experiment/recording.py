@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import ChannelNotFound
+from fastgreen.units import counted
 
 __all__ = ["Recording", "RecordingBuilder"]
 
@@ -211,7 +212,8 @@ class Recording:
         self.channels = pa.Table.from_pylist(rows, schema=schema)
 
     def __repr__(self) -> str:
-        return f"<Recording {self.source} {self.path!r}: {self.channels.num_rows} channels, {self.duration_s:.3f} s>"
+        channels = counted(self.channels.num_rows, "channel")
+        return f"<Recording {self.source} {self.path!r}: {channels}, {self.duration_s:.3f} s>"
 
     def _index(self, channel: str) -> int:
         names = [entry.name for entry in self._entries]

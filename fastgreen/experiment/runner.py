@@ -227,7 +227,7 @@ def _write_whole(file: Path, value: dict[str, Any]) -> None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TraceError(f"{file}: not readable as a study: {error}") from None
     if not isinstance(value, dict):
         raise TraceError(f"{file}: not a study")

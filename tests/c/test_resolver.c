@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "fg_resolver_path.h"
 #include "fg_test.h"
 #include "slow_resolver.h"
 
@@ -70,7 +71,7 @@ static size_t random_samples(struct fg_sample *s, size_t most, const struct fg_t
 {
 	size_t count = (size_t)random_below((int64_t)most + 1);
 	int64_t at_ns = random_below(2000), half_ns = 0;
-	bool instant = random_below(3) == 0, often = random_below(2);
+	bool instant = random_below(3) == 0, often = random_below(2), steady = random_below(2); /* changes at every read */
 
 	for (size_t k = 0; k < count; k++) {
 		int64_t step_ns = regular ? 100 + random_below(20) : random_below(often ? 30 : 300);
@@ -81,9 +82,12 @@ static size_t random_samples(struct fg_sample *s, size_t most, const struct fg_t
 		s[k] = (struct fg_sample){at_ns, random_below(traits->modulus / traits->quantum) * traits->quantum, (uint32_t)half_ns, 0, 0};
 		if (k == 0)
 			continue;
-		s[k].flags = (random_below(30) == 0 ? FG_SAMPLE_RESET : 0) | (random_below(20) == 0 ? FG_SAMPLE_GAP : 0);
-		if (random_below(3) != 0)
+		s[k].flags = (random_below(steady ? 90 : 30) == 0 ? FG_SAMPLE_RESET : 0) |
+					 (random_below(steady ? 60 : 20) == 0 ? FG_SAMPLE_GAP : 0);
+		if (steady ? random_below(60) == 0 : random_below(3) != 0)
 			s[k].raw = s[k - 1].raw;
+		else if (steady && s[k - 1].raw < traits->modulus - 20)
+			s[k].raw = s[k - 1].raw + 1 + random_below(9);
 		else if (s[k].raw < s[k - 1].raw)
 			s[k].wraps = (uint16_t)(1 + (random_below(9) == 0 ? random_below(4) : 0));
 	}
@@ -209,6 +213,38 @@ FG_TEST(chunks_of_any_size_give_the_same_bits)
 		fg_check(memcmp(whole.estimate, part.estimate, n * sizeof *whole.low) == 0);
 		fg_check(memcmp(whole.high, part.high, n * sizeof *whole.low) == 0);
 		fg_check(memcmp(whole.unknown, part.unknown, n * sizeof *whole.low) == 0);
+		if (fg_test_failures > 0)
+			return;
+	}
+}
+
+FG_TEST(every_path_gives_the_same_bits)
+{
+	static struct fg_sample samples[MOST];
+	static int64_t begin[MOST], end[MOST];
+	static struct columns plain, best;
+	struct fg_resolver resolver;
+	struct fg_answers a;
+
+	for (int c = 0; c < 1000; c++) {
+		struct fg_traits traits = random_traits(FG_ENERGY);
+		size_t count = random_samples(samples, MOST, &traits, c % 2);
+		size_t n = random_edges(begin, MOST, samples, count), few = n / (size_t)(1 + random_below(9));
+		int64_t width_ns = random_below(4000), slow = random_below(3), half_ns = 40 + random_below(300);
+
+		for (size_t k = 0; k < count; k++) /* in one third some reads were slow and go on beside others, in one all */
+			if (slow == 2 || (slow == 1 && random_below(30) == 0))
+				samples[k].half_ns = (uint32_t)(half_ns + random_below(slow == 2 ? 20 : 300));
+		for (size_t i = 0; i < n; i++)
+			end[i] = begin[i] + width_ns;
+		windows(&traits, 7.5, samples, count, (int64_t)count + 1, begin, end, few, &best);
+		a = answers(&plain);
+		fg_resolver_init_windows(&resolver, &traits, 7.5, begin, end, few, &a);
+		resolver.path = &fg_resolver_path_baseline;
+		feed(&resolver, samples, count, 1 + random_below(400));
+		fg_check(memcmp(plain.low, best.low, few * sizeof *best.low) == 0);
+		fg_check(memcmp(plain.estimate, best.estimate, few * sizeof *best.low) == 0);
+		fg_check(memcmp(plain.high, best.high, few * sizeof *best.low) == 0);
 		if (fg_test_failures > 0)
 			return;
 	}
@@ -395,6 +431,7 @@ int main(void)
 	fg_run(a_counter_is_resolved_as_its_slow_twin_does);
 	fg_run(a_power_is_resolved_as_its_slow_twin_does);
 	fg_run(chunks_of_any_size_give_the_same_bits);
+	fg_run(every_path_gives_the_same_bits);
 	fg_run(windows_round_wraps_are_exact_to_the_unit);
 	fg_run(a_counter_gives_known_waveforms_in_closed_form);
 	fg_run(a_power_gives_known_waveforms_within_the_trapezoids_error);

@@ -65,17 +65,18 @@ def _within(value: float, least: float, most: float | None) -> bool:
 
 def counted(what: str, least: int, most: int | None = None, channel: str | None = None) -> Expect:
     """A count of the channel's row: read_errors, missed, lost, restarts, samples."""
-    names = {"read_errors": "failed readings", "missed": "missed deadlines", "lost": "lost points"}
+    names = {"read_errors": "failed reading", "missed": "missed deadline", "lost": "lost point"}
+    noun = names.get(what, what.removesuffix("s"))
     amount = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
 
     def check(scene: Scene) -> None:
         value = scene.row(channel)[what]
         assert _within(value, least, most), f"{what} is {value}, wanted {amount}"
 
-    return Expect(f"{amount} {names.get(what, what)} counted", check)
+    return Expect(f"{amount} {noun}{'' if amount == '1' else 's'} counted", check)
 
 
-@expect("{count} wraps undone")
+@expect("wraps undone: {count}")
 def wraps(scene: Scene, count: int) -> None:
     assert sum(scene.result.samples(scene.row(None)["id"])["wraps"].to_pylist()) == count
 

@@ -5,6 +5,7 @@
 #include "fg_source.h"
 #include "fg_sysfs.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,13 +91,15 @@ static const char *const seeds[] = {
 	"\2" "cpu  10132153 290696 3084719 46828483 16683 0 25195 0 175628 0\ncpu0 1 2 3\n", "\2" "cpu 1 2 3 4\n", "\2" "cpu \n",
 };
 
+/* SECONDS [SEED], or -runs=N [SEED] for a number of texts, which are the same every time. */
 int main(int argc, char **argv)
 {
-	int64_t until_ns = fg_clock_now_ns() + (argc > 1 ? atoll(argv[1]) : 5) * FG_NS_PER_S;
-	unsigned long runs = 0;
+	bool counted = argc > 1 && strncmp(argv[1], "-runs=", 6) == 0;
+	unsigned long runs = 0, most = counted ? strtoul(argv[1] + 6, NULL, 10) : ULONG_MAX;
+	int64_t until_ns = counted ? INT64_MAX : fg_clock_now_ns() + (argc > 1 ? atoll(argv[1]) : 5) * FG_NS_PER_S;
 
 	srand(argc > 2 ? (unsigned)atoi(argv[2]) : 1);
-	for (; fg_clock_now_ns() < until_ns; runs++) {
+	for (; runs < most && fg_clock_now_ns() < until_ns; runs++) {
 		char text[320] = "";
 		const char *seed = seeds[rand() % (int)(sizeof seeds / sizeof *seeds)];
 		size_t length = 1 + strlen(seed + 1);

@@ -2,14 +2,18 @@
 """What is fuzzed in Python: each target takes bytes and raises only where a promise is broken.
 
 ``python -m tests.fuzz.targets TARGET SECONDS [FOLDER]`` runs one, guided by coverage where atheris is installed (extra
-``fuzz``), else by hypothesis; the folder keeps what was found.
+``fuzz``), else by hypothesis; the folder keeps what was found. ``-runs=N`` in the place of SECONDS runs N inputs, and
+the same ones every time. FUZZ_INPUT=FILE runs that one alone.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
+import math
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -30,8 +34,9 @@ with atheris.instrument_imports(include=["fastgreen"]) if atheris else contextli
 import numpy as np
 
 from tests.fakes.powercap import PowercapTree, Zone
+from tests.fuzz.fields import FILES, NUMBERS, Run
+from tests.fuzz.saved import save_a_run
 
-FILES = ("channels.arrow", "samples.arrow", "windows.arrow")
 MEMORY = Path("/dev/shm")  # a file system without a disk, where there is one
 HERE = Path(tempfile.mkdtemp(prefix="fastgreen-fuzz-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
 TEXTS = ("name", "energy_uj", "max_energy_range_uj", "constraint_0_max_power_uw")
@@ -63,19 +68,6 @@ def _tree() -> PowercapTree:
     return PowercapTree(HERE / "powercap", zones)
 
 
-def _saved() -> Path:
-    """A run of four channels (one of power, one of a counter that wraps) with windows, saved."""
-    path = HERE / "saved"
-    tree = _tree()
-    with fg.Monitor(hz=200, channels=["rapl:*", "procstat:*"], powercap_root=tree.root) as monitor:
-        for value in (1_000_000, 2_000_000, 500_000):
-            with monitor.window("w"), monitor.window("inner"):
-                tree.set_uj("package-0", value)
-                time.sleep(0.02)
-    monitor.result.save(path)
-    return path
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The promises are about errors; warnings are part of the answer."""
@@ -84,11 +76,19 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _mutated(run: Path, take: Take) -> Path:
-    """A copy of the run with bytes set, files cut, grown or exchanged."""
+@functools.cache
+def _tables() -> Run:
+    return Run(SAVED)
+
+
+def _mutated(take: Take) -> Path:
+    """A copy of the saved run with fields changed, or with bytes set, files cut, grown or exchanged."""
     copy = HERE / "mutated"
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(run, copy)
+    if take.number(4):
+        _tables().spoilt(take).write(copy)
+        return copy
+    shutil.copytree(SAVED, copy)
     while take.left():
         file = copy / FILES[take.number(3)]
         content = bytearray(file.read_bytes())
@@ -111,10 +111,18 @@ def _mutated(run: Path, take: Take) -> Path:
 
 
 def _use(loaded: fg.Result) -> None:
-    """Everything that a user may ask of a result."""
-    _ = loaded.energy_j, loaded.energy_low_j, loaded.energy_high_j, loaded.duration_s, loaded.mean_power_w
-    _ = loaded.channels, loaded.notes, loaded.summary(), loaded.windows(), loaded.windows(per_channel=True)
-    _ = loaded.samples(), loaded.to_dict(), repr(loaded)
+    """Everything that a user may ask of a result; and the answers fit each other."""
+    _ = loaded.energy_wh, loaded.duration_s, loaded.mean_power_w, loaded.notes, loaded.to_dict(), repr(loaded)
+    samples = loaded.samples()
+    left = set(samples["channel"].unique().to_pylist())
+    tables = [loaded.channels, loaded.windows(per_channel=True)]
+    if all(t.channel.id in left for t in loaded.traces if t.counted and t.has_data):
+        tables += [loaded.summary(), loaded.windows()]
+        assert 0 <= loaded.energy_low_j <= loaded.energy_j <= loaded.energy_high_j < math.inf, loaded
+    for table in tables:
+        for row in table.to_pylist():
+            if row["energy_j"] is not None and row.get("id", row.get("channel")) in left | {None}:
+                assert 0 <= row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"] < math.inf, row
     if len(loaded.notes) % 4 == 0:  # slow
         _ = str(loaded)
 
@@ -125,8 +133,10 @@ def powercap(data: bytes) -> None:
     tree, take = _tree(), Take(data)
     for placed in tree.placed:
         for name in TEXTS:
-            if take.number(2):
-                (placed.folder / name).write_bytes(take.bytes(40))
+            how = take.number(3)
+            if how:
+                number = NUMBERS[take.number(len(NUMBERS))] if how == 2 else None
+                (placed.folder / name).write_bytes(take.bytes(40) if number is None else str(number).encode())
     with _quiet():
         found = fg.channels(powercap_root=tree.root)
         rapl = [c for c in found if c.source == "rapl"]
@@ -146,7 +156,7 @@ def powercap(data: bytes) -> None:
 
 def load(data: bytes) -> None:
     """Any bytes in the files of a run: TraceError, or a result that answers every question."""
-    path = _mutated(SAVED, Take(data))
+    path = _mutated(Take(data))
     with _quiet():
         try:
             _use(fg.load(path))
@@ -156,7 +166,7 @@ def load(data: bytes) -> None:
 
 def play(data: bytes) -> None:
     """Any bytes in the files of a run that is played again: TraceError, or a result."""
-    path = _mutated(SAVED, Take(data))
+    path = _mutated(Take(data))
     with _quiet():
         try:
             with fg.Monitor(f"replay:{path}", speed=0) as monitor, monitor.window("w"):
@@ -193,38 +203,60 @@ def _with_atheris(target: Callable[[bytes], None], seconds: int, corpus: Path) -
     atheris.Fuzz()
 
 
-def _with_hypothesis(target: Callable[[bytes], None], seconds: int) -> None:
+def _given(target: Callable[[bytes], None], examples: int, seed: bytes, fixed: bool = False) -> None:
+    """Bytes by hypothesis: short ones that it shrinks, and long ones that a generator makes of a number."""
     from hypothesis import HealthCheck, example, given, settings
     from hypothesis import strategies as st
 
+    drawn = st.integers(0, 2**32).map(lambda n: random.Random(n).randbytes(4 * (1 + n % 24)))
+
+    @settings(
+        max_examples=examples,
+        derandomize=fixed,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.one_of(st.binary(max_size=256), drawn, drawn))
+    @example(seed)
+    def once(data: bytes) -> None:
+        target(data)
+
+    once()
+
+
+def _with_hypothesis(target: Callable[[bytes], None], seconds: int) -> None:
     until, runs = time.monotonic() + seconds, 0
     while time.monotonic() < until:
-
-        @settings(max_examples=50, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        @given(st.binary(max_size=256))
-        @example(_seeds()[runs % len(_seeds())])
-        def once(data: bytes) -> None:
-            target(data)
-
-        once()
+        _given(target, 50, _seeds()[runs % len(_seeds())])
         runs += 1
 
 
-def main(name: str, seconds: str, folder: str | None = None) -> None:
-    os.environ["FASTGREEN_NVML_LIBRARY"] = os.environ["FASTGREEN_HWMON_ROOT"] = str(HERE / "none")
+def _with_fixed_inputs(target: Callable[[bytes], None], runs: int) -> None:
+    """The same inputs every time, whatever is installed."""
+    for seed in _seeds():
+        target(seed)
+    _given(target, runs, b"", fixed=True)
+
+
+def main(name: str, amount: str, folder: str | None = None) -> None:
+    for seam in ("NVML_LIBRARY", "HWMON_ROOT", "EVENT_SOURCE_ROOT", "GRANT_SOCKET", "PROC_ROOT", "POWERCAP_ROOT"):
+        os.environ[f"FASTGREEN_{seam}"] = str(HERE / "none")
     os.environ["FASTGREEN_CACHE_DIR"] = str(HERE / "cache")
     corpus = Path(folder) if folder else HERE / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     if name != "powercap":
-        _saved()
+        save_a_run(SAVED)
     atexit.register(shutil.rmtree, HERE, ignore_errors=True)
     if os.environ.get("FUZZ_INPUT"):
         TARGETS[name](Path(os.environ["FUZZ_INPUT"]).read_bytes())
+    elif amount.startswith("-runs="):
+        _with_fixed_inputs(TARGETS[name], int(amount.removeprefix("-runs=")))
     elif atheris is not None:
-        _with_atheris(TARGETS[name], int(seconds), corpus)
+        _with_atheris(TARGETS[name], int(amount), corpus)
     else:
         print("atheris is not here (pip install 'fastgreen[fuzz]'): hypothesis, without coverage", file=sys.stderr)
-        _with_hypothesis(TARGETS[name], int(seconds))
+        _with_hypothesis(TARGETS[name], int(amount))
 
 
 if __name__ == "__main__":

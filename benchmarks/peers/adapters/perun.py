@@ -10,6 +10,7 @@ import logging
 from perun import monitor, perun, register_callback
 from perun.data_model.data import MetricType
 
+FASTEST_S = 0.1  # a shorter period is refused, and becomes one of 1 s
 DEFERRED = True  # regions are worked out after the application has ended
 
 

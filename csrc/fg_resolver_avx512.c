@@ -1,0 +1,238 @@
+/* The AVX-512 path: eight instants at a time.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Its trick: sixteen breaks fit in two registers, out of which VPERMI2 looks up eight at once. So places are found by
+ * bisection without a branch, and no instruction gathers from memory, which is slower than one load a lane. */
+#include "fg_resolver_path.h"
+
+#if defined(__x86_64__)
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,popcnt,prefer-vector-width=512")
+
+#include <immintrin.h>
+
+#include "fg_resolver_loops.h"
+
+enum {
+	LANES = 8,
+	REACH = 12, /* of sixteen breaks so many may be passed: those of the estimate and of `high` lie up to 3 beyond */
+	AHEAD = 256 /* samples, instants, answers: blocks come and go too fast for the prefetcher of the CPU */
+};
+
+
+struct sixteen {
+	__m512i first, second;
+};
+
+static bool usable(void)
+{
+	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+		   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("popcnt");
+}
+
+static inline struct sixteen load(const void *from)
+{
+	return (struct sixteen){_mm512_loadu_si512(from), _mm512_loadu_si512((const char *)from + 64)};
+}
+
+static inline __m512i pick(struct sixteen from, __m512i places)
+{
+	return _mm512_permutex2var_epi64(from.first, places, from.second);
+}
+
+static inline __m512d pick_pd(struct sixteen from, __m512i places)
+{
+	return _mm512_castsi512_pd(pick(from, places));
+}
+
+/* The eight values `back` before those of `now`, whose predecessors are `before`. */
+#define BACK(now, before, back) _mm512_alignr_epi64(now, before, LANES - (back))
+
+struct eight {
+	__m512i at_ns, raw, half_ns, marks; /* marks: wraps and flags, in any order */
+};
+
+/* Eight samples of three words each, word by word. */
+static inline struct eight columns(const struct fg_sample *samples)
+{
+	const char *from = (const char *)samples, *ahead = from + AHEAD * sizeof *samples;
+	const __m512i a = _mm512_loadu_si512(from), b = _mm512_loadu_si512(from + 64), c = _mm512_loadu_si512(from + 128);
+	const __m512i first = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 3, 6, 9, 12, 15, 0, 0), b);
+	const __m512i second = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(1, 4, 7, 10, 13, 0, 0, 0), b);
+	const __m512i third = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(2, 5, 8, 11, 14, 0, 0, 0), b);
+	const __m512i rest = _mm512_permutex2var_epi64(third, _mm512_setr_epi64(0, 1, 2, 3, 4, 9, 12, 15), c);
+
+	__builtin_prefetch(ahead);
+	__builtin_prefetch(ahead + 64);
+	__builtin_prefetch(ahead + 128);
+	return (struct eight){
+		_mm512_permutex2var_epi64(first, _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 10, 13), c),
+		_mm512_permutex2var_epi64(second, _mm512_setr_epi64(0, 1, 2, 3, 4, 8, 11, 14), c),
+		_mm512_and_si512(rest, _mm512_set1_epi64(UINT32_MAX)),
+		_mm512_srli_epi64(rest, 32),
+	};
+}
+
+/* Half of each, rounded towards zero. */
+static inline __m512i half(__m512i x)
+{
+	return _mm512_srai_epi64(_mm512_add_epi64(x, _mm512_srli_epi64(x, 63)), 1);
+}
+
+/* A counter that changed at every sample, by reads that did not overlap: then times only rise, and no running maximum is
+ * to be kept. */
+static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
+{
+	struct fg_table *t = &r->table;
+	const __m512i period_ns = _mm512_set1_epi64(r->traits.period_ns), one = _mm512_set1_epi64(1);
+	const __m512i total = _mm512_set1_epi64(r->total - r->last.raw), rounded = _mm512_set1_epi64(r->rounded);
+	__m512i at_ns = _mm512_set1_epi64(r->last.at_ns), raw = _mm512_set1_epi64(r->last.raw);
+	__m512i early_ns = _mm512_set1_epi64(r->last.at_ns - r->last.half_ns), late_ns = _mm512_set1_epi64(r->sure_at_ns);
+	__m512i reach_ns = _mm512_set1_epi64(r->reach_at_ns), low_ns;
+	int64_t lows_ns[LANES];
+	size_t taken = 0;
+
+	for (size_t back = 0; back < LANES; back++)
+		lows_ns[LANES - 1 - back] = back <= t->count ? t->low_ns[t->count - back] : INT64_MIN;
+	low_ns = _mm512_loadu_si512(lows_ns);
+	for (; taken + LANES <= count; taken += LANES) {
+		const struct eight now = columns(samples + taken);
+		const __m512i early = _mm512_sub_epi64(now.at_ns, now.half_ns);
+		const __m512i late = _mm512_add_epi64(now.at_ns, now.half_ns);
+		const __m512i reach = _mm512_max_epi64(_mm512_sub_epi64(early, period_ns), BACK(early, early_ns, 1));
+		const __m512i reach_before = BACK(reach, reach_ns, 1);
+		const __m512i high = _mm512_min_epi64(_mm512_add_epi64(reach_before, one), late);
+		const __m512i since = _mm512_max_epi64(BACK(now.at_ns, at_ns, 1), _mm512_sub_epi64(now.at_ns, period_ns));
+		const __m512i knot = half(_mm512_add_epi64(since, now.at_ns));
+		const __m512i grown = _mm512_add_epi64(total, now.raw);
+		const __mmask8 odd = _mm512_test_epi64_mask(now.marks, now.marks) |
+							 _mm512_cmpeq_epi64_mask(now.raw, BACK(now.raw, raw, 1)) |
+							 _mm512_cmplt_epi64_mask(late, BACK(late, late_ns, 1)) |
+							 _mm512_cmplt_epi64_mask(reach, reach_before) |
+							 /* see struct fg_table: the breaks of a change lie within a few of each other */
+							 _mm512_cmplt_epi64_mask(high, BACK(late, low_ns, 3)) |
+							 _mm512_cmplt_epi64_mask(knot, BACK(late, low_ns, 2));
+		const size_t new = t->count + 1;
+
+		if (odd != 0)
+			break;
+		_mm512_storeu_si512(&t->low_ns[new], late);
+		_mm512_storeu_si512(&t->high_ns[new], high);
+		_mm512_storeu_si512(&t->knot_ns[new], knot);
+		_mm512_storeu_si512(&t->total[new], grown);
+		_mm512_storeu_pd(&t->value[new], _mm512_cvtepi64_pd(_mm512_sub_epi64(grown, rounded)));
+		t->count += LANES;
+		at_ns = now.at_ns;
+		raw = now.raw;
+		early_ns = early;
+		late_ns = low_ns = late;
+		reach_ns = reach;
+	}
+	if (taken > 0) {
+		r->total += samples[taken - 1].raw - r->last.raw;
+		r->last = samples[taken - 1];
+		r->sure_at_ns = r->last.at_ns + r->last.half_ns;
+		r->reach_at_ns = _mm_cvtsi128_si64(_mm512_castsi512_si128(BACK(reach_ns, reach_ns, 1)));
+	}
+	return taken;
+}
+
+/* `places`, plus `step` where breaks[places + step - 1] <= at. */
+static inline __m512i advance(struct sixteen breaks, __m512i places, __m512i at, int step)
+{
+	const __m512i probe = step > 1 ? _mm512_add_epi64(places, _mm512_set1_epi64(step - 1)) : places;
+	const __mmask8 passed = _mm512_cmple_epi64_mask(pick(breaks, probe), at);
+	return _mm512_mask_add_epi64(places, passed, places, _mm512_set1_epi64(step));
+}
+
+static inline __attribute__((always_inline)) void write_answers(const struct fg_answers *out, size_t i, __mmask8 lanes,
+																enum fg_edge edge, __m512d low, __m512d estimate,
+																__m512d high)
+{
+	if (edge == FG_END) {
+		low = _mm512_max_pd(_mm512_setzero_pd(), _mm512_sub_pd(low, _mm512_maskz_loadu_pd(lanes, out->low + i)));
+		estimate = _mm512_sub_pd(estimate, _mm512_maskz_loadu_pd(lanes, out->estimate + i));
+		high = _mm512_sub_pd(high, _mm512_maskz_loadu_pd(lanes, out->high + i));
+	}
+	_mm512_mask_storeu_pd(out->low + i, lanes, low);
+	_mm512_mask_storeu_pd(out->estimate + i, lanes, estimate);
+	_mm512_mask_storeu_pd(out->high + i, lanes, high);
+}
+
+/* The answers of the instants `at` in `lanes`, which lie at most REACH changes past `place`. */
+static inline __attribute__((always_inline)) void answer(const struct fg_table *t, size_t place, struct sixteen lows,
+														 __m512i at, const struct fg_answers *out, size_t i,
+														 __mmask8 lanes, enum fg_edge edge)
+{
+	const __m512i low_8 =
+		_mm512_maskz_set1_epi64(_mm512_cmple_epi64_mask(_mm512_set1_epi64(t->low_ns[place + LANES]), at), LANES);
+	const __m512i low = advance(lows, advance(lows, advance(lows, low_8, at, 4), at, 2), at, 1);
+	const struct sixteen knots = load(&t->knot_ns[place + 1]), highs = load(&t->high_ns[place + 1]);
+	const __m512i knot = advance(knots, advance(knots, low, at, 1), at, 1);
+	const __m512i high = advance(highs, advance(highs, advance(highs, low, at, 1), at, 1), at, 1);
+	const __m512i since =
+		_mm512_max_epi64(_mm512_sub_epi64(at, pick(load(&t->from_ns[place]), knot)), _mm512_setzero_si512());
+	const __m512d rise = _mm512_mul_pd(pick_pd(load(&t->slope[place]), knot), _mm512_cvtepi64_pd(since));
+	const struct sixteen values = load(&t->value[place]);
+
+	write_answers(out, i, lanes, edge, pick_pd(values, low), _mm512_add_pd(pick_pd(load(&t->base[place]), knot), rise),
+				  _mm512_add_pd(pick_pd(values, high), _mm512_set1_pd(t->quantum)));
+}
+
+static inline __attribute__((always_inline)) void look_up_edge(const struct fg_table *t, struct fg_stream *s,
+															   int64_t until_ns, enum fg_edge edge)
+{
+	const struct fg_answers out = s->out;
+	const int64_t *all_ns = s->at_ns;
+	const __m512i until = _mm512_set1_epi64(until_ns);
+	const size_t count = s->count;
+	size_t i = s->next, place = 0, n;
+
+	for (; i < count; i += n) {
+		const size_t left = count - i;
+		const __mmask8 there = left < LANES ? (__mmask8)((1u << left) - 1) : 0xff;
+		const __m512i at = _mm512_maskz_loadu_epi64(there, all_ns + i);
+		const struct sixteen lows = load(&t->low_ns[place + 1]);
+		const __m512i far = _mm512_min_epi64(until, _mm512_set1_epi64(t->low_ns[place + 1 + REACH]));
+		const __mmask8 lanes = _mm512_mask_cmplt_epi64_mask(there, at, far);
+
+		if (__builtin_expect(lanes == 0xff, 1)) {
+			answer(t, place, lows, at, &out, i, 0xff, edge);
+			n = LANES;
+		} else if (lanes != 0) {
+			answer(t, place, lows, at, &out, i, lanes, edge);
+			n = (size_t)__builtin_popcount(lanes);
+			__asm__ volatile("" : "+r"(n)); /* a branch, which is predicted: a selected n would be waited for */
+		} else if (all_ns[i] < until_ns) {
+			place += REACH + 1;
+			n = 0;
+			continue;
+		} else {
+			break;
+		}
+		__builtin_prefetch(all_ns + i + AHEAD);
+		if (edge != FG_END) {
+			__builtin_prefetch(out.low + i + AHEAD, 1);
+			__builtin_prefetch(out.estimate + i + AHEAD, 1);
+			__builtin_prefetch(out.high + i + AHEAD, 1);
+		}
+		const __m512i last = _mm512_set1_epi64(all_ns[i + n - 1]);
+		place += (size_t)__builtin_popcount(_mm512_cmple_epi64_mask(lows.first, last)) +
+				 (size_t)__builtin_popcount(_mm512_cmple_epi64_mask(lows.second, last));
+	}
+	s->next = i;
+}
+
+static void look_up(const struct fg_table *t, struct fg_stream *s, int64_t until_ns)
+{
+	if (s->edge == FG_END)
+		look_up_edge(t, s, until_ns, FG_END);
+	else
+		look_up_edge(t, s, until_ns, FG_INSTANT);
+}
+
+const struct fg_resolver_path fg_resolver_path_avx512 = {"avx512", usable, tabulate, draw, look_up};
+
+#pragma GCC pop_options
+#endif
