@@ -90,7 +90,7 @@ def test_time_to_closest_is_20_times_as_fast_as_numpy(runs, target, benchmark):
     assert np.array_equal(seen.time, wanted[0])
     assert np.array_equal(seen.index, wanted[1])
     ratio = interleaved(
-        lambda: time_to_closest_in_numpy(*runs, target), lambda: fg.time_to_closest_apc(*runs, target=target), 7
+        lambda: time_to_closest_in_numpy(*runs, target), lambda: fg.time_to_closest_apc(*runs, target=target), 15
     )
     benchmark.pedantic(fg.time_to_closest_apc, runs, {"target": target}, rounds=3)
     told(benchmark, f"NumPy / time_to_closest_apc, target {target}", ratio, ">= 20", ours_ms=ratio.second_s * 1e3)
