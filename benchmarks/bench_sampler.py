@@ -164,20 +164,16 @@ def test_four_channels_at_1_khz_add_at_most_10_mb_however_long(tmp_path):
     assert late[-1] - late[0] <= 0.5e6
 
 
-def test_import_costs_at_most_1_3_times_numpy():
+def test_importing_the_monitor_costs_at_most_half_of_importing_numpy():
     def once(code):
         a = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True)
         return time.perf_counter() - a
 
-    ours = "import fastgreen, sys; assert 'pyarrow' not in sys.modules; fastgreen.Monitor"
+    ours = "import fastgreen, sys; fastgreen.Monitor; assert 'numpy' not in sys.modules"
     ratios = []
     for _ in range(21):
         empty = once("pass")
-        ratios.append(
-            (once("import fastgreen, sys; assert 'pyarrow' not in sys.modules") - empty)
-            / (once("import numpy") - empty)
-        )
-    print(f"\nimport fastgreen: {statistics.median(ratios):.3f} x import numpy")
-    assert statistics.median(ratios) <= 1.3
-    subprocess.run([sys.executable, "-c", ours], check=True)
+        ratios.append((once(ours) - empty) / (once("import numpy") - empty))
+    print(f"\nimport fastgreen; fastgreen.Monitor: {statistics.median(ratios):.3f} x import numpy")
+    assert statistics.median(ratios) <= 0.5
