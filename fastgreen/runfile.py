@@ -224,14 +224,20 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
 
 
 def _chunks_of(path: Path, channel: Channel, report: dict[str, Any] | None) -> Callable[[], Iterator[np.ndarray]]:
-    """What reads the samples of a channel, each time anew. TraceError where they cannot be those of the report."""
+    """What reads the samples of a channel, each time anew. TraceError where they cannot be those of the report, which
+    is looked at until it was found so once."""
+    sound = False
 
     def chunks() -> Iterator[np.ndarray]:
-        check = SamplesCheck(channel, report)
+        nonlocal sound
+        check = None if sound else SamplesCheck(channel, report)
         for samples in stored_chunks(path, channel.id):
-            _checked(path, check.take, samples)
+            if check is not None:
+                _checked(path, check.take, samples)
             yield samples
-        _checked(path, check.finish)
+        if check is not None:
+            _checked(path, check.finish)
+        sound = True
 
     return chunks
 
