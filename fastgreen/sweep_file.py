@@ -269,11 +269,19 @@ class StoredSweep:
         except pa.ArrowInvalid as error:
             raise TraceError(f"{self.path} is no Arrow file, or it is damaged: {error}") from error
         metadata = self._metadata(reader.schema)
+        self.table = reader.read_all()
+        try:
+            self._describe(metadata)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            if isinstance(error, TraceError):
+                raise
+            raise TraceError(f"{self.path} is damaged: its metadata do not describe its points: {error!r}") from error
+
+    def _describe(self, metadata: dict[str, Any]) -> None:
         self.metric, self.layout, self.unit = (metadata[key] for key in ("metric", "layout", "unit"))
         self.axes = {name: _from_json(values) for name, values in metadata["axes"].items()}
         self.shape = tuple(axis.size for axis in self.axes.values())
         self.size = math.prod(self.shape)
-        self.table = reader.read_all()
         column = self.table.schema.field(self.metric).type
         self.dtype = np.dtype((column.value_type if self.layout == "dense" else column).to_pandas_dtype())
         self.nbytes = self.size * self.dtype.itemsize
@@ -283,9 +291,9 @@ class StoredSweep:
     def _metadata(self, schema: pa.Schema) -> dict[str, Any]:
         try:
             metadata = json.loads((schema.metadata or {})[_KEY])
-            if metadata["kind"] != "sweep":
+            if metadata["kind"] != "sweep" or type(metadata["format"]) is not int:
                 raise KeyError("kind")
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise TraceError(f"{self.path} holds no sweep of fastgreen") from error
         if metadata["format"] > FORMAT:
             raise TraceError(

@@ -269,6 +269,14 @@ def test_what_is_no_sweep_is_refused(tmp_path):
     for metadata, message in (
         (None, "holds no sweep"),
         ({b"fastgreen": b'{"kind": "sweep", "format": 99, "version": "9"}'}, "format 99, written by fastgreen 9"),
+        ({b"fastgreen": b"[" * 100_000}, "holds no sweep"),
+        ({b"fastgreen": b"[1]"}, "holds no sweep"),
+        ({b"fastgreen": b'{"kind": "sweep", "format": "1"}'}, "holds no sweep"),
+        ({b"fastgreen": b'{"kind": "sweep", "format": 1}'}, "do not describe its points: KeyError"),
+        (
+            {b"fastgreen": b'{"kind": "sweep", "format": 1, "metric": "a", "layout": "long", "unit": "J", "axes": []}'},
+            "do not describe its points: AttributeError",
+        ),
     ):
         with pa.ipc.new_file(path, table.schema.with_metadata(metadata)) as writer:
             writer.write_table(table.replace_schema_metadata(metadata))
