@@ -3,7 +3,8 @@
  *
  *	bare_loop PERIOD_NS SECONDS FILE...
  *
- * prints the ticks and the CPU seconds of the loop. */
+ * prints the ticks, the CPU seconds of the loop, and how many ticks came a whole period late or more: what a sampler that
+ * does not fire bursts to catch up has to miss. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -28,7 +29,8 @@ int main(int argc, char **argv)
 	int fds[16], files = argc - 3;
 	long long period_ns = argc > 3 ? atoll(argv[1]) : 0;
 	long long ticks = argc > 3 ? (long long)(atof(argv[2]) * 1e9) / period_ns : 0;
-	struct timespec at;
+	long long late = 0;
+	struct timespec at, now;
 
 	if (files < 1 || files > 16 || period_ns <= 0)
 		return 2;
@@ -44,10 +46,12 @@ int main(int argc, char **argv)
 		at.tv_sec += at_ns / 1000000000;
 		at.tv_nsec = at_ns % 1000000000;
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		late += (now.tv_sec - at.tv_sec) * 1000000000LL + now.tv_nsec - at.tv_nsec >= period_ns;
 		for (int i = 0; i < files; i++)
 			if (pread(fds[i], text, sizeof text, 0) < 0)
 				return 1;
 	}
-	printf("%lld %.6f\n", ticks, cpu_s() - before_s);
+	printf("%lld %.6f %lld\n", ticks, cpu_s() - before_s, late);
 	return 0;
 }

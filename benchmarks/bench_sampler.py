@@ -62,17 +62,42 @@ def measured_rate(tree, hz, main_thread, seconds=SECONDS):
     return ticks / monitor.result.duration_s, row["missed"] / (ticks + row["missed"])
 
 
+def bare(program, tree, hz, seconds=SECONDS):
+    """CPU seconds of the bare loop, and the part of its ticks that this machine woke it for a period late or more."""
+    files = [str(tree["package-0"].energy), str(tree["package-0/dram"].energy)]
+    command = [program, str(round(1e9 / hz)), str(seconds), *files]
+    ticks, cpu_s, late = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(ticks) == round(seconds * hz)
+    return float(cpu_s), int(late) / int(ticks)
+
+
+def unless_the_machine_is_late(late, most):
+    """A machine that does not wake a bare loop in time cannot show the bar, nor that it is missed."""
+    if min(late) > most:
+        pytest.skip(f"this machine wakes a bare loop of the same sleeps too late for at least {min(late):.2%} of them")
+
+
 @pytest.mark.parametrize("main_thread", [rest, busy])
-def test_1_khz_is_kept_whatever_the_main_thread_does(tree, main_thread):
-    rates = [measured_rate(tree, 1000, main_thread) for _ in range(3)]
-    rate, missed = max(rates)
-    print(f"\nmain thread {main_thread.__name__}: {[f'{r:.1f} Hz' for r, _ in rates]}, missed {missed:.4%}")
-    assert rate >= 999
+def test_1_khz_is_kept_whatever_the_main_thread_does(tree, bare_loop, main_thread):
+    rates, late = [], []
+    for _ in range(5):
+        rates.append(measured_rate(tree, 1000, main_thread)[0])
+        late.append(bare(bare_loop, tree, 1000)[1])
+    print(f"\nmain thread {main_thread.__name__}: {[f'{rate:.1f} Hz' for rate in rates]}")
+    print(f"ticks for which a bare loop was woken a period late: {[f'{part:.2%}' for part in late]}")
+    if max(rates) < 999:
+        unless_the_machine_is_late(late, 0.001)
+    assert max(rates) >= 999
 
 
-def test_10_khz_misses_less_than_1_percent(tree):
-    missed = [measured_rate(tree, 10_000, rest)[1] for _ in range(3)]
-    print(f"\nmissed at 10 kHz: {[f'{m:.3%}' for m in missed]}")
+def test_10_khz_misses_less_than_1_percent(tree, bare_loop):
+    missed, late = [], []
+    for _ in range(5):
+        missed.append(measured_rate(tree, 10_000, rest)[1])
+        late.append(bare(bare_loop, tree, 10_000)[1])
+    print(f"\nmissed at 10 kHz: {[f'{m:.3%}' for m in missed]}, a bare loop {[f'{x:.3%}' for x in late]}")
+    if min(missed) >= 0.01:
+        unless_the_machine_is_late(late, 0.01)
     assert min(missed) < 0.01
 
 
@@ -83,17 +108,13 @@ def process_cpu_s():
 
 def test_1_khz_costs_at_most_1_15_times_a_bare_loop(tree, bare_loop):
     """The whole process is charged: sampling thread, drainer and interpreter."""
-    files = [str(tree["package-0"].energy), str(tree["package-0/dram"].energy)]
     ratios, ours, bares = [], [], []
     for _ in range(7):
         before = process_cpu_s()
         with rapl(tree, 1000):
             time.sleep(SECONDS)
         ours.append(process_cpu_s() - before)
-        done = subprocess.run([bare_loop, "1000000", str(SECONDS), *files], check=True, capture_output=True, text=True)
-        ticks, cpu = done.stdout.split()
-        assert int(ticks) == SECONDS * 1000
-        bares.append(float(cpu))
+        bares.append(bare(bare_loop, tree, 1000)[0])
         ratios.append(ours[-1] / bares[-1])
     ratio = statistics.median(ratios)
     print(
