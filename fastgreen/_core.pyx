@@ -335,9 +335,14 @@ def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint res
 
 
 cdef class _Part:
-    """A resolver of the windows [first, until) of two columns."""
+    """A resolver of the windows [first, until) of two columns, which it looks over before."""
 
     cdef fg_resolver resolver
+    cdef const int64_t *begin_at_ns
+    cdef const int64_t *end_at_ns
+    cdef size_t first, count
+    cdef bint looked
+    cdef readonly Py_ssize_t wrong
 
     def __cinit__(self, dict traits, double ceiling_per_ns, begin, end, _Answers out,
                   size_t first, size_t until):
@@ -348,42 +353,46 @@ cdef class _Part:
         answers.high += first
         if answers.unknown != NULL:
             answers.unknown += first
-        fg_resolver_init_windows(&self.resolver, &c_traits, ceiling_per_ns,
-                                 <const int64_t *>_data(begin) + first,
-                                 <const int64_t *>_data(end) + first, until - first, &answers)
+        self.begin_at_ns = <const int64_t *>_data(begin) + first
+        self.end_at_ns = <const int64_t *>_data(end) + first
+        self.first, self.count, self.wrong = first, until - first, -1
+        fg_resolver_init_windows(&self.resolver, &c_traits, ceiling_per_ns, self.begin_at_ns, self.end_at_ns,
+                                 self.count, &answers)
+
+    cdef bint _sound(self) noexcept nogil:
+        """Whether the windows are in order, among them and after the one before."""
+        cdef size_t before = self.first > 0, sorted_
+        if not self.looked:
+            self.looked = True
+            sorted_ = fg_windows_sorted(self.begin_at_ns - before, self.end_at_ns - before, self.count + before)
+            if sorted_ < self.count + before:
+                self.wrong = self.first - before + sorted_
+        return self.wrong < 0
 
     def feed(self, chunk):
         cdef const fg_sample *data = _samples(chunk)
         cdef size_t samples = len(chunk)
         with nogil:
-            fg_resolver_feed(&self.resolver, data, samples)
+            if self._sound():
+                fg_resolver_feed(&self.resolver, data, samples)
 
     def finish(self):
         with nogil:
-            fg_resolver_finish(&self.resolver)
+            if self._sound():
+                fg_resolver_finish(&self.resolver)
 
 
-def _check_windows(begin, end):
-    cdef size_t count = len(begin), first
-    cdef const int64_t *begin_at_ns = <const int64_t *>_data(begin)
-    cdef const int64_t *end_at_ns = <const int64_t *>_data(end)
-    if len(end) != len(begin):
-        raise ValueError("begin_at_ns and end_at_ns differ in length")
-    with nogil:
-        first = fg_windows_sorted(begin_at_ns, end_at_ns, count)
-    if first == count:
-        return
-    if end_at_ns[first] < begin_at_ns[first]:
-        raise ValueError(f"end_at_ns[{first}] = {end_at_ns[first]} lies before begin_at_ns[{first}] = "
-                         f"{begin_at_ns[first]}")
-    name, column = ("begin_at_ns", begin) if begin_at_ns[first] < begin_at_ns[first - 1] else ("end_at_ns", end)
-    raise ValueError(f"{name} is not sorted: {name}[{first}] = {column[first]} comes after {column[first - 1]}")
+def _refuse(begin, end, Py_ssize_t at):
+    if end[at] < begin[at]:
+        raise ValueError(f"end_at_ns[{at}] = {end[at]} lies before begin_at_ns[{at}] = {begin[at]}")
+    name, column = ("begin_at_ns", begin) if begin[at] < begin[at - 1] else ("end_at_ns", end)
+    raise ValueError(f"{name} is not sorted: {name}[{at}] = {column[at]} comes after {column[at - 1]}")
 
 
 # From here on a second thread pays, and this share of the windows makes both end at about the same time: the thread that
 # has the later ones must walk over all samples before.
 _PARALLEL = 200_000
-_EARLIER = 0.55
+_EARLIER = 0.58
 
 
 def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end_at_ns, bint restarts=False,
@@ -398,7 +407,8 @@ def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end
 
     begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
     end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
-    _check_windows(begin, end)
+    if len(end) != len(begin):
+        raise ValueError("begin_at_ns and end_at_ns differ in length")
     cdef size_t count = len(begin), middle = count
     cdef _Answers out = _Answers(count, restarts)
     chunks = iter(chunks)
@@ -415,6 +425,9 @@ def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end
         first = next(chunks, None)
     for part in parts:
         part.finish()
+    wrong = min((part.wrong for part in parts if part.wrong >= 0), default=-1)
+    if wrong >= 0:
+        _refuse(begin, end, wrong)
     return out.low, out.estimate, out.high
 
 

@@ -77,3 +77,14 @@ def test_few_windows_and_no_samples_may_be_shared_too(samples, count):
 def test_windows_out_of_order_are_refused_by_name(samples, begin, end, sentence):
     with pytest.raises(ValueError, match=sentence):
         _core.resolve_windows(TRAITS, 0.5, [samples], begin, end)
+
+
+@pytest.mark.parametrize("at", range(1, 10))
+@pytest.mark.parametrize("column", ["begin_at_ns", "end_at_ns"])
+def test_disorder_is_found_wherever_two_threads_share_the_windows(samples, at, column):
+    columns = {"begin_at_ns": np.arange(10) * 100, "end_at_ns": np.arange(10) * 100 + 900}
+    columns[column][at] = columns[column][at - 1] - 1
+    for chunks in ([samples], [samples[:0]], [samples[:50], samples[50:]]):
+        for threads in (1, 2):
+            with pytest.raises(ValueError, match=rf"{column} is not sorted: {column}\[{at}\]"):
+                _core.resolve_windows(TRAITS, 0.5, chunks, **columns, threads=threads)
