@@ -302,7 +302,6 @@ cdef class _Answers:
 
     def __cinit__(self, Py_ssize_t count, bint restarts):
         import numpy as np
-
         self.low = np.empty(count)
         self.estimate = np.empty(count)
         self.high = np.empty(count)
@@ -326,8 +325,7 @@ def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint res
     cdef size_t count = len(query)
     cdef _Answers out = _Answers(count, restarts)
     cdef fg_resolver resolver
-    fg_resolver_init_instants(&resolver, &c_traits, ceiling_per_ns, <const int64_t *>_data(query), count,
-                              &out.c)
+    fg_resolver_init_instants(&resolver, &c_traits, ceiling_per_ns, <const int64_t *>_data(query), count, &out.c)
     for chunk in chunks:
         fg_resolver_feed(&resolver, _samples(chunk), len(chunk))
     fg_resolver_finish(&resolver)
@@ -338,14 +336,15 @@ cdef class _Part:
     """A resolver of the windows [first, until) of two columns, which it looks over before."""
 
     cdef fg_resolver resolver
+    cdef object begin, end  # kept, with `out`: its thread may outlive an interrupted call
+    cdef _Answers out
     cdef const int64_t *begin_at_ns
     cdef const int64_t *end_at_ns
     cdef size_t first, count
     cdef bint looked
-    cdef readonly Py_ssize_t wrong
+    cdef readonly Py_ssize_t wrong  # the first window out of order; -1: none
 
-    def __cinit__(self, dict traits, double ceiling_per_ns, begin, end, _Answers out,
-                  size_t first, size_t until):
+    def __cinit__(self, dict traits, double ceiling_per_ns, begin, end, _Answers out, size_t first, size_t until):
         cdef fg_traits c_traits = _traits(traits)
         cdef fg_answers answers = out.c
         answers.low += first
@@ -353,6 +352,7 @@ cdef class _Part:
         answers.high += first
         if answers.unknown != NULL:
             answers.unknown += first
+        self.begin, self.end, self.out = begin, end, out
         self.begin_at_ns = <const int64_t *>_data(begin) + first
         self.end_at_ns = <const int64_t *>_data(end) + first
         self.first, self.count, self.wrong = first, until - first, -1
@@ -417,9 +417,8 @@ def resolve_windows(dict traits, double ceiling_per_ns, chunks, begin_at_ns, end
         threads = min(2, len(os.sched_getaffinity(0)))
     if threads == 2:
         middle = <size_t>(count * _EARLIER)
-    parts = [_Part(traits, ceiling_per_ns, begin, end, out, 0, middle)]
-    if threads == 2:
-        parts.append(_Part(traits, ceiling_per_ns, begin, end, out, middle, count))
+    shares = [(0, middle), (middle, count)][: threads or 1]
+    parts = [_Part(traits, ceiling_per_ns, begin, end, out, *share) for share in shares]
     while first is not None:
         _feed(parts, first)
         first = next(chunks, None)
@@ -436,9 +435,11 @@ def _feed(list parts, chunk):
     others = [threading.Thread(target=part.feed, args=(chunk,)) for part in parts[1:]]
     for other in others:
         other.start()
-    parts[0].feed(chunk)
-    for other in others:
-        other.join()
+    try:
+        parts[0].feed(chunk)
+    finally:
+        for other in others:
+            other.join()
 
 
 def nvml_devices(str library):

@@ -171,6 +171,8 @@ cdef class Grid:
             raise ValueError(f"out must be {self.dtype}")
         if count == 0:
             return
+        if <size_t>&out[0] % sizeof(real):
+            raise ValueError("out must be aligned to its items")
         with nogil:
             if real is double:
                 self.path.grid_f64(&self.f64, first, first + count, &out[0], stream)

@@ -90,15 +90,20 @@ cdef class Window:
 
     cdef int _begin(self) except -1:
         if self.gate.state != GATE_OPEN:
-            if self.gate.state == GATE_INERT:
-                return 0
-            raise RuntimeError(f"window {self.name!r} begun while its monitor is not running")
+            return self._begin_closed()
         if self.begun_at_ns >= 0:
             raise RuntimeError(f"window {self.name!r} begun twice; for nested windows ask the monitor for another handle")
         if self.gate.sync is not None:
             self.gate.sync()
+            if self.gate.state != GATE_OPEN:  # stopped while we waited
+                return self._begin_closed()
         self.begun_at_ns = fg_clock_now_ns()
         return 0
+
+    cdef int _begin_closed(self) except -1:
+        if self.gate.state == GATE_INERT:
+            return 0
+        raise RuntimeError(f"window {self.name!r} begun while its monitor is not running")
 
     cdef int _end(self) except -1:
         cdef int64_t now

@@ -184,8 +184,8 @@ class Sweep:
             )
         if out.dtype != as_dtype(out.dtype if dtype is None else dtype):
             raise ValueError(f"out is {out.dtype}, dtype is {np.dtype(dtype)}")
-        if not (out.flags.c_contiguous and out.flags.writeable):
-            raise ValueError("out must be C-contiguous and writeable")
+        if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+            raise ValueError("out must be C-contiguous, writeable and aligned to its items")
         return out
 
     def _check_memory(self, itemsize: int) -> None:

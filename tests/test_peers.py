@@ -67,7 +67,7 @@ def test_a_row_in_which_fastgreen_is_not_first_is_told(table):
     text = Sheet(table).markdown()
     assert "fastgreen is not first in:" in text
     assert "- import, ms: hasty (50.0; fastgreen 200)" in text
-    assert "first in every row" not in text
+    assert "in every row" not in text
 
 
 def test_a_tool_that_cannot_do_a_case_keeps_its_place_and_says_why(table):

@@ -247,3 +247,13 @@ def test_a_bad_sweep_of_times_is_told_what_is_wrong(changes, message):
     backwards = {**runs, "time": runs["time"][:, ::-1]}
     with pytest.raises(ValueError, match=r"time goes back .* of run 0"):
         fg.Sweep("ttcapc", **backwards).compute()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_output_that_lies_across_its_items_is_refused(dtype):
+    sweep = fg.Sweep("apc", consumption=np.linspace(0, 1, 50), accuracy=[0.5])
+    size = np.dtype(dtype).itemsize
+    memory = np.zeros(sweep.size * size + size, np.uint8)
+    out = memory[1 : 1 + sweep.size * size].view(dtype).reshape(sweep.shape)
+    with pytest.raises(ValueError, match="aligned to its items"):
+        sweep.compute(out=out)

@@ -319,3 +319,13 @@ def test_measure_as_a_block_and_as_a_decorator(tree):
     assert fails.result.duration_s > 0
     with pytest.raises(TypeError, match="hzz"), fg.measure(hzz=5):
         pass
+
+
+def test_a_window_that_waited_for_its_sync_while_the_monitor_stopped_has_not_begun():
+    monitor = fg.Monitor([], sync=lambda: monitor.stop())
+    monitor.start()
+    window = monitor.window("late")
+    with pytest.raises(RuntimeError, match="'late' begun while its monitor is not running"):
+        window.begin()
+    assert not window.is_open
+    assert len(window) == 0

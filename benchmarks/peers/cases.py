@@ -225,6 +225,7 @@ class Bench:
         if worker.hear(CASE_S)["state"] != "sampled":
             raise CaseError("ended before its time")
         worker.tell({})
+        rounds = worker.hear(CASE_S).get("said") or 1.0  # of the samples counted, how many were rounds over all sources
         seconds, readings, cpu = ([b[i] - a[i] for a, b in pairwise(marks)] for i in range(3))
         rates = [r / s / tool.readings_per_sample for r, s in zip(readings, seconds, strict=True)]
         samples = sum(readings) / tool.readings_per_sample
@@ -232,7 +233,7 @@ class Bench:
         if not busy:
             figures += [
                 _figure(tool, case, "CPU", "1", [c / s for c, s in zip(cpu, seconds, strict=True)]),
-                Figure(tool.name, case, "CPU per sample", "s", sum(cpu) / samples if samples else None),
+                Figure(tool.name, case, "CPU per sample", "s", sum(cpu) / (samples * rounds) if samples else None),
                 Figure(tool.name, case, "memory", "B", float(memory)),
             ]
         return figures

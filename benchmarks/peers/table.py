@@ -202,7 +202,7 @@ class Sheet:
         if (busy := self.busy_ratio()) is not None:
             out.append(f"A busy main thread leaves fastgreen {busy * 100:.1f} % of its rate at 1 ms.")
         behind = self.not_first()
-        out.append("fastgreen is first in every row." if not behind else "fastgreen is not first in:")
+        out.append("fastgreen is first, or tied for it, in every row." if not behind else "fastgreen is not first in:")
         text = [" ".join(out)]
         return text + ([""] if behind else []) + [f"- {line}" for line in behind] + ["", *self._calls(), self._facts()]
 

@@ -68,7 +68,7 @@ def event_case(adapter, talk, options):
 
 
 def sampling_case(adapter, talk, options):
-    """Lets the tool's sampler run while the main thread sleeps or computes."""
+    """Lets the tool's sampler run while the main thread sleeps or computes; what the adapter returns is said last."""
 
     def run():
         time.sleep(options["settle_s"])
@@ -83,7 +83,7 @@ def sampling_case(adapter, talk, options):
         talk({"state": "sampled"})
         sys.stdin.readline()
 
-    adapter.sampling(options["period_s"], run)
+    return adapter.sampling(options["period_s"], run)
 
 
 def reading_case(adapter, talk, options):
@@ -120,8 +120,7 @@ def main():
         }
     )
     options = json.loads(sys.stdin.readline())
-    CASES[sys.argv[2]](adapter, talk, options)
-    talk({"state": "done"})
+    talk({"state": "done", "said": CASES[sys.argv[2]](adapter, talk, options)})
 
 
 if __name__ == "__main__":
