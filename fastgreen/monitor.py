@@ -234,6 +234,7 @@ class Monitor:
                 return None
             if self._state == "running":
                 self._stop()
+        _running.discard(self)  # not before: a child that is forked meanwhile must become inert
         self._say()
         return self.result
 
@@ -254,7 +255,6 @@ class Monitor:
         for group in self._groups:
             group.sampler.stop(self._settle_ns)
         self._state = "stopped"
-        _running.discard(self)
         self._wake.set()
         if self._drainer is not None and self._drainer is not threading.current_thread():
             self._drainer.join()
@@ -295,6 +295,7 @@ class Monitor:
         with self._lock:
             if self._state == "running":
                 self._stop()
+        _running.discard(self)  # not before: a child that is forked meanwhile must become inert
         self._say()
 
     def __del__(self) -> None:

@@ -326,3 +326,35 @@ def test_recording_keeps_memory_constant(powercap, python, tmp_path):
     assert kept == 0
     assert rows > 10_000
     assert grown < 2 << 20
+
+
+FORK_AT_STOP = """
+import os, signal, sys, threading, time
+import fastgreen as fg
+
+hung = 0
+for k in range(16):
+    monitor = fg.Monitor("rapl:*", record=f"{sys.argv[1]}-{k}", hz=500, settle=True).start()
+    time.sleep(0.05)
+    stopping = threading.Thread(target=monitor.stop)
+    stopping.start()
+    time.sleep(0.001 * k)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            monitor.result
+        except (fg.errors.FastgreenError, RuntimeError):
+            pass
+        os._exit(0)
+    hung += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    stopping.join()
+print(hung)
+"""
+
+
+def test_a_child_that_is_forked_while_another_thread_stops_the_monitor_never_hangs(powercap, python, tmp_path):
+    powercap(Zone("package-0", 90.0), move=True)
+    done = python(FORK_AT_STOP, tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["0"], done.stdout
