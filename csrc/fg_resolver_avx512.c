@@ -12,8 +12,6 @@
 
 #include <immintrin.h>
 
-#include "fg_resolver_loops.h"
-
 enum {
 	LANES = 8,
 	REACH = 12, /* of sixteen breaks so many may be passed: those of the estimate and of `high` lie up to 3 beyond */
@@ -224,13 +222,7 @@ static inline __attribute__((always_inline)) void look_up_edge(const struct fg_t
 	s->next = i;
 }
 
-static void look_up(const struct fg_table *t, struct fg_stream *s, int64_t until_ns)
-{
-	if (s->edge == FG_END)
-		look_up_edge(t, s, until_ns, FG_END);
-	else
-		look_up_edge(t, s, until_ns, FG_INSTANT);
-}
+#include "fg_resolver_loops.h"
 
 const struct fg_resolver_path fg_resolver_path_avx512 = {"avx512", usable, tabulate, draw, look_up};
 

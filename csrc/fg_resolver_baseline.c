@@ -1,8 +1,6 @@
 /* The path for any CPU. SPDX-License-Identifier: Apache-2.0 */
 #include "fg_resolver_path.h"
 
-#include "fg_resolver_loops.h"
-
 static bool usable(void)
 {
 	return true;
@@ -39,12 +37,6 @@ static inline __attribute__((always_inline)) void look_up_edge(const struct fg_t
 	s->next = i;
 }
 
-static void look_up(const struct fg_table *t, struct fg_stream *s, int64_t until_ns)
-{
-	if (s->edge == FG_END)
-		look_up_edge(t, s, until_ns, FG_END);
-	else
-		look_up_edge(t, s, until_ns, FG_INSTANT);
-}
+#include "fg_resolver_loops.h"
 
 const struct fg_resolver_path fg_resolver_path_baseline = {"baseline", usable, tabulate, draw, look_up};

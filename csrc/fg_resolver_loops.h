@@ -1,5 +1,5 @@
-/* What plain C says well enough; included by each fg_resolver_<path>.c, whose compiler vectorises it.
- * SPDX-License-Identifier: Apache-2.0 */
+/* What all paths say in the same words; included by each fg_resolver_<path>.c behind its look_up_edge(), so that it is
+ * compiled for that path's CPU. SPDX-License-Identifier: Apache-2.0 */
 
 static void draw(struct fg_table *t)
 {
@@ -12,4 +12,13 @@ static void draw(struct fg_table *t)
 	/* A look-up may compare with breaks past the last one. */
 	for (size_t i = t->count + 1; i <= t->count + FG_TABLE_PAST; i++)
 		t->low_ns[i] = t->high_ns[i] = t->knot_ns[i] = INT64_MAX;
+}
+
+/* A begin is written as an instant is: what is taken off it comes with its end. */
+static void look_up(const struct fg_table *t, struct fg_stream *s, int64_t until_ns)
+{
+	if (s->edge == FG_END)
+		look_up_edge(t, s, until_ns, FG_END);
+	else
+		look_up_edge(t, s, until_ns, FG_INSTANT);
 }

@@ -41,7 +41,7 @@ static inline bool fg_waits(const struct fg_stream *s, int64_t until_ns)
 	return s->next < s->count && s->at_ns[s->next] < until_ns;
 }
 
-/* Where the counter shows that instant `at_ns` lies on a line of the table. */
+/* The estimate at `at_ns`, on a line of the table. */
 static inline double fg_on_line(const struct fg_table *t, size_t line, int64_t at_ns)
 {
 	return t->base[line] + t->slope[line] * (double)fg_later(at_ns - t->from_ns[line], 0);
