@@ -158,8 +158,6 @@ class Trace:
         import numpy as np
 
         begin_ns, end_ns = np.asarray(begin_ns), np.asarray(end_ns)
-        if any(np.any(later < earlier) for earlier, later in _in_order(begin_ns, end_ns)):
-            raise ValueError("begin_ns and end_ns must be sorted, and no end before its begin")
         channel = self.channel
         if channel.kind == "power" and channel.delay_s:
             # The value shown at t is of t - delay: look for the window where its power was shown.
@@ -220,10 +218,3 @@ class Trace:
         low_j = float(np.sum(np.maximum(whole.low_j + of_each(within_low), of_each(alone.low_j))))
         high_j = float(np.sum(np.minimum(whole.high_j + of_each(within_high), of_each(alone.high_j))))
         return Bounded(min(max(energy_j, low_j), high_j), low_j, high_j)
-
-
-def _in_order(begin_ns: Array, end_ns: Array) -> Iterator[tuple[Array, Array]]:
-    """Pairs of columns of which the second is nowhere before the first."""
-    yield begin_ns[:-1], begin_ns[1:]
-    yield end_ns[:-1], end_ns[1:]
-    yield begin_ns, end_ns
