@@ -207,7 +207,7 @@ class RunFolder:
     """The folder of a run that is being recorded. FileExistsError when it holds a run already."""
 
     def __init__(self, path: str | os.PathLike, metadata: dict[str, Any], channels: pa.Table) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # the program may change its folder while it is measured
         self.metadata = metadata
         self.failed = False  # set by the writer's owner: a stream that failed once is not written again
         self.path.mkdir(parents=True, exist_ok=True)

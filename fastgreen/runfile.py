@@ -145,11 +145,11 @@ def _trace(row: dict[str, Any], samples: Path) -> Trace:
     check_channel(row, traits)
     channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=traits)
     if row["report"] is None:
-        chunks = _chunks_of(samples, channel, None)
+        chunks = _StoredChunks(samples, channel, None)
         return Trace(channel, row["counted"], _recount(_core.Account(traits), chunks), chunks)
     report = parse_json(row["report"])
     check_report(report, channel)
-    return Trace(channel, row["counted"], report, _chunks_of(samples, channel, report))
+    return Trace(channel, row["counted"], report, _StoredChunks(samples, channel, report))
 
 
 def _recount(account: _core.Account, chunks: Callable[[], Iterator[np.ndarray]]) -> dict[str, Any]:
@@ -223,23 +223,24 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
     return traces, read, metadata, notes, span
 
 
-def _chunks_of(path: Path, channel: Channel, report: dict[str, Any] | None) -> Callable[[], Iterator[np.ndarray]]:
-    """What reads the samples of a channel, each time anew. TraceError where they cannot be those of the report, which
-    is looked at until it was found so once."""
-    sound = False
+class _StoredChunks:
+    """Reads the samples of a channel, each time anew. TraceError where they cannot be those of the report, which is
+    looked at until they were found to be once."""
 
-    def chunks() -> Iterator[np.ndarray]:
-        nonlocal sound
-        check = None if sound else SamplesCheck(channel, report)
-        for samples in stored_chunks(path, channel.id):
+    def __init__(self, path: Path, channel: Channel, report: dict[str, Any] | None) -> None:
+        self.path = path.absolute()  # the reader may change its folder, or be another process
+        self.channel, self.report = channel, report
+        self.sound = False
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        check = None if self.sound else SamplesCheck(self.channel, self.report)
+        for samples in stored_chunks(self.path, self.channel.id):
             if check is not None:
-                _checked(path, check.take, samples)
+                _checked(self.path, check.take, samples)
             yield samples
         if check is not None:
-            _checked(path, check.finish)
-        sound = True
-
-    return chunks
+            _checked(self.path, check.finish)
+        self.sound = True
 
 
 def _checked(path: Path, check: Callable[..., None], *arguments: Any) -> None:

@@ -307,3 +307,17 @@ def test_the_schemas_carry_units_and_the_metadata_of_the_run(saved):
         assert metadata["version"] == fg.__version__
         assert {"host", "realtime_ns", "monotonic_ns"} <= metadata.keys()
         assert abs(metadata["realtime_ns"] / 1e9 - time.time()) < 600
+
+
+def test_a_program_that_changes_its_folder_is_recorded_where_it_began(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with fg.Monitor(record="run") as monitor, monitor.window("w"):
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        time.sleep(0.02)
+    assert monitor.result.notes == []
+    same(monitor.result, fg.load(tmp_path / "run"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    loaded = fg.load("../run")
+    monkeypatch.chdir("/")
+    same(monitor.result, loaded)
