@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+
+try:
+    import pyarrow as pa
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError("the files of a run need pyarrow: pip install pyarrow", name=missing.name) from None
 
 from fastgreen import _core
 from fastgreen.errors import TraceError

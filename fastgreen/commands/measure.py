@@ -129,7 +129,7 @@ def run(
 
     try:
         monitor = Monitor(list(wanted) or None, hz=hz, record=output).start()
-    except (FastgreenError, ValueError, OSError) as error:
+    except (FastgreenError, ValueError, OSError, ModuleNotFoundError) as error:
         raise click.ClickException(sentence(error)) from error
     code = 1
     try:
@@ -156,7 +156,7 @@ def report(folder: Path, as_json: bool) -> None:
 
     try:
         result = load(folder)
-    except (FastgreenError, OSError) as error:
+    except (FastgreenError, OSError, ModuleNotFoundError) as error:
         raise click.ClickException(sentence(error)) from error
     if as_json:
         dump(result.to_dict())
