@@ -76,12 +76,9 @@ def channel_table(traces: list[Trace], notes: list[str], span: Span | None = Non
 
 def stored_chunks(path: Path, channel: str) -> Iterator[np.ndarray]:
     """Samples of one channel of a samples.arrow, batch by batch."""
-    schema, batches = arrow.read_stream(path)
-    if not schema.equals(arrow.SAMPLES):
-        raise TraceError(f"{path} holds no samples: its columns are others")
-    for batch in batches:
+    for batch in arrow.read_columns(path, arrow.SAMPLES):
         arrow.check_nulls(batch, path)
-        column = batch.column(schema.get_field_index("channel"))
+        column = batch.column("channel")
         names = column.dictionary.to_pylist()
         if names != [channel]:
             if channel not in names:
@@ -111,11 +108,8 @@ def save_run(
 
 
 def _read_windows(path: Path) -> list[Windows]:
-    schema, batches = arrow.read_stream(path)
-    if not schema.equals(arrow.WINDOWS):
-        raise TraceError(f"{path} holds no windows: its columns are others")
     parts: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
-    for batch in batches:
+    for batch in arrow.read_columns(path, arrow.WINDOWS):
         if batch.num_rows == 0:
             continue
         arrow.check_nulls(batch, path)
@@ -206,6 +200,7 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
         if arrow.metadata_of(arrow.read_stream(other)[0], other) != metadata:
             raise TraceError(f"{other} belongs to another run than {tables.name}")
     try:
+        arrow.check_names(schema)
         rows = [row for batch in batches for row in batch.to_pylist()]
         traces, (span, notes) = _traces(rows, samples), _span(schema, metadata["monotonic_ns"])
         notes = _notes(parse_json(rows[0]["notes"])) if rows else notes
