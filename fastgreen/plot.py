@@ -126,6 +126,9 @@ def heat_map(
         (name, check(METRICS[sweep.metric], c, AMOUNT), check("accuracy", a, ACCURACY)) for name, c, a in models or ()
     ]
     _draw_points(axes, points, on_dark=True)
+    # The cells of a coarse grid reach beyond what there is.
+    axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
+    axes.set_ylim(max(0.0, axes.get_ylim()[0]), min(1.0, axes.get_ylim()[1]))
     axes.set(xlabel=axis_label(sweep.metric, sweep.unit), ylabel="Accuracy (fraction)")
     axes.set_title(title or f"{sweep.metric.upper()} for {chosen}")
     if points:
@@ -204,6 +207,7 @@ def _draw_points(axes: Axes, points: list[tuple[str, float, float]], on_dark: bo
             markeredgecolor="black",
             label=name,
             zorder=3,
+            clip_on=False,  # one on the edge is shown whole
         )
 
 

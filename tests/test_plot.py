@@ -45,6 +45,15 @@ def test_a_heat_map_of_unordered_axes_and_of_huge_ones_stays_a_picture():
     assert drawn_values(plot.heat_map(huge)).shape == (1000, 1000)
 
 
+def test_a_coarse_heat_map_ends_where_accuracy_and_consumption_end(tmp_path):
+    sweep = fg.Sweep("apc", consumption=[10.0, 5.0, 0.0], accuracy=[0.0, 0.5, 1.0])
+    figure = fg.plot.heat_map(sweep, models=[("corner", 0.0, 1.0), ("far", 30.0, 0.2)], path=tmp_path / "x.png")
+    axes = figure.axes[0]
+    assert axes.get_ylim() == (0.0, 1.0)
+    assert axes.get_xlim()[0] == 0.0
+    assert axes.get_xlim()[1] >= 30.0
+
+
 def test_models_are_points_with_a_shape_and_a_name_each():
     models = [("a", 1.0, 0.9), ("b", 2.0, 0.8), ("a", 1.5, 0.9)]
     figure = plot.heat_map(sweep(), models=models)

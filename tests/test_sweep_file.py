@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -292,6 +293,19 @@ def command(*arguments: object, code: int = 0) -> str:
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     return result.output
+
+
+def test_an_axis_that_memory_cannot_hold_is_told_before_any_of_it_is_made(tmp_path, python):
+    code = """
+        import resource, sys
+        resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))  # an attempt would fail with NumPy's words
+        from fastgreen.cli import main
+        main(["sweep", "apc", "--consumption", f"0:{sys.argv[1]}:1", "--accuracy", "0.5", "-o", "x.arrow"])
+    """
+    done = python(code, psutil.virtual_memory().total // 40, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "has more points than memory can hold" in done.stderr
+    assert "GB are free" in done.stderr
 
 
 @pytest.mark.parametrize("layout", ["dense", "long"])

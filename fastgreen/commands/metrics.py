@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import numpy as np
+import psutil
 
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
@@ -21,6 +22,7 @@ __all__ = ["figures", "metrics", "plot", "sweep"]
 
 _RUNS_HELP = """Training runs, a row each checkpoint: CSV, Parquet or Arrow with run, time, accuracy and consumption or
 cost (ttcapc, ttcapec)."""
+_AXIS_BYTES = 48  # of each point of an axis while a sweep is made: it is copied, and put in order
 _LONG_SWEEP = 200_000_000  # points: from about a second on, a progress bar is welcome
 
 
@@ -55,6 +57,9 @@ def _range(start: float, stop: float, step: float) -> np.ndarray:
     count = near if abs(steps - near) < 1e-9 * max(1.0, abs(steps)) else int(np.ceil(steps))
     if count < 1:
         raise ValueError("the step leads to no point: START must be below STOP")
+    needed, available = count * _AXIS_BYTES, psutil.virtual_memory().available
+    if needed > available:
+        raise MemoryError(f"{count:,} take {needed / 1e9:,.0f} GB, and {available / 1e9:,.1f} GB are free")
     return start + np.arange(count) * step
 
 
@@ -153,7 +158,8 @@ def sweep(
             shown = made.size >= _LONG_SWEEP and sys.stderr.isatty() if progress is None else progress
             options: dict[str, Any] = {"layout": layout, "compression": compression, "threads": threads}
             made.write(output, dtype=dtype, progress=shown, overwrite=overwrite, **options)
-            click.echo(f"{made.size:,} points, {Path(output).stat().st_size / 1e6:,.1f} MB, in {output}", err=True)
+            points = f"{made.size:,} point" + ("" if made.size == 1 else "s")
+            click.echo(f"{points}, {Path(output).stat().st_size / 1e6:,.1f} MB, in {output}", err=True)
 
 
 def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
