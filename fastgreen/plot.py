@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastgreen.checks import ACCURACY, AMOUNT, check
+from fastgreen.newfile import new_file
 from fastgreen.scores import apc
 from fastgreen.sweep import METRICS, Sweep
 
@@ -54,12 +56,16 @@ def axis_label(metric: str, unit: str | None) -> str:
 
 
 def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
-    """Save the figure where a path was given; the ending of its name decides the format."""
+    """Save the figure where a path was given; the ending of its name decides the format, which is png without one.
+
+    The file appears whole, or stays what it was.
+    """
     if path is not None:
-        try:
-            figure.savefig(path)
-        except ValueError as error:
-            raise ValueError(f"cannot draw to {os.fspath(path)}: {error}") from None
+        with new_file(Path(path), overwrite=True) as place:
+            try:
+                figure.savefig(place, format=Path(path).suffix.removeprefix(".") or "png")
+            except ValueError as error:
+                raise ValueError(f"cannot draw to {os.fspath(path)}: {error}") from None
     return figure
 
 
@@ -145,8 +151,8 @@ def _label_places(isolines: Sequence[Sequence[np.ndarray]], spans: np.ndarray) -
             continue
         path = np.concatenate([[0.0], np.cumsum(np.hypot(*(np.diff(longest, axis=0) / spans).T))])
         if path[-1] > 0.1:
-            x, y = longest[np.searchsorted(path, path[-1] / 2)]
-            places.append((float(x), float(y)))
+            x, y = (float(np.interp(path[-1] / 2, path, along)) for along in longest.T)
+            places.append((x, y))
     return places
 
 

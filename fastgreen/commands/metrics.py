@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -15,6 +14,7 @@ import click
 import numpy as np
 import psutil
 
+from fastgreen.commands.measure import dump
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 
@@ -185,7 +185,15 @@ def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_table(path: str) -> Any:
-    """A table from CSV, Parquet or Arrow (file or stream), by the ending of its name."""
+    """A table from CSV, Parquet or Arrow (file or stream), by the ending of its name. ValueError."""
+    table = _opened(path)
+    for name in table.schema.names:
+        if table.schema.get_field_index(name) < 0:
+            raise ValueError(f"{path} has two columns {name}")
+    return table
+
+
+def _opened(path: str) -> Any:
     import pyarrow as pa
 
     ending = Path(path).suffix.lower()
@@ -209,9 +217,13 @@ def _read_table(path: str) -> Any:
         raise ValueError(f"{path} cannot be read as a table: {reason}") from None
 
 
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
 def _print_table(table: Any, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(table.to_pylist()))
+        dump(table.to_pylist())
         return
     from rich.console import Console
 
@@ -221,7 +233,7 @@ def _print_table(table: Any, as_json: bool) -> None:
     for field in table.schema:
         shown.add_column(field.name, justify="left" if str(field.type) == "string" else "right")
     for row in table.to_pylist():
-        shown.add_row(*[f"{value:.6g}" if isinstance(value, float) else str(value) for value in row.values()])
+        shown.add_row(*[_cell(value) for value in row.values()])
     console = Console()
     if not console.is_terminal:
         console.width = 10_000  # a pipe has no edge to wrap at
@@ -331,11 +343,18 @@ def _scored(path: str, alpha: float, beta: float, cost_beta: float, price: float
 
 
 def _column(table: Any, name: str, path: str) -> np.ndarray:
+    import pyarrow as pa
+
     from fastgreen.checks import as_numbers
 
     if name not in table.schema.names:
         raise ValueError(f"{path} has no column {name}; it has {', '.join(table.schema.names)}")
-    return as_numbers(name, table[name].to_numpy()).astype(np.float64)
+    column = table[name]
+    if pa.types.is_null(column.type):  # no row has a value, or there is none
+        return np.full(len(column), math.nan)
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise ValueError(f"{name} must be numbers, and {path} has {column.type}")
+    return as_numbers(name, column.to_numpy()).astype(np.float64)
 
 
 def _model_names(table: Any) -> list[str]:
