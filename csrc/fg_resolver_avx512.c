@@ -78,60 +78,90 @@ static inline __m512i half(__m512i x)
 	return _mm512_srai_epi64(_mm512_add_epi64(x, _mm512_srli_epi64(x, 63)), 1);
 }
 
-/* A counter that changed at every sample, by reads that did not overlap: then times only rise, and no running maximum is
- * to be kept. */
+/* The running maximum of x, lane by lane, over `before` too. */
+static inline __m512i running_max(__m512i x, __m512i before)
+{
+	const __m512i least = _mm512_set1_epi64(INT64_MIN);
+
+	x = _mm512_max_epi64(x, BACK(x, least, 1));
+	x = _mm512_max_epi64(x, BACK(x, least, 2));
+	x = _mm512_max_epi64(x, BACK(x, least, 4));
+	return _mm512_max_epi64(x, before);
+}
+
+static inline __m512i last_lane(__m512i x)
+{
+	return _mm512_permutexvar_epi64(_mm512_set1_epi64(LANES - 1), x);
+}
+
+/* Write the lanes that `changed` one after the other; what lies behind them will be written over. (Compressing straight
+ * into memory is slow on Zen 4.) */
+static inline void append(int64_t *column, __mmask8 changed, __m512i x)
+{
+	_mm512_storeu_si512(column, _mm512_maskz_compress_epi64(changed, x));
+}
+
+/* See struct fg_table: whether the breaks of each change from `first` on lie within a few of each other. */
+static bool near(const struct fg_table *t, size_t first)
+{
+	int64_t odd = 0;
+
+	for (size_t i = first > 3 ? first : 3; i <= t->count; i++)
+		odd |= (t->high_ns[i] - t->low_ns[i - 3]) | (t->knot_ns[i] - t->low_ns[i - 2]);
+	return odd >= 0 && (first > 2 || t->count < 2 || t->knot_ns[2] >= t->low_ns[0]);
+}
+
+/* Without wraps and flags, and as long as no read ended before the one before it. */
 static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
 {
 	struct fg_table *t = &r->table;
+	const size_t before = t->count;
 	const __m512i period_ns = _mm512_set1_epi64(r->traits.period_ns), one = _mm512_set1_epi64(1);
+	const __m512i least = _mm512_set1_epi64(INT64_MIN);
 	const __m512i total = _mm512_set1_epi64(r->total - r->last.raw), rounded = _mm512_set1_epi64(r->rounded);
 	__m512i at_ns = _mm512_set1_epi64(r->last.at_ns), raw = _mm512_set1_epi64(r->last.raw);
 	__m512i early_ns = _mm512_set1_epi64(r->last.at_ns - r->last.half_ns), late_ns = _mm512_set1_epi64(r->sure_at_ns);
-	__m512i reach_ns = _mm512_set1_epi64(r->reach_at_ns), low_ns;
-	int64_t lows_ns[LANES];
+	__m512i reach_ns = _mm512_set1_epi64(r->reach_at_ns);
 	size_t taken = 0;
 
-	for (size_t back = 0; back < LANES; back++)
-		lows_ns[LANES - 1 - back] = back <= t->count ? t->low_ns[t->count - back] : INT64_MIN;
-	low_ns = _mm512_loadu_si512(lows_ns);
-	for (; taken + LANES <= count; taken += LANES) {
+	for (; taken + LANES <= count && t->count + FG_TABLE_STEP <= FG_TABLE; taken += LANES) {
 		const struct eight now = columns(samples + taken);
 		const __m512i early = _mm512_sub_epi64(now.at_ns, now.half_ns);
 		const __m512i late = _mm512_add_epi64(now.at_ns, now.half_ns);
-		const __m512i reach = _mm512_max_epi64(_mm512_sub_epi64(early, period_ns), BACK(early, early_ns, 1));
-		const __m512i reach_before = BACK(reach, reach_ns, 1);
-		const __m512i high = _mm512_min_epi64(_mm512_add_epi64(reach_before, one), late);
+		const __mmask8 changed = _mm512_cmpneq_epi64_mask(now.raw, BACK(now.raw, raw, 1));
+		const __m512i still = _mm512_max_epi64(_mm512_sub_epi64(early, period_ns),
+											   _mm512_mask_mov_epi64(least, changed, BACK(early, early_ns, 1)));
+		const __m512i reach = running_max(still, last_lane(reach_ns));
+		const __m512i high = _mm512_min_epi64(_mm512_add_epi64(BACK(reach, reach_ns, 1), one), late);
 		const __m512i since = _mm512_max_epi64(BACK(now.at_ns, at_ns, 1), _mm512_sub_epi64(now.at_ns, period_ns));
 		const __m512i knot = half(_mm512_add_epi64(since, now.at_ns));
 		const __m512i grown = _mm512_add_epi64(total, now.raw);
-		const __mmask8 odd = _mm512_test_epi64_mask(now.marks, now.marks) |
-							 _mm512_cmpeq_epi64_mask(now.raw, BACK(now.raw, raw, 1)) |
-							 _mm512_cmplt_epi64_mask(late, BACK(late, late_ns, 1)) |
-							 _mm512_cmplt_epi64_mask(reach, reach_before) |
-							 /* see struct fg_table: the breaks of a change lie within a few of each other */
-							 _mm512_cmplt_epi64_mask(high, BACK(late, low_ns, 3)) |
-							 _mm512_cmplt_epi64_mask(knot, BACK(late, low_ns, 2));
 		const size_t new = t->count + 1;
 
-		if (odd != 0)
+		if ((_mm512_test_epi64_mask(now.marks, now.marks) | _mm512_cmplt_epi64_mask(late, BACK(late, late_ns, 1))) != 0)
 			break;
-		_mm512_storeu_si512(&t->low_ns[new], late);
-		_mm512_storeu_si512(&t->high_ns[new], high);
-		_mm512_storeu_si512(&t->knot_ns[new], knot);
-		_mm512_storeu_si512(&t->total[new], grown);
-		_mm512_storeu_pd(&t->value[new], _mm512_cvtepi64_pd(_mm512_sub_epi64(grown, rounded)));
-		t->count += LANES;
+		append(&t->low_ns[new], changed, late);
+		append(&t->high_ns[new], changed, high);
+		append(&t->knot_ns[new], changed, knot);
+		append(&t->total[new], changed, grown);
+		_mm512_storeu_pd(&t->value[new], _mm512_cvtepi64_pd(_mm512_sub_epi64(
+											 _mm512_maskz_compress_epi64(changed, grown), rounded)));
+		t->count += (size_t)__builtin_popcount(changed);
 		at_ns = now.at_ns;
 		raw = now.raw;
 		early_ns = early;
-		late_ns = low_ns = late;
+		late_ns = late;
 		reach_ns = reach;
+	}
+	if (!near(t, before + 1)) {
+		t->count = before;
+		return 0;
 	}
 	if (taken > 0) {
 		r->total += samples[taken - 1].raw - r->last.raw;
 		r->last = samples[taken - 1];
 		r->sure_at_ns = r->last.at_ns + r->last.half_ns;
-		r->reach_at_ns = _mm_cvtsi128_si64(_mm512_castsi512_si128(BACK(reach_ns, reach_ns, 1)));
+		r->reach_at_ns = _mm_cvtsi128_si64(_mm512_castsi512_si128(last_lane(reach_ns)));
 	}
 	return taken;
 }
