@@ -193,8 +193,8 @@ static inline __attribute__((always_inline)) void answer(const struct fg_table *
 														 __m512i at, const struct fg_answers *out, size_t i,
 														 __mmask8 lanes, enum fg_edge edge)
 {
-	const __m512i low_8 =
-		_mm512_maskz_set1_epi64(_mm512_cmple_epi64_mask(_mm512_set1_epi64(t->low_ns[place + LANES]), at), LANES);
+	const __mmask8 far = _mm512_cmple_epi64_mask(_mm512_set1_epi64(t->low_ns[place + LANES]), at);
+	const __m512i low_8 = _mm512_maskz_mov_epi64(far, _mm512_set1_epi64(LANES));
 	const __m512i low = advance(lows, advance(lows, advance(lows, low_8, at, 4), at, 2), at, 1);
 	const struct sixteen knots = load(&t->knot_ns[place + 1]), highs = load(&t->high_ns[place + 1]);
 	const __m512i knot = advance(knots, advance(knots, low, at, 1), at, 1);
@@ -208,48 +208,53 @@ static inline __attribute__((always_inline)) void answer(const struct fg_table *
 				  _mm512_add_pd(pick_pd(values, high), _mm512_set1_pd(t->quantum)));
 }
 
-static inline __attribute__((always_inline)) void look_up_edge(const struct fg_table *t, struct fg_stream *s,
+static inline size_t passed(struct sixteen breaks, int64_t at_ns)
+{
+	const __m512i at = _mm512_set1_epi64(at_ns);
+
+	return (size_t)__builtin_popcount(_mm512_cmple_epi64_mask(breaks.first, at)) +
+		   (size_t)__builtin_popcount(_mm512_cmple_epi64_mask(breaks.second, at));
+}
+
+static inline __attribute__((always_inline)) void look_ahead(const struct fg_stream *s, size_t i, enum fg_edge edge)
+{
+	__builtin_prefetch(s->at_ns + i + AHEAD);
+	if (edge != FG_END) {
+		__builtin_prefetch(s->out.low + i + AHEAD, 1);
+		__builtin_prefetch(s->out.estimate + i + AHEAD, 1);
+		__builtin_prefetch(s->out.high + i + AHEAD, 1);
+	}
+}
+
+static inline __attribute__((always_inline)) void look_up_edge(const struct fg_table *t, struct fg_stream *stream,
 															   int64_t until_ns, enum fg_edge edge)
 {
-	const struct fg_answers out = s->out;
-	const int64_t *all_ns = s->at_ns;
-	const __m512i until = _mm512_set1_epi64(until_ns);
-	const size_t count = s->count;
-	size_t i = s->next, place = 0, n;
+	const struct fg_stream s = *stream;
+	size_t i = s.next, place = 0, n;
 
-	for (; i < count; i += n) {
-		const size_t left = count - i;
-		const __mmask8 there = left < LANES ? (__mmask8)((1u << left) - 1) : 0xff;
-		const __m512i at = _mm512_maskz_loadu_epi64(there, all_ns + i);
+	for (; i < s.count && s.at_ns[i] < until_ns; i += n) {
 		const struct sixteen lows = load(&t->low_ns[place + 1]);
-		const __m512i far = _mm512_min_epi64(until, _mm512_set1_epi64(t->low_ns[place + 1 + REACH]));
-		const __mmask8 lanes = _mm512_mask_cmplt_epi64_mask(there, at, far);
+		const int64_t far_ns = t->low_ns[place + 1 + REACH], end_ns = far_ns < until_ns ? far_ns : until_ns;
 
-		if (__builtin_expect(lanes == 0xff, 1)) {
-			answer(t, place, lows, at, &out, i, 0xff, edge);
+		if (__builtin_expect(i + LANES <= s.count && s.at_ns[i + LANES - 1] < end_ns, 1)) {
+			answer(t, place, lows, _mm512_loadu_si512(s.at_ns + i), &s.out, i, 0xff, edge);
+			look_ahead(&s, i, edge);
 			n = LANES;
-		} else if (lanes != 0) {
-			answer(t, place, lows, at, &out, i, lanes, edge);
-			n = (size_t)__builtin_popcount(lanes);
-			__asm__ volatile("" : "+r"(n)); /* a branch, which is predicted: a selected n would be waited for */
-		} else if (all_ns[i] < until_ns) {
-			place += REACH + 1;
-			n = 0;
-			continue;
 		} else {
-			break;
+			const __mmask8 there = s.count - i < LANES ? (__mmask8)((1u << (s.count - i)) - 1) : 0xff;
+			const __m512i at = _mm512_maskz_loadu_epi64(there, s.at_ns + i);
+			const __mmask8 lanes = _mm512_mask_cmplt_epi64_mask(there, at, _mm512_set1_epi64(end_ns));
+
+			n = (size_t)__builtin_popcount(lanes);
+			if (n == 0) {
+				place += REACH + 1;
+				continue;
+			}
+			answer(t, place, lows, at, &s.out, i, lanes, edge);
 		}
-		__builtin_prefetch(all_ns + i + AHEAD);
-		if (edge != FG_END) {
-			__builtin_prefetch(out.low + i + AHEAD, 1);
-			__builtin_prefetch(out.estimate + i + AHEAD, 1);
-			__builtin_prefetch(out.high + i + AHEAD, 1);
-		}
-		const __m512i last = _mm512_set1_epi64(all_ns[i + n - 1]);
-		place += (size_t)__builtin_popcount(_mm512_cmple_epi64_mask(lows.first, last)) +
-				 (size_t)__builtin_popcount(_mm512_cmple_epi64_mask(lows.second, last));
+		place += passed(lows, s.at_ns[i + n - 1]);
 	}
-	s->next = i;
+	stream->next = i;
 }
 
 #include "fg_resolver_loops.h"
