@@ -20,8 +20,8 @@ CSRC = ROOT / "csrc"
 LAYERS = [
     {"dataclass", "errors", "units", "newfile", "parallel"},
     {"_core", "_kernels"},
-    {"channel", "checks", "runcheck", "runinfo", "ufuncs", "report"},
-    {"arrow", "discovery", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
+    {"attributes", "channel", "checks", "runcheck", "runinfo", "ufuncs", "report"},
+    {"arrow", "discovery", "discovery_nvml", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
     {"catalog", "closest", "granting", "runfile", "sweep_file", "sweep_score"},
     {"metrics", "rates", "result", "sweep_search"},
     {"replay", "sweep", "experiment", "estimate", "distributed", "gpu_edges"},
