@@ -32,7 +32,7 @@ LAYERS = [
 ]
 C_LAYERS = [
     {"fg_error", "fg_clock"},
-    {"fg_ring", "fg_energy", "fg_account", "fg_resolver*", "fg_metric"},
+    {"fg_ring", "fg_energy", "fg_account", "fg_resolver*", "fg_metric", "fg_thread"},
     {"fg_source", "fg_sysfs", "fg_nvml", "fg_perf"},
     {"fg_source_*"},
     {"fg_sampler"},
