@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Nothing is linked and no NVIDIA header is needed; the structure below is checked against the vendor's header in a
- * test. The library is thread-safe and counts its initialisations; its state does not survive fork. */
+ * test. The library is thread-safe and counts its initialisations; its state does not survive fork. Every text that
+ * comes from it is made to end within its room and to hold printable ASCII only. */
 #ifndef FG_NVML_H
 #define FG_NVML_H
 
@@ -72,7 +73,7 @@ void fg_nvml_close(struct fg_nvml *nvml);
 FG_MUST_CHECK enum fg_status fg_nvml_device_count(struct fg_nvml *nvml, unsigned *out, struct fg_error *err);
 FG_MUST_CHECK enum fg_status fg_nvml_device(struct fg_nvml *nvml, unsigned index, struct fg_nvml_device *out,
 											struct fg_error *err);
-/* UUID of MIG instance `instance` of device `index`; FG_NOT_FOUND past the last one. */
+/* UUID of MIG instance `instance` of device `index`, an empty text on failure; FG_NOT_FOUND past the last one. */
 FG_MUST_CHECK enum fg_status fg_nvml_mig_uuid(struct fg_nvml *nvml, unsigned index, unsigned instance, char *out,
 											  size_t size, struct fg_error *err);
 /* The driver's version, or an empty string. */

@@ -456,8 +456,10 @@ def nvml_devices(str library):
         status = fg_nvml_open(c_path, &nvml, &err)
     _check(status, &err)
     try:
-        fg_nvml_driver(nvml, driver, sizeof(driver))
-        _check(fg_nvml_device_count(nvml, &count, &err), &err)
+        with nogil:
+            fg_nvml_driver(nvml, driver, sizeof(driver))
+            status = fg_nvml_device_count(nvml, &count, &err)
+        _check(status, &err)
         devices = []
         for index in range(count):
             with nogil:
@@ -482,15 +484,21 @@ def nvml_devices(str library):
             devices.append(entry)
         return {"driver": driver.decode(), "devices": devices}
     finally:
-        fg_nvml_close(nvml)
+        with nogil:
+            fg_nvml_close(nvml)
 
 
 cdef list _mig_uuids(fg_nvml *nvml, unsigned index):
     cdef char uuid[96]
     cdef unsigned instance = 0
+    cdef fg_status status
     out = []
     # 7 is the most any board has been split into; a library that never says NOT_FOUND must not keep us here.
-    while instance < 64 and fg_nvml_mig_uuid(nvml, index, instance, uuid, sizeof(uuid), NULL) != FG_NOT_FOUND:
+    while instance < 64:
+        with nogil:
+            status = fg_nvml_mig_uuid(nvml, index, instance, uuid, sizeof(uuid), NULL)
+        if status == FG_NOT_FOUND:
+            break
         if uuid[0] != 0:
             out.append(uuid.decode())
         instance += 1

@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from fastgreen import _core
-from fastgreen.channel import Channel, Seams, SourceStatus, traits
+from fastgreen.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus, traits
 from fastgreen.dataclass import replace
-from fastgreen.errors import FastgreenError
+from fastgreen.errors import ChannelReadError, FastgreenError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 __all__ = ["nvml"]
 
 MS = 1_000_000
+PATIENCE_S = 30.0  # drivers have been seen to hold a lock for 10 s and to go on
+
+LEAST_LIMIT_W = 1.0  # a board that may not draw as much does nothing; its limit is not believed
+
+_silent: dict[str, threading.Thread] = {}  # by library, who waits for one that has not answered in time
+
+
+def _devices(library: str, patience_s: float) -> dict[str, Any]:
+    """`_core.nvml_devices`, but ChannelReadError where a hung driver does not answer in time.
+
+    Who waits for such a driver is left behind, and nobody else waits for the same one while he does.
+    """
+    answers: list[dict[str, Any]] = []
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            answers.append(_core.nvml_devices(library))
+        except (FastgreenError, MemoryError, ValueError) as error:
+            errors.append(error)
+
+    waiting = _silent.get(library)
+    if waiting is None or not waiting.is_alive():
+        waiting = threading.Thread(target=ask, name="fastgreen-nvml", daemon=True)
+        waiting.start()
+        waiting.join(patience_s)
+        _silent.pop(library, None)
+    if errors:
+        raise errors[0]
+    if not answers:
+        _silent[library] = waiting
+        raise ChannelReadError(f"{library} does not answer")
+    return answers[0]
 
 
 def _visible_boards(devices: list[dict[str, Any]], variable: str | None) -> set[str]:
@@ -25,18 +60,36 @@ def _visible_boards(devices: list[dict[str, Any]], variable: str | None) -> set[
         return set(uuids.values())
     shown: set[str] = set()
     for entry in (part.strip() for part in variable.split(",")):
-        if entry.isdecimal():
+        if entry.isascii() and entry.isdecimal():
             board = uuids.get(int(entry))
         elif entry.startswith("MIG-GPU-"):  # MIG-GPU-<uuid>/<gpu instance>/<compute instance>, drivers before 470
             board = next((u for u in uuids.values() if entry[4:].split("/")[0] == u), None)
         elif entry.startswith("MIG-"):
-            board = next((d["uuid"] for d in devices if any(m.startswith(entry) for m in d.get("mig_uuids", []))), None)
+            board = _only(d["uuid"] for d in devices for m in d.get("mig_uuids", []) if m.startswith(entry))
         else:
-            board = next((u for u in uuids.values() if entry and u.startswith(entry)), None)
+            board = _only(u for u in uuids.values() if entry and u.startswith(entry))
         if board is None:
             break
         shown.add(board)
     return shown
+
+
+def _only(boards: Iterable[str]) -> str | None:
+    """The one board there is: CUDA takes the beginning of a UUID only where it is that of one device."""
+    found = list(boards)
+    return found[0] if len(found) == 1 else None
+
+
+def _told_apart(device: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
+    """The device, or in its place an error where its UUID cannot find it again."""
+    if "error" in device:
+        return device
+    same = [f"nvml:{d['index']}" for d in devices if d.get("uuid") == device["uuid"] and d is not device]
+    fit = device["uuid"] and "?" not in device["uuid"]  # which stands for what is no text
+    if fit and not same:
+        return device
+    what = f"the UUID of {same[0]}, {device['uuid']}," if fit else "no UUID,"
+    return {"index": device["index"], "error": f"it has {what} so it cannot be told from another board"}
 
 
 _MEANINGS = {
@@ -70,12 +123,13 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
             )
         ]
     notes = _board_notes(device, visible, mixed)
+    limit_w = device["power_limit_mw"] * 1e-3
     common: dict[str, Any] = {
         "source": "nvml",
         "name": device["name"],
         "visible": visible,
         "device": device["uuid"],
-        "ceiling_w": device["power_limit_mw"] * 1e-3 or None,
+        "ceiling_w": limit_w if LEAST_LIMIT_W <= limit_w <= PLAUSIBLE_W else None,
     }
     power = next((q for q in ("instant", "average", "usage") if device[q] == 0), None)
     scope = device["scope"] if power in ("instant", "average") else 0
@@ -115,13 +169,14 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
     return found
 
 
-def nvml(seams: Seams) -> tuple[list[Channel], SourceStatus]:
+def nvml(seams: Seams, patience_s: float = PATIENCE_S) -> tuple[list[Channel], SourceStatus]:
+    """Every board, as the library lists them; none where it has not answered in `patience_s`."""
     try:
-        listed = _core.nvml_devices(seams.nvml_library)
+        listed = _devices(seams.nvml_library, patience_s)
     except FastgreenError as error:
         remedy = "install the NVIDIA driver, or set FASTGREEN_NVML_LIBRARY" if error.code in (9, 12) else None
         return [], SourceStatus("nvml", 0, str(error), remedy)
-    devices = listed["devices"]
+    devices = [_told_apart(d, listed["devices"]) for d in listed["devices"]]
     variable = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = _visible_boards(devices, variable)
     mixed = (
