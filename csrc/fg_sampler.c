@@ -377,20 +377,24 @@ void fg_sampler_stop_soon(struct fg_sampler *sampler, int64_t settle_ns)
 	fg_clock_wake(&sampler->stop);
 }
 
-/* Wait until the thread has ended. False: one and the same read went on for `patience_ns`. */
+/* Wait until the thread has ended. False: one and the same read has gone on for `patience_ns`. */
 static bool wait_for_end(struct fg_sampler *sampler, int64_t patience_ns)
 {
-	uint64_t calls, before;
+	uint64_t calls = atomic_load_explicit(&sampler->calls, memory_order_relaxed);
+	int64_t since_ns = fg_clock_now_ns();
 
-	do {
-		int64_t until_ns = fg_clock_now_ns() + patience_ns;
+	while (!is_set(&sampler->done)) {
+		int64_t at_ns = fg_clock_now_ns();
+		uint64_t seen = atomic_load_explicit(&sampler->calls, memory_order_relaxed);
 
-		before = atomic_load_explicit(&sampler->calls, memory_order_relaxed);
-		while (!is_set(&sampler->done) && fg_clock_now_ns() < until_ns)
-			fg_clock_monotonic.sleep_until(NULL, until_ns, &sampler->done);
-		calls = atomic_load_explicit(&sampler->calls, memory_order_relaxed);
-	} while (!is_set(&sampler->done) && calls != before);
-	return is_set(&sampler->done);
+		if (seen != calls)
+			since_ns = at_ns;
+		else if (at_ns - since_ns >= patience_ns)
+			return false;
+		calls = seen;
+		fg_clock_monotonic.sleep_until(NULL, at_ns + patience_ns / 10 + 20000, &sampler->done);
+	}
+	return true;
 }
 
 /* Take the channels from a thread that hangs in a read; false where it does not, or no longer. */
