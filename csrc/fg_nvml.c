@@ -210,11 +210,11 @@ enum fg_status fg_nvml_device_count(struct fg_nvml *nvml, unsigned *out, struct 
 /* Whether a quantity can be read: a refusal can pass (drivers polled fast give a false one), the third in a row stands. */
 static int trial(struct fg_nvml *nvml, device_t handle, enum fg_nvml_quantity quantity, unsigned scope)
 {
-	int64_t raw, taken_us;
+	int64_t raw;
 	int code = FG_NVML_UNKNOWN;
 
 	for (int i = 0; i < 3 && code != FG_NVML_SUCCESS && code != FG_NVML_FUNCTION_NOT_FOUND; i++)
-		code = fg_nvml_read(nvml, handle, quantity, scope, &raw, &taken_us);
+		code = fg_nvml_read(nvml, handle, quantity, scope, &raw);
 	return code;
 }
 
@@ -339,8 +339,7 @@ static bool field_value(const struct fg_nvml_field *field, int64_t *out)
 	}
 }
 
-static int read_field(struct fg_nvml *nvml, device_t device, unsigned id, unsigned scope, int64_t *raw,
-					  int64_t *taken_us)
+static int read_field(struct fg_nvml *nvml, device_t device, unsigned id, unsigned scope, int64_t *raw)
 {
 	struct fg_nvml_field field = {.field_id = id, .scope_id = scope};
 
@@ -353,18 +352,16 @@ static int read_field(struct fg_nvml *nvml, device_t device, unsigned id, unsign
 		return code;
 	if (!field_value(&field, raw))
 		return FG_NVML_UNKNOWN;
-	*taken_us = field.timestamp_us;
 	return FG_NVML_SUCCESS;
 }
 
 int fg_nvml_read(struct fg_nvml *nvml, struct fg_nvml_handle *device, enum fg_nvml_quantity quantity, unsigned scope,
-				 int64_t *raw, int64_t *taken_us)
+				 int64_t *raw)
 {
 	unsigned long long energy_mj;
 	unsigned power_mw;
 	int code;
 
-	*taken_us = 0;
 	switch (quantity) {
 	case FG_NVML_ENERGY:
 		if (nvml->energy == NULL)
@@ -381,9 +378,9 @@ int fg_nvml_read(struct fg_nvml *nvml, struct fg_nvml_handle *device, enum fg_nv
 			*raw = power_mw;
 		return code;
 	case FG_NVML_POWER_INSTANT:
-		return read_field(nvml, device, FIELD_POWER_INSTANT, scope, raw, taken_us);
+		return read_field(nvml, device, FIELD_POWER_INSTANT, scope, raw);
 	case FG_NVML_POWER_AVERAGE:
-		return read_field(nvml, device, FIELD_POWER_AVERAGE, scope, raw, taken_us);
+		return read_field(nvml, device, FIELD_POWER_AVERAGE, scope, raw);
 	}
 	return FG_NVML_INVALID_ARGUMENT;
 }

@@ -81,9 +81,9 @@ void fg_nvml_driver(struct fg_nvml *nvml, char *out, size_t size);
 
 FG_MUST_CHECK enum fg_status fg_nvml_find(struct fg_nvml *nvml, const char *uuid, struct fg_nvml_handle **out,
 										  struct fg_error *err);
-/* Read one quantity; returns the nvmlReturn. `taken_us`: the driver's own stamp in us of CLOCK_REALTIME, 0 if none. */
+/* Read one quantity; returns the nvmlReturn. */
 int fg_nvml_read(struct fg_nvml *nvml, struct fg_nvml_handle *device, enum fg_nvml_quantity quantity, unsigned scope,
-				 int64_t *raw, int64_t *taken_us);
+				 int64_t *raw);
 /* Initialise again after the library forgot (fork, driver reload). Returns the nvmlReturn. */
 int fg_nvml_init_again(struct fg_nvml *nvml);
 

@@ -116,11 +116,11 @@ static int recover(struct fg_source *source)
 static enum fg_status nvml_read(struct fg_source *source, size_t index, struct fg_reading *out, struct fg_error *err)
 {
 	struct board *board = &source->boards[index];
-	int64_t raw, taken_us;
-	int code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw, &taken_us);
+	int64_t raw;
+	int code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw);
 
 	if (code == FG_NVML_UNINITIALIZED && recover(source) == FG_NVML_SUCCESS)
-		code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw, &taken_us);
+		code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw);
 	if (code != FG_NVML_SUCCESS)
 		return fg_error_set(err, fg_nvml_status(code), 0, code, "%s: %s (NVML %d)", board->uuid,
 							fg_nvml_text(source->nvml, code), code);

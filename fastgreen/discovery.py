@@ -284,7 +284,7 @@ def procstat(seams: Seams, estimate: tuple[float, float] | None) -> Found:
         name=f"{cpus} CPUs",
         unit="uJ",
         estimated=True,
-        note=f"estimated: {idle_w:.4g} W idle to {max_w:.4g} W busy ({origin})",
+        note=f"estimated for the whole machine: {idle_w:.4g} W idle to {max_w:.4g} W busy ({origin})",
         floor_w=idle_w,
         ceiling_w=max_w,
         sensor={"path": path, "idle_mw": round(idle_w * 1000), "slope_mw": round((max_w - idle_w) * 1000 / cpus)},

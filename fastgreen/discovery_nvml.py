@@ -22,6 +22,17 @@ PATIENCE_S = 30.0  # drivers have been seen to hold a lock for 10 s and to go on
 
 LEAST_LIMIT_W = 1.0  # a board that may not draw as much does nothing; its limit is not believed
 
+_INSTALL = "install the NVIDIA driver, or set FASTGREEN_NVML_LIBRARY"
+_RESET = "sudo nvidia-smi --gpu-reset, or restart the machine"
+_REMEDIES = {  # by nvmlReturn
+    4: "have the device files /dev/nvidia* opened to this user",
+    9: _INSTALL,
+    12: _INSTALL,
+    15: _RESET,
+    16: _RESET,
+    18: "restart the machine: the driver was updated while an older one runs",
+}
+
 _silent: dict[str, threading.Thread] = {}  # by library, who waits for one that has not answered in time
 
 
@@ -120,6 +131,7 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
                 unit="mJ",
                 readable=False,
                 reason=str(device["error"]),
+                remedy=_REMEDIES.get(getattr(device["error"], "code", 0)),
             )
         ]
     notes = _board_notes(device, visible, mixed)
@@ -174,8 +186,7 @@ def nvml(seams: Seams, patience_s: float = PATIENCE_S) -> tuple[list[Channel], S
     try:
         listed = _devices(seams.nvml_library, patience_s)
     except FastgreenError as error:
-        remedy = "install the NVIDIA driver, or set FASTGREEN_NVML_LIBRARY" if error.code in (9, 12) else None
-        return [], SourceStatus("nvml", 0, str(error), remedy)
+        return [], SourceStatus("nvml", 0, str(error), _REMEDIES.get(error.code))
     devices = [_told_apart(d, listed["devices"]) for d in listed["devices"]]
     variable = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = _visible_boards(devices, variable)
