@@ -32,7 +32,7 @@ struct fg_nvml {
 };
 
 enum { FIELD_POWER_AVERAGE = 185, FIELD_POWER_INSTANT = 186 };
-enum { MOST_DEVICES = 1024 }; /* sixteen times what a driver manages */
+enum { MOST_DEVICES = 1024, MOST_PLACES = 64 }; /* many times what a driver manages */
 
 static const struct symbol {
 	size_t offset;
@@ -218,6 +218,25 @@ static int trial(struct fg_nvml *nvml, device_t handle, enum fg_nvml_quantity qu
 	return code;
 }
 
+/* UUIDs of the instances that a board is split into. Their places can have gaps. */
+static void find_parts(struct fg_nvml *nvml, device_t handle, struct fg_nvml_device *device)
+{
+	unsigned places = 0;
+	device_t part;
+
+	if (nvml->mig_by_index == NULL || nvml->mig_max == NULL || nvml->mig_max(handle, &places) != FG_NVML_SUCCESS)
+		return;
+	for (unsigned i = 0; i < places && i < MOST_PLACES && device->mig_count < FG_NVML_PARTS; i++) {
+		char *uuid = device->mig_uuids[device->mig_count];
+
+		if (nvml->mig_by_index(handle, i, &part) != FG_NVML_SUCCESS ||
+			nvml->uuid(part, uuid, sizeof device->mig_uuids[0]) != FG_NVML_SUCCESS)
+			continue;
+		make_printable(uuid, sizeof device->mig_uuids[0]);
+		device->mig_count++;
+	}
+}
+
 enum fg_status fg_nvml_device(struct fg_nvml *nvml, unsigned index, struct fg_nvml_device *out, struct fg_error *err)
 {
 	struct fg_nvml_device device = {.energy_code = FG_NVML_FUNCTION_NOT_FOUND};
@@ -242,6 +261,8 @@ enum fg_status fg_nvml_device(struct fg_nvml *nvml, unsigned index, struct fg_nv
 		device.power_limit_mw = limit_mw;
 	if (nvml->mig_mode != NULL && nvml->mig_mode(handle, &mode, &pending) == FG_NVML_SUCCESS)
 		device.mig = mode != 0;
+	if (device.mig)
+		find_parts(nvml, handle, &device);
 	device.energy_code = trial(nvml, handle, FG_NVML_ENERGY, 0);
 	device.usage_code = trial(nvml, handle, FG_NVML_POWER_USAGE, 0);
 	/* Superchips can refuse the GPU scope and answer at the module's. */
@@ -254,30 +275,6 @@ enum fg_status fg_nvml_device(struct fg_nvml *nvml, unsigned index, struct fg_nv
 	if (device.scope == 2)
 		device.scope = 0;
 	*out = device;
-	return FG_OK;
-}
-
-enum fg_status fg_nvml_mig_uuid(struct fg_nvml *nvml, unsigned index, unsigned instance, char *out, size_t size,
-								struct fg_error *err)
-{
-	device_t handle, part;
-	unsigned most = 0;
-	int code = nvml->by_index(index, &handle);
-
-	out[0] = '\0';
-	if (code != FG_NVML_SUCCESS)
-		return failed(nvml, err, "nvmlDeviceGetHandleByIndex", code);
-	if (nvml->mig_by_index == NULL || nvml->mig_max == NULL || nvml->mig_max(handle, &most) != FG_NVML_SUCCESS ||
-		instance >= most)
-		return fg_error_set(err, FG_NOT_FOUND, 0, FG_NVML_NOT_FOUND, "device %u has no MIG instance %u", index, instance);
-	code = nvml->mig_by_index(handle, instance, &part);
-	if (code == FG_NVML_SUCCESS)
-		code = nvml->uuid(part, out, (unsigned)size);
-	if (code != FG_NVML_SUCCESS) {
-		out[0] = '\0';
-		return failed(nvml, err, "nvmlDeviceGetMigDeviceHandleByIndex", code);
-	}
-	make_printable(out, size);
 	return FG_OK;
 }
 

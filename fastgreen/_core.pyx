@@ -473,7 +473,7 @@ def nvml_devices(str library):
                 "name": device.name.decode("utf-8", "replace"),
                 "bus_id": device.bus_id.decode(),
                 "mig": bool(device.mig),
-                "mig_uuids": _mig_uuids(nvml, index) if device.mig else [],
+                "mig_uuids": [device.mig_uuids[i].decode() for i in range(device.mig_count)],
                 "power_limit_mw": device.power_limit_mw,
                 "scope": device.scope,
             }
@@ -486,23 +486,6 @@ def nvml_devices(str library):
     finally:
         with nogil:
             fg_nvml_close(nvml)
-
-
-cdef list _mig_uuids(fg_nvml *nvml, unsigned index):
-    cdef char uuid[96]
-    cdef unsigned instance = 0
-    cdef fg_status status
-    out = []
-    # 7 is the most any board has been split into; a library that never says NOT_FOUND must not keep us here.
-    while instance < 64:
-        with nogil:
-            status = fg_nvml_mig_uuid(nvml, index, instance, uuid, sizeof(uuid), NULL)
-        if status == FG_NOT_FOUND:
-            break
-        if uuid[0] != 0:
-            out.append(uuid.decode())
-        instance += 1
-    return out
 
 
 include "_window.pxi"
