@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -95,3 +99,105 @@ def test_the_package_has_a_type_for_every_public_name():
             assert name.asname == name.name  # else it is none of the names that others may take from here
             homes[name.name] = None if node.module == "fastgreen" else node.module.removeprefix("fastgreen.")
     assert homes == fg._HOME
+
+
+PROGRAM = """
+import fastgreen as fg
+import numpy as np
+
+def watched() -> dict[str, float]:
+    with fg.Monitor(channels=["rapl:*"], hz=100, record=None, sync=None) as monitor:
+        work = monitor.window("work")
+        with work:
+            pass
+        work.begin()
+        work.end()
+        live: dict[str, float] = monitor.energy_j()
+    result: fg.Result = monitor.result
+    total: float = result.energy_j + result.energy_low_j + result.energy_wh + result.duration_s + result.mean_power_w
+    assert result.estimated is False and total > 0
+    result.save("run")
+    return live if fg.load("run").windows("work", per_channel=True) else {}
+
+@fg.measure
+def whole(x: int) -> int:
+    return x
+
+@fg.measure(hz=10)
+def often(x: str) -> str:
+    return x
+
+number: int = whole(3)
+text: str = often("a")
+last: fg.Result | None = whole.result
+with fg.measure() as m:
+    joules: float = m.energy_j
+remedies: list[str | None] = [channel.remedy for channel in fg.channels() if not channel.readable]
+found: fg.Closest = fg.ttcapc([1.0], [0.5], [1.0], target=(0.5, 1.0))
+sweep = fg.Sweep("apc", consumption=[1.0], accuracy=[0.5])
+grid: np.ndarray = sweep.compute(dtype="float32", threads=1)
+sweep.write("grid.arrow", layout="long", compression="lz4")
+for first, values in fg.open_sweep("grid.arrow").tiles():
+    fg.ufuncs.apc(values, 0.5, 0.1, 1.0)
+try:
+    print(fg.apc(1.0, 0.5) + fg.metrics.edp(1.0, 2.0))
+except fg.errors.FastgreenError as error:
+    print(error.code)
+"""
+
+
+def test_a_users_program_passes_a_strict_type_checker_which_finds_its_mistakes(tmp_path):
+    pytest.importorskip("mypy")
+    wrong = ["whole('three')", "often(3)", "fg.Monitor(chanels=1)", "fg.load(3)", "sweep.compute(thread=1)", "fg.apcc"]
+    (tmp_path / "right.py").write_text(PROGRAM)
+    (tmp_path / "wrong.py").write_text("\n".join(["import fastgreen as fg", "from right import *", *wrong]))
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--ignore-missing-imports"]
+    done = subprocess.run(
+        [*command, "--no-error-summary", "--cache-dir", str(tmp_path / "cache"), "right.py", "wrong.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    found = [line for line in done.stdout.splitlines() if ": error:" in line]
+    assert not [line for line in found if not line.startswith("wrong.py")], done.stdout + done.stderr
+    assert {int(line.split(":")[1]) for line in found} == {3 + i for i in range(len(wrong))}, done.stdout
+
+
+# ---- measured calls
+
+
+def test_a_coroutine_is_measured_until_it_has_been_awaited():
+    @fg.measure
+    async def waits(seconds: float) -> float:
+        """Waits."""
+        await asyncio.sleep(seconds)
+        return seconds
+
+    assert (waits.__name__, waits.__doc__, waits.result) == ("waits", "Waits.", None)
+    assert asyncio.run(waits(0.1)) == 0.1
+    assert waits.result.duration_s >= 0.1
+
+
+def test_a_generator_whose_call_does_nothing_is_refused():
+    def counts():
+        yield 1
+
+    async def counts_later():
+        yield 1
+
+    for function in (counts, counts_later):
+        with pytest.raises(TypeError, match=r"counts.* does no work .* round the loop"):
+            fg.measure(function)
+        with pytest.raises(TypeError, match="does no work"):
+            fg.measure(hz=100)(function)
+
+
+def test_a_measured_method_is_a_method():
+    class Model:
+        @fg.measure
+        def predict(self, x: int) -> int:
+            return x + 1
+
+    assert Model().predict(2) == 3
+    assert Model.predict.result.duration_s >= 0
