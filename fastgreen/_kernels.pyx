@@ -162,6 +162,9 @@ cdef class Grid:
         else:
             raise ValueError(f"dtype must be float64 or float32, not {self.dtype}")
 
+    def __reduce__(self):
+        return Grid, (*self.axes, self.dtype)
+
     def fill(self, real[::1] out, size_t first=0, bint stream=False):
         """Write the points from `first` on (row-major) into all of out. `stream`: past the cache. Releases the GIL."""
         cdef size_t count = out.shape[0]

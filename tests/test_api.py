@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import copy
 import inspect
 import os
+import pickle
+import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,6 +167,61 @@ def test_a_users_program_passes_a_strict_type_checker_which_finds_its_mistakes(t
     found = [line for line in done.stdout.splitlines() if ": error:" in line]
     assert not [line for line in found if not line.startswith("wrong.py")], done.stdout + done.stderr
     assert {int(line.split(":")[1]) for line in found} == {3 + i for i in range(len(wrong))}, done.stdout
+
+
+# ---- copies that travel to another process
+
+
+def travelled(value: object) -> object:
+    return pickle.loads(pickle.dumps(value))
+
+
+@pytest.mark.parametrize("copied", [travelled, copy.deepcopy], ids=["pickled", "copied"])
+@pytest.mark.parametrize("kept", ["memory", "recording", "loaded"])
+def test_a_result_travels_with_its_samples_and_windows(powercap, tmp_path: Path, copied, kept):
+    powercap(Zone("package-0", watts=40.0), move=True)
+    with fg.Monitor("rapl:*", hz=1000, record=tmp_path / "run" if kept == "recording" else None) as monitor:
+        work = monitor.window("work")
+        for _ in range(3):
+            with work:
+                time.sleep(0.01)
+    result = monitor.result
+    if kept == "loaded":
+        result.save(tmp_path / "run")
+        result = fg.load(tmp_path / "run")
+
+    def told(one: fg.Result) -> tuple:
+        return one.channels, one.samples(), one.windows(), one.summary(), one.energy_j, one.duration_s, one.notes
+
+    twin = copied(result)
+    wanted = told(result)
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    assert told(twin) == wanted
+    twin.save(tmp_path / "again")
+    assert told(fg.load(tmp_path / "again"))[1:] == wanted[1:]
+
+
+@pytest.mark.parametrize("copied", [travelled, copy.deepcopy], ids=["pickled", "copied"])
+def test_sweeps_channels_and_answers_travel(tmp_path: Path, copied):
+    runs = {"time": [1.0, 2.0], "accuracy": [0.5, 0.6], "consumption": [1.0, 2.0]}
+    for sweep in (fg.Sweep("apc", consumption=[1.0, 2.0], accuracy=[0.5]), fg.Sweep("ttcapc", **runs)):
+        for dtype in ("float64", "float32"):
+            sweep.compute(dtype)  # what was made for it must not hold it back
+        twin = copied(sweep)
+        assert twin.metric == sweep.metric
+        assert np.array_equal(twin.compute(), sweep.compute())
+        assert np.array_equal(twin.compute("float32"), sweep.compute("float32"))
+        sweep.write(tmp_path / sweep.metric)
+        assert np.array_equal(copied(fg.open_sweep(tmp_path / sweep.metric)).to_numpy(), sweep.compute())
+    assert copied(fg.ttcapc(**runs)) == fg.ttcapc(**runs)
+    assert copied(fg.channels()) == fg.channels()
+    assert copied(fg.ufuncs.closest_apc) is fg.ufuncs.closest_apc
+
+
+def test_errors_travel_with_their_message_and_code():
+    for name in ("FastgreenError", "ChannelNotFound", "ChannelPermission", "ChannelReadError", "TraceError"):
+        error = travelled(getattr(fg.errors, name)("what went wrong", code=13))
+        assert (type(error).__name__, str(error), error.code) == (name, "what went wrong", 13)
 
 
 # ---- measured calls
