@@ -209,6 +209,33 @@ def test_checkpoints_with_nan_are_passed_over():
     assert fg.ttcapc([], [], []).time == math.inf
 
 
+def test_checkpoints_without_a_time_are_passed_over_and_hide_no_time_that_goes_back():
+    acc, c = [0.5, 0.9, 0.6, 0.95], [1, 1, 1, 1]
+    nan = math.nan
+    for time, wanted in (([1, nan, 3, nan], (3, 2)), ([nan, 2, 2, 3], (3, 3)), ([nan] * 4, (math.inf, -1))):
+        assert fg.ttcapc(time, acc, c)[:2] == wanted
+        many = fg.ttcapc([time, [1, 2, 3, 4], time], [acc] * 3, np.array([c] * 3, np.float32))
+        assert [(t, i) for t, i in zip(*many[:2], strict=True)] == [wanted, (4, 3), wanted]
+        shared = fg.ttcapc(time, [acc, acc], [c, c])
+        assert [(t, i) for t, i in zip(*shared[:2], strict=True)] == [wanted, wanted]
+        kind = pa.list_(pa.float64())
+        lists = [pa.array([[], x, x[:1]], kind) for x in ([None if t != t else float(t) for t in time], acc, [1.0] * 4)]
+        assert fg.ttcapc(*lists)[1].tolist() == [-1, wanted[1], -1 if time[0] != time[0] else 0]
+    for time in ([3, nan, 1, 4], [[3, nan, 1, 4]]):
+        with pytest.raises(ValueError, match=r"time goes back from 3 to 1 at checkpoint 2"):
+            fg.ttcapc(time, *([acc, c] if np.ndim(time) == 1 else [[acc], [c]]))
+    with pytest.raises(ValueError, match=r"accuracy .* got 60 at checkpoint 3 of run 1"):
+        fg.ttcapc([[1, nan, 3, 4]] * 2, [acc, [*acc[:3], 60]], [c, c])
+    rng = np.random.default_rng(3)
+    time, acc, c = np.sort(rng.random((60, 70)), axis=1), rng.random((60, 70)), rng.random((60, 70)) * 5
+    time[rng.random(time.shape) < 0.2] = nan
+    for target in (None, 0.4):
+        seen = fg.ttcapc(time, acc, c, target=target)
+        for run in range(60):
+            twin = reference.time_to_closest(time[run], acc[run], c[run], target, 0.1, 0.01, 0.1, 1.0)
+            assert (seen.time[run], seen.index[run]) == twin
+
+
 # ---- arguments
 
 
