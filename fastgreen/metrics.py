@@ -50,10 +50,17 @@ _PERCENT = Domain(0.0, 100.0, "must lie in 0..100")
 
 
 def _arrays(**arguments: tuple[Any, Domain]) -> list[Any]:
-    """The checked arguments as float64, ready to be computed with."""
-    arrays = {name: np.asarray(check(name, value, domain), np.float64) for name, (value, domain) in arguments.items()}
-    check_shapes(**arrays)
-    return [array[()] for array in arrays.values()]
+    """The checked arguments as float64, ready to be computed with; pandas, xarray and Dask objects keep their kind."""
+    values = {name: _float64(check(name, value, domain)) for name, (value, domain) in arguments.items()}
+    if all(isinstance(value, np.ndarray | np.generic) for value in values.values()):
+        check_shapes(**values)  # the others fit by their own rules
+    return list(values.values())
+
+
+def _float64(value: Any) -> Any:
+    if hasattr(value, "astype") and not isinstance(value, np.ndarray):
+        return value.astype(np.float64)
+    return np.asarray(value, np.float64)[()]
 
 
 def edp(energy_j: Any, time_s: Any) -> Any:

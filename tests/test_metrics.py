@@ -261,6 +261,14 @@ def test_pandas_xarray_and_dask_keep_their_kind():
     assert isinstance(fg.apc(da.ones(10, chunks=5), 0.5), da.Array)
     with pytest.raises(ValueError, match="consumption"):
         fg.apc(pd.Series([1.0, -2.0]), 0.5)
+    whole = pd.Series([1, 2], index=["a", "b"])
+    for neighbour in (metrics.edp(whole, 3), metrics.carbon(whole, 232), metrics.netscore(whole, 1, 1)):
+        assert neighbour.index.tolist() == ["a", "b"]
+    assert metrics.ed2p(pd.Series([2**31]), pd.Series([2**31]))[0] == 2.0**93
+    assert metrics.accuracy_per_joule(xr.DataArray([0.5, 0.6], dims="model"), xr.DataArray([1, 2, 3], dims="x")).shape
+    assert isinstance(metrics.sci(da.ones(10, chunks=5), 100.0), da.Array)
+    with pytest.raises(ValueError, match=r"time_s .* got -1 at index 1"):
+        metrics.edp(series, pd.Series([1, -1]))
 
 
 BAD = [
@@ -297,6 +305,8 @@ def test_a_failed_check_leaves_out_alone():
     out = np.full(2, 7.0)
     with pytest.raises(ValueError, match="consumption"):
         fg.apc([1.0, -1.0], 0.5, out=out)
+    with pytest.raises(ValueError, match=r"out must be an array of shape \(3,\), got \(2,\)"):
+        fg.apc([1.0, 1.0, 1.0], 0.5, out=out)
     assert (out == 7).all()
 
 
