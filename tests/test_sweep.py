@@ -160,6 +160,7 @@ def test_the_best_are_those_that_sorting_everything_finds(c, acc, a, b, k):
     wanted = reference.first_best(grid, k)
     assert np.array_equal(sweep.plan.best(min(k, sweep.size)), wanted)
     table = sweep.best(k)
+    assert table == sweep.best(np.int64(k))
     assert np.array_equal(table["apc"], grid.ravel()[wanted])
     assert np.array_equal(table["consumption"], np.asarray(c, float)[wanted % len(c)])
 
@@ -244,6 +245,10 @@ def test_a_bad_sweep_of_times_is_told_what_is_wrong(changes, message):
     _, runs = run_sweep()
     with pytest.raises(ValueError, match=message):
         fg.Sweep("ttcapc", **{**runs, **changes})
+    with pytest.raises(ValueError, match=r"two scores or one pair: give \[0.9, 0.5\] or \[\(0.9, 0.5\)\]"):
+        fg.Sweep("ttcapc", **runs, target=(0.9, 0.5))
+    for axis, wanted in (([0.9, 0.5], [0.9, 0.5]), ([(0.9, 0.5)], ["(0.9, 0.5)"]), ((0.9, 0.5, 0.4), [0.9, 0.5, 0.4])):
+        assert fg.Sweep("ttcapc", **runs, target=axis).axes["target"].tolist() == wanted
     backwards = {**runs, "time": runs["time"][:, ::-1]}
     with pytest.raises(ValueError, match=r"time goes back .* of run 0"):
         fg.Sweep("ttcapc", **backwards).compute()
