@@ -95,7 +95,8 @@ static void rig_run(struct rig *rig, int64_t period_ns, size_t capacity, int64_t
 		sched_yield();
 		fg_sampler_live(rig->sampler, 0, &live);
 	}
-	rig->driven.end_at_ns = INT64_MAX / 2; /* let it settle */
+	if (settle_ns > 0) /* else time stands still until it has stopped, however long that takes to happen */
+		rig->driven.end_at_ns = INT64_MAX / 2;
 	fg_sampler_stop(rig->sampler, settle_ns);
 	fg_sampler_report(rig->sampler, 0, &rig->report);
 }
