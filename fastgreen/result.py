@@ -62,10 +62,6 @@ class Result:
         self.start_ns = min((t.report["first_at_ns"] for t in read), default=start_ns)
         self.end_ns = max((t.report["end_at_ns"] for t in read), default=end_ns)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: all windows and samples, and nothing of the monitor or the folder they came from."""
-        return {**self.__dict__, "_given_windows": self._windows}
-
     @cached_property
     def _windows(self) -> list[Windows]:
         given = self._given_windows

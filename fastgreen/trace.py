@@ -5,7 +5,7 @@ A trace does not care whether its samples lie in memory or in a recorded file; i
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 
 from fastgreen import _core
 from fastgreen.channel import Channel
@@ -94,10 +94,6 @@ class Trace:
 
     def __repr__(self) -> str:
         return f"<trace of {self.channel.id}: {counted(self.report['samples'], 'sample')}>"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: the samples themselves, wherever they lie."""
-        return {**self.__dict__, "_chunks": partial(iter, [*self._chunks()])}
 
     @property
     def has_data(self) -> bool:

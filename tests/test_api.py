@@ -8,10 +8,8 @@ import copy
 import inspect
 import os
 import pickle
-import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -174,31 +172,6 @@ def test_a_users_program_passes_a_strict_type_checker_which_finds_its_mistakes(t
 
 def travelled(value: object) -> object:
     return pickle.loads(pickle.dumps(value))
-
-
-@pytest.mark.parametrize("copied", [travelled, copy.deepcopy], ids=["pickled", "copied"])
-@pytest.mark.parametrize("kept", ["memory", "recording", "loaded"])
-def test_a_result_travels_with_its_samples_and_windows(powercap, tmp_path: Path, copied, kept):
-    powercap(Zone("package-0", watts=40.0), move=True)
-    with fg.Monitor("rapl:*", hz=1000, record=tmp_path / "run" if kept == "recording" else None) as monitor:
-        work = monitor.window("work")
-        for _ in range(3):
-            with work:
-                time.sleep(0.01)
-    result = monitor.result
-    if kept == "loaded":
-        result.save(tmp_path / "run")
-        result = fg.load(tmp_path / "run")
-
-    def told(one: fg.Result) -> tuple:
-        return one.channels, one.samples(), one.windows(), one.summary(), one.energy_j, one.duration_s, one.notes
-
-    twin = copied(result)
-    wanted = told(result)
-    shutil.rmtree(tmp_path / "run", ignore_errors=True)
-    assert told(twin) == wanted
-    twin.save(tmp_path / "again")
-    assert told(fg.load(tmp_path / "again"))[1:] == wanted[1:]
 
 
 @pytest.mark.parametrize("copied", [travelled, copy.deepcopy], ids=["pickled", "copied"])
