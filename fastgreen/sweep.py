@@ -257,6 +257,11 @@ class Sweep:
         -------
         pyarrow.Table
             A row per point, best first and the first of equals first: a column for each axis, then the float64 value.
+
+        Raises
+        ------
+        ValueError
+            If `k` is no whole number above 0.
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k must be a whole number above 0, got {k!r}")
@@ -264,6 +269,11 @@ class Sweep:
 
     def where(self, low: float = -math.inf, high: float = math.inf) -> pa.Table:
         """The points whose value lies in low..high, both included.
+
+        Parameters
+        ----------
+        low, high : float
+            Of the metric, or for "ttcapc" and "ttcapec" of the time.
 
         Returns
         -------

@@ -71,6 +71,21 @@ def test_every_call_takes_the_promised_arguments_with_their_defaults(function):
     assert signature(function).startswith(PROMISED[function])
 
 
+ANSWERS = [f for f in PROMISED if inspect.isfunction(f) and not f.__module__.endswith((".monitor", ".result"))]
+
+
+@pytest.mark.parametrize("function", ANSWERS, ids=lambda function: function.__qualname__)
+def test_every_answer_is_documented_with_its_arguments_value_and_errors(function):
+    text = inspect.getdoc(function)
+    assert "Raises\n------" in text
+    if function is not fg.Sweep.write:
+        assert "Returns\n-------" in text
+    section = text.partition("Parameters\n----------\n")[2].partition("\n\n")[0]
+    heads = [line.partition(" :")[0] for line in section.splitlines() if not line.startswith(" ")]
+    named = {name.strip(" *") for head in heads for name in head.split(",")}
+    assert inspect.signature(function).parameters.keys() - {"self"} <= named
+
+
 def test_the_published_names_are_the_same_functions():
     assert fg.ttcapc is fg.time_to_closest_apc
     assert fg.ttcapec is fg.time_to_closest_apec
