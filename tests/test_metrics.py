@@ -102,6 +102,10 @@ def test_a_target_may_be_a_point_and_is_then_quantised_as_the_run_is():
     # (0.7859, 1.41) lies in the cell of the checkpoint at 1.00 h but scores better than it unrounded.
     assert fg.ttcapc(HOURS, RUN_ACCURACY, RUN_WH, target=(0.7859, 1.41)).time == 1.0
     assert fg.ttcapc(HOURS, RUN_ACCURACY, RUN_WH, target=(0.7859, 1.41), quantize=False).time == 1.25
+    # That of 0.50 h scores 0.4078 itself and 0.4035 in its cell, where one of 0.4036 would stand for it too.
+    assert fg.ttcapc(HOURS, [0.312, 0.553, *RUN_ACCURACY[2:]], RUN_WH, target=(0.558, 0.74)).time == 0.5
+    worse = fg.ttcapc(HOURS, [0.312, 0.553, *RUN_ACCURACY[2:]], RUN_WH, target=(0.558, 0.74), quantize=False)
+    assert worse.time == 0.75
 
 
 # ---- the closed form
@@ -181,6 +185,8 @@ def test_many_runs_are_as_each_of_them_alone():
         for run in range(50):
             alone = fg.ttcapc(time[run], acc[run], c[run], target=target)
             assert tuple(np.nan_to_num(field[run]) for field in many) == tuple(np.nan_to_num(list(alone)))
+    one = fg.ttcapc(time[:1], acc[:1], c[:1])
+    assert [field.shape for field in one] == [(1,)] * 5
     shared = fg.ttcapc(time[0], acc, c)
     assert np.array_equal(shared.time, time[0][shared.index])
 
@@ -274,6 +280,8 @@ def test_pandas_xarray_and_dask_keep_their_kind():
 BAD = [
     ({"accuracy": 93.5}, "accuracy must lie in 0..1, got 93.5; if it is in percent, divide it by 100"),
     ({"accuracy": [0.5, 93.5]}, "accuracy .* got 93.5 at index 1; if it is in percent"),
+    ({"accuracy": 100}, "accuracy .* got 100; if it is in percent, divide it by 100"),
+    ({"accuracy": 101}, "accuracy must lie in 0..1, got 101$"),
     ({"accuracy": -0.1}, "accuracy must lie in 0..1, got -0.1"),
     ({"accuracy": math.inf}, "accuracy"),
     ({"consumption": [1, 2, -3, -4]}, "consumption must be finite and not negative, got -3 at index 2"),
@@ -369,6 +377,7 @@ def test_among_many_runs_the_bad_one_is_named():
 # ---- neighbours
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_neighbours_give_their_published_values():
     assert metrics.edp(2.0, 3.0) == 6
     assert metrics.ed2p(2.0, 3.0) == 18
@@ -379,6 +388,9 @@ def test_the_neighbours_give_their_published_values():
     assert metrics.carbon(1e6, 232) == pytest.approx(64.444444, abs=5e-7)
     assert metrics.accuracy_per_joule(0.9, 3.0) == pytest.approx(0.3)
     assert metrics.accuracy_per_joule(0.9, 0.0) == math.inf
+    assert math.isnan(metrics.accuracy_per_joule(0.0, 0.0))
+    assert metrics.netscore(0.0, 1.0, 1.0) == -math.inf
+    assert math.isnan(metrics.edp(math.nan, 1.0))
 
 
 def test_time_and_energy_to_accuracy_are_those_of_the_first_checkpoint_to_reach_it():
