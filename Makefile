@@ -23,7 +23,7 @@ $(foreach name,demo collect study test lint bench fuzz,$(eval $(call extra,$(nam
 .PHONY: help demo collect-demo study training-study test bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean
 
 help: ## print this index
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
 
 demo: $(VENV)/.demo ## train small classifiers and measure what each inference costs
 	$(BIN)/fastgreen demo
