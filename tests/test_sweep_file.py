@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -107,6 +108,40 @@ def test_the_axes_stand_in_the_metadata_for_any_reader(tmp_path):
     assert metadata.items() >= told.items()
     assert list(metadata["axes"]) == ["beta", "alpha", "accuracy", "consumption"]
     assert schema.field("consumption").metadata == {b"unit": b"Wh"}
+
+
+def test_an_axis_of_many_points_stands_there_as_its_bytes(tmp_path):
+    axis = np.arange(65537) * 1e-4
+    fg.Sweep("apc", consumption=axis, accuracy=[0.5]).write(tmp_path / "x")
+    stored = json.loads(pa.ipc.open_file(tmp_path / "x").schema.metadata[b"fastgreen"])["axes"]["consumption"]
+    assert np.array_equal(np.frombuffer(base64.b64decode(stored["float64"]), "<f8"), axis)
+    assert np.array_equal(fg.open_sweep(tmp_path / "x").axes["consumption"], axis)
+
+
+def test_long_coordinates_are_as_precise_as_the_values(tmp_path):
+    small().write(tmp_path / "x", layout="long", dtype="float32")
+    assert set(pa.ipc.open_file(tmp_path / "x").schema.types) == {pa.float32()}
+
+
+def test_a_stored_sweep_is_mapped_and_not_read(tmp_path):
+    path = tmp_path / "grid.arrow"
+    sweep = fg.Sweep("apc", consumption=np.linspace(0, 9, 1000), accuracy=np.linspace(0, 1, 1000))
+    sweep.write(path)
+    before = pa.total_allocated_bytes()
+    stored = fg.open_sweep(path)
+    tiles = list(stored.tiles())
+    assert str(path) in Path("/proc/self/maps").read_text()
+    assert pa.total_allocated_bytes() - before < 100_000
+    assert not any(values.flags.owndata or values.flags.writeable for _, values in tiles)
+    assert np.array_equal(np.concatenate([values for _, values in tiles]), sweep.compute().ravel())
+
+
+def test_a_stored_sweep_larger_than_memory_says_its_size_and_points_to_its_tiles(tmp_path):
+    small().write(tmp_path / "x")
+    stored = fg.open_sweep(tmp_path / "x")
+    stored.nbytes = 10**18  # as that of a file that does not fit on this disk either
+    with pytest.raises(MemoryError, match=r"takes 1,000,000,000\.0 GB .* read it by tiles\(\)"):
+        stored.to_numpy()
 
 
 def test_an_existing_file_is_left_alone_unless_told(tmp_path):
