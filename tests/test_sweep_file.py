@@ -362,6 +362,20 @@ def test_the_command_prints_the_best_points():
     assert "0.9" in command("sweep", "apc", *axes, "--best", 2)
 
 
+def test_json_has_no_number_that_json_has_not(tmp_path):
+    def no_number(text: str) -> None:
+        raise AssertionError(f"{text} is no JSON")
+
+    (tmp_path / "runs.csv").write_text("run,time,accuracy,consumption\na,1,0.5,0.2\na,2,0.9,0.4\n")
+    given = ("sweep", "ttcapc", "--runs", tmp_path / "runs.csv", "--target", "best,0.99", "--best", 2, "--json")
+    best, never = json.loads(command(*given), parse_constant=no_number)
+    assert (best["target"], best["ttcapc"]) == (None, 2)
+    assert (never["target"], never["ttcapc"]) == (0.99, None)
+    (tmp_path / "models.csv").write_text("model,accuracy,consumption\na,0.9,2\nb,,2\n")
+    rows = json.loads(command("metrics", tmp_path / "models.csv", "--json"), parse_constant=no_number)
+    assert [row["apc"] for row in rows] == [fg.apc(2, 0.9), None]
+
+
 def test_the_command_reads_runs_from_a_table(tmp_path):
     (tmp_path / "runs.csv").write_text("run,time,accuracy,consumption\na,1,0.5,0.2\na,2,0.9,0.4\nb,1,0.7,0.3\n")
     path = tmp_path / "times.arrow"
