@@ -82,6 +82,12 @@ def test_a_sweep_knows_its_axes():
     assert list(fg.Sweep("apec", cost=[1, 2], accuracy=0.5).axes) == ["beta", "alpha", "accuracy", "cost"]
     with pytest.raises(ValueError, match="read-only"):
         sweep.axes["alpha"][0] = 2
+    defaults = {"beta": [1.0], "alpha": [0.1], "accuracy": [0.5], "consumption": [1.0]}
+    bare = fg.Sweep("apc", consumption=1, accuracy=0.5)
+    assert {name: axis.tolist() for name, axis in bare.axes.items()} == defaults
+    times = fg.Sweep("ttcapec", time=[1.0], accuracy=[0.5], cost=[1.0]).axes
+    assert list(times) == ["beta", "alpha", "accuracy_delta", "cost_delta", "target", "run"]
+    assert [float(axis[0]) for axis in times.values()] == pytest.approx([1, 0.1, 0.01, 0.1, np.nan, 0], nan_ok=True)
 
 
 @pytest.mark.parametrize(

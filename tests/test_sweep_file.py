@@ -79,6 +79,7 @@ def test_the_dense_file_reads_in_polars_and_duckdb(tmp_path):
     assert frame["accuracy"].unique().sort().to_list() == [0.0, 0.5, 0.9, 1.0]
     grid = fg.open_sweep(tmp_path / "dense.arrow").table
     assert grid.num_rows == 24  # DuckDB finds the table by its name
+    assert grid.schema.field("apc").type == pa.fixed_shape_tensor(pa.float64(), [13], dim_names=["consumption"])
     seen = duckdb.sql("select max(list_max(apc::double[])) from grid where beta = 20 and accuracy = 0.9").fetchall()[0][
         0
     ]
