@@ -17,7 +17,7 @@ import warnings
 import weakref
 
 from fastgreen import _core
-from fastgreen.catalog import discover, names_of, select
+from fastgreen.catalog import counted_ids, discover, names_of, select
 from fastgreen.channel import Channel, Seams
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.rates import blind_ns, check_wraps, rates
@@ -400,7 +400,7 @@ class Monitor:
         return [Windows(w.name, i, *w.edges()) for i, w in enumerate(self._windows)]
 
     def _traces(self, reports: dict[str, dict[str, Any]] | None) -> list[Trace]:
-        counted = _counted(self.channels)
+        counted = counted_ids(self.channels)
         return [
             Trace(c, c.id in counted, reports[c.id] if reports else {}, functools.partial(self._chunks, c.id))
             for c in self.channels
@@ -454,13 +454,6 @@ class Monitor:
             late.become_inert()
         self._gate.make_inert()
         self._lock = threading.RLock()  # the parent's may have been held by a thread that is not here
-
-
-def _counted(channels: list[Channel]) -> set[str]:
-    """Ids that make up the total: the roots, or where none was chosen those that lie in no other chosen one."""
-    roots = {c.id for c in channels if c.root}
-    chosen = {c.id for c in channels}
-    return roots or {c.id for c in channels if c.parent not in chosen}
 
 
 def _drain_loop(monitor: weakref.ref[Monitor], wake: threading.Event, pause_s: float) -> None:
