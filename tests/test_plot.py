@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -229,6 +231,10 @@ def test_the_metrics_command_scores_a_table(tmp_path):
     assert "0.786545" in result.output
     result = run(main, ["metrics", str(path), "--json"])
     assert '"model": "VGG-19"' in result.output
+    # Without options alpha and beta are those of the metric, and costs are weighed as consumption is.
+    assert [row["apc"] for row in json.loads(result.output)] == [fg.apc(10.4, 0.9056), fg.apc(8.88, 0.9454)]
+    result = run(main, ["metrics", str(path), "--json", "--beta", "2", "--price", "0.5"])
+    assert json.loads(result.output)[0]["apec"] == fg.apec(5.2, 0.9056, beta=2)
     for text, message in (
         ("model,accuracy,consumption\na,93.5,1\n", "percent"),
         ("model,consumption\na,1\n", "no column accuracy"),
