@@ -80,3 +80,11 @@ def test_every_name_of_the_package_that_the_documentation_uses_exists():
             for name in path.split(".")[1:]:
                 assert hasattr(value, name), f"{page.name}: fg{path}"
                 value = getattr(value, name)
+
+
+def test_the_readme_lists_every_command():
+    from fastgreen.cli import COMMANDS
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (listing,) = re.findall(r"## Command line\n\n```\n(.*?)```", readme, re.DOTALL)
+    assert [name for name in COMMANDS if not re.search(rf"\b{name}\b", listing)] == []
