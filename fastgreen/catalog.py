@@ -75,6 +75,18 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
         ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``:
         where to look, see `Seams`.
 
+    Returns
+    -------
+    list of Channel
+        What can be read and what cannot, which says why (`reason`) and what mends it (`remedy`).
+
+    Raises
+    ------
+    ValueError
+        For an `estimate` that is none.
+    TypeError
+        For a seam that is unknown.
+
     Examples
     --------
     >>> import fastgreen as fg
