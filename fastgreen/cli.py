@@ -18,6 +18,7 @@ COMMANDS = {
     "calibrate": ("fastgreen.commands.calibrate", "calibrate"),
     "run": ("fastgreen.commands.measure", "run"),
     "report": ("fastgreen.commands.measure", "report"),
+    "watch": ("fastgreen.commands.watch", "watch"),
     "grant": ("fastgreen.commands.grant", "grant"),
     "sweep": ("fastgreen.commands.metrics", "sweep"),
     "plot": ("fastgreen.commands.metrics", "plot"),

@@ -17,7 +17,7 @@ import warnings
 import weakref
 
 from fastgreen import _core
-from fastgreen.catalog import discover, names_of, select
+from fastgreen.catalog import counted_ids, discover, names_of, select
 from fastgreen.channel import Channel, Seams
 from fastgreen.dataclass import replace
 from fastgreen.errors import FastgreenError, FastgreenWarning
@@ -397,7 +397,7 @@ class Monitor:
         return Result(traces, windows, self._metadata, self._start_ns, self._end_ns, self._notes)
 
     def _traces(self, reports: dict[str, dict[str, Any]] | None) -> list[Trace]:
-        counted = _counted(self.channels)
+        counted = counted_ids(self.channels)
         kept = {c.id: samples for g in self._groups for c, samples in zip(g.channels, g.samples, strict=True)}
         recorded = self._folder.path / "samples.arrow" if self._folder is not None else None
         return [
@@ -448,13 +448,6 @@ class Monitor:
             late.become_inert()
         self._gate.make_inert()
         self._lock = threading.RLock()  # the parent's may have been held by a thread that is not here
-
-
-def _counted(channels: list[Channel]) -> set[str]:
-    """Ids that make up the total: the roots, or where none was chosen those that lie in no other chosen one."""
-    roots = {c.id for c in channels if c.root}
-    chosen = {c.id for c in channels}
-    return roots or {c.id for c in channels if c.parent not in chosen}
 
 
 def _drain_loop(monitor: weakref.ref[Monitor], wake: threading.Event, pause_s: float) -> None:

@@ -44,7 +44,8 @@ class Sweep:
     accuracy_delta, consumption_delta, cost_delta : array_like
         Only for "ttcapc" and "ttcapec": axes of cell sizes.
     target : list, optional
-        Only for "ttcapc" and "ttcapec": an axis of targets, each a score, a pair (accuracy, consumption) or None.
+        Only for "ttcapc" and "ttcapec": an axis of targets, each a score, a pair (accuracy, consumption) or None. One
+        pair stands in a list as well.
     quantize : bool
         Only for "ttcapc" and "ttcapec", see `time_to_closest_apc`.
     unit : str, optional
@@ -271,13 +272,23 @@ class Sweep:
         -------
         pyarrow.Table
             A row per point, best first and the first of equals first: a column for each axis, then the float64 value.
+
+        Raises
+        ------
+        ValueError
+            If `k` is no whole number above 0.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k must be a whole number above 0, got {k!r}")
-        return self._table(self.plan.best(min(k, self.size)))
+        return self._table(self.plan.best(min(int(k), self.size)))
 
     def where(self, low: float = -math.inf, high: float = math.inf) -> pa.Table:
         """The points whose value lies in low..high, both included.
+
+        Parameters
+        ----------
+        low, high : float
+            Of the metric, or for "ttcapc" and "ttcapec" of the time.
 
         Returns
         -------
@@ -323,6 +334,8 @@ def _axis(name: str, value: Any, domain: Domain) -> np.ndarray:
 
 
 def _targets(target: Any) -> list[Any]:
+    if isinstance(target, tuple) and len(target) == 2 and np.ndim(target) == 1 and None not in target:
+        raise ValueError(f"target {target!r} may be two scores or one pair: give {[*target]!r} or [{target!r}]")
     if target is None or np.ndim(target) == 0 if not isinstance(target, list | tuple) else False:
         return [target]
     targets = [tuple(one) if np.ndim(one) else one for one in target]
