@@ -39,6 +39,7 @@ _TILE = 2 << 20  # bytes: handed over while still in cache, and yet few calls
 _MOST_WORKERS = 4  # each has a tile of memory
 _LISTED = 1 << 16  # longer axes are not lists in the metadata, but base64 of their bytes
 _ROW_LIMIT = 32 << 20  # bytes: a row of a tensor column is written whole
+_DTYPES = {pa.float64(): np.dtype(np.float64), pa.float32(): np.dtype(np.float32)}
 
 
 def write_sweep(
@@ -283,7 +284,7 @@ class StoredSweep:
         self.shape = tuple(axis.size for axis in self.axes.values())
         self.size = math.prod(self.shape)
         column = self.table.schema.field(self.metric).type
-        self.dtype = np.dtype((column.value_type if self.layout == "dense" else column).to_pandas_dtype())
+        self.dtype = _DTYPES[column.value_type if self.layout == "dense" else column]
         self.nbytes = self.size * self.dtype.itemsize
         if self.table.num_rows * (self.shape[-1] if self.layout == "dense" else 1) != self.size:
             raise TraceError(f"{self.path} is damaged: {self.table.num_rows} rows do not make {self.shape} points")
