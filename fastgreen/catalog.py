@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from fastgreen import discovery, discovery_perf, grant
+from fastgreen import discovery, discovery_nvml, discovery_perf, grant
 from fastgreen.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus
 from fastgreen.dataclass import replace
 from fastgreen.errors import ChannelNotFound
@@ -43,7 +43,7 @@ def discover(
     events, events_state = discovery_perf.perf(seams)
     found += discovery_perf.settle(grant.granted(zones, seams.grant_socket), events)
     states += [zones_state, events_state]
-    for look in (discovery.nvml, discovery.hwmon):
+    for look in (discovery_nvml.nvml, discovery.hwmon):
         more, state = look(seams)
         found += more
         states.append(state)

@@ -43,6 +43,7 @@ class Measurement:
 
     def __exit__(self, *exc_info: object) -> None:
         self.result = self._monitor.stop()
+        del self._monitor  # what was measured does not need it
 
     def __call__(self, function: Callable[Given, Returned]) -> Measured[Given, Returned]:
         return _measured(function, self._options)

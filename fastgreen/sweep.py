@@ -160,11 +160,12 @@ class Sweep:
         MemoryError
             If the grid is larger than the free memory; `write` has no such limit.
         ValueError
-            If `out` does not fit.
+            If `out` does not fit, or an axis or a time holds more than float32 can where that is asked for.
         """
         if out is None:
-            self._check_memory(as_dtype(dtype).itemsize)
-            out = np.empty(self.shape, as_dtype(dtype))
+            wanted = self._checked_dtype(dtype)
+            self._check_memory(wanted.itemsize)
+            out = np.empty(self.shape, wanted)
         else:
             out = self._checked_out(out, dtype)
         flat = out.reshape(-1)
@@ -183,11 +184,24 @@ class Sweep:
             raise ValueError(
                 f"out must be an array of shape {self.shape}, got {getattr(out, 'shape', type(out).__name__)}"
             )
-        if out.dtype != as_dtype(out.dtype if dtype is None else dtype):
+        if out.dtype != self._checked_dtype(out.dtype if dtype is None else dtype):
             raise ValueError(f"out is {out.dtype}, dtype is {np.dtype(dtype)}")
         if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
             raise ValueError("out must be C-contiguous, writeable and aligned to its items")
         return out
+
+    def _checked_dtype(self, dtype: Any) -> np.dtype:
+        """The dtype. ValueError where it is none, or where a coordinate would become infinite in it."""
+        wanted = as_dtype(dtype)
+        most = float(np.finfo(wanted).max)
+        for name, values in self.plan.inputs.items():
+            beyond = (values > most) & (values < np.inf)
+            if beyond.any():
+                at = int(np.argmax(beyond))
+                raise ValueError(
+                    f"{name} holds {values[at]:g} at index {at}, more than {wanted} can ({most:.2g}); use float64"
+                )
+        return wanted
 
     def _check_memory(self, itemsize: int) -> None:
         import psutil
@@ -237,11 +251,12 @@ class Sweep:
         OSError
             If the disk is full or cannot be written to; no file is left.
         ValueError
-            If an argument is none of those above.
+            If an argument is none of those above, or an axis or a time holds more than float32 can where that is asked
+            for.
         """
         from fastgreen.sweep_file import write_sweep
 
-        write_sweep(self, path, as_dtype(dtype), layout, compression, threads, progress, overwrite)
+        write_sweep(self, path, self._checked_dtype(dtype), layout, compression, threads, progress, overwrite)
 
     def best(self, k: int = 10) -> pa.Table:
         """The k best points: the highest scores, or the shortest times.

@@ -20,8 +20,8 @@ CSRC = ROOT / "csrc"
 LAYERS = [
     {"dataclass", "errors", "units", "newfile", "parallel"},
     {"_core", "_kernels"},
-    {"channel", "checks", "runcheck", "runinfo", "ufuncs", "report"},
-    {"arrow", "discovery", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
+    {"attributes", "channel", "checks", "runcheck", "runinfo", "ufuncs", "report"},
+    {"arrow", "discovery", "discovery_nvml", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
     {"catalog", "closest", "granting", "runfile", "sweep_file", "sweep_score"},
     {"metrics", "rates", "result", "sweep_search"},
     {"replay", "sweep", "experiment", "estimate", "distributed", "gpu_edges"},
@@ -32,7 +32,7 @@ LAYERS = [
 ]
 C_LAYERS = [
     {"fg_error", "fg_clock"},
-    {"fg_ring", "fg_energy", "fg_account", "fg_resolver*", "fg_metric"},
+    {"fg_ring", "fg_energy", "fg_account", "fg_resolver*", "fg_metric", "fg_thread"},
     {"fg_source", "fg_sysfs", "fg_nvml", "fg_perf"},
     {"fg_source_*"},
     {"fg_sampler"},

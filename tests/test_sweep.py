@@ -260,6 +260,40 @@ def test_a_bad_sweep_of_times_is_told_what_is_wrong(changes, message):
         fg.Sweep("ttcapc", **backwards).compute()
 
 
+FLOAT32_MOST = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize("name", ["consumption", "beta"])
+@pytest.mark.filterwarnings("error")
+def test_what_float32_cannot_hold_is_refused_there_and_not_taken_for_infinite(tmp_path, name):
+    sweep = small(**{name: [0.0, FLOAT32_MOST, 1e39, 1e300]})
+    assert np.isfinite(sweep.compute()).all()
+    sweep.write(tmp_path / "wide.arrow")
+    for call in (
+        lambda: sweep.compute("float32"),
+        lambda: sweep.compute(out=np.empty(sweep.shape, "f4")),
+        lambda: sweep.write(tmp_path / "narrow.arrow", dtype="float32"),
+        lambda: sweep.write(tmp_path / "narrow.arrow", dtype="float32", layout="long"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} holds 1e\+39 at index 2, more than float32 can \(3\.4e\+38\)"):
+            call()
+    assert [path.name for path in tmp_path.iterdir()] == ["wide.arrow"]
+    assert np.isfinite(small(**{name: [0.0, FLOAT32_MOST]}).compute("float32")).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_time_that_float32_cannot_hold_is_not_taken_for_never():
+    runs = {"accuracy": [0.1, 0.2, 0.9], "consumption": [0.0, 1.0, 2.0]}
+    sweep = fg.Sweep("ttcapc", time=[0.0, 1e38, 1e39], **runs)
+    assert sweep.compute().item() == 1e39
+    with pytest.raises(ValueError, match=r"time holds 1e\+39 at index 2, more than float32"):
+        sweep.compute("float32")
+    with pytest.raises(ValueError, match="time must be finite"):
+        fg.Sweep("ttcapc", time=[0.0, 1.0, np.inf], **runs).compute("float32")
+    never = fg.Sweep("ttcapc", time=[0.0, 1e38, float("nan")], target=0.99, **runs)
+    assert never.compute("float32").item() == np.inf
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_output_that_lies_across_its_items_is_refused(dtype):
     sweep = fg.Sweep("apc", consumption=np.linspace(0, 1, 50), accuracy=[0.5])
