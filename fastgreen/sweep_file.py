@@ -39,7 +39,7 @@ _TILE = 2 << 20  # bytes: handed over while still in cache, and yet few calls
 _MOST_WORKERS = 4  # each has a tile of memory
 _LISTED = 1 << 16  # longer axes are not lists in the metadata, but base64 of their bytes
 _ROW_LIMIT = 32 << 20  # bytes: a row of a tensor column is written whole
-_DTYPES = {pa.float64(): np.dtype(np.float64), pa.float32(): np.dtype(np.float32)}
+_DTYPES: dict[Any, np.dtype[Any]] = {pa.float64(): np.dtype(np.float64), pa.float32(): np.dtype(np.float32)}
 
 
 def write_sweep(
