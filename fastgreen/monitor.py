@@ -21,11 +21,13 @@ from fastgreen.catalog import counted_ids, discover, names_of, select
 from fastgreen.channel import Channel, Seams
 from fastgreen.dataclass import replace
 from fastgreen.errors import FastgreenError, FastgreenWarning
-from fastgreen.rates import blind_ns, check_wraps, rates
-from fastgreen.result import Result, finished_windows, kept_chunks
+from fastgreen.group import Group
+from fastgreen.rates import check_wraps, rates
+from fastgreen.recorder import Recorder, finished_windows, kept_chunks
+from fastgreen.result import Result
 from fastgreen.runinfo import run_metadata
 from fastgreen.trace import Trace
-from fastgreen.units import NS_PER_S, joules_per_unit
+from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,31 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["Monitor"]
 
 _DRAIN_S = 0.25
-_RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C ...
-_RING_MOST = 1 << 17  # ... unless that is more than 3 MiB a channel; then they are emptied more often
 _PATIENCE_NS = 200_000_000  # for the first reading of a source; one that blocks longer starts late
 _SETTLE_NS = 250_000_000
 
 _running: weakref.WeakSet[Monitor] = weakref.WeakSet()
-
-
-class _Group:
-    """The channels of one source and their sampler."""
-
-    def __init__(self, source: str, channels: list[Channel], hz: float, library: str, speed: float) -> None:
-        capacity = min(max(256, math.ceil(hz * _RING_S)), _RING_MOST)
-        self.full_s = capacity / hz
-        self.channels = channels
-        self.samples: list[list[bytearray]] = [[] for _ in channels]
-        self.sampler = _core.Sampler(
-            source,
-            [c.sensor for c in channels],
-            [{**c.traits, "blind_ns": blind_ns(c)} for c in channels],
-            period_ns=round(NS_PER_S / hz),
-            ring_capacity=capacity,
-            library=library,
-            speed=speed,
-        )
 
 
 class Monitor:
@@ -143,9 +124,8 @@ class Monitor:
         self._windows: list[_core.Window | Lane] = []
         self._late: list[GpuWindows] = []
         self._by_thread: dict[tuple[int, str], _core.Window] = {}
-        self._written: list[int] = []
-        self._groups: list[_Group] = []
-        self._folder: Any = None
+        self._groups: list[Group] = []
+        self._recorder: Recorder | None = None
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._drainer: threading.Thread | None = None
@@ -181,13 +161,28 @@ class Monitor:
     # ---- life ----
 
     def start(self) -> Monitor:
-        """Open the channels and start one sampling thread per source. RuntimeError when started before."""
+        """Open the channels and start one sampling thread per source.
+
+        Returns
+        -------
+        Monitor
+            Itself.
+
+        Raises
+        ------
+        RuntimeError
+            When it was started before: a monitor measures once.
+        ChannelReadError, ChannelPermission
+            When a sensor that was found cannot be opened after all.
+        FileExistsError, OSError
+            When `record` holds a run already, or cannot be written.
+        """
         with self._lock:
             if self._state != "new":
                 raise RuntimeError(f"this monitor is {self._state}; a monitor measures once, make another")
             sources = dict.fromkeys(c.source for c in self.channels)
             groups = [
-                _Group(
+                Group(
                     s, [c for c in self.channels if c.source == s], self._hz[s], self._seams.nvml_library, self._speed
                 )
                 for s in sources
@@ -210,14 +205,24 @@ class Monitor:
         return self
 
     def _open_record(self, path: str) -> None:
-        from fastgreen import arrow, runfile
+        from fastgreen import runfile
 
-        self._folder = arrow.RunFolder(path, self._metadata, runfile.channel_table(self._traces(None), self._notes))
+        self._recorder = Recorder(path, self._metadata, runfile.channel_table(self._traces(None), self._notes))
 
     def stop(self) -> Result | None:
-        """Take a last reading of every channel and end. Idempotent, from any thread. Returns the result.
+        """Take a last reading of every channel and end. Idempotent, from any thread.
 
         Windows that are still open end here, and the result's notes say so.
+
+        Returns
+        -------
+        Result or None
+            What was measured; None, with a FastgreenWarning, in the child of a fork, where nothing is.
+
+        Raises
+        ------
+        RuntimeError
+            When it was not started.
         """
         if self._state == "running" and "training_log" in self.__dict__:
             self.training_log.stop()
@@ -258,7 +263,7 @@ class Monitor:
         if self._drainer is not None and self._drainer is not threading.current_thread():
             self._drainer.join()
         self._drain()
-        self._reports = {c.id: g.sampler.report(i) for g in self._groups for i, c in enumerate(g.channels)}
+        self._reports = {identity: report for group in self._groups for identity, report in group.reports().items()}
         self._note_silence()
         self._close_record()
 
@@ -272,20 +277,19 @@ class Monitor:
                 self._note(f"{channel.id} gave no reading in the last {silent_s:.3g} s: {reason}")
 
     def _close_record(self) -> None:
-        if self._folder is None:
+        if self._recorder is None:
             return
         from fastgreen import runfile
 
-        for last_step in (
-            self._folder.close,
-            lambda: self._folder.write_channels(
-                runfile.channel_table(self._traces(self._reports), self._notes, (self._start_ns, self._end_ns))
-            ),
-        ):
-            try:
-                last_step()
-            except (OSError, ValueError) as error:
-                self._note(f"the end of the run could not be recorded in {self._record}: {error}")
+        self._recorder.close()
+        self._note_problems(self._recorder)
+        span = self._start_ns, self._end_ns
+        self._recorder.write_channels(runfile.channel_table(self._traces(self._reports), self._notes, span))
+        self._note_problems(self._recorder)
+
+    def _note_problems(self, recorder: Recorder) -> None:
+        for text in recorder.take_problems():
+            self._note(text)
 
     def __enter__(self) -> Monitor:
         return self.start()
@@ -306,7 +310,13 @@ class Monitor:
         return f"<fastgreen.Monitor {self._state}: {', '.join(c.id for c in self.channels) or 'no channels'}>"
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until a replay has played everything; False when `timeout` seconds passed before."""
+        """Wait until a replay has played everything.
+
+        Returns
+        -------
+        bool
+            False when `timeout` seconds passed before. True at once where nothing is replayed.
+        """
         self._check_not_inert()
         deadline = time.monotonic() + timeout if timeout is not None else math.inf
         while not all(g.sampler.finished() for g in self._groups if g.channels[0].source == "replay"):
@@ -319,10 +329,24 @@ class Monitor:
     # ---- windows ----
 
     def window(self, name: str) -> _core.Window:
-        """A handle for stretches called `name`; use it in the thread that asked for it.
+        """A handle for stretches of time whose energy is wanted; use it in the thread that asked for it.
 
-        The same thread and name give the same handle again, unless it is open: then a new one, for nesting. Handles of
-        one name are one name in the result.
+        Parameters
+        ----------
+        name : str
+            What the stretches are called. The same thread and name give the same handle again, unless it is open: then
+            a new one, for nesting. Handles of one name are one name in the result.
+
+        Returns
+        -------
+        Window
+            A context manager, with ``begin()`` and ``end()`` for where a block does not fit. Both only store a
+            timestamp; a window that is begun twice, or ended without a begin, is a RuntimeError.
+
+        Raises
+        ------
+        TypeError
+            When `name` is no string.
         """
         if not isinstance(name, str):
             raise TypeError(f"a window's name must be a string, not {name!r}")
@@ -336,7 +360,10 @@ class Monitor:
         return window
 
     def gpu_window(self, name: str, backend: str | Events = "torch", device: int = 0) -> GpuWindow:
-        """A handle as of `window`, whose edges are CUDA events and do not wait for the GPU. See `GpuWindows`."""
+        """A handle as of `window`, whose edges are CUDA events and do not wait for the GPU.
+
+        `backend` is ``"torch"``, ``"cupy"`` or an `Events`, `device` a number as the backend counts; see `GpuWindows`.
+        """
         from fastgreen.gpu_windows import GpuWindows
 
         with self._lock:
@@ -364,17 +391,17 @@ class Monitor:
     # ---- numbers ----
 
     def energy_j(self) -> dict[str, float]:
-        """Energy so far by channel, in J. Live: exact counter differences up to each channel's last reading."""
+        """Energy so far. Live: exact counter differences up to each channel's last reading.
+
+        Returns
+        -------
+        dict of str to float
+            J by channel id, counted or not (`Channel.root` says which add up); after `stop` that of the result.
+        """
         self._check_not_inert()
         if self._reports:
             return {identity: float(total.energy_j) for identity, total in self.result.totals.items()}
-        out = {}
-        for group in self._groups:
-            for i, channel in enumerate(group.channels):
-                live = group.sampler.live(i)
-                raw = live["total"] if channel.kind == "energy" else live["power_integral"]
-                out[channel.id] = raw * joules_per_unit(channel.unit)
-        return out
+        return {identity: joules for group in self._groups for identity, joules in group.energy_j().items()}
 
     @property
     def result(self) -> Result:
@@ -399,7 +426,7 @@ class Monitor:
     def _traces(self, reports: dict[str, dict[str, Any]] | None) -> list[Trace]:
         counted = counted_ids(self.channels)
         kept = {c.id: samples for g in self._groups for c, samples in zip(g.channels, g.samples, strict=True)}
-        recorded = self._folder.path / "samples.arrow" if self._folder is not None else None
+        recorded = self._recorder.samples_path if self._recorder is not None else None
         return [
             Trace(
                 replace(c, sensor={}),  # a replay's is the whole recording
@@ -414,33 +441,16 @@ class Monitor:
 
     def _drain(self) -> None:
         """Move what waits in the rings to memory or to the recording."""
+        recorder = self._recorder
         with self._lock:
             for group in self._groups:
                 for i, channel in enumerate(group.channels):
                     samples = group.sampler.drain(i)
-                    if samples and not self._recorded("add_samples", channel.id, samples):
+                    if samples and not (recorder and recorder.add_samples(channel.id, samples)):
                         group.samples[i].append(samples)
-            if self._folder is not None:
-                self._drain_windows()
-
-    def _drain_windows(self) -> None:
-        self._written += [0] * (len(self._windows) - len(self._written))
-        for i, window in enumerate(self._windows):
-            begin, end = window.edges(self._written[i])
-            if len(begin) and self._recorded("add_windows", window.name, i, begin, end):
-                self._written[i] += len(begin)
-
-    def _recorded(self, method: str, *arguments: Any) -> bool:
-        """Write to the recording; False when there is none, or it has failed and memory has to take over."""
-        if self._folder is None or self._folder.failed:
-            return False
-        try:
-            getattr(self._folder, method)(*arguments)
-        except (OSError, ValueError) as error:
-            self._folder.failed = True
-            self._note(f"recording to {self._record} failed and goes on in memory: {error}")
-            return False
-        return True
+            if recorder is not None:
+                recorder.add_windows(self._windows)
+                self._note_problems(recorder)
 
     def _become_inert(self) -> None:
         self._state = "inert"

@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
-from fastgreen import _core
 from fastgreen.trace import Bounded, Trace, Windows
 from fastgreen.units import NS_PER_S, counted, unit_metadata
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
     from typing import Any
 
-    import numpy as np
     import pyarrow as pa
 
-    from fastgreen.gpu_edges import Lane
 
 __all__ = ["Result", "load"]
 
@@ -234,7 +230,17 @@ class Result:
         Parameters
         ----------
         channel : str, optional
-            Only this one. ChannelNotFound for one that the run does not have.
+            Only this one.
+
+        Returns
+        -------
+        pyarrow.Table
+            A row per sample, channel after channel, each in time order; units stand in the field metadata.
+
+        Raises
+        ------
+        ChannelNotFound
+            For a channel that the run does not have.
         """
         import pyarrow as pa
 
@@ -264,9 +270,19 @@ class Result:
         Parameters
         ----------
         name : str, optional
-            Only windows of this name. KeyError for one that was never used.
+            Only windows of this name.
         per_channel : bool
             A row per stretch and channel, with a column ``channel``, counted or not.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``start_ns`` is CLOCK_MONOTONIC, durations are s, energies J; an energy that is not known is null.
+
+        Raises
+        ------
+        KeyError
+            For a name that was never used.
         """
         import numpy as np
         import pyarrow as pa
@@ -322,6 +338,11 @@ class Result:
 
         The bounds of the sum are those of the stretches taken together (`fastgreen.trace.Trace.together`), so the mean
         energy of many short windows is known far better than that of one.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row per name; no rows where no window was used.
         """
         import numpy as np
 
@@ -376,7 +397,20 @@ class Result:
     # ---- files and people ----
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the run as a folder of Arrow files (DESIGN: channels, samples, windows). FileExistsError for a run."""
+        """Write the run as a folder of Arrow files, which `load` and any Arrow tool open.
+
+        Parameters
+        ----------
+        path : path
+            The folder, which is made: ``channels.arrow``, ``samples.arrow`` and ``windows.arrow`` in it.
+
+        Raises
+        ------
+        FileExistsError
+            When it holds a run already.
+        OSError
+            When it cannot be written.
+        """
         from pathlib import Path
 
         from fastgreen.runfile import save_run
@@ -435,23 +469,6 @@ def load(path: str | os.PathLike) -> Result:
 
     traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path))
     return Result(traces, windows, metadata, start_ns, end_ns, notes)
-
-
-# What a monitor gives its result to ask for later; apart from the monitor, which a result does not keep.
-
-
-def finished_windows(handles: list[_core.Window | Lane]) -> list[Windows]:
-    """The stretches of a monitor's handles."""
-    return [Windows(handle.name, i, *handle.edges()) for i, handle in enumerate(handles)]
-
-
-def kept_chunks(recorded: Path | None, channel: str, kept: list[bytearray]) -> Iterator[np.ndarray]:
-    """The samples of a channel: those on disk, then those in memory."""
-    if recorded is not None:
-        from fastgreen.runfile import stored_chunks
-
-        yield from stored_chunks(recorded, channel)
-    yield from map(_core.samples, kept)
 
 
 def _with_units(table: pa.Table, units: dict[str, str]) -> pa.Table:
