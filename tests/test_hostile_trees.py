@@ -64,8 +64,9 @@ def test_a_file_without_an_end_is_left_before_it_fills_the_memory(tree, file, py
     (zone(tree / "intel-rapl:0", "package-0") / file).unlink()
     (tree / "intel-rapl:0" / file).symlink_to("/dev/zero")
     code = """
-        import resource
-        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+        import os, resource
+        if "FASTGREEN_SANITIZED" not in os.environ:  # a sanitizer reserves more than any machine has
+            resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
         import fastgreen as fg
         import json
         print(json.dumps([(c.readable, c.reason, c.wrap_j) for c in fg.channels() if c.source == "rapl"]))
