@@ -214,6 +214,22 @@ def test_c_has_no_globals_that_change(tmp_path):
         assert ".data.rel.ro" in entry or ".rodata" in entry, entry
 
 
+def test_the_source_distribution_holds_every_file_of_the_repository(monkeypatch):
+    files = pytest.importorskip("setuptools.command.egg_info").FileList()
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no working copy of the repository")
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True).stdout
+    monkeypatch.chdir(ROOT)
+    # What setuptools adds by itself: from pyproject.toml, and what cythonize makes of the extensions' sources.
+    files.extend(["README.md", "LICENSE", "setup.py", "pyproject.toml", "MANIFEST.in"])
+    files.extend(["fastgreen/_core.c", "fastgreen/_kernels.c"])
+    for line in Path("MANIFEST.in").read_text(encoding="utf-8").splitlines():
+        files.process_template_line(line)
+    present = {name for name in listed.splitlines() if (ROOT / name).exists()}
+    assert present - set(files.files) == set()
+    assert {name for name in files.files if name.endswith(("_core.c", "_kernels.c", ".so", ".o"))} == set()
+
+
 def test_no_file_names_this_machine():
     # Put together here, lest this file be the one that names them.
     names = ["/" + "work/", "/" + "tmp/wt", "/" + "root/", "/" + "home/"]
