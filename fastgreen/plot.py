@@ -121,10 +121,10 @@ def heat_map(
     >>> sweep = fg.Sweep("apc", consumption=np.arange(0, 10, 0.1), accuracy=np.linspace(0, 1, 101), unit="Wh")
     >>> figure = fg.plot.heat_map(sweep, models=[("mine", 2.5, 0.93)])
     """
-    from matplotlib.patheffects import AbstractPathEffect, withStroke
-
     cost, accuracy, values, chosen = _plane(sweep, alpha, beta)
     figure, (axes,) = new_figure(width=7.6)
+    from matplotlib.patheffects import AbstractPathEffect, withStroke
+
     mesh = axes.pcolormesh(cost, accuracy, values, cmap="cividis", shading="nearest", rasterized=True)
     bar = figure.colorbar(mesh, ax=axes, label=sweep.metric.upper())
     inside = [level for level in levels if values.min() < level < values.max()]

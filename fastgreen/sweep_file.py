@@ -39,6 +39,7 @@ _TILE = 2 << 20  # bytes: handed over while still in cache, and yet few calls
 _MOST_WORKERS = 4  # each has a tile of memory
 _LISTED = 1 << 16  # longer axes are not lists in the metadata, but base64 of their bytes
 _ROW_LIMIT = 32 << 20  # bytes: a row of a tensor column is written whole
+_DTYPES: dict[Any, np.dtype[Any]] = {pa.float64(): np.dtype(np.float64), pa.float32(): np.dtype(np.float32)}
 
 
 def write_sweep(
@@ -295,11 +296,11 @@ class StoredSweep:
         column = self.table.column(self.metric)
         dense = isinstance(column.type, pa.FixedShapeTensorType)
         kind = column.type.value_type if dense else column.type
-        if self.layout != ("dense" if dense else "long") or not pa.types.is_floating(kind):
+        if self.layout != ("dense" if dense else "long") or kind not in _DTYPES:
             raise TraceError(f"{self.path} is damaged: {self.metric} is {column.type}, of layout {self.layout}")
         if column.null_count:
             raise TraceError(f"{self.path} is damaged: values are missing")
-        self.dtype = np.dtype(kind.to_pandas_dtype())
+        self.dtype = _DTYPES[kind]
         self.nbytes = self.size * self.dtype.itemsize
         if self.table.num_rows * (self.shape[-1] if self.layout == "dense" else 1) != self.size:
             raise TraceError(f"{self.path} is damaged: {self.table.num_rows} rows do not make {self.shape} points")

@@ -126,14 +126,20 @@ def test_what_cannot_be_drawn_is_told(call, message):
 def test_without_matplotlib_it_is_said_how_to_get_it(python):
     done = python("""
         import sys
-        sys.modules["matplotlib"] = sys.modules["matplotlib.figure"] = None
+        sys.modules["matplotlib"] = None
         import fastgreen as fg
-        try:
-            fg.plot.models([("a", 1, 0.9)])
-        except ModuleNotFoundError as error:
-            print(error)
+        sweep = fg.Sweep("apc", consumption=[1.0, 2.0], accuracy=[0.5, 0.6])
+        for draw in (
+            lambda: fg.plot.models([("a", 1, 0.9)]),
+            lambda: fg.plot.curves([1.0, 2.0], [0.9]),
+            lambda: fg.plot.heat_map(sweep),
+        ):
+            try:
+                draw()
+            except ModuleNotFoundError as error:
+                print(error)
     """)
-    assert "pictures need matplotlib: pip install 'fastgreen[plot]'" in done.stdout, done.stderr
+    assert done.stdout == 3 * "pictures need matplotlib: pip install 'fastgreen[plot]'\n", done.stderr
 
 
 def test_curves_are_the_metric_and_differ_in_dashes_and_lightness():
