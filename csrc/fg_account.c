@@ -82,7 +82,11 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 	} else {
 		int64_t step_ns = sample->at_ns - account->last_at_ns;
 		account->step_longest_ns = later(account->step_longest_ns, step_ns);
-		bool torn = (sample->flags & FG_SAMPLE_GAP) || (traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns);
+		bool stalled = traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns;
+		/* A counter goes on counting while nobody looks; what a power was meanwhile nobody knows. */
+		if (stalled && traits->kind == FG_POWER && step_ns > traits->period_ns)
+			sample->flags |= FG_SAMPLE_GAP;
+		bool torn = stalled || (sample->flags & FG_SAMPLE_GAP);
 
 		if (traits->kind == FG_ENERGY)
 			add_growth(account, sample);

@@ -62,7 +62,8 @@ struct fg_account {
 
 void fg_account_init(struct fg_account *account, const struct fg_traits *traits);
 
-/* Take in the next sample, and set its `wraps` and FG_SAMPLE_RESET from the sample before. A caller that knows better
+/* Take in the next sample, and set its `wraps`, FG_SAMPLE_RESET and, of a power that went unread for more than an
+ * update and three ticks, FG_SAMPLE_GAP from the sample before. A caller that knows better
  * (a replayed run, whose lost points may hide wraps) presets both; they are only ever raised.
  * A counter that goes back has wrapped when the traits give a modulus, the growth that follows is below half of it and
  * plausible; else it has restarted, and what it counted in between is left out of the total and flagged. */

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 enum fg_sample_flag {
-	FG_SAMPLE_GAP = 1,   /* between the sample before and this one, reads failed or points were lost */
+	FG_SAMPLE_GAP = 1,   /* between the sample before and this one, reads failed, points were lost, or nobody looked */
 	FG_SAMPLE_RESET = 2, /* the counter started anew: what it counted since the sample before is unknown */
 };
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 
-from fastgreen import _core
+from fastgreen import _core, attributes
 from fastgreen.channel import Channel, Seams, SourceStatus, traits
 from fastgreen.dataclass import replace
 from fastgreen.errors import ChannelPermission, FastgreenError
@@ -35,11 +35,6 @@ DRAM_NOTE = "its unit can differ from powercap's by 0.27 %"
 PSYS_NOTE = "the whole platform, packages included; it can step by 1 J"
 
 
-def _text(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read().strip()
-
-
 def _within(number: int, bits: int) -> int:
     """The number; ValueError where the kernel's own has fewer bits."""
     if not 0 <= number < 1 << bits:
@@ -58,7 +53,7 @@ def _cpus(text: str) -> list[int]:
 
 def _unit(events: str, name: str) -> str:
     """The unit of an event's integer; ValueError where it is none that is known."""
-    unit, scale = _text(f"{events}/{name}.unit"), float(_text(f"{events}/{name}.scale"))
+    unit, scale = attributes.read(f"{events}/{name}.unit"), float(attributes.read(f"{events}/{name}.scale"))
     mantissa, exponent = math.frexp(scale)
     if unit != "Joules" or mantissa != 0.5 or not 1 <= 1 - exponent <= FINEST:
         raise ValueError(f"{events}/{name}.scale is {scale!r} {unit}, which is no binary fraction of a joule")
@@ -68,7 +63,7 @@ def _unit(events: str, name: str) -> str:
 def _config(events: str, name: str) -> int:
     import re
 
-    text = _text(f"{events}/{name}")
+    text = attributes.read(f"{events}/{name}")
     match = re.fullmatch(r"event=(0x[0-9a-fA-F]+|\d+)", text)
     if match is None:
         raise ValueError(f"{events}/{name} holds no event number: {text[:24]!r}")
@@ -77,7 +72,7 @@ def _config(events: str, name: str) -> int:
 
 def _level(seams: Seams) -> str:
     try:
-        return _text(f"{seams.proc_root}/sys/kernel/perf_event_paranoid")
+        return attributes.read(f"{seams.proc_root}/sys/kernel/perf_event_paranoid")
     except OSError:
         return "unknown"
 
@@ -136,7 +131,7 @@ def perf(seams: Seams) -> tuple[list[Channel], SourceStatus]:
     """Every event of the ``power`` source on every package; the source names one CPU to ask for each."""
     source = f"{seams.event_source_root}/power"
     try:
-        kind, cpus = _within(int(_text(f"{source}/type")), 32), _cpus(_text(f"{source}/cpumask"))
+        kind, cpus = _within(int(attributes.read(f"{source}/type")), 32), _cpus(attributes.read(f"{source}/cpumask"))
         names = set(os.listdir(f"{source}/events"))
     except FileNotFoundError as error:
         return [], SourceStatus("perf", 0, f"no {error.filename}", "on a physical machine: sudo modprobe rapl")

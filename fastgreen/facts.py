@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from fastgreen import attributes
 from fastgreen.channel import Channel
 from fastgreen.dataclass import dataclass, replace
 from fastgreen.units import NS_PER_S, UNITS
@@ -165,10 +166,8 @@ def _key(channel: Channel) -> str:
 
 
 def _stored(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, ValueError):
+    text = attributes.text(path)  # which no fifo in its place hangs
+    if text is None:
         return {}
     import json
 

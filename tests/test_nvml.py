@@ -12,7 +12,7 @@ from fastgreen.errors import FastgreenWarning
 
 from .fakes.nvml import FakeNvml, Gpu, Rule, Sensor, gpu_is_lost
 from .fakes.powercap import Zone
-from .fakes.wave import Sine, Square, Updates
+from .fakes.wave import Sine, Square, Steps, Updates
 
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 FAST = Updates(0.01)
@@ -231,6 +231,22 @@ def test_a_gap_in_power_widens_the_bounds_up_to_the_boards_limit(nvml, soon):
         time.sleep(0.1)
     result = monitor.result
     assert result.energy_high_j - result.energy_low_j > 0.25 * 400 * 0.8
+    assert result.energy_low_j <= 150 * result.duration_s <= result.energy_high_j
+
+
+def test_a_stall_in_which_no_power_was_read_widens_the_bounds_too(nvml, soon):
+    """No read failed and no sample was lost, and still nobody knows what was drawn meanwhile."""
+    fake = nvml(replace(BOARD, power=Steps(((0.0, 150.0),))), rules=[Rule(ENERGY, code=3)])
+    with fg.Monitor("nvml:0", hz=200) as monitor:
+        soon(lambda: monitor._groups[0].sampler.live(0)["samples"] > 10)
+        at = fake.calls(0)["nvmlDeviceGetFieldValues"] + 3
+        fake.write(
+            rules=[Rule(ENERGY, code=3), Rule("nvmlDeviceGetFieldValues", first=at, last=at, delay_us=1_000_000)]
+        )
+        soon(lambda: fake.calls(0)["nvmlDeviceGetFieldValues"] > at)
+        soon(lambda: fake.calls(0)["nvmlDeviceGetFieldValues"] > at + 10)
+    result = monitor.result
+    assert result.energy_high_j - result.energy_low_j > 0.8 * 400
     assert result.energy_low_j <= 150 * result.duration_s <= result.energy_high_j
 
 

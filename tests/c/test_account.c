@@ -181,6 +181,38 @@ FG_TEST(power_integrates_by_trapezoids_exactly)
 	fg_check(account.peak_per_ns <= 400009 && account.peak_per_ns > 300000);
 }
 
+/* Feed a power at the end of a step; whether it was flagged as coming after a gap. */
+static bool gap_after(struct fg_account *account, int64_t *at_ns, int64_t step_ns)
+{
+	struct fg_sample sample = {.at_ns = *at_ns += step_ns, .raw = 100, .half_ns = 1};
+
+	fg_account_add(account, &sample);
+	return (sample.flags & FG_SAMPLE_GAP) != 0;
+}
+
+FG_TEST(a_power_that_nobody_looked_at_for_longer_than_an_update_is_a_gap)
+{
+	struct fg_traits traits = {FG_POWER, 0, 1, 100 * MS, 10 * MS, 0, 0};
+	struct fg_account account;
+	int64_t at_ns = FG_NS_PER_S;
+
+	fg_account_init(&account, &traits);
+	fg_check(!gap_after(&account, &at_ns, 0));
+	fg_check(!gap_after(&account, &at_ns, 10 * MS));
+	fg_check(!gap_after(&account, &at_ns, 100 * MS)); /* late, and no value was missed */
+	fg_check(gap_after(&account, &at_ns, 101 * MS));
+	fg_check(gap_after(&account, &at_ns, 3600 * FG_NS_PER_S)); /* stopped for an hour */
+	fg_check_int((int64_t)account.gaps, 2);
+
+	account.traits.tick_ns = 500 * MS; /* slower than the sensor on purpose: late is what three ticks miss */
+	fg_check(!gap_after(&account, &at_ns, 1500 * MS));
+	fg_check(gap_after(&account, &at_ns, 1501 * MS));
+	account.traits.tick_ns = 0; /* recorded: its flags are known */
+	fg_check(!gap_after(&account, &at_ns, 3600 * FG_NS_PER_S));
+	account.traits = (struct fg_traits){FG_ENERGY, 0, 1, 100 * MS, 10 * MS, 0, 0};
+	fg_check(!gap_after(&account, &at_ns, 3600 * FG_NS_PER_S)); /* a counter went on counting */
+}
+
 /* A counter that is updated every `update_ns` (less up to `jitter`) and read every `tick_ns`. */
 static void watch(struct fg_account *account, int64_t update_ns, int64_t jitter_ns, int64_t tick_ns, int64_t end_ns)
 {
@@ -301,6 +333,7 @@ int main(void)
 	fg_run(preset_wraps_are_believed_and_only_raised);
 	fg_run(absurd_values_overflow_nothing);
 	fg_run(power_integrates_by_trapezoids_exactly);
+	fg_run(a_power_that_nobody_looked_at_for_longer_than_an_update_is_a_gap);
 	fg_run(the_update_period_is_learnt_from_above);
 	fg_run(slow_reads_teach_no_period);
 	fg_run(a_longer_stretch_without_change_disproves_the_assumed_period);
