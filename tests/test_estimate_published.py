@@ -121,7 +121,7 @@ def test_cross_validation_scores_every_row_once(chosen):
     assert found.r2 <= 1
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.0])
 def test_a_model_file_of_another_version_is_refused(tmp_path, version):
     path = tmp_path / "models.json"
     ModelSet({"Linear": LinearModel.fit(a_table(), FeatureSet())}).save(path)
@@ -136,6 +136,60 @@ def test_a_damaged_model_file_is_a_trace_error(tmp_path, text):
     path = tmp_path / "models.json"
     path.write_text(text)
     with pytest.raises(TraceError, match="models"):
+        load_models(path)
+
+
+def physical_document():
+    return ModelSet({"Linear": PhysicalModel.fit(a_table(), "basic")}, "here")
+
+
+def linear_document():
+    return ModelSet({"Linear": LinearModel.fit(a_table(), FeatureSet(("parameters",), 2))}, "here")
+
+
+@pytest.mark.parametrize(("make", "change", "why"), [
+    (physical_document, {"machine": 3}, "machine: '3' is not words"),
+    (physical_document, {"estimated": "false"}, "estimated: 'false' is not true or false"),
+    (physical_document, {"models": {}}, "models: there are none"),
+    (physical_document, {"models.Lineal": {}}, "'Lineal' is not one of"),
+    (physical_document, {"models.GELU": {}}, "'GELU' is not one of"),
+    (physical_document, {"models.Linear.prices.macs": "1"}, "macs: 1 is not a number"),
+    (physical_document, {"models.Linear.prices.macs": True}, "macs: True is not a number"),
+    (physical_document, {"models.Linear.prices.macs": -1.0}, "macs: -1"),
+    (physical_document, {"models.Linear.prices.macs": 1e308}, "macs: 1e\\+308"),
+    (physical_document, {"models.Linear.prices.macs": float("nan")}, "macs: nan"),
+    (physical_document, {"models.Linear.terms": ["kernel"]}, "TypeError|terms"),
+    (physical_document, {"models.Linear.terms": "mine"}, "terms: 'mine' is not one of basic, kernel"),
+    (physical_document, {"models.Linear.ranges.input_size": [5, 1]}, "input_size: 1 is not a number from 5"),
+    (physical_document, {"models.Linear.ranges.input_size": [1, float("inf")]}, "input_size: inf"),
+    (physical_document, {"models.Linear.ranges.input_size": [10**400, 10**400]}, "input_size: 1000"),
+    (physical_document, {"models.Linear.ranges.depth": [1, 2]}, "Linear has no size 'depth'"),
+    (physical_document, {"models.Linear.ranges": {}}, "Linear has none of batch_size"),
+    (physical_document, {"models.Linear.residual": [2.0, 1.0]}, "residual: 2"),
+    (physical_document, {"models.Linear.residual": [1.0]}, "not enough values"),
+    (physical_document, {"models.Linear.rows": 1e400}, "rows: inf"),
+    (linear_document, {"models.Linear.names": ["batch_size"]}, "names: batch_size are not"),
+    (linear_document, {"models.Linear.coefficients": [float("inf")]}, "coefficients: inf"),
+    (linear_document, {"models.Linear.coefficients": []}, "powers: shape"),
+    (linear_document, {"models.Linear.scale": [0, 0, 0]}, "scale: must not be 0"),
+    (linear_document, {"models.Linear.mean": []}, "powers: shape"),
+    (linear_document, {"models.Linear.degree": 99}, "degree: 99"),
+    (linear_document, {"models.Linear.powers": [[10**9] * 3] * 9}, "powers: 1000000000"),
+    (linear_document, {"models.Linear.intercept": None}, "intercept: None"),
+    (linear_document, {"models.Linear.spread_j": -1}, "spread_j: -1"),
+])  # fmt: skip
+def test_a_model_file_that_was_tampered_with_is_refused_with_what_is_wrong(tmp_path, make, change, why):
+    path = tmp_path / "models.json"
+    make().save(path)
+    document = json.loads(path.read_text())
+    for place, value in change.items():
+        *parents, last = place.split(".")
+        inner = document
+        for parent in parents:
+            inner = inner[parent]
+        inner[last] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(TraceError, match=f"damaged model file .*({why})"):
         load_models(path)
 
 
