@@ -154,6 +154,23 @@ def test_shapes_that_a_model_works_out_as_it_runs_are_known(tmp_path, batch, len
     assert [layer.sizes["input_size"] for layer in layers if layer.kind == "Softmax"] == [4 * 12 * 12]
 
 
+def test_a_product_and_the_vector_added_to_it_are_one_linear_layer(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node
+    model = onnx_model(
+        [
+            node("MatMul", ["x", "w"], ["m"]), node("Add", ["b", "m"], ["l"]),
+            node("MatMul", ["l", "w"], ["n"]), node("Add", ["n", "n"], ["y"]),
+        ],
+        {"x": ["N", 7, 64]}, {"w": (64, 64), "b": (64,)},
+    )  # fmt: skip
+    onnx.save(model, tmp_path / "m.onnx")
+    layers = from_file(tmp_path / "m.onnx")
+    assert [(layer.kind, layer.sizes.get("bias")) for layer in layers] == [
+        ("Linear", 1), ("Linear", 0), ("Elementwise", None)
+    ]  # fmt: skip
+
+
 def test_a_product_of_activations_has_no_parameters_and_is_no_measured_layer(tmp_path):
     estimate = Network(from_file(attention_onnx(tmp_path / "m.onnx"), (12, 32))).estimate(2)
     rows = [row for row in estimate.layers.to_pylist() if row["kind"] == "MatMul"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -13,13 +14,19 @@ from rich.markup import escape
 
 from fastgreen.commands.measure import dump
 from fastgreen.commands.wording import sentence
-from fastgreen.errors import FastgreenError
+from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.report import bounds, people_console, plain_table, quantity
 from fastgreen.units import counted
+
+if TYPE_CHECKING:
+    from fastgreen.estimate.network import Network
 
 __all__ = ["ablation_command", "collect_command", "estimate_command", "fit_command"]
 
 POOR = 0.3
+PREDICTED = "[bold]predicted[/bold], not measured; these are joules of: "
+MOST_BATCH = 2**31 - 1
+MOST_BATCHES = 1_000_000
 USER_ERRORS = (FastgreenError, ValueError, OverflowError, ImportError, OSError)
 
 
@@ -37,15 +44,15 @@ def _friendly(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Shape(click.ParamType):
-    name = "C,H,W"
+    name = "[NAME=]C,H,W[:DTYPE]"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        from fastgreen.estimate.inputs import InputShape
+
         try:
-            return tuple(int(size) for size in value.replace("x", ",").split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not whole numbers with commas between", param, ctx)
+            return value if isinstance(value, InputShape) else InputShape.parse(value)
+        except ValueError as error:
+            self.fail(str(error).removeprefix("input_shape: "), param, ctx)
 
 
 class Range(click.ParamType):
@@ -55,27 +62,47 @@ class Range(click.ParamType):
         if isinstance(value, np.ndarray):
             return value
         try:
-            if ":" not in value:
-                return np.array([int(one) for one in value.split(",")])
-            first, last, *step = (int(one) for one in value.split(":"))
-            found = np.arange(first, last + 1, *step)
-        except (ValueError, ZeroDivisionError):
+            if ":" in value:
+                first, last, *step = (int(one) for one in value.split(":"))
+                found: Sequence[int] = range(first, last + 1, *step)
+            else:
+                found = [int(one) for one in value.split(",")]
+            count = len(found)
+        except (ValueError, TypeError, OverflowError):
             self.fail(f"{value!r} is neither FROM:TO[:STEP] nor whole numbers with commas between", param, ctx)
-        if not found.size or found.min() < 1:
-            self.fail(f"{value!r} has no batch size, or one below 1", param, ctx)
-        return found
+        if not 1 <= count <= MOST_BATCHES:
+            self.fail(f"{value!r} has {'no batch size' if not count else f'more than {MOST_BATCHES}'}", param, ctx)
+        if not 1 <= min(found) <= max(found) <= MOST_BATCH:
+            self.fail(f"{value!r} has a batch size below 1 or above {MOST_BATCH}", param, ctx)
+        return np.array(found)
+
+
+class Accuracy(click.FloatRange):
+    """A fraction; click's own range lets NaN pass."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        accuracy = float(super().convert(value, param, ctx))
+        if accuracy != accuracy:
+            self.fail(f"{value} is not in the range 0<=x<=1", param, ctx)
+        return accuracy
 
 
 @click.command("estimate")
 @click.argument("model")
-@click.option("--batch", default=1, show_default=True, help="Batch size.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1, MOST_BATCH), help="Batch size.")
 @click.option("--models", "models_path", type=click.Path(dir_okay=False), help="Models of `fastgreen fit`.")
-@click.option("--input-shape", type=Shape(), help="Shape of one sample without the batch, as 3,224,224.")
-@click.option("--accuracy", type=click.FloatRange(0, 1), help="Accuracy as a fraction; adds APC.")
+@click.option("--input-shape", "input_shapes", multiple=True, type=Shape(),
+              help="Shape of one sample without the batch, as 3,224,224; again for each further input, "
+                   "as ids=128:int64.")  # fmt: skip
+@click.option("--accuracy", type=Accuracy(0, 1), help="Accuracy as a fraction; adds APC.")
 @click.option("--grid", type=Range(), help="Price these batch sizes instead, a row each.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the table as an Arrow file.")
 @click.option("--sweep", "sweep_path", type=click.Path(), help="With --grid: write APC over accuracy and batch.")
-@click.option("--picture", type=click.Path(dir_okay=False), help="Draw the share of energy by kind of layer.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False),
+    help="Draw the share of energy by kind of layer; with --grid, energy by batch.",
+)
 @click.option("--strict", is_flag=True, help="Fail on a layer of unknown kind instead of counting it as 0 J.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_friendly
@@ -83,7 +110,7 @@ def estimate_command(
     model: str,
     batch: int,
     models_path: str | None,
-    input_shape: tuple[int, ...] | None,
+    input_shapes: tuple[Any, ...],
     accuracy: float | None,
     grid: np.ndarray | None,
     output: str | None,
@@ -97,31 +124,47 @@ def estimate_command(
     MODEL is an .onnx file, a list of layers (.json, .toml, .csv), alexnet, vgg11, vgg13 or vgg16, or
     package.module:name of a PyTorch module.
     """
-    from fastgreen.estimate.modelfile import load_models
-    from fastgreen.estimate.network import Network
-    from fastgreen.estimate.plain import load_network
-
     if grid is None and sweep_path:
         raise click.UsageError("--sweep needs --grid")
-    name, layers = load_network(model, input_shape)
-    network = Network(layers, name, load_models(models_path) if models_path else None, strict)
+    network, said = _read_network(model, input_shapes, models_path, strict)
     if grid is not None:
         if sweep_path:
             network.sweep(grid, np.arange(0.005, 1.0, 0.01)).write(sweep_path)
-        _show_grid(network.grid(grid, accuracy), output, as_json)
+        table = network.grid(grid, accuracy)
+        if picture:
+            from fastgreen.estimate.pictures import plot_grid
+
+            plot_grid({network.name: table}).savefig(picture, dpi=150)
+        _show_grid(table, output, as_json, said + _grid_warnings(network, table))
         return
     estimate = network.estimate(batch)
+    estimate.warnings[:0] = said
     apc = None if accuracy is None else estimate.apc(accuracy)
     if output:
         _write(estimate.layers, output)
     if picture:
         from fastgreen.estimate.pictures import plot_shares
 
-        plot_shares({f"{name}, batch {batch}": estimate}).savefig(picture, dpi=150)
+        plot_shares({f"{network.name}, batch {batch}": estimate}).savefig(picture, dpi=150)
     if as_json:
         dump(_as_mapping(estimate, apc))
     else:
         _show_estimate(estimate, accuracy, apc)
+
+
+def _read_network(
+    model: str, input_shapes: tuple[Any, ...], models_path: str | None, strict: bool
+) -> tuple[Network, list[str]]:
+    """The network, and what its reader warned of."""
+    from fastgreen.estimate.modelfile import load_models
+    from fastgreen.estimate.network import Network
+    from fastgreen.estimate.plain import load_network
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FastgreenWarning)
+        name, layers = load_network(model, input_shapes)
+    said = [str(one.message) for one in caught if issubclass(one.category, FastgreenWarning)]
+    return Network(layers, name, load_models(models_path) if models_path else None, strict), said
 
 
 def _as_mapping(estimate: Any, apc: float | None) -> dict[str, Any]:
@@ -151,18 +194,24 @@ def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None) -> 
     say(f"per inference  {per_inference}  ({single}), {quantity(estimate.consumption_wh, 'Wh', 3)}")
     if apc is not None:
         say(f"APC            {apc:.6f} at accuracy {accuracy:g}")
-    say(f"[bold]predicted[/bold], not measured; these are joules of: {escape(estimate.machine)}")
+    say(f"{PREDICTED}{escape(estimate.machine)}")
     say("for your own machine: fastgreen collect, then fastgreen fit, then --models")
     for warning in estimate.warnings:
-        say(f"[yellow]warning:[/yellow] {escape(warning)}")
+        say(_warned(warning))
 
 
-def _show_grid(table: Any, output: str | None, as_json: bool) -> None:
+def _warned(text: str) -> str:
+    return f"[yellow]warning:[/yellow] {escape(text)}"
+
+
+def _show_grid(table: Any, output: str | None, as_json: bool, said: list[str]) -> None:
     if output:
         _write(table, output)
     rows = table.to_pylist()
     if as_json:
         dump(rows)
+        for warning in said:
+            people_console(stderr=True).print(_warned(warning), soft_wrap=True)
         return
     shown = plain_table("", *table.column_names)
     for row in rows[:20]:
@@ -172,6 +221,22 @@ def _show_grid(table: Any, output: str | None, as_json: bool) -> None:
     if len(rows) > 20:
         rest = f" in {output}" if output else "; -o writes them all"
         console.print(f"... {len(rows) - 20} more{rest}", markup=False)
+    machine = table.schema.metadata[b"machine"].decode()
+    console.print(f"{PREDICTED}{escape(machine)}", soft_wrap=True)
+    for warning in said:
+        console.print(_warned(warning), soft_wrap=True)
+
+
+def _grid_warnings(network: Network, table: Any) -> list[str]:
+    found = []
+    for column, text in (
+        ("outside_share", "in layers outside the range the models were fitted on"),
+        ("stand_in_share", "in layers of a kind without a table, priced by a similar kind"),
+    ):
+        share = table[column].to_numpy()
+        if share.max() > 0:
+            found.append(f"{share.min():.1%} to {share.max():.1%} of the energy is {text}")
+    return found + network.standing_warnings
 
 
 def _write(table: Any, path: str) -> None:

@@ -55,12 +55,12 @@ Shapes = InputShape | Sequence[int] | Sequence[InputShape | Sequence[int]] | Non
 
 
 def as_shapes(given: Any) -> list[InputShape]:
-    """What a caller may write, as a list: None, one shape, or one shape for each input."""
+    """What a caller may write, as a list: nothing, one shape, or one shape for each input."""
     if given is None:
         return []
     if isinstance(given, InputShape):
         return [given]
     given = list(given)
-    if all(isinstance(size, int) for size in given):
+    if given and all(isinstance(size, int) for size in given):
         return [InputShape(tuple(given))]
     return [one if isinstance(one, InputShape) else InputShape(tuple(int(size) for size in one)) for one in given]

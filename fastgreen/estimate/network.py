@@ -229,8 +229,12 @@ class Network:
                 some = f"{which.sum()} of {counted(len(basis), 'layer')}"
                 verb, they = ("is", "it is") if which.sum() == 1 else ("are", "they are")
                 found.append(f"{some} {verb} {text}; {they} {share[which].sum():.1%} of the total")
-        if self.unknown:
-            found.append(self._describe_unknown())
+        return found + self.standing_warnings
+
+    @property
+    def standing_warnings(self) -> list[str]:
+        """What is a guess whatever the batch size: layers nothing is known of, models fitted on estimates."""
+        found = [self._describe_unknown()] if self.unknown else []
         if self.models.estimated:
             found.append("the models were fitted on estimated energies, not on a sensor's")
         return found
@@ -250,24 +254,31 @@ class Network:
         Returns
         -------
         pyarrow.Table
-            batch_size, energy_j, energy_low_j, energy_high_j, energy_per_inference_j, outside_share (the part of the
-            energy in layers outside the fitted range); with an `accuracy`, also apc. Units in the field metadata.
+            batch_size, energy_j, energy_low_j, energy_high_j, energy_per_inference_j, outside_share and stand_in_share
+            (the parts of the energy in layers outside the fitted range, and in those of a kind without a table); with
+            an `accuracy`, also apc. Units in the field metadata; of the table's: network, machine, estimated, warnings.
         """
         batch = np.atleast_1d(np.asarray(batches))
         energy, low, high, outside = self.energy_j(batch)
         total = energy.sum(axis=0)
-        share = np.divide((energy * outside).sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
+        guessed = np.zeros((len(self.layers), 1), dtype=bool)
+        guessed[[part.layer for part in self.parts if part.stand_in]] = True
+        shares = [
+            np.divide((energy * which).sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
+            for which in (outside, guessed)
+        ]
         columns = [
             ("batch_size", batch.astype(np.int64), ""), ("energy_j", total, "J"),
             ("energy_low_j", low.sum(axis=0), "J"), ("energy_high_j", high.sum(axis=0), "J"),
             ("energy_per_inference_j", total / batch, "J"),
-            ("outside_share", share, "1"),
+            ("outside_share", shares[0], "1"), ("stand_in_share", shares[1], "1"),
         ]  # fmt: skip
         if accuracy is not None:
             import fastgreen
 
             columns.append(("apc", np.asarray(fastgreen.apc(total / batch / J_PER_WH, accuracy)), "1"))
         about = {"network": self.name, "machine": self.models.machine, "estimated": str(self.models.estimated).lower()}
+        about["warnings"] = "\n".join(self.standing_warnings)
         return _with_units(columns, about)
 
     def sweep(self, batches: Sequence[int] | np.ndarray, accuracy: Any, alpha: Any = (0.1,), beta: Any = (1.0,)) -> Any:

@@ -17,6 +17,7 @@ class Graph(Protocol):
     """What a reader asks of the graph that its node stands in."""
 
     tensors: Any
+    biases: dict[str, str]
 
     def shape(self, name: str) -> tuple[int, ...]: ...
     def per_sample(self, sizes: Sequence[int]) -> int: ...
@@ -134,7 +135,7 @@ def _matmul(graph: Graph, node: Any, name: str) -> Layer:
         return Layer("Linear", {**sizes, "rows": max(1, sizes["rows"]), "bias": 0}, name)
     sizes = {"input_size": left[-1], "output_size": right[-1], "rows": graph.per_sample((rows,))}
     if node.input[1] in graph.tensors.constant:
-        return Layer("Linear", {**sizes, "bias": 0}, name)
+        return Layer("Linear", {**sizes, "bias": int(node.output[0] in graph.biases)}, name)
     return Layer("MatMul", sizes, name)
 
 

@@ -77,16 +77,20 @@ def _fix_inputs(model: Any, path: str, given: list[InputShape]) -> dict[str, int
             if dim.dim_value > 0:
                 continue
             if axis:
-                unknown = dim.dim_param or f"dimension {axis}"
-                option = "--input-shape 3,224,224" if len(inputs) == 1 else f"--input-shape {value.name}=3,224,224"
-                raise ValueError(
-                    f"input {value.name!r} of {path} has a dynamic size ({unknown}); give the shape of one sample "
-                    f"without the batch, for example {option}"
-                )
+                raise ValueError(_dynamic(value, dim.dim_param or f"dimension {axis}", path, len(inputs) > 1))
             if dim.dim_param:
                 symbols[dim.dim_param] = 1
             dim.dim_value = 1
     return symbols
+
+
+def _dynamic(value: Any, unknown: str, path: str, several: bool) -> str:
+    dims = list(value.type.tensor_type.shape.dim)
+    usual = ",".join(str(one.dim_value or (224 if len(dims) == 4 else 128)) for one in dims[1:])
+    return (
+        f"input {value.name!r} of {path} has a dynamic size ({unknown}); give the shape of one sample without the "
+        f"batch, for example --input-shape {f'{value.name}={usual}' if several else usual}"
+    )
 
 
 def _assign(inputs: dict[str, Any], given: list[InputShape]) -> dict[str, tuple[int, ...]]:
@@ -123,6 +127,7 @@ class Graph:
         flowing = [value.name for value in self.graph.input if value.name not in tensors.constant]
         first = tensors.shape(flowing[0])
         self.batch = first[0] if first else 1
+        self.biases = self._find_biases()
         kinds = {tensors.element_type(name) for name in flowing}
         halves = kinds & {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
         if halves:
@@ -135,11 +140,27 @@ class Graph:
             if all(name in self.tensors.constant for name in node.input if name):
                 # Nothing of the input flows through it: its result is known before the network runs.
                 continue
-            if node.output[0] in self.tensors.values:
-                # It only says a shape.
+            if node.output[0] in self.tensors.values or node.output[0] in self.biases.values():
+                # It only says a shape, or is part of the layer before it.
                 continue
             name = node.name or f"{index}.{node.op_type}"
             found += self._layers(node, name)
+        return found
+
+    def _find_biases(self) -> dict[str, str]:
+        """Products whose only use is that a vector of weights is added: exporters write linear layers so."""
+        uses: dict[str, list[Any]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                uses.setdefault(name, []).append(node)
+        found = {}
+        for node in self.graph.node:
+            then = uses.get(node.output[0], [])
+            if node.op_type != "MatMul" or len(then) != 1 or then[0].op_type != "Add":
+                continue
+            (other,) = [name for name in then[0].input if name != node.output[0]] or [""]
+            if other in self.tensors.constant and self.shape(other) == self.shape(node.output[0])[-1:]:
+                found[node.output[0]] = then[0].output[0]
         return found
 
     def _layers(self, node: Any, name: str) -> list[Layer]:

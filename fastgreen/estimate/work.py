@@ -104,8 +104,7 @@ def taps(columns: Columns, axis: str = "height") -> np.ndarray:
         lost = np.minimum(outputs, -(-(padding - place * dilation) // stride))
         total = total - np.where(place < before, lost, 0)
     for step in range(int(np.max(behind, initial=0))):
-        place = kernel - 1 - step
-        inside = (image - 1 + padding - place * dilation) // stride + 1
+        inside = (image - 1 + padding - (kernel - 1 - step) * dilation) // stride + 1
         total = total - np.where(step < behind, outputs - np.clip(inside, 0, outputs), 0)
     return total
 
