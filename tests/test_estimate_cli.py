@@ -71,7 +71,7 @@ def test_estimating_needs_neither_scikit_learn_nor_torch():
         ("scipy", "estimate", "from fastgreen.estimate.physical import fit_prices; fit_prices(0, 1)"),
         ("joblib", "estimate", "from fastgreen.estimate.subsets import _run; _run([], [], [], 1)"),
         ("torch", "torch", "from fastgreen.estimate import from_torch; from_torch(None, (1,))"),
-        ("torch", "torch", "from fastgreen.estimate.collector import torch_workload; torch_workload()"),
+        ("torch", "torch", "from fastgreen.estimate.workload import torch_workload; torch_workload()"),
         ("onnx", "onnx", "from fastgreen.estimate import from_onnx; from_onnx('x.onnx')"),
         ("matplotlib", "plot", "from fastgreen.estimate.pictures import _figure; _figure(1, 1, 1, 1)"),
     ],

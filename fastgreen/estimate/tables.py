@@ -16,6 +16,7 @@ import pyarrow.ipc
 
 from fastgreen.errors import TraceError
 from fastgreen.estimate.counts import count
+from fastgreen.estimate.layerfile import read_rows
 from fastgreen.estimate.layers import KINDS, Columns, complete
 
 __all__ = ["J_PER_KWH", "PUBLISHED", "MeasuredNetwork", "Table", "read_networks", "read_table", "read_tables"]
@@ -155,8 +156,6 @@ def read_tables(folder: str | Path, channel: str | None = None) -> dict[str, Tab
 
 def read_collected(path: Path, channel: str | None = None) -> dict[str, Table]:
     """Read ``layers.arrow`` of a collection: repeats of one configuration are averaged, failed ones left out."""
-    from fastgreen.estimate.collector import read_rows
-
     rows = [row for row in read_rows(path).to_pylist() if row["passes"] > 0]
     grouped: dict[str, dict[tuple, list[tuple[float, bool]]]] = {}
     for row in rows:
@@ -170,19 +169,16 @@ def read_collected(path: Path, channel: str | None = None) -> dict[str, Table]:
         grouped.setdefault(row["kind"], {}).setdefault(key, []).append((energy / row["passes"], row["estimated"]))
     tables = {}
     for kind, entries in grouped.items():
-        names = [name for name, _ in next(iter(entries))]
-        sizes = {
-            name: np.array([dict(key)[name] for key in entries], dtype=np.int64)
-            for name in ["batch_size", *(n for n in KINDS[kind].needs if n in names), *_rest(kind, names)]
-        }
+        # A plan that grew may give sizes to later rows that earlier ones left at their defaults.
+        given = {name for key in entries for name, _ in key}
+        spec = KINDS[kind]
+        names = [name for name in ("batch_size", *spec.needs, *spec.defaults) if name in given]
+        whole = [complete(kind, dict(key), where=str(path)) for key in entries]
+        sizes = {name: np.array([int(columns[name]) for columns in whole], dtype=np.int64) for name in names}
         energy = np.array([np.mean([e for e, _ in values]) for values in entries.values()])
         estimated = any(flag for values in entries.values() for _, flag in values)
         tables[kind] = Table(kind, sizes, energy, f"{path} ({kind})", estimated)
     return tables
-
-
-def _rest(kind: str, names: list[str]) -> list[str]:
-    return [name for name in names if name != "batch_size" and name not in KINDS[kind].needs]
 
 
 @dataclass(frozen=True)
