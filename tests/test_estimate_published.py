@@ -238,3 +238,31 @@ def test_scores_are_those_of_scikit_learn():
 def test_no_published_row_is_left_out():
     assert {path.name for path in ROOT.glob("*.csv")} >= {"conv2d.csv", "02_architectures-raw.csv"}
     assert [len(t) for t in tables().values()] == [976, 985, 992, 988, 489, 491, 493]
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ("", "not a table"), ("\xff\xfe", "not a table"), ("batch_size,input_size,cpu_energy\n1,2\n", "not a table"),
+    ("batch_size,input_size,cpu_energy\n1,x,3\n", "input_size must be a whole number, not 'x'"),
+    ("batch_size,input_size,cpu_energy\n1,1.5,3\n", "input_size must be a whole number, not 1.5"),
+    ("batch_size,input_size,cpu_energy\n1,99999999999999999999,3\n", "input_size must be"),
+    ("batch_size,input_size,cpu_energy\n1,,3\n", "input_size must be"),
+    ("batch_size,input_size,cpu_energy\n1,2,x\n", "'cpu_energy' has values that are no numbers"),
+    ("batch_size,input_size,cpu_energy\n1,2,\n", "not finite in row 0"),
+])  # fmt: skip
+def test_a_table_that_is_damaged_is_refused_with_its_file_and_column(tmp_path, text, why):
+    path = tmp_path / "relu.csv"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=rf"relu\.csv.*{why}"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(("row", "why"), [
+    ("module:ReLU,rep_no:1,macs:1,batch_size:1,freeText:architecture=a;layer_idx=0,forward_passes:0\",1", "understood"),
+    ("module:ReLU,rep_no:1,macs:1,batch_size:1,freeText:architecture=a;layer_idx=0,forward_passes:2\",", "not finite"),
+    ("\",1", "understood"),
+])  # fmt: skip
+def test_a_row_of_a_network_that_cannot_be_is_refused_with_its_file(tmp_path, row, why):
+    path = tmp_path / "01_architectures-raw.csv"
+    path.write_text(f'project_name,cpu_energy\n"{row}\n')
+    with pytest.raises(ValueError, match=rf"architectures-raw\.csv.*{why}"):
+        read_networks(path)

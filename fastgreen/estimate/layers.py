@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FREE", "KINDS", "Columns", "Kind", "Layer", "check", "complete", "transposed_outputs"]
+__all__ = ["FREE", "KINDS", "Columns", "Kind", "Layer", "check", "complete", "transposed_outputs", "whole"]
 
 Columns = dict[str, np.ndarray]
 
@@ -191,7 +191,7 @@ def complete(kind: str, sizes: Mapping[str, Any], where: str = "") -> Columns:
         raise ValueError(f"{where}: {kind} has no size {unknown[0]!r}; it has {', '.join(sorted(known))}")
     if missing := [name for name in ("batch_size", *spec.needs) if name not in sizes]:
         raise ValueError(f"{where}: {kind} needs {', '.join(missing)}")
-    columns = {name: _whole(where, name, value) for name, value in sizes.items()}
+    columns = {name: whole(where, name, value) for name, value in sizes.items()}
     for name, default in spec.defaults.items():
         if name not in columns:
             columns[name] = columns[default] if isinstance(default, str) else np.asarray(default, dtype=np.int64)
@@ -199,7 +199,8 @@ def complete(kind: str, sizes: Mapping[str, Any], where: str = "") -> Columns:
     return columns
 
 
-def _whole(where: str, name: str, value: Any) -> np.ndarray:
+def whole(where: str, name: str, value: Any) -> np.ndarray:
+    """A size, or an array of sizes, as int64; ``ValueError`` of what is no whole number up to 2**53."""
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -209,7 +210,8 @@ def _whole(where: str, name: str, value: Any) -> np.ndarray:
         try:
             as_float = array.astype(np.float64)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{where}: {name} must be a whole number, not {value!r}") from error
+            first = next((one for one in array.ravel().tolist() if not isinstance(one, int | float)), value)
+            raise ValueError(f"{where}: {name} must be a whole number, not {first!r}") from error
         bad = ~np.isfinite(as_float) | (as_float != np.floor(as_float))
         if bad.any():
             raise ValueError(f"{where}: {name} must be a whole number, not {array[bad].flat[0]}")
