@@ -1,5 +1,6 @@
 """The commands: from a model to joules in one, errors in one sentence, tables as JSON, pictures."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -339,3 +340,24 @@ def test_pictures_show_what_they_were_given(tmp_path):
     for empty in (plot_predicted, plot_shares, plot_ablation):
         with pytest.raises(ValueError, match="nothing to plot"):
             empty({})
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 1e4])
+def test_numbers_on_the_axes_of_an_ablation_do_not_run_into_each_other(spread):
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from fastgreen.estimate.pictures import plot_ablation
+
+    left = 0.3 / (1 + spread) ** np.linspace(0, 1, 4)
+    table = pa.table({"features": [["macs"] * n for n in range(4, 0, -1)], "size": [4, 3, 2, 1], "r2": 1 - left[::-1]})
+    figure = plot_ablation({"Tanh": table})
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        shown = [(at, text) for at, text in zip(axis.get_xticks(), axis.get_xticklabels(), strict=True)
+                 if low <= at <= high and text.get_text()]  # fmt: skip
+        boxes = [text.get_window_extent(canvas.get_renderer()) for _, text in sorted(shown, key=lambda pair: pair[0])]
+        assert all(one.x1 <= other.x0 for one, other in itertools.pairwise(boxes))
+        assert not any(text.get_text() for text in axis.get_xticklabels(minor=True))

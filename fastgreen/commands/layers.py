@@ -213,6 +213,7 @@ def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], warn: bool) 
 @click.command("ablation")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.option("--kind", "kinds", multiple=True, help="Kind of layer; all without it.")
+@click.option("--channel", help="Channel (or, of published tables, column) whose energy to explain.")
 @click.option("--most", type=click.IntRange(1), help="The largest subset to try.")
 @click.option("--degree", default=1, show_default=True, type=click.IntRange(1, 2), help="2 adds products and squares.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many to print of each kind.")
@@ -224,6 +225,7 @@ def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], warn: bool) 
 def ablation_command(
     folder: str,
     kinds: tuple[str, ...],
+    channel: str | None,
     most: int | None,
     degree: int,
     top: int,
@@ -236,7 +238,7 @@ def ablation_command(
     from fastgreen.estimate.subsets import ablation
     from fastgreen.estimate.tables import read_tables
 
-    tables = read_tables(folder)
+    tables = read_tables(folder, channel)
     if unknown := [kind for kind in kinds if kind not in tables]:
         raise click.UsageError(f"--kind: {unknown[0]!r} is not one of {', '.join(tables)}")
     found = {kind: ablation(tables[kind], most=most, degree=degree, jobs=jobs) for kind in kinds or tables}

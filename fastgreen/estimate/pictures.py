@@ -151,6 +151,7 @@ def _by_size(axis: Any, kind: str, size: np.ndarray, left: np.ndarray) -> None:
     middle = [np.median(left[size == n]) for n in sizes]
     axis.plot(sizes, middle, marker="o", markersize=3, color="0.6", label="median")
     axis.set(xlabel="features in the set", ylabel="1 - R² (cross-validated)", yscale="log")
+    _few_ticks(axis.yaxis, left)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_title(f"{kind}: {len(left)} feature sets", fontsize=9)
     axis.legend(fontsize=8, frameon=False)
@@ -165,8 +166,19 @@ def _by_name(axis: Any, sets: list[list[str]], left: np.ndarray) -> None:
     axis.set_yticks(rows, [_short(features) for features in sets], fontsize=7)
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="1 - R² of the best set of each size")
+    _few_ticks(axis.xaxis, left)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(axis="x", labelsize=8, which="both")
+    axis.tick_params(axis="x", labelsize=8)
+
+
+def _few_ticks(axis: Any, values: np.ndarray) -> None:
+    """Numbers at 1, 2 and 5 of each decade of a logarithmic axis, or at 1 alone: more would run into each other."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    wide = values.max() > 300 * values.min()
+    axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f"{value:.7g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _short(features: list[str], most: int = 5) -> str:
