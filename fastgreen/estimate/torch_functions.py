@@ -69,11 +69,13 @@ def layers_of(
     weights: set[int],
     name_of: Callable[[str], str],
 ) -> list[Layer]:
-    """The layers that one call is: none where it only asks something or makes a tensor out of nothing."""
+    """The layers that one call is: none where it only asks something, or makes a tensor and takes but a shape."""
     given = list(_tensors((args, kwargs)))
     if not given or (not any(True for _ in _tensors(result)) and function != "__setitem__"):
         return []
     called = _PLAIN.get(function.strip("_"), function.strip("_"))
+    if called.startswith("new_") or called.endswith("_like"):
+        return []
     inplace = (function.endswith("_") and not function.endswith("__")) or bool(kwargs.get("inplace"))
     inplace = inplace or function.startswith("__i")
     reader = _READERS.get(called)
