@@ -27,7 +27,8 @@ __all__ = ["collect"]
 class Meter(Protocol):
     """What is used of :class:`fastgreen.Monitor`."""
 
-    result: Any
+    @property
+    def result(self) -> Any: ...
 
     def window(self, name: str) -> Any: ...
     def __enter__(self) -> Any: ...
