@@ -233,6 +233,23 @@ def test_a_weight_in_a_missing_file_is_no_hindrance(tmp_path):
     assert from_file(tmp_path / "m.onnx")[0].sizes["output_size"] == 64
 
 
+def test_a_damaged_onnx_file_is_told_and_nothing_else(tmp_path):
+    pytest.importorskip("onnx")
+    whole = attention_onnx(tmp_path / "m.onnx").read_bytes()[:1500] + small_onnx(tmp_path / "n.onnx").read_bytes()
+    rng = np.random.default_rng(8)
+    told = 0
+    for _ in range(300):
+        data = bytearray(whole if rng.random() < 0.2 else (tmp_path / "n.onnx").read_bytes())
+        for place in rng.integers(0, min(len(data), 1200), rng.integers(1, 4)):
+            data[place] = rng.integers(0, 256)
+        (tmp_path / "d.onnx").write_bytes(data)
+        try:
+            Network(from_file(tmp_path / "d.onnx", (3, 40, 48))).estimate(2)
+        except (ValueError, OverflowError):
+            told += 1
+    assert told > 30
+
+
 def test_numbers_of_another_width_are_said_to_be_priced_as_float32(tmp_path):
     onnx = pytest.importorskip("onnx")
     model = onnx_model([onnx.helper.make_node("Relu", ["x"], ["y"])], {"x": ["N", 64]}, {})

@@ -52,12 +52,26 @@ def from_onnx(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
     except (DecodeError, OSError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise TraceError(f"{path}: not an ONNX model ({why})") from error
+    try:
+        _refuse_damage(model, path)
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+        symbols = _fix_inputs(model, str(path), as_shapes(input_shape))
+        return Graph(onnx, model, TensorShapes(onnx, model, path, symbols)).layers()
+    except (onnx.checker.ValidationError, UnicodeDecodeError, KeyError) as error:
+        raise TraceError(f"{path}: not a valid ONNX model ({str(error).strip().splitlines()[0]})") from error
+
+
+def _refuse_damage(model: Any, path: Path) -> None:
     if not model.graph.node:
         raise TraceError(f"{path}: an ONNX model without a single node")
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    symbols = _fix_inputs(model, str(path), as_shapes(input_shape))
-    return Graph(onnx, model, TensorShapes(onnx, model, path, symbols)).layers()
+    for node in model.graph.node:
+        # A damaged name is bytes instead of text.
+        names = (node.op_type, node.domain, *node.input, *node.output, *(one.name for one in node.attribute))
+        if not node.op_type or not node.output or not all(isinstance(name, str) for name in names):
+            raise TraceError(
+                f"{path}: not a valid ONNX model (a node without an operator, an output or a readable name)"
+            )
 
 
 def _fix_inputs(model: Any, path: str, given: list[InputShape]) -> dict[str, int]:
