@@ -2,6 +2,7 @@
 
 import pytest
 
+from fastgreen.errors import FastgreenWarning
 from fastgreen.estimate.counts import parameters
 from fastgreen.estimate.layers import FREE, KINDS
 from fastgreen.estimate.network import Network
@@ -218,6 +219,27 @@ def test_several_inputs_are_given_in_order_or_by_name():
         from_torch(Two(), shapes[:1])
     with pytest.raises(ValueError, match="int65"):
         from_torch(Two(), InputShape.parse("7:int65"))
+
+
+def test_numbers_of_another_width_are_said_to_be_priced_as_float32():
+    torch = pytest.importorskip("torch")
+    from fastgreen.estimate.inputs import InputShape
+    from fastgreen.estimate.torch_reader import from_torch
+
+    with pytest.warns(FastgreenWarning, match="bfloat16; they are priced as float32"):
+        from_torch(torch.nn.Linear(4, 2).bfloat16(), InputShape.parse("4:bfloat16"))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+def test_a_scripted_module_is_refused_and_a_compiled_one_is_read_as_it_was():
+    torch = pytest.importorskip("torch")
+    from fastgreen.estimate.torch_reader import from_torch
+
+    module = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU())
+    assert [layer.kind for layer in from_torch(torch.compile(module), (4,))] == ["Linear", "ReLU"]
+    scripted = torch.jit.script(module)
+    with pytest.raises(ValueError, match="TorchScript hides"):
+        from_torch(scripted, (4,))
 
 
 @pytest.mark.parametrize("module", [3, "VGG", list])

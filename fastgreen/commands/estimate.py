@@ -146,7 +146,7 @@ def estimate_command(
     if as_json:
         dump(_as_mapping(estimate, apc))
     else:
-        _show_estimate(estimate, accuracy, apc)
+        _show_estimate(estimate, accuracy, apc, own=models_path is not None)
 
 
 def _read_network(
@@ -173,7 +173,7 @@ def _as_mapping(estimate: Any, apc: float | None) -> dict[str, Any]:
     return found if apc is None else {**found, "apc": apc}
 
 
-def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None) -> None:
+def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None, own: bool) -> None:
     table = plain_table(f"{estimate.name}, batch {estimate.batch_size}", "layer", "MACs", "energy", "range", "share")
     table.add_column("basis", justify="left", overflow="fold")
     for row in estimate.layers.to_pylist():
@@ -192,7 +192,8 @@ def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None) -> 
     if apc is not None:
         say(f"APC            {apc:.6f} at accuracy {accuracy:g}")
     say(f"{PREDICTED}{escape(estimate.machine)}")
-    say("for your own machine: fastgreen collect, then fastgreen fit, then --models")
+    if not own:
+        say("for your own machine: fastgreen collect, then fastgreen fit, then --models")
     for warning in estimate.warnings:
         say(warned(warning))
 

@@ -7,8 +7,10 @@ its arguments; so a layer that is used twice is there twice, and what this one p
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+from fastgreen.errors import FastgreenWarning
 from fastgreen.estimate.inputs import InputShape, Shapes, as_shapes
 from fastgreen.estimate.layers import Layer
 from fastgreen.estimate.torch_functions import layers_of
@@ -51,6 +53,10 @@ def from_torch(module: Any, input_shape: Shapes, dtype: Any = None) -> list[Laye
     module = getattr(module, "_orig_mod", module)  # what torch.compile was given
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise ValueError("module: TorchScript hides what it calls; give the module it was made from, or an ONNX file")
+    others = {str(part.dtype) for part in module.parameters() if part.is_floating_point()} - {"torch.float32"}
+    if others:
+        name = min(others).removeprefix("torch.")
+        warnings.warn(f"its numbers are {name}; they are priced as float32", FastgreenWarning, stacklevel=2)
     samples = [_sample(torch, shape, dtype) for shape in shapes]
     unnamed = [sample for shape, sample in zip(shapes, samples, strict=True) if not shape.name]
     named = {shape.name: sample for shape, sample in zip(shapes, samples, strict=True) if shape.name}
