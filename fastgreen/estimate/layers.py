@@ -13,7 +13,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FREE", "KINDS", "Columns", "Kind", "Layer", "check", "complete", "transposed_outputs", "whole"]
+__all__ = [
+    "FREE",
+    "KINDS",
+    "Columns",
+    "Kind",
+    "Layer",
+    "check",
+    "complete",
+    "transposed_outputs",
+    "whole",
+    "window_sizes",
+]
 
 Columns = dict[str, np.ndarray]
 
@@ -249,6 +260,18 @@ def check(kind: str, columns: Columns, where: str = "") -> None:
     if "heads" in columns:
         embed = columns["embed_size"]
         _refuse(where, embed % columns["heads"] != 0, "embed_size", embed, "does not divide into heads")
+
+
+def window_sizes(image: list[int], kernel: list[int], stride: list[int], padding: list[int]) -> dict[str, int]:
+    """Sizes of a window layer from numbers for each of its one, two or three axes; a line is an image of height 1."""
+    found = {}
+    for name, sizes in (("image", image), ("kernel", kernel), ("stride", stride), ("padding", padding)):
+        high = sizes[-2] if len(sizes) > 1 else int(name != "padding")
+        found[f"{name}_size" if name in ("image", "kernel") else name] = high
+        found[f"{name}_width"] = sizes[-1]
+        if len(sizes) == 3:
+            found[f"{name}_depth"] = sizes[0]
+    return found
 
 
 def transposed_outputs(columns: Columns, axis: str = "height") -> np.ndarray:

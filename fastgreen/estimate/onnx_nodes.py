@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from fastgreen.estimate.contraction import attention_products, contraction
 from fastgreen.estimate.counts import GATES
-from fastgreen.estimate.layers import KINDS, Layer
+from fastgreen.estimate.layers import KINDS, Layer, window_sizes
 
 __all__ = ["FREE_NODES", "POINTWISE_NODES", "READERS", "WINDOWS", "unknown"]
 
@@ -48,16 +48,8 @@ def _window(graph: Graph, node: Any, kernel: Sequence[int]) -> dict[str, int] | 
         spatial = [(-(-size // s) - 1) * s + r for size, s, r in zip(spatial, stride, reach, strict=True)]
     low, high = pads[:axes], pads[axes:]
     spatial = [size + after - before for size, before, after in zip(spatial, low, high, strict=True)]
-    values = {"image": spatial, "kernel": list(kernel), "stride": stride, "padding": low}
-    if axes == 1:
-        values = {what: [0 if what == "padding" else 1, *sizes] for what, sizes in values.items()}
-    found = {"dilation": dilation[0], "in_channels": image[1]}
-    for what, sizes in values.items():
-        found[{"image": "image_size", "kernel": "kernel_size"}.get(what, what)] = sizes[-2]
-        found[f"{what}_width"] = sizes[-1]
-        if axes == 3:
-            found[f"{what}_depth"] = sizes[0]
-    return found
+    sizes = window_sizes(spatial, list(kernel), stride, low)
+    return {**sizes, "dilation": dilation[0], "in_channels": image[1]}
 
 
 def _conv(graph: Graph, node: Any, name: str) -> Layer:

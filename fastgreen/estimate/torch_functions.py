@@ -12,7 +12,7 @@ from typing import Any
 
 from fastgreen.estimate.contraction import attention_products, contraction
 from fastgreen.estimate.counts import GATES
-from fastgreen.estimate.layers import KINDS, Layer
+from fastgreen.estimate.layers import KINDS, Layer, window_sizes
 
 __all__ = ["layers_of"]
 
@@ -118,21 +118,10 @@ def _axes(value: Any, count: int) -> list[int]:
 
 
 def _window(image: Sequence[int], kernel: Any, stride: Any, padding: Any) -> dict[str, int]:
-    """Sizes of a window over the last one, two or three axes; a one-dimensional image has the height 1."""
+    """Sizes of a window over the last axes of an image; a single number is that of every axis."""
     axes = len(kernel)
-    values = {
-        "image": [int(size) for size in image[-axes:]], "kernel": _axes(kernel, axes), "stride": _axes(stride, axes),
-        "padding": _axes(padding, axes),
-    }  # fmt: skip
-    if axes == 1:
-        values = {what: [0 if what == "padding" else 1, *sizes] for what, sizes in values.items()}
-    found = {}
-    for what, sizes in values.items():
-        found[{"image": "image_size", "kernel": "kernel_size"}.get(what, what)] = sizes[-2]
-        found[f"{what}_width"] = sizes[-1]
-        if axes == 3:
-            found[f"{what}_depth"] = sizes[0]
-    return found
+    last = [int(size) for size in image[-axes:]]
+    return window_sizes(last, _axes(kernel, axes), _axes(stride, axes), _axes(padding, axes))
 
 
 def _conv(call: Call) -> list[Layer] | None:
