@@ -8,8 +8,10 @@ import pytest
 from fastgreen.estimate.builtin import NAMES, zoo
 from fastgreen.estimate.counts import macs, parameters
 from fastgreen.estimate.layers import FREE, Layer
+from fastgreen.estimate.linear import FeatureSet, LinearModel
 from fastgreen.estimate.modelfile import ModelSet, default_models
 from fastgreen.estimate.network import Network
+from fastgreen.estimate.tables import Table
 
 SIZES = {"conv": {"image_size": 8, "kernel_size": 3, "in_channels": 16, "out_channels": 16, "padding": 1}}
 
@@ -224,6 +226,14 @@ def test_vgg16_for_ten_thousand_batch_sizes_takes_less_than_a_second():
     assert table.num_rows == 10000
     assert np.all(np.diff(table["energy_j"].to_numpy()) > 0)
     assert best < 1.0
+
+
+def test_energies_below_zero_are_said_to_be_impossible():
+    sizes = {"batch_size": np.arange(1, 21), "input_size": np.arange(1000, 21000, 1000)}
+    line = LinearModel.fit(Table("ReLU", sizes, np.arange(20) - 5.0), FeatureSet(("macs",)))
+    estimate = Network([Layer("ReLU", {"input_size": 1000})], models=ModelSet({"ReLU": line}, "mine")).estimate(1)
+    assert estimate.energy_j < 0
+    assert "1 layer is predicted below 0 J, which cannot be: its model is not physical" in estimate.warnings
 
 
 @pytest.mark.parametrize("batches", [[0], [3, -1], [1.5], [[1, 2]]])

@@ -232,7 +232,7 @@ def _grid_warnings(network: Network, table: Any) -> list[str]:
         ("stand_in_share", "in layers of a kind without a table, priced by a similar kind"),
     ):
         share = table[column].to_numpy()
-        if share.max() > 0:
+        if share.any():
             found.append(f"{share.min():.1%} to {share.max():.1%} of the energy is {text}")
     return found + network.standing_warnings
 

@@ -229,6 +229,9 @@ class Network:
                 some = f"{which.sum()} of {counted(len(basis), 'layer')}"
                 verb, they = ("is", "it is") if which.sum() == 1 else ("are", "they are")
                 found.append(f"{some} {verb} {text}; {they} {share[which].sum():.1%} of the total")
+        if below := int((table["energy_j"].to_numpy() < 0).sum()):
+            verb, they = ("is", "its model is") if below == 1 else ("are", "their models are")
+            found.append(f"{counted(below, 'layer')} {verb} predicted below 0 J, which cannot be: {they} not physical")
         return found + self.standing_warnings
 
     @property
