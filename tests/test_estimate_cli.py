@@ -1,5 +1,6 @@
 """The commands: from a model to joules in one, errors in one sentence, tables as JSON, pictures."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -27,7 +28,9 @@ def run(*arguments, code=0):
 
 
 def run_json(*arguments):
-    return json.loads(run(*arguments, "--json"))
+    result = CliRunner().invoke(main, [*(str(a) for a in arguments), "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
 
 
 def test_a_network_is_priced_with_a_range_warnings_and_whose_joules_they_are():
@@ -69,7 +72,7 @@ def test_estimating_needs_neither_scikit_learn_nor_torch():
         ("scipy", "estimate", "from fastgreen.estimate.physical import fit_prices; fit_prices(0, 1)"),
         ("joblib", "estimate", "from fastgreen.estimate.subsets import _run; _run([], [], [], 1)"),
         ("torch", "torch", "from fastgreen.estimate import from_torch; from_torch(None, (1,))"),
-        ("torch", "torch", "from fastgreen.estimate.collector import torch_workload; torch_workload()"),
+        ("torch", "torch", "from fastgreen.estimate.workload import torch_workload; torch_workload()"),
         ("onnx", "onnx", "from fastgreen.estimate import from_onnx; from_onnx('x.onnx')"),
         ("matplotlib", "plot", "from fastgreen.estimate.pictures import _figure; _figure(1, 1, 1, 1)"),
     ],
@@ -114,6 +117,58 @@ def test_a_grid_goes_to_arrow_and_opens_elsewhere(tmp_path):
     assert [row["batch_size"] for row in run_json("estimate", "alexnet", "--grid", "8,16")] == [8, 16]
 
 
+def test_a_grid_says_whose_joules_it_holds_and_what_in_it_is_a_guess(tmp_path):
+    path = tmp_path / "net.json"
+    path.write_text('[{"kind": "Linear", "input_size": 9000, "output_size": 8}, {"kind": "Wavelet"}]')
+    text = run("estimate", path, "--grid", "1:3", "-o", tmp_path / "g.arrow")
+    assert "predicted, not measured" in text
+    assert "100.0% to 100.0% of the energy is in layers outside the range" in text
+    assert "1 layer is of a kind nothing is known of (Wavelet); it counts as 0 J" in text
+    with pa.ipc.open_file(tmp_path / "g.arrow") as reader:
+        assert b"Wavelet" in reader.schema.metadata[b"warnings"]
+    result = CliRunner().invoke(main, ["estimate", str(path), "--grid", "1:3", "--json"])
+    assert len(json.loads(result.stdout)) == 3
+    assert "Wavelet" in result.stderr
+
+
+def test_a_grid_is_drawn_by_batch_size(tmp_path):
+    pytest.importorskip("matplotlib")
+    run("estimate", "alexnet", "--grid", "1:9", "--picture", tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("given", "why"), [
+    (("--grid", "1:99999999999"), "has more than 1000000"), (("--grid", "1:9:0"), "neither FROM:TO"),
+    (("--grid", "1:99999999999999999999999"), "neither FROM:TO"), (("--grid", "5:1"), "no batch size"),
+    (("--grid", "0:3"), "below 1 or above"), (("--grid", "1,9999999999"), "below 1 or above"),
+    (("--grid", "1,x"), "neither FROM:TO"), (("--grid", "1:2:3:4"), "neither FROM:TO"),
+    (("--batch", "0"), "not in the range"), (("--batch", "99999999999999999999"), "not in the range"),
+    (("--accuracy", "nan"), "nan is not in the range"), (("--accuracy", "71"), "not in the range"),
+    (("--input-shape", "3,x"), "not whole numbers"), (("--input-shape", "0,3,3"), "at least 1"),
+    (("--input-shape", "3,99999999999,3"), "at most"), (("--sweep", "a.arrow"), "needs --grid"),
+])  # fmt: skip
+def test_what_cannot_be_meant_is_refused_before_anything_is_done(given, why):
+    assert why in run("estimate", "alexnet", *given, code=2)
+
+
+def test_further_inputs_have_shapes_of_their_own(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    (tmp_path / "two_inputs.py").write_text(
+        "import torch\n\nclass Two(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.words = torch.nn.Embedding(9, 4)\n"
+        "    def forward(self, ids, scale):\n        return self.words(ids) * scale\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = run_json("estimate", "two_inputs:Two", "--input-shape", "5:int64", "--input-shape", "scale=5,4")
+    assert [layer["kind"] for layer in found["layers"]] == ["Embedding", "Elementwise"]
+
+
+def test_what_a_reader_warns_of_is_among_the_warnings(tmp_path):
+    path = tmp_path / "net.json"
+    path.write_text('[{"kind": "Lineal", "input_size": 9, "output_size": 8}, {"kind": "ReLU", "input_size": 8}]')
+    assert "did you mean Linear?" in run_json("estimate", path)["warnings"][0]
+
+
 def test_apc_by_accuracy_and_batch_size_goes_through_a_sweep(tmp_path):
     found = run_json("estimate", "alexnet", "--batch", 32, "--accuracy", 0.565)
     assert found["apc"] == pytest.approx(fastgreen.apc(found["consumption_wh"], 0.565))
@@ -127,7 +182,7 @@ def test_apc_by_accuracy_and_batch_size_goes_through_a_sweep(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["resnet1000"], 1, "is no file"), (["alexnet", "--batch", "0"], 1, "not 0"),
+        (["resnet1000"], 1, "is no file"), (["alexnet", "--batch", "0"], 2, "0 is not in the range"),
         (["alexnet", "--grid", "0:3"], 2, "below 1"),
         (["alexnet", "--grid", "x"], 2, "neither"), (["alexnet", "--input-shape", "a,b"], 2, "whole numbers"),
         (["alexnet", "--accuracy", "76"], 2, "76"), (["alexnet", "--models", "no.json"], 1, "no.json"),
@@ -285,3 +340,24 @@ def test_pictures_show_what_they_were_given(tmp_path):
     for empty in (plot_predicted, plot_shares, plot_ablation):
         with pytest.raises(ValueError, match="nothing to plot"):
             empty({})
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 1e4])
+def test_numbers_on_the_axes_of_an_ablation_do_not_run_into_each_other(spread):
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from fastgreen.estimate.pictures import plot_ablation
+
+    left = 0.3 / (1 + spread) ** np.linspace(0, 1, 4)
+    table = pa.table({"features": [["macs"] * n for n in range(4, 0, -1)], "size": [4, 3, 2, 1], "r2": 1 - left[::-1]})
+    figure = plot_ablation({"Tanh": table})
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        shown = [(at, text) for at, text in zip(axis.get_xticks(), axis.get_xticklabels(), strict=True)
+                 if low <= at <= high and text.get_text()]  # fmt: skip
+        boxes = [text.get_window_extent(canvas.get_renderer()) for _, text in sorted(shown, key=lambda pair: pair[0])]
+        assert all(one.x1 <= other.x0 for one, other in itertools.pairwise(boxes))
+        assert not any(text.get_text() for text in axis.get_xticklabels(minor=True))

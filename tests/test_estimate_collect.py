@@ -1,118 +1,27 @@
-"""Collecting: which configurations are drawn, how they are measured, what survives a kill, what the fit makes of it."""
+"""Collecting: how configurations are measured, what survives a kill, what the fit makes of it."""
 
-import itertools
-import math
+import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
+from click.testing import CliRunner
 
 import fastgreen
+from fastgreen.cli import main
 from fastgreen.errors import ChannelNotFound, TraceError
-from fastgreen.estimate.collector import SCHEMA, collect, read_rows
-from fastgreen.estimate.layers import complete
+from fastgreen.estimate import workload
+from fastgreen.estimate.collector import collect, processor
+from fastgreen.estimate.layerfile import SCHEMA, read_conditions, read_rows
 from fastgreen.estimate.modelfile import fit_physical
-from fastgreen.estimate.sampling import Plan, allowed, configurations, plan_from, read_plan
+from fastgreen.estimate.sampling import Plan, plan_from
 from fastgreen.estimate.tables import read_tables
-
-CONV = {
-    "count": 200, "batch_size": [1, 256], "image_size": [4, 40], "kernel_size": [1, 11], "in_channels": [1, 8],
-    "out_channels": [1, 8], "stride": [1, 5], "padding": [0, 3],
-    "rules": ["kernel_size <= image_size", "stride <= image_size"],
-}  # fmt: skip
-
-
-def draw(kind, section, seed=1, **options):
-    return configurations(kind, section, np.random.default_rng(seed), **options)
-
-
-def test_random_configurations_are_possible_distinct_and_within_ranges_and_rules():
-    found = draw("Conv2d", CONV)
-    assert len({tuple(one.values()) for one in found}) == 200
-    for one in found:
-        complete("Conv2d", one)
-        assert one["kernel_size"] <= one["image_size"]
-        assert all(CONV[name][0] <= one[name] <= CONV[name][1] for name in one)
-    assert found == draw("Conv2d", CONV)
-    assert found != draw("Conv2d", CONV, seed=2)
-
-
-def test_a_grid_has_every_combination_that_is_possible():
-    section = {"sample": "grid", "batch_size": {"values": [1, 4]}, "input_size": [7, 9], "output_size": 3}
-    found = draw("Linear", section)
-    assert [tuple(one.values()) for one in found] == list(itertools.product([1, 4], [7, 8, 9], [3]))
-    pool = {"sample": "grid", "batch_size": 1, "image_size": [1, 4], "in_channels": 2, "kernel_size": [1, 4]}
-    assert len(draw("MaxPool2d", pool)) == 10
-
-
-def test_layers_larger_than_the_limit_are_left_out():
-    section = {"count": 50, "batch_size": [1, 512], "input_size": [1, 5000], "output_size": [1, 5000]}
-    for one in draw("Linear", section, most_bytes=1e7):
-        b, i, o = one["batch_size"], one["input_size"], one["output_size"]
-        assert 4 * (b * i + b * o + i * o) <= 1e7
-
-
-def test_a_logarithmic_range_draws_each_decade_alike():
-    section = {"count": 3000, "batch_size": 1, "input_size": {"low": 1, "high": 99_999, "log": True}}
-    decades = np.bincount([int(math.log10(one["input_size"])) for one in draw("ReLU", {**section, "count": 2000})])
-    assert decades[2:].min() > 0.6 * decades[2:].max()
-
-
-@pytest.mark.parametrize(
-    ("rule", "sizes", "truth"),
-    [
-        ("a <= b + 2 * c", {"a": 5, "b": 1, "c": 2}, True),
-        ("1 < a < 3", {"a": 3}, False),
-        ("a % 2 == 0 or a // 4 == 1", {"a": 5}, True),
-    ],
-)
-def test_a_rule_compares_whole_number_expressions(rule, sizes, truth):
-    assert allowed(rule, sizes) is truth
-
-
-@pytest.mark.parametrize(
-    "rule", ["__import__('os')", "a", "a + 1", "a.b > 1", "a > 1.5", "'x' < a", "a >", "[a] == a", "(lambda: 1) == a"]
-)
-def test_a_rule_can_do_nothing_else(rule):
-    with pytest.raises(ValueError, match=r"rule"):
-        allowed(rule, {"a": 1})
-
-
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
-        ({}, "nothing to collect"),
-        ({"collect": {"second": 1}, "layer": {"ReLU": {}}}, "no key 'second'"),
-        ({"collect": {"seconds": 0}, "layer": {"ReLU": {}}}, "seconds must be more than 0"),
-        ({"collect": {"repeats": 0}, "layer": {"ReLU": {}}}, "repeats must be"),
-        ({"layer": {"Wavelet": {}}}, "'Wavelet' cannot be collected"),
-        ({"layer": {"ReLU": {"count": 1, "batch_size": 1}}}, "needs input_size"),
-        ({"layer": {"ReLU": {"batch_size": 1, "input_size": 3}}}, "needs a count"),
-        ({"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": [9, 3]}}}, "from 9 to 3"),
-        ({"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": "many"}}}, "'many'"),
-        ({"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": 3, "size": 3}}}, "no size 'size'"),
-        ({"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": 3, "sample": "all"}}}, "random or grid"),
-        ({"layer": {"ReLU": {"count": 5, "batch_size": 1, "input_size": [1, 3]}}}, "only 3 of 5"),
-        ({"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": 3, "rules": ["width > 1"]}}},
-         "'width' is not a size"),
-        ({"layer": {"Linear": {"sample": "grid", "batch_size": 1, "input_size": [1, 999], "output_size": [1, 999]}}},
-         "998001 points"),
-        ({"layer": {"ReLU": {"count": 1, "batch_size": 0, "input_size": 3}}}, "only 0 of 1"),
-    ],
-)  # fmt: skip
-def test_a_plan_that_cannot_be_is_refused_with_its_reason(document, message):
-    with pytest.raises(ValueError, match=message):
-        plan_from(document)
-
-
-def test_a_file_that_is_not_toml_is_a_trace_error(tmp_path):
-    path = tmp_path / "plan.toml"
-    path.write_text("[collect\n")
-    with pytest.raises(TraceError, match="not a TOML file"):
-        read_plan(path)
 
 
 class Watts:
@@ -222,6 +131,115 @@ def test_a_collection_that_was_stopped_goes_on_where_it_was(tmp_path):
     more = Bench()
     more.collect(linear_plan(count=15), tmp_path)
     assert len(more.built) == 3
+
+
+def test_more_repeats_are_added_to_those_that_are_there(tmp_path):
+    path = Bench().collect(linear_plan(), tmp_path)
+    before = read_rows(path).to_pylist()
+    more = Bench()
+    more.collect(linear_plan(repeats=3), tmp_path)
+    rows = read_rows(path).to_pylist()
+    assert rows[: len(before)] == before
+    assert len(rows) == 36
+    assert {row["repeat"] for row in rows[len(before) :]} == {2}
+
+
+@pytest.mark.parametrize(("change", "why"), [
+    ({"threads": 3}, "threads None, not 3"), ({"device": "cuda"}, "device 'cpu', not 'cuda'")
+])  # fmt: skip
+def test_energies_of_other_conditions_are_not_mixed_in(tmp_path, change, why):
+    Bench().collect(linear_plan(3), tmp_path)
+    with pytest.raises(TraceError, match=why):
+        Bench().collect(linear_plan(4, **change), tmp_path)
+    assert read_rows(tmp_path / "layers.arrow").num_rows == 6
+
+
+def test_energies_of_other_channels_are_not_mixed_in(tmp_path):
+    bench = Bench()
+    bench.collect(linear_plan(3), tmp_path)
+
+    class OneChannel(Watts):
+        def windows(self, name, per_channel=False):
+            table = super().windows(name, per_channel)
+            return table.filter(pa.compute.equal(table["channel"], "cpu")) if per_channel else table
+
+    with pytest.raises(TraceError, match=r"measured by cpu, gpu, and what can be read now is cpu;"):
+        collect(
+            linear_plan(4), tmp_path, monitor=lambda channels: OneChannel(bench.now), workload=bench.workload,
+            clock=lambda: bench.now[0],
+        )  # fmt: skip
+    assert read_rows(tmp_path / "layers.arrow").num_rows == 6
+
+
+def test_two_collections_do_not_write_into_one_folder(tmp_path):
+    def other(done, all_):
+        with pytest.raises(TraceError, match="another collection is writing"):
+            Bench().collect(linear_plan(5), tmp_path)
+
+    Bench().collect(linear_plan(3), tmp_path, progress=other)
+    assert read_rows(tmp_path / "layers.arrow").num_rows == 6
+    Bench().collect(linear_plan(5), tmp_path)
+
+
+def test_the_machine_of_a_collection_is_the_one_it_was_measured_on(tmp_path):
+    Bench().collect(linear_plan(30), tmp_path)
+    assert read_conditions(tmp_path / "layers.arrow")["machine"] == processor()
+    found = CliRunner().invoke(main, ["fit", str(tmp_path), "--json"])
+    assert json.loads(found.stdout)["machine"] == processor()
+
+
+def test_a_plan_that_grew_by_a_size_is_fitted_with_the_rows_before_it(tmp_path):
+    Bench().collect(linear_plan(12), tmp_path)
+    section = {"count": 12, "batch_size": [1, 64], "input_size": [1, 900], "output_size": [1, 900], "rows": [1, 4]}
+    Bench().collect(plan_from({"collect": {"seconds": 0.5}, "layer": {"Linear": section}}), tmp_path)
+    table = read_tables(tmp_path)["Linear"]
+    assert len(table) == 24
+    assert set(table.sizes["rows"][:12]) == {1}
+
+
+@pytest.mark.parametrize(("kind", "sizes", "shape", "check"), [
+    ("Linear", {"input_size": 5, "output_size": 3, "rows": 4, "bias": 0}, (2, 4, 3), lambda m: m.bias is None),
+    ("ReLU", {"input_size": 5, "inplace": 1}, (2, 5), lambda m: m.inplace),
+    ("Softmax", {"input_size": 5}, (2, 5), lambda m: m.dim == 1),
+    ("Conv2d", {"image_size": 7, "image_width": 5, "kernel_size": 3, "kernel_width": 1, "in_channels": 4,
+                "out_channels": 6, "stride_width": 2, "padding": 1, "groups": 2, "bias": 0}, (2, 6, 7, 4),
+     lambda m: m.groups == 2),
+    ("MaxPool2d", {"image_size": 7, "kernel_size": 2, "in_channels": 4, "ceil_mode": 1}, (2, 4, 4, 4),
+     lambda m: m.ceil_mode),
+])  # fmt: skip
+def test_every_size_of_a_configuration_is_that_of_the_layer_measured(kind, sizes, shape, check):
+    torch = pytest.importorskip("torch")
+    module, sample = workload._module(torch, kind, {"batch_size": 2, **sizes})
+    assert check(module)
+    assert tuple(module(torch.zeros(sample)).shape) == shape
+
+
+def test_a_device_that_pytorch_cannot_use_is_refused_before_anything_is_measured(tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match="device: 'cuda' cannot be used"):
+        collect(linear_plan(3, device="cuda"), tmp_path)
+    assert not (tmp_path / "layers.arrow").exists()
+
+
+def test_a_collection_that_is_interrupted_says_how_to_go_on(tmp_path):
+    pytest.importorskip("torch")
+    (tmp_path / "plan.toml").write_text(
+        "[collect]\nseconds = 0.2\nrepeats = 1\n[layer.ReLU]\ncount = 500\nbatch_size = 1\ninput_size = [1, 9999]\n"
+    )
+    command = [sys.executable, "-m", "fastgreen", "collect", str(tmp_path / "plan.toml"), "-o", str(tmp_path / "out")]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+        file, deadline = tmp_path / "out" / "layers.arrow", time.monotonic() + 60
+        while not (file.exists() and read_rows(file).num_rows > 1) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert read_rows(file).num_rows > 1
 
 
 def test_a_collection_that_was_killed_has_every_finished_configuration(tmp_path):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgreen.estimate.counts import macs, output_size, parameters
+from fastgreen.estimate.counts import macs, output_size, parameters, window_outputs
 from fastgreen.estimate.layers import Layer, complete
-from fastgreen.estimate.work import taps
+from fastgreen.estimate.work import taps, terms
 from tests.layer_data import needs_data, tables
 
 
@@ -95,6 +95,16 @@ def torch_cases():
         (nn.ReLU(), (2, 30), "ReLU", {"input_size": 30}),
         (nn.BatchNorm2d(6), (2, 6, 19, 23), "BatchNorm2d", {"input_size": 6 * 19 * 23, "channels": 6}),
         (nn.LayerNorm(30), (2, 5, 30), "LayerNorm", {"input_size": 150, "channels": 30}),
+        (nn.RMSNorm(30), (2, 5, 30), "LayerNorm", {"input_size": 150, "channels": 30, "learnt": 1}),
+        (nn.Conv3d(6, 4, (2, 3, 3), stride=2, padding=1), (2, 6, 11, 19, 23), "Conv3d",
+         {**image, "image_depth": 11, "kernel_depth": 2, "kernel_size": 3, "out_channels": 4, "stride": 2,
+          "padding": 1}),
+        (nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1, groups=2), (2, 6, 19, 23),
+         "ConvTranspose2d", {**image, "kernel_size": 3, "out_channels": 4, "stride": 2, "padding": 1, "groups": 2,
+                             "output_padding": 1}),
+        (nn.GRU(7, 5, batch_first=True), (2, 6, 7), "GRU", {"input_size": 7, "hidden_size": 5, "rows": 6}),
+        (nn.RNN(7, 5, batch_first=True, bias=False), (2, 6, 7), "RNN",
+         {"input_size": 7, "hidden_size": 5, "rows": 6, "bias": 0}),
     ]  # fmt: skip
 
 
@@ -124,6 +134,31 @@ def test_attention_counts_as_pytorch_does():
     assert int(parameters("Attention", **layer)) == sum(p.numel() for p in module.parameters())
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 9), st.integers(0, 12), st.integers(1, 3), st.booleans())
+def test_taps_are_those_counted_one_by_one(image, kernel, stride, padding, dilation, ceil):
+    kind = "MaxPool2d" if padding <= kernel // 2 else "Conv2d"
+    sizes = {"batch_size": 1, "image_size": image, "kernel_size": kernel, "in_channels": 1, "stride": stride}
+    more = {"ceil_mode": int(ceil)} if kind == "MaxPool2d" else {"out_channels": 1}
+    if dilation * (kernel - 1) + 1 > image + 2 * padding:
+        return
+    columns = complete(kind, sizes | more | {"padding": padding, "dilation": dilation})
+    outputs = int(window_outputs(columns))
+    expected = sum(
+        0 <= place * stride + k * dilation - padding < image for place in range(outputs) for k in range(kernel)
+    )
+    assert int(taps(columns)) == expected
+
+
+def test_work_of_a_window_as_large_as_a_large_image_is_found_at_once():
+    sizes = {"batch_size": 1, "image_size": 1, "image_width": 10**8, "kernel_size": 1, "kernel_width": 10**8}
+    work = terms("MaxPool2d", complete("MaxPool2d", {**sizes, "in_channels": 1}))
+    assert work["comparisons"] == 10**8
+    assert work["new_maxima"] == pytest.approx(np.log(10**8) + np.euler_gamma - 1, rel=1e-9)
+    padded = complete("Conv2d", {**sizes, "in_channels": 1, "out_channels": 1, "padding": 0, "padding_width": 1})
+    assert terms("Conv2d", padded)["macs_shallow"] == (10**8 - 1) * 2 * 16 + 10**8 * 16
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 5), st.integers(0, 3), st.booleans())
 def test_pool_output_size_is_that_of_pytorch(image, kernel, stride, padding, ceil):
@@ -149,11 +184,36 @@ def test_a_count_beyond_int64_is_an_error_and_not_a_wrap():
     with pytest.raises(OverflowError, match="int64"):
         macs("Linear", batch_size=2**21, input_size=2**21, output_size=2**21)
     assert int(macs("ReLU", batch_size=2**31, input_size=2**31)) == 2**62
+    wide = {"image_size": 2**33, "kernel_size": 2**32, "in_channels": 1, "out_channels": 1}
+    with pytest.raises(OverflowError, match="multiply-accumulates"):
+        macs("Conv2d", batch_size=1, **wide)  # 2**32 * 2**32 alone wraps to 0
+    with pytest.raises(OverflowError, match="parameters"):
+        parameters("Conv2d", **wide)
+
+
+def test_a_transposed_convolution_gives_what_pytorch_gives():
+    torch = pytest.importorskip("torch")
+    given = {"stride": 3, "padding": 2, "output_padding": 1, "dilation": 2}
+    result = torch.nn.ConvTranspose2d(2, 4, 5, **given)(torch.zeros(1, 2, 7, 9))
+    layer = {"image_size": 7, "image_width": 9, "kernel_size": 5, "in_channels": 2, "out_channels": 4, **given}
+    assert tuple(int(n) for n in output_size("ConvTranspose2d", **layer)) == tuple(result.shape[2:])
+
+
+@pytest.mark.parametrize("value", [2**60, 10**30, float("nan"), float("inf"), 1.5, "many", None, [1, [2]]])
+def test_a_size_that_is_no_exact_whole_number_is_refused_with_its_value(value):
+    with pytest.raises(ValueError, match=r"ReLU: input_size must be .*, not "):
+        macs("ReLU", batch_size=1, input_size=value)
 
 
 @pytest.mark.parametrize(
     ("kind", "layer", "message"),
     [
+        ("MaxPool2d", {"image_size": 4, "kernel_size": 2, "in_channels": 1, "padding_width": 2},
+         "padding_width 2 is more than half"),
+        ("ConvTranspose2d", {"image_size": 2, "kernel_size": 1, "in_channels": 1, "out_channels": 1, "padding": 1},
+         "leaves nothing"),
+        ("Conv2d", {"image_size": 4, "kernel_size": 1, "in_channels": 1, "out_channels": 1, "padding": 2**30},
+         "padding 1073741824 is more than"),
         ("Conv2d", {"image_size": 4, "kernel_size": 7, "in_channels": 1, "out_channels": 1, "padding": 1},
          "kernel of 7 .* padded image of 6"),
         ("Conv2d", {"image_size": 9, "kernel_size": 5, "in_channels": 1, "out_channels": 1, "dilation": 3},

@@ -8,8 +8,10 @@ import pytest
 from fastgreen.estimate.builtin import NAMES, zoo
 from fastgreen.estimate.counts import macs, parameters
 from fastgreen.estimate.layers import FREE, Layer
+from fastgreen.estimate.linear import FeatureSet, LinearModel
 from fastgreen.estimate.modelfile import ModelSet, default_models
 from fastgreen.estimate.network import Network
+from fastgreen.estimate.tables import Table
 
 SIZES = {"conv": {"image_size": 8, "kernel_size": 3, "in_channels": 16, "out_channels": 16, "padding": 1}}
 
@@ -140,7 +142,7 @@ def test_every_kind_is_priced_fitted_standing_in_or_free():
 
     given = {
         "image_size": 8, "kernel_size": 2, "in_channels": 4, "out_channels": 4, "input_size": 64, "output_size": 4,
-        "embed_size": 8, "rows": 5, "channels": 4,
+        "embed_size": 8, "rows": 5, "channels": 4, "hidden_size": 6, "entries": 20,
     }  # fmt: skip
     for kind, spec in KINDS.items():
         estimate = Network([Layer(kind, {name: given[name] for name in spec.needs})]).estimate(8)
@@ -157,6 +159,47 @@ def test_attention_stands_in_with_the_macs_it_has():
         if part.kind == "Linear"
     )
     assert counted == int(macs("Attention", batch_size=3, convention="standard", **layer.sizes))
+
+
+def test_attention_over_several_sequences_is_that_many_attentions():
+    sizes = {"embed_size": 64, "rows": 10, "heads": 4}
+    one, four = (Network([Layer("Attention", {**sizes, "sequences": n})]).estimate(3) for n in (1, 4))
+    assert four.energy_j == pytest.approx(4 * one.energy_j, rel=1e-12)
+    assert four.energy_high_j == pytest.approx(4 * one.energy_high_j, rel=1e-12)
+    assert four.layers["macs"][0].as_py() == 4 * one.layers["macs"][0].as_py()
+
+
+CONV = {"image_size": 9, "image_width": 11, "kernel_size": 3, "in_channels": 4, "out_channels": 6, "stride": 2}
+
+
+@pytest.mark.parametrize(("layer", "expected"), [
+    (Layer("ConvTranspose2d", {**CONV, "padding": 1, "output_padding": 1, "groups": 2}), 9 * 11 * 9 * 4 * 6 // 2),
+    (Layer("Conv3d", {**CONV, "image_depth": 7, "kernel_depth": 2, "stride_depth": 1}), 6 * 4 * 5 * 6 * 18 * 4),
+    (Layer("MatMul", {"input_size": 7, "output_size": 5, "rows": 3}), 7 * 5 * 3),
+    (Layer("LSTM", {"input_size": 7, "hidden_size": 5, "rows": 3}), 3 * 4 * 5 * (7 + 5)),
+    (Layer("GRU", {"input_size": 7, "hidden_size": 5, "rows": 3}), 3 * 3 * 5 * (7 + 5)),
+])  # fmt: skip
+def test_what_stands_in_for_a_product_has_its_macs(layer, expected):
+    parts = Network([layer]).parts
+    standing = sum(
+        part.times * int(macs(part.kind, batch_size=1, convention="standard", **part.sizes)) for part in parts
+    )
+    assert standing == expected == int(macs(layer.kind, batch_size=1, convention="standard", **layer.sizes))
+
+
+def test_a_recurrent_layer_pays_for_its_weights_at_every_step():
+    once, often = (Network([Layer("LSTM", {"input_size": 64, "hidden_size": 512, "rows": n})]) for n in (1, 100))
+    assert often.estimate(1).energy_j > 50 * once.estimate(1).energy_j
+
+
+def test_layers_without_a_model_and_without_a_similar_one_are_unknown():
+    models = ModelSet({"ReLU": default_models().models["ReLU"]}, "mine")
+    basis = Network(zoo("alexnet"), models=models).estimate(2).layers
+    found = dict(zip(basis["kind"].to_pylist(), basis["basis"].to_pylist(), strict=True))
+    assert {kind: found[kind] for kind in ("Conv2d", "Linear", "AdaptiveAvgPool2d")} == dict.fromkeys(
+        ("Conv2d", "Linear", "AdaptiveAvgPool2d"), "unknown"
+    )
+    assert found["ReLU"] != "unknown"
 
 
 def test_a_grid_equals_one_estimate_after_the_other():
@@ -183,6 +226,14 @@ def test_vgg16_for_ten_thousand_batch_sizes_takes_less_than_a_second():
     assert table.num_rows == 10000
     assert np.all(np.diff(table["energy_j"].to_numpy()) > 0)
     assert best < 1.0
+
+
+def test_energies_below_zero_are_said_to_be_impossible():
+    sizes = {"batch_size": np.arange(1, 21), "input_size": np.arange(1000, 21000, 1000)}
+    line = LinearModel.fit(Table("ReLU", sizes, np.arange(20) - 5.0), FeatureSet(("macs",)))
+    estimate = Network([Layer("ReLU", {"input_size": 1000})], models=ModelSet({"ReLU": line}, "mine")).estimate(1)
+    assert estimate.energy_j < 0
+    assert "1 layer is predicted below 0 J, which cannot be: its model is not physical" in estimate.warnings
 
 
 @pytest.mark.parametrize("batches", [[0], [3, -1], [1.5], [[1, 2]]])

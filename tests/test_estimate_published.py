@@ -121,7 +121,7 @@ def test_cross_validation_scores_every_row_once(chosen):
     assert found.r2 <= 1
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.0])
 def test_a_model_file_of_another_version_is_refused(tmp_path, version):
     path = tmp_path / "models.json"
     ModelSet({"Linear": LinearModel.fit(a_table(), FeatureSet())}).save(path)
@@ -136,6 +136,60 @@ def test_a_damaged_model_file_is_a_trace_error(tmp_path, text):
     path = tmp_path / "models.json"
     path.write_text(text)
     with pytest.raises(TraceError, match="models"):
+        load_models(path)
+
+
+def physical_document():
+    return ModelSet({"Linear": PhysicalModel.fit(a_table(), "basic")}, "here")
+
+
+def linear_document():
+    return ModelSet({"Linear": LinearModel.fit(a_table(), FeatureSet(("parameters",), 2))}, "here")
+
+
+@pytest.mark.parametrize(("make", "change", "why"), [
+    (physical_document, {"machine": 3}, "machine: '3' is not words"),
+    (physical_document, {"estimated": "false"}, "estimated: 'false' is not true or false"),
+    (physical_document, {"models": {}}, "models: there are none"),
+    (physical_document, {"models.Lineal": {}}, "'Lineal' is not one of"),
+    (physical_document, {"models.GELU": {}}, "'GELU' is not one of"),
+    (physical_document, {"models.Linear.prices.macs": "1"}, "macs: 1 is not a number"),
+    (physical_document, {"models.Linear.prices.macs": True}, "macs: True is not a number"),
+    (physical_document, {"models.Linear.prices.macs": -1.0}, "macs: -1"),
+    (physical_document, {"models.Linear.prices.macs": 1e308}, "macs: 1e\\+308"),
+    (physical_document, {"models.Linear.prices.macs": float("nan")}, "macs: nan"),
+    (physical_document, {"models.Linear.terms": ["kernel"]}, "TypeError|terms"),
+    (physical_document, {"models.Linear.terms": "mine"}, "terms: 'mine' is not one of basic, kernel"),
+    (physical_document, {"models.Linear.ranges.input_size": [5, 1]}, "input_size: 1 is not a number from 5"),
+    (physical_document, {"models.Linear.ranges.input_size": [1, float("inf")]}, "input_size: inf"),
+    (physical_document, {"models.Linear.ranges.input_size": [10**400, 10**400]}, "input_size: 1000"),
+    (physical_document, {"models.Linear.ranges.depth": [1, 2]}, "Linear has no size 'depth'"),
+    (physical_document, {"models.Linear.ranges": {}}, "Linear has none of batch_size"),
+    (physical_document, {"models.Linear.residual": [2.0, 1.0]}, "residual: 2"),
+    (physical_document, {"models.Linear.residual": [1.0]}, "not enough values"),
+    (physical_document, {"models.Linear.rows": 1e400}, "rows: inf"),
+    (linear_document, {"models.Linear.names": ["batch_size"]}, "names: batch_size are not"),
+    (linear_document, {"models.Linear.coefficients": [float("inf")]}, "coefficients: inf"),
+    (linear_document, {"models.Linear.coefficients": []}, "powers: shape"),
+    (linear_document, {"models.Linear.scale": [0, 0, 0]}, "scale: must not be 0"),
+    (linear_document, {"models.Linear.mean": []}, "powers: shape"),
+    (linear_document, {"models.Linear.degree": 99}, "degree: 99"),
+    (linear_document, {"models.Linear.powers": [[10**9] * 3] * 9}, "powers: 1000000000"),
+    (linear_document, {"models.Linear.intercept": None}, "intercept: None"),
+    (linear_document, {"models.Linear.spread_j": -1}, "spread_j: -1"),
+])  # fmt: skip
+def test_a_model_file_that_was_tampered_with_is_refused_with_what_is_wrong(tmp_path, make, change, why):
+    path = tmp_path / "models.json"
+    make().save(path)
+    document = json.loads(path.read_text())
+    for place, value in change.items():
+        *parents, last = place.split(".")
+        inner = document
+        for parent in parents:
+            inner = inner[parent]
+        inner[last] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(TraceError, match=f"damaged model file .*({why})"):
         load_models(path)
 
 
@@ -184,3 +238,31 @@ def test_scores_are_those_of_scikit_learn():
 def test_no_published_row_is_left_out():
     assert {path.name for path in ROOT.glob("*.csv")} >= {"conv2d.csv", "02_architectures-raw.csv"}
     assert [len(t) for t in tables().values()] == [976, 985, 992, 988, 489, 491, 493]
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ("", "not a table"), ("\xff\xfe", "not a table"), ("batch_size,input_size,cpu_energy\n1,2\n", "not a table"),
+    ("batch_size,input_size,cpu_energy\n1,x,3\n", "input_size must be a whole number, not 'x'"),
+    ("batch_size,input_size,cpu_energy\n1,1.5,3\n", "input_size must be a whole number, not 1.5"),
+    ("batch_size,input_size,cpu_energy\n1,99999999999999999999,3\n", "input_size must be"),
+    ("batch_size,input_size,cpu_energy\n1,,3\n", "input_size must be"),
+    ("batch_size,input_size,cpu_energy\n1,2,x\n", "'cpu_energy' has values that are no numbers"),
+    ("batch_size,input_size,cpu_energy\n1,2,\n", "not finite in row 0"),
+])  # fmt: skip
+def test_a_table_that_is_damaged_is_refused_with_its_file_and_column(tmp_path, text, why):
+    path = tmp_path / "relu.csv"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=rf"relu\.csv.*{why}"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(("row", "why"), [
+    ("module:ReLU,rep_no:1,macs:1,batch_size:1,freeText:architecture=a;layer_idx=0,forward_passes:0\",1", "understood"),
+    ("module:ReLU,rep_no:1,macs:1,batch_size:1,freeText:architecture=a;layer_idx=0,forward_passes:2\",", "not finite"),
+    ("\",1", "understood"),
+])  # fmt: skip
+def test_a_row_of_a_network_that_cannot_be_is_refused_with_its_file(tmp_path, row, why):
+    path = tmp_path / "01_architectures-raw.csv"
+    path.write_text(f'project_name,cpu_energy\n"{row}\n')
+    with pytest.raises(ValueError, match=rf"architectures-raw\.csv.*{why}"):
+        read_networks(path)

@@ -1,127 +1,21 @@
-"""Networks from PyTorch modules, ONNX files and plain lists: the same layers from each, and clear errors."""
+"""Networks from ONNX files and plain lists: the same layers as from PyTorch, and clear errors."""
 
 import json
-import warnings
 
 import numpy as np
 import pytest
 
 from fastgreen.errors import FastgreenWarning, TraceError
-from fastgreen.estimate.counts import macs
+from fastgreen.estimate.counts import macs, parameters
+from fastgreen.estimate.inputs import InputShape
 from fastgreen.estimate.layers import FREE, KINDS
 from fastgreen.estimate.network import Network
 from fastgreen.estimate.plain import from_file, from_list, load_network
 
 
-def torch_macs(module, *shape):
-    """Half of the FLOPs that PyTorch's own counter finds."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module.eval()(torch.zeros(shape))
-    return counter.get_total_flops() // 2
-
-
 def counted(layers, batch):
     known = [layer for layer in layers if layer.kind in KINDS]
     return sum(int(macs(layer.kind, batch_size=batch, convention="standard", **layer.sizes)) for layer in known)
-
-
-def residual_network():
-    torch = pytest.importorskip("torch")
-    nn = torch.nn
-
-    class Block(nn.Module):
-        def __init__(self, width):
-            super().__init__()
-            self.conv1, self.norm1 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
-            self.conv2, self.norm2 = nn.Conv2d(width, width, 3, padding=1, groups=2), nn.BatchNorm2d(width)
-
-        def forward(self, x):
-            y = nn.functional.relu(self.norm1(self.conv1(x)))
-            return torch.relu(self.norm2(self.conv2(y)) + x)
-
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 7, stride=2, padding="valid"), nn.MaxPool2d(3, 2, 1), Block(16), Block(16),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(16, 10), nn.Softmax(dim=1),
-    )  # fmt: skip
-
-
-def test_a_traced_module_sees_modules_functions_and_operators():
-    from fastgreen.estimate.torch_reader import from_torch
-
-    module = residual_network()
-    module.train()
-    layers = from_torch(module, (3, 40, 48))
-    assert module.training
-    assert all(part.training for part in module.modules())
-    kinds = [layer.kind for layer in layers]
-    assert kinds.count("Conv2d") == 5
-    assert kinds.count("ReLU") == 4
-    assert kinds.count("Elementwise") == 2
-    assert kinds.count("BatchNorm2d") == 4
-    assert counted(layers, 2) == torch_macs(residual_network(), 2, 3, 40, 48)
-    assert all(layer.kind in KINDS or layer.kind in FREE for layer in layers)
-
-
-def test_a_module_that_cannot_be_traced_is_read_with_hooks_and_a_warning():
-    torch = pytest.importorskip("torch")
-    from fastgreen.estimate.torch_reader import from_torch
-
-    class Branching(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Linear(6, 6)
-
-        def forward(self, x):
-            for _ in range(3 if float(x.sum()) == 0 else 1):
-                x = self.layer(x)
-            return x
-
-    with pytest.warns(FastgreenWarning, match=r"torch\.fx cannot trace"):
-        layers = from_torch(Branching(), (6,))
-    assert [layer.kind for layer in layers] == ["Linear"] * 3
-
-
-def test_a_transformer_block_is_read_layer_by_layer():
-    torch = pytest.importorskip("torch")
-    from fastgreen.estimate.torch_reader import from_torch
-
-    block = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FastgreenWarning)
-        layers = from_torch(block, (10, 32))
-    kinds = [layer.kind for layer in layers]
-    assert kinds.count("Attention") == 1
-    assert kinds.count("Linear") == 2
-    assert kinds.count("LayerNorm") == 2
-    assert counted(layers, 3) == 3 * (4 * 10 * 32 * 32 + 2 * 10 * 10 * 32 + 2 * 10 * 32 * 64)
-
-
-def test_functions_of_torch_are_read_like_their_modules():
-    torch = pytest.importorskip("torch")
-    from fastgreen.estimate.torch_reader import from_torch
-
-    nn, functional = torch.nn, torch.nn.functional
-
-    class Functional(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.weight = nn.Conv2d(3, 4, 3), nn.Parameter(torch.zeros(5, 4 * 5 * 5))
-
-        def forward(self, x):
-            x = functional.relu(self.conv(x), inplace=True)
-            x = functional.avg_pool2d(functional.max_pool2d(x, 3, stride=2, padding=1), 2, stride=1)
-            return functional.linear(torch.flatten(x, 1), self.weight).softmax(dim=1)
-
-    module = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2, 1), nn.Flatten(),
-        nn.Linear(100, 5, bias=False), nn.Softmax(dim=1),
-    )  # fmt: skip
-    ours, theirs = from_torch(Functional(), (3, 14, 14)), from_torch(module, (3, 14, 14))
-    assert [layer.kind for layer in ours] == [layer.kind for layer in theirs]
-    assert Network(ours).estimate(4).energy_j == pytest.approx(Network(theirs).estimate(4).energy_j, rel=1e-12)
 
 
 @pytest.mark.parametrize("batch", ["N", 2])
@@ -140,23 +34,6 @@ def test_an_onnx_graph_may_move_its_batch(tmp_path, batch):
     assert copy.sizes["input_size"] == 12 * 64
     assert linear.sizes["rows"] == 12
     assert relu.sizes["input_size"] == 12 * 32
-
-
-def test_an_unknown_module_is_listed_by_its_name():
-    torch = pytest.importorskip("torch")
-    from fastgreen.estimate.torch_reader import from_torch
-
-    layers = from_torch(torch.nn.Sequential(torch.nn.ConvTranspose2d(3, 4, 2), torch.nn.ReLU()), (3, 8, 8))
-    assert [layer.kind for layer in layers] == ["ConvTranspose2d", "ReLU"]
-    assert "ConvTranspose2d" in Network(layers).estimate(1).warnings[-1]
-
-
-@pytest.mark.parametrize("shape", [(3, 40), (4, 40, 40), (0, 8, 8), ()])
-def test_a_sample_that_does_not_fit_is_a_value_error(shape):
-    from fastgreen.estimate.torch_reader import from_torch
-
-    with pytest.raises(ValueError, match=r"sample of shape|input_shape"):
-        from_torch(residual_network(), shape)
 
 
 def onnx_model(nodes, inputs, weights, outputs=("y",), opset=17):
@@ -222,6 +99,176 @@ def test_an_onnx_file_gives_layers_whatever_its_batch(tmp_path, batch):
     assert counted(layers, 1) == by_hand
     assert layers[2].sizes["input_size"] == 8 * 20 * 24
     assert not [layer for layer in layers if layer.kind not in KINDS and layer.kind not in FREE]
+
+
+@pytest.mark.parametrize("auto", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+def test_padding_that_onnx_works_out_itself(tmp_path, auto):
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], auto_pad=auto, strides=[2, 3])
+    onnx.save(onnx_model([node], {"x": ["N", 3, 11, 17]}, {"w": (5, 3, 4, 5)}), tmp_path / "m.onnx")
+    (layer,) = from_file(tmp_path / "m.onnx")
+    high, wide = (6, 6) if auto.startswith("SAME") else (4, 5)
+    assert counted([layer], 1) == high * wide * 5 * 3 * 4 * 5
+
+
+def attention_onnx(path, batch="N", length="T"):
+    """Heads as exporters write them: the reshape's target is worked out from the input's shape while it runs."""
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node
+    split = [
+        [
+            node("MatMul", ["x", f"w{n}"], [f"p{n}"]), node("Reshape", [f"p{n}", "split"], [f"s{n}"]),
+            node("Transpose", [f"s{n}"], [f"h{n}"], perm=[0, 2, 1, 3]),
+        ]
+        for n in "qkv"
+    ]  # fmt: skip
+    model = onnx_model(
+        [
+            node("Shape", ["x"], ["shape"]), node("Gather", ["shape", "zero"], ["n"]),
+            node("Gather", ["shape", "one"], ["t"]),
+            node("Unsqueeze", ["n", "zero1"], ["n1"]), node("Unsqueeze", ["t", "zero1"], ["t1"]),
+            node("Concat", ["n1", "t1", "heads"], ["split"], axis=0),
+            node("Concat", ["n1", "t1", "minus"], ["joined"], axis=0),
+            *(one for three in split for one in three),
+            node("Transpose", ["hk"], ["kt"], perm=[0, 1, 3, 2]), node("MatMul", ["hq", "kt"], ["scores"]),
+            node("Softmax", ["scores"], ["soft"]), node("MatMul", ["soft", "hv"], ["values"]),
+            node("Transpose", ["values"], ["back"], perm=[0, 2, 1, 3]), node("Reshape", ["back", "joined"], ["y"]),
+        ],
+        {"x": [batch, length, 32]},
+        {
+            **{f"w{n}": (32, 32) for n in "qkv"}, "zero": np.array(0), "one": np.array(1), "zero1": np.array([0]),
+            "heads": np.array([4, 8]), "minus": np.array([-1]),
+        },
+    )  # fmt: skip
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(("batch", "length"), [("N", "T"), ("N", 12), (1, 12), (3, 12), (1, "T")])
+def test_shapes_that_a_model_works_out_as_it_runs_are_known(tmp_path, batch, length):
+    path = attention_onnx(tmp_path / "m.onnx", batch, length)
+    layers = from_file(path, None if length == 12 else (12, 32))
+    kinds = [layer.kind for layer in layers if layer.kind not in (*FREE, "Copy")]
+    assert kinds == ["Linear", "Linear", "Linear", "MatMul", "Softmax", "MatMul"]
+    assert counted(layers, 1) == 3 * 12 * 32 * 32 + 2 * 4 * 12 * 12 * 8
+    assert [layer.sizes["input_size"] for layer in layers if layer.kind == "Softmax"] == [4 * 12 * 12]
+
+
+def test_a_product_and_the_vector_added_to_it_are_one_linear_layer(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node
+    model = onnx_model(
+        [
+            node("MatMul", ["x", "w"], ["m"]), node("Add", ["b", "m"], ["l"]),
+            node("MatMul", ["l", "w"], ["n"]), node("Add", ["n", "n"], ["y"]),
+        ],
+        {"x": ["N", 7, 64]}, {"w": (64, 64), "b": (64,)},
+    )  # fmt: skip
+    onnx.save(model, tmp_path / "m.onnx")
+    layers = from_file(tmp_path / "m.onnx")
+    assert [(layer.kind, layer.sizes.get("bias")) for layer in layers] == [
+        ("Linear", 1), ("Linear", 0), ("Elementwise", None)
+    ]  # fmt: skip
+
+
+def test_a_product_of_activations_has_no_parameters_and_is_no_measured_layer(tmp_path):
+    estimate = Network(from_file(attention_onnx(tmp_path / "m.onnx"), (12, 32))).estimate(2)
+    rows = [row for row in estimate.layers.to_pylist() if row["kind"] == "MatMul"]
+    assert {(row["basis"], row["parameters"]) for row in rows} == {("stand-in", 0)}
+
+
+def test_inputs_share_the_names_of_their_sizes_and_are_given_by_name(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    nodes = [onnx.helper.make_node("Add", ["a", "b"], ["s"]), onnx.helper.make_node("Mul", ["s", "c"], ["y"])]
+    onnx.save(onnx_model(nodes, {"a": ["N", "T"], "b": ["N", "T"], "c": ["N", "U"]}, {}), tmp_path / "m.onnx")
+    path = tmp_path / "m.onnx"
+    with pytest.raises(ValueError, match=r"input 'c' .* dynamic size \(U\).*--input-shape c="):
+        from_file(path, (7,))
+    for given in ([InputShape((7,)), InputShape((7,), "c")], [InputShape((7,), "b"), InputShape((7,), "c")]):
+        assert [layer.sizes["input_size"] for layer in from_file(path, given)] == [7, 7]
+    with pytest.raises(ValueError, match="fixed at 7, not 8"):
+        from_file(path, [(7,), (8,), (7,)])
+    with pytest.raises(ValueError, match="no input 'd'; there are a, b, c"):
+        from_file(path, InputShape((7,), "d"))
+    with pytest.raises(ValueError, match="4 shapes for 3 inputs"):
+        from_file(path, [(7,)] * 4)
+
+
+def test_recurrent_and_transposed_layers_and_functions_of_the_file_are_read(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    node, helper = onnx.helper.make_node, onnx.helper
+    model = onnx_model(
+        [
+            node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+            node("LSTM", ["t", "w", "r", "b"], ["all", "last"], hidden_size=8, direction="bidirectional"),
+            node("Twice", ["last"], ["y"], domain="mine"),
+        ],
+        {"x": ["N", 5, 6]}, {"w": (2, 32, 6), "r": (2, 32, 8), "b": (2, 64)},
+    )  # fmt: skip
+    body = [node("Mul", ["v", "v"], ["q"]), node("Add", ["q", "v"], ["u"])]
+    versions = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("mine", "Twice", ["v"], ["u"], body, versions))
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    onnx.save(model, tmp_path / "m.onnx")
+    layers = from_file(tmp_path / "m.onnx")
+    assert [layer.kind for layer in layers] == ["Copy", "LSTM", "LSTM", "Elementwise", "Elementwise"]
+    assert layers[-1].sizes["input_size"] == 16
+    assert counted(layers, 1) == 2 * 5 * 32 * (6 + 8)
+    assert int(parameters("LSTM", **layers[1].sizes)) == 32 * (6 + 8 + 2)
+    mirrored = onnx_model(
+        [node("ConvTranspose", ["x", "w", "b"], ["y"], strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1])],
+        {"x": ["N", 6, 9, 8]}, {"w": (6, 4, 3, 3), "b": (4,)},
+    )  # fmt: skip
+    onnx.save(mirrored, tmp_path / "t.onnx")
+    (layer,) = from_file(tmp_path / "t.onnx")
+    assert counted([layer], 1) == 9 * 8 * 6 * 4 * 9
+    assert (layer.sizes["padding"], layer.sizes["output_padding"]) == (1, 1)
+
+
+def test_a_weight_in_a_missing_file_is_no_hindrance(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx_model([onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["N", 64]}, {"w": (64, 64)})
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (tmp_path / "weights.bin").unlink()
+    assert from_file(tmp_path / "m.onnx")[0].sizes["output_size"] == 64
+
+
+def test_a_damaged_onnx_file_is_told_and_nothing_else(tmp_path):
+    pytest.importorskip("onnx")
+    whole = attention_onnx(tmp_path / "m.onnx").read_bytes()[:1500] + small_onnx(tmp_path / "n.onnx").read_bytes()
+    rng = np.random.default_rng(8)
+    told = 0
+    for _ in range(300):
+        data = bytearray(whole if rng.random() < 0.2 else (tmp_path / "n.onnx").read_bytes())
+        for place in rng.integers(0, min(len(data), 1200), rng.integers(1, 4)):
+            data[place] = rng.integers(0, 256)
+        (tmp_path / "d.onnx").write_bytes(data)
+        try:
+            Network(from_file(tmp_path / "d.onnx", (3, 40, 48))).estimate(2)
+        except (ValueError, OverflowError):
+            told += 1
+    assert told > 30
+
+
+def test_numbers_of_another_width_are_said_to_be_priced_as_float32(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx_model([onnx.helper.make_node("Relu", ["x"], ["y"])], {"x": ["N", 64]}, {})
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.warns(FastgreenWarning, match="float16; they are priced as float32"):
+        from_file(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("operator", ["LSTM", "Attention", "Embedding", "Conv2d"])
+def test_an_operator_of_another_domain_is_unknown_whatever_its_name(tmp_path, operator):
+    onnx = pytest.importorskip("onnx")
+    model = onnx_model([onnx.helper.make_node(operator, ["x", "x"], ["y"], domain="theirs")], {"x": ["N", 5, 6]}, {})
+    model.graph.output[0].type.CopyFrom(model.graph.input[0].type)
+    model.opset_import.append(onnx.helper.make_opsetid("theirs", 1))
+    onnx.save(model, tmp_path / "m.onnx")
+    (layer,) = from_file(tmp_path / "m.onnx")
+    assert layer.kind not in KINDS
 
 
 def test_an_onnx_file_equals_the_torch_module_it_describes(tmp_path):
@@ -321,14 +368,30 @@ def test_a_plain_list_is_read_from_json_toml_and_csv(tmp_path, suffix):
         ("net.json", "{", TraceError), ("net.json", "{}", TraceError), ("net.json", "[]", ValueError),
         ("net.json", '[{"kind": "Linear", "input_size": 0, "output_size": 3}]', ValueError),
         ("net.json", "[3]", ValueError), ("net.toml", "x = ", TraceError), ("net.csv", "", ValueError),
-        ("net.txt", "x", ValueError),
+        ("net.txt", "x", ValueError), ("net", "x", ValueError), ("net.json", "[" * 100_000, TraceError),
+        ("net.json", '[{"kind": "ReLU", "input_size": [1, 2]}]', ValueError),
+        ("net.json", '[{"kind": "ReLU", "input_size": []}]', ValueError),
+        ("net.json", '[{"kind": "ReLU", "input_size": "many"}]', ValueError),
+        ("net.json", '[{"kind": "ReLU", "input_size": null}]', ValueError),
+        ("net.json", '[{"kind": "ReLU", "input_size": 99999999999999999999999}]', ValueError),
+        ("net.json", '[{"kind": "ReLU", "input_size": 3, "batch_size": 3}]', ValueError),
+        ("net.csv", "kind;input_size\nReLU;3\n", ValueError), ("net.csv", "kind,input_size\nReLU,many\n", ValueError),
+        ("net.csv", "kind,input_size\nReLU,3,4\n", ValueError), ("net.csv", "size\n3\n", ValueError),
     ],
 )  # fmt: skip
 def test_a_list_that_is_none_is_refused(tmp_path, name, text, error):
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(error, match=r"net\.|1\.Linear"):
+    with pytest.raises(error, match=r"net|1\.Linear|1\.ReLU: |column 'kind'|more cells"):
         from_file(path)
+
+
+def test_a_kind_in_other_letters_is_understood_and_a_slip_is_said(tmp_path):
+    path = tmp_path / "net.json"
+    path.write_text('\ufeff[{"kind": "relu", "input_size": 3}, {"kind": "FLATTEN"}]', encoding="utf-8")
+    assert [layer.kind for layer in from_file(path)] == ["ReLU", "Flatten"]
+    with pytest.warns(FastgreenWarning, match="'MaxPool' is not known; did you mean MaxPool2d"):
+        assert from_list([{"kind": "MaxPool", "image_size": 3}])[0].kind == "MaxPool"
 
 
 def test_a_network_is_found_by_name_file_and_python_object(tmp_path, monkeypatch):
@@ -346,3 +409,13 @@ def test_a_network_is_found_by_name_file_and_python_object(tmp_path, monkeypatch
         load_network("my_nets:nothing", (4,))
     with pytest.raises(ValueError, match="is no file"):
         load_network("resnet1000")
+    with pytest.raises(ValueError, match=r"there is no file 'nets/a\.onnx'"):
+        load_network("nets/a.onnx")
+    with pytest.raises(ValueError, match="a folder"):
+        load_network(".")
+    for name, why in (
+        ("os:sep", "neither a PyTorch module"), ("json:loads", "without arguments"), ("os:", "is not package"),
+        (":x", "is not package"), ("os:getcwd", "module is needed"), ("torch.nn:Linear", "without arguments"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=why):
+            load_network(name, (4,))

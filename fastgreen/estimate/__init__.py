@@ -2,10 +2,11 @@
 
 The map of this room, an arrow never pointing up or sideways::
 
-    layers (what a layer is)  <-  counts (exact counts)  <-  work (bytes, taps, paths of the CPU library)
+    layers (what a layer is)  <-  counts (exact counts)  <-  work (bytes, taps, paths of the CPU library), standins
     tables (measured data)    <-  linear, physical (the two kinds of predictor)  <-  published, modelfile
                               <-  network (totals, shares, batch grids)
-    builtin, plain, torch_reader, onnx_reader  (where a network's layers come from)
+    builtin, plain, torch_reader <- torch_functions, onnx_reader <- onnx_nodes, onnx_shapes  (where layers come from)
+    inputs (shapes of inputs), contraction (products of two tensors)  serve these readers
     evaluate, subsets, pictures  (how good a model is)
     sampling  <-  collector  (one's own data, through fastgreen.Monitor)
 
@@ -38,6 +39,7 @@ _HOME = {
     "zoo": "builtin",
     "from_torch": "torch_reader",
     "from_onnx": "onnx_reader",
+    "InputShape": "inputs",
     "from_file": "plain",
     "collect": "collector",
     "ablation": "subsets",

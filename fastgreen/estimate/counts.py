@@ -3,23 +3,31 @@
 ``"table"`` is the convention of the published layer tables (Getzner, Charpentier, Günnemann, "Accuracy is not the only
 metric that matters: estimating the energy consumption of deep learning models", 2023): a bias counts one per output,
 pooling counts half of its comparisons rounded down, ReLU one per element, the other activations nothing.
-``"standard"`` is what counters of FLOPs agree on: convolutions, linear layers and the matrix products of attention,
-without biases; everything else counts nothing. Its double is the FLOPs of ``torch.utils.flop_counter``.
+``"standard"`` is what counters of FLOPs agree on: convolutions, linear and recurrent layers and the matrix products of
+attention, without biases; everything else counts nothing. Its double is the FLOPs of ``torch.utils.flop_counter``.
 
 Counts are int64; a count that could pass 2**63 raises ``OverflowError`` instead of wrapping.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from fastgreen.estimate.layers import FREE, Columns, complete
+from fastgreen.estimate.layers import FREE, Columns, complete, transposed_outputs
 
-__all__ = ["CONVENTIONS", "count", "macs", "output_size", "parameters", "window_outputs"]
+__all__ = ["CONVENTIONS", "GATES", "count", "macs", "output_size", "parameters", "window_outputs"]
 
 CONVENTIONS = ("table", "standard")
+
+# A little below 2**63, for the rounding of the check in floats.
+MOST_COUNT = 2.0**63 * (1 - 1e-12)
+
+# Matrix products of a recurrent layer at each step, of its input and of its state alike.
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 def window_outputs(columns: Columns, axis: str = "height") -> np.ndarray:
@@ -28,15 +36,9 @@ def window_outputs(columns: Columns, axis: str = "height") -> np.ndarray:
     ``reach = dilation (kernel - 1) + 1``. With ``ceil_mode`` the division rounds up, and a last window that would begin
     in the far padding is left out, as PyTorch does.
     """
-    wide = axis == "width"
-    image, kernel, stride, padding = (
-        columns[name]
-        for name in (
-            ("image_width", "kernel_width", "stride_width", "padding_width")
-            if wide
-            else ("image_size", "kernel_size", "stride", "padding")
-        )
-    )
+    suffix = {"height": "", "width": "_width", "depth": "_depth"}[axis]
+    image, kernel = (columns[f"{name}{suffix or '_size'}"] for name in ("image", "kernel"))
+    stride, padding = (columns[f"{name}{suffix}"] for name in ("stride", "padding"))
     span = image + 2 * padding - columns["dilation"] * (kernel - 1) - 1
     outputs = span // stride + 1
     if "ceil_mode" in columns:
@@ -58,6 +60,8 @@ def output_size(kind: str, **sizes: Any) -> tuple[np.ndarray, np.ndarray]:
     columns = complete(kind, {"batch_size": 1, **sizes})
     if "kernel_size" not in columns:
         raise ValueError(f"kind: {kind} has no window")
+    if kind == "ConvTranspose2d":
+        return transposed_outputs(columns), transposed_outputs(columns, "width")
     return window_outputs(columns), window_outputs(columns, "width")
 
 
@@ -93,43 +97,51 @@ def count(kind: str, c: Columns, convention: str = "table") -> np.ndarray:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention: {convention!r} is not one of {', '.join(CONVENTIONS)}")
     table = convention == "table"
-    factors, halve = _factors(kind, c, table)
-    _refuse_overflow(factors)
-    total = np.ones((), dtype=np.int64)
-    for factor in factors:
-        total = total * factor
+    halve = table and kind in ("MaxPool2d", "AvgPool2d")
+    total = _exact(lambda columns: np.asarray(prod(_factors(kind, columns, table))), c, "multiply-accumulates")
     return total // 2 if halve else total
 
 
-def _factors(kind: str, c: Columns, table: bool) -> tuple[list[np.ndarray], bool]:
-    """The whole numbers whose product is the count, and whether the product is halved (rounding down)."""
-    batch, zero = c["batch_size"], np.zeros((), dtype=np.int64)
-    if kind == "Conv2d":
+def _exact(work: Callable[[Columns], np.ndarray], c: Columns, what: str) -> np.ndarray:
+    """`work` in integers, after the same in floats has shown that nothing wraps on the way."""
+    rough = work({name: value.astype(np.float64) for name, value in c.items()})
+    if (rough >= MOST_COUNT).any():
+        raise OverflowError(f"sizes: a layer of 2**{np.log2(rough.max()):.0f} {what} is beyond int64")
+    return work(c)
+
+
+def _factors(kind: str, c: Columns, table: bool) -> list[np.ndarray]:
+    """The whole numbers whose product is the count; of pooling in the table's convention, is twice the count."""
+    batch, zero = c["batch_size"], np.zeros_like(c["batch_size"], shape=())
+    if kind in ("Conv2d", "Conv3d"):
         per_output = c["kernel_size"] * c["kernel_width"] * (c["in_channels"] // c["groups"])
         outputs = window_outputs(c) * window_outputs(c, "width")
-        return [batch, outputs, c["out_channels"], per_output + (c["bias"] if table else 0)], False
+        if kind == "Conv3d":
+            per_output, outputs = per_output * c["kernel_depth"], outputs * window_outputs(c, "depth")
+        return [batch, outputs, c["out_channels"], per_output + (c["bias"] if table else 0)]
+    if kind == "ConvTranspose2d":
+        # Every value of the image meets the whole kernel; the bias is not counted.
+        per_value = c["kernel_size"] * c["kernel_width"] * (c["out_channels"] // c["groups"])
+        return [batch, c["image_size"] * c["image_width"], c["in_channels"], per_value]
     if kind == "Linear":
-        return [batch, c["rows"], c["output_size"], c["input_size"] + (c["bias"] if table else 0)], False
+        return [batch, c["rows"], c["output_size"], c["input_size"] + (c["bias"] if table else 0)]
+    if kind == "MatMul":
+        return [batch, c["rows"], c["output_size"], c["input_size"]]
+    if kind in GATES:
+        inputs = c["input_size"] + c["hidden_size"] + (2 * c["bias"] if table else 0)
+        return [batch, c["rows"], GATES[kind] * c["hidden_size"], inputs]
     if kind == "Attention":
         embed, rows, keys = c["embed_size"], c["rows"], c["key_rows"]
-        bias = c["bias"] * embed * 2 * (rows + keys) if table else 0
-        return [batch, embed * embed * 2 * (rows + keys) + 2 * rows * keys * embed + bias], False
-    if not table or kind in ("Sigmoid", "Tanh", "Softmax", "GELU", "SiLU", "Copy"):
-        return [batch, zero], False
+        bias = c["bias"] * 2 * (rows + keys) if table else 0
+        return [batch, c["sequences"], embed, embed * 2 * (rows + keys) + 2 * rows * keys + bias]
+    if not table or kind in ("Sigmoid", "Tanh", "Softmax", "GELU", "SiLU", "Copy", "Embedding"):
+        return [batch, zero]
     if kind in ("MaxPool2d", "AvgPool2d"):
         area = c["kernel_size"] * c["kernel_width"]
-        return [area, window_outputs(c) * window_outputs(c, "width"), c["in_channels"], batch], True
+        return [area, window_outputs(c) * window_outputs(c, "width"), c["in_channels"], batch]
     if kind == "AdaptiveAvgPool2d":
-        return [batch, c["in_channels"], c["image_size"] * c["image_width"]], False
-    return [batch, c["input_size"]], False
-
-
-def _refuse_overflow(factors: list[np.ndarray]) -> None:
-    bits = np.zeros(())
-    for factor in factors:
-        bits = bits + np.log2(np.maximum(factor, 1).astype(np.float64))
-    if (bits >= 62.99).any():
-        raise OverflowError(f"sizes: a layer of 2**{float(np.max(bits)):.0f} multiply-accumulates is beyond int64")
+        return [batch, c["in_channels"], c["image_size"] * c["image_width"]]
+    return [batch, c["input_size"]]
 
 
 def parameters(kind: str, **sizes: Any) -> np.ndarray:
@@ -143,13 +155,22 @@ def parameters(kind: str, **sizes: Any) -> np.ndarray:
     if kind in FREE:
         return np.zeros((), dtype=np.int64)
     c = complete(kind, {"batch_size": 1, **sizes})
-    if kind == "Conv2d":
-        weights = c["kernel_size"] * c["kernel_width"] * (c["in_channels"] // c["groups"])
+    return _exact(lambda columns: _parameters(kind, columns), c, "parameters")
+
+
+def _parameters(kind: str, c: Columns) -> np.ndarray:
+    if kind in ("Conv2d", "Conv3d", "ConvTranspose2d"):
+        depth = c.get("kernel_depth", 1)
+        weights = depth * c["kernel_size"] * c["kernel_width"] * (c["in_channels"] // c["groups"])
         return c["out_channels"] * (weights + c["bias"])
     if kind == "Linear":
         return c["output_size"] * (c["input_size"] + c["bias"])
+    if kind in GATES:
+        return GATES[kind] * c["hidden_size"] * (c["input_size"] + c["hidden_size"] + 2 * c["bias"])
+    if kind == "Embedding":
+        return c["entries"] * c["embed_size"]
     if kind in ("BatchNorm2d", "LayerNorm"):
-        return 2 * c["channels"]
+        return c["learnt"] * c["channels"]
     if kind == "Attention":
         return 4 * c["embed_size"] * (c["embed_size"] + c["bias"])
-    return np.zeros((), dtype=np.int64)
+    return np.zeros_like(c["batch_size"], shape=())

@@ -13,13 +13,29 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FREE", "KINDS", "Columns", "Kind", "Layer", "check", "complete"]
+__all__ = [
+    "FREE",
+    "KINDS",
+    "Columns",
+    "Kind",
+    "Layer",
+    "check",
+    "complete",
+    "transposed_outputs",
+    "whole",
+    "window_sizes",
+]
 
 Columns = dict[str, np.ndarray]
 
 _WINDOW = ("image_size", "kernel_size")
 _WIDTHS = ("image_width", "kernel_width", "stride_width", "padding_width")
+_DEPTHS = ("image_depth", "kernel_depth", "stride_depth", "padding_depth")
 _TWIN = dict(zip(_WIDTHS, ("image_size", "kernel_size", "stride", "padding"), strict=True))
+# Each step of a padded axis is counted one by one where it clips the window.
+MOST_PADDING = 65_536
+# Every whole number up to here is a float64, too.
+MOST_SIZE = 2**53
 
 
 @dataclass(frozen=True)
@@ -43,11 +59,21 @@ class Kind:
 
 def _window(needs: tuple[str, ...], **defaults: int | str) -> Kind:
     widths = {wide: _TWIN[wide] for wide in _WIDTHS}
-    return Kind(needs, {**defaults, **widths}, frozenset({"padding", "padding_width", "bias", "ceil_mode"}))
+    zero = {"padding", "padding_width", "padding_depth", "output_padding", "bias", "ceil_mode"}
+    return Kind(needs, {**defaults, **widths}, frozenset(zero))
 
 
 def _pointwise(**defaults: int) -> Kind:
     return Kind(("input_size",), defaults, frozenset(defaults))
+
+
+def _norm() -> Kind:
+    # Scale and shift are learnt for each channel; either may be missing.
+    return Kind(("input_size", "channels"), {"learnt": 2}, frozenset({"learnt"}))
+
+
+def _recurrent() -> Kind:
+    return Kind(("input_size", "hidden_size"), {"rows": 1, "bias": 1}, frozenset({"bias"}))
 
 
 KINDS: dict[str, Kind] = {
@@ -55,6 +81,27 @@ KINDS: dict[str, Kind] = {
         (*_WINDOW, "in_channels", "out_channels"),
         stride=1,
         padding=0,
+        dilation=1,
+        groups=1,
+        bias=1,
+    ),
+    "Conv3d": _window(
+        (*_WINDOW, "in_channels", "out_channels"),
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=1,
+        image_depth="image_size",
+        kernel_depth="kernel_size",
+        stride_depth="stride",
+        padding_depth="padding",
+    ),
+    "ConvTranspose2d": _window(
+        (*_WINDOW, "in_channels", "out_channels"),
+        stride=1,
+        padding=0,
+        output_padding=0,
         dilation=1,
         groups=1,
         bias=1,
@@ -73,9 +120,16 @@ KINDS: dict[str, Kind] = {
     "SiLU": _pointwise(inplace=0),
     "Elementwise": _pointwise(inplace=0),
     "Copy": _pointwise(inplace=0),
-    "BatchNorm2d": Kind(("input_size", "channels")),
-    "LayerNorm": Kind(("input_size", "channels")),
-    "Attention": Kind(("embed_size", "rows"), {"heads": 1, "key_rows": "rows", "bias": 1}, frozenset({"bias"})),
+    "BatchNorm2d": _norm(),
+    "LayerNorm": _norm(),
+    "MatMul": Kind(("input_size", "output_size"), {"rows": 1}),
+    "Attention": Kind(
+        ("embed_size", "rows"), {"heads": 1, "key_rows": "rows", "bias": 1, "sequences": 1}, frozenset({"bias"})
+    ),
+    "LSTM": _recurrent(),
+    "GRU": _recurrent(),
+    "RNN": _recurrent(),
+    "Embedding": Kind(("embed_size", "entries"), {"rows": 1}),
 }
 
 # Layers that move no data in a forward pass without gradients: they return a view of their input, or the input itself.
@@ -107,7 +161,13 @@ class Layer:
 
     def __post_init__(self) -> None:
         if self.kind in KINDS:
-            filled = complete(self.kind, {"batch_size": 1, **self.sizes}, where=self.name or self.kind)
+            where = self.name or self.kind
+            for name, value in self.sizes.items():
+                if np.ndim(value):
+                    raise ValueError(f"{where}: {name} must be one whole number, not {value!r}")
+            if "batch_size" in self.sizes:
+                raise ValueError(f"{where}: sizes are those of one sample; the batch is given when energy is asked for")
+            filled = complete(self.kind, {"batch_size": 1, **self.sizes}, where=where)
             object.__setattr__(self, "sizes", {name: int(filled[name]) for name in self.sizes})
 
 
@@ -142,7 +202,7 @@ def complete(kind: str, sizes: Mapping[str, Any], where: str = "") -> Columns:
         raise ValueError(f"{where}: {kind} has no size {unknown[0]!r}; it has {', '.join(sorted(known))}")
     if missing := [name for name in ("batch_size", *spec.needs) if name not in sizes]:
         raise ValueError(f"{where}: {kind} needs {', '.join(missing)}")
-    columns = {name: _whole(where, name, value) for name, value in sizes.items()}
+    columns = {name: whole(where, name, value) for name, value in sizes.items()}
     for name, default in spec.defaults.items():
         if name not in columns:
             columns[name] = columns[default] if isinstance(default, str) else np.asarray(default, dtype=np.int64)
@@ -150,14 +210,25 @@ def complete(kind: str, sizes: Mapping[str, Any], where: str = "") -> Columns:
     return columns
 
 
-def _whole(where: str, name: str, value: Any) -> np.ndarray:
-    array = np.asarray(value)
+def whole(where: str, name: str, value: Any) -> np.ndarray:
+    """A size, or an array of sizes, as int64; ``ValueError`` of what is no whole number up to 2**53."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {name} must be a whole number, not {value!r}") from error
     if array.dtype.kind not in "iub":
-        as_float = array.astype(np.float64)
+        # Integers beyond int64 are objects here; None and words are too.
+        try:
+            as_float = array.astype(np.float64)
+        except (ValueError, TypeError) as error:
+            first = next((one for one in array.ravel().tolist() if not isinstance(one, int | float)), value)
+            raise ValueError(f"{where}: {name} must be a whole number, not {first!r}") from error
         bad = ~np.isfinite(as_float) | (as_float != np.floor(as_float))
         if bad.any():
-            raise ValueError(f"{where}: {name} must be a whole number, not {as_float[bad].flat[0]}")
+            raise ValueError(f"{where}: {name} must be a whole number, not {array[bad].flat[0]}")
         array = as_float
+    if (bad := np.abs(array.astype(np.float64)) > MOST_SIZE).any():
+        raise ValueError(f"{where}: {name} must be at most 2**53, not {array[bad].flat[0]:g}")
     return array.astype(np.int64)
 
 
@@ -169,12 +240,20 @@ def check(kind: str, columns: Columns, where: str = "") -> None:
         low = 0 if name in zero else 1
         if (bad := value < low).any():
             raise ValueError(f"{where}: {name} must be at least {low}, not {int(value[bad].flat[0])}")
-    if "kernel_size" in columns:
-        for image, kernel, padding in ((*_WINDOW, "padding"), ("image_width", "kernel_width", "padding_width")):
+    axes = [("image_size", "kernel_size", "padding"), ("image_width", "kernel_width", "padding_width")]
+    if "kernel_depth" in columns:
+        axes.append(("image_depth", "kernel_depth", "padding_depth"))
+    for image, kernel, padding in axes if "kernel_size" in columns else ():
+        _refuse(where, columns[padding] > MOST_PADDING, padding, columns[padding], f"is more than {MOST_PADDING}")
+        if kind != "ConvTranspose2d":
             _check_window(where, columns, image, kernel, padding)
-    if kind == "MaxPool2d":
-        half = columns["kernel_size"] // 2
-        _refuse(where, columns["padding"] > half, "padding", columns["padding"], "is more than half the kernel")
+        if kind == "MaxPool2d":
+            half = columns[kernel] // 2
+            _refuse(where, columns[padding] > half, padding, columns[padding], "is more than half the kernel")
+    if kind == "ConvTranspose2d":
+        for axis in ("height", "width"):
+            size = transposed_outputs(columns, axis)
+            _refuse(where, size < 1, "padding", columns["padding"], "leaves nothing of the image")
     if "groups" in columns:
         for name in ("in_channels", "out_channels"):
             _refuse(where, columns[name] % columns["groups"] != 0, name, columns[name], "does not divide into groups")
@@ -183,8 +262,29 @@ def check(kind: str, columns: Columns, where: str = "") -> None:
         _refuse(where, embed % columns["heads"] != 0, "embed_size", embed, "does not divide into heads")
 
 
+def window_sizes(image: list[int], kernel: list[int], stride: list[int], padding: list[int]) -> dict[str, int]:
+    """Sizes of a window layer from numbers for each of its one, two or three axes; a line is an image of height 1."""
+    found = {}
+    for name, sizes in (("image", image), ("kernel", kernel), ("stride", stride), ("padding", padding)):
+        high = sizes[-2] if len(sizes) > 1 else int(name != "padding")
+        found[f"{name}_size" if name in ("image", "kernel") else name] = high
+        found[f"{name}_width"] = sizes[-1]
+        if len(sizes) == 3:
+            found[f"{name}_depth"] = sizes[0]
+    return found
+
+
+def transposed_outputs(columns: Columns, axis: str = "height") -> np.ndarray:
+    """What a transposed convolution gives on one axis: ``(image - 1) stride - 2 padding + reach + output padding``."""
+    image, kernel, stride, padding = (
+        columns[name] for name in (_WIDTHS if axis == "width" else (*_WINDOW, "stride", "padding"))
+    )
+    reach = columns["dilation"] * (kernel - 1) + 1
+    return (image - 1) * stride - 2 * padding + reach + columns["output_padding"]
+
+
 def _check_window(where: str, columns: Columns, image: str, kernel: str, padding: str) -> None:
-    reach = columns["dilation"] * (columns[kernel] - 1) + 1
+    reach = np.multiply(columns["dilation"], columns[kernel] - 1.0) + 1
     room = columns[image] + 2 * columns[padding]
     reach, room = np.broadcast_arrays(reach, room)
     if (bad := reach > room).any():

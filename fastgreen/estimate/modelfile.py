@@ -14,14 +14,19 @@ from typing import Any
 import numpy as np
 
 from fastgreen.errors import TraceError
+from fastgreen.estimate.layers import KINDS
 from fastgreen.estimate.linear import FeatureSet, LinearModel
 from fastgreen.estimate.physical import PhysicalModel, choose_terms
 from fastgreen.estimate.tables import Table
+from fastgreen.estimate.work import TERMS
 
 __all__ = ["VERSION", "Model", "ModelSet", "default_models", "fit_physical", "load_models"]
 
 FORMAT = "fastgreen-estimate"
 VERSION = 1
+MOST_DEGREE = 8
+# No price, factor or spread comes near; sums of products of such numbers and of sizes stay finite.
+LARGEST = 1e30
 
 Model = PhysicalModel | LinearModel
 
@@ -91,18 +96,25 @@ def load_models(path: str | Path) -> ModelSet:
         raise TraceError(f"{path}: not a model file of fastgreen ({error})") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise TraceError(f"{path}: not a model file of fastgreen (its format is not {FORMAT!r})")
-    if document.get("version") != VERSION:
+    if type(document.get("version")) is not int or document["version"] != VERSION:
         raise TraceError(
             f"{path}: model file of version {document.get('version')!r}; this fastgreen reads version {VERSION}. "
             "Fit it again with `fastgreen fit`, or use the fastgreen that wrote it"
         )
     try:
-        models = {kind: _from_json(kind, entry) for kind, entry in document["models"].items()}
-        return ModelSet(
-            models, document["machine"], document["source"], bool(document["estimated"]), document.get("notes", {})
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        return _model_set(document)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise TraceError(f"{path}: damaged model file ({type(error).__name__}: {error})") from error
+
+
+def _model_set(document: dict[str, Any]) -> ModelSet:
+    for name, kind in (("machine", str), ("source", str), ("estimated", bool), ("notes", dict), ("models", dict)):
+        if not isinstance(document[name], kind):
+            raise ValueError(f"{name}: {str(document[name])[:60]!r} is not {_NAMES[kind]}")
+    if not document["models"]:
+        raise ValueError("models: there are none")
+    models = {kind: _from_json(kind, entry) for kind, entry in document["models"].items()}
+    return ModelSet(models, document["machine"], document["source"], document["estimated"], document["notes"])
 
 
 def _to_json(model: Model) -> dict[str, Any]:
@@ -132,25 +144,67 @@ def _to_json(model: Model) -> dict[str, Any]:
     }
 
 
-def _pair(values: list[float]) -> tuple[float, float]:
+_NAMES = {str: "words", bool: "true or false", dict: "a mapping"}
+
+
+def _number(name: str, value: Any, low: float = -np.inf, high: float = LARGEST) -> float:
+    """A finite number within bounds; words and truth values are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{name}: {str(value)[:60]} is not a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    return np.array([_number(name, value, -LARGEST) for value in values], dtype=np.float64)
+
+
+def _ratios(name: str, values: Any) -> tuple[float, float]:
+    """Measured over predicted at the low end and at the high one; 1 lies between."""
     low, high = values
-    return float(low), float(high)
+    return _number(name, low, 0, 1), _number(name, high, 1)
+
+
+def _ranges(kind: str, entry: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    known = {"batch_size", *KINDS[kind].needs, *KINDS[kind].defaults}
+    found = {}
+    for name, (low, high) in entry["ranges"].items():
+        if name not in known:
+            raise ValueError(f"ranges: {kind} has no size {name!r}")
+        found[name] = (int(_number(name, low, 0)), int(_number(name, high, low)))
+    if missing := [name for name in ("batch_size", *KINDS[kind].needs) if name not in found]:
+        raise ValueError(f"ranges: {kind} has none of {missing[0]}")
+    return found
 
 
 def _from_json(kind: str, entry: dict[str, Any]) -> Model:
-    ranges = {name: (int(low), int(high)) for name, (low, high) in entry["ranges"].items()}
+    if kind not in TERMS["basic"]:
+        raise ValueError(f"models: {kind!r} is not one of {', '.join(TERMS['basic'])}")
+    ranges, rows = _ranges(kind, entry), int(_number("rows", entry["rows"], 1))
     if entry["type"] == "physical":
-        prices = {name: float(price) for name, price in entry["prices"].items()}
-        inside, outside = (_pair(entry[name]) for name in ("residual", "residual_outside"))
-        return PhysicalModel(kind, entry["terms"], prices, ranges, int(entry["rows"]), inside, outside)
+        if entry["terms"] not in TERMS:
+            raise ValueError(f"terms: {entry['terms']!r} is not one of {', '.join(TERMS)}")
+        prices = {name: _number(name, price, 0) for name, price in entry["prices"].items()}
+        inside, outside = (_ratios(name, entry[name]) for name in ("residual", "residual_outside"))
+        return PhysicalModel(kind, entry["terms"], prices, ranges, rows, inside, outside)
     if entry["type"] != "linear":
         raise ValueError(f"type: {entry['type']!r} is not physical or linear")
-    features = FeatureSet(tuple(entry["sets"]), entry["degree"], entry["interaction_only"])
-    numbers = {name: np.asarray(entry[name], dtype=np.float64) for name in ("mean", "scale", "coefficients")}
-    powers = np.asarray(entry["powers"], dtype=np.int64)
-    if powers.shape != (len(numbers["coefficients"]), len(numbers["mean"])):
-        raise ValueError(f"powers: shape {powers.shape} does not fit the coefficients")
+    return _linear_from_json(kind, entry, ranges, rows)
+
+
+def _linear_from_json(kind: str, entry: dict[str, Any], ranges: dict[str, tuple[int, int]], rows: int) -> LinearModel:
+    names = tuple(entry["names"])
+    if set(names) != set(ranges):
+        raise ValueError(f"names: {', '.join(names)} are not the sizes with a range")
+    features = FeatureSet(tuple(entry["sets"]), int(_number("degree", entry["degree"], 1, MOST_DEGREE)),
+                          bool(entry["interaction_only"]))  # fmt: skip
+    mean, scale, coefficients = (_numbers(name, entry[name]) for name in ("mean", "scale", "coefficients"))
+    columns = len(names) * sum(one in features.sets for one in ("parameters", "log1p")) + ("macs" in features.sets)
+    powers = np.array([[_number("powers", one, 0, features.degree) for one in row] for row in entry["powers"]])
+    if powers.shape != (len(coefficients), columns) or len(mean) != columns or len(scale) != columns:
+        raise ValueError(f"powers: shape {powers.shape} does not fit {len(coefficients)} coefficients")
+    if (scale == 0).any():
+        raise ValueError("scale: must not be 0")
     return LinearModel(
-        kind, tuple(entry["names"]), features, numbers["mean"], numbers["scale"], powers, numbers["coefficients"],
-        float(entry["intercept"]), ranges, int(entry["rows"]), float(entry["spread_j"]),
+        kind, names, features, mean, scale, powers.astype(np.int64), coefficients,
+        _number("intercept", entry["intercept"], -LARGEST), ranges, rows, _number("spread_j", entry["spread_j"], 0),
     )  # fmt: skip

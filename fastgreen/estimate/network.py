@@ -21,6 +21,7 @@ import pyarrow as pa
 from fastgreen.estimate.counts import macs, parameters
 from fastgreen.estimate.layers import FREE, KINDS, Layer, complete
 from fastgreen.estimate.modelfile import ModelSet, default_models
+from fastgreen.estimate.standins import stand_ins
 from fastgreen.units import counted
 
 __all__ = ["Estimate", "Network"]
@@ -36,7 +37,8 @@ class Part:
     layer: int
     kind: str
     sizes: dict[str, int]
-    stand_in: bool
+    stand_in: bool = False
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,11 @@ class Network:
     def _parts(self, index: int, layer: Layer) -> list[Part] | None:
         """The pieces to price, or None where nothing is known of the layer."""
         if layer.kind in self.models.models:
-            return [Part(index, layer.kind, dict(layer.sizes), False)]
-        if layer.kind not in KINDS:
+            return [Part(index, layer.kind, dict(layer.sizes))]
+        similar = stand_ins(layer)
+        if similar is None or any(kind not in self.models.models for kind, _, _ in similar):
             return None
-        parts = [Part(index, kind, sizes, True) for kind, sizes in _stand_ins(layer)]
-        return parts if all(part.kind in self.models.models for part in parts) else None
+        return [Part(index, kind, sizes, True, times) for kind, sizes, times in similar]
 
     def energy_j(self, batches: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Energy of every layer at every batch size, vectorised.
@@ -157,9 +159,10 @@ class Network:
             beyond = np.broadcast_to(_outside(model, sizes), found.shape)
             below, above = model.bounds_j(found, beyond)
             guess = np.array([part.stand_in for part in parts])[:, None]
-            np.add.at(energy, rows, found)
-            np.add.at(low, rows, np.where(guess, STAND_IN_RANGE[0] * found, below))
-            np.add.at(high, rows, np.where(guess, STAND_IN_RANGE[1] * found, above))
+            times = np.array([part.times for part in parts], dtype=np.float64)[:, None]
+            np.add.at(energy, rows, times * found)
+            np.add.at(low, rows, times * np.where(guess, STAND_IN_RANGE[0] * found, below))
+            np.add.at(high, rows, times * np.where(guess, STAND_IN_RANGE[1] * found, above))
             np.logical_or.at(outside, rows, beyond & ~guess)
         return energy, low, high, outside
 
@@ -226,8 +229,15 @@ class Network:
                 some = f"{which.sum()} of {counted(len(basis), 'layer')}"
                 verb, they = ("is", "it is") if which.sum() == 1 else ("are", "they are")
                 found.append(f"{some} {verb} {text}; {they} {share[which].sum():.1%} of the total")
-        if self.unknown:
-            found.append(self._describe_unknown())
+        if below := int((table["energy_j"].to_numpy() < 0).sum()):
+            verb, they = ("is", "its model is") if below == 1 else ("are", "their models are")
+            found.append(f"{counted(below, 'layer')} {verb} predicted below 0 J, which cannot be: {they} not physical")
+        return found + self.standing_warnings
+
+    @property
+    def standing_warnings(self) -> list[str]:
+        """What is a guess whatever the batch size: layers nothing is known of, models fitted on estimates."""
+        found = [self._describe_unknown()] if self.unknown else []
         if self.models.estimated:
             found.append("the models were fitted on estimated energies, not on a sensor's")
         return found
@@ -247,24 +257,31 @@ class Network:
         Returns
         -------
         pyarrow.Table
-            batch_size, energy_j, energy_low_j, energy_high_j, energy_per_inference_j, outside_share (the part of the
-            energy in layers outside the fitted range); with an `accuracy`, also apc. Units in the field metadata.
+            batch_size, energy_j, energy_low_j, energy_high_j, energy_per_inference_j, outside_share and stand_in_share
+            (the parts of the energy in layers outside the fitted range, and in those of a kind without a table); with
+            an `accuracy`, also apc. Units in the field metadata; of the table's: network, machine, estimated, warnings.
         """
         batch = np.atleast_1d(np.asarray(batches))
         energy, low, high, outside = self.energy_j(batch)
         total = energy.sum(axis=0)
-        share = np.divide((energy * outside).sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
+        guessed = np.zeros((len(self.layers), 1), dtype=bool)
+        guessed[[part.layer for part in self.parts if part.stand_in]] = True
+        shares = [
+            np.divide((energy * which).sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
+            for which in (outside, guessed)
+        ]
         columns = [
             ("batch_size", batch.astype(np.int64), ""), ("energy_j", total, "J"),
             ("energy_low_j", low.sum(axis=0), "J"), ("energy_high_j", high.sum(axis=0), "J"),
             ("energy_per_inference_j", total / batch, "J"),
-            ("outside_share", share, "1"),
+            ("outside_share", shares[0], "1"), ("stand_in_share", shares[1], "1"),
         ]  # fmt: skip
         if accuracy is not None:
             import fastgreen
 
             columns.append(("apc", np.asarray(fastgreen.apc(total / batch / J_PER_WH, accuracy)), "1"))
         about = {"network": self.name, "machine": self.models.machine, "estimated": str(self.models.estimated).lower()}
+        about["warnings"] = "\n".join(self.standing_warnings)
         return _with_units(columns, about)
 
     def sweep(self, batches: Sequence[int] | np.ndarray, accuracy: Any, alpha: Any = (0.1,), beta: Any = (1.0,)) -> Any:
@@ -274,38 +291,6 @@ class Network:
         batch = np.atleast_1d(np.asarray(batches))
         consumption = self.energy_j(batch)[0].sum(axis=0) / batch / J_PER_WH
         return fastgreen.Sweep("apc", consumption=consumption, accuracy=accuracy, alpha=alpha, beta=beta)
-
-
-def _stand_ins(layer: Layer) -> list[tuple[str, dict[str, int]]]:
-    """What a layer without a table is priced as: kinds that do similar work, with their sizes."""
-    s = {name: int(value) for name, value in complete(layer.kind, {"batch_size": 1, **layer.sizes}).items()}
-    if layer.kind == "AvgPool2d":
-        return [
-            ("MaxPool2d", {name: s[name] for name in KINDS["MaxPool2d"].needs + tuple(KINDS["MaxPool2d"].defaults)})
-        ]
-    if layer.kind == "AdaptiveAvgPool2d":
-        high, wide = s["image_size"] // s["output_size"], s["image_width"] // s["output_width"]
-        return [("MaxPool2d", {
-            "image_size": s["image_size"], "image_width": s["image_width"], "in_channels": s["in_channels"],
-            "stride": max(high, 1), "stride_width": max(wide, 1),
-            "kernel_size": max(s["image_size"] - (s["output_size"] - 1) * high, 1),
-            "kernel_width": max(s["image_width"] - (s["output_width"] - 1) * wide, 1),
-        })]  # fmt: skip
-    if layer.kind == "Attention":
-        embed, rows, keys, heads = s["embed_size"], s["rows"], s["key_rows"], s["heads"]
-        per_head = embed // heads
-        projections = [
-            ("Linear", {"input_size": embed, "output_size": embed, "rows": n}) for n in (rows, keys, keys, rows)
-        ]
-        return [
-            *projections,
-            ("Linear", {"input_size": per_head, "output_size": keys, "rows": rows * heads}),
-            ("Softmax", {"input_size": rows * keys * heads}),
-            ("Linear", {"input_size": keys, "output_size": per_head, "rows": rows * heads}),
-        ]
-    similar = {"GELU": "Tanh", "SiLU": "Sigmoid", "LayerNorm": "Softmax"}.get(layer.kind, "ReLU")
-    inplace = {"inplace": s["inplace"]} if "inplace" in s else {}
-    return [(similar, {"input_size": s["input_size"], **inplace})]
 
 
 def _within(model: Any, name: str, value: np.ndarray, sizes: dict[str, np.ndarray]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ import pyarrow as pa
 from fastgreen.estimate.evaluate import score
 from fastgreen.estimate.network import Estimate
 
-__all__ = ["plot_ablation", "plot_predicted", "plot_shares"]
+__all__ = ["plot_ablation", "plot_grid", "plot_predicted", "plot_shares"]
+
+_COLOURS = ("#1b7837", "#7fbf7b", "#d9a441", "#b35806", "#542788", "#998ec3", "#666666", "#a6611a",
+            "#2166ac", "#92c5de", "#d6604d", "#bbbbbb")  # fmt: skip
 
 
 def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:
@@ -73,12 +77,11 @@ def plot_shares(estimates: Mapping[str, Estimate]) -> Any:
         for kind, share in zip(kinds, values, strict=True):
             shares.setdefault(kind, np.zeros(len(estimates)))[row] += share
     left = np.zeros(len(estimates))
-    colours = ("#1b7837", "#7fbf7b", "#d9a441", "#b35806", "#542788", "#998ec3", "#666666", "#bbbbbb")
     ordered = sorted(
         ((kind, share) for kind, share in shares.items() if share.max() > 0), key=lambda pair: -pair[1].sum()
     )
     for index, (kind, share) in enumerate(ordered):
-        axis.barh(list(estimates), share, left=left, label=kind, color=colours[index % len(colours)], height=0.7)
+        axis.barh(list(estimates), share, left=left, label=kind, color=_COLOURS[index % len(_COLOURS)], height=0.7)
         for row, value in enumerate(share):
             if value >= 0.04:
                 axis.text(
@@ -90,6 +93,31 @@ def plot_shares(estimates: Mapping[str, Estimate]) -> Any:
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=min(len(ordered), 6), fontsize=8, frameon=False)
+    return figure
+
+
+def plot_grid(grids: Mapping[str, pa.Table]) -> Any:
+    """Energy per inference by batch size, a line per network with its range.
+
+    Parameters
+    ----------
+    grids : mapping of str to pyarrow.Table
+        What :meth:`fastgreen.estimate.Network.grid` gave, by network.
+    """
+    if not grids:
+        raise ValueError("grids: nothing to plot")
+    figure, (axis,) = _figure(1, 1, 6.5, 3.6)
+    for colour, (name, table) in zip(cycle(_COLOURS), grids.items(), strict=False):
+        batch = table["batch_size"].to_numpy()
+        order = np.argsort(batch)
+        energy, low, high = ((table[f"energy{bound}_j"].to_numpy() / batch)[order] for bound in ("", "_low", "_high"))
+        finite = np.isfinite(high)
+        axis.fill_between(batch[order], low, high, where=finite, color=colour, alpha=0.2, linewidth=0)
+        axis.plot(batch[order], energy, color=colour, label=name, marker="o" if len(batch) < 20 else None, markersize=3)
+    axis.set(xlabel="batch size", ylabel="predicted energy (J per inference)")
+    axis.set_ylim(bottom=0)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=8, frameon=False)
     return figure
 
 
@@ -123,6 +151,7 @@ def _by_size(axis: Any, kind: str, size: np.ndarray, left: np.ndarray) -> None:
     middle = [np.median(left[size == n]) for n in sizes]
     axis.plot(sizes, middle, marker="o", markersize=3, color="0.6", label="median")
     axis.set(xlabel="features in the set", ylabel="1 - R² (cross-validated)", yscale="log")
+    _few_ticks(axis.yaxis, left)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_title(f"{kind}: {len(left)} feature sets", fontsize=9)
     axis.legend(fontsize=8, frameon=False)
@@ -137,8 +166,19 @@ def _by_name(axis: Any, sets: list[list[str]], left: np.ndarray) -> None:
     axis.set_yticks(rows, [_short(features) for features in sets], fontsize=7)
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="1 - R² of the best set of each size")
+    _few_ticks(axis.xaxis, left)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(axis="x", labelsize=8, which="both")
+    axis.tick_params(axis="x", labelsize=8)
+
+
+def _few_ticks(axis: Any, values: np.ndarray) -> None:
+    """Numbers at 1, 2 and 5 of each decade of a logarithmic axis, or at 1 alone: more would run into each other."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    wide = values.max() > 300 * values.min()
+    axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f"{value:.7g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _short(features: list[str], most: int = 5) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import importlib
+import inspect
+import io
 import json
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastgreen.errors import TraceError
+from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.estimate.builtin import NAMES, zoo
-from fastgreen.estimate.layers import FREE, Layer
+from fastgreen.estimate.inputs import Shapes, as_shapes
+from fastgreen.estimate.layers import FREE, KINDS, Layer
 
 __all__ = ["from_file", "from_list", "load_network"]
 
@@ -33,13 +38,23 @@ def from_list(entries: Any, where: str = "layers") -> list[Layer]:
     for index, entry in enumerate(entries, start=1):
         if not isinstance(entry, Mapping) or not isinstance(entry.get("kind"), str):
             raise ValueError(f"{where}: layer {index} has no kind")
-        kind, name = entry["kind"], str(entry.get("name") or f"{index}.{entry['kind']}")
+        kind, name = _kind(entry["kind"]), str(entry.get("name") or f"{index}.{entry['kind']}")
         sizes = {key: value for key, value in entry.items() if key not in ("kind", "name")}
         layers.append(Layer(kind, {} if kind in FREE else sizes, name))
     return layers
 
 
-def from_file(path: str | Path, input_shape: tuple[int, ...] | None = None) -> list[Layer]:
+def _kind(name: str) -> str:
+    """The kind as it is spelt here, where the case differs; a warning where an unknown one looks like a slip."""
+    spelt = {kind.lower(): kind for kind in (*KINDS, *FREE)}
+    if name.lower() in spelt:
+        return spelt[name.lower()]
+    if near := difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.75):
+        warnings.warn(f"kind {name!r} is not known; did you mean {spelt[near[0]]}?", FastgreenWarning, stacklevel=3)
+    return name
+
+
+def from_file(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
     """Layers of an ``.onnx`` file or of a plain list in ``.json``, ``.toml`` (``[[layer]]``) or ``.csv``.
 
     Raises
@@ -51,32 +66,59 @@ def from_file(path: str | Path, input_shape: tuple[int, ...] | None = None) -> l
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, not a network")
     if suffix == ".onnx":
         from fastgreen.estimate.onnx_reader import from_onnx
 
         return from_onnx(path, input_shape)
+    if suffix not in _LISTS:
+        found = suffix or "a file without suffix"
+        raise ValueError(f"{path}: a network is read from .onnx, {', '.join(_LISTS)}, not {found}")
     try:
-        if suffix == ".json":
-            document = json.loads(path.read_text(encoding="utf-8"))
-            return from_list(document["layers"] if isinstance(document, dict) else document, str(path))
-        if suffix == ".toml":
-            return from_list(tomllib.loads(path.read_text(encoding="utf-8")).get("layer"), str(path))
-        if suffix == ".csv":
-            with path.open(newline="", encoding="utf-8") as file:
-                return from_list([_cells(row) for row in csv.DictReader(file)], str(path))
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        return from_list(_LISTS[suffix](path.read_text(encoding="utf-8-sig")), str(path))
+    except _UNREADABLE as error:
         raise TraceError(f"{path}: not a list of layers ({type(error).__name__}: {error})") from error
-    raise ValueError(
-        f"{path}: a network is read from .onnx, .json, .toml or .csv, not {suffix or 'a file without suffix'!r}"
-    )
 
 
-def _cells(row: dict[str, str]) -> dict[str, Any]:
-    kept = {key: value for key, value in row.items() if key and value not in ("", None)}
-    return {key: value if key in ("kind", "name") else float(value) for key, value in kept.items()}
+def _from_json(text: str) -> Any:
+    document = json.loads(text)
+    return document["layers"] if isinstance(document, dict) else document
 
 
-def load_network(model: str, input_shape: tuple[int, ...] | None = None) -> tuple[str, list[Layer]]:
+def _from_csv(text: str) -> list[dict[str, Any]]:
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    if rows.fieldnames and "kind" not in rows.fieldnames:
+        raise ValueError(f"a list of layers needs a column 'kind'; there are {', '.join(rows.fieldnames)}")
+    return [_cells(row) for row in rows]
+
+
+def _cells(row: dict[str | None, Any]) -> dict[str, Any]:
+    if None in row:
+        raise ValueError(f"line with {', '.join(map(repr, row[None]))} has more cells than the header")
+    kept = {str(key): value for key, value in row.items() if value not in ("", None)}
+    return {key: value if key in ("kind", "name") else _number(value) for key, value in kept.items()}
+
+
+def _number(text: str) -> Any:
+    """A whole number where it is one; a size that is none is refused, with its name, by the layer."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text) if text.replace(".", "", 1).isdecimal() else text
+
+
+_UNREADABLE = (
+    json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, RecursionError, csv.Error,
+)  # fmt: skip
+_LISTS: dict[str, Callable[[str], Any]] = {
+    ".json": _from_json,
+    ".toml": lambda text: tomllib.loads(text).get("layer"),
+    ".csv": _from_csv,
+}
+
+
+def load_network(model: str, input_shape: Shapes = None) -> tuple[str, list[Layer]]:
     """A network by what a user would type.
 
     Parameters
@@ -84,42 +126,64 @@ def load_network(model: str, input_shape: tuple[int, ...] | None = None) -> tupl
     model : str
         A built-in name, the path of a file, or ``package.module:name`` of a PyTorch module or of a callable that
         gives one.
-    input_shape : tuple of int, optional
-        Shape of one sample, without the batch.
+    input_shape : tuple of int, InputShape, or a list of these, optional
+        Shape of one sample of each input, without the batch.
 
     Returns
     -------
     name, layers
     """
     if model.lower() in NAMES:
-        if input_shape is None:
-            return model.lower(), zoo(model)
-        if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
-            raise ValueError(f"input_shape: {model} takes channels, height and the same width, not {input_shape}")
-        return model.lower(), zoo(model, image_size=input_shape[1], in_channels=input_shape[0])
+        return model.lower(), _built_in(model.lower(), input_shape)
     if os.path.exists(model):
         return Path(model).stem, from_file(model, input_shape)
-    if ":" in model and not model.lower().endswith((".onnx", ".json", ".toml", ".csv")):
+    if model.lower().endswith((".onnx", *_LISTS)):
+        raise ValueError(f"model: there is no file {model!r}")
+    if ":" in model:
         return model, _from_python(model, input_shape)
     raise ValueError(
         f"model: {model!r} is no file, not one of {', '.join(NAMES)}, and not package.module:name of a PyTorch module"
     )
 
 
-def _from_python(model: str, input_shape: tuple[int, ...] | None) -> list[Layer]:
+def _built_in(name: str, input_shape: Shapes) -> list[Layer]:
+    shapes = as_shapes(input_shape)
+    if not shapes:
+        return zoo(name)
+    sizes = shapes[0].sizes
+    if len(shapes) > 1 or len(sizes) != 3 or sizes[1] != sizes[2]:
+        raise ValueError(f"input_shape: {name} takes channels, height and the same width, not {sizes}")
+    return zoo(name, image_size=sizes[1], in_channels=sizes[0])
+
+
+def _from_python(model: str, input_shape: Shapes) -> list[Layer]:
     from fastgreen.estimate.torch_reader import from_torch
 
-    if input_shape is None:
+    if not as_shapes(input_shape):
         raise ValueError(
             "input_shape: a PyTorch module needs the shape of one sample, for example --input-shape 3,224,224"
         )
     module_name, _, attribute = model.partition(":")
+    if not module_name or not attribute:
+        raise ValueError(f"model: {model!r} is not package.module:name")
     sys.path.insert(0, os.getcwd())
     try:
         target = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise ValueError(f"model: {model!r} cannot be imported ({error})") from error
     finally:
         sys.path.pop(0)
-    module = target if hasattr(target, "named_modules") and not isinstance(target, type) else target()
-    return from_torch(module, input_shape)
+    return from_torch(_made(model, target), input_shape)
+
+
+def _made(model: str, target: Any) -> Any:
+    """The module itself, or what the callable gives."""
+    if hasattr(target, "named_modules") and not isinstance(target, type):
+        return target
+    if not callable(target):
+        raise ValueError(f"model: {model!r} is neither a PyTorch module nor a callable that gives one")
+    try:
+        inspect.signature(target).bind()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"model: {model!r} cannot be called without arguments ({error})") from error
+    return target()

@@ -9,7 +9,7 @@ The plan is a TOML file::
     seed = 1
     threads = 2              # of PyTorch; its own choice without it
     device = "cpu"           # or "cuda"
-    max_bytes = 1e9          # leaves out layers whose input, output and weights are larger
+    max_bytes = 1e9          # leaves out layers whose input, output and weights are larger; half the memory without it
 
     [layer.Conv2d]
     count = 200
@@ -27,10 +27,12 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ __all__ = ["Plan", "allowed", "configurations", "read_plan"]
 
 MOST_TRIES = 1000
 MOST_GRID = 100_000
+MOST_WHOLE = 2**53
 
 _OPERATIONS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
@@ -104,27 +107,72 @@ def read_plan(path: str | Path) -> Plan:
 
 def plan_from(document: Mapping[str, Any], where: str = "plan") -> Plan:
     """A plan from the mapping that its file holds."""
-    settings = dict(document.get("collect", {}))
-    known = {"seconds", "repeats", "channels", "seed", "threads", "max_bytes", "device"}
-    if unknown := sorted(set(settings) - known):
-        raise ValueError(f"{where}: [collect] has no key {unknown[0]!r}; it has {', '.join(sorted(known))}")
-    seconds, repeats = float(settings.get("seconds", 2.0)), settings.get("repeats", 3)
-    if not seconds > 0:
-        raise ValueError(f"{where}: seconds must be more than 0, not {seconds:g}")
-    if not isinstance(repeats, int) or repeats < 1:
-        raise ValueError(f"{where}: repeats must be a whole number of at least 1, not {repeats!r}")
-    sections = document.get("layer", {})
+    if unknown := sorted(set(document) - {"collect", "layer"}):
+        raise ValueError(f"{where}: there is no section [{unknown[0]}]; there are [collect] and [layer.KIND]")
+    given = Settings(where, _mapping(where, "[collect]", document.get("collect", {})))
+    sections = _mapping(where, "[layer.KIND]", document.get("layer", {}))
     if not sections:
         raise ValueError(f"{where}: no [layer.KIND] section, nothing to collect")
-    generator = np.random.default_rng(int(settings.get("seed", 0)))
-    most_bytes = float(settings.get("max_bytes", np.inf))
+    seconds, repeats = given.number("seconds", 2.0), given.whole("repeats", 3, 1)
+    threads, channels, device = given.whole("threads", None, 1), given.channels(), given.device()
+    generator = np.random.default_rng(given.whole("seed", 0, 0))
+    most_bytes = given.number("max_bytes", _half_of_memory())
     layers = [
         (kind, sizes)
         for kind, section in sections.items()
-        for sizes in configurations(kind, section, generator, most_bytes, where)
+        for sizes in configurations(kind, _mapping(where, f"[layer.{kind}]", section), generator, most_bytes, where)
     ]
-    threads, device = settings.get("threads"), str(settings.get("device", "cpu"))
-    return Plan(layers, seconds, repeats, settings.get("channels"), threads, device)
+    return Plan(layers, seconds, repeats, channels, threads, device)
+
+
+def _mapping(where: str, name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: {name} must be a section, not {value!r}")
+    return value
+
+
+def _half_of_memory() -> float:
+    """Layers that take more of a machine's memory than this are not tried: the kernel might end the collection."""
+    import psutil
+
+    return psutil.virtual_memory().total / 2
+
+
+class Settings:
+    """The ``[collect]`` section, each value checked as it is asked for."""
+
+    KNOWN = ("seconds", "repeats", "channels", "seed", "threads", "max_bytes", "device")
+
+    def __init__(self, where: str, given: Mapping[str, Any]) -> None:
+        if unknown := sorted(set(given) - set(self.KNOWN)):
+            raise ValueError(f"{where}: [collect] has no key {unknown[0]!r}; it has {', '.join(sorted(self.KNOWN))}")
+        self.where, self.given = where, given
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number above 0."""
+        value = self.given.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf:
+            raise ValueError(f"{self.where}: {name} must be more than 0 and finite, not {value!r}")
+        return float(value)
+
+    def whole(self, name: str, default: Any, low: int) -> Any:
+        value = self.given.get(name, default)
+        if value is not default and (type(value) is not int or not low <= value <= MOST_WHOLE):
+            raise ValueError(f"{self.where}: {name} must be a whole number of at least {low}, not {value!r}")
+        return value
+
+    def channels(self) -> list[str] | None:
+        value = self.given.get("channels")
+        value = [value] if isinstance(value, str) else value
+        if value is not None and (not isinstance(value, list) or not all(isinstance(one, str) for one in value)):
+            raise ValueError(f"{self.where}: channels must be a list of ids or patterns, not {value!r}")
+        return value
+
+    def device(self) -> str:
+        value = self.given.get("device", "cpu")
+        if not isinstance(value, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", value):
+            raise ValueError(f"{self.where}: device must be cpu, cuda or cuda:N, not {value!r}")
+        return value
 
 
 def configurations(
@@ -138,9 +186,13 @@ def configurations(
     if kind not in TERMS["basic"]:
         raise ValueError(f"{where}: layers of kind {kind!r} cannot be collected; {', '.join(TERMS['basic'])} can")
     section = dict(section)
-    count, sample = section.pop("count", None), section.pop("sample", "random")
-    rules = [_rule(text, where) for text in section.pop("rules", [])]
-    sizes = ("batch_size", *KINDS[kind].needs, *KINDS[kind].defaults)
+    count: Any = section.pop("count", None)
+    sample = section.pop("sample", "random")
+    rules = section.pop("rules", [])
+    if not isinstance(rules, list) or not all(isinstance(text, str) for text in rules):
+        raise ValueError(f"{where}: rules of [layer.{kind}] must be a list of texts, not {rules!r}")
+    parsed = [_rule(text, where) for text in rules]
+    sizes = tuple(name for name in ("batch_size", *KINDS[kind].needs, *KINDS[kind].defaults) if _varies(kind, name))
     if unknown := sorted(set(section) - set(sizes)):
         raise ValueError(f"{where}: {kind} has no size {unknown[0]!r}; it has {', '.join(sizes)}")
     if missing := [name for name in ("batch_size", *KINDS[kind].needs) if name not in section]:
@@ -148,12 +200,21 @@ def configurations(
     axes = {name: _axis(f"{where}: {kind}.{name}", value) for name, value in section.items()}
     if sample not in ("random", "grid"):
         raise ValueError(f"{where}: sample must be random or grid, not {sample!r}")
+    if count is None and sample == "grid":
+        count = MOST_GRID
+    if type(count) is not int or not 1 <= count <= MOST_GRID:
+        raise ValueError(f"{where}: [layer.{kind}] needs a count of 1 to {MOST_GRID} to draw, not {count!r}")
     if sample == "grid":
-        found = [one for one in _grid(axes, where) if _fits(kind, one, rules, most_bytes)]
-        return found[: count if count is not None else len(found)]
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"{where}: [layer.{kind}] needs a count of at least 1 to draw, not {count!r}")
-    return _draw(kind, axes, count, rules, most_bytes, generator, where)
+        found = [one for one in _grid(axes, where) if _fits(kind, one, parsed, most_bytes)]
+        if not found:
+            raise ValueError(f"{where}: no point of the grid of [layer.{kind}] is possible and within its rules")
+        return found[:count]
+    return _draw(kind, axes, count, parsed, most_bytes, generator, where)
+
+
+def _varies(kind: str, name: str) -> bool:
+    """Whether PyTorch can run the kind with this size; only ReLU can write over its input."""
+    return name != "inplace" or kind == "ReLU"
 
 
 def allowed(rule: str, sizes: Mapping[str, int]) -> bool:
@@ -177,39 +238,48 @@ def _draw(
     where: str,
 ) -> list[dict[str, int]]:
     found: dict[tuple, dict[str, int]] = {}
-    for _ in range(count * MOST_TRIES):
+    missed = 0
+    while len(found) < count and missed < MOST_TRIES:
         one = {name: _choose(axis, generator) for name, axis in axes.items()}
-        if _fits(kind, one, rules, most_bytes):
-            found.setdefault(tuple(one.values()), one)
-        if len(found) == count:
-            return list(found.values())
-    raise ValueError(
-        f"{where}: only {len(found)} of {count} {kind} configurations found in {count * MOST_TRIES} draws; "
-        "widen the ranges or loosen the rules"
-    )
+        missed += 1
+        if tuple(one.values()) not in found and _fits(kind, one, rules, most_bytes):
+            found[tuple(one.values())] = one
+            missed = 0
+    if len(found) < count:
+        raise ValueError(
+            f"{where}: only {len(found)} of {count} {kind} configurations found, and none in {MOST_TRIES} more draws; "
+            "widen the ranges, loosen the rules, or raise max_bytes"
+        )
+    return list(found.values())
 
 
 def _axis(where: str, value: Any) -> Any:
     """A range (low, high, log) or an array of values."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if _is_size(value):
         return np.array([value])
     if isinstance(value, list) and len(value) == 2:
         value = {"low": value[0], "high": value[1]}
     if isinstance(value, dict) and "values" in value:
-        values = np.asarray(value["values"])
-        if values.size == 0 or values.dtype.kind not in "iu":
-            raise ValueError(f"{where} needs whole numbers as values, not {value['values']}")
-        return values
+        values = value["values"]
+        if set(value) != {"values"} or not isinstance(values, list) or not values or not all(map(_is_size, values)):
+            raise ValueError(f"{where} needs a list of whole numbers as values, and nothing else, not {value}")
+        return np.array(list(dict.fromkeys(values)))
     if not isinstance(value, dict) or not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
         raise ValueError(
             f"{where} must be a number, [low, high], {{values = [...]}} or {{low, high, log}}, not {value!r}"
         )
     low, high = value["low"], value["high"]
-    if not (isinstance(low, int) and isinstance(high, int)) or low > high or low < 0:
+    if not (_is_size(low) and _is_size(high)) or low > high:
         raise ValueError(f"{where} must go from a whole number to one not smaller, not from {low} to {high}")
+    if not isinstance(value.get("log", False), bool):
+        raise ValueError(f"{where}: log must be true or false, not {value['log']!r}")
     if value.get("log") and low < 1:
         raise ValueError(f"{where} must begin at 1 or more to be drawn by its logarithm, not at {low}")
     return (low, high, bool(value.get("log", False)))
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST_WHOLE
 
 
 def _choose(axis: Any, generator: np.random.Generator) -> int:
@@ -222,8 +292,8 @@ def _choose(axis: Any, generator: np.random.Generator) -> int:
 
 
 def _grid(axes: dict[str, Any], where: str) -> Iterator[dict[str, int]]:
-    values = [axis if isinstance(axis, np.ndarray) else np.arange(axis[0], axis[1] + 1) for axis in axes.values()]
-    total = int(np.prod([len(one) for one in values], dtype=np.float64))
+    values = [axis if isinstance(axis, np.ndarray) else range(axis[0], axis[1] + 1) for axis in axes.values()]
+    total = prod(len(one) for one in values)
     if total > MOST_GRID:
         raise ValueError(f"{where}: the grid has {total} points, more than {MOST_GRID}; give values instead of ranges")
     return (dict(zip(axes, map(int, point), strict=True)) for point in product(*values))
@@ -245,8 +315,8 @@ def _fits(kind: str, sizes: dict[str, int], rules: list, most_bytes: float) -> b
 def _rule(text: str, where: str) -> ast.Expression:
     try:
         tree = ast.parse(text, mode="eval")
-    except SyntaxError as error:
-        raise ValueError(f"{where}: rule {text!r} is not an expression") from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{where}: rule {text[:80]!r} is not an expression") from error
     allowed_nodes = (
         ast.Expression,
         ast.BoolOp,
@@ -276,7 +346,10 @@ def _evaluate(node: ast.AST, sizes: dict[str, int]) -> Any:
             raise ValueError(f"rules: {node.id!r} is not a size of this layer; there are {', '.join(sizes)}")
         return sizes[node.id]
     if isinstance(node, ast.BinOp):
-        return _OPERATIONS[type(node.op)](_evaluate(node.left, sizes), _evaluate(node.right, sizes))
+        left, right = _evaluate(node.left, sizes), _evaluate(node.right, sizes)
+        if right == 0 and isinstance(node.op, ast.FloorDiv | ast.Mod):
+            raise ValueError(f"rules: {ast.unparse(node)} divides by 0")
+        return _OPERATIONS[type(node.op)](left, right)
     if isinstance(node, ast.BoolOp):
         values = [bool(_evaluate(value, sizes)) for value in node.values]
         return all(values) if isinstance(node.op, ast.And) else any(values)

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.ipc
 
 from fastgreen.errors import TraceError
 from fastgreen.estimate.counts import count
-from fastgreen.estimate.layers import KINDS, Columns, complete
+from fastgreen.estimate.layerfile import read_rows
+from fastgreen.estimate.layers import KINDS, Columns, complete, whole
 
 __all__ = ["J_PER_KWH", "PUBLISHED", "MeasuredNetwork", "Table", "read_networks", "read_table", "read_tables"]
 
@@ -114,12 +116,27 @@ def read_table(path: str | Path, target: str = "cpu_energy") -> Table:
     if path.stem not in PUBLISHED:
         raise ValueError(f"{path}: not one of {', '.join(name + '.csv' for name in PUBLISHED)}")
     kind, names = PUBLISHED[path.stem]
-    table = pyarrow.csv.read_csv(path)
     names = ("batch_size", *names)
-    if missing := [name for name in (*names, target) if name not in table.column_names]:
+    table = _read_csv(path, (*names, target))
+    sizes = {name: whole(str(path), name, table[name].to_numpy()) for name in names}
+    return Table(kind, sizes, _numbers(path, table, target) * J_PER_KWH, str(path))
+
+
+def _read_csv(path: str | Path, names: tuple[str, ...]) -> pa.Table:
+    try:
+        table = pyarrow.csv.read_csv(path)
+    except pa.ArrowInvalid as error:
+        raise TraceError(f"{path}: not a table ({error})") from error
+    if missing := [name for name in names if name not in table.column_names]:
         raise ValueError(f"{path}: column {missing[0]!r} is missing; there are {', '.join(table.column_names)}")
-    sizes = {name: table[name].to_numpy().astype(np.int64) for name in names}
-    return Table(kind, sizes, table[target].to_numpy().astype(np.float64) * J_PER_KWH, str(path))
+    return table
+
+
+def _numbers(path: str | Path, table: pa.Table, name: str) -> np.ndarray:
+    try:
+        return table[name].cast(pa.float64()).to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(f"{path}: column {name!r} has values that are no numbers ({error})") from error
 
 
 def read_tables(folder: str | Path, channel: str | None = None) -> dict[str, Table]:
@@ -155,8 +172,6 @@ def read_tables(folder: str | Path, channel: str | None = None) -> dict[str, Tab
 
 def read_collected(path: Path, channel: str | None = None) -> dict[str, Table]:
     """Read ``layers.arrow`` of a collection: repeats of one configuration are averaged, failed ones left out."""
-    from fastgreen.estimate.collector import read_rows
-
     rows = [row for row in read_rows(path).to_pylist() if row["passes"] > 0]
     grouped: dict[str, dict[tuple, list[tuple[float, bool]]]] = {}
     for row in rows:
@@ -170,19 +185,16 @@ def read_collected(path: Path, channel: str | None = None) -> dict[str, Table]:
         grouped.setdefault(row["kind"], {}).setdefault(key, []).append((energy / row["passes"], row["estimated"]))
     tables = {}
     for kind, entries in grouped.items():
-        names = [name for name, _ in next(iter(entries))]
-        sizes = {
-            name: np.array([dict(key)[name] for key in entries], dtype=np.int64)
-            for name in ["batch_size", *(n for n in KINDS[kind].needs if n in names), *_rest(kind, names)]
-        }
+        # A plan that grew may give sizes to later rows that earlier ones left at their defaults.
+        given = {name for key in entries for name, _ in key}
+        spec = KINDS[kind]
+        names = [name for name in ("batch_size", *spec.needs, *spec.defaults) if name in given]
+        whole = [complete(kind, dict(key), where=str(path)) for key in entries]
+        sizes = {name: np.array([int(columns[name]) for columns in whole], dtype=np.int64) for name in names}
         energy = np.array([np.mean([e for e, _ in values]) for values in entries.values()])
         estimated = any(flag for values in entries.values() for _, flag in values)
         tables[kind] = Table(kind, sizes, energy, f"{path} ({kind})", estimated)
     return tables
-
-
-def _rest(kind: str, names: list[str]) -> list[str]:
-    return [name for name in names if name != "batch_size" and name not in KINDS[kind].needs]
 
 
 @dataclass(frozen=True)
@@ -247,13 +259,14 @@ def read_networks(
     values: dict[tuple[str, int, int], list[float]] = {}
     kinds: dict[tuple[str, int, int], str] = {}
     for path in paths:
-        table = pyarrow.csv.read_csv(path)
-        if missing := [name for name in ("project_name", target) if name not in table.column_names]:
-            raise ValueError(f"{path}: column {missing[0]!r} is missing; there are {', '.join(table.column_names)}")
-        for project, energy in zip(table["project_name"].to_pylist(), table[target].to_pylist(), strict=True):
+        table = _read_csv(path, ("project_name", target))
+        projects = [str(project) for project in table["project_name"].to_pylist()]
+        for row, (project, energy) in enumerate(zip(projects, _numbers(path, table, target), strict=True)):
             match = _PROJECT.fullmatch(project)
-            if match is None:
+            if match is None or not int(match["passes"]):
                 raise TraceError(f"{path}: project_name is not understood: {project!r}")
+            if not np.isfinite(energy):
+                raise ValueError(f"{path}: energy is not finite in row {row}")
             key = (match["name"], int(match["batch"]), int(match["index"]))
             values.setdefault(key, []).append(energy * J_PER_KWH / int(match["passes"]))
             kinds[key] = match["kind"]

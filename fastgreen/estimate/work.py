@@ -85,8 +85,8 @@ def terms(kind: str, columns: Columns, which: str = "kernel") -> dict[str, np.nd
 def taps(columns: Columns, axis: str = "height") -> np.ndarray:
     """Products along one axis, summed over the outputs, that meet the image and not the padding.
 
-    At most outputs x kernel; int64. For each place j in the kernel it counts the outputs y with
-    ``0 <= y stride + j dilation - padding < image``.
+    For each place j in the kernel, the outputs y with ``0 <= y stride + j dilation - padding < image``: all of them,
+    less those that the edges clip. Whole numbers as float64, since sizes may be large.
     """
     wide = axis == "width"
     image = columns["image_width" if wide else "image_size"]
@@ -94,12 +94,18 @@ def taps(columns: Columns, axis: str = "height") -> np.ndarray:
     stride = columns["stride_width" if wide else "stride"]
     padding = columns["padding_width" if wide else "padding"]
     dilation, outputs = columns["dilation"], window_outputs(columns, axis)
-    total = np.zeros(np.broadcast_shapes(*(np.shape(a) for a in (image, kernel, stride, padding, outputs))), np.int64)
-    for place in range(int(np.max(kernel, initial=0))):
-        offset = padding - place * dilation
-        last = np.minimum(outputs - 1, (image - 1 + offset) // stride)
-        first = np.maximum(0, -(-offset // stride))
-        total += np.where(place < kernel, np.maximum(0, last - first + 1), 0)
+    offset = padding - (outputs - 1) * stride
+    # Places of the kernel whose first output lies before the image, and those whose last lies behind it.
+    before = np.minimum(kernel, -(-padding // dilation))
+    behind = np.minimum(kernel, kernel - -(-(image + offset) // dilation))
+    total: np.ndarray = np.multiply(outputs, kernel, dtype=np.float64)
+    for place in range(int(np.max(before, initial=0))):
+        # Outputs y of this place with y stride + place dilation - padding < 0.
+        lost = np.minimum(outputs, -(-(padding - place * dilation) // stride))
+        total = total - np.where(place < before, lost, 0)
+    for step in range(int(np.max(behind, initial=0))):
+        inside = (image - 1 + padding - (kernel - 1 - step) * dilation) // stride + 1
+        total = total - np.where(step < behind, outputs - np.clip(inside, 0, outputs), 0)
     return total
 
 
@@ -160,17 +166,23 @@ def _conv2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
 def _maxpool2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
     planes = f["batch_size"] * f["in_channels"]
     outputs = planes * window_outputs(c) * window_outputs(c, "width")
-    area = c["kernel_size"] * c["kernel_width"]
-    harmonic = np.cumsum(1.0 / np.arange(1, int(np.max(area, initial=1)) + 1))
+    area = f["kernel_size"] * f["kernel_width"]
     values = FLOAT_BYTES * outputs
     return {
         "comparisons": planes * taps(c) * taps(c, "width"),
-        "new_maxima": outputs * (harmonic[area - 1] - 1.0),
+        "new_maxima": outputs * (_harmonic(area) - 1.0),
         "outputs": outputs,
         "bytes_in": FLOAT_BYTES * planes * f["image_size"] * f["image_width"],
         # The pool gives its values and, of twice their width, their places.
         "fresh_bytes": _fresh(values) + _fresh(2 * values),
     }
+
+
+def _harmonic(count: np.ndarray) -> np.ndarray:
+    """1 + 1/2 + ... + 1/count: summed up to 1000, by the asymptotic series beyond."""
+    few = np.cumsum(1.0 / np.arange(1, 1001))
+    many = np.log(count) + np.euler_gamma + 1 / (2 * count) - 1 / (12 * np.square(count))
+    return np.where(count <= len(few), few[np.minimum(count, len(few)).astype(np.int64) - 1], many)
 
 
 def _linear(c: Columns, f: Columns) -> dict[str, np.ndarray]:

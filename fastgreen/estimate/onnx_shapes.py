@@ -1,0 +1,161 @@
+"""Shapes of an ONNX model's tensors, and the values of those that only say a shape.
+
+Exported models ask for shapes while they run: ``Shape -> Gather -> Concat -> Reshape``. With the inputs fixed, all of
+that is constant. So the graph is walked once, in order: what depends on constants alone is computed, and every other
+node is given to ONNX's own shape inference together with the constants it takes.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastgreen.errors import TraceError
+
+__all__ = ["TensorShapes"]
+
+# Constants of more values than this are weights, not shapes.
+MOST_VALUES = 4096
+
+
+class TensorShapes:
+    """What is known of each tensor of a graph whose inputs are fixed.
+
+    Parameters
+    ----------
+    onnx
+        The package.
+    model : onnx.ModelProto
+        Of inputs without dynamic sizes.
+    path : Path
+        Where it is from, for small weights in files beside it.
+    symbols : dict of str to int
+        What the names of dynamic sizes stand for.
+
+    Attributes
+    ----------
+    types : dict of str to onnx.TypeProto
+        By tensor.
+    values : dict of str to ndarray
+        Of tensors that are small constants.
+    constant : set of str
+        Tensors that no input flows into: weights, and what is computed from them.
+    """
+
+    def __init__(self, onnx: Any, model: Any, path: Path, symbols: dict[str, int]) -> None:
+        self.onnx, self.model, self.path, self.symbols = onnx, model, path, symbols
+        self.types: dict[str, Any] = {}
+        self.values: dict[str, np.ndarray] = {}
+        self.constant: set[str] = set()
+        self.said = {value.name: value.type for value in (*model.graph.value_info, *model.graph.output)}
+        for tensor in model.graph.initializer:
+            self._weight(tensor)
+        for value in model.graph.input:
+            self.types.setdefault(value.name, value.type)
+        for node in model.graph.node:
+            self._walk(node)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The sizes of a tensor, None where one of them is not known."""
+        kind = self.types.get(name)
+        if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+            return None
+        sizes = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.tensor_type.shape.dim)
+        return None if any(size < 0 for size in sizes) else sizes
+
+    def element_type(self, name: str) -> int:
+        return self.types[name].tensor_type.elem_type if name in self.types else 0
+
+    def _weight(self, tensor: Any) -> None:
+        self.types[tensor.name] = self.onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+        self.constant.add(tensor.name)
+        if math.prod(tensor.dims) > MOST_VALUES:
+            return
+        try:
+            self.values[tensor.name] = self.onnx.numpy_helper.to_array(tensor, base_dir=str(self.path.parent))
+        except (OSError, ValueError, self.onnx.checker.ValidationError):
+            # Its file is missing or not to be trusted. It is most often a small weight; if it is a shape, what
+            # depends on it is listed as unknown.
+            return
+
+    def _walk(self, node: Any) -> None:
+        taken = [name for name in node.input if name]
+        if all(name in self.constant for name in taken):
+            self.constant.update(node.output)
+        self._infer(node)
+        if node.op_type in ("Shape", "Size") or all(name in self.values for name in taken):
+            self._compute(node)
+        for name in node.output:
+            if name and self.shape(name) is None:
+                self._as_said(name)
+
+    def _infer(self, node: Any) -> None:
+        defs = self.onnx.defs
+        versions = {one.domain: one.version for one in self.model.opset_import}
+        try:
+            schema = defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
+        except defs.SchemaError:
+            return
+        unknown = self.onnx.TypeProto()
+        types = {name: self.types.get(name, unknown) for name in node.input if name}
+        numpy_helper = self.onnx.numpy_helper
+        data = {name: numpy_helper.from_array(self.values[name], name) for name in types if name in self.values}
+        try:
+            found = self.onnx.shape_inference.infer_node_outputs(
+                schema, node, types, data, opset_imports=list(self.model.opset_import), ir_version=self.model.ir_version
+            )
+        except self.onnx.shape_inference.InferenceError as error:
+            why = str(error).strip().splitlines()[0]
+            raise TraceError(
+                f"{self.path}: shapes do not fit together at {node.name or node.op_type}: {why}"
+            ) from error
+        self.types.update(found)
+
+    def _compute(self, node: Any) -> None:
+        """The value of a node of constants, if it is small enough to be a shape."""
+        if node.op_type in ("Shape", "Size"):
+            shape = self.shape(node.input[0])
+            if shape is None:
+                return
+            given = {one.name: one.i for one in node.attribute}
+            cut = slice(given.get("start"), given.get("end"))
+            value = np.array(shape[cut] if node.op_type == "Shape" else math.prod(shape), dtype=np.int64)
+            self._keep(node.output[0], value)
+            return
+        sizes = [self.shape(name) for name in node.output if name]
+        if node.op_type.startswith("Random") or any(size is None or math.prod(size) > MOST_VALUES for size in sizes):
+            return
+        from onnx.reference import ReferenceEvaluator
+
+        inputs = {name: self.values[name] for name in node.input if name}
+        try:
+            results = ReferenceEvaluator(node, opsets={one.domain: one.version for one in self.model.opset_import}).run(
+                None, inputs
+            )
+        except (NotImplementedError, RuntimeError, ValueError, TypeError, IndexError):
+            # The reference does not know the operator, or not on these values: the shape alone is then known.
+            return
+        for name, value in zip(node.output, results, strict=False):
+            if name and isinstance(value, np.ndarray | np.generic):
+                self._keep(name, np.asarray(value))
+
+    def _keep(self, name: str, value: np.ndarray) -> None:
+        self.values[name] = value
+        self.types[name] = self.onnx.helper.make_tensor_type_proto(
+            self.onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+        )
+
+    def _as_said(self, name: str) -> None:
+        """Where inference does not know, what the file itself says, with the names of sizes filled in."""
+        said = self.said.get(name)
+        if said is None or not said.HasField("tensor_type") or not said.tensor_type.HasField("shape"):
+            return
+        filled = self.onnx.TypeProto()
+        filled.CopyFrom(said)
+        for dim in filled.tensor_type.shape.dim:
+            if dim.dim_param in self.symbols:
+                dim.dim_value = self.symbols[dim.dim_param]
+        self.types[name] = filled

@@ -1,0 +1,67 @@
+"""Forward passes of single layers in PyTorch: what a collection measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["torch_workload"]
+
+
+def torch_workload(
+    threads: int | None = None, device: str = "cpu"
+) -> Callable[[str, dict[str, int]], Callable[[], object]]:
+    """Forward passes of PyTorch layers without gradients on random tensors; on a GPU each is waited for."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError("collecting layers needs torch: pip install 'fastgreen[torch]'") from error
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        # PyTorch built without CUDA says so with an assertion.
+        raise ValueError(f"device: {device!r} cannot be used ({str(error).splitlines()[0]})") from error
+
+    def build(kind: str, sizes: dict[str, int]) -> Callable[[], object]:
+        module, shape = _module(torch, kind, sizes)
+        module.eval().to(device)
+        sample = torch.rand(shape, device=device)
+
+        def forward() -> object:
+            with torch.no_grad():
+                result = module(sample)
+            if sample.is_cuda:
+                torch.cuda.synchronize(sample.device)
+            return result
+
+        return forward
+
+    return build
+
+
+def _module(torch: Any, kind: str, s: dict[str, int]) -> tuple[Any, tuple[int, ...]]:
+    batch = s["batch_size"]
+    if kind == "Linear":
+        rows = (s["rows"],) if s.get("rows", 1) > 1 else ()
+        module = torch.nn.Linear(s["input_size"], s["output_size"], bias=bool(s.get("bias", 1)))
+        return module, (batch, *rows, s["input_size"])
+    if kind not in ("Conv2d", "MaxPool2d"):
+        options: dict[str, dict[str, Any]] = {"ReLU": {"inplace": bool(s.get("inplace", 0))}, "Softmax": {"dim": 1}}
+        return getattr(torch.nn, kind)(**options.get(kind, {})), (batch, s["input_size"])
+    high, wide = s["image_size"], s.get("image_width", s["image_size"])
+    stride = s.get("stride", s["kernel_size"] if kind == "MaxPool2d" else 1)
+    window = {
+        "kernel_size": (s["kernel_size"], s.get("kernel_width", s["kernel_size"])),
+        "stride": (stride, s.get("stride_width", stride)),
+        "padding": (s.get("padding", 0), s.get("padding_width", s.get("padding", 0))),
+        "dilation": s.get("dilation", 1),
+    }
+    if kind == "MaxPool2d":
+        module = torch.nn.MaxPool2d(**window, ceil_mode=bool(s.get("ceil_mode", 0)))
+    else:
+        module = torch.nn.Conv2d(
+            s["in_channels"], s["out_channels"], groups=s.get("groups", 1), bias=bool(s.get("bias", 1)), **window
+        )
+    return module, (batch, s["in_channels"], high, wide)
