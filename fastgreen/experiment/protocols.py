@@ -163,10 +163,10 @@ def for_torch(
     def build(size: Any) -> Inference:
         return nets.inference(make_model(size), make_inputs(size), device)
 
-    label = name or (Path(model).stem if isinstance(model, (str, Path)) else str(getattr(model, "__name__", "model")))
-    if isinstance(model, (str, Path)):
-        options = {"what": Path(model).name, **options}
-    return Protocol(label, sizes, build, _count(iterations), **options)
+    file = Path(model).name if isinstance(model, (str, Path)) else ""
+    label = name or (Path(file).stem if file else str(getattr(model, "__name__", "model")))
+    what = f"{file} on {device}".strip() if device else file
+    return Protocol(label, sizes, build, _count(iterations), **{"what": what, **options})
 
 
 def _torch_file(path: Path) -> Callable[[Any], Any]:

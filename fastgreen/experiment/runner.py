@@ -7,7 +7,8 @@ A study is a folder::
     input_<size>/run_<k>/latency.csv    seconds of each inference, a line each, as the published layout has it
     input_<size>/run_<k>/status.json    written last, in one step: a folder without it was interrupted and is run anew
 
-The timed loop holds nothing but the inference and its window.
+The timed loop holds nothing but the inference and its window. What the model raises is kept as the failure of its
+run; what the meter or the disk raises ends the study, and the run is still to be done.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ import os
 import shutil
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastgreen.errors import TraceError
+from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.experiment.protocols import CommandFailed, Protocol
 from fastgreen.experiment.writers import run_folder
 
-__all__ = ["WINDOW", "RunStatus", "Study"]
+__all__ = ["WINDOW", "RunStatus", "Study", "read_status"]
 
 WINDOW = "inference"
 _FORMAT = 1
@@ -61,7 +63,9 @@ class Study:
     Raises
     ------
     ValueError
-        The folder holds a study of another model, command, sizes, repeats or counts, or is a file.
+        The folder holds a study of another model, command, device, sizes, repeats, counts or channels, or is a file.
+    ChannelNotFound, ChannelPermission
+        What to measure cannot be measured here.
 
     Examples
     --------
@@ -90,8 +94,9 @@ class Study:
         self.protocol = protocol
         self.repeats = repeats
         self.pause_s = pause_s
-        self._options = {"channels": channels, "hz": hz}
+        self._options = {name: value for name, value in (("channels", channels), ("hz", hz)) if value is not None}
         self._monitor = monitor or _monitor
+        self._monitor(**self._options)  # a channel or a rate that does not exist is told before anything is written
         self._claim()
 
     def _claim(self) -> None:
@@ -105,6 +110,8 @@ class Study:
             "repeats": self.repeats,
             "iterations": {str(size): self.protocol.iterations(size) for size in self.protocol.sizes},
             "warmup": self.protocol.warmup,
+            "channels": self._options.get("channels"),
+            "hz": self._options.get("hz"),
         }
         file = self.folder / "study.json"
         if self.folder.exists() and not self.folder.is_dir():
@@ -113,7 +120,10 @@ class Study:
         if not file.exists():
             _write_whole(file, wanted)
             return
-        there = _read(file)
+        try:
+            there = _read(file)
+        except TraceError as error:
+            raise TraceError(f"{error}; the runs beside it are whole; delete it if they are of this study") from None
         for key, value in wanted.items():
             if there.get(key, "" if key == "what" else None) != value:
                 raise ValueError(
@@ -122,14 +132,26 @@ class Study:
                 )
 
     def pending(self, *, retry_failed: bool = False) -> list[tuple[Any, int]]:
-        """(size, repeat) of the runs that are still to be done, in order."""
+        """(size, repeat) of the runs that are still to be done, in order; a damaged one is, with a warning."""
         out = []
         for size in self.protocol.sizes:
             for repeat in range(self.repeats):
-                status = read_status(run_folder(self.folder, size, repeat))
+                status = self._kept(size, repeat)
                 if status is None or (retry_failed and status.state == "failed"):
                     out.append((size, repeat))
         return out
+
+    def _kept(self, size: Any, repeat: int) -> RunStatus | None:
+        """How a run ended; None where it did not, or where its files are not whole."""
+        folder = run_folder(self.folder, size, repeat)
+        try:
+            status = read_status(folder)
+            if status is not None and status.state == "done":
+                _check_saved(folder / "run", self.protocol.iterations(size))
+            return status
+        except (TraceError, KeyError) as error:
+            warnings.warn(f"{folder} is damaged and is run anew: {error}", FastgreenWarning, stacklevel=4)
+            return None
 
     def run(self, *, progress: bool = True, retry_failed: bool = False) -> list[RunStatus]:
         """Do what is still to be done.
@@ -144,7 +166,7 @@ class Study:
         """
         pending = self.pending(retry_failed=retry_failed)
         weights = {size: self.protocol.iterations(size) for size in self.protocol.sizes}
-        with _bar(self.protocol.name, sum(weights[size] for size, _ in pending), progress) as advance:
+        with _bar(self.protocol.name, sum(weights[size] for size, _ in pending), progress and bool(pending)) as advance:
             for size in self.protocol.sizes:
                 mine = [repeat for other, repeat in pending if other == size]
                 if mine:
@@ -160,47 +182,67 @@ class Study:
                     yield status
 
     def _size(self, size: Any, repeats: list[int], iterations: int, advance: Callable[[int, str], None]) -> None:
+        others = (read_status(run_folder(self.folder, size, k)) for k in range(self.repeats) if k not in repeats)
+        succeeded = any(status is not None and status.state == "done" for status in others)
         inference: Callable[[], Any] | None = None
-        succeeded = any(s.size == str(size) and s.state == "done" for s in self.statuses())
         failed: RunStatus | None = None
         for repeat in repeats:
-            advance(0, f"{size} {self.protocol.size_unit}, run {repeat + 1}/{self.repeats}")
+            advance(0, f"{size} {self.protocol.size_unit}".rstrip() + f", run {repeat + 1}/{self.repeats}")
             folder = run_folder(self.folder, size, repeat)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             if failed is not None and not succeeded:
-                status = RunStatus(
-                    str(size), repeat, "failed", iterations, f"not tried: {failed.error}", failed.exit_code
-                )
+                status = replace(failed, repeat=repeat, error=f"not tried: {failed.error}")
             else:
                 try:
-                    inference = inference or self.protocol.build(size)
+                    with _blaming_the_model():
+                        inference = inference or self.protocol.build(size)
                     self._once(folder, inference, iterations)
                     status = RunStatus(str(size), repeat, "done", iterations)
                     succeeded = True
-                # The model is the user's: whatever it raises must not end the study of the other sizes.
-                except Exception as error:
-                    (folder / "error.txt").write_text(traceback.format_exc())
-                    code = error.returncode if isinstance(error, CommandFailed) else None
-                    failed = status = RunStatus(str(size), repeat, "failed", iterations, _sentence(error), code)
+                except _ModelRaised as raised:
+                    failed = status = raised.status(size, repeat, iterations)
+                    (folder / "error.txt").write_text(raised.traceback, encoding="utf-8", errors="backslashreplace")
                     inference = None
             _write_whole(folder / "status.json", vars(status))
             advance(iterations, "")
 
     def _once(self, folder: Path, inference: Callable[[], Any], iterations: int) -> None:
         time.sleep(self.pause_s)
-        for _ in range(self.protocol.warmup):
-            inference()
-        monitor = self._monitor(**{name: value for name, value in self._options.items() if value is not None})
+        with _blaming_the_model():
+            for _ in range(self.protocol.warmup):
+                inference()
+        monitor = self._monitor(**self._options)
         with monitor:
             window = monitor.window(WINDOW)
-            for _ in range(iterations):
-                with window:
-                    inference()
+            with _blaming_the_model():
+                for _ in range(iterations):
+                    with window:
+                        inference()
         result = monitor.result
         result.save(folder / "run")
         seconds = result.windows(WINDOW).column("duration_s").to_pylist()
         (folder / "latency.csv").write_text("".join(f"{s!r}\n" for s in seconds))
+
+
+class _ModelRaised(Exception):
+    """What the user's model raised; everything else that goes wrong in a run is not the model's."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.traceback = "".join(traceback.format_exception(error))
+
+    def status(self, size: Any, repeat: int, iterations: int) -> RunStatus:
+        code = self.error.returncode if isinstance(self.error, CommandFailed) else None
+        return RunStatus(str(size), repeat, "failed", iterations, _sentence(self.error), code)
+
+
+@contextlib.contextmanager
+def _blaming_the_model() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _ModelRaised(error) from error
 
 
 def _monitor(**options: Any) -> Any:
@@ -240,15 +282,30 @@ def read_status(folder: Path) -> RunStatus | None:
     if not file.exists():
         return None
     value = _read(file)
+    known = [field for field in RunStatus.__dataclass_fields__ if field in value]
     try:
-        return RunStatus(**value)
+        status = RunStatus(**{field: value[field] for field in known})
     except TypeError as error:
         raise TraceError(f"{file}: not the status of a run: {error}") from None
+    if status.state not in ("done", "failed"):
+        raise TraceError(f"{file}: not the status of a run: its state is {status.state!r}")
+    return status
+
+
+def _check_saved(folder: Path, iterations: int) -> None:
+    """TraceError unless the saved run opens and holds a window per inference."""
+    import fastgreen
+
+    if not folder.is_dir():
+        raise TraceError(f"{folder} is missing")
+    windows = fastgreen.load(folder).windows(WINDOW).num_rows
+    if windows != iterations:
+        raise TraceError(f"{folder} has {windows} inferences of {iterations}")
 
 
 @contextlib.contextmanager
 def _bar(name: str, total: int, shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar with the time left, counted in inferences."""
+    """A progress bar with the time left, counted in inferences; drawn once a second, for drawing uses energy too."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -266,7 +323,8 @@ def _bar(name: str, total: int, shown: bool) -> Iterator[Callable[[int, str], No
         TimeElapsedColumn(),
         TextColumn("left"),
     ]
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not shown, refresh_per_second=1) as bar:
         task = bar.add_task(name, total=total)
 
         def advance(done: int, doing: str) -> None:
