@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
+import warnings
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import click
 
 from fastgreen.commands.measure import dump
 from fastgreen.commands.wording import sentence
-from fastgreen.errors import FastgreenError
+from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.units import counted
 
 MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
@@ -22,12 +24,16 @@ __all__ = ["bench", "compile_", "import_", "tradeoff"]
 
 
 def _say_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What the user got wrong is one sentence and exit code 2; what could not be read, exit code 1."""
+    """What the user got wrong is one sentence and exit code 2; what could not be read, exit code 1; a warning is a
+    line.
+    """
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.showwarning = partial(_say_warning, warnings.showwarning)
+                return function(*args, **kwargs)
         except FastgreenError as error:
             raise click.ClickException(str(error)) from None
         except (ImportError, OSError) as error:
@@ -36,6 +42,13 @@ def _say_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(str(error)) from None
 
     return wrapper
+
+
+def _say_warning(otherwise: Callable[..., Any], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    if issubclass(category, FastgreenWarning):
+        click.echo(f"note: {message}", err=True)
+    else:
+        otherwise(message, category, *where)
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Any:
@@ -74,7 +87,7 @@ def _print(*things: Any) -> None:
 @click.option(
     "--iterations", type=int, help="Timed inferences per size; default: the series' own, else 100 (command: 1)."
 )
-@click.option("--scale", default=1.0, show_default=True, help="Of a published series: this part of its iterations.")
+@click.option("--scale", type=float, help="Of a published series: this part of its iterations.")
 @click.option("--warmup", type=int, help="Inferences before the timed ones.")
 @click.option("--pause", "pause_s", default=0.0, show_default=True, help="Seconds of rest before each run.")
 @click.option("--channel", "channels", multiple=True, help="Channel or pattern to measure; repeatable.")
@@ -101,24 +114,46 @@ def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: str | None
     protocol = _protocol(what, arguments, sizes, options)
     keep = {name: options[name] for name in ("repeats", "pause_s", "hz")}
     study = Study(output, protocol, channels=list(options["channels"]) or None, **keep)
+    if not study.pending(retry_failed=options["retry_failed"]):
+        click.echo(f"{output}: nothing is left to do", err=True)
     statuses = study.run(progress=not options["quiet"], retry_failed=options["retry_failed"])
     failed = [s for s in statuses if s.state == "failed"]
     click.echo(f"{counted(len(statuses) - len(failed), 'run')} done, {len(failed)} failed, in {output}", err=True)
-    for size, error in {s.size: s.error for s in reversed(failed)}.items():
-        click.echo(f"size {size}: {error}", err=True)
+    _tell_failures(failed, output)
     if failed and len(failed) == len(statuses):
         sys.exit(1)
     click.echo(f"next: fastgreen compile {output}", err=True)
+
+
+def _tell_failures(failed: list[Any], output: Path) -> None:
+    """Each reason once, with the sizes that it stopped."""
+    from fastgreen.experiment.writers import run_folder
+
+    tried = [status for status in failed if not status.error.startswith("not tried")]
+    sizes: dict[str, list[str]] = {}
+    for status in tried:
+        of = sizes.setdefault(status.error, [])
+        if status.size not in of:
+            of.append(status.size)
+    for error, of in sizes.items():
+        click.echo(f"size{'s' * (len(of) > 1)} {', '.join(of)}: {error}", err=True)
+    if tried:
+        place = run_folder(output, tried[0].size, tried[0].repeat) / "error.txt"
+        click.echo(f"where the first failed: {place}; once mended, --retry-failed tries again", err=True)
 
 
 def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options: dict[str, Any]) -> Any:
     from fastgreen.experiment import protocols
 
     given = {name: options[name] for name in ("iterations", "warmup") if options[name] is not None}
-    if what in protocols.SERIES:
+    series = what in protocols.SERIES
+    _refuse_ignored(what, series, arguments, options)
+    if series:
         if sizes or given:
             raise ValueError(f"sizes: the series {what} has its own sizes and iterations; --scale makes them fewer")
-        return protocols.SERIES[what](scale=options["scale"], device=options["device"])
+        return protocols.SERIES[what](
+            scale=1.0 if options["scale"] is None else options["scale"], device=options["device"]
+        )
     file, colon, name = what.rpartition(":")
     found = _from_file(Path(file), name) if colon and file.endswith(".py") else None
     if isinstance(found, protocols.Protocol):
@@ -137,9 +172,23 @@ def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options:
     if what.endswith(MODEL_FILES):
         return protocols.for_torch(what, chosen, device=options["device"], **given)
     if found is None:
-        series = ", ".join(protocols.SERIES)
-        raise click.UsageError(f"{what!r} is no series ({series}), model file, file.py:function or 'command'")
-    return protocols.for_callable(found, chosen, factory=True, **given)
+        known = ", ".join(protocols.SERIES)
+        raise click.UsageError(f"{what!r} is no series ({known}), model file, file.py:function or 'command'")
+    label = f"{Path(file).stem}:{name}"
+    return protocols.for_callable(found, chosen, factory=True, name=label, what=f"{Path(file).name}:{name}", **given)
+
+
+def _refuse_ignored(what: str, series: bool, arguments: tuple[str, ...], options: dict[str, Any]) -> None:
+    """What was asked for and would not be done is a mistake of the user's."""
+    if arguments and what != "command":
+        raise click.UsageError(f"{' '.join(arguments)}: only 'command' takes arguments")
+    if options["scale"] is not None and not series:
+        raise click.UsageError("--scale: only a published series has counts to scale; --iterations sets them")
+    torch_file = what.endswith(MODEL_FILES) and not what.endswith(".onnx")
+    if options["device"] is not None and not (series or torch_file):
+        raise click.UsageError("--device: only PyTorch models take one; a function of yours chooses its own")
+    if what.endswith(".py"):
+        raise click.UsageError(f"{what}: which function of it? {what}:NAME")
 
 
 def _sizes(text: str) -> list[Any]:
@@ -158,13 +207,24 @@ def _from_file(file: Path, name: str) -> Any:
         raise click.UsageError(f"{file}: no such Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    # The file is the user's, and so is whatever it raises.
+    except (Exception, SystemExit) as error:
+        raise click.UsageError(f"{file}: {type(error).__name__}: {error}{_line_in(file, error)}") from None
     from fastgreen.experiment.protocols import Protocol
 
     found = getattr(module, name, None)
     if not (callable(found) or isinstance(found, Protocol)):
         raise click.UsageError(f"{file}: has no function or protocol {name!r}")
     return found
+
+
+def _line_in(file: Path, error: BaseException) -> str:
+    """`` (line N)``: the last line of the file that was being run."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file.absolute())]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 @click.command("compile")

@@ -174,11 +174,20 @@ def _torch_file(path: Path) -> Callable[[Any], Any]:
         from fastgreen.experiment.models_torch import torch_module
 
         torch = torch_module()
-        if path.suffix == ".pt2":
-            return _Exported(torch.export.load(path).module())
-        return torch.jit.load(path)
+        try:
+            return _Exported(torch.export.load(path).module()) if path.suffix == ".pt2" else torch.jit.load(path)
+        # PyTorch raises whatever the layer of its archive that failed raises.
+        except Exception as error:
+            raise ValueError(
+                f"{path.name} holds no program that can be run without its Python classes ({_first_line(error)}); "
+                "save the model with torch.export.save, or give a file.py:function that builds it"
+            ) from error
 
     return load
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).split(". ")[0].splitlines()), type(error).__name__)
 
 
 class _Exported:
