@@ -289,19 +289,23 @@ def _a_run(folder: Path) -> Any:
 @click.option(
     "--against", type=click.Path(path_type=Path), help="A second recording of the same time, to compare with."
 )
+@click.option("--shift", "shift_s", default=0.0, help="Seconds to add to FILE's clock before they are compared.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Save it as a run that `fastgreen report` opens.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_say_errors
 def import_(
-    file: Path, format_: str | None, timezone: str, drop: int, against: Path | None, output: Path | None, as_json: bool
+    file: Path,
+    format_: str | None,
+    timezone: str,
+    drop: int,
+    against: Path | None,
+    shift_s: float,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Read another meter's recording: AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt."""
     recording = _read(file, format_, timezone, drop)
-    comparison = None
-    if against is not None:
-        from fastgreen.experiment.comparison import compare
-
-        comparison = compare(recording, _read(against, None, timezone, 0))
+    comparison = _compared(recording, _read(against, None, timezone, 0), shift_s) if against is not None else None
     if output is not None:
         recording.to_result().save(output)
     rows = [row for row in recording.channels.to_pylist() if row["samples"]]
@@ -327,6 +331,17 @@ def import_(
         raise click.ClickException(f"{file}: nothing is recorded in it")
 
 
+def _compared(inner: Any, outer: Any, shift_s: float) -> Any:
+    from fastgreen.experiment.comparison import NoOverlap, compare
+
+    try:
+        return compare(inner, outer, shift_s=shift_s)
+    except NoOverlap as error:
+        raise click.UsageError(
+            f"{error.when}; is it the time zone (--timezone) or a shifted clock (--shift)?"
+        ) from None
+
+
 def _read(file: Path, format_: str | None, timezone: str, drop: int) -> Any:
     from fastgreen.experiment.readers import format_of, read
 
@@ -334,6 +349,8 @@ def _read(file: Path, format_: str | None, timezone: str, drop: int) -> Any:
     options: dict[str, Any] = {} if known == "omegawatt" else {"timezone": timezone}
     if known == "nvidia-smi":
         options |= {"drop_first": drop, "drop_last": drop}
+    elif drop:
+        raise click.UsageError(f"--drop: only logs of nvidia-smi have rows to leave out; this is of {known}")
     return read(file, known, **options)
 
 
