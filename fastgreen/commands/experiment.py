@@ -240,7 +240,7 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, as_json: bool
 
     FOLDER is a study of `fastgreen bench` or of AIPowerMeter: input_<size>/run_<k>/.
     """
-    from fastgreen.experiment.compile import compile_study
+    from fastgreen.experiment.compile import compile_study, sample_run
 
     compiled = compile_study(folder)
     if not any(compiled.sizes.column("runs").to_pylist()):
@@ -252,7 +252,8 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, as_json: bool
     if not no_pictures:
         from fastgreen.experiment.pictures import draw_study
 
-        files += draw_study(compiled, target, sample=_a_run(folder))
+        name, sample = sample_run(folder) or ("", None)
+        files += draw_study(compiled, target, sample=sample, name=name)
     if as_json:
         tables = {name: getattr(compiled, name).to_pylist() for name in ("sizes", "channels", "pearson", "spearman")}
         dump({**tables, "notes": compiled.notes, "estimated": compiled.estimated, "files": list(map(str, files))})
@@ -270,15 +271,27 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, as_json: bool
     )
     rows = [{name: row[name] for name in shown} for row in compiled.sizes.to_pylist()]
     title = f"{compiled.name}: medians per inference" + (", ESTIMATED, not measured" if compiled.estimated else "")
-    _print(_table(title, rows), *compiled.notes, f"tables and pictures: {target}")
+    related = _with_energy(compiled)
+    _print(_table(title, rows), *(["", related] if related else []), *compiled.notes)
+    _print(f"tables{'' if no_pictures else ' and pictures'}: {target}")
 
 
-def _a_run(folder: Path) -> Any:
-    """The last saved run, whose inferences are the largest."""
-    import fastgreen
+def _with_energy(compiled: Any) -> Any:
+    """A table of what goes with the energy of an inference over the sizes; nothing where nothing is known."""
+    names = compiled.pearson.column("column").to_pylist()
+    if "energy_j" not in names:
+        return None
+    pairs = zip(*(table.column("energy_j").to_pylist() for table in (compiled.pearson, compiled.spearman)), strict=True)
+    rows = [
+        {"over the sizes": name, "Pearson": _places(pearson), "Spearman": _places(spearman)}
+        for name, (pearson, spearman) in zip(names, pairs, strict=True)
+        if name != "energy_j" and pearson is not None
+    ]
+    return _table("correlation with energy_j", rows) if rows else None
 
-    saved = sorted(folder.glob("input_*/run_*/run/channels.arrow"), key=lambda p: p.stat().st_mtime)
-    return fastgreen.load(saved[-1].parent) if saved else None
+
+def _places(value: float) -> str:
+    return f"{value:.3f}"
 
 
 @click.command("import")

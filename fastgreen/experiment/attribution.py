@@ -8,7 +8,6 @@ jitter, and the recorder's own work is left out of the tree.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -21,6 +20,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import psutil
 import pyarrow as pa
+
+from fastgreen.experiment.gauges import name_thread
 
 __all__ = [
     "Interval",
@@ -341,17 +342,11 @@ class TreeMeter:
             self._thread.join()
 
     def _run(self) -> None:
-        _name_thread(b"fg-tree")
+        name_thread("fg-tree")
         stopped = False
         while not stopped:  # the last look too is this thread's, so that it is known to be no work
             stopped = self._stop.wait(self.period_s)
             self.look()
-
-
-def _name_thread(name: bytes) -> None:
-    # Before Python 3.14 a thread's name does not reach the kernel, where _own_threads_s looks for it.
-    with contextlib.suppress(OSError):
-        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_bytes(name)
 
 
 def attribute(result: Any, intervals: list[Interval], *, idle_w: Mapping[str, float] | None = None) -> pa.Table:

@@ -167,6 +167,7 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
     ----------
     source : fastgreen.Result or Recording
     windows : name of the windows of a Result to mark; by default all. Adjoining ones are drawn as one stretch.
+    title : what it is a picture of
     """
     from fastgreen.experiment.bridge import recording_of
 
@@ -184,7 +185,8 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
     axes.set_ylim(0, 1.06 * max((float(np.nanmax(w, initial=0.0)) for _, _, w in curves.values()), default=1.0) or 1.0)
     axes.set_xlabel("time (s)")
     axes.set_ylabel("power (W)")
-    axes.set_title(title or "power over time" + (f", shaded: {shown}" if shown else ""), fontsize=10)
+    figure.set_label(title)
+    axes.set_title((title or "power over time") + (f", shaded: {shown}" if shown else ""), fontsize=10)
     if curves:
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
@@ -345,8 +347,10 @@ def _overlap(a: Any, b: Any) -> float:
     return float(width * height) if width > 0 and height > 0 else 0.0
 
 
-def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None) -> list[Path]:
-    """Draw the pictures of a study into a folder; `sample` is one of its runs, for power over time."""
+def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None, name: str = "") -> list[Path]:
+    """Draw the pictures of a study into a folder; `sample` is one of its runs, for power over time, and `name` its
+    name.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
@@ -355,9 +359,9 @@ def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None) ->
         "twin_axes": twin_axes(compiled),
     }
     if sample is not None:
-        figures["power_over_time"] = power_over_time(sample)
+        figures["power_over_time"] = power_over_time(sample, title=f"{compiled.name}: {name}" if name else "")
     out = []
     for name, figure in figures.items():
         out.append(folder / f"{name}.png")
-        figure.savefig(out[-1])
+        figure.savefig(out[-1], metadata={"Title": figure.get_label() or name})
     return out

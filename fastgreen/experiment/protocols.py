@@ -45,6 +45,7 @@ class Protocol:
     batch : samples in one inference
     size_unit : what a size counts: px, tokens, layers
     what : what is run, a command line or a file; a folder of another is not gone on with
+    inside : whether the inference happens in this process, whose memory is then that of the model
     """
 
     name: str
@@ -55,6 +56,7 @@ class Protocol:
     batch: int = 1
     size_unit: str = ""
     what: str = ""
+    inside: bool = True
 
     def __post_init__(self) -> None:
         if not len(self.sizes):
@@ -133,7 +135,7 @@ def for_command(
 
         return once
 
-    options = {"warmup": 0, "what": shlex.join(words), **options}
+    options = {"warmup": 0, "what": shlex.join(words), "inside": False, **options}
     return Protocol(Path(words[0]).name, sizes, build, _count(iterations), **options)
 
 

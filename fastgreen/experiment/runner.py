@@ -5,6 +5,7 @@ A study is a folder::
     study.json                          what is being run; a second start with other parameters is refused
     input_<size>/run_<k>/run/           the saved run: channels, samples, and one window per inference
     input_<size>/run_<k>/latency.csv    seconds of each inference, a line each, as the published layout has it
+    input_<size>/run_<k>/gauges.json    means of memory, use and temperature, of the processor and of the GPU
     input_<size>/run_<k>/status.json    written last, in one step: a folder without it was interrupted and is run anew
 
 The timed loop holds nothing but the inference and its window. What the model raises is kept as the failure of its
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgreen.errors import FastgreenWarning, TraceError
+from fastgreen.experiment.gauges import Gauges, watching
 from fastgreen.experiment.protocols import CommandFailed, Protocol
 from fastgreen.experiment.writers import run_folder
 
@@ -59,6 +61,7 @@ class Study:
     pause_s : seconds of rest before each run, so that one does not warm up the next
     channels, hz : handed to the monitor
     monitor : what makes a monitor, by default :class:`fastgreen.Monitor`
+    gauges : what makes the gauges of a run, by default :class:`fastgreen.experiment.gauges.Gauges` of GPU 0
 
     Raises
     ------
@@ -85,6 +88,7 @@ class Study:
         channels: list[str] | None = None,
         hz: float | None = None,
         monitor: Callable[..., Any] | None = None,
+        gauges: Callable[[], Gauges] = Gauges,
     ) -> None:
         if repeats < 1:
             raise ValueError(f"repeats: {repeats} is below 1")
@@ -96,6 +100,7 @@ class Study:
         self.pause_s = pause_s
         self._options = {name: value for name, value in (("channels", channels), ("hz", hz)) if value is not None}
         self._monitor = monitor or _monitor
+        self._gauges = gauges
         self._monitor(**self._options)  # a channel or a rate that does not exist is told before anything is written
         self._claim()
 
@@ -213,7 +218,7 @@ class Study:
             for _ in range(self.protocol.warmup):
                 inference()
         monitor = self._monitor(**self._options)
-        with monitor:
+        with watching(self._gauges()) as gauges, monitor:
             window = monitor.window(WINDOW)
             with _blaming_the_model():
                 for _ in range(iterations):
@@ -223,6 +228,10 @@ class Study:
         result.save(folder / "run")
         seconds = result.windows(WINDOW).column("duration_s").to_pylist()
         (folder / "latency.csv").write_text("".join(f"{s!r}\n" for s in seconds))
+        means = gauges.means()
+        if not self.protocol.inside:
+            del means["memory_b"]
+        _write_whole(folder / "gauges.json", means)
 
 
 class _ModelRaised(Exception):

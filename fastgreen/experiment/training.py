@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 import fastgreen
-from fastgreen.experiment.gauges import Gauges
+from fastgreen.experiment.gauges import Gauges, name_thread
 
 __all__ = ["Series", "TrainingLog"]
 
@@ -142,6 +142,7 @@ class TrainingLog:
         self.stop()
 
     def _watch(self) -> None:
+        name_thread("fg-training")
         self.gauges.open()
         try:
             while True:
