@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastgreen
+from fastgreen.errors import FastgreenWarning
 from fastgreen.experiment.callbacks import huggingface_callback, keras_callback, lightning_callback
 from fastgreen.experiment.gauges import Gauges
 from fastgreen.experiment.training import Series, TrainingLog, root_energy_j
@@ -109,13 +110,14 @@ STEPS = st.lists(st.tuples(st.floats(0.1, 20), st.floats(0, 1e7)), min_size=1, m
 def test_the_cost_equals_adding_up_a_thousand_little_stretches(pairs, steps):
     elapsed = np.concatenate([[0.0], np.cumsum([t for t, _ in steps])])
     energy = np.concatenate([[0.0], np.cumsum([j for _, j in steps])])
-    fine = np.linspace(0, elapsed[-1], 20001)
+    turns = [moment for moment, _ in pairs if moment < elapsed[-1]]
+    fine = np.union1d(np.linspace(0, elapsed[-1], 1001), [*elapsed, *turns])
     middle = (fine[1:] + fine[:-1]) / 2
     price = np.full(middle.size, pairs[0][1])
     for moment, value in pairs:
         price[middle >= moment] = value
     slow = (np.diff(np.interp(fine, elapsed, energy)) * price).sum() / 3.6e6
-    assert Series(pairs).over(elapsed, energy, 0.0)[-1] == pytest.approx(slow, rel=1e-3, abs=1e-3)
+    assert Series(pairs).over(elapsed, energy, 0.0)[-1] == pytest.approx(slow, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -358,6 +360,48 @@ def test_hugging_face_evaluations_become_checkpoints():
     assert rows[0]["f1"] == 0.3
 
 
+def every_callback(log):
+    """What each library does at the end of an epoch, with the metrics that it has then."""
+    keras, lightning, hugging_face = keras_callback(log), lightning_callback(log), huggingface_callback(log)
+    state = SimpleNamespace(global_step=1, epoch=1.0)
+    trainer = SimpleNamespace(sanity_checking=False, current_epoch=0, callback_metrics={})
+
+    def lightnings(metrics):
+        trainer.current_epoch += 1
+        trainer.callback_metrics = metrics
+        lightning.on_validation_epoch_end(trainer, None)
+
+    return {
+        "keras": (lambda metrics: keras.on_epoch_end(0, metrics), lambda: keras.on_train_end({})),
+        "lightning": (lightnings, lambda: lightning.on_train_end(trainer, None)),
+        "hugging face": (
+            lambda metrics: hugging_face.on_evaluate(SimpleNamespace(), state, None, metrics=metrics),
+            lambda: hugging_face.on_train_end(None, state, None),
+        ),
+    }
+
+
+@pytest.mark.parametrize("library", ["keras", "lightning", "hugging face"])
+@pytest.mark.parametrize("accuracy", [float("nan"), 93.5, -0.1, [0.5, 0.6], "high"])
+def test_a_metric_that_is_no_accuracy_is_told_and_does_not_end_a_training(library, accuracy):
+    with log_of(Meter()) as log:
+        epoch, _ = every_callback(log)[library]
+        with pytest.warns(FastgreenWarning, match="no checkpoint: accuracy"):
+            epoch({"val_accuracy": accuracy})
+        epoch({"val_accuracy": 0.5, "precision": [0.1, 0.2], "loss": "low"})
+    assert log.table().column("accuracy").to_pylist() == [0.5]
+
+
+@pytest.mark.parametrize("library", ["keras", "lightning", "hugging face"])
+def test_an_evaluation_after_the_training_is_no_checkpoint_and_no_error(library):
+    log = log_of(Meter())
+    epoch, end = every_callback(log)[library]
+    epoch({"val_accuracy": 0.5})
+    end()
+    epoch({"val_accuracy": 0.6})
+    assert log.table().column("accuracy").to_pylist() == [0.5]
+
+
 def test_the_callbacks_import_none_of_their_libraries():
     names = "{'keras', 'lightning', 'transformers'}"
     code = f"import sys, fastgreen.experiment.callbacks; print({names} & set(sys.modules))"
@@ -365,11 +409,36 @@ def test_the_callbacks_import_none_of_their_libraries():
     assert done.stdout.strip() == "set()"
 
 
-def test_with_hugging_face_installed_its_own_handler_accepts_the_callback():
+def test_with_hugging_face_installed_its_trainer_accepts_the_callback(tmp_path):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    callback = huggingface_callback(log_of(Meter()))
-    assert isinstance(callback, transformers.TrainerCallback)
-    callback.on_train_end(None, None, None)
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(3, 2)
+
+        def forward(self, x, labels):
+            logits = self.layer(x)
+            return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    data = [{"x": torch.rand(3), "labels": i % 2} for i in range(16)]
+    log = log_of(Meter())
+    options = {"eval_strategy": "epoch", "per_device_train_batch_size": 4, "num_train_epochs": 2, "report_to": "none"}
+    trainer = transformers.Trainer(
+        Model(),
+        transformers.TrainingArguments(str(tmp_path), use_cpu=True, disable_tqdm=True, save_strategy="no", **options),
+        train_dataset=data,
+        eval_dataset=data,
+        compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(1) == p.label_ids).mean())},
+        callbacks=[huggingface_callback(log)],
+    )
+    trainer.train()
+    rows = log.table().to_pylist()
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [row["seen"] for row in rows] == [16, 32]
+    assert rows[-1]["accuracy"] == trainer.evaluate()["eval_accuracy"]
 
 
 def test_with_keras_installed_its_fit_accepts_the_callback():

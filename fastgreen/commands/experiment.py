@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 import traceback
 import warnings
@@ -58,7 +59,8 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Any:
 
     table = PlainTable(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False)
     for i, name in enumerate(rows[0] if rows else []):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        words = i == 0 or any(isinstance(row[name], str) and row[name][:1].isalpha() for row in rows)
+        table.add_column(name, justify="left" if words else "right", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     return table
@@ -400,23 +402,52 @@ def tradeoff(table: Path, output: Path | None, as_json: bool, by: tuple[str, ...
         pareto_front(result).savefig(output / "pareto_front.png")
     if as_json:
         tables = {name: getattr(result, name).to_pylist() for name in names}
-        dump({**tables, "largest": result.largest, "pareto": result.pareto, "left_out": result.left_out})
+        dropped = {"left_out": result.left_out, "beyond": result.beyond}
+        dump({**tables, "largest": result.largest, "pareto": result.pareto, **dropped})
         return
-    changes = [
-        {k: row[k] for k in ("changed", "held", "from", "to", "effect", "answer")} for row in result.changes.to_pylist()
-    ]
-    tests = [{k: row[k] for k in ("value", "by", "answer")} for row in result.tests.to_pylist()]
+    _show_tradeoff(result)
+    if output is not None:
+        _print(f"tables and picture: {output}")
+
+
+def _show_tradeoff(result: Any) -> None:
+    """The tables for people: what saves most comes first, and of many rows the first stand for all."""
     groups = [
         {k: row[k] for k in ("group", "runs", "energy_per_work_j", "quality", "pareto")}
         for row in result.groups.to_pylist()
     ]
-    _print(
-        _table(f"energy per {result.work}, medians", groups), "", _table("what a change saves and costs", changes), ""
-    )
-    _print(_table("tests", tests), "", f"Pareto-efficient: {', '.join(result.pareto)}")
+    changes = [_change_row(row, result.quality) for row in result.changes.to_pylist()]
+    tests = [{k: row[k] for k in ("value", "by", "answer")} for row in result.tests.to_pylist()]
+    related = [row for row in result.spearman.to_pylist() if row["rho"] is not None]
+    related.sort(key=lambda row: -abs(row["rho"]))
+    _print(_short_table(f"energy per {result.work}, medians", groups), "")
+    if changes:
+        _print(
+            _short_table("what a change saves and costs", changes), "?: a difference that the test does not show", ""
+        )
+    else:
+        _print("one group: there is no change to weigh", "")
+    _print(_table("tests", tests), "")
+    if related:
+        _print(_short_table("what goes with energy (Spearman)", related), "")
+    _print(f"Pareto-efficient: {', '.join(result.pareto) or 'none, for no quality is known'}")
     if result.largest:
         _print("largest reduction: {reduction:.10g}, {from} to {to}".format(**result.largest))
     if result.left_out:
-        _print(f"{result.left_out} runs left out")
-    if output is not None:
-        _print(f"tables and picture: {output}")
+        _print(f"left out, without energy, work or a group: {counted(result.left_out, 'run')}")
+    if result.beyond:
+        _print(f"left out, beyond the first of their group: {counted(result.beyond, 'run')}")
+
+
+def _change_row(row: dict[str, Any], quality: str) -> dict[str, Any]:
+    """A line of the table of changes; a question mark stands where the test (Dunn, Holm) finds no difference."""
+    doubts = ["?" if p is not None and p >= 0.05 else "" for p in (row["p_holm"], row["quality_p_holm"])]
+    changed = row["quality_change"]
+    said = {quality: f"{changed:+.4f}{doubts[1]}" if math.isfinite(changed) else "-"}
+    where = {"changed": row["changed"], "held": row["held"], "from": row["from"], "to": row["to"]}
+    return {**where, "saves": f"{row['reduction']:.1%}{doubts[0]}", **said, "effect": row["effect"]}
+
+
+def _short_table(title: str, rows: list[dict[str, Any]], most: int = 40) -> Any:
+    shown = title if len(rows) <= most else f"{title}; the first {most} of {len(rows)}, the others with -o or --json"
+    return _table(shown, rows[:most])

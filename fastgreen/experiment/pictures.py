@@ -27,6 +27,7 @@ __all__ = [
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":")
+_MANY = 40  # points, beyond which only those that matter get a word
 
 
 def _new(width: float = 7.0, height: float = 4.5) -> tuple[Any, Any]:
@@ -229,7 +230,10 @@ def pareto_front(result: Tradeoff) -> Any:
     axes.margins(0.08)
     _spread_near_one(axes, quality)
     axes.legend(frameon=False, fontsize=8, loc="best")
-    _label_points(axes, energy * factor, quality, [r[result.by[0]] for r in rows], bold=on)
+    words = [r[result.by[0]] for r in rows]
+    if len(rows) > _MANY:  # words for all of them would hide each other
+        words = [word if front else "" for word, front in zip(words, on, strict=True)]
+    _label_points(axes, energy * factor, quality, words, bold=on)
     return figure
 
 
@@ -262,6 +266,7 @@ def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bol
     figure.draw(renderer)
     figure.set_layout_engine("none")  # the places below are pixels of this layout
     finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    worded = [i for i in finite if words[i]]
     spots = axes.transData.transform(np.column_stack([x, y]))
     reach = 4.0 * figure.dpi / 72
     taken = [(px - reach, py - reach, px + reach, py + reach) for px, py in spots[finite]]
@@ -269,7 +274,7 @@ def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bol
     if axes.get_legend() is not None:
         taken.append(axes.get_legend().get_window_extent(renderer).extents)
     bounds = axes.get_window_extent(renderer).extents
-    for i in finite:
+    for i in worded:
         text = axes.annotate(
             words[i], (x[i], y[i]), fontsize=7, weight="bold" if bold is not None and bold[i] else "normal"
         )

@@ -205,6 +205,10 @@ class TrainingLog:
             self._thread.join()
 
     @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
+    @property
     def duration_s(self) -> float:
         return self._looks[-1][0]
 
