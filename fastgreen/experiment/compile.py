@@ -8,6 +8,7 @@ windows, a ``power_metrics.json`` by its trapezoid divided by the number of late
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from fastgreen.experiment.tables import save_table
 
 __all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
 
-_RUN = re.compile(r"run_(\d+)$")
+_RUN = re.compile(r"run_\d{1,9}")
 _PUBLISHED_GAUGES = {
     "cpu_use": ("process/cpu_use",),
     "memory_b": ("process/memory", "process/memory_uss", "memory"),
@@ -129,7 +130,7 @@ def compile_study(folder: str | Path) -> Compiled:
 
 def _places(folder: Path) -> list[Path]:
     """The folders of the runs, by size and number."""
-    found = (p for p in folder.glob("input_*/run_*") if p.is_dir() and _RUN.match(p.name))
+    found = (p for p in folder.glob("input_*/run_*") if p.is_dir() and _RUN.fullmatch(p.name))
     return sorted(found, key=lambda p: (_order(p.parent.name), int(p.name[4:])))
 
 
@@ -162,9 +163,10 @@ def _object(file: Path) -> dict[str, Any]:
 def _order(name: str) -> tuple[int, float, str]:
     text = name.removeprefix("input_")
     try:
-        return 0, float(text), text
+        size = float(text)
     except ValueError:
-        return 1, 0.0, text
+        size = math.nan
+    return (0, size, text) if math.isfinite(size) else (1, 0.0, text)
 
 
 def _load(place: Path) -> _Run:
@@ -183,7 +185,7 @@ def _load(place: Path) -> _Run:
         else:
             run.state, run.note = "empty", "nothing recorded in this folder"
     except (TraceError, KeyError) as error:
-        run.state, run.note = "damaged", str(error)
+        run.state, run.note = "damaged", str(error.args[0])
     return run
 
 
@@ -343,7 +345,8 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
         latency = [float(np.median(run.latency_s)) for run in done]
         row["latency_s"], row["latency_q1_s"], row["latency_q3_s"] = _quartiles(latency)
         row["latency_p95_s"] = _quartiles([float(np.quantile(run.latency_s, 0.95)) for run in done])[0]
-        row["throughput_per_s"] = _quartiles([batch * run.latency_s.size / run.latency_s.sum() for run in done])[0]
+        timed = [run.latency_s for run in done if run.latency_s.sum() > 0]
+        row["throughput_per_s"] = _quartiles([batch * seconds.size / seconds.sum() for seconds in timed])[0]
         for name in names:
             row[f"energy_j[{name}]"] = _quartiles([r.channels[name][0] for r in done if name in r.channels])[0]
         for name in gauges:

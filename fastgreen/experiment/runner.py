@@ -155,7 +155,7 @@ class Study:
                 _check_saved(folder / "run", self.protocol.iterations(size))
             return status
         except (TraceError, KeyError) as error:
-            warnings.warn(f"{folder} is damaged and is run anew: {error}", FastgreenWarning, stacklevel=2)
+            warnings.warn(f"{folder} is damaged and is run anew: {error.args[0]}", FastgreenWarning, stacklevel=2)
             return None
 
     def run(self, *, progress: bool = True, retry_failed: bool = False) -> list[RunStatus]:
