@@ -194,7 +194,8 @@ class Study:
         for repeat in repeats:
             advance(0, f"{size} {self.protocol.size_unit}".rstrip() + f", run {repeat + 1}/{self.repeats}")
             folder = run_folder(self.folder, size, repeat)
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                shutil.rmtree(folder)
             folder.mkdir(parents=True)
             if failed is not None and not succeeded:
                 status = replace(failed, repeat=repeat, error=f"not tried: {failed.error}")
