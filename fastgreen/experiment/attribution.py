@@ -385,9 +385,11 @@ def attribute(result: Any, intervals: list[Interval], *, idle_w: Mapping[str, fl
 
 
 def channel_kind(channel: Any) -> str | None:
-    """Which rule shares a channel out: cpu, dram, gpu, or none."""
-    if channel.source == "nvml" or channel.id.startswith("nvml"):
+    """Which rule shares a channel out: cpu, dram, gpu, or none. By its id, which a replay and a saved run keep."""
+    family = channel.id.partition(":")[0]
+    if family == "nvml":
         return "gpu"
     if channel.id.endswith("dram"):
         return "dram"
-    return "cpu" if channel.source in ("rapl", "procstat") or "package" in channel.id else None
+    sockets = family == "hwmon" and "/Esocket" in channel.id
+    return "cpu" if sockets or family in ("rapl", "perf", "procstat") or "package" in channel.id else None
