@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -122,11 +123,29 @@ def test_the_cost_equals_adding_up_a_thousand_little_stretches(pairs, steps):
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [([], "empty"), ([(5, 1), (3, 1)], "go back at 3"), ([(0, float("nan"))], "nan is not finite")],
+    [
+        ([], "an empty series"),
+        ([(5, 1), (3, 1)], "go back at 3"),
+        ([(0, float("nan"))], "nan is not finite"),
+        ([(float("nan"), 1)], "the moment nan is none"),
+        (float("inf"), "inf is not finite"),
+        ("0.3", "'0.3' is neither a number nor pairs of a moment and a number"),
+        ([0.3, 0.4], "is neither a number nor pairs"),
+    ],
 )
 def test_bad_series_name_the_argument_and_the_value(value, message):
     with pytest.raises(ValueError, match=f"price_per_kwh: .*{message}"):
         TrainingLog(Meter(), price_per_kwh=value)
+
+
+def test_a_price_may_be_any_number_and_a_moment_a_date():
+    assert Series(np.float32(0.5)).at([7.0]).tolist() == [0.5]
+    assert Series(1).at([7.0]).tolist() == [1.0]
+    noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    dated = Series([(noon, 0.2), (noon + timedelta(seconds=75), 1.0)])
+    assert dated.since_1970
+    elapsed, energy = np.array([0.0, 100.0]), np.array([0.0, 3.6e6])
+    assert dated.over(elapsed, energy, noon.timestamp())[-1] == pytest.approx(0.75 * 0.2 + 0.25)
 
 
 def test_cost_and_carbon_stand_in_the_table_and_in_the_row():

@@ -11,6 +11,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ class Series:
     ----------
     value : a number, or (moment, number) pairs
         A number holds from its moment until the next one; the first also before it. Moments are seconds since the
-        start of the training, or since 1970 (numbers above 1e8).
+        start of the training, or since 1970 (numbers above 1e8), or `datetime` objects.
 
     Examples
     --------
@@ -50,13 +52,13 @@ class Series:
     """
 
     def __init__(self, value: float | Iterable[tuple[float, float]], name: str = "value") -> None:
-        pairs = (
-            [(-math.inf, float(value))] if isinstance(value, (int, float)) else [(float(t), float(v)) for t, v in value]
-        )
+        pairs = _pairs(value, name)
         if not pairs:
             raise ValueError(f"{name}: an empty series")
         self.moments = np.array([t for t, _ in pairs])
         self.values = np.array([v for _, v in pairs])
+        if np.any(np.isnan(self.moments)):
+            raise ValueError(f"{name}: the moment nan is none")
         if np.any(np.diff(self.moments) < 0):
             raise ValueError(f"{name}: the moments go back at {self.moments[1:][np.diff(self.moments) < 0][0]}")
         if not np.all(np.isfinite(self.values)):
@@ -75,6 +77,15 @@ class Series:
         joules = np.interp(grid, moments, energy_j)
         paid = np.concatenate([[0.0], np.cumsum(np.diff(joules) * self.at(grid[:-1]))]) / _J_PER_KWH
         return np.interp(moments, grid, paid)
+
+
+def _pairs(value: Any, name: str) -> list[tuple[float, float]]:
+    if isinstance(value, Real):
+        return [(-math.inf, float(value))]
+    try:
+        return [(t.timestamp() if isinstance(t, datetime) else float(t), float(v)) for t, v in value]
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: {value!r} is neither a number nor pairs of a moment and a number") from None
 
 
 class TrainingLog:
