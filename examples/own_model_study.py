@@ -1,7 +1,7 @@
 """The inference study for your own model: here a small network, trained on the digits data, by the number of images
 at once.
 
-    fastgreen bench examples/own_model_study.py:protocol -o out/study
+    fastgreen bench examples/own_model_study.py:protocol --order rounds -o out/study
     fastgreen compile out/study
 
 Stop it whenever you like: the same first command goes on where it was. For a model of your own, write a `build` that

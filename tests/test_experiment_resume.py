@@ -150,3 +150,52 @@ def test_what_a_model_said_is_kept_in_any_alphabet(tmp_path):
     assert status.state == "failed"
     assert "größe" in (tmp_path / "input_1" / "run_0" / "error.txt").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "input_1" / "run_0" / "status.json").read_text())["error"] == status.error
+
+
+# ---- the order of the runs ----
+
+
+class Noted:
+    """A model that notes what was built and run, in order."""
+
+    def __init__(self, bad=()):
+        self.built, self.bad = [], bad
+
+    def __call__(self, size):
+        if size in self.bad:
+            raise ValueError("bad")
+        self.built.append(size)
+        return lambda: None
+
+
+def noted_study(folder, order, model=None, **options):
+    model = model or Noted()
+    made = for_callable(model, [1, 2, 3], iterations=1, factory=True, name="noted")
+    statuses = Study(folder, made, repeats=3, order=order, **CPU, **options).run(progress=False)
+    return model, statuses
+
+
+def test_in_rounds_each_size_has_its_turn_before_any_has_a_second(tmp_path):
+    """So that a machine that warms up, or that others begin to use, does not look like an effect of size."""
+    model, statuses = noted_study(tmp_path / "rounds", "rounds")
+    assert model.built == [1, 2, 3] * 3
+    assert [(s.size, s.repeat) for s in statuses] == [(size, k) for size in "123" for k in range(3)]
+    began = [
+        (tmp_path / "rounds" / f"input_{s}" / f"run_{k}" / "status.json").stat().st_mtime_ns
+        for k in range(3)
+        for s in (1, 2, 3)
+    ]
+    assert began == sorted(began)
+    model, _ = noted_study(tmp_path / "sizes", "sizes")
+    assert model.built == [1, 2, 3]
+
+
+def test_a_size_that_fails_is_tried_once_in_rounds_too(tmp_path):
+    model, statuses = noted_study(tmp_path, "rounds", Noted(bad=(2,)))
+    assert model.built == [1, 3] * 3
+    assert [s.error for s in statuses if s.size == "2"] == ["ValueError: bad", *["not tried: ValueError: bad"] * 2]
+
+
+def test_an_order_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="order: 'random' is neither 'sizes' nor 'rounds'"):
+        Study(tmp_path / "s", summing(), order="random", **CPU)

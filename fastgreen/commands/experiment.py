@@ -92,6 +92,13 @@ def _print(*things: Any) -> None:
 @click.option("--scale", type=float, help="Of a published series: this part of its iterations.")
 @click.option("--warmup", type=int, help="Inferences before the timed ones.")
 @click.option("--pause", "pause_s", default=0.0, show_default=True, help="Seconds of rest before each run.")
+@click.option(
+    "--order",
+    type=click.Choice(["sizes", "rounds"]),
+    default="sizes",
+    show_default=True,
+    help="All runs of a size at once, or each size once a round.",
+)
 @click.option("--channel", "channels", multiple=True, help="Channel or pattern to measure; repeatable.")
 @click.option("--hz", type=float, help="Readings per second.")
 @click.option("--device", help="For PyTorch: cpu, cuda, cuda:1.")
@@ -114,7 +121,7 @@ def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: str | None
     from fastgreen.experiment.runner import Study
 
     protocol = _protocol(what, arguments, sizes, options)
-    keep = {name: options[name] for name in ("repeats", "pause_s", "hz")}
+    keep = {name: options[name] for name in ("repeats", "pause_s", "order", "hz")}
     study = Study(output, protocol, channels=list(options["channels"]) or None, **keep)
     if not study.pending(retry_failed=options["retry_failed"]):
         click.echo(f"{output}: nothing is left to do", err=True)

@@ -21,7 +21,7 @@ import shutil
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,9 @@ class Study:
     protocol : what is run
     repeats : runs of each size
     pause_s : seconds of rest before each run, so that one does not warm up the next
+    order : ``"sizes"``, all runs of a size after each other, as published; ``"rounds"``, each size once, then each once
+        more: a machine that warms up or that others use meanwhile does not look like an effect of size then, but a
+        model is built for each run
     channels, hz : handed to the monitor
     monitor : what makes a monitor, by default :class:`fastgreen.Monitor`
     gauges : what makes the gauges of a run, by default :class:`fastgreen.experiment.gauges.Gauges` of GPU 0
@@ -85,6 +88,7 @@ class Study:
         *,
         repeats: int = 10,
         pause_s: float = 0.0,
+        order: str = "sizes",
         channels: list[str] | None = None,
         hz: float | None = None,
         monitor: Callable[..., Any] | None = None,
@@ -94,10 +98,13 @@ class Study:
             raise ValueError(f"repeats: {repeats} is below 1")
         if not 0 <= pause_s < float("inf"):
             raise ValueError(f"pause_s: {pause_s} is not a time to wait")
+        if order not in ("sizes", "rounds"):
+            raise ValueError(f"order: {order!r} is neither 'sizes' nor 'rounds'")
         self.folder = Path(folder)
         self.protocol = protocol
         self.repeats = repeats
         self.pause_s = pause_s
+        self.order = order
         self._options = {name: value for name, value in (("channels", channels), ("hz", hz)) if value is not None}
         self._monitor = monitor or _monitor
         self._gauges = gauges
@@ -170,48 +177,53 @@ class Study:
             Of the whole study, in order.
         """
         pending = self.pending(retry_failed=retry_failed)
+        in_turn = sorted(pending, key=lambda run: run[1]) if self.order == "rounds" else pending
         weights = {size: self.protocol.iterations(size) for size in self.protocol.sizes}
+        succeeded = {s.size for s in self.statuses(besides=pending) if s.state == "done"}
+        hopeless: dict[str, RunStatus] = {}
+        model = _Model(self.protocol.build)
         with _bar(self.protocol.name, sum(weights[size] for size, _ in pending), progress and bool(pending)) as advance:
-            for size in self.protocol.sizes:
-                mine = [repeat for other, repeat in pending if other == size]
-                if mine:
-                    self._size(size, mine, weights[size], advance)
+            for size, repeat in in_turn:
+                advance(0, f"{size} {self.protocol.size_unit}".rstrip() + f", run {repeat + 1}/{self.repeats}")
+                status = self._run(size, repeat, model, hopeless.get(str(size)))
+                if status.state == "done":
+                    succeeded.add(status.size)
+                elif status.size not in succeeded:
+                    hopeless.setdefault(status.size, status)
+                advance(weights[size], "")
         return list(self.statuses())
 
-    def statuses(self) -> Iterator[RunStatus]:
-        """The runs that ended so far."""
+    def statuses(self, besides: Collection[tuple[Any, int]] = ()) -> Iterator[RunStatus]:
+        """The runs that ended so far, but for those of `besides`."""
         for size in self.protocol.sizes:
             for repeat in range(self.repeats):
+                if (size, repeat) in besides:
+                    continue
                 status = read_status(run_folder(self.folder, size, repeat))
                 if status is not None:
                     yield status
 
-    def _size(self, size: Any, repeats: list[int], iterations: int, advance: Callable[[int, str], None]) -> None:
-        others = (read_status(run_folder(self.folder, size, k)) for k in range(self.repeats) if k not in repeats)
-        succeeded = any(status is not None and status.state == "done" for status in others)
-        inference: Callable[[], Any] | None = None
-        failed: RunStatus | None = None
-        for repeat in repeats:
-            advance(0, f"{size} {self.protocol.size_unit}".rstrip() + f", run {repeat + 1}/{self.repeats}")
-            folder = run_folder(self.folder, size, repeat)
-            if folder.exists():
-                shutil.rmtree(folder)
-            folder.mkdir(parents=True)
-            if failed is not None and not succeeded:
-                status = replace(failed, repeat=repeat, error=f"not tried: {failed.error}")
-            else:
-                try:
-                    with _blaming_the_model():
-                        inference = inference or self.protocol.build(size)
-                    self._once(folder, inference, iterations)
-                    status = RunStatus(str(size), repeat, "done", iterations)
-                    succeeded = True
-                except _ModelRaised as raised:
-                    failed = status = raised.status(size, repeat, iterations)
-                    (folder / "error.txt").write_text(raised.traceback, encoding="utf-8", errors="backslashreplace")
-                    inference = None
-            _write_whole(folder / "status.json", vars(status))
-            advance(iterations, "")
+    def _run(self, size: Any, repeat: int, model: _Model, failed: RunStatus | None) -> RunStatus:
+        """Do one run, unless its size has `failed` before, and write down how it ended."""
+        iterations = self.protocol.iterations(size)
+        folder = run_folder(self.folder, size, repeat)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        if failed is not None:
+            status = replace(failed, repeat=repeat, error=f"not tried: {failed.error}")
+        else:
+            try:
+                with _blaming_the_model():
+                    inference = model.of(size)
+                self._once(folder, inference, iterations)
+                status = RunStatus(str(size), repeat, "done", iterations)
+            except _ModelRaised as raised:
+                status = raised.status(size, repeat, iterations)
+                (folder / "error.txt").write_text(raised.traceback, encoding="utf-8", errors="backslashreplace")
+                model.forget()
+        _write_whole(folder / "status.json", vars(status))
+        return status
 
     def _once(self, folder: Path, inference: Callable[[], Any], iterations: int) -> None:
         time.sleep(self.pause_s)
@@ -233,6 +245,24 @@ class Study:
         if not self.protocol.inside:
             del means["memory_b"]
         _write_whole(folder / "gauges.json", means)
+
+
+class _Model:
+    """The inference of one size at a time: of two models there may be no room for both."""
+
+    def __init__(self, build: Callable[[Any], Callable[[], Any]]) -> None:
+        self.build = build
+        self.size: Any = None
+        self.inference: Callable[[], Any] | None = None
+
+    def of(self, size: Any) -> Callable[[], Any]:
+        if self.inference is None or self.size != size:
+            self.forget()
+            self.size, self.inference = size, self.build(size)
+        return self.inference
+
+    def forget(self) -> None:
+        self.inference = None
 
 
 class _ModelRaised(Exception):
