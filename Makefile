@@ -20,10 +20,10 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 endef
 $(foreach name,demo collect study test lint bench fuzz,$(eval $(call extra,$(name))))
 
-.PHONY: help demo collect-demo study training-study test bench sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean
+.PHONY: help demo collect-demo study training-study test bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean
 
 help: ## print this index
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
 
 demo: $(VENV)/.demo ## train small classifiers and measure what each inference costs
 	$(BIN)/fastgreen demo

@@ -17,16 +17,16 @@ SAMPLES = WINDOWS = 1_000_000
 TRAITS = {"kind": "energy", "modulus": 0, "quantum": 1, "period_ns": 1_000_000, "plausible_per_s": 0}
 
 
-def recording(rng):
+def recording(rng, samples_per_update=1):
     samples = np.zeros(SAMPLES, _core.SAMPLE)
     samples["at_ns"] = np.arange(SAMPLES) * 1_000_000 + rng.integers(20_000, 80_000, SAMPLES)
-    samples["raw"] = np.cumsum(rng.integers(1, 1000, SAMPLES))
+    samples["raw"] = np.cumsum(rng.integers(1, 1000, SAMPLES) * (rng.random(SAMPLES) < 1 / samples_per_update))
     samples["half_ns"] = 300
     return samples
 
 
 def edges(pattern, samples, rng):
-    if pattern == "loop":  # back to back, as in an inference loop
+    if pattern != "random":  # back to back, as in an inference loop
         begin = np.cumsum(rng.integers(990_000, 999_000, WINDOWS))
         return begin, begin + rng.integers(900_000, 980_000, WINDOWS)
     begin = np.sort(rng.integers(samples["at_ns"][0], samples["at_ns"][-1], WINDOWS))
@@ -40,19 +40,20 @@ def spent(call):
     return time.perf_counter() - begin, time.process_time() - cpu_begin
 
 
-@pytest.mark.parametrize("pattern", ["loop", "random"])
+@pytest.mark.parametrize("pattern", ["loop", "random", "polled"])
 def test_resolving_a_million_windows(benchmark, pattern):
     rng = np.random.default_rng(0)
-    samples = recording(rng)
+    polls = 4 if pattern == "polled" else 1  # as an NVML counter is read
+    samples, traits = recording(rng, polls), {**TRAITS, "period_ns": polls**2 * TRAITS["period_ns"]}
     begin, end = edges(pattern, samples, rng)
     at_ns, raw = samples["at_ns"].copy(), samples["raw"].copy()
     floats = [column.astype(float) for column in (begin, end, at_ns, raw)]
 
     def ours():
-        return _core.resolve_windows(TRAITS, 1e-3, [samples], begin, end)
+        return _core.resolve_windows(traits, 1e-3, [samples], begin, end)
 
     def one_thread():
-        return _core.resolve_windows(TRAITS, 1e-3, [samples], begin, end, threads=1)
+        return _core.resolve_windows(traits, 1e-3, [samples], begin, end, threads=1)
 
     def interp_int64():
         return np.interp(begin, at_ns, raw), np.interp(end, at_ns, raw)

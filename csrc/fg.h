@@ -6,7 +6,7 @@
  * and stamps it with the middle of that call. The account of the channel (fg_energy) undoes wraps, adds the growth to the
  * running total and learns how often the sensor updates. The sample goes into the channel's ring (fg_ring), from where a
  * slower thread fetches it; if that one lags and the ring is full, the point of the curve is lost and counted, the total
- * is not. In the end a resolver (fg_energy) walks once over samples and over the sorted edges of all windows, and says for
+ * is not. A sensor that never answers costs its own source and nothing else (fg_thread). In the end a resolver (fg_energy) walks once over samples and over the sorted edges of all windows, and says for
  * each how much energy there was at least, at most, and most likely; its two inner loops have one path per instruction
  * set (fg_resolver_path). Failures are a status and a struct fg_error that the caller owns (fg_error).
  *
@@ -24,6 +24,7 @@
 
 #include "fg_error.h"
 #include "fg_clock.h"
+#include "fg_thread.h"
 #include "fg_ring.h"
 #include "fg_energy.h"
 #include "fg_sysfs.h"

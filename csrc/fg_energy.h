@@ -120,6 +120,7 @@ struct fg_stream {
 
 enum {
 	FG_TABLE = 128,     /* changes tabled at once: everything stays in the first-level cache */
+	FG_TABLE_STEP = 8,  /* it is full where so many more might not fit */
 	FG_TABLE_KEPT = 4,  /* how many of them instants that still wait may need */
 	FG_TABLE_PAST = 16, /* how many breaks past the last one a look-up may compare with */
 	FG_TABLE_ROOM = FG_TABLE + FG_TABLE_PAST + 1

@@ -77,8 +77,8 @@ struct fg_metric_path {
 
 	/* Run r has the checkpoints offset[r] .. offset[r+1]-1 of time, cost and accuracy. For the runs first..last-1:
 	 * found's columns at r - first. Returns last, or before it the first run with a cost or accuracy outside its domain or
-	 * a time that is negative, infinite or below the one before; the runs before that one are done. NaN is passed over.
-	 * time may be NULL: then it is not looked at, and the times found are NaN. */
+	 * a time that is negative, infinite, NaN or below the one before; the runs before that one are done. A cost or accuracy
+	 * of NaN is passed over. time may be NULL: then it is not looked at, and the times found are NaN. */
 	size_t (*reach_f64)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const double *cost,
 						const double *accuracy, size_t first, size_t last, const struct fg_metric_found *found);
 	size_t (*reach_f32)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const float *cost,

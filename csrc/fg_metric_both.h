@@ -156,7 +156,7 @@ static bool rises_singly(const double *x, size_t n)
 {
 	bool good = true;
 	for (size_t i = 0; i < n; i++)
-		good &= !(x[i] < 0 || x[i] > DBL_MAX || (i && x[i] < x[i - 1]));
+		good &= x[i] >= 0 && x[i] <= DBL_MAX && !(i && x[i] < x[i - 1]);
 	return good;
 }
 
@@ -167,7 +167,7 @@ static inline lanes_f64 odd_steps(const double *x)
 	return (lanes_f64)((now - before) | now);
 }
 
-/* Whether no value is negative, infinite or below the one before it; NaN is passed over. */
+/* Whether no value is negative, infinite, NaN or below the one before it. */
 static inline bool rises(const double *x, size_t n)
 {
 	lanes_f64 odd = {0};

@@ -3,6 +3,7 @@
 #include "fg_nvml.h"
 
 #include <dlfcn.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ struct fg_nvml {
 };
 
 enum { FIELD_POWER_AVERAGE = 185, FIELD_POWER_INSTANT = 186 };
+enum { MOST_DEVICES = 1024, MOST_PLACES = 64 }; /* many times what a driver manages */
 
 static const struct symbol {
 	size_t offset;
@@ -92,11 +94,30 @@ enum fg_status fg_nvml_status(int code)
 	}
 }
 
+static bool is_printable(char c)
+{
+	return c >= ' ' && c <= '~';
+}
+
+/* A text of the library's, whether or not it ended it: ASCII without control characters. */
+static void make_printable(char *text, size_t size)
+{
+	text[size - 1] = '\0';
+	for (; *text != '\0'; text++)
+		if (!is_printable(*text))
+			*text = '?';
+}
+
 const char *fg_nvml_text(struct fg_nvml *nvml, int code)
 {
 	const char *text = nvml != NULL && nvml->error_string != NULL ? nvml->error_string(code) : NULL;
 
-	return text != NULL ? text : "NVML error";
+	if (text == NULL)
+		return "NVML error";
+	for (const char *c = text; *c != '\0'; c++)
+		if (!is_printable(*c))
+			return "NVML error";
+	return text;
 }
 
 static enum fg_status failed(struct fg_nvml *nvml, struct fg_error *err, const char *what, int code)
@@ -127,6 +148,10 @@ enum fg_status fg_nvml_open(const char *library, struct fg_nvml **out, struct fg
 
 	if (nvml == NULL)
 		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for NVML");
+	if (library[0] == '\0') { /* which dlopen takes for this program itself */
+		status = fg_error_set(err, FG_NOT_FOUND, 0, FG_NVML_LIBRARY_NOT_FOUND, "no library is named");
+		goto fail;
+	}
 	nvml->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
 	if (nvml->library == NULL) {
 		status = fg_error_set(err, FG_NOT_FOUND, 0, FG_NVML_LIBRARY_NOT_FOUND, "%s", dlerror());
@@ -164,26 +189,52 @@ int fg_nvml_init_again(struct fg_nvml *nvml)
 void fg_nvml_driver(struct fg_nvml *nvml, char *out, size_t size)
 {
 	out[0] = '\0';
-	if (nvml->driver_version != NULL && nvml->driver_version(out, (unsigned)size) != FG_NVML_SUCCESS)
+	if (nvml->driver_version == NULL || nvml->driver_version(out, (unsigned)size) != FG_NVML_SUCCESS)
 		out[0] = '\0';
+	make_printable(out, size);
 }
 
 enum fg_status fg_nvml_device_count(struct fg_nvml *nvml, unsigned *out, struct fg_error *err)
 {
-	int code = nvml->count(out);
+	unsigned count;
+	int code = nvml->count(&count);
 
-	return code == FG_NVML_SUCCESS ? FG_OK : failed(nvml, err, "nvmlDeviceGetCount", code);
+	if (code != FG_NVML_SUCCESS)
+		return failed(nvml, err, "nvmlDeviceGetCount", code);
+	if (count > MOST_DEVICES)
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "nvmlDeviceGetCount says that there are %u devices", count);
+	*out = count;
+	return FG_OK;
 }
 
 /* Whether a quantity can be read: a refusal can pass (drivers polled fast give a false one), the third in a row stands. */
 static int trial(struct fg_nvml *nvml, device_t handle, enum fg_nvml_quantity quantity, unsigned scope)
 {
-	int64_t raw, taken_us;
+	int64_t raw;
 	int code = FG_NVML_UNKNOWN;
 
 	for (int i = 0; i < 3 && code != FG_NVML_SUCCESS && code != FG_NVML_FUNCTION_NOT_FOUND; i++)
-		code = fg_nvml_read(nvml, handle, quantity, scope, &raw, &taken_us);
+		code = fg_nvml_read(nvml, handle, quantity, scope, &raw);
 	return code;
+}
+
+/* UUIDs of the instances that a board is split into. Their places can have gaps. */
+static void find_parts(struct fg_nvml *nvml, device_t handle, struct fg_nvml_device *device)
+{
+	unsigned places = 0;
+	device_t part;
+
+	if (nvml->mig_by_index == NULL || nvml->mig_max == NULL || nvml->mig_max(handle, &places) != FG_NVML_SUCCESS)
+		return;
+	for (unsigned i = 0; i < places && i < MOST_PLACES && device->mig_count < FG_NVML_PARTS; i++) {
+		char *uuid = device->mig_uuids[device->mig_count];
+
+		if (nvml->mig_by_index(handle, i, &part) != FG_NVML_SUCCESS ||
+			nvml->uuid(part, uuid, sizeof device->mig_uuids[0]) != FG_NVML_SUCCESS)
+			continue;
+		make_printable(uuid, sizeof device->mig_uuids[0]);
+		device->mig_count++;
+	}
 }
 
 enum fg_status fg_nvml_device(struct fg_nvml *nvml, unsigned index, struct fg_nvml_device *out, struct fg_error *err)
@@ -199,14 +250,19 @@ enum fg_status fg_nvml_device(struct fg_nvml *nvml, unsigned index, struct fg_nv
 	code = nvml->uuid(handle, device.uuid, sizeof device.uuid);
 	if (code != FG_NVML_SUCCESS)
 		return failed(nvml, err, "nvmlDeviceGetUUID", code);
+	make_printable(device.uuid, sizeof device.uuid);
 	if (nvml->name == NULL || nvml->name(handle, device.name, sizeof device.name) != FG_NVML_SUCCESS)
 		snprintf(device.name, sizeof device.name, "GPU %u", index);
+	make_printable(device.name, sizeof device.name);
 	if (nvml->pci_info != NULL && nvml->pci_info(handle, &pci) == FG_NVML_SUCCESS)
 		snprintf(device.bus_id, sizeof device.bus_id, "%.31s", pci.bus_id);
+	make_printable(device.bus_id, sizeof device.bus_id);
 	if (nvml->limit != NULL && nvml->limit(handle, &limit_mw) == FG_NVML_SUCCESS)
 		device.power_limit_mw = limit_mw;
 	if (nvml->mig_mode != NULL && nvml->mig_mode(handle, &mode, &pending) == FG_NVML_SUCCESS)
 		device.mig = mode != 0;
+	if (device.mig)
+		find_parts(nvml, handle, &device);
 	device.energy_code = trial(nvml, handle, FG_NVML_ENERGY, 0);
 	device.usage_code = trial(nvml, handle, FG_NVML_POWER_USAGE, 0);
 	/* Superchips can refuse the GPU scope and answer at the module's. */
@@ -222,42 +278,25 @@ enum fg_status fg_nvml_device(struct fg_nvml *nvml, unsigned index, struct fg_nv
 	return FG_OK;
 }
 
-enum fg_status fg_nvml_mig_uuid(struct fg_nvml *nvml, unsigned index, unsigned instance, char *out, size_t size,
-								struct fg_error *err)
-{
-	device_t handle, part;
-	unsigned most = 0;
-	int code = nvml->by_index(index, &handle);
-
-	if (code != FG_NVML_SUCCESS)
-		return failed(nvml, err, "nvmlDeviceGetHandleByIndex", code);
-	if (nvml->mig_by_index == NULL || nvml->mig_max == NULL || nvml->mig_max(handle, &most) != FG_NVML_SUCCESS ||
-		instance >= most)
-		return fg_error_set(err, FG_NOT_FOUND, 0, FG_NVML_NOT_FOUND, "device %u has no MIG instance %u", index, instance);
-	code = nvml->mig_by_index(handle, instance, &part);
-	if (code == FG_NVML_SUCCESS)
-		code = nvml->uuid(part, out, (unsigned)size);
-	return code == FG_NVML_SUCCESS ? FG_OK : failed(nvml, err, "nvmlDeviceGetMigDeviceHandleByIndex", code);
-}
-
 enum fg_status fg_nvml_find(struct fg_nvml *nvml, const char *uuid, struct fg_nvml_handle **out, struct fg_error *err)
 {
 	char found[96];
 	unsigned count = 0;
+	device_t handle;
 	int code = FG_NVML_FUNCTION_NOT_FOUND;
 
 	if (nvml->by_uuid != NULL)
-		code = nvml->by_uuid(uuid, out);
-	if (code == FG_NVML_SUCCESS)
+		code = nvml->by_uuid(uuid, &handle);
+	if (code == FG_NVML_SUCCESS) {
+		*out = handle;
 		return FG_OK;
+	}
 	if (code != FG_NVML_FUNCTION_NOT_FOUND)
 		return failed(nvml, err, uuid, code);
 	code = nvml->count(&count);
-	for (unsigned i = 0; code == FG_NVML_SUCCESS && i < count; i++) {
-		device_t handle;
-
+	for (unsigned i = 0; code == FG_NVML_SUCCESS && i < count && i < MOST_DEVICES; i++) {
 		if (nvml->by_index(i, &handle) == FG_NVML_SUCCESS &&
-			nvml->uuid(handle, found, sizeof found) == FG_NVML_SUCCESS && strcmp(found, uuid) == 0) {
+			nvml->uuid(handle, found, sizeof found) == FG_NVML_SUCCESS && strncmp(found, uuid, sizeof found) == 0) {
 			*out = handle;
 			return FG_OK;
 		}
@@ -265,10 +304,13 @@ enum fg_status fg_nvml_find(struct fg_nvml *nvml, const char *uuid, struct fg_nv
 	return failed(nvml, err, uuid, code == FG_NVML_SUCCESS ? FG_NVML_NOT_FOUND : code);
 }
 
+/* False where the field's type is not known, or its value is no integer of 63 bits. */
 static bool field_value(const struct fg_nvml_field *field, int64_t *out)
 {
 	switch (field->value_type) {
 	case 0:
+		if (!(fabs(field->value.d) < 0x1p63)) /* nor NaN */
+			return false;
 		*out = (int64_t)field->value.d;
 		return true;
 	case 1:
@@ -294,8 +336,7 @@ static bool field_value(const struct fg_nvml_field *field, int64_t *out)
 	}
 }
 
-static int read_field(struct fg_nvml *nvml, device_t device, unsigned id, unsigned scope, int64_t *raw,
-					  int64_t *taken_us)
+static int read_field(struct fg_nvml *nvml, device_t device, unsigned id, unsigned scope, int64_t *raw)
 {
 	struct fg_nvml_field field = {.field_id = id, .scope_id = scope};
 
@@ -308,18 +349,16 @@ static int read_field(struct fg_nvml *nvml, device_t device, unsigned id, unsign
 		return code;
 	if (!field_value(&field, raw))
 		return FG_NVML_UNKNOWN;
-	*taken_us = field.timestamp_us;
 	return FG_NVML_SUCCESS;
 }
 
 int fg_nvml_read(struct fg_nvml *nvml, struct fg_nvml_handle *device, enum fg_nvml_quantity quantity, unsigned scope,
-				 int64_t *raw, int64_t *taken_us)
+				 int64_t *raw)
 {
 	unsigned long long energy_mj;
 	unsigned power_mw;
 	int code;
 
-	*taken_us = 0;
 	switch (quantity) {
 	case FG_NVML_ENERGY:
 		if (nvml->energy == NULL)
@@ -336,9 +375,9 @@ int fg_nvml_read(struct fg_nvml *nvml, struct fg_nvml_handle *device, enum fg_nv
 			*raw = power_mw;
 		return code;
 	case FG_NVML_POWER_INSTANT:
-		return read_field(nvml, device, FIELD_POWER_INSTANT, scope, raw, taken_us);
+		return read_field(nvml, device, FIELD_POWER_INSTANT, scope, raw);
 	case FG_NVML_POWER_AVERAGE:
-		return read_field(nvml, device, FIELD_POWER_AVERAGE, scope, raw, taken_us);
+		return read_field(nvml, device, FIELD_POWER_AVERAGE, scope, raw);
 	}
 	return FG_NVML_INVALID_ARGUMENT;
 }

@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Nothing is linked and no NVIDIA header is needed; the structure below is checked against the vendor's header in a
- * test. The library is thread-safe and counts its initialisations; its state does not survive fork. */
+ * test. The library is thread-safe and counts its initialisations; its state does not survive fork. Every text that
+ * comes from it is made to end within its room and to hold printable ASCII only. */
 #ifndef FG_NVML_H
 #define FG_NVML_H
 
@@ -51,11 +52,15 @@ struct fg_nvml_field {
 struct fg_nvml;        /* a loaded and initialised library */
 struct fg_nvml_handle; /* nvmlDevice_t points to one */
 
+enum { FG_NVML_PARTS = 8 }; /* no board has been split into more than 7 */
+
 struct fg_nvml_device {
 	char uuid[96];
 	char name[96];
 	char bus_id[32];        /* empty where the library does not tell */
 	bool mig;               /* split into MIG instances; power and energy remain the whole board's */
+	unsigned mig_count;
+	char mig_uuids[FG_NVML_PARTS][96];
 	int64_t power_limit_mw; /* enforced limit; 0 unknown */
 	int energy_code;        /* nvmlReturn of a trial read of each quantity */
 	int instant_code;
@@ -72,17 +77,14 @@ void fg_nvml_close(struct fg_nvml *nvml);
 FG_MUST_CHECK enum fg_status fg_nvml_device_count(struct fg_nvml *nvml, unsigned *out, struct fg_error *err);
 FG_MUST_CHECK enum fg_status fg_nvml_device(struct fg_nvml *nvml, unsigned index, struct fg_nvml_device *out,
 											struct fg_error *err);
-/* UUID of MIG instance `instance` of device `index`; FG_NOT_FOUND past the last one. */
-FG_MUST_CHECK enum fg_status fg_nvml_mig_uuid(struct fg_nvml *nvml, unsigned index, unsigned instance, char *out,
-											  size_t size, struct fg_error *err);
 /* The driver's version, or an empty string. */
 void fg_nvml_driver(struct fg_nvml *nvml, char *out, size_t size);
 
 FG_MUST_CHECK enum fg_status fg_nvml_find(struct fg_nvml *nvml, const char *uuid, struct fg_nvml_handle **out,
 										  struct fg_error *err);
-/* Read one quantity; returns the nvmlReturn. `taken_us`: the driver's own stamp in us of CLOCK_REALTIME, 0 if none. */
+/* Read one quantity; returns the nvmlReturn. */
 int fg_nvml_read(struct fg_nvml *nvml, struct fg_nvml_handle *device, enum fg_nvml_quantity quantity, unsigned scope,
-				 int64_t *raw, int64_t *taken_us);
+				 int64_t *raw);
 /* Initialise again after the library forgot (fork, driver reload). Returns the nvmlReturn. */
 int fg_nvml_init_again(struct fg_nvml *nvml);
 

@@ -8,6 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { SINGLY = 24 }; /* samples to take one by one where a path refuses */
+
 static struct fg_stream stream(const int64_t *at_ns, size_t count, enum fg_edge edge, const struct fg_answers *out)
 {
 	return (struct fg_stream){.at_ns = at_ns, .count = count, .edge = edge, .out = *out};
@@ -189,7 +191,7 @@ static inline size_t append(struct fg_table *t, size_t last)
 	return last;
 }
 
-/* Table the changes that samples make, whatever they are, until the table is full. Returns how many were taken. */
+/* The same as a path's tabulate for samples of any kind: it takes some. */
 static size_t tabulate_any(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
 {
 	struct fg_table *t = &r->table;
@@ -251,10 +253,11 @@ static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, 
 	struct fg_table *t = &r->table;
 
 	for (size_t taken = 0; taken < count && !done(r); compact(t)) {
-		size_t room = FG_TABLE - t->count, next = count - taken < room ? count - taken : room;
+		while (taken < count && t->count + FG_TABLE_STEP <= FG_TABLE) {
+			size_t left = count - taken, next = r->path->tabulate(r, samples + taken, left);
 
-		taken += r->path->tabulate(r, samples + taken, next);
-		taken += tabulate_any(r, samples + taken, count - taken);
+			taken += next > 0 ? next : tabulate_any(r, samples + taken, left < SINGLY ? left : SINGLY);
+		}
 		if (t->count > 0 && (fg_waits(&r->streams[0], limit_ns(t)) || fg_waits(&r->streams[1], limit_ns(t)))) {
 			r->path->draw(t);
 			look_up_all(r);

@@ -78,60 +78,90 @@ static inline __m512i half(__m512i x)
 	return _mm512_srai_epi64(_mm512_add_epi64(x, _mm512_srli_epi64(x, 63)), 1);
 }
 
-/* A counter that changed at every sample, by reads that did not overlap: then times only rise, and no running maximum is
- * to be kept. */
+/* The running maximum of x, lane by lane, over `before` too. */
+static inline __m512i running_max(__m512i x, __m512i before)
+{
+	const __m512i least = _mm512_set1_epi64(INT64_MIN);
+
+	x = _mm512_max_epi64(x, BACK(x, least, 1));
+	x = _mm512_max_epi64(x, BACK(x, least, 2));
+	x = _mm512_max_epi64(x, BACK(x, least, 4));
+	return _mm512_max_epi64(x, before);
+}
+
+static inline __m512i last_lane(__m512i x)
+{
+	return _mm512_permutexvar_epi64(_mm512_set1_epi64(LANES - 1), x);
+}
+
+/* Write the lanes that `changed` one after the other; what lies behind them will be written over. (Compressing straight
+ * into memory is slow on Zen 4.) */
+static inline void append(int64_t *column, __mmask8 changed, __m512i x)
+{
+	_mm512_storeu_si512(column, _mm512_maskz_compress_epi64(changed, x));
+}
+
+/* See struct fg_table: whether the breaks of each change from `first` on lie within a few of each other. */
+static bool near(const struct fg_table *t, size_t first)
+{
+	int64_t odd = 0;
+
+	for (size_t i = first > 3 ? first : 3; i <= t->count; i++)
+		odd |= (t->high_ns[i] - t->low_ns[i - 3]) | (t->knot_ns[i] - t->low_ns[i - 2]);
+	return odd >= 0 && (first > 2 || t->count < 2 || t->knot_ns[2] >= t->low_ns[0]);
+}
+
+/* Without wraps and flags, and as long as no read ended before the one before it. */
 static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
 {
 	struct fg_table *t = &r->table;
+	const size_t before = t->count;
 	const __m512i period_ns = _mm512_set1_epi64(r->traits.period_ns), one = _mm512_set1_epi64(1);
+	const __m512i least = _mm512_set1_epi64(INT64_MIN);
 	const __m512i total = _mm512_set1_epi64(r->total - r->last.raw), rounded = _mm512_set1_epi64(r->rounded);
 	__m512i at_ns = _mm512_set1_epi64(r->last.at_ns), raw = _mm512_set1_epi64(r->last.raw);
 	__m512i early_ns = _mm512_set1_epi64(r->last.at_ns - r->last.half_ns), late_ns = _mm512_set1_epi64(r->sure_at_ns);
-	__m512i reach_ns = _mm512_set1_epi64(r->reach_at_ns), low_ns;
-	int64_t lows_ns[LANES];
+	__m512i reach_ns = _mm512_set1_epi64(r->reach_at_ns);
 	size_t taken = 0;
 
-	for (size_t back = 0; back < LANES; back++)
-		lows_ns[LANES - 1 - back] = back <= t->count ? t->low_ns[t->count - back] : INT64_MIN;
-	low_ns = _mm512_loadu_si512(lows_ns);
-	for (; taken + LANES <= count; taken += LANES) {
+	for (; taken + LANES <= count && t->count + FG_TABLE_STEP <= FG_TABLE; taken += LANES) {
 		const struct eight now = columns(samples + taken);
 		const __m512i early = _mm512_sub_epi64(now.at_ns, now.half_ns);
 		const __m512i late = _mm512_add_epi64(now.at_ns, now.half_ns);
-		const __m512i reach = _mm512_max_epi64(_mm512_sub_epi64(early, period_ns), BACK(early, early_ns, 1));
-		const __m512i reach_before = BACK(reach, reach_ns, 1);
-		const __m512i high = _mm512_min_epi64(_mm512_add_epi64(reach_before, one), late);
+		const __mmask8 changed = _mm512_cmpneq_epi64_mask(now.raw, BACK(now.raw, raw, 1));
+		const __m512i still = _mm512_max_epi64(_mm512_sub_epi64(early, period_ns),
+											   _mm512_mask_mov_epi64(least, changed, BACK(early, early_ns, 1)));
+		const __m512i reach = running_max(still, last_lane(reach_ns));
+		const __m512i high = _mm512_min_epi64(_mm512_add_epi64(BACK(reach, reach_ns, 1), one), late);
 		const __m512i since = _mm512_max_epi64(BACK(now.at_ns, at_ns, 1), _mm512_sub_epi64(now.at_ns, period_ns));
 		const __m512i knot = half(_mm512_add_epi64(since, now.at_ns));
 		const __m512i grown = _mm512_add_epi64(total, now.raw);
-		const __mmask8 odd = _mm512_test_epi64_mask(now.marks, now.marks) |
-							 _mm512_cmpeq_epi64_mask(now.raw, BACK(now.raw, raw, 1)) |
-							 _mm512_cmplt_epi64_mask(late, BACK(late, late_ns, 1)) |
-							 _mm512_cmplt_epi64_mask(reach, reach_before) |
-							 /* see struct fg_table: the breaks of a change lie within a few of each other */
-							 _mm512_cmplt_epi64_mask(high, BACK(late, low_ns, 3)) |
-							 _mm512_cmplt_epi64_mask(knot, BACK(late, low_ns, 2));
 		const size_t new = t->count + 1;
 
-		if (odd != 0)
+		if ((_mm512_test_epi64_mask(now.marks, now.marks) | _mm512_cmplt_epi64_mask(late, BACK(late, late_ns, 1))) != 0)
 			break;
-		_mm512_storeu_si512(&t->low_ns[new], late);
-		_mm512_storeu_si512(&t->high_ns[new], high);
-		_mm512_storeu_si512(&t->knot_ns[new], knot);
-		_mm512_storeu_si512(&t->total[new], grown);
-		_mm512_storeu_pd(&t->value[new], _mm512_cvtepi64_pd(_mm512_sub_epi64(grown, rounded)));
-		t->count += LANES;
+		append(&t->low_ns[new], changed, late);
+		append(&t->high_ns[new], changed, high);
+		append(&t->knot_ns[new], changed, knot);
+		append(&t->total[new], changed, grown);
+		_mm512_storeu_pd(&t->value[new], _mm512_cvtepi64_pd(_mm512_sub_epi64(
+											 _mm512_maskz_compress_epi64(changed, grown), rounded)));
+		t->count += (size_t)__builtin_popcount(changed);
 		at_ns = now.at_ns;
 		raw = now.raw;
 		early_ns = early;
-		late_ns = low_ns = late;
+		late_ns = late;
 		reach_ns = reach;
+	}
+	if (!near(t, before + 1)) {
+		t->count = before;
+		return 0;
 	}
 	if (taken > 0) {
 		r->total += samples[taken - 1].raw - r->last.raw;
 		r->last = samples[taken - 1];
 		r->sure_at_ns = r->last.at_ns + r->last.half_ns;
-		r->reach_at_ns = _mm_cvtsi128_si64(_mm512_castsi512_si128(BACK(reach_ns, reach_ns, 1)));
+		r->reach_at_ns = _mm_cvtsi128_si64(_mm512_castsi512_si128(last_lane(reach_ns)));
 	}
 	return taken;
 }
@@ -163,8 +193,8 @@ static inline __attribute__((always_inline)) void answer(const struct fg_table *
 														 __m512i at, const struct fg_answers *out, size_t i,
 														 __mmask8 lanes, enum fg_edge edge)
 {
-	const __m512i low_8 =
-		_mm512_maskz_set1_epi64(_mm512_cmple_epi64_mask(_mm512_set1_epi64(t->low_ns[place + LANES]), at), LANES);
+	const __mmask8 far = _mm512_cmple_epi64_mask(_mm512_set1_epi64(t->low_ns[place + LANES]), at);
+	const __m512i low_8 = _mm512_maskz_mov_epi64(far, _mm512_set1_epi64(LANES));
 	const __m512i low = advance(lows, advance(lows, advance(lows, low_8, at, 4), at, 2), at, 1);
 	const struct sixteen knots = load(&t->knot_ns[place + 1]), highs = load(&t->high_ns[place + 1]);
 	const __m512i knot = advance(knots, advance(knots, low, at, 1), at, 1);
@@ -178,48 +208,53 @@ static inline __attribute__((always_inline)) void answer(const struct fg_table *
 				  _mm512_add_pd(pick_pd(values, high), _mm512_set1_pd(t->quantum)));
 }
 
-static inline __attribute__((always_inline)) void look_up_edge(const struct fg_table *t, struct fg_stream *s,
+static inline size_t passed(struct sixteen breaks, int64_t at_ns)
+{
+	const __m512i at = _mm512_set1_epi64(at_ns);
+
+	return (size_t)__builtin_popcount(_mm512_cmple_epi64_mask(breaks.first, at)) +
+		   (size_t)__builtin_popcount(_mm512_cmple_epi64_mask(breaks.second, at));
+}
+
+static inline __attribute__((always_inline)) void look_ahead(const struct fg_stream *s, size_t i, enum fg_edge edge)
+{
+	__builtin_prefetch(s->at_ns + i + AHEAD);
+	if (edge != FG_END) {
+		__builtin_prefetch(s->out.low + i + AHEAD, 1);
+		__builtin_prefetch(s->out.estimate + i + AHEAD, 1);
+		__builtin_prefetch(s->out.high + i + AHEAD, 1);
+	}
+}
+
+static inline __attribute__((always_inline)) void look_up_edge(const struct fg_table *t, struct fg_stream *stream,
 															   int64_t until_ns, enum fg_edge edge)
 {
-	const struct fg_answers out = s->out;
-	const int64_t *all_ns = s->at_ns;
-	const __m512i until = _mm512_set1_epi64(until_ns);
-	const size_t count = s->count;
-	size_t i = s->next, place = 0, n;
+	const struct fg_stream s = *stream;
+	size_t i = s.next, place = 0, n;
 
-	for (; i < count; i += n) {
-		const size_t left = count - i;
-		const __mmask8 there = left < LANES ? (__mmask8)((1u << left) - 1) : 0xff;
-		const __m512i at = _mm512_maskz_loadu_epi64(there, all_ns + i);
+	for (; i < s.count && s.at_ns[i] < until_ns; i += n) {
 		const struct sixteen lows = load(&t->low_ns[place + 1]);
-		const __m512i far = _mm512_min_epi64(until, _mm512_set1_epi64(t->low_ns[place + 1 + REACH]));
-		const __mmask8 lanes = _mm512_mask_cmplt_epi64_mask(there, at, far);
+		const int64_t far_ns = t->low_ns[place + 1 + REACH], end_ns = far_ns < until_ns ? far_ns : until_ns;
 
-		if (__builtin_expect(lanes == 0xff, 1)) {
-			answer(t, place, lows, at, &out, i, 0xff, edge);
+		if (__builtin_expect(i + LANES <= s.count && s.at_ns[i + LANES - 1] < end_ns, 1)) {
+			answer(t, place, lows, _mm512_loadu_si512(s.at_ns + i), &s.out, i, 0xff, edge);
+			look_ahead(&s, i, edge);
 			n = LANES;
-		} else if (lanes != 0) {
-			answer(t, place, lows, at, &out, i, lanes, edge);
-			n = (size_t)__builtin_popcount(lanes);
-			__asm__ volatile("" : "+r"(n)); /* a branch, which is predicted: a selected n would be waited for */
-		} else if (all_ns[i] < until_ns) {
-			place += REACH + 1;
-			n = 0;
-			continue;
 		} else {
-			break;
+			const __mmask8 there = s.count - i < LANES ? (__mmask8)((1u << (s.count - i)) - 1) : 0xff;
+			const __m512i at = _mm512_maskz_loadu_epi64(there, s.at_ns + i);
+			const __mmask8 lanes = _mm512_mask_cmplt_epi64_mask(there, at, _mm512_set1_epi64(end_ns));
+
+			n = (size_t)__builtin_popcount(lanes);
+			if (n == 0) {
+				place += REACH + 1;
+				continue;
+			}
+			answer(t, place, lows, at, &s.out, i, lanes, edge);
 		}
-		__builtin_prefetch(all_ns + i + AHEAD);
-		if (edge != FG_END) {
-			__builtin_prefetch(out.low + i + AHEAD, 1);
-			__builtin_prefetch(out.estimate + i + AHEAD, 1);
-			__builtin_prefetch(out.high + i + AHEAD, 1);
-		}
-		const __m512i last = _mm512_set1_epi64(all_ns[i + n - 1]);
-		place += (size_t)__builtin_popcount(_mm512_cmple_epi64_mask(lows.first, last)) +
-				 (size_t)__builtin_popcount(_mm512_cmple_epi64_mask(lows.second, last));
+		place += passed(lows, s.at_ns[i + n - 1]);
 	}
-	s->next = i;
+	stream->next = i;
 }
 
 #include "fg_resolver_loops.h"

@@ -1,12 +1,14 @@
 /* See fg_sampler.h. The loop is sleep, read, account, push; it never allocates, locks, prints or takes the GIL. What
  * others may see while it runs are relaxed atomics, each meaningful alone; the rest is handed over by join.
+ *
+ * A read may never come back (a hung driver). So that nobody waits for it, a thread lends its channels out while it reads
+ * (CALLING); who stops it may then take them (LEFT), and the thread that returns after all finds them gone and ends.
  * SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE /* pthread_setname_np */
 #include "fg_sampler.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
+#include "fg_thread.h"
+
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,15 +34,28 @@ struct channel {
 	_Atomic bool ended;
 };
 
+/* Whose the channels, the source and the memory are. */
+enum hold {
+	OWNED,   /* the thread's while it runs, else the controlling thread's */
+	CALLING, /* on loan while the thread is in a read */
+	LEFT,    /* the controlling thread's: the read did not come back; the thread must not touch them any more */
+	CLOSED,  /* nobody's: the thread gives all back if it ever returns */
+	ENDED,   /* the controlling thread's: the thread that was left has ended after all */
+};
+
 struct fg_sampler {
 	const struct fg_source_ops *ops;
 	struct fg_source *source;
 	const struct fg_clock *clock;
 	int64_t period_ns;
 	int64_t settle_ns; /* written before the wake, read after it */
+	bool ended;        /* the last reading was taken; what follows is settling */
 	pthread_t thread;
 	bool running;
-	struct fg_wake stop, ready;
+	struct fg_wake stop, ready, done;
+	_Atomic int hold;
+	_Atomic uint64_t calls; /* relaxed: only whether it moves matters */
+	size_t calling;         /* the channel of the read that runs */
 	_Atomic uint64_t missed;
 	_Atomic bool finished;
 	size_t count;
@@ -120,8 +135,25 @@ static bool ring_has_room(const struct channel *channel)
 	return fg_ring_count(&channel->ring) <= channel->ring.mask;
 }
 
-/* Read every living channel once (a source with a timetable: until it has no more). Returns the time after it. */
-static int64_t read_all(struct fg_sampler *sampler)
+static void lend(struct fg_sampler *sampler, size_t channel)
+{
+	sampler->calling = channel;
+	grow(&sampler->calls, 1);
+	/* Release: who takes the channels sees all that was done to them. */
+	atomic_store_explicit(&sampler->hold, CALLING, memory_order_release);
+}
+
+/* False: they were taken meanwhile, and nothing of the sampler may be touched. */
+static bool take_back(struct fg_sampler *sampler)
+{
+	int calling = CALLING;
+
+	return atomic_compare_exchange_strong_explicit(&sampler->hold, &calling, OWNED, memory_order_acq_rel,
+												   memory_order_relaxed);
+}
+
+/* Read every living channel once (a source with a timetable: until it has no more), until *at_ns. False: left. */
+static bool read_all(struct fg_sampler *sampler, int64_t *at_ns)
 {
 	int64_t begin_ns = now_ns(sampler);
 
@@ -135,7 +167,10 @@ static int64_t read_all(struct fg_sampler *sampler)
 
 			if (sampler->ops->due_at_ns != NULL && !ring_has_room(channel))
 				break; /* a replay waits for its reader; a sensor cannot */
+			lend(sampler, i);
 			status = sampler->ops->read(sampler->source, i, &reading, &err);
+			if (!take_back(sampler))
+				return false;
 			int64_t end_ns = now_ns(sampler);
 			int64_t half_ns = (end_ns - begin_ns + 1) / 2;
 
@@ -156,7 +191,8 @@ static int64_t read_all(struct fg_sampler *sampler)
 				break;
 		}
 	}
-	return begin_ns;
+	*at_ns = begin_ns;
+	return true;
 }
 
 static bool all_moved(const struct fg_sampler *sampler)
@@ -173,14 +209,9 @@ static bool all_moved(const struct fg_sampler *sampler)
 	return true;
 }
 
-/* The last reading, and what comes after it. */
-static void finish(struct fg_sampler *sampler)
+/* What was read up to now is what was asked for. */
+static void mark_end(struct fg_sampler *sampler)
 {
-	struct fg_wake never = {0};
-	int64_t at_ns = read_all(sampler);
-	int64_t until_ns = at_ns + sampler->settle_ns;
-	int64_t step_ns = sampler->settle_ns / 50 + 20000;
-
 	for (size_t i = 0; i < sampler->count; i++) {
 		struct channel *channel = &sampler->channels[i];
 
@@ -188,9 +219,24 @@ static void finish(struct fg_sampler *sampler)
 		channel->end_total = channel->account.total;
 		channel->end_power_integral = channel->account.power_integral;
 	}
+	sampler->ended = true;
+}
+
+/* The last reading, and what comes after it. */
+static void finish(struct fg_sampler *sampler)
+{
+	struct fg_wake never = {0};
+	int64_t at_ns;
+
+	if (!read_all(sampler, &at_ns))
+		return;
+	int64_t until_ns = at_ns + sampler->settle_ns;
+	int64_t step_ns = sampler->settle_ns / 50 + 20000;
+	mark_end(sampler);
 	while (at_ns < until_ns && !all_moved(sampler)) {
 		sampler->clock->sleep_until(sampler->clock->context, at_ns + step_ns, &never);
-		at_ns = read_all(sampler);
+		if (!read_all(sampler, &at_ns))
+			return;
 	}
 	for (size_t i = 0; i < sampler->count; i++) {
 		struct channel *channel = &sampler->channels[i];
@@ -224,23 +270,46 @@ static int64_t next_deadline(struct fg_sampler *sampler, int64_t deadline_ns, in
 	return deadline_ns;
 }
 
-static void *run(void *argument)
+static void watch(struct fg_sampler *sampler)
 {
-	struct fg_sampler *sampler = argument;
+	int64_t at_ns, deadline_ns = now_ns(sampler);
 
-	fg_clock_sharpen_this_thread();
-	int64_t deadline_ns = now_ns(sampler);
-	int64_t at_ns = read_all(sampler);
+	if (!read_all(sampler, &at_ns))
+		return;
 	fg_clock_wake(&sampler->ready);
 	deadline_ns = next_deadline(sampler, deadline_ns, at_ns);
 	while (!is_set(&sampler->stop)) {
 		sampler->clock->sleep_until(sampler->clock->context, deadline_ns, &sampler->stop);
 		if (is_set(&sampler->stop) || now_ns(sampler) < deadline_ns)
 			continue;
-		at_ns = read_all(sampler);
+		if (!read_all(sampler, &at_ns))
+			return;
 		deadline_ns = next_deadline(sampler, deadline_ns, at_ns);
 	}
 	finish(sampler);
+}
+
+static void destroy(struct fg_sampler *sampler)
+{
+	if (sampler->source != NULL)
+		sampler->ops->close(sampler->source);
+	for (size_t i = 0; i < sampler->count; i++)
+		fg_ring_destroy(&sampler->channels[i].ring);
+	free(sampler);
+}
+
+static void *run(void *argument)
+{
+	struct fg_sampler *sampler = argument;
+	int left = LEFT;
+
+	fg_clock_sharpen_this_thread();
+	watch(sampler);
+	if (atomic_load_explicit(&sampler->hold, memory_order_acquire) == OWNED)
+		fg_clock_wake(&sampler->done); /* the last touch: who waits for it joins */
+	else if (!atomic_compare_exchange_strong_explicit(&sampler->hold, &left, ENDED, memory_order_acq_rel,
+													  memory_order_acquire))
+		destroy(sampler);
 	return NULL;
 }
 
@@ -283,22 +352,16 @@ fail:
 
 enum fg_status fg_sampler_start(struct fg_sampler *sampler, int64_t patience_ns, struct fg_error *err)
 {
-	sigset_t all, before;
 	char name[16];
 
 	if (sampler->running || is_set(&sampler->stop))
 		return fg_error_set(err, FG_INVALID, 0, 0, "the sampler of %s %s", sampler->ops->name,
 							sampler->running ? "is running" : "has run");
-	/* The thread inherits the mask: signals belong to the application's threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int code = pthread_create(&sampler->thread, NULL, run, sampler);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	snprintf(name, sizeof name, "fg-%s", sampler->ops->name);
+	int code = fg_thread_start(&sampler->thread, name, run, sampler);
 	if (code != 0)
 		return fg_error_set(err, FG_SYSTEM, code, 0, "pthread_create: %s", strerror(code));
 	sampler->running = true;
-	snprintf(name, sizeof name, "fg-%s", sampler->ops->name);
-	pthread_setname_np(sampler->thread, name);
 
 	int64_t until_ns = fg_clock_now_ns() + patience_ns;
 	while (!is_set(&sampler->ready) && fg_clock_now_ns() < until_ns)
@@ -314,23 +377,83 @@ void fg_sampler_stop_soon(struct fg_sampler *sampler, int64_t settle_ns)
 	fg_clock_wake(&sampler->stop);
 }
 
+/* Wait until the thread has ended. False: one and the same read has gone on for `patience_ns`. */
+static bool wait_for_end(struct fg_sampler *sampler, int64_t patience_ns)
+{
+	uint64_t calls = atomic_load_explicit(&sampler->calls, memory_order_relaxed);
+	int64_t since_ns = fg_clock_now_ns();
+
+	while (!is_set(&sampler->done)) {
+		int64_t at_ns = fg_clock_now_ns();
+		uint64_t seen = atomic_load_explicit(&sampler->calls, memory_order_relaxed);
+
+		if (seen != calls)
+			since_ns = at_ns;
+		else if (at_ns - since_ns >= patience_ns)
+			return false;
+		calls = seen;
+		fg_clock_monotonic.sleep_until(NULL, at_ns + patience_ns / 10 + 20000, &sampler->done);
+	}
+	return true;
+}
+
+/* Take the channels from a thread that hangs in a read; false where it does not, or no longer. */
+static bool leave(struct fg_sampler *sampler)
+{
+	int calling = CALLING;
+
+	return atomic_compare_exchange_strong_explicit(&sampler->hold, &calling, LEFT, memory_order_acq_rel,
+												   memory_order_relaxed);
+}
+
+/* In the place of the thread that was left: what it has read counts, and every channel says why there is no more. */
+static void end_without_answer(struct fg_sampler *sampler, int64_t patience_ns)
+{
+	if (!sampler->ended)
+		mark_end(sampler);
+	grow(&sampler->channels[sampler->calling].read_errors, 1);
+	for (size_t i = 0; i < sampler->count; i++) {
+		struct channel *channel = &sampler->channels[i];
+
+		if (channel->dead)
+			continue;
+		channel->dead = true;
+		fg_error_set(&channel->why_ended, FG_LOST, 0, 0, "%s does not answer: a read had not come back after %" PRId64 " ms",
+					 sampler->ops->name, patience_ns / 1000000);
+		channel->last_error = channel->why_ended;
+		atomic_store_explicit(&channel->ended, true, memory_order_relaxed);
+	}
+}
+
 void fg_sampler_stop(struct fg_sampler *sampler, int64_t settle_ns)
 {
+	int64_t patience_ns = sampler->ops->patience_ns > 0 ? sampler->ops->patience_ns : FG_PATIENCE_NS;
+	bool ended;
+
 	if (!sampler->running)
 		return;
 	fg_sampler_stop_soon(sampler, settle_ns);
-	pthread_join(sampler->thread, NULL);
+	do {
+		ended = wait_for_end(sampler, patience_ns);
+	} while (!ended && !leave(sampler));
 	sampler->running = false;
+	if (ended) {
+		pthread_join(sampler->thread, NULL);
+	} else {
+		pthread_detach(sampler->thread);
+		end_without_answer(sampler, patience_ns);
+	}
 }
 
 void fg_sampler_close(struct fg_sampler *sampler)
 {
+	int left = LEFT;
+
 	fg_sampler_stop(sampler, 0);
-	if (sampler->source != NULL)
-		sampler->ops->close(sampler->source);
-	for (size_t i = 0; i < sampler->count; i++)
-		fg_ring_destroy(&sampler->channels[i].ring);
-	free(sampler);
+	/* A thread that is still in its read needs source and memory: it gives them back, should it ever return. */
+	if (!atomic_compare_exchange_strong_explicit(&sampler->hold, &left, CLOSED, memory_order_acq_rel,
+												 memory_order_acquire))
+		destroy(sampler);
 }
 
 size_t fg_sampler_drain(struct fg_sampler *sampler, size_t channel, struct fg_sample *out, size_t max)

@@ -65,6 +65,9 @@ struct fg_reading {
 
 struct fg_source; /* each source's own */
 
+/* Drivers have been seen to hold a lock for 10 s and to go on; what takes longer is taken for hung. */
+#define FG_PATIENCE_NS (15 * FG_NS_PER_S)
+
 struct fg_source_ops {
 	const char *name;
 	/* Open every sensor of the configuration or none. FG_NOT_FOUND, FG_NOT_PERMITTED, ... name the sensor. */
@@ -76,6 +79,8 @@ struct fg_source_ops {
 	/* NULL, or for a source with a timetable of its own: when the next value is due (INT64_MAX: never again). Such a
 	 * source is read until FG_NOT_READY at every tick. */
 	int64_t (*due_at_ns)(struct fg_source *source);
+	/* How long one read may take before the source is taken for hung, and left; 0: FG_PATIENCE_NS. */
+	int64_t patience_ns;
 };
 
 extern const struct fg_source_ops fg_source_rapl;     /* powercap counters, uJ */

@@ -83,4 +83,4 @@ static enum fg_status hwmon_read(struct fg_source *source, size_t index, struct 
 	return FG_OK;
 }
 
-const struct fg_source_ops fg_source_hwmon = {"hwmon", hwmon_open, hwmon_read, hwmon_close, NULL};
+const struct fg_source_ops fg_source_hwmon = {"hwmon", hwmon_open, hwmon_read, hwmon_close, NULL, 0};

@@ -1,10 +1,16 @@
 /* NVIDIA boards: one reading is one library call. When the library has forgotten its initialisation (fork, driver
  * reload) it is initialised again and the board found again by its UUID, because handles and indices do not survive.
+ * Whatever may take for ever is done on a thread that can be left.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_nvml.h"
+#include "fg_thread.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* As Python's PLAUSIBLE_W: no board draws a megawatt, and what says so is no reading. */
+#define MOST_POWER_MW INT64_C(1000000000)
 
 struct board {
 	char *uuid;
@@ -15,39 +21,77 @@ struct board {
 
 struct fg_source {
 	struct fg_nvml *nvml;
+	/* for the thread that opens */
+	char *library;
+	enum fg_status status;
+	struct fg_error err;
 	size_t count;
 	struct board boards[];
 };
 
-static void nvml_close(struct fg_source *source)
+static void give_back(void *context)
 {
+	struct fg_source *source = context;
+
 	for (size_t i = 0; i < source->count; i++)
 		free(source->boards[i].uuid);
 	if (source->nvml != NULL)
 		fg_nvml_close(source->nvml);
+	free(source->library);
 	free(source);
 }
 
-static enum fg_status nvml_open(const struct fg_source_config *config, struct fg_source **out, struct fg_error *err)
+static void nvml_close(struct fg_source *source)
+{
+	fg_thread_call(give_back, NULL, source, FG_PATIENCE_NS); /* a hung driver hangs here too */
+}
+
+static void connect_library(void *context)
+{
+	struct fg_source *source = context;
+
+	source->status = fg_nvml_open(source->library, &source->nvml, &source->err);
+	for (size_t i = 0; source->status == FG_OK && i < source->count; i++)
+		source->status = fg_nvml_find(source->nvml, source->boards[i].uuid, &source->boards[i].handle, &source->err);
+}
+
+/* What to open, copied: the thread that opens may outlive the caller's patience. */
+static struct fg_source *describe(const struct fg_source_config *config)
 {
 	struct fg_source *source = calloc(1, sizeof *source + config->count * sizeof *source->boards);
 
 	if (source == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu NVIDIA channels", config->count);
-	enum fg_status status = fg_nvml_open(config->library, &source->nvml, err);
-	for (size_t i = 0; status == FG_OK && i < config->count; i++) {
+		return NULL;
+	source->library = strdup(config->library);
+	bool complete = source->library != NULL;
+	for (size_t i = 0; complete && i < config->count; i++) {
 		struct board *board = &source->boards[i];
 
 		source->count = i + 1;
 		board->quantity = config->sensors[i].quantity;
 		board->scope = config->sensors[i].scope;
 		board->uuid = strdup(config->sensors[i].uuid);
-		if (board->uuid == NULL)
-			status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for the UUID of a board");
-		else
-			status = fg_nvml_find(source->nvml, board->uuid, &board->handle, err);
+		complete = board->uuid != NULL;
 	}
+	if (!complete) {
+		give_back(source);
+		return NULL;
+	}
+	return source;
+}
+
+static enum fg_status nvml_open(const struct fg_source_config *config, struct fg_source **out, struct fg_error *err)
+{
+	struct fg_source *source = describe(config);
+
+	if (source == NULL)
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu NVIDIA channels", config->count);
+	if (!fg_thread_call(connect_library, give_back, source, FG_PATIENCE_NS))
+		return fg_error_set(err, FG_READ_FAILED, 0, 0, "%s does not answer", config->library);
+	enum fg_status status = source->status;
 	if (status != FG_OK) {
+		if (err != NULL)
+			*err = source->err;
 		nvml_close(source);
 		return status;
 	}
@@ -72,19 +116,22 @@ static int recover(struct fg_source *source)
 static enum fg_status nvml_read(struct fg_source *source, size_t index, struct fg_reading *out, struct fg_error *err)
 {
 	struct board *board = &source->boards[index];
-	int64_t raw, taken_us;
-	int code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw, &taken_us);
+	int64_t raw;
+	int code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw);
 
 	if (code == FG_NVML_UNINITIALIZED && recover(source) == FG_NVML_SUCCESS)
-		code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw, &taken_us);
+		code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw);
 	if (code != FG_NVML_SUCCESS)
 		return fg_error_set(err, fg_nvml_status(code), 0, code, "%s: %s (NVML %d)", board->uuid,
 							fg_nvml_text(source->nvml, code), code);
 	/* Polled too fast, some drivers answer 0 mW; no board draws nothing. */
 	if (board->quantity != FG_NVML_ENERGY && raw == 0)
 		return fg_error_set(err, FG_READ_FAILED, 0, 0, "%s: a power of 0 mW", board->uuid);
+	if (raw < 0 || (board->quantity != FG_NVML_ENERGY && raw > MOST_POWER_MW))
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s: it shows %s of %" PRId64, board->uuid,
+							board->quantity == FG_NVML_ENERGY ? "an energy in mJ" : "a power in mW", raw);
 	out->raw = raw;
 	return FG_OK;
 }
 
-const struct fg_source_ops fg_source_nvml = {"nvml", nvml_open, nvml_read, nvml_close, NULL};
+const struct fg_source_ops fg_source_nvml = {"nvml", nvml_open, nvml_read, nvml_close, NULL, 0};

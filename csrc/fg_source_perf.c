@@ -210,4 +210,4 @@ static enum fg_status perf_read(struct fg_source *source, size_t index, struct f
 	return FG_OK;
 }
 
-const struct fg_source_ops fg_source_perf = {"perf", perf_open, perf_read, perf_close, NULL};
+const struct fg_source_ops fg_source_perf = {"perf", perf_open, perf_read, perf_close, NULL, 0};

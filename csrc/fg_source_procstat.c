@@ -106,4 +106,4 @@ static enum fg_status procstat_read(struct fg_source *source, size_t index, stru
 	return FG_OK;
 }
 
-const struct fg_source_ops fg_source_procstat = {"procstat", procstat_open, procstat_read, procstat_close, NULL};
+const struct fg_source_ops fg_source_procstat = {"procstat", procstat_open, procstat_read, procstat_close, NULL, 0};

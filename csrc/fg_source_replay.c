@@ -75,4 +75,4 @@ static void replay_close(struct fg_source *source)
 	free(source);
 }
 
-const struct fg_source_ops fg_source_replay = {"replay", replay_open, replay_read, replay_close, replay_due_at_ns};
+const struct fg_source_ops fg_source_replay = {"replay", replay_open, replay_read, replay_close, replay_due_at_ns, 0};

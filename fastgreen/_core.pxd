@@ -142,6 +142,8 @@ cdef extern from "fg.h" nogil:
         char name[96]
         char bus_id[32]
         bint mig
+        unsigned mig_count
+        char mig_uuids[8][96]
         int64_t power_limit_mw
         int energy_code
         int instant_code
@@ -153,7 +155,6 @@ cdef extern from "fg.h" nogil:
     void fg_nvml_close(fg_nvml *nvml)
     fg_status fg_nvml_device_count(fg_nvml *nvml, unsigned *out, fg_error *err)
     fg_status fg_nvml_device_get "fg_nvml_device"(fg_nvml *nvml, unsigned index, fg_nvml_device *out, fg_error *err)
-    fg_status fg_nvml_mig_uuid(fg_nvml *nvml, unsigned index, unsigned instance, char *out, size_t size, fg_error *err)
     void fg_nvml_driver(fg_nvml *nvml, char *out, size_t size)
     const char *fg_nvml_text(fg_nvml *nvml, int code)
 

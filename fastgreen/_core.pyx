@@ -456,8 +456,10 @@ def nvml_devices(str library):
         status = fg_nvml_open(c_path, &nvml, &err)
     _check(status, &err)
     try:
-        fg_nvml_driver(nvml, driver, sizeof(driver))
-        _check(fg_nvml_device_count(nvml, &count, &err), &err)
+        with nogil:
+            fg_nvml_driver(nvml, driver, sizeof(driver))
+            status = fg_nvml_device_count(nvml, &count, &err)
+        _check(status, &err)
         devices = []
         for index in range(count):
             with nogil:
@@ -471,7 +473,7 @@ def nvml_devices(str library):
                 "name": device.name.decode("utf-8", "replace"),
                 "bus_id": device.bus_id.decode(),
                 "mig": bool(device.mig),
-                "mig_uuids": _mig_uuids(nvml, index) if device.mig else [],
+                "mig_uuids": [device.mig_uuids[i].decode() for i in range(device.mig_count)],
                 "power_limit_mw": device.power_limit_mw,
                 "scope": device.scope,
             }
@@ -482,19 +484,8 @@ def nvml_devices(str library):
             devices.append(entry)
         return {"driver": driver.decode(), "devices": devices}
     finally:
-        fg_nvml_close(nvml)
-
-
-cdef list _mig_uuids(fg_nvml *nvml, unsigned index):
-    cdef char uuid[96]
-    cdef unsigned instance = 0
-    out = []
-    # 7 is the most any board has been split into; a library that never says NOT_FOUND must not keep us here.
-    while instance < 64 and fg_nvml_mig_uuid(nvml, index, instance, uuid, sizeof(uuid), NULL) != FG_NOT_FOUND:
-        if uuid[0] != 0:
-            out.append(uuid.decode())
-        instance += 1
-    return out
+        with nogil:
+            fg_nvml_close(nvml)
 
 
 include "_window.pxi"

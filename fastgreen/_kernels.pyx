@@ -162,6 +162,9 @@ cdef class Grid:
         else:
             raise ValueError(f"dtype must be float64 or float32, not {self.dtype}")
 
+    def __reduce__(self):
+        return Grid, (*self.axes, self.dtype)
+
     def fill(self, real[::1] out, size_t first=0, bint stream=False):
         """Write the points from `first` on (row-major) into all of out. `stream`: past the cache. Releases the GIL."""
         cdef size_t count = out.shape[0]
@@ -196,7 +199,8 @@ def reach(const cnp.int64_t[::1] offset, const double[::1] time, const real[::1]
     """For the runs from `first` on, into all of the columns named by FOUND: the checkpoint that is searched for.
 
     Run r has the checkpoints offset[r] to offset[r + 1]; a target of NaN asks for the best; time may be None, then the
-    times found are NaN. Returns the first run with a bad value, at which the search stopped, or -1. Releases the GIL.
+    times found are NaN. Returns the first run with a bad value (such as a time of NaN), at which the search stopped, or
+    -1. Releases the GIL.
     """
     cdef const fg_metric_path *p = _path(path)
     cdef size_t stopped, runs = len(found["index"]), last = first + runs

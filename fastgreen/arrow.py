@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+
+try:
+    import pyarrow as pa
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError("the files of a run need pyarrow: pip install pyarrow", name=missing.name) from None
 
 from fastgreen import _core
 from fastgreen.errors import TraceError
@@ -160,6 +164,27 @@ def read_stream(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     return reader.schema, batches()
 
 
+def read_columns(path: Path, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The batches of an IPC stream, of the wanted columns only; a later version may have added others.
+
+    TraceError as of `read_stream`, and where a wanted column is missing, is there twice, or of another type.
+    """
+    schema, batches = read_stream(path)
+    for column in wanted:
+        at = schema.get_field_index(column.name)  # -1 if there are two
+        if at < 0 or schema.field(at).type != column.type:
+            found = f"is {schema.field(at).type}, not {column.type}" if at >= 0 else "is not there once"
+            raise TraceError(f"{path} holds other columns than those of a run: {column.name} {found}")
+    return (batch.select(wanted.names) for batch in batches)
+
+
+def check_names(schema: pa.Schema) -> None:
+    """ValueError where two columns have one name: a row would show the last one, silently."""
+    for name in schema.names:
+        if schema.get_field_index(name) < 0:
+            raise ValueError(f"there are two columns {name}")
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     """Write one table as an IPC stream, whole or not at all."""
     partial = path.with_name(path.name + ".partial")
@@ -207,7 +232,7 @@ class RunFolder:
     """The folder of a run that is being recorded. FileExistsError when it holds a run already."""
 
     def __init__(self, path: str | os.PathLike, metadata: dict[str, Any], channels: pa.Table) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # the program may change its folder while it is measured
         self.metadata = metadata
         self.failed = False  # set by the writer's owner: a stream that failed once is not written again
         self.path.mkdir(parents=True, exist_ok=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from fastgreen import discovery, discovery_perf, grant
+from fastgreen import discovery, discovery_nvml, discovery_perf, grant
 from fastgreen.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus
 from fastgreen.dataclass import replace
 from fastgreen.errors import ChannelNotFound
 from fastgreen.facts import recall
 
-__all__ = ["Channel", "channels", "discover", "names_of", "select"]
+__all__ = ["Channel", "channels", "counted_ids", "discover", "names_of", "select"]
 
 
 def _check_estimate(estimate: tuple[float, float]) -> None:
@@ -43,7 +43,7 @@ def discover(
     events, events_state = discovery_perf.perf(seams)
     found += discovery_perf.settle(grant.granted(zones, seams.grant_socket), events)
     states += [zones_state, events_state]
-    for look in (discovery.nvml, discovery.hwmon):
+    for look in (discovery_nvml.nvml, discovery.hwmon):
         more, state = look(seams)
         found += more
         states.append(state)
@@ -74,6 +74,18 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
     **seams
         ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``:
         where to look, see `Seams`.
+
+    Returns
+    -------
+    list of Channel
+        What can be read and what cannot, which says why (`reason`) and what mends it (`remedy`).
+
+    Raises
+    ------
+    ValueError
+        For an `estimate` that is none.
+    TypeError
+        For a seam that is unknown.
 
     Examples
     --------
@@ -136,3 +148,10 @@ def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[li
             raise matches[0].error()
         chosen.update((c.id, c) for c in readable)
     return list(chosen.values()), []
+
+
+def counted_ids(channels: list[Channel]) -> set[str]:
+    """Ids that make up the total: the roots, or where none was chosen those that lie in no other chosen one."""
+    roots = {c.id for c in channels if c.root}
+    chosen = {c.id for c in channels}
+    return roots or {c.id for c in channels if c.parent not in chosen}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 
 import click
 
@@ -14,6 +16,7 @@ COMMANDS = {
     "calibrate": ("fastgreen.commands.calibrate", "calibrate"),
     "run": ("fastgreen.commands.measure", "run"),
     "report": ("fastgreen.commands.measure", "report"),
+    "watch": ("fastgreen.commands.watch", "watch"),
     "grant": ("fastgreen.commands.grant", "grant"),
     "sweep": ("fastgreen.commands.metrics", "sweep"),
     "plot": ("fastgreen.commands.metrics", "plot"),
@@ -41,8 +44,29 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[name]
         return getattr(importlib.import_module(module), attribute)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; what the system refused (a full disk behind stdout, say) is told in a sentence."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # who reads us has read enough: click ends quietly
+                raise
+            where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from error
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Joules with bounds for every inference, and the green metrics over grids of any size."""
+    _fill_standard_places()
+
+
+def _fill_standard_places() -> None:
+    """Open what the caller closed of stdin, stdout and stderr, lest a file that we open takes its place, into which a
+    child would then write."""
+    for place in (0, 1, 2):
+        try:
+            os.fstat(place)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor

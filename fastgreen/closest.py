@@ -122,6 +122,23 @@ def closest_apec(
 ) -> Any:
     """APEC at the centre of the cell that a point lies in: `closest_apc` on cost, with `cost_delta` in its unit.
 
+    Parameters
+    ----------
+    cost, accuracy, alpha, beta : array_like
+        As in `apec`.
+    cost_delta, accuracy_delta : array_like
+        As `consumption_delta` and `accuracy_delta` of `closest_apc`.
+
+    Returns
+    -------
+    ndarray or float
+        As in `closest_apc`.
+
+    Raises
+    ------
+    ValueError
+        As in `closest_apc`.
+
     Examples
     --------
     >>> import fastgreen as fg
@@ -259,6 +276,25 @@ def time_to_closest_apec(
     """Time that a training needed to reach a closest APEC (TTCAPEC): `time_to_closest_apc` on cost.
 
     The result's `consumption_cell` counts in `cost_delta`.
+
+    Parameters
+    ----------
+    time, accuracy, target, accuracy_delta, alpha, beta, quantize
+        As in `time_to_closest_apc`; the target is an APEC or a pair (accuracy, cost).
+    cost : array_like
+        Price of the energy at each checkpoint, in any unit.
+    cost_delta : float
+        The size of a cell in that unit.
+
+    Returns
+    -------
+    Closest
+        As in `time_to_closest_apc`.
+
+    Raises
+    ------
+    ValueError
+        As in `time_to_closest_apc`.
 
     Examples
     --------

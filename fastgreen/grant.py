@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import stat
 
+from fastgreen.attributes import printable
 from fastgreen.channel import Channel
 from fastgreen.dataclass import replace
 from fastgreen.errors import FastgreenError
@@ -80,14 +81,18 @@ def _receive(connection: socket) -> tuple[bytes, list[Descriptor], int]:
     return data, [Descriptor(n) for n in numbers], flags
 
 
+def _name(mirrored: object) -> str | None:
+    return printable(str(mirrored)) if mirrored is not None else None
+
+
 def _parse(data: bytes, descriptors: list[Descriptor]) -> list[dict[str, Any]]:
     import json
 
     try:
         answer = json.loads(data)
         if "error" in answer:
-            raise FastgreenError(str(answer["error"]))
-        zones = [{"zone": str(z["zone"]), "mirrors": z.get("mirrors")} for z in answer["zones"]]
+            raise FastgreenError(printable(str(answer["error"])))
+        zones = [{"zone": str(z["zone"]), "mirrors": _name(z.get("mirrors"))} for z in answer["zones"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FastgreenError(f"it answered what is no grant: {data[:40]!r}") from error
     if len(zones) != len(descriptors):

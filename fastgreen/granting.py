@@ -111,17 +111,17 @@ class Granter:
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        before = os.umask(0o177)  # nobody connects before the mode is set
+        # No chmod afterwards: who owns the folder could have put a link in the socket's place.
+        before = os.umask(0o777 & ~self.mode)
         try:
             self._listener.bind(self.path)
         except OSError as error:
             raise FastgreenError(f"cannot serve {self.path}: {error.strerror}") from error
         finally:
             os.umask(before)
-        self._identity = os.stat(self.path).st_ino
+        self._identity = self._in_place()
         if self.group is not None:
-            os.chown(self.path, -1, self.group)
-        os.chmod(self.path, self.mode)
+            os.chown(self.path, -1, self.group, follow_symlinks=False)
         self._listener.listen(socket.SOMAXCONN)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._woken, selectors.EVENT_READ, None)
@@ -159,8 +159,12 @@ class Granter:
             part.close()
         self._listener = None
         with contextlib.suppress(OSError):
-            if os.stat(self.path).st_ino == self._identity:
+            if self._in_place() == self._identity:
                 os.unlink(self.path)
+
+    def _in_place(self) -> tuple[int, int]:
+        found = os.lstat(self.path)
+        return found.st_dev, found.st_ino
 
     def serve(self) -> None:
         """Answer until `stop`."""

@@ -10,7 +10,19 @@ from fastgreen.result import Result
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+    Given = ParamSpec("Given")
+    Returned = TypeVar("Returned", covariant=True)
+
+    class Measured(Protocol[Given, Returned]):
+        """A measured function: what it was, and the `Result` of its last call."""
+
+        result: Result | None
+
+        def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Returned: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Returned]: ...
+
 
 __all__ = ["Measurement", "measure"]
 
@@ -31,8 +43,9 @@ class Measurement:
 
     def __exit__(self, *exc_info: object) -> None:
         self.result = self._monitor.stop()
+        del self._monitor  # what was measured does not need it
 
-    def __call__(self, function: Callable) -> Callable:
+    def __call__(self, function: Callable[Given, Returned]) -> Measured[Given, Returned]:
         return _measured(function, self._options)
 
     def __getattr__(self, name: str) -> Any:
@@ -43,24 +56,67 @@ class Measurement:
         return getattr(self.result, name)
 
 
-def _measured(function: Callable, options: dict[str, Any]) -> Callable:
-    @functools.wraps(function)
+def _measured(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    import inspect
+
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"calling the generator function {function!r} does no work to be measured: put `with fastgreen.measure()` "
+            "round the loop over it"
+        )
+
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         monitor = Monitor(**options).start()
         try:
             return function(*args, **kwargs)
         finally:
-            wrapper.result = monitor.stop()  # type: ignore[attr-defined]
+            wrapped.result = monitor.stop()  # type: ignore[attr-defined]
 
-    wrapper.result = None  # type: ignore[attr-defined]
-    return wrapper
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        monitor = Monitor(**options).start()
+        try:
+            return await function(*args, **kwargs)
+        finally:
+            wrapped.result = monitor.stop()  # type: ignore[attr-defined]
+
+    wrapped = functools.wraps(function)(awaited if inspect.iscoroutinefunction(function) else wrapper)
+    wrapped.result = None  # type: ignore[attr-defined]
+    return wrapped
 
 
-def measure(function: Callable | None = None, /, **options: Any) -> Any:
+if TYPE_CHECKING:
+
+    @overload
+    def measure(function: None = None, /, **options: Any) -> Measurement: ...
+    @overload
+    def measure(function: Callable[Given, Returned], /, **options: Any) -> Measured[Given, Returned]: ...
+
+
+def measure(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Measure one block, or every call of a function.
 
     ``with fg.measure() as m: ...`` has ``m.energy_j`` after it; ``@fg.measure`` keeps the last call's `Result` in
     ``fn.result``. Options are those of `Monitor`: ``@fg.measure(hz=1000)``.
+
+    Parameters
+    ----------
+    function : callable, optional
+        What to measure: a function, or a coroutine function, which is measured until it has been awaited.
+    **options
+        As of `Monitor`.
+
+    Returns
+    -------
+    Measurement or callable
+        Without a function a context manager, which is a decorator too; with one, the function as it is called, with
+        the attribute ``result``: None before the first call, then the `Result` of the call that ended last.
+
+    Raises
+    ------
+    TypeError
+        If `function` is none, or is a generator function, whose call does no work that could be measured.
+    FastgreenError, ValueError
+        As `Monitor`, when the block or the function is entered.
 
     Examples
     --------

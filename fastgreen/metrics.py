@@ -50,14 +50,36 @@ _PERCENT = Domain(0.0, 100.0, "must lie in 0..100")
 
 
 def _arrays(**arguments: tuple[Any, Domain]) -> list[Any]:
-    """The checked arguments as float64, ready to be computed with."""
-    arrays = {name: np.asarray(check(name, value, domain), np.float64) for name, (value, domain) in arguments.items()}
-    check_shapes(**arrays)
-    return [array[()] for array in arrays.values()]
+    """The checked arguments as float64, ready to be computed with; pandas, xarray and Dask objects keep their kind."""
+    values = {name: _float64(check(name, value, domain)) for name, (value, domain) in arguments.items()}
+    if all(isinstance(value, np.ndarray | np.generic) for value in values.values()):
+        check_shapes(**values)  # the others fit by their own rules
+    return list(values.values())
+
+
+def _float64(value: Any) -> Any:
+    if hasattr(value, "astype") and not isinstance(value, np.ndarray):
+        return value.astype(np.float64)
+    return np.asarray(value, np.float64)[()]
 
 
 def edp(energy_j: Any, time_s: Any) -> Any:
     """Energy-delay product in J s: ``energy * time``.
+
+    Parameters
+    ----------
+    energy_j, time_s : array_like
+        Energy in J and time in s, finite and not negative.
+
+    Returns
+    -------
+    ndarray or float
+        Of the shape the arguments broadcast to; NaN where one of them is NaN.
+
+    Raises
+    ------
+    ValueError
+        If an argument leaves its range, naming it and its first bad value, or if the shapes do not fit.
 
     References
     ----------
@@ -74,6 +96,21 @@ def edp(energy_j: Any, time_s: Any) -> Any:
 
 def ed2p(energy_j: Any, time_s: Any) -> Any:
     """Energy-delay-squared product in J s²: ``energy * time**2``, which a change of supply voltage leaves alone.
+
+    Parameters
+    ----------
+    energy_j, time_s : array_like
+        Energy in J and time in s, finite and not negative.
+
+    Returns
+    -------
+    ndarray or float
+        As in `edp`.
+
+    Raises
+    ------
+    ValueError
+        As in `edp`.
 
     References
     ----------
@@ -92,6 +129,23 @@ def ed2p(energy_j: Any, time_s: Any) -> Any:
 def accuracy_per_joule(accuracy: Any, energy_j: Any) -> Any:
     """Accuracy over energy, in 1/J: ``accuracy / energy``; inf where the energy is 0.
 
+    Parameters
+    ----------
+    accuracy : array_like
+        Fraction of right answers, 0..1.
+    energy_j : array_like
+        In J, finite and not negative.
+
+    Returns
+    -------
+    ndarray or float
+        As in `edp`.
+
+    Raises
+    ------
+    ValueError
+        As in `edp`.
+
     Examples
     --------
     >>> print(accuracy_per_joule(0.9, 3.0))
@@ -104,6 +158,23 @@ def accuracy_per_joule(accuracy: Any, energy_j: Any) -> Any:
 
 def carbon(energy_j: Any, intensity_g_per_kwh: Any) -> Any:
     """Operational emissions in g CO2e: energy in kWh times the carbon intensity of the grid.
+
+    Parameters
+    ----------
+    energy_j : array_like
+        In J, finite and not negative.
+    intensity_g_per_kwh : array_like
+        Of the grid, in g CO2e per kWh, finite and not negative.
+
+    Returns
+    -------
+    ndarray or float
+        As in `edp`.
+
+    Raises
+    ------
+    ValueError
+        As in `edp`.
 
     References
     ----------
@@ -122,6 +193,25 @@ def embodied_carbon(
     total_g: Any, hours: Any, lifespan_hours: Any, resources: Any = 1.0, total_resources: Any = 1.0
 ) -> Any:
     """The share of a machine's making in g CO2e: ``total * (hours / lifespan) * (resources / total_resources)``.
+
+    Parameters
+    ----------
+    total_g : array_like
+        What making the machine emitted (TE), in g CO2e.
+    hours, lifespan_hours : array_like
+        How long it was reserved (TiR), and how long it is expected to live (EL, above 0).
+    resources, total_resources : array_like
+        How much of it was reserved (RR), and how much it has (ToR, above 0), in the same unit.
+
+    Returns
+    -------
+    ndarray or float
+        As in `edp`.
+
+    Raises
+    ------
+    ValueError
+        As in `edp`.
 
     References
     ----------
@@ -145,6 +235,27 @@ def embodied_carbon(
 def sci(energy_kwh: Any, intensity_g_per_kwh: Any, embodied_g: Any = 0.0, functional_units: Any = 1.0) -> Any:
     """Software carbon intensity in g CO2e per functional unit: ``(energy * intensity + embodied) / functional_units``.
 
+    Parameters
+    ----------
+    energy_kwh : array_like
+        In kWh (E), finite and not negative.
+    intensity_g_per_kwh : array_like
+        Of the grid (I), in g CO2e per kWh.
+    embodied_g : array_like
+        The share of the making (M), in g CO2e, see `embodied_carbon`.
+    functional_units : array_like
+        How many were delivered (R): inferences, users, ...; above 0.
+
+    Returns
+    -------
+    ndarray or float
+        As in `edp`.
+
+    Raises
+    ------
+    ValueError
+        As in `edp`.
+
     References
     ----------
     Green Software Foundation, "Software Carbon Intensity (SCI) Specification", ISO/IEC 21031:2024.
@@ -166,6 +277,25 @@ def sci(energy_kwh: Any, intensity_g_per_kwh: Any, embodied_g: Any = 0.0, functi
 def zeus_cost(energy_j: Any, time_s: Any, *, eta: Any = 0.5, max_power_w: Any) -> Any:
     """Cost of a training in J: ``eta * energy + (1 - eta) * max_power * time``; `eta` 1 weighs energy alone, 0 time.
 
+    Parameters
+    ----------
+    energy_j, time_s : array_like
+        Energy in J and time in s, finite and not negative.
+    eta : array_like, default 0.5
+        Weight of energy against time, 0..1.
+    max_power_w : array_like
+        The most that the device can draw, in W.
+
+    Returns
+    -------
+    ndarray or float
+        As in `edp`.
+
+    Raises
+    ------
+    ValueError
+        As in `edp`.
+
     References
     ----------
     You, Chung, Chowdhury, "Zeus: understanding and optimizing GPU energy consumption of DNN training", NSDI 2023.
@@ -183,6 +313,23 @@ def zeus_cost(energy_j: Any, time_s: Any, *, eta: Any = 0.5, max_power_w: Any) -
 
 def netscore(accuracy_percent: Any, parameters_millions: Any, macs_billions: Any) -> Any:
     """NetScore: ``20 * log10(accuracy**2 / (parameters**0.5 * macs**0.5))``, accuracy in percent.
+
+    Parameters
+    ----------
+    accuracy_percent : array_like
+        0..100; 0 scores minus infinity.
+    parameters_millions, macs_billions : array_like
+        Size of the network in millions of parameters, and of an inference in 1e9 multiply-accumulates; above 0.
+
+    Returns
+    -------
+    ndarray or float
+        As in `edp`.
+
+    Raises
+    ------
+    ValueError
+        As in `edp`.
 
     References
     ----------
@@ -228,6 +375,16 @@ def time_to_accuracy(time: Any, accuracy: Any, target: float) -> Any:
     target : float
         0..1.
 
+    Returns
+    -------
+    float or ndarray
+        For many runs one value for each.
+
+    Raises
+    ------
+    ValueError
+        If accuracy or target leaves 0..1, a time is negative or infinite, or the shapes do not fit.
+
     References
     ----------
     Coleman et al., "DAWNBench: an end-to-end deep learning benchmark and competition", 2017.
@@ -248,6 +405,16 @@ def energy_to_accuracy(energy: Any, accuracy: Any, target: float) -> Any:
     energy : array_like
         Since the start of the training.
     accuracy, target
+        As in `time_to_accuracy`.
+
+    Returns
+    -------
+    float or ndarray
+        As in `time_to_accuracy`.
+
+    Raises
+    ------
+    ValueError
         As in `time_to_accuracy`.
 
     References

@@ -17,21 +17,20 @@ import warnings
 import weakref
 
 from fastgreen import _core
-from fastgreen.catalog import discover, names_of, select
+from fastgreen.catalog import counted_ids, discover, names_of, select
 from fastgreen.channel import Channel, Seams
+from fastgreen.dataclass import replace
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.rates import blind_ns, check_wraps, rates
-from fastgreen.result import Result
+from fastgreen.result import Result, finished_windows, kept_chunks
 from fastgreen.runinfo import run_metadata
-from fastgreen.trace import Trace, Windows
+from fastgreen.trace import Trace
 from fastgreen.units import NS_PER_S, joules_per_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Any, Literal
-
-    import numpy as np
 
     from fastgreen.experiment.training import TrainingLog
     from fastgreen.gpu_edges import Events, Lane
@@ -394,27 +393,22 @@ class Monitor:
 
     def _make_result(self) -> Result:
         traces = self._traces(self._reports)
-        return Result(traces, self._stretches, self._metadata, self._start_ns, self._end_ns, self._notes)
-
-    def _stretches(self) -> list[Windows]:
-        return [Windows(w.name, i, *w.edges()) for i, w in enumerate(self._windows)]
+        windows = functools.partial(finished_windows, self._windows)
+        return Result(traces, windows, self._metadata, self._start_ns, self._end_ns, self._notes)
 
     def _traces(self, reports: dict[str, dict[str, Any]] | None) -> list[Trace]:
-        counted = _counted(self.channels)
+        counted = counted_ids(self.channels)
+        kept = {c.id: samples for g in self._groups for c, samples in zip(g.channels, g.samples, strict=True)}
+        recorded = self._folder.path / "samples.arrow" if self._folder is not None else None
         return [
-            Trace(c, c.id in counted, reports[c.id] if reports else {}, functools.partial(self._chunks, c.id))
+            Trace(
+                replace(c, sensor={}),  # a replay's is the whole recording
+                c.id in counted,
+                reports[c.id] if reports else {},
+                functools.partial(kept_chunks, recorded, c.id, kept.get(c.id, [])),
+            )
             for c in self.channels
         ]
-
-    def _chunks(self, channel: str) -> Iterator[np.ndarray]:
-        if self._folder is not None:
-            from fastgreen import runfile
-
-            yield from runfile.stored_chunks(self._folder.path / "samples.arrow", channel)
-        for group in self._groups:
-            for c, chunks in zip(group.channels, group.samples, strict=True):
-                if c.id == channel:
-                    yield from map(_core.samples, chunks)
 
     # ---- the drainer ----
 
@@ -454,13 +448,6 @@ class Monitor:
             late.become_inert()
         self._gate.make_inert()
         self._lock = threading.RLock()  # the parent's may have been held by a thread that is not here
-
-
-def _counted(channels: list[Channel]) -> set[str]:
-    """Ids that make up the total: the roots, or where none was chosen those that lie in no other chosen one."""
-    roots = {c.id for c in channels if c.root}
-    chosen = {c.id for c in channels}
-    return roots or {c.id for c in channels if c.parent not in chosen}
 
 
 def _drain_loop(monitor: weakref.ref[Monitor], wake: threading.Event, pause_s: float) -> None:

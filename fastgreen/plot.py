@@ -53,6 +53,13 @@ def axis_label(metric: str, unit: str | None) -> str:
     return f"Energy {METRICS[metric]} ({unit})" if unit else f"Energy {METRICS[metric]} (unit as given)"
 
 
+def _amount(metric: str) -> str:
+    """What the metric calls its energy. ValueError for one that has no curve."""
+    if metric not in ("apc", "apec"):
+        raise ValueError(f"metric must be apc or apec, got {metric!r}")
+    return METRICS[metric]
+
+
 def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
     """Save the figure where a path was given; the ending of its name decides the format."""
     if path is not None:
@@ -250,7 +257,8 @@ def curves(
     alphas, betas = np.atleast_1d(alpha), np.atleast_1d(beta)
     if alphas.size > 1 and betas.size > 1:
         raise ValueError("only one of alpha and beta can be a sequence")
-    along = np.asarray(check("consumption", consumption, AMOUNT))
+    amount = _amount(metric)
+    along = np.asarray(check(amount, consumption, AMOUNT))
     panels = max(alphas.size, betas.size)
     figure, all_axes = new_figure(panels, width=3.4 * panels + 2.6 if panels > 1 else 7.6)
     for axes, a, b in zip(all_axes, np.resize(alphas, panels), np.resize(betas, panels), strict=True):
@@ -263,7 +271,7 @@ def curves(
     # The axes share their vertical scale.
     all_axes[0].set(**{"yscale": "log"} if logarithmic else {"ylim": (0, 1.02)})
     all_axes[0].set_ylabel(f"{metric.upper()} (0 to 1{', logarithmic' if logarithmic else ''})")
-    figure.suptitle(title or f"{metric.upper()} by {METRICS[metric]} and accuracy")
+    figure.suptitle(title or f"{metric.upper()} by {amount} and accuracy")
     handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="Accuracy", loc="outside right center", frameon=False)
     return finish(figure, path)
@@ -301,9 +309,8 @@ def models(
     >>> import fastgreen as fg
     >>> figure = fg.plot.models([("ResNet-50", 9.8, 0.9349), ("MobileNetV2", [8.78, 8.96], 0.9454)], beta=0.1)
     """
-    rows = [
-        (name, np.atleast_1d(check(METRICS[metric], c, AMOUNT)), check("accuracy", a, ACCURACY)) for name, c, a in table
-    ]
+    amount = _amount(metric)
+    rows = [(name, np.atleast_1d(check(amount, c, AMOUNT)), check("accuracy", a, ACCURACY)) for name, c, a in table]
     if not rows:
         raise ValueError("the table of models is empty")
     furthest = max(float(values.max()) for _, values, _ in rows)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
+from fastgreen import _core
 from fastgreen.trace import Bounded, Trace, Windows
 from fastgreen.units import NS_PER_S, counted, unit_metadata
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
     from typing import Any
 
+    import numpy as np
     import pyarrow as pa
+
+    from fastgreen.gpu_edges import Lane
 
 __all__ = ["Result", "load"]
 
@@ -22,6 +27,9 @@ _WH_PER_J = 1 / 3600
 
 class Result:
     """Energies of a finished run.
+
+    It needs neither its monitor nor its process: it can be pickled, copied and sent. What was recorded to files stays
+    there, and is read from there when it is asked for.
 
     Attributes
     ----------
@@ -65,7 +73,12 @@ class Result:
     @cached_property
     def _windows(self) -> list[Windows]:
         given = self._given_windows
-        return [w for w in (given() if callable(given) else given) if len(w)]
+        self._given_windows = [w for w in (given() if callable(given) else given) if len(w)]
+        return self._given_windows
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: the windows, and not the handles that they were entered through."""
+        return {**self.__dict__, "_given_windows": self._windows}
 
     @property
     def notes(self) -> list[str]:
@@ -422,6 +435,23 @@ def load(path: str | os.PathLike) -> Result:
 
     traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path))
     return Result(traces, windows, metadata, start_ns, end_ns, notes)
+
+
+# What a monitor gives its result to ask for later; apart from the monitor, which a result does not keep.
+
+
+def finished_windows(handles: list[_core.Window | Lane]) -> list[Windows]:
+    """The stretches of a monitor's handles."""
+    return [Windows(handle.name, i, *handle.edges()) for i, handle in enumerate(handles)]
+
+
+def kept_chunks(recorded: Path | None, channel: str, kept: list[bytearray]) -> Iterator[np.ndarray]:
+    """The samples of a channel: those on disk, then those in memory."""
+    if recorded is not None:
+        from fastgreen.runfile import stored_chunks
+
+        yield from stored_chunks(recorded, channel)
+    yield from map(_core.samples, kept)
 
 
 def _with_units(table: pa.Table, units: dict[str, str]) -> pa.Table:

@@ -76,12 +76,9 @@ def channel_table(traces: list[Trace], notes: list[str], span: Span | None = Non
 
 def stored_chunks(path: Path, channel: str) -> Iterator[np.ndarray]:
     """Samples of one channel of a samples.arrow, batch by batch."""
-    schema, batches = arrow.read_stream(path)
-    if not schema.equals(arrow.SAMPLES):
-        raise TraceError(f"{path} holds no samples: its columns are others")
-    for batch in batches:
+    for batch in arrow.read_columns(path, arrow.SAMPLES):
         arrow.check_nulls(batch, path)
-        column = batch.column(schema.get_field_index("channel"))
+        column = batch.column("channel")
         names = column.dictionary.to_pylist()
         if names != [channel]:
             if channel not in names:
@@ -111,11 +108,8 @@ def save_run(
 
 
 def _read_windows(path: Path) -> list[Windows]:
-    schema, batches = arrow.read_stream(path)
-    if not schema.equals(arrow.WINDOWS):
-        raise TraceError(f"{path} holds no windows: its columns are others")
     parts: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
-    for batch in batches:
+    for batch in arrow.read_columns(path, arrow.WINDOWS):
         if batch.num_rows == 0:
             continue
         arrow.check_nulls(batch, path)
@@ -145,11 +139,11 @@ def _trace(row: dict[str, Any], samples: Path) -> Trace:
     check_channel(row, traits)
     channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=traits)
     if row["report"] is None:
-        chunks = _chunks_of(samples, channel, None)
+        chunks = _StoredChunks(samples, channel, None)
         return Trace(channel, row["counted"], _recount(_core.Account(traits), chunks), chunks)
     report = parse_json(row["report"])
     check_report(report, channel)
-    return Trace(channel, row["counted"], report, _chunks_of(samples, channel, report))
+    return Trace(channel, row["counted"], report, _StoredChunks(samples, channel, report))
 
 
 def _recount(account: _core.Account, chunks: Callable[[], Iterator[np.ndarray]]) -> dict[str, Any]:
@@ -206,6 +200,7 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
         if arrow.metadata_of(arrow.read_stream(other)[0], other) != metadata:
             raise TraceError(f"{other} belongs to another run than {tables.name}")
     try:
+        arrow.check_names(schema)
         rows = [row for batch in batches for row in batch.to_pylist()]
         traces, (span, notes) = _traces(rows, samples), _span(schema, metadata["monotonic_ns"])
         notes = _notes(parse_json(rows[0]["notes"])) if rows else notes
@@ -223,23 +218,24 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
     return traces, read, metadata, notes, span
 
 
-def _chunks_of(path: Path, channel: Channel, report: dict[str, Any] | None) -> Callable[[], Iterator[np.ndarray]]:
-    """What reads the samples of a channel, each time anew. TraceError where they cannot be those of the report, which
-    is looked at until it was found so once."""
-    sound = False
+class _StoredChunks:
+    """Reads the samples of a channel, each time anew. TraceError where they cannot be those of the report, which is
+    looked at until they were found to be once."""
 
-    def chunks() -> Iterator[np.ndarray]:
-        nonlocal sound
-        check = None if sound else SamplesCheck(channel, report)
-        for samples in stored_chunks(path, channel.id):
+    def __init__(self, path: Path, channel: Channel, report: dict[str, Any] | None) -> None:
+        self.path = path.absolute()  # the reader may change its folder, or be another process
+        self.channel, self.report = channel, report
+        self.sound = False
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        check = None if self.sound else SamplesCheck(self.channel, self.report)
+        for samples in stored_chunks(self.path, self.channel.id):
             if check is not None:
-                _checked(path, check.take, samples)
+                _checked(self.path, check.take, samples)
             yield samples
         if check is not None:
-            _checked(path, check.finish)
-        sound = True
-
-    return chunks
+            _checked(self.path, check.finish)
+        self.sound = True
 
 
 def _checked(path: Path, check: Callable[..., None], *arguments: Any) -> None:

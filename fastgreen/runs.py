@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,6 +91,8 @@ class Runs:
         offset = np.arange(count + 1, dtype=np.int64)
         offset *= length
         shared_time = many and time.ndim == 1
+        if shared_time and np.isnan(time).any():  # which checkpoints lack it stands in each run's accuracy
+            flat["time"], shared_time = np.tile(time, count), False
         if shared_time:
             check("time", time, _TIME)
             _check_rising("time", time, "")
@@ -115,11 +118,27 @@ class Runs:
     def _reach_into(self, search: Search, first: int, found: dict[str, np.ndarray]) -> None:
         time = None if self.shared_time else self.time
         bad = _kernels.reach(self.offset, time, self.cost, self.accuracy, *search, first, found)
+        if bad >= 0 and time is not None and np.isnan(time[slice(*self.offset[bad : bad + 2])]).any():
+            self._timed._reach_into(search, first, found)
+            return
         if bad >= 0:
             self._complain(bad)
         if self.shared_time:
             index = found["index"]
             found["time"][:] = np.where(index >= 0, self.time[index], np.inf) if self.time.size else np.inf
+
+    @cached_property
+    def _timed(self) -> Runs:
+        """These runs, in which a checkpoint whose time is NaN lacks its accuracy instead, and is passed over for that.
+
+        Its time is that of the one before it, so that time is seen to go back across it.
+        """
+        lacking = np.isnan(self.time)
+        begin = np.repeat(self.offset[:-1], np.diff(self.offset))
+        known = np.maximum.accumulate(np.where(lacking, -1, np.arange(self.time.size)))
+        time = np.where(known >= begin, self.time[known], 0.0)
+        columns = (time, np.where(lacking, np.nan, self.accuracy).astype(self.accuracy.dtype), self.cost)
+        return Runs(dict(zip(self.names, columns, strict=True)), self.offset, self.many, shared_time=False)
 
     def _complain(self, run: int) -> None:
         """Name the first bad value of a run."""

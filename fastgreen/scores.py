@@ -17,7 +17,9 @@ def _score(ufunc: np.ufunc, out: Any, arguments: dict[str, tuple[Any, Domain]]) 
     try:
         return ufunc(*values.values(), out=out)
     except ValueError:
-        check_shapes(**values)
+        shape = check_shapes(**values)
+        if out is not None and np.shape(out) != shape:
+            raise ValueError(f"out must be an array of shape {shape}, got {np.shape(out)}") from None
         raise
 
 

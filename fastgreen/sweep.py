@@ -44,7 +44,8 @@ class Sweep:
     accuracy_delta, consumption_delta, cost_delta : array_like
         Only for "ttcapc" and "ttcapec": axes of cell sizes.
     target : list, optional
-        Only for "ttcapc" and "ttcapec": an axis of targets, each a score, a pair (accuracy, consumption) or None.
+        Only for "ttcapc" and "ttcapec": an axis of targets, each a score, a pair (accuracy, consumption) or None. One
+        pair stands in a list as well.
     quantize : bool
         Only for "ttcapc" and "ttcapec", see `time_to_closest_apc`.
     unit : str, optional
@@ -159,11 +160,12 @@ class Sweep:
         MemoryError
             If the grid is larger than the free memory; `write` has no such limit.
         ValueError
-            If `out` does not fit.
+            If `out` does not fit, or an axis or a time holds more than float32 can where that is asked for.
         """
         if out is None:
-            self._check_memory(as_dtype(dtype).itemsize)
-            out = np.empty(self.shape, as_dtype(dtype))
+            wanted = self._checked_dtype(dtype)
+            self._check_memory(wanted.itemsize)
+            out = np.empty(self.shape, wanted)
         else:
             out = self._checked_out(out, dtype)
         flat = out.reshape(-1)
@@ -182,11 +184,24 @@ class Sweep:
             raise ValueError(
                 f"out must be an array of shape {self.shape}, got {getattr(out, 'shape', type(out).__name__)}"
             )
-        if out.dtype != as_dtype(out.dtype if dtype is None else dtype):
+        if out.dtype != self._checked_dtype(out.dtype if dtype is None else dtype):
             raise ValueError(f"out is {out.dtype}, dtype is {np.dtype(dtype)}")
         if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
             raise ValueError("out must be C-contiguous, writeable and aligned to its items")
         return out
+
+    def _checked_dtype(self, dtype: Any) -> np.dtype:
+        """The dtype. ValueError where it is none, or where a coordinate would become infinite in it."""
+        wanted = as_dtype(dtype)
+        most = float(np.finfo(wanted).max)
+        for name, values in self.plan.inputs.items():
+            beyond = (values > most) & (values < np.inf)
+            if beyond.any():
+                at = int(np.argmax(beyond))
+                raise ValueError(
+                    f"{name} holds {values[at]:g} at index {at}, more than {wanted} can ({most:.2g}); use float64"
+                )
+        return wanted
 
     def _check_memory(self, itemsize: int) -> None:
         import psutil
@@ -236,11 +251,12 @@ class Sweep:
         OSError
             If the disk is full or cannot be written to; no file is left.
         ValueError
-            If an argument is none of those above.
+            If an argument is none of those above, or an axis or a time holds more than float32 can where that is asked
+            for.
         """
         from fastgreen.sweep_file import write_sweep
 
-        write_sweep(self, path, as_dtype(dtype), layout, compression, threads, progress, overwrite)
+        write_sweep(self, path, self._checked_dtype(dtype), layout, compression, threads, progress, overwrite)
 
     def best(self, k: int = 10) -> pa.Table:
         """The k best points: the highest scores, or the shortest times.
@@ -256,13 +272,23 @@ class Sweep:
         -------
         pyarrow.Table
             A row per point, best first and the first of equals first: a column for each axis, then the float64 value.
+
+        Raises
+        ------
+        ValueError
+            If `k` is no whole number above 0.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k must be a whole number above 0, got {k!r}")
-        return self._table(self.plan.best(min(k, self.size)))
+        return self._table(self.plan.best(min(int(k), self.size)))
 
     def where(self, low: float = -math.inf, high: float = math.inf) -> pa.Table:
         """The points whose value lies in low..high, both included.
+
+        Parameters
+        ----------
+        low, high : float
+            Of the metric, or for "ttcapc" and "ttcapec" of the time.
 
         Returns
         -------
@@ -308,6 +334,8 @@ def _axis(name: str, value: Any, domain: Domain) -> np.ndarray:
 
 
 def _targets(target: Any) -> list[Any]:
+    if isinstance(target, tuple) and len(target) == 2 and np.ndim(target) == 1 and None not in target:
+        raise ValueError(f"target {target!r} may be two scores or one pair: give {[*target]!r} or [{target!r}]")
     if target is None or np.ndim(target) == 0 if not isinstance(target, list | tuple) else False:
         return [target]
     targets = [tuple(one) if np.ndim(one) else one for one in target]

@@ -361,6 +361,14 @@ def _from_json(values: Any) -> np.ndarray:
 def open_sweep(path: str | os.PathLike[str]) -> StoredSweep:
     """Open a file that `Sweep.write` made, memory-mapped.
 
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    StoredSweep
+
     Raises
     ------
     FileNotFoundError

@@ -26,6 +26,8 @@ class ScoreGrid:
     ----------
     axes : dict of str to ndarray
         Name and float64 values of each axis, slowest first.
+    inputs : dict of str to ndarray
+        What the points are computed from: the axes.
     shape : tuple of int
         Points along each.
     """
@@ -33,7 +35,7 @@ class ScoreGrid:
     rising_is_better = True
 
     def __init__(self, axes: dict[str, np.ndarray]) -> None:
-        self.axes = axes
+        self.axes = self.inputs = axes
         self.shape = tuple(axis.size for axis in axes.values())
         self._beta, self._alpha, self._accuracy, self._cost = axes.values()
         self._order = np.argsort(self._cost, kind="stable")

@@ -24,6 +24,8 @@ class SearchGrid:
     axes : dict of str to ndarray
         Name and values of each axis, slowest first. A target is NaN where the best is searched for; where pairs are
         among them, the targets are texts.
+    inputs : dict of str to ndarray
+        The runs' times, and the axes of numbers.
     shape : tuple of int
         Points along each.
     """
@@ -39,6 +41,7 @@ class SearchGrid:
         quantize: bool,
     ) -> None:
         self._runs = runs
+        self.inputs = {"time": runs.time, **parameters}
         self.axes = {**parameters, "target": _target_axis(targets), "run": np.arange(runs.count)}
         self.shape = tuple(axis.size for axis in self.axes.values())
         self._searches = [

@@ -40,7 +40,7 @@ def time_to_closest(time, accuracy, consumption, target, consumption_delta, accu
     """(time, index) of the first checkpoint to reach the target, or of the first of the best where it is None."""
     best_index, best = -1, -1.0
     for n, (acc, c) in enumerate(zip(accuracy, consumption, strict=True)):
-        if math.isnan(acc) or math.isnan(c):
+        if math.isnan(acc) or math.isnan(c) or math.isnan(time[n]):
             continue
         if quantize:
             q = closest_apc(c, acc, consumption_delta, accuracy_delta, alpha, beta)

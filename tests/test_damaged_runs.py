@@ -331,3 +331,87 @@ def test_a_replay_faster_than_numbers_go_keeps_within_them(run):
     with fg.Monitor(f"replay:{run}", speed=1e17) as monitor:
         monitor.wait(10)
     assert 0 <= monitor.result.energy_low_j <= monitor.result.energy_high_j < math.inf
+
+
+# ---- other versions of this format ----
+
+
+def change_table(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    with pa.ipc.open_stream(path.read_bytes()) as reader:
+        batches, schema = list(reader), reader.schema
+    tables = [change(pa.Table.from_batches([batch], schema=schema)) for batch in batches]
+    metadata = schema.metadata
+    with pa.ipc.new_stream(path, tables[0].schema.with_metadata(metadata)) as writer:
+        for table in tables:
+            for batch in table.replace_schema_metadata(metadata).to_batches():
+                writer.write_batch(batch)
+
+
+@pytest.mark.parametrize("name", arrow.FILES)
+@pytest.mark.parametrize("place", [0, 2, None])
+def test_columns_that_a_later_version_adds_are_passed_over_wherever_they_stand(run, name, place):
+    before = ask(run)
+
+    def add(table: pa.Table) -> pa.Table:
+        nulls = pa.nulls(table.num_rows, pa.list_(pa.float64()))
+        return table.add_column(table.num_columns if place is None else place, "quality", nulls)
+
+    change_table(run / name, add)
+    after = ask(run)
+    assert after.to_dict() == before.to_dict()
+    assert after.windows().equals(before.windows())
+    assert after.samples().equals(before.samples())
+
+
+@pytest.mark.parametrize("name", arrow.FILES)
+def test_columns_in_another_order_are_the_same_columns(run, name):
+    before = ask(run)
+    change_table(run / name, lambda table: table.select(table.schema.names[::-1]))
+    assert ask(run).to_dict() == before.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("channels", "id"), ("channels", "traits"), ("channels", "counted"), ("channels", "unit"), ("channels", "report"),
+     ("samples", "raw"), ("samples", "channel"), ("windows", "end_ns"), ("windows", "handle")],
+)  # fmt: skip
+def test_a_column_that_numbers_hang_on_must_be_there_once(run, name, column):
+    whole = {file: (run / file).read_bytes() for file in arrow.FILES}
+    twice = lambda table: table.append_column(table.schema.field(column), table[column])  # noqa: E731
+    for change in (lambda table: table.drop_columns([column]), twice):
+        (run / f"{name}.arrow").write_bytes(whole[f"{name}.arrow"])
+        change_table(run / f"{name}.arrow", change)
+        with pytest.raises(TraceError, match=rf"{name}\.arrow"):
+            ask(run)
+
+
+def test_a_column_of_another_type_is_refused(run):
+    whole = {file: (run / file).read_bytes() for file in arrow.FILES}
+    refused = 0
+    for file, schema in (("samples.arrow", arrow.SAMPLES), ("windows.arrow", arrow.WINDOWS)):
+        for field in schema:
+            for kind in (pa.float64(), pa.string(), pa.int16(), pa.list_(pa.int64())):
+                (run / file).write_bytes(whole[file])
+                change_table(
+                    run / file,
+                    lambda t, n=field.name, k=kind: t.drop_columns([n]).append_column(n, pa.nulls(len(t), k)),
+                )
+                with pytest.raises(TraceError, match=file):
+                    ask(run)
+                refused += 1
+        (run / file).write_bytes(whole[file])
+    assert refused == 44
+
+
+def test_text_columns_of_channels_may_be_of_any_type_that_holds_the_same(run):
+    before = ask(run)
+    names = ["id", "traits", "report", "unit"]
+
+    def change(table: pa.Table) -> pa.Table:
+        for name in names:
+            kind = pa.large_string() if name != "unit" else pa.dictionary(pa.int8(), pa.string())
+            table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(kind))
+        return table
+
+    change_table(run / "channels.arrow", change)
+    assert ask(run).to_dict() == before.to_dict()

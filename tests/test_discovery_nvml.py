@@ -97,7 +97,7 @@ def test_a_library_that_is_absent_too_old_or_no_library_is_said(nvml, tmp_path, 
 def test_a_driver_that_refuses_to_start_is_said_with_its_code(nvml, code):
     nvml(rules=[Rule("nvmlInit*", code=code)])
     assert f"NVML {code}" in state().reason
-    assert (state().remedy is not None) == (code in (9, 12))
+    assert (state().remedy is not None) == (code in (4, 9, 12, 18))
     assert [c.id for c in fg.channels()] == ["procstat:cpu"]
 
 
@@ -111,6 +111,14 @@ def test_a_board_that_cannot_be_reached_is_listed_with_its_reason_and_spares_the
     chosen, unreadable = select(discover()[0], None)
     assert "nvml:0" in {c.id for c in chosen}
     assert {c.id for c in unreadable} == ({"nvml:1"} if not found["nvml:1"].readable else set())
+
+
+@pytest.mark.parametrize(("code", "said"), [(4, "/dev/nvidia"), (15, "gpu-reset"), (16, "gpu-reset"), (18, "restart")])
+def test_a_refusal_that_something_mends_says_what(nvml, code, said):
+    nvml(Gpu(), rules=[Rule("nvmlInit*", code)])
+    assert said in state().remedy
+    nvml(Gpu(), rules=[Rule("nvmlDeviceGetHandleByIndex*", code)])
+    assert said in boards()["nvml:0"].remedy
 
 
 def test_a_lost_board_is_listed_as_unreadable(nvml):
@@ -164,6 +172,16 @@ VISIBLE = [
     (MIGS[1], {0}),
     (f"MIG-{UUIDS[0]}/1/0", {0}),
     ("MIG-99999999-aaaa", set()),
+    ("GPU-", set()),  # the beginning of several
+    ("3,GPU-0000,1", {3}),
+    ("MIG-", set()),
+    ("1abc", set()),
+    ("٣", set()),
+    (",0", set()),
+    ("1,,2", {1}),
+    ("2,2", {2}),
+    ("void", set()),
+    ("99999999999999999999999", set()),
 ]
 
 

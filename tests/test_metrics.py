@@ -102,6 +102,10 @@ def test_a_target_may_be_a_point_and_is_then_quantised_as_the_run_is():
     # (0.7859, 1.41) lies in the cell of the checkpoint at 1.00 h but scores better than it unrounded.
     assert fg.ttcapc(HOURS, RUN_ACCURACY, RUN_WH, target=(0.7859, 1.41)).time == 1.0
     assert fg.ttcapc(HOURS, RUN_ACCURACY, RUN_WH, target=(0.7859, 1.41), quantize=False).time == 1.25
+    # That of 0.50 h scores 0.4078 itself and 0.4035 in its cell, where one of 0.4036 would stand for it too.
+    assert fg.ttcapc(HOURS, [0.312, 0.553, *RUN_ACCURACY[2:]], RUN_WH, target=(0.558, 0.74)).time == 0.5
+    worse = fg.ttcapc(HOURS, [0.312, 0.553, *RUN_ACCURACY[2:]], RUN_WH, target=(0.558, 0.74), quantize=False)
+    assert worse.time == 0.75
 
 
 # ---- the closed form
@@ -181,6 +185,8 @@ def test_many_runs_are_as_each_of_them_alone():
         for run in range(50):
             alone = fg.ttcapc(time[run], acc[run], c[run], target=target)
             assert tuple(np.nan_to_num(field[run]) for field in many) == tuple(np.nan_to_num(list(alone)))
+    one = fg.ttcapc(time[:1], acc[:1], c[:1])
+    assert [field.shape for field in one] == [(1,)] * 5
     shared = fg.ttcapc(time[0], acc, c)
     assert np.array_equal(shared.time, time[0][shared.index])
 
@@ -209,6 +215,33 @@ def test_checkpoints_with_nan_are_passed_over():
     assert fg.ttcapc([], [], []).time == math.inf
 
 
+def test_checkpoints_without_a_time_are_passed_over_and_hide_no_time_that_goes_back():
+    acc, c = [0.5, 0.9, 0.6, 0.95], [1, 1, 1, 1]
+    nan = math.nan
+    for time, wanted in (([1, nan, 3, nan], (3, 2)), ([nan, 2, 2, 3], (3, 3)), ([nan] * 4, (math.inf, -1))):
+        assert fg.ttcapc(time, acc, c)[:2] == wanted
+        many = fg.ttcapc([time, [1, 2, 3, 4], time], [acc] * 3, np.array([c] * 3, np.float32))
+        assert [(t, i) for t, i in zip(*many[:2], strict=True)] == [wanted, (4, 3), wanted]
+        shared = fg.ttcapc(time, [acc, acc], [c, c])
+        assert [(t, i) for t, i in zip(*shared[:2], strict=True)] == [wanted, wanted]
+        kind = pa.list_(pa.float64())
+        lists = [pa.array([[], x, x[:1]], kind) for x in ([None if t != t else float(t) for t in time], acc, [1.0] * 4)]
+        assert fg.ttcapc(*lists)[1].tolist() == [-1, wanted[1], -1 if time[0] != time[0] else 0]
+    for time in ([3, nan, 1, 4], [[3, nan, 1, 4]]):
+        with pytest.raises(ValueError, match=r"time goes back from 3 to 1 at checkpoint 2"):
+            fg.ttcapc(time, *([acc, c] if np.ndim(time) == 1 else [[acc], [c]]))
+    with pytest.raises(ValueError, match=r"accuracy .* got 60 at checkpoint 3 of run 1"):
+        fg.ttcapc([[1, nan, 3, 4]] * 2, [acc, [*acc[:3], 60]], [c, c])
+    rng = np.random.default_rng(3)
+    time, acc, c = np.sort(rng.random((60, 70)), axis=1), rng.random((60, 70)), rng.random((60, 70)) * 5
+    time[rng.random(time.shape) < 0.2] = nan
+    for target in (None, 0.4):
+        seen = fg.ttcapc(time, acc, c, target=target)
+        for run in range(60):
+            twin = reference.time_to_closest(time[run], acc[run], c[run], target, 0.1, 0.01, 0.1, 1.0)
+            assert (seen.time[run], seen.index[run]) == twin
+
+
 # ---- arguments
 
 
@@ -234,11 +267,21 @@ def test_pandas_xarray_and_dask_keep_their_kind():
     assert isinstance(fg.apc(da.ones(10, chunks=5), 0.5), da.Array)
     with pytest.raises(ValueError, match="consumption"):
         fg.apc(pd.Series([1.0, -2.0]), 0.5)
+    whole = pd.Series([1, 2], index=["a", "b"])
+    for neighbour in (metrics.edp(whole, 3), metrics.carbon(whole, 232), metrics.netscore(whole, 1, 1)):
+        assert neighbour.index.tolist() == ["a", "b"]
+    assert metrics.ed2p(pd.Series([2**31]), pd.Series([2**31]))[0] == 2.0**93
+    assert metrics.accuracy_per_joule(xr.DataArray([0.5, 0.6], dims="model"), xr.DataArray([1, 2, 3], dims="x")).shape
+    assert isinstance(metrics.sci(da.ones(10, chunks=5), 100.0), da.Array)
+    with pytest.raises(ValueError, match=r"time_s .* got -1 at index 1"):
+        metrics.edp(series, pd.Series([1, -1]))
 
 
 BAD = [
     ({"accuracy": 93.5}, "accuracy must lie in 0..1, got 93.5; if it is in percent, divide it by 100"),
     ({"accuracy": [0.5, 93.5]}, "accuracy .* got 93.5 at index 1; if it is in percent"),
+    ({"accuracy": 100}, "accuracy .* got 100; if it is in percent, divide it by 100"),
+    ({"accuracy": 101}, "accuracy must lie in 0..1, got 101$"),
     ({"accuracy": -0.1}, "accuracy must lie in 0..1, got -0.1"),
     ({"accuracy": math.inf}, "accuracy"),
     ({"consumption": [1, 2, -3, -4]}, "consumption must be finite and not negative, got -3 at index 2"),
@@ -270,6 +313,8 @@ def test_a_failed_check_leaves_out_alone():
     out = np.full(2, 7.0)
     with pytest.raises(ValueError, match="consumption"):
         fg.apc([1.0, -1.0], 0.5, out=out)
+    with pytest.raises(ValueError, match=r"out must be an array of shape \(3,\), got \(2,\)"):
+        fg.apc([1.0, 1.0, 1.0], 0.5, out=out)
     assert (out == 7).all()
 
 
@@ -332,6 +377,7 @@ def test_among_many_runs_the_bad_one_is_named():
 # ---- neighbours
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_neighbours_give_their_published_values():
     assert metrics.edp(2.0, 3.0) == 6
     assert metrics.ed2p(2.0, 3.0) == 18
@@ -342,6 +388,9 @@ def test_the_neighbours_give_their_published_values():
     assert metrics.carbon(1e6, 232) == pytest.approx(64.444444, abs=5e-7)
     assert metrics.accuracy_per_joule(0.9, 3.0) == pytest.approx(0.3)
     assert metrics.accuracy_per_joule(0.9, 0.0) == math.inf
+    assert math.isnan(metrics.accuracy_per_joule(0.0, 0.0))
+    assert metrics.netscore(0.0, 1.0, 1.0) == -math.inf
+    assert math.isnan(metrics.edp(math.nan, 1.0))
 
 
 def test_time_and_energy_to_accuracy_are_those_of_the_first_checkpoint_to_reach_it():

@@ -63,6 +63,23 @@ def test_power_beside_the_counter_is_sampled_and_not_counted_twice(nvml):
     assert holds(fake, monitor, "nvml:0")
 
 
+def test_a_sampler_asks_for_energy_and_power_and_for_nothing_else(nvml):
+    """Process lists, fans and memory take the driver's lock for long, and the user's work waits for it."""
+    fake = nvml(Gpu(100.0), Gpu(50.0))
+    monitor = fg.Monitor("nvml:*", hz=200).start()
+    before = fake.calls()
+    while fake.calls()[ENERGY] < before[ENERGY] + 20:
+        time.sleep(0.01)
+    after = fake.calls()
+    monitor.stop()
+    assert {name for name in after if after[name] != before.get(name)} == {
+        "*",
+        ENERGY,
+        "nvmlDeviceGetFieldValues",
+        "field:186",
+    }
+
+
 @pytest.mark.parametrize("failing", [(), ("field:186",), ("field:186", "field:185")])
 def test_power_without_a_counter_is_integrated_from_the_best_quantity(nvml, failing):
     fake = nvml(BOARD, rules=[Rule(ENERGY, code=3), *(Rule(name, code=3) for name in failing)])

@@ -20,8 +20,8 @@ CSRC = ROOT / "csrc"
 LAYERS = [
     {"dataclass", "errors", "units", "newfile", "parallel"},
     {"_core", "_kernels"},
-    {"channel", "checks", "runcheck", "runinfo", "ufuncs", "report"},
-    {"arrow", "discovery", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
+    {"attributes", "channel", "checks", "runcheck", "runinfo", "ufuncs", "report"},
+    {"arrow", "discovery", "discovery_nvml", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
     {"catalog", "closest", "granting", "runfile", "sweep_file", "sweep_score"},
     {"metrics", "rates", "result", "sweep_search"},
     {"replay", "sweep", "experiment", "estimate", "distributed", "gpu_edges"},
@@ -32,7 +32,7 @@ LAYERS = [
 ]
 C_LAYERS = [
     {"fg_error", "fg_clock"},
-    {"fg_ring", "fg_energy", "fg_account", "fg_resolver*", "fg_metric"},
+    {"fg_ring", "fg_energy", "fg_account", "fg_resolver*", "fg_metric", "fg_thread"},
     {"fg_source", "fg_sysfs", "fg_nvml", "fg_perf"},
     {"fg_source_*"},
     {"fg_sampler"},
@@ -212,6 +212,22 @@ def test_c_has_no_globals_that_change(tmp_path):
         ).stdout
         entry = next(entry for entry in section.splitlines() if entry.endswith(f" {name}"))
         assert ".data.rel.ro" in entry or ".rodata" in entry, entry
+
+
+def test_the_source_distribution_holds_every_file_of_the_repository(monkeypatch):
+    files = pytest.importorskip("setuptools.command.egg_info").FileList()
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no working copy of the repository")
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True).stdout
+    monkeypatch.chdir(ROOT)
+    # What setuptools adds by itself: from pyproject.toml, and what cythonize makes of the extensions' sources.
+    files.extend(["README.md", "LICENSE", "setup.py", "pyproject.toml", "MANIFEST.in"])
+    files.extend(["fastgreen/_core.c", "fastgreen/_kernels.c"])
+    for line in Path("MANIFEST.in").read_text(encoding="utf-8").splitlines():
+        files.process_template_line(line)
+    present = {name for name in listed.splitlines() if (ROOT / name).exists()}
+    assert present - set(files.files) == set()
+    assert {name for name in files.files if name.endswith(("_core.c", "_kernels.c", ".so", ".o"))} == set()
 
 
 def test_no_file_names_this_machine():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -12,6 +14,8 @@ from fastgreen.cli import main
 pytest.importorskip("matplotlib")
 
 from fastgreen import figures, plot
+
+from . import reference
 
 
 def sweep(**changes: object) -> fg.Sweep:
@@ -66,6 +70,9 @@ def test_models_are_points_with_a_shape_and_a_name_each():
         ),
         (lambda: plot.curves([1, 2], [0.5], alpha=[0, 1], beta=[1, 2]), r"only one of alpha and beta"),
         (lambda: plot.curves([-1, 2], [0.5]), r"consumption .* got -1"),
+        (lambda: plot.curves([-1, 2], [0.5], metric="apec"), r"cost .* got -1"),
+        (lambda: plot.curves([1, 2], [0.5], metric="ttcapc"), r"metric must be apc or apec, got 'ttcapc'"),
+        (lambda: plot.models([("a", 1, 0.5)], metric="acp"), r"metric must be apc or apec, got 'acp'"),
         (lambda: plot.models([]), r"table of models is empty"),
         (lambda: plot.models([("a", 1, 95)]), r"accuracy .* percent"),
         (lambda: plot.heat_map(sweep(), path="x.nonsense"), r"cannot draw to x.nonsense"),
@@ -131,6 +138,70 @@ def test_every_published_figure_has_units_and_nothing_outside_its_edges(name):
     assert "(" in figure.axes[0].get_xlabel()
 
 
+ACCURACIES = (0.7, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999)
+MODELS = {"VGG-19": 0.9056, "InceptionV3": 0.9341, "ResNet-50": 0.9349, "MobileNetV2": 0.9454}
+TX2, GTX1060 = (10.4, 10.6, 9.8, 8.88), (52.58, 55.06, 54.35, 50.51)
+SINGLE = [(0.9056, wh) for wh in (11.07, 9.92, 10.67, 8, 12.58)] + [(0.9341, wh) for wh in (10.5, 9.73, 11.82)]
+SINGLE += [(0.9341, wh) for wh in (10.68, 10.29)] + [(0.9349, wh) for wh in (9.74, 9.34, 9.91, 10.1)]
+SINGLE += [(0.9454, wh) for wh in (8.78, 8.77, 8.95, 8.96)]
+APC, APEC = np.arange(0, 10, 0.01), np.arange(0, 5, 0.05)
+CURVES = {
+    "apc-default": (APC, [(0.1, 1)]),
+    "apec-default": (APEC, [(0.1, 10)]),
+    "apc-by-alpha": (APC, [(0, 1), (0.25, 1), (0.5, 1)]),
+    "apec-by-alpha": (APEC, [(0, 10), (0.25, 10), (0.5, 10)]),
+    "apc-by-beta": (APC, [(0.1, 5), (0.1, 100), (0.1, 1000)]),
+    "apec-by-beta": (APEC, [(0.1, 5), (0.1, 100), (0.1, 1000)]),
+}
+ON_TX2, ON_GTX = list(zip(MODELS.values(), TX2, strict=True)), list(zip(MODELS.values(), GTX1060, strict=True))
+OF_MODELS = {
+    "apc-models-tx2": (np.arange(0, 20, 0.1), 0.1, ON_TX2),
+    "apc-models-tx2-gtx1060": (np.arange(0, 60, 0.1), 0.1, ON_TX2 + ON_GTX),
+    "apec-models-grid-solar": (
+        np.arange(0, 0.035, 0.001),
+        50,
+        [(a, wh * 0.00305) for a, wh in ON_TX2] + [(a, 0.0) for a in MODELS.values()],
+    ),
+    "apc-measurements": (np.arange(0, 20, 0.1), 0.1, SINGLE),
+    "apec-measurements": (np.arange(0, 0.045, 0.001), 50, [(a, wh * 0.00305) for a, wh in SINGLE]),
+}
+
+
+def test_the_published_figures_are_all_there():
+    assert set(figures.FIGURES) == {*CURVES, *OF_MODELS, "apc-grid"}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_the_published_curves_have_their_axes_parameters_and_values(name):
+    along, panels = CURVES[name]
+    figure = figures.FIGURES[name]()
+    assert len(figure.axes) == len(panels)
+    for axes, (alpha, beta) in zip(figure.axes, panels, strict=True):
+        assert len(axes.lines) == len(ACCURACIES)
+        for line, accuracy in zip(axes.lines, ACCURACIES, strict=True):
+            assert np.array_equal(line.get_xdata(), along)
+            assert np.array_equal(line.get_ydata(), reference.apc(along, accuracy, alpha, beta))
+
+
+@pytest.mark.parametrize("name", OF_MODELS)
+def test_the_published_models_stand_where_they_were_measured(name):
+    along, beta, rows = OF_MODELS[name]
+    (axes,) = figures.FIGURES[name]().axes
+    lines = [line for line in axes.lines if line.get_linestyle() != "None"]
+    assert len(lines) == 4
+    for line, accuracy in zip(lines, MODELS.values(), strict=True):
+        assert np.array_equal(line.get_xdata(), along)
+        assert np.array_equal(line.get_ydata(), reference.apc(along, accuracy, 0.1, beta))
+    drawn = [tuple(point) for line in axes.lines if line.get_linestyle() == "None" for point in line.get_xydata()]
+    assert sorted(drawn) == sorted((wh, reference.apc(wh, accuracy, 0.1, beta)) for accuracy, wh in rows)
+
+
+def test_the_published_grid_has_the_values_of_the_centres_of_its_cells():
+    values = drawn_values(figures.FIGURES["apc-grid"]())
+    assert values.shape == (100, 101)
+    assert values.sum() == pytest.approx(2205.3501743037255, rel=1e-14)
+
+
 def test_the_commands_draw(tmp_path):
     run = CliRunner().invoke
     sweep().write(tmp_path / "grid.arrow")
@@ -160,6 +231,10 @@ def test_the_metrics_command_scores_a_table(tmp_path):
     assert "0.786545" in result.output
     result = run(main, ["metrics", str(path), "--json"])
     assert '"model": "VGG-19"' in result.output
+    # Without options alpha and beta are those of the metric, and costs are weighed as consumption is.
+    assert [row["apc"] for row in json.loads(result.output)] == [fg.apc(10.4, 0.9056), fg.apc(8.88, 0.9454)]
+    result = run(main, ["metrics", str(path), "--json", "--beta", "2", "--price", "0.5"])
+    assert json.loads(result.output)[0]["apec"] == fg.apec(5.2, 0.9056, beta=2)
     for text, message in (
         ("model,accuracy,consumption\na,93.5,1\n", "percent"),
         ("model,consumption\na,1\n", "no column accuracy"),

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
+import multiprocessing
+import pickle
 import time
+import weakref
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -179,6 +185,102 @@ def test_results_without_data_keep_every_schema(result):
         assert ours.num_rows == 0
         assert ours.schema.equals(theirs.schema)
     assert (empty.energy_j, empty.energy_low_j, empty.energy_high_j) == (0.0, 0.0, 0.0)
+
+
+# ---- a result stands on its own ----
+
+
+def same(one: fg.Result, other: fg.Result) -> None:
+    """Equal in every table and number."""
+    assert one.to_dict() == other.to_dict()
+    assert one.windows(per_channel=True).equals(other.windows(per_channel=True))
+    assert one.samples().equals(other.samples())
+    assert (one.start_ns, one.end_ns, one.metadata) == (other.start_ns, other.end_ns, other.metadata)
+
+
+def no_wait() -> None:
+    """A sync that has nothing to wait for."""
+
+
+def a_run(hz: float | None = 200, **options: object) -> fg.Result:
+    with fg.Monitor(hz=hz, sync=no_wait, **options) as monitor:
+        for _ in range(10):
+            with monitor.window("outer"), monitor.window("inner"):
+                time.sleep(0.005)
+    return monitor.result
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_result_outlives_its_monitor_and_does_not_keep_it(powercap, tmp_path, asked):
+    powercap(Zone("package-0", 80.0), move=True)
+    for record in (None, tmp_path / "run"):
+        monitor = fg.Monitor(record=record).start()
+        with monitor.window("w"):
+            time.sleep(0.02)
+        result, gone = monitor.stop(), weakref.ref(monitor)
+        before = str(result) if asked else None
+        del monitor
+        gc.collect()
+        assert gone() is None
+        assert before in (None, str(result))
+        assert result.windows().num_rows == 1
+
+
+def test_a_monitor_that_was_stopped_goes_without_the_garbage_collector(powercap):
+    powercap(Zone("package-0", 80.0), move=True)
+    gc.collect()
+    gc.disable()
+    try:
+        monitor = fg.Monitor().start()
+        result, gone = monitor.stop(), weakref.ref(monitor)
+        del monitor
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert result.samples().num_rows > 0
+
+
+@pytest.mark.parametrize("again", [lambda r: pickle.loads(pickle.dumps(r)), copy.deepcopy, copy.copy])
+@pytest.mark.parametrize("record", [False, True])
+def test_a_result_is_pickled_and_copied(powercap, tmp_path, monkeypatch, record, again):
+    powercap(Zone("package-0", 80.0, children=(Zone("dram", 5.0),)), move=True)
+    monkeypatch.chdir(tmp_path)
+    result = a_run(record="run" if record else None)
+    other = again(result)
+    monkeypatch.chdir("/")
+    same(result, other)
+    same(result, again(result))  # after it was asked
+
+
+def test_a_loaded_and_a_replayed_result_are_pickled(powercap, tmp_path, monkeypatch):
+    powercap(Zone("package-0", 80.0), move=True)
+    a_run().save(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    loaded, replayed = fg.load("run"), a_run(hz=None, channels="replay:run", speed=0)
+    monkeypatch.chdir("/")
+    for result in (loaded, replayed):
+        data = pickle.dumps(result)
+        assert len(data) < 2 * result.samples().nbytes + 20_000
+        same(result, pickle.loads(data))
+        same(result, copy.deepcopy(result))
+
+
+def test_a_measured_block_is_pickled_and_copied(powercap):
+    powercap(Zone("package-0", 80.0), move=True)
+    with fg.measure(sync=no_wait) as measured:
+        time.sleep(0.02)
+    for other in (pickle.loads(pickle.dumps(measured)), copy.deepcopy(measured)):
+        same(measured.result, other.result)
+
+
+def test_a_result_comes_back_from_another_process(powercap, tmp_path):
+    powercap(Zone("package-0", 80.0), move=True)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        result = pool.submit(a_run).result(timeout=60)
+        assert result.summary()["count"].to_pylist() == [10, 10]
+        assert result.energy_j > 0
+        result.save(tmp_path / "run")
+    same(result, fg.load(tmp_path / "run"))
 
 
 def test_a_result_as_plain_python_is_json(result):

@@ -307,3 +307,39 @@ def test_the_schemas_carry_units_and_the_metadata_of_the_run(saved):
         assert metadata["version"] == fg.__version__
         assert {"host", "realtime_ns", "monotonic_ns"} <= metadata.keys()
         assert abs(metadata["realtime_ns"] / 1e9 - time.time()) < 600
+
+
+def test_without_pyarrow_a_recording_says_what_it_needs_before_it_begins(tmp_path, python):
+    done = python(
+        """
+        import sys
+        sys.modules["pyarrow"] = None
+        import fastgreen as fg
+        from fastgreen.cli import main
+        try:
+            fg.Monitor(record=sys.argv[1]).start()
+        except ModuleNotFoundError as error:
+            print(error)
+        main(["run", "-o", sys.argv[1], "true"])
+        """,
+        tmp_path / "run",
+    )
+    sentence = "the files of a run need pyarrow: pip install pyarrow"
+    assert done.stdout.splitlines() == [sentence]
+    assert done.stderr == f"Error: {sentence}\n"
+    assert done.returncode == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_program_that_changes_its_folder_is_recorded_where_it_began(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with fg.Monitor(record="run") as monitor, monitor.window("w"):
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        time.sleep(0.02)
+    assert monitor.result.notes == []
+    same(monitor.result, fg.load(tmp_path / "run"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    loaded = fg.load("../run")
+    monkeypatch.chdir("/")
+    same(monitor.result, loaded)

@@ -82,6 +82,12 @@ def test_a_sweep_knows_its_axes():
     assert list(fg.Sweep("apec", cost=[1, 2], accuracy=0.5).axes) == ["beta", "alpha", "accuracy", "cost"]
     with pytest.raises(ValueError, match="read-only"):
         sweep.axes["alpha"][0] = 2
+    defaults = {"beta": [1.0], "alpha": [0.1], "accuracy": [0.5], "consumption": [1.0]}
+    bare = fg.Sweep("apc", consumption=1, accuracy=0.5)
+    assert {name: axis.tolist() for name, axis in bare.axes.items()} == defaults
+    times = fg.Sweep("ttcapec", time=[1.0], accuracy=[0.5], cost=[1.0]).axes
+    assert list(times) == ["beta", "alpha", "accuracy_delta", "cost_delta", "target", "run"]
+    assert [float(axis[0]) for axis in times.values()] == pytest.approx([1, 0.1, 0.01, 0.1, np.nan, 0], nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +166,7 @@ def test_the_best_are_those_that_sorting_everything_finds(c, acc, a, b, k):
     wanted = reference.first_best(grid, k)
     assert np.array_equal(sweep.plan.best(min(k, sweep.size)), wanted)
     table = sweep.best(k)
+    assert table == sweep.best(np.int64(k))
     assert np.array_equal(table["apc"], grid.ravel()[wanted])
     assert np.array_equal(table["consumption"], np.asarray(c, float)[wanted % len(c)])
 
@@ -244,9 +251,47 @@ def test_a_bad_sweep_of_times_is_told_what_is_wrong(changes, message):
     _, runs = run_sweep()
     with pytest.raises(ValueError, match=message):
         fg.Sweep("ttcapc", **{**runs, **changes})
+    with pytest.raises(ValueError, match=r"two scores or one pair: give \[0.9, 0.5\] or \[\(0.9, 0.5\)\]"):
+        fg.Sweep("ttcapc", **runs, target=(0.9, 0.5))
+    for axis, wanted in (([0.9, 0.5], [0.9, 0.5]), ([(0.9, 0.5)], ["(0.9, 0.5)"]), ((0.9, 0.5, 0.4), [0.9, 0.5, 0.4])):
+        assert fg.Sweep("ttcapc", **runs, target=axis).axes["target"].tolist() == wanted
     backwards = {**runs, "time": runs["time"][:, ::-1]}
     with pytest.raises(ValueError, match=r"time goes back .* of run 0"):
         fg.Sweep("ttcapc", **backwards).compute()
+
+
+FLOAT32_MOST = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize("name", ["consumption", "beta"])
+@pytest.mark.filterwarnings("error")
+def test_what_float32_cannot_hold_is_refused_there_and_not_taken_for_infinite(tmp_path, name):
+    sweep = small(**{name: [0.0, FLOAT32_MOST, 1e39, 1e300]})
+    assert np.isfinite(sweep.compute()).all()
+    sweep.write(tmp_path / "wide.arrow")
+    for call in (
+        lambda: sweep.compute("float32"),
+        lambda: sweep.compute(out=np.empty(sweep.shape, "f4")),
+        lambda: sweep.write(tmp_path / "narrow.arrow", dtype="float32"),
+        lambda: sweep.write(tmp_path / "narrow.arrow", dtype="float32", layout="long"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} holds 1e\+39 at index 2, more than float32 can \(3\.4e\+38\)"):
+            call()
+    assert [path.name for path in tmp_path.iterdir()] == ["wide.arrow"]
+    assert np.isfinite(small(**{name: [0.0, FLOAT32_MOST]}).compute("float32")).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_time_that_float32_cannot_hold_is_not_taken_for_never():
+    runs = {"accuracy": [0.1, 0.2, 0.9], "consumption": [0.0, 1.0, 2.0]}
+    sweep = fg.Sweep("ttcapc", time=[0.0, 1e38, 1e39], **runs)
+    assert sweep.compute().item() == 1e39
+    with pytest.raises(ValueError, match=r"time holds 1e\+39 at index 2, more than float32"):
+        sweep.compute("float32")
+    with pytest.raises(ValueError, match="time must be finite"):
+        fg.Sweep("ttcapc", time=[0.0, 1.0, np.inf], **runs).compute("float32")
+    never = fg.Sweep("ttcapc", time=[0.0, 1e38, float("nan")], target=0.99, **runs)
+    assert never.compute("float32").item() == np.inf
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -78,6 +79,7 @@ def test_the_dense_file_reads_in_polars_and_duckdb(tmp_path):
     assert frame["accuracy"].unique().sort().to_list() == [0.0, 0.5, 0.9, 1.0]
     grid = fg.open_sweep(tmp_path / "dense.arrow").table
     assert grid.num_rows == 24  # DuckDB finds the table by its name
+    assert grid.schema.field("apc").type == pa.fixed_shape_tensor(pa.float64(), [13], dim_names=["consumption"])
     seen = duckdb.sql("select max(list_max(apc::double[])) from grid where beta = 20 and accuracy = 0.9").fetchall()[0][
         0
     ]
@@ -103,8 +105,44 @@ def test_the_axes_stand_in_the_metadata_for_any_reader(tmp_path):
     schema = pa.ipc.open_file(tmp_path / "x").schema
     metadata = json.loads(schema.metadata[b"fastgreen"])
     assert metadata["axes"]["alpha"] == [0.1, 0.5]
-    assert metadata["format"] == 1
+    told = {"kind": "sweep", "metric": "apc", "layout": "long", "unit": "Wh", "format": 1, "version": fg.__version__}
+    assert metadata.items() >= told.items()
+    assert list(metadata["axes"]) == ["beta", "alpha", "accuracy", "consumption"]
     assert schema.field("consumption").metadata == {b"unit": b"Wh"}
+
+
+def test_an_axis_of_many_points_stands_there_as_its_bytes(tmp_path):
+    axis = np.arange(65537) * 1e-4
+    fg.Sweep("apc", consumption=axis, accuracy=[0.5]).write(tmp_path / "x")
+    stored = json.loads(pa.ipc.open_file(tmp_path / "x").schema.metadata[b"fastgreen"])["axes"]["consumption"]
+    assert np.array_equal(np.frombuffer(base64.b64decode(stored["float64"]), "<f8"), axis)
+    assert np.array_equal(fg.open_sweep(tmp_path / "x").axes["consumption"], axis)
+
+
+def test_long_coordinates_are_as_precise_as_the_values(tmp_path):
+    small().write(tmp_path / "x", layout="long", dtype="float32")
+    assert set(pa.ipc.open_file(tmp_path / "x").schema.types) == {pa.float32()}
+
+
+def test_a_stored_sweep_is_mapped_and_not_read(tmp_path):
+    path = tmp_path / "grid.arrow"
+    sweep = fg.Sweep("apc", consumption=np.linspace(0, 9, 1000), accuracy=np.linspace(0, 1, 1000))
+    sweep.write(path)
+    before = pa.total_allocated_bytes()
+    stored = fg.open_sweep(path)
+    tiles = list(stored.tiles())
+    assert str(path) in Path("/proc/self/maps").read_text()
+    assert pa.total_allocated_bytes() - before < 100_000
+    assert not any(values.flags.owndata or values.flags.writeable for _, values in tiles)
+    assert np.array_equal(np.concatenate([values for _, values in tiles]), sweep.compute().ravel())
+
+
+def test_a_stored_sweep_larger_than_memory_says_its_size_and_points_to_its_tiles(tmp_path):
+    small().write(tmp_path / "x")
+    stored = fg.open_sweep(tmp_path / "x")
+    stored.nbytes = 10**18  # as that of a file that does not fit on this disk either
+    with pytest.raises(MemoryError, match=r"takes 1,000,000,000\.0 GB .* read it by tiles\(\)"):
+        stored.to_numpy()
 
 
 def test_an_existing_file_is_left_alone_unless_told(tmp_path):
@@ -323,6 +361,20 @@ def test_the_command_prints_the_best_points():
     rows = json.loads(command("sweep", "apc", *axes, "--best", 2, "--json"))
     assert [row["apc"] for row in rows] == [0.9, fg.apc(0.1, 0.9)]
     assert "0.9" in command("sweep", "apc", *axes, "--best", 2)
+
+
+def test_json_has_no_number_that_json_has_not(tmp_path):
+    def no_number(text: str) -> None:
+        raise AssertionError(f"{text} is no JSON")
+
+    (tmp_path / "runs.csv").write_text("run,time,accuracy,consumption\na,1,0.5,0.2\na,2,0.9,0.4\n")
+    given = ("sweep", "ttcapc", "--runs", tmp_path / "runs.csv", "--target", "best,0.99", "--best", 2, "--json")
+    best, never = json.loads(command(*given), parse_constant=no_number)
+    assert (best["target"], best["ttcapc"]) == (None, 2)
+    assert (never["target"], never["ttcapc"]) == (0.99, None)
+    (tmp_path / "models.csv").write_text("model,accuracy,consumption\na,0.9,2\nb,,2\n")
+    rows = json.loads(command("metrics", tmp_path / "models.csv", "--json"), parse_constant=no_number)
+    assert [row["apc"] for row in rows] == [fg.apc(2, 0.9), None]
 
 
 def test_the_command_reads_runs_from_a_table(tmp_path):

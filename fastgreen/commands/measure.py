@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,6 +21,12 @@ from rich.table import Table
 from fastgreen.channel import Channel, Seams, SourceStatus
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from fastgreen.result import Result
 
 __all__ = ["channels", "report", "run"]
 
@@ -89,22 +99,52 @@ def _explain(console: Console, found: list[Channel], states: list[SourceStatus])
         say("No CPU energy counter can be read, so CPU energy is estimated from CPU time.")
 
 
-def _run_child(command: list[str]) -> int:
-    """Run the command with this terminal; its exit code, 128 + signal when it was killed, 127 when it is not there.
+def _check_command(name: str) -> None:
+    """OSError for a command that cannot be started, before anything is measured or recorded."""
+    if shutil.which(name) is None:
+        missing = os.sep not in name or not os.path.exists(name)
+        raise OSError(errno.ENOENT if missing else errno.EACCES, os.strerror(errno.ENOENT if missing else errno.EACCES))
 
-    SIGINT and SIGTERM reach the child (the first from the terminal itself, as it is in the foreground group); we stay
-    until it has ended.
+
+def _not_started(name: str, error: OSError) -> int:
+    """Say so; the exit code that a shell gives."""
+    click.echo(f"fastgreen run: {name}: {error.strerror}", err=True)
+    return 127 if error.errno == errno.ENOENT else 126
+
+
+def _run_child(command: list[str]) -> int:
+    """Run the command with this terminal; its exit code, or 128 + signal when it was killed. OSError.
+
+    We stay until it has ended. What the terminal sends, it sends to the child too, which is in the same foreground
+    group; what ends a single process is passed on. Signals that the caller ignores, as nohup does, stay ignored.
     """
-    try:
-        child = subprocess.Popen(command)
-    except OSError as error:
-        click.echo(f"fastgreen run: {command[0]}: {error.strerror}", err=True)
-        return 127 if isinstance(error, FileNotFoundError) else 126  # as a shell says it
+    child: subprocess.Popen | None = None
+    early: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        if child is None:
+            early.append(number)
+        else:
+            child.send_signal(number)
+
+    def stay(*_: object) -> None:
+        pass
+
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+        signal.SIGINT: stay,
+        signal.SIGQUIT: stay,
+        signal.SIGTERM: pass_on,
+        signal.SIGHUP: pass_on,
+    }
     previous = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM)),
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
+        child = subprocess.Popen(command)
+        for number in early:
+            child.send_signal(number)
         code = child.wait()
     finally:
         for number, handler in previous.items():
@@ -128,22 +168,31 @@ def run(
     from fastgreen.monitor import Monitor
 
     try:
+        _check_command(command[0])
+    except OSError as error:
+        sys.exit(_not_started(command[0], error))
+    try:
         monitor = Monitor(list(wanted) or None, hz=hz, record=output).start()
-    except (FastgreenError, ValueError, OSError) as error:
+    except (FastgreenError, ValueError, OSError, ModuleNotFoundError) as error:
         raise click.ClickException(sentence(error)) from error
-    code = 1
     try:
         code = _run_child(list(command))
+    except OSError as error:  # no format that the system runs
+        sys.exit(_not_started(command[0], error))
     finally:
         monitor.stop()
-        result = monitor.result
-        if as_json:
-            click.echo(json.dumps(_plain(result.to_dict()), indent=2), err=True)
-        else:
-            from fastgreen.report import people_console, show
-
-            show(result, people_console(stderr=True))
+    with contextlib.suppress(OSError, SystemExit):  # a report that nobody takes is no reason to lose the child's code
+        _report_to_stderr(monitor.result, as_json)
     sys.exit(code)
+
+
+def _report_to_stderr(result: Result, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_plain(result.to_dict()), indent=2), err=True)
+        return
+    from fastgreen.report import people_console, show
+
+    show(result, people_console(stderr=True))
 
 
 @click.command()
@@ -156,7 +205,7 @@ def report(folder: Path, as_json: bool) -> None:
 
     try:
         result = load(folder)
-    except (FastgreenError, OSError) as error:
+    except (FastgreenError, OSError, ModuleNotFoundError) as error:
         raise click.ClickException(sentence(error)) from error
     if as_json:
         dump(result.to_dict())

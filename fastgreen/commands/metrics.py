@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
+from fastgreen.commands.measure import dump
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 
@@ -205,7 +205,7 @@ def _read_table(path: str) -> Any:
 
 def _print_table(table: Any, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(table.to_pylist()))
+        dump(table.to_pylist())
         return
     from rich.console import Console
 

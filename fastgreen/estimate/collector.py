@@ -56,7 +56,8 @@ SCHEMA = pa.schema(
 class Meter(Protocol):
     """What is used of :class:`fastgreen.Monitor`."""
 
-    result: Any
+    @property
+    def result(self) -> Any: ...
 
     def window(self, name: str) -> Any: ...
     def __enter__(self) -> Any: ...

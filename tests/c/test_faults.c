@@ -46,7 +46,7 @@ static void counter_close(struct fg_source *source)
 	free(source);
 }
 
-static const struct fg_source_ops counter = {"counter", counter_open, counter_read, counter_close, NULL};
+static const struct fg_source_ops counter = {"counter", counter_open, counter_read, counter_close, NULL, 0};
 
 struct rig {
 	struct fg_traits traits;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fg_alloc.h"
+#include "fg_clock.h"
 #include "fg_ring.h"
 #include "fg_test.h"
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 static struct fg_sample numbered(int64_t number)
@@ -116,24 +118,30 @@ FG_TEST(indices_survive_their_own_overflow)
 	fg_ring_destroy(&ring);
 }
 
-enum { TORTURE = 400000 };
+/* Whichever comes first: where both ends share a busy core, each sample waits for its turn. */
+enum { TORTURE = 400000, TORTURE_S = 10 };
 
 struct torture {
 	struct fg_ring ring;
-	_Atomic int64_t refused;
+	int64_t pushed;
+	_Atomic bool over; /* orders `pushed` */
 };
 
 static void *produce(void *argument)
 {
 	struct torture *torture = argument;
+	int64_t until_ns = fg_clock_now_ns() + TORTURE_S * FG_NS_PER_S, i = 0;
 
-	for (int64_t i = 0; i < TORTURE; i++) {
+	for (; i < TORTURE; i++) {
 		struct fg_sample sample = numbered(i);
-		while (!fg_ring_push(&torture->ring, &sample)) {
-			torture->refused++;
+
+		while (!fg_ring_push(&torture->ring, &sample))
 			sched_yield();
-		}
+		if (i % 16 == 0 && fg_clock_now_ns() > until_ns)
+			break;
 	}
+	torture->pushed = i < TORTURE ? i + 1 : i; /* not before: it must not order what the ring leaves unordered */
+	torture->over = true;
 	return NULL;
 }
 
@@ -145,10 +153,11 @@ static void torture_with(size_t capacity, size_t max)
 	int64_t next = 0;
 	int whole = 1;
 
-	torture->refused = 0;
+	torture->pushed = 0;
+	torture->over = false;
 	fg_require(fg_ring_init(&torture->ring, capacity, NULL) == FG_OK);
 	fg_require(pthread_create(&thread, NULL, produce, torture) == 0);
-	while (next < TORTURE) {
+	while (!torture->over || next < torture->pushed) {
 		size_t got = fg_ring_drain(&torture->ring, out, max);
 		whole &= fg_ring_is_valid(&torture->ring);
 		for (size_t i = 0; i < got; i++)
@@ -158,6 +167,7 @@ static void torture_with(size_t capacity, size_t max)
 	}
 	pthread_join(thread, NULL);
 	fg_check(whole); /* no sample torn, lost, doubled or out of order */
+	fg_check(next > 100);
 	fg_check_int((int64_t)fg_ring_count(&torture->ring), 0);
 	fg_ring_destroy(&torture->ring);
 	free(torture);

@@ -16,6 +16,9 @@ struct script {
 	struct fg_driven *driven;
 	_Atomic int64_t reads;
 	int64_t growing_reads; /* the counter stands still after so many; 0: never */
+	int64_t hangs_at_read; /* that read does not come back before it is let go; 0: none */
+	_Atomic bool let_go;
+	_Atomic int closed;
 };
 
 struct fg_source {
@@ -42,6 +45,8 @@ static enum fg_status script_read(struct fg_source *source, size_t index, struct
 
 	if (script->driven != NULL)
 		script->driven->at_ns += script->read_ns;
+	while (script->hangs_at_read > 0 && n >= script->hangs_at_read && !script->let_go)
+		sched_yield();
 	if (status != FG_OK)
 		return fg_error_set(err, status, 0, 0, "scripted: %s", fg_status_text(status));
 	if (script->growing_reads > 0 && n > script->growing_reads)
@@ -52,10 +57,13 @@ static enum fg_status script_read(struct fg_source *source, size_t index, struct
 
 static void script_close(struct fg_source *source)
 {
+	struct script *script = source->scripts[0];
+
 	free(source);
+	script->closed++;
 }
 
-static const struct fg_source_ops scripted = {"script", script_open, script_read, script_close, NULL};
+static const struct fg_source_ops scripted = {"script", script_open, script_read, script_close, NULL, 50 * MS};
 
 struct rig {
 	struct script script;
@@ -95,7 +103,8 @@ static void rig_run(struct rig *rig, int64_t period_ns, size_t capacity, int64_t
 		sched_yield();
 		fg_sampler_live(rig->sampler, 0, &live);
 	}
-	rig->driven.end_at_ns = INT64_MAX / 2; /* let it settle */
+	if (settle_ns > 0) /* else time stands still until it has stopped, however long that takes to happen */
+		rig->driven.end_at_ns = INT64_MAX / 2;
 	fg_sampler_stop(rig->sampler, settle_ns);
 	fg_sampler_report(rig->sampler, 0, &rig->report);
 }
@@ -320,6 +329,82 @@ FG_TEST(a_slow_source_delays_only_its_own_sampler)
 	rig_close(&fast);
 }
 
+/* A sampler whose read number 5 hangs; it has been stopped. */
+static void rig_left(struct rig *rig)
+{
+	struct fg_live live = {0};
+
+	rig_init(rig, 0);
+	rig->script.hangs_at_read = 5;
+	fg_require(rig_open(rig, &fg_clock_monotonic, MS, 64) == FG_OK);
+	fg_require(fg_sampler_start(rig->sampler, 60 * FG_NS_PER_S, NULL) == FG_OK);
+	while (rig->script.reads < 6)
+		sched_yield();
+	fg_sampler_live(rig->sampler, 0, &live);
+	fg_check(!live.ended);
+	int64_t begin_ns = fg_clock_now_ns();
+	fg_sampler_stop(rig->sampler, 0);
+	fg_check(fg_clock_now_ns() - begin_ns >= 50 * MS);
+	fg_sampler_report(rig->sampler, 0, &rig->report);
+}
+
+FG_TEST(a_read_that_never_returns_is_left_and_what_came_before_counts)
+{
+	struct rig rig;
+	struct fg_sample out[64];
+
+	rig_left(&rig);
+	fg_check_int((int64_t)rig.report.account.samples, 5);
+	fg_check_int(rig.report.end_total, 40);
+	fg_check_int(rig.report.end_at_ns, rig.report.account.last_at_ns);
+	fg_check_int(rig.report.why_ended.status, FG_LOST);
+	fg_check(strstr(rig.report.why_ended.message, "script does not answer") != NULL);
+	fg_check_int((int64_t)rig.report.live.read_errors, 1);
+	fg_check(rig.report.live.ended);
+	fg_check_int((int64_t)fg_sampler_drain(rig.sampler, 0, out, 64), 5);
+	fg_sampler_stop(rig.sampler, 0);
+	rig_close(&rig); /* returns, and closes nothing: the source is being read */
+	fg_check_int(rig.script.closed, 0);
+	rig.script.let_go = true; /* now the thread finds itself left, and gives all back */
+	while (rig.script.closed == 0)
+		sched_yield();
+}
+
+FG_TEST(a_left_thread_that_returns_before_the_close_changes_nothing)
+{
+	struct rig rig;
+	struct fg_report after;
+
+	rig_left(&rig);
+	rig.script.let_go = true;
+	for (int i = 0; i < 20; i++)
+		fg_clock_monotonic.sleep_until(NULL, fg_clock_now_ns() + MS, &(struct fg_wake){0});
+	fg_sampler_report(rig.sampler, 0, &after);
+	fg_check_int((int64_t)after.account.samples, (int64_t)rig.report.account.samples);
+	fg_check_int(after.end_total, rig.report.end_total);
+	fg_check_int(after.account.total, rig.report.account.total);
+	fg_check_int((int64_t)after.live.read_errors, 1);
+	rig_close(&rig);
+	while (rig.script.closed == 0) /* by whoever came last */
+		sched_yield();
+	fg_check_int(rig.script.closed, 1);
+}
+
+FG_TEST(reads_slower_than_the_patience_in_sum_are_waited_for)
+{
+	struct rig rig;
+
+	rig_init(&rig, 0);
+	rig.script.step = 0; /* never moves: settling goes on for its whole time, longer than one read may take */
+	fg_require(rig_open(&rig, &fg_clock_monotonic, MS, 4096) == FG_OK);
+	fg_require(fg_sampler_start(rig.sampler, 60 * FG_NS_PER_S, NULL) == FG_OK);
+	fg_sampler_stop(rig.sampler, 200 * MS);
+	fg_sampler_report(rig.sampler, 0, &rig.report);
+	fg_check_int(rig.report.why_ended.status, FG_OK);
+	fg_check(rig.report.account.last_at_ns - rig.report.end_at_ns > 100 * MS);
+	rig_close(&rig);
+}
+
 FG_TEST(a_replay_is_played_whole_and_then_says_so)
 {
 	enum { COUNT = 5000 };
@@ -402,6 +487,9 @@ int main(void)
 	fg_run(a_first_reading_while_settling_ends_where_it_begins);
 	fg_run(stop_wakes_a_sleeper_at_once_and_takes_a_last_reading);
 	fg_run(a_slow_source_delays_only_its_own_sampler);
+	fg_run(a_read_that_never_returns_is_left_and_what_came_before_counts);
+	fg_run(a_left_thread_that_returns_before_the_close_changes_nothing);
+	fg_run(reads_slower_than_the_patience_in_sum_are_waited_for);
 	fg_run(a_replay_is_played_whole_and_then_says_so);
 	fg_run(every_failing_allocation_of_open_gives_all_back);
 	return fg_report();

@@ -26,6 +26,9 @@ TAIL = """
   the estimate, and the bounds hold it up to the channel's power limit.
 - A text that is a number is believed: a counter file cut short in the middle of its digits is not told from a counter
   that restarted.
+- The estimate is one of the whole machine: in a container, too, `/proc/stat` is the machine's.
+- A hung driver is waited for: 30 s when boards are listed (once a program), 15 s at the end of a run. Its thread stays
+  until the program ends.
 - The wall clock is read once, at the start of a run; a step of it later leaves `time` columns on the old clock.
 """
 

@@ -25,7 +25,7 @@ from .acts import (
     wait,
 )
 from .expects import bounds_hold, counted, ended, gap, goes_on, no_burst, note, nothing_lost, raises, value
-from .model import Fault, Scene
+from .model import Fault, Proof, Scene
 
 NAMES = {
     1: "UNINITIALIZED",
@@ -181,6 +181,44 @@ TRAPS = [
             call("", lambda s: _blocked_start(s)),
         ),
         (value("start comes back before NVML does", lambda s: s.value < 1.9), goes_on("rapl:package-0")),
+    ),
+    Fault(
+        "NVML never answers again",
+        "hung drivers",
+        (),
+        (
+            Proof(
+                "in a reading: the run ends all the same, with what was read and the reason",
+                "tests/c/test_sampler.c::a_read_that_never_returns_is_left_and_what_came_before_counts",
+            ),
+            Proof(
+                "in a reading or at its end: the program ends",
+                "tests/test_hostile_nvml.py::test_a_driver_that_hangs_for_good_keeps_no_program_from_its_end",
+            ),
+            Proof(
+                "while boards are listed: the source says so, and is not asked twice",
+                "tests/test_hostile_nvml.py::test_a_driver_that_hangs_while_it_is_looked_at_is_said_and_not_asked_again",
+            ),
+        ),
+    ),
+    Fault(
+        "NVML tells texts without an end, UUIDs twice, powers of 2^63 mW or NaN",
+        "bad input",
+        (),
+        (
+            Proof(
+                "texts end within their room and are printable",
+                "tests/test_hostile_nvml.py::test_texts_without_an_end_or_of_bytes_are_told_within_their_room",
+            ),
+            Proof(
+                "boards that cannot be told apart are not measured",
+                "tests/test_hostile_nvml.py::test_a_board_that_cannot_be_found_again_is_not_measured_in_the_place_of_another",
+            ),
+            Proof(
+                "no such power is ever a sample",
+                "tests/test_hostile_nvml.py::test_a_power_that_no_board_draws_is_a_failed_read",
+            ),
+        ),
     ),
     Fault(
         "a false 0 mW",

@@ -99,7 +99,11 @@ def _wall_clocks() -> list[str]:
     return found
 
 
-ENGINE = {"monitor", "runinfo", "result", "trace", "runfile", "arrow", "replay", "catalog", "discovery", "_core"}
+ENGINE = {"monitor", "runinfo", "result", "trace", "runfile", "arrow", "replay", "catalog", "_core"} | {
+    "attributes",
+    "discovery",
+    "discovery_nvml",
+}
 
 
 def _wall_clocks_of_the_engine(scene: Scene) -> bool:

@@ -327,6 +327,55 @@ COUNTERS = [
             ),
         ),
     ),
+    Fault(
+        "links in the tree lead back, a thousand zones stand in it, names hold control characters",
+        "bad input",
+        (),
+        (
+            Proof(
+                "no zone is hidden and none shown twice",
+                "tests/test_hostile_trees.py::test_links_that_lead_back_hide_no_zone_and_show_none_twice",
+            ),
+            Proof(
+                "listed in a moment, mirrors found",
+                "tests/test_hostile_trees.py::test_a_thousand_zones_are_listed_in_a_moment_and_mirrors_among_them_found",
+            ),
+            Proof("names are fit to be printed", "tests/test_hostile_trees.py::test_a_name_is_fit_to_be_printed"),
+        ),
+    ),
+    Fault(
+        "a counter file has no end",
+        "bad input",
+        (),
+        (
+            Proof(
+                "left before it fills the memory, and said",
+                "tests/test_hostile_trees.py::test_a_file_without_an_end_is_left_before_it_fills_the_memory",
+            ),
+        ),
+    ),
+    Fault(
+        "a counter's range is shorter than what two readings can tell apart",
+        "CodeCarbon issue 1309",
+        (),
+        (
+            Proof(
+                "not believed, said on the channel, and no monitor is stopped by it",
+                "tests/test_hostile_trees.py::test_a_range_that_no_counter_has_is_not_believed_and_stops_no_monitor",
+            ),
+        ),
+    ),
+    Fault(
+        "zones come, files are moved away and their rights taken in mid-run",
+        "hot-plug, udev",
+        (),
+        (
+            Proof(
+                "an open counter is read on, no joule lost, no note",
+                "tests/test_hostile_trees.py::test_zones_that_come_and_go_and_rights_that_change_disturb_nobody",
+            ),
+        ),
+    ),
 ]
 
 

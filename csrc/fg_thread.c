@@ -1,0 +1,77 @@
+/* See fg_thread.h. The one trick: whoever is late gives back. Caller and thread settle by one compare-and-swap which of
+ * them that is, so that no lock is held by a thread that hangs.
+ * SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE /* pthread_setname_np */
+#include "fg_thread.h"
+
+#include "fg_clock.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+enum { WAITED_FOR, RETURNED, LEFT };
+
+struct errand {
+	void (*work)(void *);
+	void (*discard)(void *);
+	void *context;
+	_Atomic int state;
+	struct fg_wake done;
+};
+
+int fg_thread_start(pthread_t *out, const char *name, void *(*run)(void *), void *argument)
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before); /* the thread inherits the mask */
+	int code = pthread_create(out, NULL, run, argument);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (code == 0)
+		pthread_setname_np(*out, name);
+	return code;
+}
+
+static void *run_errand(void *argument)
+{
+	struct errand *errand = argument;
+	int waited_for = WAITED_FOR;
+
+	errand->work(errand->context);
+	/* Release: the caller that sees RETURNED sees what work has done. */
+	if (atomic_compare_exchange_strong_explicit(&errand->state, &waited_for, RETURNED, memory_order_acq_rel,
+												memory_order_acquire)) {
+		fg_clock_wake(&errand->done); /* the caller joins before it frees */
+		return NULL;
+	}
+	if (errand->discard != NULL)
+		errand->discard(errand->context);
+	free(errand);
+	return NULL;
+}
+
+bool fg_thread_call(void (*work)(void *), void (*discard)(void *), void *context, int64_t patience_ns)
+{
+	struct errand *errand = malloc(sizeof *errand);
+	pthread_t thread;
+	int waited_for = WAITED_FOR;
+
+	if (errand != NULL)
+		*errand = (struct errand){work, discard, context, WAITED_FOR, {0}};
+	if (errand == NULL || fg_thread_start(&thread, "fg-call", run_errand, errand) != 0) {
+		free(errand);
+		work(context);
+		return true;
+	}
+	int64_t until_ns = fg_clock_now_ns() + patience_ns;
+	while (atomic_load_explicit(&errand->done.word, memory_order_acquire) == 0 && fg_clock_now_ns() < until_ns)
+		fg_clock_monotonic.sleep_until(NULL, until_ns, &errand->done);
+	if (atomic_compare_exchange_strong_explicit(&errand->state, &waited_for, LEFT, memory_order_acq_rel,
+												memory_order_acquire)) {
+		pthread_detach(thread);
+		return false;
+	}
+	pthread_join(thread, NULL);
+	free(errand);
+	return true;
+}

@@ -1,0 +1,19 @@
+/* Threads that leave the application's signals alone, and calls that may never come back.
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef FG_THREAD_H
+#define FG_THREAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Start a thread with every signal blocked: signals belong to the application's threads. `name` has at most 15 bytes.
+ * Returns 0 or the errno of pthread_create. */
+int fg_thread_start(pthread_t *out, const char *name, void *(*run)(void *), void *argument);
+
+/* Call work(context) on a thread of its own and wait for it, but not longer than `patience_ns`. True: it has returned.
+ * False: it goes on and the context is no longer the caller's; should it return after all, discard(context) (which may
+ * be NULL) is called on that thread. Where no thread can be had work is called on this one. */
+bool fg_thread_call(void (*work)(void *), void (*discard)(void *), void *context, int64_t patience_ns);
+
+#endif

@@ -1,0 +1,90 @@
+"""Reading what kernel attributes hold: a text, an integer, a name; and why one cannot be read."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["entries", "integer", "printable", "read", "remedy", "text", "unreadable"]
+
+MOST_BYTES = 1 << 24  # /proc/cpuinfo of a thousand CPUs has a tenth; what is longer is no attribute
+LONGEST_NAME = 96
+
+
+def read(path: str) -> str:
+    """What a file holds, without white space around it. OSError where it cannot be read or does not end."""
+    # O_NONBLOCK: a fifo in the place of an attribute must not hang the caller.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    content = bytearray()
+    try:
+        while piece := os.read(fd, 1 << 16):
+            content += piece
+            if len(content) > MOST_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    finally:
+        os.close(fd)
+    return content.decode("utf-8", "replace").strip()
+
+
+def text(path: str) -> str | None:
+    """What a file holds; None where it cannot be read."""
+    try:
+        return read(path)
+    except OSError:
+        return None
+
+
+def printable(name: str) -> str:
+    """A name that does nothing to a terminal or a table: one line of bounded length without control characters."""
+    shown = "".join(c if c.isprintable() else "?" for c in name)
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."
+
+
+def entries(folder: str) -> list[str]:
+    """The names that a folder holds; none where it may not be listed or is gone."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def remedy(mode: str, path: str) -> str:
+    from shlex import quote
+
+    return f"sudo chmod {mode} {quote(os.path.realpath(path))}"
+
+
+def _parse(content: str) -> int | None:
+    """As fg_sysfs_parse, which takes less than int() does."""
+    digits = content.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
+        return None
+    value = int(content)
+    return value if -1 << 63 < value < 1 << 63 else None
+
+
+def integer(path: str) -> int | None:
+    """The integer of 63 bits that a file holds; None where it holds none or cannot be read."""
+    content = text(path)
+    return _parse(content) if content is not None else None
+
+
+def unreadable(path: str, kind: str) -> dict[str, Any]:
+    """Fields of a channel whose attribute cannot be read; empty when it can be, and holds what the engine takes."""
+    try:
+        content = read(path)
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            return {"readable": False, "reason": f"permission denied: {path}", "remedy": remedy("a+r", path)}
+        name = errno.errorcode.get(error.errno or 0, "?")
+        return {"readable": False, "reason": f"{error.strerror} ({name}): {path}"}
+    value = _parse(content)
+    if value is None:
+        return {"readable": False, "reason": f"{path} holds no integer: {content[:24]!r}"}
+    if kind == "energy" and value < 0:
+        return {"readable": False, "reason": f"{path} holds a negative energy: {content!r}"}
+    return {}

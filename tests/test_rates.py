@@ -1,0 +1,68 @@
+"""How often each source is read, told and seen; and where the package is built."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import fastgreen as fg
+from fastgreen.rates import rates
+
+from .conftest import ROOT
+from .fakes.hwmon import amdgpu
+from .fakes.nvml import Gpu
+from .fakes.powercap import Zone
+
+
+@pytest.fixture
+def channels(powercap, nvml, hwmon) -> list[fg.Channel]:
+    powercap(Zone("package-0", watts=20.0), move=True)
+    nvml(Gpu(power=100.0))
+    hwmon(amdgpu(average_uw=30_000_000))
+    return fg.channels()
+
+
+def test_each_source_has_its_default_rate(channels):
+    assert rates(None, channels) == {"rapl": 100, "nvml": 40, "hwmon": 100, "procstat": 10}
+
+
+@pytest.mark.parametrize(("period_s", "hz"), [(0.1, 40.0), (0.05, 80.0), (0.02, 100.0), (1.0, 4.0)])
+def test_a_board_is_read_four_times_an_update_but_not_within_ten_milliseconds(channels, period_s, hz):
+    learnt = [replace(c, period_s=period_s if c.source == "nvml" else None) for c in channels]
+    assert rates(None, learnt)["nvml"] == hz
+
+
+def test_a_rate_is_for_all_sources_or_for_those_it_names(channels):
+    assert rates(1000, channels) == dict.fromkeys(("rapl", "nvml", "hwmon", "procstat"), 1000.0)
+    assert rates({"rapl": 500, "nvml": None}, channels) == {"rapl": 500, "nvml": 40, "hwmon": 100, "procstat": 10}
+
+
+def test_the_default_rate_is_the_one_it_is_read_at(channels):
+    with fg.Monitor(["rapl:*", "nvml:0", "procstat:*"]) as monitor:
+        time.sleep(0.7)
+    for channel, step_ms in (("rapl:package-0", 10), ("nvml:0", 25), ("procstat:cpu", 100)):
+        steps_ms = np.diff(monitor.result.samples(channel)["monotonic_ns"].to_numpy()) / 1e6
+        # A deadline that was missed makes it two or three times as long, the first and the last reading shorter.
+        assert np.median(steps_ms) / step_ms == pytest.approx(1, rel=0.2), channel
+
+
+@pytest.mark.parametrize(("system", "machine"), [("darwin", "arm64"), ("win32", "AMD64"), ("linux", "i686")])
+def test_elsewhere_the_build_stops_with_one_sentence(system, machine):
+    pytest.importorskip("Cython")
+    pytest.importorskip("setuptools")
+    code = f"""
+import platform, runpy, sys
+import Cython.Build, numpy, setuptools
+sys.platform, platform.machine = {system!r}, lambda: {machine!r}
+runpy.run_path("setup.py")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("fastgreen runs on Linux on x86-64 and aarch64"), done.stderr
+    assert done.stderr.endswith(f"this is {system} on {machine}.\n")
+    assert done.stderr.count("\n") == 1

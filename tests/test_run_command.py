@@ -1,0 +1,107 @@
+"""`fastgreen run` as a wrapper that nobody notices: what it leaves behind, whose signals it takes, where it writes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import fastgreen as fg
+
+from .conftest import ROOT
+from .fakes.powercap import Zone
+
+FASTGREEN = f"{sys.executable} -m fastgreen"
+
+
+@pytest.fixture(autouse=True)
+def tree(powercap):
+    return powercap(Zone("package-0", 60.0), move=True)
+
+
+def shell(line: str, **options: object) -> subprocess.CompletedProcess:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, timeout=120, **options)
+
+
+def started(line: str) -> subprocess.Popen:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(["bash", "-c", f"exec {line}"], env=env, text=True, start_new_session=True, **pipes)
+
+
+WAITING = f"""{sys.executable} -c 'import time; print("ready", flush=True); time.sleep(60)'"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("no-such-command-at-all", 127), ("./nowhere", 127), ("./plain", 126), ("/", 126), ("''", 127)],
+)
+def test_a_command_that_cannot_start_is_one_sentence_and_leaves_no_run(tmp_path, command, code):
+    (tmp_path / "plain").write_text("echo hello\n")
+    done = shell(f"{FASTGREEN} run -o run -- {command}", cwd=tmp_path)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"fastgreen run: {command.strip(chr(39))}: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_that_ends_is_passed_on_and_the_run_is_completed(tmp_path, number):
+    process = started(f"{FASTGREEN} run -o {tmp_path / 'run'} -- {WAITING}")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "rapl:package-0" in err
+    assert fg.load(tmp_path / "run").notes == []
+
+
+def test_a_quit_from_the_terminal_ends_the_child_and_is_reported(tmp_path):
+    process = started(f"{FASTGREEN} run -o {tmp_path / 'run'} -- {WAITING}")
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, signal.SIGQUIT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGQUIT
+    assert "rapl:package-0" in err
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGINT", "SIGTERM"])
+def test_a_signal_that_the_caller_ignores_stays_ignored_in_the_child_and_here(name):
+    process = started(
+        f"{sys.executable} -c 'import os, signal, sys; signal.signal(signal.{name}, signal.SIG_IGN); "
+        f"os.execv(sys.executable, [sys.executable, *sys.argv[1:]])' -m fastgreen run -- {sys.executable} -c \""
+        f'import signal, time; print(signal.getsignal(signal.{name}) is signal.SIG_IGN, flush=True); time.sleep(0.5)"'
+    )
+    assert process.stdout.readline() == "True\n"
+    os.killpg(process.pid, getattr(signal, name))
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "rapl:package-0" in err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_child_does_not_write_into_the_recording_where_its_output_is_closed(tmp_path, closed):
+    run = tmp_path / "run"
+    done = shell(f"{FASTGREEN} run -o {run} -- sh -c 'echo out; echo err >&2; sleep 0.3; echo out; exit 3' {closed}")
+    assert done.returncode == 3
+    loaded = fg.load(run)
+    assert loaded.notes == []
+    assert loaded.samples().num_rows > 10
+
+
+@pytest.mark.parametrize("place", ["2>/dev/full", "2>&1 >/dev/null | true", "2>&-"])
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_the_childs_code_comes_back_where_the_report_cannot_be_written(place, option):
+    done = shell(f"{FASTGREEN} run {option} -- sh -c 'sleep 0.2; exit 9' {place}; exit ${{PIPESTATUS[0]}}")
+    assert done.returncode == 9
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("option", ["", " --json"])
+def test_a_table_that_cannot_be_written_is_one_sentence(option):
+    done = shell(f"{FASTGREEN} channels{option} >/dev/full")
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
