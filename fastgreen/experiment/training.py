@@ -7,6 +7,7 @@ joules it applied to.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -160,7 +161,8 @@ class TrainingLog:
                 self.gauges.look()
                 if self._stop.wait(self._period_s):
                     return
-                self._look()
+                with contextlib.suppress(RuntimeError):  # the monitor has stopped; checkpoint() says so
+                    self._look()
         finally:
             self.gauges.close()
 
@@ -189,7 +191,7 @@ class TrainingLog:
         ValueError
             The accuracy is no fraction.
         RuntimeError
-            The log is stopped.
+            The log is stopped, or its monitor is.
         """
         accuracy = float(accuracy)
         if not 0 <= accuracy <= 1:
@@ -211,7 +213,8 @@ class TrainingLog:
     def stop(self) -> None:
         """End the slow readings; the table and the row stay. Doing it twice does nothing."""
         if not self._stop.is_set():
-            self._look()
+            with contextlib.suppress(RuntimeError):  # the monitor has stopped already
+                self._look()
             self._stop.set()
             self._thread.join()
 
@@ -307,7 +310,9 @@ class TrainingLog:
 
 
 def root_energy_j(monitor: Any) -> float:
-    """Joules so far over the channels of a running monitor that make up its total."""
+    """Joules so far over the channels of a running monitor that make up its total; RuntimeError if it does not run."""
+    if not monitor.running:
+        raise RuntimeError("the monitor does not run; a training log needs one that does")
     chosen = {channel.id for channel in monitor.channels}
     roots = {c.id for c in monitor.channels if c.root} or {c.id for c in monitor.channels if c.parent not in chosen}
     return math.fsum(joules for name, joules in monitor.energy_j().items() if name in roots)
