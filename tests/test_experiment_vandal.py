@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 
@@ -13,6 +14,7 @@ import fastgreen
 from fastgreen.cli import main
 from fastgreen.errors import TraceError
 from fastgreen.experiment import read, read_aipowermeter, read_codecarbon, read_nvidia_smi, read_omegawatt
+from fastgreen.experiment.readers import aipowermeter
 from fastgreen.experiment.recording import RecordingBuilder
 
 CARBON = "timestamp,run_id,duration,cpu_energy,gpu_energy,ram_energy,energy_consumed\n"
@@ -106,6 +108,27 @@ def test_a_log_in_two_byte_characters_is_read(tmp_path):
     text = SMI + "2024/01/01 00:00:00, 50 W\r\n2024/01/01 00:00:01, 50 W\r\n"
     for encoding in ("utf-16", "utf-8-sig"):
         assert read(written(tmp_path / encoding, text.encode(encoding))).energy_j() == {"gpu:0": 50.0}
+
+
+class Slow(aipowermeter._Reader):
+    """Counts the lines that are read one by one."""
+
+    lines = 0
+
+    def _few(self, lines):
+        Slow.lines += len(lines)
+        super()._few(lines)
+
+
+def test_windows_line_ends_are_no_reason_to_read_line_by_line():
+    text = metrics([(f"2024-01-01 12:{i // 60:02d}:{i % 60:02d}", {"cpu": {"intel_power": 10.0}}) for i in range(600)])
+    for ends in ("\n", "\r\n"):
+        builder = RecordingBuilder("aipowermeter", "test")
+        builder.channel("package", root=True)
+        Slow.lines = 0
+        Slow(builder, "UTC").read(io.BytesIO(text.replace("\n", ends).encode()))
+        assert builder.finish().energy_j() == {"package": pytest.approx(5990.0)}
+        assert Slow.lines <= 16
 
 
 def test_an_empty_file_is_said_to_be_empty(tmp_path):

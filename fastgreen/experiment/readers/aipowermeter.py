@@ -184,6 +184,8 @@ class _Reader:
 
     def _segments(self, data: bytes) -> None:
         """Cut a block at the markers, then read what stands between them."""
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
         marker = SEGMENT_END.encode()
         start = 0
         while (found := data.find(marker, start)) >= 0:
