@@ -256,6 +256,17 @@ def test_a_table_of_many_groups_is_compared_in_seconds_and_drawn(tmp_path):
     assert len(words) < 60
 
 
+def test_holms_correction_equals_the_librarys():
+    rng = np.random.default_rng(2)
+    for groups in (2, 3, 6):
+        split = {f"g{i}": rng.normal(0.3 * i, 1, 8).round(1) for i in range(groups)}
+        table = scikit_posthocs.posthoc_dunn(list(split.values()), p_adjust="holm").to_numpy()
+        found = dunn_holm(split)
+        assert len(found) == groups * (groups - 1) // 2
+        for (a, b), p in found.items():
+            assert p == pytest.approx(table[int(a[1:]), int(b[1:])], rel=1e-12)
+
+
 def test_pairs_and_medians_equal_numpys():
     rng = np.random.default_rng(1)
     names = rng.choice(list("abcd"), 50)
