@@ -74,6 +74,14 @@ def test_an_option_that_would_be_ignored_is_refused(here, words, sentence):
     assert not Path("s").exists()
 
 
+def test_a_series_takes_another_warm_up(here):
+    from fastgreen.commands.experiment import _protocol
+
+    options = dict.fromkeys(("iterations", "scale", "device")) | {"warmup": 7}
+    assert _protocol("bert", (), None, options).warmup == 7
+    assert _protocol("bert", (), None, options | {"warmup": None}).warmup == 2
+
+
 def test_a_study_is_named_after_its_file_and_another_function_is_another_study(here):
     Path("other.py").write_text(MINE)
     assert bench("mine.py:build", "--sizes", "1,2", "-o", "s").exit_code == 0

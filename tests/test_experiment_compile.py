@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -52,6 +53,15 @@ def test_a_run_without_an_inference_is_damaged_and_says_so_without_quotes(tmp_pa
     monitor.result.save(tmp_path / "input_1" / "run_5" / "run")
     compiled = quietly_compiled(tmp_path)
     assert compiled.notes == ["size 1, run 5: damaged: no window 'inference' was entered; there are none"]
+
+
+def test_the_run_that_a_study_was_in_when_it_was_stopped_is_interrupted_not_empty(tmp_path):
+    study(tmp_path)
+    for name in ("status.json", "gauges.json", "latency.csv"):
+        (tmp_path / "input_3" / "run_1" / name).unlink()
+    shutil.rmtree(tmp_path / "input_3" / "run_1" / "run")
+    (note,) = quietly_compiled(tmp_path).notes
+    assert note == "size 3, run 1: interrupted: the run was cut off; it is run anew when the study goes on"
 
 
 def test_latencies_of_nothing_have_no_throughput(tmp_path):

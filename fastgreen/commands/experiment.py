@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -158,11 +159,11 @@ def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options:
     series = what in protocols.SERIES
     _refuse_ignored(what, series, arguments, options)
     if series:
-        if sizes or given:
+        if sizes or "iterations" in given:
             raise ValueError(f"sizes: the series {what} has its own sizes and iterations; --scale makes them fewer")
-        return protocols.SERIES[what](
-            scale=1.0 if options["scale"] is None else options["scale"], device=options["device"]
-        )
+        scale = 1.0 if options["scale"] is None else options["scale"]
+        made = protocols.SERIES[what](scale=scale, device=options["device"])
+        return made if options["warmup"] is None else replace(made, warmup=options["warmup"])
     file, colon, name = what.rpartition(":")
     found = _from_file(Path(file), name) if colon and file.endswith(".py") else None
     if isinstance(found, protocols.Protocol):

@@ -26,6 +26,7 @@ from fastgreen.experiment.tables import save_table
 __all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
 
 _RUN = re.compile(r"run_\d{1,9}")
+_INTERRUPTED = ("interrupted", "the run was cut off; it is run anew when the study goes on")
 _PUBLISHED_GAUGES = {
     "cpu_use": ("process/cpu_use",),
     "memory_b": ("process/memory", "process/memory_uss", "memory"),
@@ -179,9 +180,11 @@ def _load(place: Path) -> _Run:
             _load_saved(run, place / "run")
             run.gauges = _saved_gauges(place)
             if status is None:
-                run.state, run.note = "interrupted", "the run was cut off; it is run anew when the study goes on"
+                run.state, run.note = _INTERRUPTED
         elif (place / "power_metrics.json").exists():
             _load_published(run, place)
+        elif status is None and (place.parent.parent / "study.json").exists():
+            run.state, run.note = _INTERRUPTED
         else:
             run.state, run.note = "empty", "nothing recorded in this folder"
     except (TraceError, KeyError) as error:
