@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,10 +143,14 @@ def read_stream(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     TraceError when it is missing, no Arrow stream, or (while the batches are read) damaged before its end.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            raise TraceError(f"{path} is no file")
         reader = pa.ipc.open_stream(pa.memory_map(str(path)))
     except FileNotFoundError as error:
         raise TraceError(f"{path} is missing") from error
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise TraceError(f"{path} cannot be read: {os.strerror(error.errno)}") from error
         raise TraceError(f"{path} is not an Arrow stream: {error}") from error
 
     def batches() -> Iterator[pa.RecordBatch]:

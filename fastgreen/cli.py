@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
+import sys
 
 import click
 
@@ -60,6 +62,9 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Joules with bounds for every inference, and the green metrics over grids of any size."""
     _fill_standard_places()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot write is no reason to fail
 
 
 def _fill_standard_places() -> None:

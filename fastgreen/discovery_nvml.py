@@ -57,7 +57,7 @@ def _devices(library: str, patience_s: float) -> dict[str, Any]:
         waiting.join(patience_s)
         _silent.pop(library, None)
     if errors:
-        raise errors[0]
+        raise errors.pop()  # kept, it would hold this frame, which holds it, and with it our callers
     if not answers:
         _silent[library] = waiting
         raise ChannelReadError(f"{library} does not answer")

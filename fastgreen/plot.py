@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastgreen.checks import ACCURACY, AMOUNT, check
+from fastgreen.newfile import new_file
 from fastgreen.scores import apc
 from fastgreen.sweep import METRICS, Sweep
 
@@ -61,12 +63,16 @@ def _amount(metric: str) -> str:
 
 
 def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
-    """Save the figure where a path was given; the ending of its name decides the format."""
+    """Save the figure where a path was given; the ending of its name decides the format, which is png without one.
+
+    The file appears whole, or stays what it was.
+    """
     if path is not None:
-        try:
-            figure.savefig(path)
-        except ValueError as error:
-            raise ValueError(f"cannot draw to {os.fspath(path)}: {error}") from None
+        with new_file(Path(path), overwrite=True) as place:
+            try:
+                figure.savefig(place, format=Path(path).suffix.removeprefix(".") or "png")
+            except ValueError as error:
+                raise ValueError(f"cannot draw to {os.fspath(path)}: {error}") from None
     return figure
 
 
@@ -115,10 +121,10 @@ def heat_map(
     >>> sweep = fg.Sweep("apc", consumption=np.arange(0, 10, 0.1), accuracy=np.linspace(0, 1, 101), unit="Wh")
     >>> figure = fg.plot.heat_map(sweep, models=[("mine", 2.5, 0.93)])
     """
-    from matplotlib.patheffects import AbstractPathEffect, withStroke
-
     cost, accuracy, values, chosen = _plane(sweep, alpha, beta)
     figure, (axes,) = new_figure(width=7.6)
+    from matplotlib.patheffects import AbstractPathEffect, withStroke
+
     mesh = axes.pcolormesh(cost, accuracy, values, cmap="cividis", shading="nearest", rasterized=True)
     bar = figure.colorbar(mesh, ax=axes, label=sweep.metric.upper())
     inside = [level for level in levels if values.min() < level < values.max()]
@@ -133,6 +139,9 @@ def heat_map(
         (name, check(METRICS[sweep.metric], c, AMOUNT), check("accuracy", a, ACCURACY)) for name, c, a in models or ()
     ]
     _draw_points(axes, points, on_dark=True)
+    # The cells of a coarse grid reach beyond what there is.
+    axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
+    axes.set_ylim(max(0.0, axes.get_ylim()[0]), min(1.0, axes.get_ylim()[1]))
     axes.set(xlabel=axis_label(sweep.metric, sweep.unit), ylabel="Accuracy (fraction)")
     axes.set_title(title or f"{sweep.metric.upper()} for {chosen}")
     if points:
@@ -149,8 +158,8 @@ def _label_places(isolines: Sequence[Sequence[np.ndarray]], spans: np.ndarray) -
             continue
         path = np.concatenate([[0.0], np.cumsum(np.hypot(*(np.diff(longest, axis=0) / spans).T))])
         if path[-1] > 0.1:
-            x, y = longest[np.searchsorted(path, path[-1] / 2)]
-            places.append((float(x), float(y)))
+            x, y = (float(np.interp(path[-1] / 2, path, along)) for along in longest.T)
+            places.append((x, y))
     return places
 
 
@@ -211,6 +220,7 @@ def _draw_points(axes: Axes, points: list[tuple[str, float, float]], on_dark: bo
             markeredgecolor="black",
             label=name,
             zorder=3,
+            clip_on=False,  # one on the edge is shown whole
         )
 
 

@@ -39,6 +39,7 @@ _TILE = 2 << 20  # bytes: handed over while still in cache, and yet few calls
 _MOST_WORKERS = 4  # each has a tile of memory
 _LISTED = 1 << 16  # longer axes are not lists in the metadata, but base64 of their bytes
 _ROW_LIMIT = 32 << 20  # bytes: a row of a tensor column is written whole
+_DTYPES: dict[Any, np.dtype[Any]] = {pa.float64(): np.dtype(np.float64), pa.float32(): np.dtype(np.float32)}
 
 
 def write_sweep(
@@ -264,12 +265,12 @@ class StoredSweep:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        try:
+        with self._told():
             reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
-        except pa.ArrowInvalid as error:
-            raise TraceError(f"{self.path} is no Arrow file, or it is damaged: {error}") from error
         metadata = self._metadata(reader.schema)
-        self.table = reader.read_all()
+        with self._told():
+            self.table = reader.read_all()
+            self.table.validate()
         try:
             self._describe(metadata)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -277,13 +278,29 @@ class StoredSweep:
                 raise
             raise TraceError(f"{self.path} is damaged: its metadata do not describe its points: {error!r}") from error
 
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What pyarrow says of a damaged file, as a TraceError; what the system says stays an OSError."""
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise TraceError(f"{self.path} is no Arrow file, or it is damaged: {error}") from error
+
     def _describe(self, metadata: dict[str, Any]) -> None:
         self.metric, self.layout, self.unit = (metadata[key] for key in ("metric", "layout", "unit"))
         self.axes = {name: _from_json(values) for name, values in metadata["axes"].items()}
         self.shape = tuple(axis.size for axis in self.axes.values())
         self.size = math.prod(self.shape)
-        column = self.table.schema.field(self.metric).type
-        self.dtype = np.dtype((column.value_type if self.layout == "dense" else column).to_pandas_dtype())
+        column = self.table.column(self.metric)
+        dense = isinstance(column.type, pa.FixedShapeTensorType)
+        kind = column.type.value_type if dense else column.type
+        if self.layout != ("dense" if dense else "long") or kind not in _DTYPES:
+            raise TraceError(f"{self.path} is damaged: {self.metric} is {column.type}, of layout {self.layout}")
+        if column.null_count:
+            raise TraceError(f"{self.path} is damaged: values are missing")
+        self.dtype = _DTYPES[kind]
         self.nbytes = self.size * self.dtype.itemsize
         if self.table.num_rows * (self.shape[-1] if self.layout == "dense" else 1) != self.size:
             raise TraceError(f"{self.path} is damaged: {self.table.num_rows} rows do not make {self.shape} points")

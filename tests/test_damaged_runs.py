@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -415,3 +416,21 @@ def test_text_columns_of_channels_may_be_of_any_type_that_holds_the_same(run):
 
     change_table(run / "channels.arrow", change)
     assert ask(run).to_dict() == before.to_dict()
+
+
+@pytest.mark.parametrize("name", arrow.FILES)
+def test_what_is_no_file_or_cannot_be_opened_is_refused_and_not_waited_for(run, name):
+    whole = (run / name).read_bytes()
+    for make, words in (
+        (os.mkfifo, "is no file"),
+        (lambda path: path.symlink_to(name), "cannot be read: Too many levels of symbolic links"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no file"),
+    ):
+        (run / name).unlink()
+        make(run / name)
+        with pytest.raises(TraceError, match=rf"{name} {words}"):
+            fg.load(run)
+    (run / name).unlink()
+    (run / "elsewhere").write_bytes(whole)
+    (run / name).symlink_to("elsewhere")
+    assert ask(run).notes == ["a note"]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,8 @@ from click.testing import CliRunner
 
 import fastgreen as fg
 from fastgreen.cli import main
+
+from .conftest import ROOT
 
 pytest.importorskip("matplotlib")
 
@@ -49,6 +55,40 @@ def test_a_heat_map_of_unordered_axes_and_of_huge_ones_stays_a_picture():
     assert drawn_values(plot.heat_map(huge)).shape == (1000, 1000)
 
 
+def test_a_coarse_heat_map_ends_where_accuracy_and_consumption_end(tmp_path):
+    sweep = fg.Sweep("apc", consumption=[10.0, 5.0, 0.0], accuracy=[0.0, 0.5, 1.0])
+    figure = fg.plot.heat_map(sweep, models=[("corner", 0.0, 1.0), ("far", 30.0, 0.2)], path=tmp_path / "x.png")
+    axes = figure.axes[0]
+    assert axes.get_ylim() == (0.0, 1.0)
+    assert axes.get_xlim()[0] == 0.0
+    assert axes.get_xlim()[1] >= 30.0
+
+
+def test_isolines_of_two_points_are_labelled_in_their_middle():
+    sweep = fg.Sweep("apc", consumption=[0.0, 10.0], accuracy=[0.0, 1.0])
+    axes = fg.plot.heat_map(sweep).axes[0]
+    heights = [text.get_position()[1] for text in axes.texts]
+    assert len(heights) > 3
+    assert all(0.01 < height < 0.99 for height in heights)
+
+
+def test_a_picture_has_the_name_that_was_asked_for_and_stays_what_it_was_where_it_cannot_be_drawn(tmp_path):
+    sweep = fg.Sweep("apc", consumption=[0.0, 10.0], accuracy=[0.0, 1.0])
+    fg.plot.heat_map(sweep, path=tmp_path / "no-ending")
+    before = (tmp_path / "no-ending").read_bytes()
+    assert before.startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="cannot draw to"):
+        fg.plot.heat_map(sweep, path=tmp_path / "x.grue")
+    (tmp_path / "old.png").write_bytes(b"old")
+    limited = "ulimit -f 1; trap '' XFSZ; exec"
+    grid = "fg.Sweep('apc', consumption=[0, 1], accuracy=[0, 1])"
+    code = f"import sys, fastgreen as fg; fg.plot.heat_map({grid}, path=sys.argv[1])"
+    line = f'{limited} {sys.executable} -c "{code}" {tmp_path / "old.png"}'
+    assert subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True).returncode != 0
+    assert (tmp_path / "old.png").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["no-ending", "old.png"]
+
+
 def test_models_are_points_with_a_shape_and_a_name_each():
     models = [("a", 1.0, 0.9), ("b", 2.0, 0.8), ("a", 1.5, 0.9)]
     figure = plot.heat_map(sweep(), models=models)
@@ -86,14 +126,20 @@ def test_what_cannot_be_drawn_is_told(call, message):
 def test_without_matplotlib_it_is_said_how_to_get_it(python):
     done = python("""
         import sys
-        sys.modules["matplotlib"] = sys.modules["matplotlib.figure"] = None
+        sys.modules["matplotlib"] = None
         import fastgreen as fg
-        try:
-            fg.plot.models([("a", 1, 0.9)])
-        except ModuleNotFoundError as error:
-            print(error)
+        sweep = fg.Sweep("apc", consumption=[1.0, 2.0], accuracy=[0.5, 0.6])
+        for draw in (
+            lambda: fg.plot.models([("a", 1, 0.9)]),
+            lambda: fg.plot.curves([1.0, 2.0], [0.9]),
+            lambda: fg.plot.heat_map(sweep),
+        ):
+            try:
+                draw()
+            except ModuleNotFoundError as error:
+                print(error)
     """)
-    assert "pictures need matplotlib: pip install 'fastgreen[plot]'" in done.stdout, done.stderr
+    assert done.stdout == 3 * "pictures need matplotlib: pip install 'fastgreen[plot]'\n", done.stderr
 
 
 def test_curves_are_the_metric_and_differ_in_dashes_and_lightness():
@@ -246,6 +292,47 @@ def test_the_metrics_command_scores_a_table(tmp_path):
         result = run(main, ["metrics", str(path)])
         assert result.exit_code == 1
         assert message in result.output
+
+
+TABLES = {
+    "twice": ("model,accuracy,accuracy,consumption\nx,0.9,0.8,1\n", "has two columns accuracy"),
+    "text": ("model,accuracy,consumption\nx,high,1\n", "accuracy must be numbers, and table.csv has string"),
+    "truth": ("accuracy,consumption\n0.5,true\n", "consumption must be numbers, and table.csv has bool"),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("command", [["metrics", "table.csv"], ["plot", "grid.arrow", "--models", "table.csv"]])
+def test_a_table_of_models_that_is_none_is_one_sentence(tmp_path, monkeypatch, kind, command):
+    monkeypatch.chdir(tmp_path)
+    text, words = TABLES[kind]
+    Path("table.csv").write_text(text)
+    fg.Sweep("apc", consumption=[0, 1], accuracy=[0, 1]).write("grid.arrow")
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1, done.exception
+    assert words in done.output
+    assert len(done.output.splitlines()) == 1
+
+
+def test_models_without_numbers_are_shown_as_such_and_are_json(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("model,accuracy,consumption\nx,0.9,\ny,,nan\n")
+    people = CliRunner().invoke(main, ["metrics", str(table)]).output
+    assert [line.split() for line in people.splitlines()[1:]] == [["x", "0.9", "-", "nan"], ["y", "-", "-", "nan"]]
+    rows = json.loads(CliRunner().invoke(main, ["metrics", str(table), "--json"]).output, parse_constant=pytest.fail)
+    assert rows[0] == {"model": "x", "accuracy": 0.9, "consumption": None, "apc": None}
+    table.write_text("accuracy,consumption\n")
+    assert CliRunner().invoke(main, ["metrics", str(table), "--json"]).output == "[]\n"
+
+
+def test_a_name_that_the_locale_cannot_write_is_escaped(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("model,accuracy,consumption\n\u00fcml,0.9,1\n")
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "fastgreen", "metrics", str(table)]
+    done = subprocess.run(command, env=plain, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "\\xfcml" in done.stdout
 
 
 @pytest.mark.parametrize("option", ["alpha", "beta", "cost-beta", "price"])

@@ -66,3 +66,8 @@ runpy.run_path("setup.py")
     assert done.stderr.startswith("fastgreen runs on Linux on x86-64 and aarch64"), done.stderr
     assert done.stderr.endswith(f"this is {system} on {machine}.\n")
     assert done.stderr.count("\n") == 1
+
+
+def test_until_it_is_learnt_an_update_is_taken_to_come_within_a_period_that_no_sensor_exceeds(channels):
+    periods_ns = {(c.source, c.traits["period_ns"]) for c in channels}
+    assert periods_ns == {("rapl", 1e6), ("nvml", 1e8), ("hwmon", 1e8), ("procstat", 1e7)}

@@ -78,6 +78,7 @@ def test_the_sample_table_has_the_promised_columns_and_two_clocks_that_agree(res
     assert kinds(table)["time"] == "timestamp[ns, tz=UTC]"
     assert kinds(table)["monotonic_ns"] == kinds(table)["raw"] == "int64"
     assert units(table)["monotonic_ns"] == "ns"
+    assert units(table)["raw"] == "the channel's"
     offset = table["time"].cast(pa.int64()).to_numpy() - table["monotonic_ns"].to_numpy()
     assert set(offset) == {result.metadata["realtime_ns"] - result.metadata["monotonic_ns"]}
     newest = table["time"].cast(pa.int64()).to_numpy().max()
@@ -112,7 +113,9 @@ def test_the_summary_has_the_promised_columns_and_units(result):
     for row in rows.values():
         assert row["mean_energy_j"] * row["count"] == pytest.approx(row["energy_j"])
         assert row["mean_power_w"] == pytest.approx(row["energy_j"] / row["total_duration_s"])
-        assert row["duration_p50_s"] <= row["duration_p95_s"] <= row["duration_p99_s"]
+        durations_s = result.windows(row["name"])["duration_s"].to_numpy()
+        told = [row[f"duration_{p}_s"] for p in ("p50", "p95", "p99")]
+        assert told == pytest.approx(np.percentile(durations_s, [50, 95, 99]), rel=1e-12)
         assert row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
 
 

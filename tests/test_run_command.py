@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -27,10 +28,16 @@ def shell(line: str, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, timeout=120, **options)
 
 
+def heed_signals() -> None:
+    """Whoever runs the tests may ignore some, as nohup does, and children inherit that."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def started(line: str) -> subprocess.Popen:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(["bash", "-c", f"exec {line}"], env=env, text=True, start_new_session=True, **pipes)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    return subprocess.Popen(["bash", "-c", f"exec {line}"], env=env, text=True, preexec_fn=heed_signals, **options)
 
 
 WAITING = f"""{sys.executable} -c 'import time; print("ready", flush=True); time.sleep(60)'"""
@@ -67,6 +74,47 @@ def test_a_quit_from_the_terminal_ends_the_child_and_is_reported(tmp_path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGQUIT
     assert "rapl:package-0" in err
+
+
+COUNTING = """
+import signal, time
+seen = []
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: seen.append(number))
+print("ready", flush=True)
+until = time.monotonic() + 30
+while time.monotonic() < until:
+    time.sleep(0.05)
+    if seen and until > time.monotonic() + 1:
+        until = time.monotonic() + 1  # a second one would come soon
+print(len(seen), flush=True)
+"""
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_reaches_the_child_once_whether_sent_to_us_or_to_our_group(tmp_path, send, number):
+    script = tmp_path / "counting.py"
+    script.write_text(COUNTING)
+    process = started(f"{FASTGREEN} run -- {sys.executable} {script}")
+    assert process.stdout.readline() == "ready\n"
+    send(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert out == "1\n"
+    assert process.returncode == 0
+    assert "rapl:package-0" in err
+
+
+def test_each_of_several_interrupts_is_passed_on(tmp_path):
+    script = tmp_path / "counting.py"
+    script.write_text(COUNTING)
+    process = started(f"{FASTGREEN} run -- {sys.executable} {script}")
+    assert process.stdout.readline() == "ready\n"
+    for send in (os.killpg, os.kill, os.killpg):
+        send(process.pid, signal.SIGINT)
+        time.sleep(0.3)
+    out, _ = process.communicate(timeout=60)
+    assert out == "3\n"
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGINT", "SIGTERM"])

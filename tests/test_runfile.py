@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -305,8 +306,9 @@ def test_the_schemas_carry_units_and_the_metadata_of_the_run(saved):
         metadata = json.loads(schema.metadata[b"fastgreen"])
         assert metadata["format"] == 1
         assert metadata["version"] == fg.__version__
-        assert {"host", "realtime_ns", "monotonic_ns"} <= metadata.keys()
+        assert metadata["host"] == os.uname().nodename
         assert abs(metadata["realtime_ns"] / 1e9 - time.time()) < 600
+        assert abs(metadata["monotonic_ns"] / 1e9 - time.monotonic()) < 600
 
 
 def test_without_pyarrow_a_recording_says_what_it_needs_before_it_begins(tmp_path, python):

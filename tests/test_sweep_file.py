@@ -13,6 +13,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -330,6 +331,54 @@ def command(*arguments: object, code: int = 0) -> str:
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     return result.output
+
+
+def test_an_axis_that_memory_cannot_hold_is_told_before_any_of_it_is_made(tmp_path, python):
+    code = """
+        import resource, sys
+        resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))  # an attempt would fail with NumPy's words
+        from fastgreen.cli import main
+        main(["sweep", "apc", "--consumption", f"0:{sys.argv[1]}:1", "--accuracy", "0.5", "-o", "x.arrow"])
+    """
+    done = python(code, psutil.virtual_memory().total // 40, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "has more points than memory can hold" in done.stderr
+    assert "GB are free" in done.stderr
+
+
+@pytest.mark.parametrize("layout", ["dense", "long"])
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_bytes_changed_anywhere_in_a_sweep_are_refused_or_read(tmp_path, layout, compression):
+    sweep = fg.Sweep("apc", consumption=np.arange(20) / 2, accuracy=np.linspace(0, 1, 9), alpha=[0.1, 0.5])
+    path, random = tmp_path / "x.arrow", np.random.default_rng(5)
+    sweep.write(path, layout=layout, compression=compression)
+    good = path.read_bytes()
+    refused = read = 0
+    for turn in range(200):
+        damaged = np.frombuffer(good, np.uint8).copy()
+        damaged[random.integers(len(good), size=4)] = random.integers(256, size=4)
+        path.write_bytes(damaged[: random.integers(len(good)) if turn % 10 == 0 else None].tobytes())
+        try:
+            stored = fg.open_sweep(path)
+            assert stored.to_numpy().shape == stored.shape
+            assert sum(values.size for _, values in stored.tiles()) == stored.size
+            read += 1
+        except (fg.errors.TraceError, MemoryError):
+            refused += 1
+    assert refused > 20
+    assert refused + read == 200
+
+
+def test_a_sweep_whose_column_is_no_number_or_lacks_one_is_refused(tmp_path):
+    sweep = fg.Sweep("apc", consumption=[1.0, 2.0], accuracy=[0.5])
+    sweep.write(tmp_path / "x.arrow", layout="long")
+    table = pa.ipc.open_file(tmp_path / "x.arrow").read_all()
+    for column in (pa.array([1, 2]), pa.array(["a", "b"]), pa.array([0.5, None]), pa.array([[0.5], [0.5]])):
+        other = table.set_column(table.schema.get_field_index("apc"), "apc", column)
+        with pa.ipc.new_file(tmp_path / "y.arrow", other.schema) as writer:
+            writer.write_table(other)
+        with pytest.raises(fg.errors.TraceError, match="damaged"):
+            fg.open_sweep(tmp_path / "y.arrow")
 
 
 def test_the_command_writes_what_the_library_computes(tmp_path):

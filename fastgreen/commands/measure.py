@@ -6,10 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from fastgreen.channel import Channel, Seams, SourceStatus
+from fastgreen.commands.child import check_command, run_child
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
     from fastgreen.result import Result
 
 __all__ = ["channels", "report", "run"]
@@ -99,57 +93,10 @@ def _explain(console: Console, found: list[Channel], states: list[SourceStatus])
         say("No CPU energy counter can be read, so CPU energy is estimated from CPU time.")
 
 
-def _check_command(name: str) -> None:
-    """OSError for a command that cannot be started, before anything is measured or recorded."""
-    if shutil.which(name) is None:
-        missing = os.sep not in name or not os.path.exists(name)
-        raise OSError(errno.ENOENT if missing else errno.EACCES, os.strerror(errno.ENOENT if missing else errno.EACCES))
-
-
 def _not_started(name: str, error: OSError) -> int:
     """Say so; the exit code that a shell gives."""
     click.echo(f"fastgreen run: {name}: {error.strerror}", err=True)
     return 127 if error.errno == errno.ENOENT else 126
-
-
-def _run_child(command: list[str]) -> int:
-    """Run the command with this terminal; its exit code, or 128 + signal when it was killed. OSError.
-
-    We stay until it has ended. What the terminal sends, it sends to the child too, which is in the same foreground
-    group; what ends a single process is passed on. Signals that the caller ignores, as nohup does, stay ignored.
-    """
-    child: subprocess.Popen | None = None
-    early: list[int] = []
-
-    def pass_on(number: int, _: object) -> None:
-        if child is None:
-            early.append(number)
-        else:
-            child.send_signal(number)
-
-    def stay(*_: object) -> None:
-        pass
-
-    handlers: dict[int, Callable[[int, FrameType | None], None]] = {
-        signal.SIGINT: stay,
-        signal.SIGQUIT: stay,
-        signal.SIGTERM: pass_on,
-        signal.SIGHUP: pass_on,
-    }
-    previous = {
-        number: signal.signal(number, handler)
-        for number, handler in handlers.items()
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        child = subprocess.Popen(command)
-        for number in early:
-            child.send_signal(number)
-        code = child.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    return code if code >= 0 else 128 - code
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -168,7 +115,7 @@ def run(
     from fastgreen.monitor import Monitor
 
     try:
-        _check_command(command[0])
+        check_command(command[0])
     except OSError as error:
         sys.exit(_not_started(command[0], error))
     try:
@@ -176,7 +123,7 @@ def run(
     except (FastgreenError, ValueError, OSError, ModuleNotFoundError) as error:
         raise click.ClickException(sentence(error)) from error
     try:
-        code = _run_child(list(command))
+        code = run_child(list(command))
     except OSError as error:  # no format that the system runs
         sys.exit(_not_started(command[0], error))
     finally:

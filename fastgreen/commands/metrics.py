@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import numpy as np
+import psutil
 
 from fastgreen.commands.measure import dump
 from fastgreen.commands.wording import sentence
@@ -21,6 +22,7 @@ __all__ = ["figures", "metrics", "plot", "sweep"]
 
 _RUNS_HELP = """Training runs, a row each checkpoint: CSV, Parquet or Arrow with run, time, accuracy and consumption or
 cost (ttcapc, ttcapec)."""
+_AXIS_BYTES = 48  # of each point of an axis while a sweep is made: it is copied, and put in order
 _LONG_SWEEP = 200_000_000  # points: from about a second on, a progress bar is welcome
 
 
@@ -55,6 +57,9 @@ def _range(start: float, stop: float, step: float) -> np.ndarray:
     count = near if abs(steps - near) < 1e-9 * max(1.0, abs(steps)) else int(np.ceil(steps))
     if count < 1:
         raise ValueError("the step leads to no point: START must be below STOP")
+    needed, available = count * _AXIS_BYTES, psutil.virtual_memory().available
+    if needed > available:
+        raise MemoryError(f"{count:,} take {needed / 1e9:,.0f} GB, and {available / 1e9:,.1f} GB are free")
     return start + np.arange(count) * step
 
 
@@ -153,7 +158,8 @@ def sweep(
             shown = made.size >= _LONG_SWEEP and sys.stderr.isatty() if progress is None else progress
             options: dict[str, Any] = {"layout": layout, "compression": compression, "threads": threads}
             made.write(output, dtype=dtype, progress=shown, overwrite=overwrite, **options)
-            click.echo(f"{made.size:,} points, {Path(output).stat().st_size / 1e6:,.1f} MB, in {output}", err=True)
+            points = f"{made.size:,} point" + ("" if made.size == 1 else "s")
+            click.echo(f"{points}, {Path(output).stat().st_size / 1e6:,.1f} MB, in {output}", err=True)
 
 
 def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -179,7 +185,15 @@ def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_table(path: str) -> Any:
-    """A table from CSV, Parquet or Arrow (file or stream), by the ending of its name."""
+    """A table from CSV, Parquet or Arrow (file or stream), by the ending of its name. ValueError."""
+    table = _opened(path)
+    for name in table.schema.names:
+        if table.schema.get_field_index(name) < 0:
+            raise ValueError(f"{path} has two columns {name}")
+    return table
+
+
+def _opened(path: str) -> Any:
     import pyarrow as pa
 
     ending = Path(path).suffix.lower()
@@ -203,6 +217,10 @@ def _read_table(path: str) -> Any:
         raise ValueError(f"{path} cannot be read as a table: {reason}") from None
 
 
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
 def _print_table(table: Any, as_json: bool) -> None:
     if as_json:
         dump(table.to_pylist())
@@ -215,7 +233,7 @@ def _print_table(table: Any, as_json: bool) -> None:
     for field in table.schema:
         shown.add_column(field.name, justify="left" if str(field.type) == "string" else "right")
     for row in table.to_pylist():
-        shown.add_row(*[f"{value:.6g}" if isinstance(value, float) else str(value) for value in row.values()])
+        shown.add_row(*[_cell(value) for value in row.values()])
     console = Console()
     if not console.is_terminal:
         console.width = 10_000  # a pipe has no edge to wrap at
@@ -325,11 +343,18 @@ def _scored(path: str, alpha: float, beta: float, cost_beta: float, price: float
 
 
 def _column(table: Any, name: str, path: str) -> np.ndarray:
+    import pyarrow as pa
+
     from fastgreen.checks import as_numbers
 
     if name not in table.schema.names:
         raise ValueError(f"{path} has no column {name}; it has {', '.join(table.schema.names)}")
-    return as_numbers(name, table[name].to_numpy()).astype(np.float64)
+    column = table[name]
+    if pa.types.is_null(column.type):  # no row has a value, or there is none
+        return np.full(len(column), math.nan)
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise ValueError(f"{name} must be numbers, and {path} has {column.type}")
+    return as_numbers(name, column.to_numpy()).astype(np.float64)
 
 
 def _model_names(table: Any) -> list[str]:
