@@ -451,7 +451,8 @@ def _change_row(row: dict[str, Any], quality: str) -> dict[str, Any]:
     """A line of the table of changes; a question mark stands where the test (Dunn, Holm) finds no difference."""
     doubts = ["?" if p is not None and p >= 0.05 else "" for p in (row["p_holm"], row["quality_p_holm"])]
     changed = row["quality_change"]
-    said = {quality: f"{changed:+.4f}{doubts[1]}" if math.isfinite(changed) else "-"}
+    cost = f"{changed:+.4f}{doubts[1]}" if changed else "0"
+    said = {quality: cost if math.isfinite(changed) else "-"}
     where = {"changed": row["changed"], "held": row["held"], "from": row["from"], "to": row["to"]}
     return {**where, "saves": f"{row['reduction']:.1%}{doubts[0]}", **said, "effect": row["effect"]}
 
