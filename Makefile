@@ -34,7 +34,7 @@ collect-demo: $(VENV)/.collect ## measure small layers for two minutes, fit mode
 	$(BIN)/fastgreen estimate examples/lenet.toml --batch 16 --models out/models.json
 
 study: $(VENV)/.study ## energy of inference by input size: 20 sizes x 10 repeats of a small network; goes on where it was stopped
-	$(BIN)/fastgreen bench examples/own_model_study.py:protocol -o out/study
+	$(BIN)/fastgreen bench examples/own_model_study.py:protocol --order rounds -o out/study
 	$(BIN)/fastgreen compile out/study
 
 training-study: $(VENV)/.study ## greener training: architecture x environment, what a change saves and what it costs

@@ -55,6 +55,17 @@ def train(architecture: str, environment: str, seed: int) -> dict:
     return log.row(architecture=architecture, training_environment=environment, run=seed, batch_size=200)
 
 
+def whole_rows(table: Path) -> list[dict]:
+    """The rows of the runs so far; one that was cut off while it was written is taken away, and its run done anew."""
+    if not table.exists():
+        return []
+    text = table.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        table.write_text(whole)
+    return list(csv.DictReader(whole.splitlines()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("out/training"))
@@ -62,8 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     table = options.output / "runs.csv"
-    rows = list(csv.DictReader(table.open())) if table.exists() else []
-    done = {(row["architecture"], row["training environment"], int(row["run"])) for row in rows}
+    done = {(row["architecture"], row["training environment"], int(row["run"])) for row in whole_rows(table)}
     for seed in range(options.repeats):
         for architecture in ARCHITECTURES:
             for environment in ENVIRONMENTS:

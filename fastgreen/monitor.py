@@ -309,6 +309,11 @@ class Monitor:
     def __repr__(self) -> str:
         return f"<fastgreen.Monitor {self._state}: {', '.join(c.id for c in self.channels) or 'no channels'}>"
 
+    @property
+    def running(self) -> bool:
+        """Whether it measures: after `start` and before `stop`."""
+        return self._state == "running"
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until a replay has played everything.
 

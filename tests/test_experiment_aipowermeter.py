@@ -192,7 +192,7 @@ def test_time_going_back_begins_a_segment_and_energy_stays_positive(tmp_path):
     lines = [line(t, {"intel_power": 10.0}) for t in (0, 1, 2, -100, -99)]
     recording = read_aipowermeter(write(tmp_path, lines))
     assert recording.energy_j()["package"] == pytest.approx(30.0)
-    assert any("time goes back 1 times" in note for note in recording.notes)
+    assert any("time goes back 1 time;" in note for note in recording.notes)
 
 
 def test_the_repeated_hour_of_autumn_is_not_time_going_back(tmp_path):

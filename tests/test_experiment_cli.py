@@ -199,6 +199,16 @@ def test_tradeoff_of_the_published_table_prints_its_largest_reduction(tmp_path):
     assert json.loads(call("tradeoff", RUNS, "--json").stdout)["left_out"] == 0
 
 
+def test_a_change_without_any_difference_in_correctness_has_no_doubt_about_it(tmp_path):
+    rows = [f"{name},{energy},0.9" for name, energies in (("a", (4, 5, 6)), ("b", (1, 2, 3))) for energy in energies]
+    (tmp_path / "t.csv").write_text("\n".join(["architecture,energy_j,accuracy", *rows]))
+    done = call("tradeoff", tmp_path / "t.csv")
+    (line,) = [
+        line.split() for line in done.output.splitlines() if line.startswith("architecture  ") and "60.0%" in line
+    ]
+    assert line == ["architecture", "a", "b", "60.0%", "0", "large"]
+
+
 def test_tradeoff_names_the_columns_there_are(tmp_path):
     (tmp_path / "t.csv").write_text("model,joules\na,1\n")
     done = call("tradeoff", tmp_path / "t.csv")

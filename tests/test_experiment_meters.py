@@ -17,11 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgreen import load
+from fastgreen.errors import FastgreenWarning
 from fastgreen.experiment.attribution import (
     Snapshot,
     TreeMeter,
     attribute,
     between,
+    channel_kind,
     share_out,
     share_out_gpu,
     snapshot,
@@ -133,12 +135,49 @@ def test_the_published_keys_are_those_that_old_notebooks_look_up(tmp_path):
         ("rapl:psys", "psys"),
         ("nvml:3", "gpu:3"),
         ("procstat:cpu", "package"),
-        ("hwmon:amdgpu", None),
+        ("perf:package-1", "package"),
+        ("perf:package-0/dram", "dram"),
+        ("perf:package-0/core", "core"),
+        ("perf:psys", "psys"),
+        ("hwmon:amd_energy/Esocket1", "package"),
+        ("hwmon:amd_energy@hwmon3/Esocket0", "package"),
+        ("hwmon:amd_energy/Ecore001", None),
+        ("hwmon:amdgpu/PPT", None),
         ("nvml:0/power", None),
     ],
 )
 def test_our_channels_have_a_word_in_the_published_format(ours, theirs):
     assert published_name(ours) == theirs
+
+
+def test_a_channel_that_the_format_has_no_word_for_is_told_if_it_counts(tmp_path):
+    builder = RecordingBuilder("test", "test")
+    stamps = EPOCH_NS + np.arange(3) * 10**9
+    for name, root in (("rapl:package-0", True), ("hwmon:amdgpu/PPT", True), ("nvml:0/power", False)):
+        builder.channel(name, root=root)
+        builder.add(name, stamps, np.zeros(3), np.full(3, 10.0))
+    with pytest.warns(FastgreenWarning, match="no word for hwmon:amdgpu/PPT, which is left out") as told:
+        write_power_metrics(tmp_path / "power_metrics.json", builder.finish())
+    assert "nvml" not in str(told[0].message)
+
+
+@pytest.mark.parametrize(
+    ("channel", "kind"),
+    [
+        ("rapl:package-0", "cpu"),
+        ("perf:package-0", "cpu"),
+        ("perf:package-0/dram", "dram"),
+        ("rapl:package-0/dram", "dram"),
+        ("procstat:cpu", "cpu"),
+        ("hwmon:amd_energy/Esocket0", "cpu"),
+        ("nvml:0", "gpu"),
+        ("hwmon:amdgpu/PPT", None),
+        ("hwmon:nvme/power1", None),
+    ],
+)
+def test_each_channel_is_shared_out_by_the_rule_of_its_device(channel, kind):
+    source = channel.partition(":")[0]
+    assert channel_kind(SimpleNamespace(id=channel, source=source)) == kind
 
 
 def test_channels_read_at_different_moments_are_written_as_means_over_periods(tmp_path):

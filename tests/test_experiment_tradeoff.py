@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastgreen.errors import TraceError
+from fastgreen.experiment.pictures import pareto_front
 from fastgreen.experiment.statistics import cliffs_delta, delta_size, dunn_holm, kruskal, pareto, rank_correlation
 from fastgreen.experiment.tradeoffs import tradeoff
 
 stats = pytest.importorskip("scipy.stats")
+scikit_posthocs = pytest.importorskip("scikit_posthocs")
 SHARED = Path(os.environ.get("FASTGREEN_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RUNS = SHARED / "training-runs" / "runs.parquet"
 published = pytest.mark.skipif(not RUNS.exists(), reason=f"the published table is not at {RUNS}")
@@ -27,7 +31,7 @@ def test_the_largest_reduction_of_the_published_study():
     assert result.largest["reduction"] == pytest.approx(0.8138637397, abs=1e-10)
     assert result.largest["from"] == "vgg16 / Local ML Engineer/Gamer"
     assert result.largest["to"] == "mobilenet_v2 / Local ML Engineer/Gamer"
-    assert result.left_out == 9
+    assert (result.left_out, result.beyond) == (0, 9)
     assert tradeoff(RUNS).left_out == 0
 
 
@@ -186,3 +190,91 @@ def test_small_answers():
     assert rank_correlation(np.array([1.0, 2, 3]), np.array([5.0, 5, 5])) == (None, None, 3)
     assert rank_correlation(np.array([1.0, 2, 3]), np.array([3.0, 4, 9]))[0] == 1.0
     assert pareto(np.array([1.0, np.nan]), np.array([1.0, 5.0])).tolist() == [True, False]
+
+
+# ---- tables as they come ----
+
+
+def test_two_columns_of_one_name_are_told(tmp_path):
+    file = tmp_path / "twice.csv"
+    file.write_text("architecture,energy_j,accuracy,accuracy\na,1,0.5,1\nb,2,0.6,1\n")
+    with pytest.raises(TraceError, match="two columns are called 'accuracy'"):
+        tradeoff(file)
+
+
+def test_a_table_without_rows_is_told(tmp_path):
+    file = tmp_path / "empty.csv"
+    file.write_text("architecture,energy_j,accuracy\n")
+    with pytest.raises(ValueError, match="table: it has no rows"):
+        tradeoff(file)
+
+
+def test_one_column_cannot_be_both_factors():
+    table = {"architecture": ["a", "b"], "energy_j": [4.0, 1.0], "accuracy": [0.9, 0.8]}
+    with pytest.raises(ValueError, match="by: 'architecture' stands there twice"):
+        tradeoff(table, ["architecture", "architecture"])
+
+
+def test_a_run_without_its_factor_belongs_to_no_group():
+    table = {"architecture": ["a", None, "", " ", "b"], "energy_j": [4.0, 1.0, 1.0, 1.0, 2.0], "accuracy": [0.9] * 5}
+    result = tradeoff(table)
+    assert result.groups.column("group").to_pylist() == ["b", "a"]
+    assert result.left_out == 3
+
+
+def test_runs_beyond_the_first_repeats_are_counted_apart_from_bad_ones():
+    table = {"architecture": ["a"] * 5, "energy_j": [4.0, -1.0, 2.0, 3.0, 5.0], "accuracy": [0.9] * 5}
+    result = tradeoff(table, repeats=2)
+    assert (result.runs.num_rows, result.left_out, result.beyond) == (2, 1, 2)
+    assert result.runs.column("energy_j").to_pylist() == [4.0, 2.0]
+
+
+def test_a_change_says_of_both_sides_whether_a_test_shows_them():
+    rng = np.random.default_rng(0)
+    runs = {"architecture": np.repeat(["a", "b", "c"], 20), "energy_j": rng.normal(np.repeat([10, 5, 5], 20), 0.1)}
+    runs["accuracy"] = rng.normal(np.repeat([0.9, 0.9, 0.6], 20), 0.01)
+    split = {name: runs["accuracy"][runs["architecture"] == name] for name in "abc"}
+    expected = scikit_posthocs.posthoc_dunn(list(split.values()), p_adjust="holm").to_numpy()
+    rows = {(r["from"], r["to"]): r for r in tradeoff(pa.table(runs)).changes.to_pylist()}
+    assert rows["a", "b"]["quality_p_holm"] == pytest.approx(expected[0, 1])
+    assert rows["a", "c"]["quality_p_holm"] == pytest.approx(expected[0, 2])
+    assert rows["a", "c"]["quality_cliffs_delta"] == 1.0
+    assert rows["a", "b"]["answer"].endswith("; the difference in correctness is not shown by the test")
+    assert "not shown" not in rows["a", "c"]["answer"]
+
+
+def test_a_table_of_many_groups_is_compared_in_seconds_and_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    table = {"architecture": [f"m{i}" for i in range(400)], "energy_j": rng.random(400), "accuracy": rng.random(400)}
+    began = time.process_time()
+    result = tradeoff(table)
+    figure = pareto_front(result)
+    figure.savefig(tmp_path / "many.png")
+    assert time.process_time() - began < 20.0
+    words = {text.get_text() for text in figure.axes[0].texts}
+    assert set(result.pareto) <= words
+    assert len(words) < 60
+
+
+def test_holms_correction_equals_the_librarys():
+    rng = np.random.default_rng(2)
+    for groups in (2, 3, 6):
+        split = {f"g{i}": rng.normal(0.3 * i, 1, 8).round(1) for i in range(groups)}
+        table = scikit_posthocs.posthoc_dunn(list(split.values()), p_adjust="holm").to_numpy()
+        found = dunn_holm(split)
+        assert len(found) == groups * (groups - 1) // 2
+        for (a, b), p in found.items():
+            assert p == pytest.approx(table[int(a[1:]), int(b[1:])], rel=1e-12)
+
+
+def test_pairs_and_medians_equal_numpys():
+    rng = np.random.default_rng(1)
+    names = rng.choice(list("abcd"), 50)
+    energy, quality = rng.random(50) + 0.1, rng.random(50)
+    result = tradeoff({"architecture": names, "energy_j": energy, "accuracy": quality})
+    for row in result.pairs.to_pylist():
+        x, y = (np.median(energy[names == row[k]]) for k in ("from", "to"))
+        assert row["reduction"] == pytest.approx((x - y) / x)
+        assert row["quality_change"] == np.median(quality[names == row["to"]]) - np.median(
+            quality[names == row["from"]]
+        )

@@ -1,13 +1,10 @@
-"""The training log: energy, price and carbon over time, the published row, and callbacks in the order their
-libraries call.
-"""
+"""The training log: energy, price and carbon over time, and the published row."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastgreen
-from fastgreen.experiment.callbacks import huggingface_callback, keras_callback, lightning_callback
 from fastgreen.experiment.gauges import Gauges
 from fastgreen.experiment.training import Series, TrainingLog, root_energy_j
 from fastgreen.monitor import Monitor
@@ -31,6 +27,7 @@ class Meter:
             SimpleNamespace(id="rapl:package-0/core", root=False, parent="rapl:package-0"),
         ]
         self.joules = 100.0
+        self.running = True
 
     def energy_j(self):
         return {"rapl:package-0": self.joules, "rapl:package-0/core": self.joules / 2}
@@ -109,22 +106,41 @@ STEPS = st.lists(st.tuples(st.floats(0.1, 20), st.floats(0, 1e7)), min_size=1, m
 def test_the_cost_equals_adding_up_a_thousand_little_stretches(pairs, steps):
     elapsed = np.concatenate([[0.0], np.cumsum([t for t, _ in steps])])
     energy = np.concatenate([[0.0], np.cumsum([j for _, j in steps])])
-    fine = np.linspace(0, elapsed[-1], 20001)
+    turns = [moment for moment, _ in pairs if moment < elapsed[-1]]
+    fine = np.union1d(np.linspace(0, elapsed[-1], 1001), [*elapsed, *turns])
     middle = (fine[1:] + fine[:-1]) / 2
     price = np.full(middle.size, pairs[0][1])
     for moment, value in pairs:
         price[middle >= moment] = value
     slow = (np.diff(np.interp(fine, elapsed, energy)) * price).sum() / 3.6e6
-    assert Series(pairs).over(elapsed, energy, 0.0)[-1] == pytest.approx(slow, rel=1e-3, abs=1e-3)
+    assert Series(pairs).over(elapsed, energy, 0.0)[-1] == pytest.approx(slow, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [([], "empty"), ([(5, 1), (3, 1)], "go back at 3"), ([(0, float("nan"))], "nan is not finite")],
+    [
+        ([], "an empty series"),
+        ([(5, 1), (3, 1)], "go back at 3"),
+        ([(0, float("nan"))], "nan is not finite"),
+        ([(float("nan"), 1)], "the moment nan is none"),
+        (float("inf"), "inf is not finite"),
+        ("0.3", "'0.3' is neither a number nor pairs of a moment and a number"),
+        ([0.3, 0.4], "is neither a number nor pairs"),
+    ],
 )
 def test_bad_series_name_the_argument_and_the_value(value, message):
     with pytest.raises(ValueError, match=f"price_per_kwh: .*{message}"):
         TrainingLog(Meter(), price_per_kwh=value)
+
+
+def test_a_price_may_be_any_number_and_a_moment_a_date():
+    assert Series(np.float32(0.5)).at([7.0]).tolist() == [0.5]
+    assert Series(1).at([7.0]).tolist() == [1.0]
+    noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    dated = Series([(noon, 0.2), (noon + timedelta(seconds=75), 1.0)])
+    assert dated.since_1970
+    elapsed, energy = np.array([0.0, 100.0]), np.array([0.0, 3.6e6])
+    assert dated.over(elapsed, energy, noon.timestamp())[-1] == pytest.approx(0.75 * 0.2 + 0.25)
 
 
 def test_cost_and_carbon_stand_in_the_table_and_in_the_row():
@@ -239,6 +255,24 @@ def test_a_real_monitor_gives_a_log_that_grows():
     assert 0 < energy[0] <= energy[1] <= energy[2] <= live
 
 
+def test_a_log_of_a_monitor_that_does_not_run_says_so_instead_of_standing_still():
+    monitor = Monitor("procstat:*", hz=50)
+    with pytest.raises(RuntimeError, match="the monitor does not run"):
+        TrainingLog(monitor)
+    with monitor:
+        log = TrainingLog(monitor, period_s=0.05)
+        time.sleep(0.2)
+        log.checkpoint(accuracy=0.5)
+    time.sleep(0.2)
+    with pytest.raises(RuntimeError, match="the monitor does not run"):
+        log.checkpoint(accuracy=0.6)
+    log.stop()
+    assert log.stopped
+    assert log.table().num_rows == 1
+    assert log.duration_s < 0.45
+    assert not any(thread.name == "fg-training" for thread in threading.enumerate())
+
+
 def test_a_monitor_takes_checkpoints_itself_from_its_own_start():
     monitor = Monitor("procstat:*", hz=50)
     with pytest.raises(RuntimeError, match="monitor is new"):
@@ -270,143 +304,3 @@ def test_the_log_goes_straight_into_time_to_closest_apc_and_apec():
     assert found == slow
     assert found.time == table[found.index]["elapsed_s"]
     assert log.time_to_closest_apec(cost_delta=0.0001).index == 3
-
-
-# ---- callbacks, by trainers that call hooks in the documented order ----
-
-
-def keras_fit(callback, epochs):
-    callback.set_params({"epochs": epochs})
-    callback.set_model(object())
-    callback.on_train_begin({})
-    for epoch in range(epochs):
-        callback.on_epoch_begin(epoch, {})
-        for batch in range(2):
-            callback.on_train_batch_begin(batch, {})
-            callback.on_train_batch_end(batch, {"loss": 1.0})
-        callback.on_test_begin({})
-        callback.on_test_end({})
-        callback.on_epoch_end(epoch, {"loss": 1.0, "accuracy": 0.5, "val_accuracy": 0.1 * (epoch + 1), "val_auc": 0.6})
-    callback.on_train_end({})
-
-
-def test_keras_epochs_become_checkpoints_by_validation_accuracy():
-    log = log_of(Meter())
-    keras_fit(keras_callback(log, seen_per_epoch=64), 3)
-    rows = log.table().to_pylist()
-    assert [r["accuracy"] for r in rows] == pytest.approx([0.1, 0.2, 0.3])
-    assert [r["epoch"] for r in rows] == [1, 2, 3]
-    assert rows[-1]["seen"] == 192
-    assert rows[0]["auc"] == 0.6
-    with pytest.raises(RuntimeError):
-        log.checkpoint(accuracy=0.5)  # on_train_end stopped it
-
-
-def test_keras_can_be_told_which_metric_is_the_accuracy():
-    log = log_of(Meter())
-    keras_fit(keras_callback(log, accuracy="accuracy"), 2)
-    assert log.table().column("accuracy").to_pylist() == [0.5, 0.5]
-
-
-def lightning_fit(callback, epochs, validation=True):
-    trainer = SimpleNamespace(sanity_checking=True, current_epoch=0, callback_metrics={"val_acc": 0.0})
-    callback.log = lambda *args: None  # as Lightning's trainer does to every callback
-    callback.setup(trainer, None, "fit")
-    callback.on_validation_epoch_end(trainer, None)  # the sanity check
-    trainer.sanity_checking = False
-    callback.on_train_start(trainer, None)
-    for epoch in range(epochs):
-        trainer.current_epoch = epoch
-        trainer.callback_metrics = {"train_loss": 1.0}
-        callback.on_train_batch_end(trainer, None, None, None, 0)
-        if validation:
-            trainer.callback_metrics["val_acc"] = np.float32(0.25 * (epoch + 1))
-            callback.on_validation_epoch_end(trainer, None)
-        else:
-            trainer.callback_metrics["train_accuracy"] = 0.5
-        callback.on_train_epoch_end(trainer, None)
-    callback.on_train_end(trainer, None)
-
-
-def test_lightning_notes_each_epoch_once_and_not_its_sanity_check():
-    log = log_of(Meter())
-    lightning_fit(lightning_callback(log), 2)
-    assert log.table().column("accuracy").to_pylist() == [0.25, 0.5]
-    log = log_of(Meter())
-    lightning_fit(lightning_callback(log), 3, validation=False)
-    assert log.table().column("epoch").to_pylist() == [1, 2, 3]
-
-
-def test_hugging_face_evaluations_become_checkpoints():
-    log = log_of(Meter())
-    callback = huggingface_callback(log)
-    args = SimpleNamespace(train_batch_size=8, gradient_accumulation_steps=2, world_size=1)
-    state, control = SimpleNamespace(global_step=0, epoch=0.0), object()
-    callback.on_init_end(args, state, control)
-    callback.on_train_begin(args, state, control, model=None)
-    for epoch in (1, 2):
-        state.global_step, state.epoch = 10 * epoch, float(epoch)
-        callback.on_step_end(args, state, control)
-        callback.on_evaluate(
-            args, state, control, metrics={"eval_loss": 1.0, "eval_accuracy": 0.4 * epoch, "eval_f1": 0.3}
-        )
-    callback.on_evaluate(args, state, control, metrics={"eval_loss": 1.0})  # no accuracy: no checkpoint
-    callback.on_train_end(args, state, control)
-    rows = log.table().to_pylist()
-    assert [r["accuracy"] for r in rows] == pytest.approx([0.4, 0.8])
-    assert [r["seen"] for r in rows] == [160, 320]
-    assert rows[0]["f1"] == 0.3
-
-
-def test_the_callbacks_import_none_of_their_libraries():
-    names = "{'keras', 'lightning', 'transformers'}"
-    code = f"import sys, fastgreen.experiment.callbacks; print({names} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
-def test_with_hugging_face_installed_its_own_handler_accepts_the_callback():
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    callback = huggingface_callback(log_of(Meter()))
-    assert isinstance(callback, transformers.TrainerCallback)
-    callback.on_train_end(None, None, None)
-
-
-def test_with_keras_installed_its_fit_accepts_the_callback():
-    keras = pytest.importorskip("keras", reason="keras is not installed")
-    log = log_of(Meter())
-    model = keras.Sequential([keras.layers.Dense(2, activation="softmax")])
-    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(
-        np.random.default_rng(0).random((16, 3)),
-        np.arange(16) % 2,
-        epochs=2,
-        verbose=0,
-        callbacks=[keras_callback(log)],
-    )
-    assert log.table().num_rows == 2
-
-
-def test_with_lightning_installed_its_trainer_accepts_the_callback():
-    lightning = pytest.importorskip("pytorch_lightning", reason="pytorch_lightning is not installed")
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-    class Model(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Linear(3, 2)
-
-        def training_step(self, batch, index):
-            return torch.nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
-
-        def validation_step(self, batch, index):
-            self.log("val_acc", (self.layer(batch[0]).argmax(1) == batch[1]).float().mean())
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), 0.1)
-
-    data = torch.utils.data.TensorDataset(torch.rand(16, 3), torch.arange(16) % 2)
-    log, loader = log_of(Meter()), torch.utils.data.DataLoader(data, 8)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    lightning.Trainer(max_epochs=2, callbacks=[lightning_callback(log)], **quiet).fit(Model(), loader, loader)
-    assert log.table().num_rows == 2

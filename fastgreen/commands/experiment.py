@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
+import traceback
+import warnings
 from collections.abc import Callable
-from functools import wraps
+from dataclasses import replace
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import click
 
 from fastgreen.commands.measure import dump
 from fastgreen.commands.wording import sentence
-from fastgreen.errors import FastgreenError
+from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.units import counted
 
 MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
@@ -22,12 +26,16 @@ __all__ = ["bench", "compile_", "import_", "tradeoff"]
 
 
 def _say_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What the user got wrong is one sentence and exit code 2; what could not be read, exit code 1."""
+    """What the user got wrong is one sentence and exit code 2; what could not be read, exit code 1; a warning is a
+    line.
+    """
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.showwarning = partial(_say_warning, warnings.showwarning)
+                return function(*args, **kwargs)
         except FastgreenError as error:
             raise click.ClickException(str(error)) from None
         except (ImportError, OSError) as error:
@@ -38,6 +46,13 @@ def _say_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def _say_warning(otherwise: Callable[..., Any], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    if issubclass(category, FastgreenWarning):
+        click.echo(f"note: {message}", err=True)
+    else:
+        otherwise(message, category, *where)
+
+
 def _table(title: str, rows: list[dict[str, Any]]) -> Any:
     from rich.text import Text
 
@@ -45,7 +60,8 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Any:
 
     table = PlainTable(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False)
     for i, name in enumerate(rows[0] if rows else []):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        words = i == 0 or any(isinstance(row[name], str) and row[name][:1].isalpha() for row in rows)
+        table.add_column(name, justify="left" if words else "right", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     return table
@@ -74,9 +90,16 @@ def _print(*things: Any) -> None:
 @click.option(
     "--iterations", type=int, help="Timed inferences per size; default: the series' own, else 100 (command: 1)."
 )
-@click.option("--scale", default=1.0, show_default=True, help="Of a published series: this part of its iterations.")
+@click.option("--scale", type=float, help="Of a published series: this part of its iterations.")
 @click.option("--warmup", type=int, help="Inferences before the timed ones.")
 @click.option("--pause", "pause_s", default=0.0, show_default=True, help="Seconds of rest before each run.")
+@click.option(
+    "--order",
+    type=click.Choice(["sizes", "rounds"]),
+    default="sizes",
+    show_default=True,
+    help="All runs of a size at once, or each size once a round.",
+)
 @click.option("--channel", "channels", multiple=True, help="Channel or pattern to measure; repeatable.")
 @click.option("--hz", type=float, help="Readings per second.")
 @click.option("--device", help="For PyTorch: cpu, cuda, cuda:1.")
@@ -99,26 +122,48 @@ def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: str | None
     from fastgreen.experiment.runner import Study
 
     protocol = _protocol(what, arguments, sizes, options)
-    keep = {name: options[name] for name in ("repeats", "pause_s", "hz")}
+    keep = {name: options[name] for name in ("repeats", "pause_s", "order", "hz")}
     study = Study(output, protocol, channels=list(options["channels"]) or None, **keep)
+    if not study.pending(retry_failed=options["retry_failed"]):
+        click.echo(f"{output}: nothing is left to do", err=True)
     statuses = study.run(progress=not options["quiet"], retry_failed=options["retry_failed"])
     failed = [s for s in statuses if s.state == "failed"]
     click.echo(f"{counted(len(statuses) - len(failed), 'run')} done, {len(failed)} failed, in {output}", err=True)
-    for size, error in {s.size: s.error for s in reversed(failed)}.items():
-        click.echo(f"size {size}: {error}", err=True)
+    _tell_failures(failed, output)
     if failed and len(failed) == len(statuses):
         sys.exit(1)
     click.echo(f"next: fastgreen compile {output}", err=True)
+
+
+def _tell_failures(failed: list[Any], output: Path) -> None:
+    """Each reason once, with the sizes that it stopped."""
+    from fastgreen.experiment.writers import run_folder
+
+    tried = [status for status in failed if not status.error.startswith("not tried")]
+    sizes: dict[str, list[str]] = {}
+    for status in tried:
+        of = sizes.setdefault(status.error, [])
+        if status.size not in of:
+            of.append(status.size)
+    for error, of in sizes.items():
+        click.echo(f"size{'s' * (len(of) > 1)} {', '.join(of)}: {error}", err=True)
+    if tried:
+        place = run_folder(output, tried[0].size, tried[0].repeat) / "error.txt"
+        click.echo(f"where the first failed: {place}; once mended, --retry-failed tries again", err=True)
 
 
 def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options: dict[str, Any]) -> Any:
     from fastgreen.experiment import protocols
 
     given = {name: options[name] for name in ("iterations", "warmup") if options[name] is not None}
-    if what in protocols.SERIES:
-        if sizes or given:
+    series = what in protocols.SERIES
+    _refuse_ignored(what, series, arguments, options)
+    if series:
+        if sizes or "iterations" in given:
             raise ValueError(f"sizes: the series {what} has its own sizes and iterations; --scale makes them fewer")
-        return protocols.SERIES[what](scale=options["scale"], device=options["device"])
+        scale = 1.0 if options["scale"] is None else options["scale"]
+        made = protocols.SERIES[what](scale=scale, device=options["device"])
+        return made if options["warmup"] is None else replace(made, warmup=options["warmup"])
     file, colon, name = what.rpartition(":")
     found = _from_file(Path(file), name) if colon and file.endswith(".py") else None
     if isinstance(found, protocols.Protocol):
@@ -137,9 +182,23 @@ def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options:
     if what.endswith(MODEL_FILES):
         return protocols.for_torch(what, chosen, device=options["device"], **given)
     if found is None:
-        series = ", ".join(protocols.SERIES)
-        raise click.UsageError(f"{what!r} is no series ({series}), model file, file.py:function or 'command'")
-    return protocols.for_callable(found, chosen, factory=True, **given)
+        known = ", ".join(protocols.SERIES)
+        raise click.UsageError(f"{what!r} is no series ({known}), model file, file.py:function or 'command'")
+    label = f"{Path(file).stem}:{name}"
+    return protocols.for_callable(found, chosen, factory=True, name=label, what=f"{Path(file).name}:{name}", **given)
+
+
+def _refuse_ignored(what: str, series: bool, arguments: tuple[str, ...], options: dict[str, Any]) -> None:
+    """What was asked for and would not be done is a mistake of the user's."""
+    if arguments and what != "command":
+        raise click.UsageError(f"{' '.join(arguments)}: only 'command' takes arguments")
+    if options["scale"] is not None and not series:
+        raise click.UsageError("--scale: only a published series has counts to scale; --iterations sets them")
+    torch_file = what.endswith(MODEL_FILES) and not what.endswith(".onnx")
+    if options["device"] is not None and not (series or torch_file):
+        raise click.UsageError("--device: only PyTorch models take one; a function of yours chooses its own")
+    if what.endswith(".py"):
+        raise click.UsageError(f"{what}: which function of it? {what}:NAME")
 
 
 def _sizes(text: str) -> list[Any]:
@@ -158,13 +217,24 @@ def _from_file(file: Path, name: str) -> Any:
         raise click.UsageError(f"{file}: no such Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    # The file is the user's, and so is whatever it raises.
+    except (Exception, SystemExit) as error:
+        raise click.UsageError(f"{file}: {type(error).__name__}: {error}{_line_in(file, error)}") from None
     from fastgreen.experiment.protocols import Protocol
 
     found = getattr(module, name, None)
     if not (callable(found) or isinstance(found, Protocol)):
         raise click.UsageError(f"{file}: has no function or protocol {name!r}")
     return found
+
+
+def _line_in(file: Path, error: BaseException) -> str:
+    """`` (line N)``: the last line of the file that was being run."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file.absolute())]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 @click.command("compile")
@@ -180,7 +250,7 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, as_json: bool
 
     FOLDER is a study of `fastgreen bench` or of AIPowerMeter: input_<size>/run_<k>/.
     """
-    from fastgreen.experiment.compile import compile_study
+    from fastgreen.experiment.compile import compile_study, sample_run
 
     compiled = compile_study(folder)
     if not any(compiled.sizes.column("runs").to_pylist()):
@@ -192,7 +262,8 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, as_json: bool
     if not no_pictures:
         from fastgreen.experiment.pictures import draw_study
 
-        files += draw_study(compiled, target, sample=_a_run(folder))
+        name, sample = sample_run(folder) or ("", None)
+        files += draw_study(compiled, target, sample=sample, name=name)
     if as_json:
         tables = {name: getattr(compiled, name).to_pylist() for name in ("sizes", "channels", "pearson", "spearman")}
         dump({**tables, "notes": compiled.notes, "estimated": compiled.estimated, "files": list(map(str, files))})
@@ -210,15 +281,27 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, as_json: bool
     )
     rows = [{name: row[name] for name in shown} for row in compiled.sizes.to_pylist()]
     title = f"{compiled.name}: medians per inference" + (", ESTIMATED, not measured" if compiled.estimated else "")
-    _print(_table(title, rows), *compiled.notes, f"tables and pictures: {target}")
+    related = _with_energy(compiled)
+    _print(_table(title, rows), *(["", related] if related else []), *compiled.notes)
+    _print(f"tables{'' if no_pictures else ' and pictures'}: {target}")
 
 
-def _a_run(folder: Path) -> Any:
-    """The last saved run, whose inferences are the largest."""
-    import fastgreen
+def _with_energy(compiled: Any) -> Any:
+    """A table of what goes with the energy of an inference over the sizes; nothing where nothing is known."""
+    names = compiled.pearson.column("column").to_pylist()
+    if "energy_j" not in names:
+        return None
+    pairs = zip(*(table.column("energy_j").to_pylist() for table in (compiled.pearson, compiled.spearman)), strict=True)
+    rows = [
+        {"over the sizes": name, "Pearson": _places(pearson), "Spearman": _places(spearman)}
+        for name, (pearson, spearman) in zip(names, pairs, strict=True)
+        if name != "energy_j" and pearson is not None
+    ]
+    return _table("correlation with energy_j", rows) if rows else None
 
-    saved = sorted(folder.glob("input_*/run_*/run/channels.arrow"), key=lambda p: p.stat().st_mtime)
-    return fastgreen.load(saved[-1].parent) if saved else None
+
+def _places(value: float) -> str:
+    return f"{value:.3f}"
 
 
 @click.command("import")
@@ -229,19 +312,23 @@ def _a_run(folder: Path) -> Any:
 @click.option(
     "--against", type=click.Path(path_type=Path), help="A second recording of the same time, to compare with."
 )
+@click.option("--shift", "shift_s", default=0.0, help="Seconds to add to FILE's clock before they are compared.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Save it as a run that `fastgreen report` opens.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_say_errors
 def import_(
-    file: Path, format_: str | None, timezone: str, drop: int, against: Path | None, output: Path | None, as_json: bool
+    file: Path,
+    format_: str | None,
+    timezone: str,
+    drop: int,
+    against: Path | None,
+    shift_s: float,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Read another meter's recording: AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt."""
     recording = _read(file, format_, timezone, drop)
-    comparison = None
-    if against is not None:
-        from fastgreen.experiment.comparison import compare
-
-        comparison = compare(recording, _read(against, None, timezone, 0))
+    comparison = _compared(recording, _read(against, None, timezone, 0), shift_s) if against is not None else None
     if output is not None:
         recording.to_result().save(output)
     rows = [row for row in recording.channels.to_pylist() if row["samples"]]
@@ -267,6 +354,17 @@ def import_(
         raise click.ClickException(f"{file}: nothing is recorded in it")
 
 
+def _compared(inner: Any, outer: Any, shift_s: float) -> Any:
+    from fastgreen.experiment.comparison import NoOverlap, compare
+
+    try:
+        return compare(inner, outer, shift_s=shift_s)
+    except NoOverlap as error:
+        raise click.UsageError(
+            f"{error.when}; is it the time zone (--timezone) or a shifted clock (--shift)?"
+        ) from None
+
+
 def _read(file: Path, format_: str | None, timezone: str, drop: int) -> Any:
     from fastgreen.experiment.readers import format_of, read
 
@@ -274,6 +372,8 @@ def _read(file: Path, format_: str | None, timezone: str, drop: int) -> Any:
     options: dict[str, Any] = {} if known == "omegawatt" else {"timezone": timezone}
     if known == "nvidia-smi":
         options |= {"drop_first": drop, "drop_last": drop}
+    elif drop:
+        raise click.UsageError(f"--drop: only logs of nvidia-smi have rows to leave out; this is of {known}")
     return read(file, known, **options)
 
 
@@ -310,23 +410,53 @@ def tradeoff(table: Path, output: Path | None, as_json: bool, by: tuple[str, ...
         pareto_front(result).savefig(output / "pareto_front.png")
     if as_json:
         tables = {name: getattr(result, name).to_pylist() for name in names}
-        dump({**tables, "largest": result.largest, "pareto": result.pareto, "left_out": result.left_out})
+        dropped = {"left_out": result.left_out, "beyond": result.beyond}
+        dump({**tables, "largest": result.largest, "pareto": result.pareto, **dropped})
         return
-    changes = [
-        {k: row[k] for k in ("changed", "held", "from", "to", "effect", "answer")} for row in result.changes.to_pylist()
-    ]
-    tests = [{k: row[k] for k in ("value", "by", "answer")} for row in result.tests.to_pylist()]
+    _show_tradeoff(result)
+    if output is not None:
+        _print(f"tables and picture: {output}")
+
+
+def _show_tradeoff(result: Any) -> None:
+    """The tables for people: what saves most comes first, and of many rows the first stand for all."""
     groups = [
         {k: row[k] for k in ("group", "runs", "energy_per_work_j", "quality", "pareto")}
         for row in result.groups.to_pylist()
     ]
-    _print(
-        _table(f"energy per {result.work}, medians", groups), "", _table("what a change saves and costs", changes), ""
-    )
-    _print(_table("tests", tests), "", f"Pareto-efficient: {', '.join(result.pareto)}")
+    changes = [_change_row(row, result.quality) for row in result.changes.to_pylist()]
+    tests = [{k: row[k] for k in ("value", "by", "answer")} for row in result.tests.to_pylist()]
+    related = [row for row in result.spearman.to_pylist() if row["rho"] is not None]
+    related.sort(key=lambda row: -abs(row["rho"]))
+    _print(_short_table(f"energy per {result.work}, medians", groups), "")
+    if changes:
+        _print(
+            _short_table("what a change saves and costs", changes), "?: a difference that the test does not show", ""
+        )
+    else:
+        _print("one group: there is no change to weigh", "")
+    _print(_table("tests", tests), "")
+    if related:
+        _print(_short_table("what goes with energy (Spearman)", related), "")
+    _print(f"Pareto-efficient: {', '.join(result.pareto) or 'none, for no quality is known'}")
     if result.largest:
         _print("largest reduction: {reduction:.10g}, {from} to {to}".format(**result.largest))
     if result.left_out:
-        _print(f"{result.left_out} runs left out")
-    if output is not None:
-        _print(f"tables and picture: {output}")
+        _print(f"left out, without energy, work or a group: {counted(result.left_out, 'run')}")
+    if result.beyond:
+        _print(f"left out, beyond the first of their group: {counted(result.beyond, 'run')}")
+
+
+def _change_row(row: dict[str, Any], quality: str) -> dict[str, Any]:
+    """A line of the table of changes; a question mark stands where the test (Dunn, Holm) finds no difference."""
+    doubts = ["?" if p is not None and p >= 0.05 else "" for p in (row["p_holm"], row["quality_p_holm"])]
+    changed = row["quality_change"]
+    cost = f"{changed:+.4f}{doubts[1]}" if changed else "0"
+    said = {quality: cost if math.isfinite(changed) else "-"}
+    where = {"changed": row["changed"], "held": row["held"], "from": row["from"], "to": row["to"]}
+    return {**where, "saves": f"{row['reduction']:.1%}{doubts[0]}", **said, "effect": row["effect"]}
+
+
+def _short_table(title: str, rows: list[dict[str, Any]], most: int = 40) -> Any:
+    shown = title if len(rows) <= most else f"{title}; the first {most} of {len(rows)}, the others with -o or --json"
+    return _table(shown, rows[:most])

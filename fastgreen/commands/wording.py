@@ -8,7 +8,7 @@ import re
 __all__ = ["sentence"]
 
 # What pyarrow puts into the place of the operating system's words.
-_ARROW = re.compile(r"Failed to \w+ (?:local file|file|directory) '(.*?)'.*Detail: \[errno (\d+)\]", re.DOTALL)
+_ARROW = re.compile(r"(?:Failed to \w+ (?:local file|file|directory) '(.*?)')?.*Detail: \[errno (\d+)\]", re.DOTALL)
 
 
 def sentence(error: BaseException) -> str:
@@ -17,6 +17,7 @@ def sentence(error: BaseException) -> str:
         return str(error)
     arrow = _ARROW.match(error.strerror)
     if arrow is not None:
-        return f"{arrow[1]}: {os.strerror(int(arrow[2]))}"
+        said = os.strerror(int(arrow[2]))
+        return f"{arrow[1]}: {said}" if arrow[1] else said
     where = error.filename
     return f"{os.fsdecode(where)}: {error.strerror}" if isinstance(where, (str, bytes)) else error.strerror

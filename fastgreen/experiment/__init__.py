@@ -2,9 +2,9 @@
 
 The map, an arrow never pointing up or sideways::
 
-    recording  <-  readers (aipowermeter, nvidia_smi, codecarbon, omegawatt)  <-  comparison, bridge  <-  writers
+    recording  <-  readers (text, timestamps; one per format)  <-  comparison, bridge  <-  writers
     tables, statistics  <-  tradeoffs                    protocols (models_torch)  <-  runner  <-  compile  <-  pictures
-    gauges  <-  training  <-  callbacks                  attribution
+    gauges  <-  training  <-  callbacks                  gauges  <-  attribution, runner
 
 Names load on first use, so that importing this costs nothing.
 """

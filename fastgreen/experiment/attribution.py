@@ -8,7 +8,6 @@ jitter, and the recorder's own work is left out of the tree.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -21,6 +20,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import psutil
 import pyarrow as pa
+
+from fastgreen.experiment.gauges import name_thread
 
 __all__ = [
     "Interval",
@@ -113,11 +114,14 @@ class Snapshot:
     Attributes
     ----------
     at_ns : CLOCK_MONOTONIC
-    cpu_s : CPU seconds by pid of the tree, the recorder's own threads taken off
+    cpu_s : CPU seconds by pid of the tree
     memory_bytes : PSS, else RSS, by pid of the tree
     machine_cpu_s : busy CPU seconds of the machine
     machine_memory_bytes : memory in use on the machine
     gpu_use : mean use since the snapshot before, by GPU and pid, all processes
+    reaped_s : CPU seconds of its children that ended and were waited for, theirs included, by pid of the tree
+    left_out_s : CPU seconds, those of ended children included, by pid of the processes that are left out
+    recorder_s : CPU seconds of the threads of this process that measure, which are in `cpu_s` too
     """
 
     at_ns: int
@@ -126,11 +130,14 @@ class Snapshot:
     machine_cpu_s: float
     machine_memory_bytes: int
     gpu_use: dict[int, dict[int, float]] = field(default_factory=dict)
+    reaped_s: dict[int, float] = field(default_factory=dict)
+    left_out_s: dict[int, float] = field(default_factory=dict)
+    recorder_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The use of a tree between two snapshots, and the machine's."""
+    """The use of a tree between two snapshots, and the machine's; of the GPUs, by GPU and pid of any process."""
 
     start_ns: int
     end_ns: int
@@ -138,20 +145,34 @@ class Interval:
     machine_cpu_s: float
     tree_memory_bytes: float
     machine_memory_bytes: float
-    gpu_use: dict[int, dict[str, float]]
+    gpu_use: dict[int, dict[int, float]]
+    tree_pids: frozenset[int] = frozenset()
 
 
 def between(first: Snapshot, last: Snapshot) -> Interval:
-    """What happened from one snapshot to the next; a process that ended in between counts up to the first."""
-    tree = sum(max(0.0, now - first.cpu_s.get(pid, 0.0)) for pid, now in last.cpu_s.items())
+    """What happened from one snapshot to the next."""
+    tree = _growth(first.cpu_s, last.cpu_s) + _of_ended(first, last) - max(0.0, last.recorder_s - first.recorder_s)
     memory = 0.5 * (sum(first.memory_bytes.values()) + sum(last.memory_bytes.values()))
     machine = 0.5 * (first.machine_memory_bytes + last.machine_memory_bytes)
-    gpu_use = {}
-    for gpu, by_pid in last.gpu_use.items():
-        mine = sum(use for pid, use in by_pid.items() if pid in last.cpu_s or pid in first.cpu_s)
-        gpu_use[gpu] = {"tree": mine, "others": sum(by_pid.values()) - mine}
     busy = max(0.0, last.machine_cpu_s - first.machine_cpu_s)
-    return Interval(first.at_ns, last.at_ns, tree, busy, memory, machine, gpu_use)
+    pids = frozenset(first.cpu_s) | frozenset(last.cpu_s)
+    return Interval(first.at_ns, last.at_ns, max(0.0, tree), busy, memory, machine, last.gpu_use, pids)
+
+
+def _growth(before: Mapping[int, float], now: Mapping[int, float]) -> float:
+    return sum(max(0.0, seconds - before.get(pid, 0.0)) for pid, seconds in now.items())
+
+
+def _of_ended(first: Snapshot, last: Snapshot) -> float:
+    """CPU seconds of the processes that ended in between: the kernel adds them to the parent that waits for them.
+
+    What they had used up before the interval is taken off. One whose parent ended before it goes to another tree, and
+    its last stretch is lost: too little is counted, never too much.
+    """
+    gone = [pid for pid in first.cpu_s if pid not in last.cpu_s]
+    before = sum(first.cpu_s[pid] + first.reaped_s.get(pid, 0.0) for pid in gone)
+    before += sum(seconds for pid, seconds in first.left_out_s.items() if pid not in last.left_out_s)
+    return max(0.0, _growth(first.reaped_s, last.reaped_s) - before)
 
 
 def tree_share(interval: Interval, kind: str, drawn_j: float, *, gpu: int = 0, idle_w: float = 0.0) -> float:
@@ -169,8 +190,8 @@ def tree_share(interval: Interval, kind: str, drawn_j: float, *, gpu: int = 0, i
         return share_out(drawn_j, {"tree": interval.tree_memory_bytes}, interval.machine_memory_bytes)["tree"]
     if kind == "gpu":
         seconds = (interval.end_ns - interval.start_ns) * 1e-9
-        use = interval.gpu_use.get(gpu, {"tree": 0.0})
-        return share_out_gpu(drawn_j, use, idle_j=idle_w * seconds)["tree"]
+        shares = share_out_gpu(drawn_j, interval.gpu_use.get(gpu, {}), idle_j=idle_w * seconds)
+        return min(drawn_j, sum(joules for pid, joules in shares.items() if pid in interval.tree_pids))
     raise ValueError(f"kind: {kind!r} is none of cpu, dram, gpu")
 
 
@@ -181,19 +202,24 @@ def snapshot(
     nvml: Nvml | ModuleType | None = None,
     since_us: int = 0,
 ) -> Snapshot:
-    """Look at a process and its descendants now; a process that is gone or may not be read counts as far as it can."""
-    cpu, memory = {}, {}
+    """Look at a process and its descendants now; a process that is gone or may not be read counts as far as it can.
+
+    With a process that is left out goes all that it started.
+    """
+    cpu, reaped, left_out, memory, recorder = {}, {}, {}, {}, 0.0
     for process in _tree(root):
-        if process.pid in leave_out:
-            continue
+        pid = process.pid
         try:
             with process.oneshot():
                 times = process.cpu_times()
-                seconds = times.user + times.system
-                if process.pid == os.getpid():
-                    seconds = max(0.0, seconds - _own_threads_s())
-                cpu[process.pid] = seconds
-                memory[process.pid] = _memory(process)
+                own, ended = times.user + times.system, times.children_user + times.children_system
+                if pid in leave_out or process.ppid() in left_out:
+                    left_out[pid] = own + ended
+                    continue
+                cpu[pid], reaped[pid] = own, ended
+                if pid == os.getpid():
+                    recorder = _own_threads_s()
+                memory[pid] = _memory(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
     times = psutil.cpu_times()
@@ -207,6 +233,9 @@ def snapshot(
         sum(times) - idle - guest,
         used.total - used.available,
         _gpu_use(nvml, since_us) if nvml is not None else {},
+        reaped,
+        left_out,
+        recorder,
     )
 
 
@@ -254,7 +283,7 @@ def _gpu_use(nvml: Any, since_us: int) -> dict[int, dict[int, float]]:
 
 
 class TreeMeter:
-    """Looks at a process tree about once a second while something runs.
+    """Looks at a process tree about once a second while something runs, and once at its end.
 
     Parameters
     ----------
@@ -311,18 +340,13 @@ class TreeMeter:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        self.look()
 
     def _run(self) -> None:
-        _name_thread(b"fg-tree")
-        while not self._stop.wait(self.period_s):
+        name_thread("fg-tree")
+        stopped = False
+        while not stopped:  # the last look too is this thread's, so that it is known to be no work
+            stopped = self._stop.wait(self.period_s)
             self.look()
-
-
-def _name_thread(name: bytes) -> None:
-    # Before Python 3.14 a thread's name does not reach the kernel, where _own_threads_s looks for it.
-    with contextlib.suppress(OSError):
-        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_bytes(name)
 
 
 def attribute(result: Any, intervals: list[Interval], *, idle_w: Mapping[str, float] | None = None) -> pa.Table:
@@ -361,9 +385,11 @@ def attribute(result: Any, intervals: list[Interval], *, idle_w: Mapping[str, fl
 
 
 def channel_kind(channel: Any) -> str | None:
-    """Which rule shares a channel out: cpu, dram, gpu, or none."""
-    if channel.source == "nvml" or channel.id.startswith("nvml"):
+    """Which rule shares a channel out: cpu, dram, gpu, or none. By its id, which a replay and a saved run keep."""
+    family = channel.id.partition(":")[0]
+    if family == "nvml":
         return "gpu"
     if channel.id.endswith("dram"):
         return "dram"
-    return "cpu" if channel.source in ("rapl", "procstat") or "package" in channel.id else None
+    sockets = family == "hwmon" and "/Esocket" in channel.id
+    return "cpu" if sockets or family in ("rapl", "perf", "procstat") or "package" in channel.id else None

@@ -74,17 +74,16 @@ def result_of(recording: Recording) -> Any:
     from fastgreen.trace import Trace, Windows
 
     built, spans = [], []
-    rows = recording.channels.to_pylist()
+    rows = [row for row in recording.channels.to_pylist() if row["energy_j"] is not None]
+    later_ns = _laid_out(recording, [row["id"] for row in rows])
     for row in rows:
-        if row["energy_j"] is None:
-            continue
         name = f"{recording.source}:{row['id']}"
         kinds = traits("power", "nW", period_ns=1)
         parent = f"{recording.source}:{row['parent']}" if row["parent"] else None
         channel = Channel(
             name, recording.source, "power", row["id"], "nW", parent=parent, root=row["root"], traits=kinds
         )
-        chunks = _Chunks(recording, row["id"], _core.SAMPLE)
+        chunks = _Chunks(recording, row["id"], later_ns, _core.SAMPLE)
         account = _core.Account(kinds)
         for chunk in chunks():
             account.feed(chunk)
@@ -97,19 +96,44 @@ def result_of(recording: Recording) -> Any:
         }
         report |= {"missed": None, "lost": row["absent"], "read_errors": row["absent"]}
         built.append(Trace(channel, row["root"], report, chunks))
-        spans += _spans(recording, row["id"])
+        spans += _spans(recording, row["id"], later_ns)
     windows = [Windows("segment", 0, *np.array(_union(spans), np.int64).T)] if spans else []
     start = min((t.report["first_at_ns"] for t in built), default=0)
     about = {"format": FORMAT, "version": __version__, "host": "", "realtime_ns": start, "monotonic_ns": start}
     notes = [*recording.notes, *(f"{name} is absent" for name in recording.absent)]
+    if later_ns.any():
+        notes.append("segments whose times overlap are laid one after the other")
     return Result(built, windows, about, start, start, notes)
+
+
+def _laid_out(recording: Recording, channels: list[str]) -> np.ndarray:
+    """How much later each segment is laid, in ns by its number, so that none begins before the one before it ends.
+
+    The clock of a result never goes back; that of a recording does. All channels move alike.
+    """
+    begin: dict[int, int] = {}
+    end: dict[int, int] = {}
+    for name in channels:
+        for time_ns, segment, _ in recording.chunks(name):
+            starts = np.flatnonzero(np.diff(segment, prepend=segment[0] - 1))
+            stops = np.append(starts[1:], segment.size) - 1
+            for a, b in zip(starts, stops, strict=True):
+                number = int(segment[a])
+                begin[number] = min(int(time_ns[a]), begin.get(number, int(time_ns[a])))
+                end[number] = max(int(time_ns[b]), end.get(number, int(time_ns[b])))
+    later_ns = np.zeros(max(begin, default=0) + 1, np.int64)
+    so_far = 0
+    for number in sorted(begin):
+        later_ns[number] = max(0, so_far - begin[number])
+        so_far = end[number] + int(later_ns[number])
+    return later_ns
 
 
 class _Chunks:
     """The samples of one channel, made anew each time they are asked for."""
 
-    def __init__(self, recording: Recording, channel: str, dtype: np.dtype) -> None:
-        self.recording, self.channel, self.dtype = recording, channel, dtype
+    def __init__(self, recording: Recording, channel: str, later_ns: np.ndarray, dtype: np.dtype) -> None:
+        self.recording, self.channel, self.later_ns, self.dtype = recording, channel, later_ns, dtype
 
     def __call__(self) -> Iterator[np.ndarray]:
         last: tuple[int, int] | None = None
@@ -121,8 +145,8 @@ class _Chunks:
             if not good.any():
                 continue
             out = np.zeros(int(good.sum()), self.dtype)
-            out["at_ns"], out["raw"] = time_ns[good], np.rint(watts[good] * _NW_PER_W)
             where = segment[good]
+            out["at_ns"], out["raw"] = time_ns[good] + self.later_ns[where], np.rint(watts[good] * _NW_PER_W)
             turns = np.diff(where, prepend=where[0] if last is None else last[1]) != 0
             gap[0] &= last is not None
             yield self._with_zeros(out, np.flatnonzero(turns | gap), turns, last)
@@ -140,16 +164,17 @@ class _Chunks:
         return np.insert(samples, np.repeat(breaks, 2), zeros)
 
 
-def _spans(recording: Recording, channel: str) -> list[tuple[int, int]]:
+def _spans(recording: Recording, channel: str, later_ns: np.ndarray) -> list[tuple[int, int]]:
     from fastgreen.experiment.comparison import Curve
 
-    return Curve(*recording.points(channel)).spans()
+    time_ns, segment, watts = recording.points(channel)
+    return Curve(time_ns + later_ns[segment], segment, watts).spans()
 
 
 def _union(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     out: list[tuple[int, int]] = []
     for start, end in sorted(spans):
-        if out and start <= out[-1][1]:
+        if out and start < out[-1][1]:
             out[-1] = (out[-1][0], max(out[-1][1], end))
         else:
             out.append((start, end))

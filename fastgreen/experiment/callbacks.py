@@ -7,9 +7,12 @@ look-alike needs.
 
 from __future__ import annotations
 
+import math
 import sys
+import warnings
 from typing import Any
 
+from fastgreen.errors import FastgreenWarning
 from fastgreen.experiment.training import TrainingLog
 
 __all__ = ["huggingface_callback", "keras_callback", "lightning_callback"]
@@ -46,7 +49,12 @@ def _callback(mixin: type, library: str, path: str, *args: Any) -> Any:
 def _checkpoint(
     log: TrainingLog, values: Any, accuracy: str | None, seen: int | None, epoch: int | None = None
 ) -> bool:
-    """Note the accuracy found in a library's dict of metrics; False where it is not in there."""
+    """Note the accuracy found in a library's dict of metrics; False where it is not in there, or comes after the end.
+
+    Whatever the metrics are, they do not end a training.
+    """
+    if log.stopped:
+        return False
     numbers = {str(k): v for k, v in dict(values or {}).items()}
     names = [accuracy] if accuracy else _ACCURACY
     found = next((name for name in names if numbers.get(name) is not None), None)
@@ -55,10 +63,22 @@ def _checkpoint(
     extra = {}
     for name, ends in _OTHERS.items():
         key = next((k for end in ends for k in numbers if k == end or k.endswith("_" + end)), None)
-        if key is not None:
-            extra[name] = float(numbers[key])
-    log.checkpoint(float(numbers[found]), seen=seen, epoch=epoch, **extra)
+        if key is not None and (value := _number(numbers[key])) is not None:
+            extra[name] = value
+    value = _number(numbers[found])
+    try:
+        log.checkpoint(math.nan if value is None else value, seen=seen, epoch=epoch, **extra)
+    except ValueError as error:
+        warnings.warn(f"no checkpoint: {error}", FastgreenWarning, stacklevel=3)
+        return False
     return True
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):  # a word, a list; a tensor of several elements
+        return None
 
 
 class _KerasCallback:

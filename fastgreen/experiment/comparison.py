@@ -7,9 +7,18 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from fastgreen.experiment.readers.timestamps import LATEST_NS
 from fastgreen.experiment.recording import Recording
 
-__all__ = ["Comparison", "Curve", "compare"]
+__all__ = ["Comparison", "Curve", "NoOverlap", "compare"]
+
+
+class NoOverlap(ValueError):
+    """Two recordings have no moment in common; `when` says when they were made."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__(f"outer: {when}; is it the time zone (timezone=) or a shifted clock (shift_s=)?")
+        self.when = when
 
 
 class Curve:
@@ -123,16 +132,17 @@ def compare(
     Raises
     ------
     ValueError
-        A recording has no power channel, or the two do not overlap.
+        A recording has no power channel, or `shift_s` is no number.
+    NoOverlap
+        The two do not overlap.
     """
+    if not abs(shift_s) < LATEST_NS * 1e-9:
+        raise ValueError(f"shift_s: {shift_s} is not a time to shift by")
     shift_ns = round(shift_s * 1e9)
     ours, theirs = _curves(inner, inner_channels, shift_ns), _curves(outer, outer_channels, 0)
     common = _common(list(ours.values()) + list(theirs.values()))
     if not common:
-        raise ValueError(
-            f"outer: the two recordings do not overlap: {_when(ours)} against {_when(theirs)}; "
-            "is it the time zone (timezone=) or a shifted clock (shift_s=)?"
-        )
+        raise NoOverlap(f"the two recordings do not overlap: {_when(ours)} against {_when(theirs)}")
     joules = [sum(c.energy_j(a, b) for c in curves.values() for a, b in common) for curves in (ours, theirs)]
     seconds = sum(b - a for a, b in common) * 1e-9
     covered = [sum(b - a for a, b in _common(list(curves.values()))) * 1e-9 for curves in (ours, theirs)]

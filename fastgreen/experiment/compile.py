@@ -8,6 +8,7 @@ windows, a ``power_metrics.json`` by its trapezoid divided by the number of late
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +18,21 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import TraceError
+from fastgreen.experiment.gauges import GAUGE_UNITS
 from fastgreen.experiment.readers.aipowermeter import read_aipowermeter
 from fastgreen.experiment.runner import WINDOW, read_status
 from fastgreen.experiment.tables import save_table
 
-__all__ = ["Compiled", "compile_study", "correlations"]
+__all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
 
-_RUN = re.compile(r"run_(\d+)$")
+_RUN = re.compile(r"run_\d{1,9}")
+_INTERRUPTED = ("interrupted", "the run was cut off; it is run anew when the study goes on")
+_PUBLISHED_GAUGES = {
+    "cpu_use": ("process/cpu_use",),
+    "memory_b": ("process/memory", "process/memory_uss", "memory"),
+    "gpu_use": ("gpu_use",),
+    "gpu_memory_b": ("gpu_memory", "process/gpu_memory"),
+}
 _SPREAD = re.compile(r"_(q1|q3|low|high|p95)_")  # how sure a column is, not another quantity
 
 
@@ -37,6 +46,7 @@ class _Run:
     channels: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
     counted: list[str] = field(default_factory=list)
     estimated: bool = False
+    gauges: dict[str, float] = field(default_factory=dict)
 
     @property
     def total(self) -> tuple[float, float, float, float]:
@@ -53,7 +63,8 @@ class Compiled:
     ----------
     sizes : pyarrow.Table
         A row per size: runs, failed, iterations, energy of one inference over the counted channels (median, quartiles,
-        bounds), of each channel (``energy_j[id]``), latency, throughput and power.
+        bounds), of each channel (``energy_j[id]``), latency, throughput and power; memory, use and temperature where
+        they were read.
     channels : pyarrow.Table
         The same energies, a row per size and channel, with the spread of each.
     runs : pyarrow.Table
@@ -97,11 +108,8 @@ def compile_study(folder: str | Path) -> Compiled:
     folder = Path(folder)
     if not folder.is_dir():
         raise TraceError(f"{folder}: no such folder")
-    about = _about(folder)
-    places = sorted(
-        (p for p in folder.glob("input_*/run_*") if p.is_dir() and _RUN.match(p.name)),
-        key=lambda p: (_order(p.parent.name), int(p.name[4:])),
-    )
+    about = _object(folder / "study.json")
+    places = _places(folder)
     if not places:
         raise TraceError(f"{folder}: no run in it; a study has folders input_<size>/run_<k>")
     runs = [_load(place) for place in places]
@@ -121,9 +129,33 @@ def compile_study(folder: str | Path) -> Compiled:
     )
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def _places(folder: Path) -> list[Path]:
+    """The folders of the runs, by size and number."""
+    found = (p for p in folder.glob("input_*/run_*") if p.is_dir() and _RUN.fullmatch(p.name))
+    return sorted(found, key=lambda p: (_order(p.parent.name), int(p.name[4:])))
+
+
+def sample_run(folder: str | Path) -> tuple[str, Any] | None:
+    """The first run of the largest size that can be read, for its curves: (its name, Result or Recording)."""
+    import fastgreen
+
+    for place in sorted(_places(Path(folder)), key=lambda p: _order(p.parent.name), reverse=True):
+        name = f"size {place.parent.name.removeprefix('input_')}, run {place.name[4:]}"
+        try:
+            status = read_status(place)
+            if (status is None or status.state == "done") and (place / "run").is_dir():
+                return name, fastgreen.load(place / "run")
+            if (place / "power_metrics.json").exists():
+                return name, read_aipowermeter(place)
+        except TraceError:
+            continue
+    return None
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """What a JSON file says, nothing where it is missing or says nothing."""
     try:
-        value = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -132,9 +164,10 @@ def _about(folder: Path) -> dict[str, Any]:
 def _order(name: str) -> tuple[int, float, str]:
     text = name.removeprefix("input_")
     try:
-        return 0, float(text), text
+        size = float(text)
     except ValueError:
-        return 1, 0.0, text
+        size = math.nan
+    return (0, size, text) if math.isfinite(size) else (1, 0.0, text)
 
 
 def _load(place: Path) -> _Run:
@@ -145,14 +178,17 @@ def _load(place: Path) -> _Run:
             run.state, run.note = "failed", status.error
         elif (place / "run" / "channels.arrow").exists():
             _load_saved(run, place / "run")
+            run.gauges = _saved_gauges(place)
             if status is None:
-                run.state, run.note = "interrupted", "the run was cut off; it is run anew when the study goes on"
+                run.state, run.note = _INTERRUPTED
         elif (place / "power_metrics.json").exists():
             _load_published(run, place)
+        elif status is None and (place.parent.parent / "study.json").exists():
+            run.state, run.note = _INTERRUPTED
         else:
             run.state, run.note = "empty", "nothing recorded in this folder"
     except (TraceError, KeyError) as error:
-        run.state, run.note = "damaged", str(error)
+        run.state, run.note = "damaged", str(error.args[0])
     return run
 
 
@@ -181,6 +217,21 @@ def _load_saved(run: _Run, place: Path) -> None:
     run.estimated = result.estimated
 
 
+def _saved_gauges(place: Path) -> dict[str, float]:
+    there = _object(place / "gauges.json")
+    return {name: float(there[name]) for name in GAUGE_UNITS if isinstance(there.get(name), (int, float))}
+
+
+def _published_gauges(means: dict[str, float | None]) -> dict[str, float]:
+    """The first that is there of the channels under which AIPowerMeter keeps a quantity."""
+    out = {}
+    for name, channels in _PUBLISHED_GAUGES.items():
+        value = next((means[c] for c in channels if means.get(c) is not None), None)
+        if value is not None:
+            out[name] = value
+    return out
+
+
 def _load_published(run: _Run, place: Path) -> None:
     recording = read_aipowermeter(place)
     if recording.latency_s is None or not recording.latency_s.size:
@@ -188,7 +239,9 @@ def _load_published(run: _Run, place: Path) -> None:
         return
     run.latency_s = recording.latency_s
     count = run.latency_s.size
-    for row in recording.channels.to_pylist():
+    rows = recording.channels.to_pylist()
+    run.gauges = _published_gauges({row["id"]: row["mean"] for row in rows})
+    for row in rows:
         if row["energy_j"] is not None:
             joules = (row["energy_j"], row["energy_low_j"], row["energy_high_j"])
             run.channels[row["id"]] = (*(j / count for j in joules), row["mean_power_w"])
@@ -199,7 +252,14 @@ def _load_published(run: _Run, place: Path) -> None:
 
 
 def _notes(runs: list[_Run]) -> list[str]:
-    notes = [f"size {r.size}, run {r.repeat}: {r.state}: {r.note}" for r in runs if r.state != "done"]
+    alike: dict[tuple[str, str, str], list[_Run]] = {}
+    for run in runs:
+        if run.state != "done":
+            alike.setdefault((run.size, run.state, run.note.removeprefix("not tried: ")), []).append(run)
+    notes = []
+    for (size, state, note), mine in alike.items():
+        others = f"; so {len(mine) - 1} more of its runs" if len(mine) > 1 else ""
+        notes.append(f"size {size}, run {mine[0].repeat}: {state}: {note}{others}")
     sets: dict[frozenset[str], list[_Run]] = {}
     for run in runs:
         if run.state == "done":
@@ -269,6 +329,8 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
     fields += [(n, pa.float64(), "s") for n in ("latency_s", "latency_q1_s", "latency_q3_s", "latency_p95_s")]
     fields += [("throughput_per_s", pa.float64(), "1/s"), ("mean_power_w", pa.float64(), "W")]
     fields += [(f"energy_j[{name}]", pa.float64(), "J") for name in names]
+    gauges = [name for name in GAUGE_UNITS if any(name in run.gauges for run in runs)]
+    fields += [(name, pa.float64(), GAUGE_UNITS[name]) for name in gauges]
     rows = []
     for size in sizes:
         mine = [run for run in runs if run.size == size]
@@ -286,9 +348,12 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
         latency = [float(np.median(run.latency_s)) for run in done]
         row["latency_s"], row["latency_q1_s"], row["latency_q3_s"] = _quartiles(latency)
         row["latency_p95_s"] = _quartiles([float(np.quantile(run.latency_s, 0.95)) for run in done])[0]
-        row["throughput_per_s"] = _quartiles([batch * run.latency_s.size / run.latency_s.sum() for run in done])[0]
+        timed = [run.latency_s for run in done if run.latency_s.sum() > 0]
+        row["throughput_per_s"] = _quartiles([batch * seconds.size / seconds.sum() for seconds in timed])[0]
         for name in names:
             row[f"energy_j[{name}]"] = _quartiles([r.channels[name][0] for r in done if name in r.channels])[0]
+        for name in gauges:
+            row[name] = _quartiles([r.gauges[name] for r in done if name in r.gauges])[0]
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=_schema(fields))
 

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-__all__ = ["Gauges"]
+__all__ = ["GAUGE_UNITS", "Gauges", "name_thread", "watching"]
 
+# What a look may find, and its unit.
+GAUGE_UNITS = {
+    "cpu_use": "1",
+    "memory_b": "B",
+    "cpu_c": "C",
+    "gpu_use": "1",
+    "gpu_memory_use": "1",
+    "gpu_memory_b": "B",
+    "gpu_c": "C",
+    "gpu_w": "W",
+}
 _MIB = float(1 << 20)
 
 
@@ -86,6 +100,10 @@ class Gauges:
         values = self.readings.get(name)
         return float(how(values)) * scale if values else None
 
+    def means(self) -> dict[str, float]:
+        """The mean of each reading, by the names of `GAUGE_UNITS`; what could not be read is not in it."""
+        return {name: float(np.mean(values)) for name, values in self.readings.items()}
+
     def columns(self, duration_s: float) -> dict[str, Any]:
         """The columns of the published table, then the processor's own; None where nothing could be read.
 
@@ -110,6 +128,37 @@ class Gauges:
             "average process memory (MB)": self._of("memory_b", np.mean, 1 / _MIB),
             "average cpu temperature (Celsius)": self._of("cpu_c", np.mean),
         }
+
+
+def name_thread(name: str) -> None:
+    """Name the calling thread for the kernel, so that what it uses can be told from work.
+
+    Before Python 3.14 a thread's own name does not reach it.
+    """
+    with contextlib.suppress(OSError):
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
+
+
+@contextlib.contextmanager
+def watching(gauges: Gauges, period_s: float = 1.0) -> Iterator[Gauges]:
+    """Look at the gauges once a period while something runs, and once at its end."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        name_thread("fg-gauges")
+        while not stop.wait(period_s):
+            gauges.look()
+
+    gauges.open()
+    thread = threading.Thread(target=watch, name="fg-gauges", daemon=True)
+    thread.start()
+    try:
+        yield gauges
+    finally:
+        stop.set()
+        thread.join()
+        gauges.look()
+        gauges.close()
 
 
 def _std(values: list[float]) -> float:

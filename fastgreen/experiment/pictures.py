@@ -27,6 +27,7 @@ __all__ = [
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":")
+_MANY = 40  # points, beyond which only those that matter get a word
 
 
 def _new(width: float = 7.0, height: float = 4.5) -> tuple[Any, Any]:
@@ -167,6 +168,7 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
     ----------
     source : fastgreen.Result or Recording
     windows : name of the windows of a Result to mark; by default all. Adjoining ones are drawn as one stretch.
+    title : what it is a picture of
     """
     from fastgreen.experiment.bridge import recording_of
 
@@ -184,7 +186,8 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
     axes.set_ylim(0, 1.06 * max((float(np.nanmax(w, initial=0.0)) for _, _, w in curves.values()), default=1.0) or 1.0)
     axes.set_xlabel("time (s)")
     axes.set_ylabel("power (W)")
-    axes.set_title(title or "power over time" + (f", shaded: {shown}" if shown else ""), fontsize=10)
+    figure.set_label(title)
+    axes.set_title((title or "power over time") + (f", shaded: {shown}" if shown else ""), fontsize=10)
     if curves:
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
@@ -227,7 +230,10 @@ def pareto_front(result: Tradeoff) -> Any:
     axes.margins(0.08)
     _spread_near_one(axes, quality)
     axes.legend(frameon=False, fontsize=8, loc="best")
-    _label_points(axes, energy * factor, quality, [r[result.by[0]] for r in rows], bold=on)
+    words = [r[result.by[0]] for r in rows]
+    if len(rows) > _MANY:  # words for all of them would hide each other
+        words = [word if front else "" for word, front in zip(words, on, strict=True)]
+    _label_points(axes, energy * factor, quality, words, bold=on)
     return figure
 
 
@@ -260,6 +266,7 @@ def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bol
     figure.draw(renderer)
     figure.set_layout_engine("none")  # the places below are pixels of this layout
     finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    worded = [i for i in finite if words[i]]
     spots = axes.transData.transform(np.column_stack([x, y]))
     reach = 4.0 * figure.dpi / 72
     taken = [(px - reach, py - reach, px + reach, py + reach) for px, py in spots[finite]]
@@ -267,7 +274,7 @@ def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bol
     if axes.get_legend() is not None:
         taken.append(axes.get_legend().get_window_extent(renderer).extents)
     bounds = axes.get_window_extent(renderer).extents
-    for i in finite:
+    for i in worded:
         text = axes.annotate(
             words[i], (x[i], y[i]), fontsize=7, weight="bold" if bold is not None and bold[i] else "normal"
         )
@@ -345,8 +352,10 @@ def _overlap(a: Any, b: Any) -> float:
     return float(width * height) if width > 0 and height > 0 else 0.0
 
 
-def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None) -> list[Path]:
-    """Draw the pictures of a study into a folder; `sample` is one of its runs, for power over time."""
+def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None, name: str = "") -> list[Path]:
+    """Draw the pictures of a study into a folder; `sample` is one of its runs, for power over time, and `name` its
+    name.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
@@ -355,9 +364,9 @@ def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None) ->
         "twin_axes": twin_axes(compiled),
     }
     if sample is not None:
-        figures["power_over_time"] = power_over_time(sample)
+        figures["power_over_time"] = power_over_time(sample, title=f"{compiled.name}: {name}" if name else "")
     out = []
     for name, figure in figures.items():
         out.append(folder / f"{name}.png")
-        figure.savefig(out[-1])
+        figure.savefig(out[-1], metadata={"Title": figure.get_label() or name})
     return out

@@ -45,6 +45,7 @@ class Protocol:
     batch : samples in one inference
     size_unit : what a size counts: px, tokens, layers
     what : what is run, a command line or a file; a folder of another is not gone on with
+    inside : whether the inference happens in this process, whose memory is then that of the model
     """
 
     name: str
@@ -55,6 +56,7 @@ class Protocol:
     batch: int = 1
     size_unit: str = ""
     what: str = ""
+    inside: bool = True
 
     def __post_init__(self) -> None:
         if not len(self.sizes):
@@ -133,7 +135,7 @@ def for_command(
 
         return once
 
-    options = {"warmup": 0, "what": shlex.join(words), **options}
+    options = {"warmup": 0, "what": shlex.join(words), "inside": False, **options}
     return Protocol(Path(words[0]).name, sizes, build, _count(iterations), **options)
 
 
@@ -163,10 +165,10 @@ def for_torch(
     def build(size: Any) -> Inference:
         return nets.inference(make_model(size), make_inputs(size), device)
 
-    label = name or (Path(model).stem if isinstance(model, (str, Path)) else str(getattr(model, "__name__", "model")))
-    if isinstance(model, (str, Path)):
-        options = {"what": Path(model).name, **options}
-    return Protocol(label, sizes, build, _count(iterations), **options)
+    file = Path(model).name if isinstance(model, (str, Path)) else ""
+    label = name or (Path(file).stem if file else str(getattr(model, "__name__", "model")))
+    what = f"{file} on {device}".strip() if device else file
+    return Protocol(label, sizes, build, _count(iterations), **{"what": what, **options})
 
 
 def _torch_file(path: Path) -> Callable[[Any], Any]:
@@ -174,11 +176,20 @@ def _torch_file(path: Path) -> Callable[[Any], Any]:
         from fastgreen.experiment.models_torch import torch_module
 
         torch = torch_module()
-        if path.suffix == ".pt2":
-            return _Exported(torch.export.load(path).module())
-        return torch.jit.load(path)
+        try:
+            return _Exported(torch.export.load(path).module()) if path.suffix == ".pt2" else torch.jit.load(path)
+        # PyTorch raises whatever the layer of its archive that failed raises.
+        except Exception as error:
+            raise ValueError(
+                f"{path.name} holds no program that can be run without its Python classes ({_first_line(error)}); "
+                "save the model with torch.export.save, or give a file.py:function that builds it"
+            ) from error
 
     return load
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).split(". ")[0].splitlines()), type(error).__name__)
 
 
 class _Exported:

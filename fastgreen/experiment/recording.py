@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from fastgreen.units import counted
 
 __all__ = ["Recording", "RecordingBuilder"]
 
+_LARGEST = {"power": 1e9, "gauge": 1e18}  # a power station, an exabyte
 _CHANNEL_FIELDS = [
     ("id", pa.string(), ""),
     ("kind", pa.string(), ""),
@@ -287,6 +289,7 @@ class RecordingBuilder:
         self.notes: list[str] = []
         self.lines = 0
         self.dropped = 0
+        self._absurd = 0
         self._entries: dict[str, _Channel] = {}
         self._spool = _Spool(limit_points)
 
@@ -301,9 +304,25 @@ class RecordingBuilder:
         """The next points of a channel: int64 ns, segment numbers that only grow, values (NaN where absent)."""
         time_ns = np.ascontiguousarray(time_ns, np.int64)
         segment = np.ascontiguousarray(segment, np.int32)
-        value = np.ascontiguousarray(value, np.float64)
+        value = self._sensible(name, np.ascontiguousarray(value, np.float64))
         self._entries[name].add(time_ns, segment, value)
         self._spool.add(list(self._entries).index(name), time_ns, segment, value)
+
+    def _sensible(self, name: str, value: np.ndarray) -> np.ndarray:
+        """The values that a meter can mean; the others would overflow every sum that they stand in."""
+        absurd = np.abs(value) > _LARGEST[self._entries[name].kind]
+        if not absurd.any():
+            return value
+        self._absurd += int(np.count_nonzero(np.isfinite(value) & absurd))
+        return np.where(absurd, math.nan, value)
+
+    def stand_in(self, root: str, parts: re.Pattern[str]) -> None:
+        """Where a root has no value at all, the channels that it is the sum of count instead."""
+        if root in self._entries and self._entries[root].samples:
+            return
+        for entry in self._entries.values():
+            if entry.parent == root and entry.samples and parts.fullmatch(entry.name):
+                entry.root, entry.parent = True, ""
 
     def note(self, sentence: str) -> None:
         if sentence not in self.notes:
@@ -312,6 +331,8 @@ class RecordingBuilder:
     def finish(self, known: list[str] | None = None) -> Recording:
         """The recording; ``known`` are the channels of the format, those without any value are its absent ones."""
         self._spool.close()
+        if self._absurd:
+            self.note(f"{counted(self._absurd, 'value')} beyond what can be measured: absent")
         for entry in self._entries.values():
             if not entry.samples:
                 entry.root = False

@@ -5,9 +5,11 @@ A study is a folder::
     study.json                          what is being run; a second start with other parameters is refused
     input_<size>/run_<k>/run/           the saved run: channels, samples, and one window per inference
     input_<size>/run_<k>/latency.csv    seconds of each inference, a line each, as the published layout has it
+    input_<size>/run_<k>/gauges.json    means of memory, use and temperature, of the processor and of the GPU
     input_<size>/run_<k>/status.json    written last, in one step: a folder without it was interrupted and is run anew
 
-The timed loop holds nothing but the inference and its window.
+The timed loop holds nothing but the inference and its window. What the model raises is kept as the failure of its
+run; what the meter or the disk raises ends the study, and the run is still to be done.
 """
 
 from __future__ import annotations
@@ -18,16 +20,18 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastgreen.errors import TraceError
+from fastgreen.errors import FastgreenWarning, TraceError
+from fastgreen.experiment.gauges import Gauges, watching
 from fastgreen.experiment.protocols import CommandFailed, Protocol
 from fastgreen.experiment.writers import run_folder
 
-__all__ = ["WINDOW", "RunStatus", "Study"]
+__all__ = ["WINDOW", "RunStatus", "Study", "read_status"]
 
 WINDOW = "inference"
 _FORMAT = 1
@@ -55,13 +59,19 @@ class Study:
     protocol : what is run
     repeats : runs of each size
     pause_s : seconds of rest before each run, so that one does not warm up the next
+    order : ``"sizes"``, all runs of a size after each other, as published; ``"rounds"``, each size once, then each once
+        more: a machine that warms up or that others use meanwhile does not look like an effect of size then, but a
+        model is built for each run
     channels, hz : handed to the monitor
     monitor : what makes a monitor, by default :class:`fastgreen.Monitor`
+    gauges : what makes the gauges of a run, by default :class:`fastgreen.experiment.gauges.Gauges` of GPU 0
 
     Raises
     ------
     ValueError
-        The folder holds a study of another model, command, sizes, repeats or counts, or is a file.
+        The folder holds a study of another model, command, device, sizes, repeats, counts or channels, or is a file.
+    ChannelNotFound, ChannelPermission
+        What to measure cannot be measured here.
 
     Examples
     --------
@@ -78,20 +88,27 @@ class Study:
         *,
         repeats: int = 10,
         pause_s: float = 0.0,
+        order: str = "sizes",
         channels: list[str] | None = None,
         hz: float | None = None,
         monitor: Callable[..., Any] | None = None,
+        gauges: Callable[[], Gauges] = Gauges,
     ) -> None:
         if repeats < 1:
             raise ValueError(f"repeats: {repeats} is below 1")
         if not 0 <= pause_s < float("inf"):
             raise ValueError(f"pause_s: {pause_s} is not a time to wait")
+        if order not in ("sizes", "rounds"):
+            raise ValueError(f"order: {order!r} is neither 'sizes' nor 'rounds'")
         self.folder = Path(folder)
         self.protocol = protocol
         self.repeats = repeats
         self.pause_s = pause_s
-        self._options = {"channels": channels, "hz": hz}
+        self.order = order
+        self._options = {name: value for name, value in (("channels", channels), ("hz", hz)) if value is not None}
         self._monitor = monitor or _monitor
+        self._gauges = gauges
+        self._monitor(**self._options)  # a channel or a rate that does not exist is told before anything is written
         self._claim()
 
     def _claim(self) -> None:
@@ -105,6 +122,8 @@ class Study:
             "repeats": self.repeats,
             "iterations": {str(size): self.protocol.iterations(size) for size in self.protocol.sizes},
             "warmup": self.protocol.warmup,
+            "channels": self._options.get("channels"),
+            "hz": self._options.get("hz"),
         }
         file = self.folder / "study.json"
         if self.folder.exists() and not self.folder.is_dir():
@@ -113,7 +132,10 @@ class Study:
         if not file.exists():
             _write_whole(file, wanted)
             return
-        there = _read(file)
+        try:
+            there = _read(file)
+        except TraceError as error:
+            raise TraceError(f"{error}; the runs beside it are whole; delete it if they are of this study") from None
         for key, value in wanted.items():
             if there.get(key, "" if key == "what" else None) != value:
                 raise ValueError(
@@ -122,14 +144,26 @@ class Study:
                 )
 
     def pending(self, *, retry_failed: bool = False) -> list[tuple[Any, int]]:
-        """(size, repeat) of the runs that are still to be done, in order."""
+        """(size, repeat) of the runs that are still to be done, in order; a damaged one is, with a warning."""
         out = []
         for size in self.protocol.sizes:
             for repeat in range(self.repeats):
-                status = read_status(run_folder(self.folder, size, repeat))
+                status = self._kept(size, repeat)
                 if status is None or (retry_failed and status.state == "failed"):
                     out.append((size, repeat))
         return out
+
+    def _kept(self, size: Any, repeat: int) -> RunStatus | None:
+        """How a run ended; None where it did not, or where its files are not whole."""
+        folder = run_folder(self.folder, size, repeat)
+        try:
+            status = read_status(folder)
+            if status is not None and status.state == "done":
+                _check_saved(folder / "run", self.protocol.iterations(size))
+            return status
+        except (TraceError, KeyError) as error:
+            warnings.warn(f"{folder} is damaged and is run anew: {error.args[0]}", FastgreenWarning, stacklevel=2)
+            return None
 
     def run(self, *, progress: bool = True, retry_failed: bool = False) -> list[RunStatus]:
         """Do what is still to be done.
@@ -143,64 +177,112 @@ class Study:
             Of the whole study, in order.
         """
         pending = self.pending(retry_failed=retry_failed)
+        in_turn = sorted(pending, key=lambda run: run[1]) if self.order == "rounds" else pending
         weights = {size: self.protocol.iterations(size) for size in self.protocol.sizes}
-        with _bar(self.protocol.name, sum(weights[size] for size, _ in pending), progress) as advance:
-            for size in self.protocol.sizes:
-                mine = [repeat for other, repeat in pending if other == size]
-                if mine:
-                    self._size(size, mine, weights[size], advance)
+        succeeded = {s.size for s in self.statuses(besides=pending) if s.state == "done"}
+        hopeless: dict[str, RunStatus] = {}
+        model = _Model(self.protocol.build)
+        with _bar(self.protocol.name, sum(weights[size] for size, _ in pending), progress and bool(pending)) as advance:
+            for size, repeat in in_turn:
+                advance(0, f"{size} {self.protocol.size_unit}".rstrip() + f", run {repeat + 1}/{self.repeats}")
+                status = self._run(size, repeat, model, hopeless.get(str(size)))
+                if status.state == "done":
+                    succeeded.add(status.size)
+                elif status.size not in succeeded:
+                    hopeless.setdefault(status.size, status)
+                advance(weights[size], "")
         return list(self.statuses())
 
-    def statuses(self) -> Iterator[RunStatus]:
-        """The runs that ended so far."""
+    def statuses(self, besides: Collection[tuple[Any, int]] = ()) -> Iterator[RunStatus]:
+        """The runs that ended so far, but for those of `besides`."""
         for size in self.protocol.sizes:
             for repeat in range(self.repeats):
+                if (size, repeat) in besides:
+                    continue
                 status = read_status(run_folder(self.folder, size, repeat))
                 if status is not None:
                     yield status
 
-    def _size(self, size: Any, repeats: list[int], iterations: int, advance: Callable[[int, str], None]) -> None:
-        inference: Callable[[], Any] | None = None
-        succeeded = any(s.size == str(size) and s.state == "done" for s in self.statuses())
-        failed: RunStatus | None = None
-        for repeat in repeats:
-            advance(0, f"{size} {self.protocol.size_unit}, run {repeat + 1}/{self.repeats}")
-            folder = run_folder(self.folder, size, repeat)
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            if failed is not None and not succeeded:
-                status = RunStatus(
-                    str(size), repeat, "failed", iterations, f"not tried: {failed.error}", failed.exit_code
-                )
-            else:
-                try:
-                    inference = inference or self.protocol.build(size)
-                    self._once(folder, inference, iterations)
-                    status = RunStatus(str(size), repeat, "done", iterations)
-                    succeeded = True
-                # The model is the user's: whatever it raises must not end the study of the other sizes.
-                except Exception as error:
-                    (folder / "error.txt").write_text(traceback.format_exc())
-                    code = error.returncode if isinstance(error, CommandFailed) else None
-                    failed = status = RunStatus(str(size), repeat, "failed", iterations, _sentence(error), code)
-                    inference = None
-            _write_whole(folder / "status.json", vars(status))
-            advance(iterations, "")
+    def _run(self, size: Any, repeat: int, model: _Model, failed: RunStatus | None) -> RunStatus:
+        """Do one run, unless its size has `failed` before, and write down how it ended."""
+        iterations = self.protocol.iterations(size)
+        folder = run_folder(self.folder, size, repeat)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        if failed is not None:
+            status = replace(failed, repeat=repeat, error=f"not tried: {failed.error}")
+        else:
+            try:
+                with _blaming_the_model():
+                    inference = model.of(size)
+                self._once(folder, inference, iterations)
+                status = RunStatus(str(size), repeat, "done", iterations)
+            except _ModelRaised as raised:
+                status = raised.status(size, repeat, iterations)
+                (folder / "error.txt").write_text(raised.traceback, encoding="utf-8", errors="backslashreplace")
+                model.forget()
+        _write_whole(folder / "status.json", vars(status))
+        return status
 
     def _once(self, folder: Path, inference: Callable[[], Any], iterations: int) -> None:
         time.sleep(self.pause_s)
-        for _ in range(self.protocol.warmup):
-            inference()
-        monitor = self._monitor(**{name: value for name, value in self._options.items() if value is not None})
-        with monitor:
+        with _blaming_the_model():
+            for _ in range(self.protocol.warmup):
+                inference()
+        monitor = self._monitor(**self._options)
+        with watching(self._gauges()) as gauges, monitor:
             window = monitor.window(WINDOW)
-            for _ in range(iterations):
-                with window:
-                    inference()
+            with _blaming_the_model():
+                for _ in range(iterations):
+                    with window:
+                        inference()
         result = monitor.result
         result.save(folder / "run")
         seconds = result.windows(WINDOW).column("duration_s").to_pylist()
         (folder / "latency.csv").write_text("".join(f"{s!r}\n" for s in seconds))
+        means = gauges.means()
+        if not self.protocol.inside:
+            del means["memory_b"]
+        _write_whole(folder / "gauges.json", means)
+
+
+class _Model:
+    """The inference of one size at a time: of two models there may be no room for both."""
+
+    def __init__(self, build: Callable[[Any], Callable[[], Any]]) -> None:
+        self.build = build
+        self.size: Any = None
+        self.inference: Callable[[], Any] | None = None
+
+    def of(self, size: Any) -> Callable[[], Any]:
+        if self.inference is None or self.size != size:
+            self.forget()
+            self.size, self.inference = size, self.build(size)
+        return self.inference
+
+    def forget(self) -> None:
+        self.inference = None
+
+
+class _ModelRaised(Exception):
+    """What the user's model raised; everything else that goes wrong in a run is not the model's."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.traceback = "".join(traceback.format_exception(error))
+
+    def status(self, size: Any, repeat: int, iterations: int) -> RunStatus:
+        code = self.error.returncode if isinstance(self.error, CommandFailed) else None
+        return RunStatus(str(size), repeat, "failed", iterations, _sentence(self.error), code)
+
+
+@contextlib.contextmanager
+def _blaming_the_model() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _ModelRaised(error) from error
 
 
 def _monitor(**options: Any) -> Any:
@@ -240,15 +322,30 @@ def read_status(folder: Path) -> RunStatus | None:
     if not file.exists():
         return None
     value = _read(file)
+    known = [field for field in RunStatus.__dataclass_fields__ if field in value]
     try:
-        return RunStatus(**value)
+        status = RunStatus(**{field: value[field] for field in known})
     except TypeError as error:
         raise TraceError(f"{file}: not the status of a run: {error}") from None
+    if status.state not in ("done", "failed"):
+        raise TraceError(f"{file}: not the status of a run: its state is {status.state!r}")
+    return status
+
+
+def _check_saved(folder: Path, iterations: int) -> None:
+    """TraceError unless the saved run opens and holds a window per inference."""
+    import fastgreen
+
+    if not folder.is_dir():
+        raise TraceError(f"{folder} is missing")
+    windows = fastgreen.load(folder).windows(WINDOW).num_rows
+    if windows != iterations:
+        raise TraceError(f"{folder} has {windows} inferences of {iterations}")
 
 
 @contextlib.contextmanager
 def _bar(name: str, total: int, shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar with the time left, counted in inferences."""
+    """A progress bar with the time left, counted in inferences; drawn once a second, for drawing uses energy too."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -266,7 +363,8 @@ def _bar(name: str, total: int, shown: bool) -> Iterator[Callable[[int, str], No
         TimeElapsedColumn(),
         TextColumn("left"),
     ]
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not shown, refresh_per_second=1) as bar:
         task = bar.add_task(name, total=total)
 
         def advance(done: int, doing: str) -> None:

@@ -25,10 +25,18 @@ def load_table(source: Any) -> pa.Table:
     Raises
     ------
     TraceError
-        The file is missing or is no table.
+        The file is missing or is no table, or two of its columns have one name.
     TypeError
         `source` is neither a path nor a table.
     """
+    table = _any_table(source)
+    twice = next((name for name in table.column_names if table.column_names.count(name) > 1), None)
+    if twice is not None:
+        raise TraceError(f"{source if isinstance(source, (str, Path)) else 'table'}: two columns are called {twice!r}")
+    return table
+
+
+def _any_table(source: Any) -> pa.Table:
     if isinstance(source, pa.Table):
         return source
     if isinstance(source, (str, Path)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,8 @@ class Tradeoff:
     pairs : pyarrow.Table
         Every ordered pair of groups: relative reduction of the median energy, change of the median quality.
     changes : pyarrow.Table
-        One factor changed and the other held, in the direction that saves: reduction, change of quality, Cliff's
-        delta and p.
+        One factor changed and the other held, in the direction that saves: reduction, change of quality, and of each
+        Cliff's delta and p.
     tests : pyarrow.Table
         Kruskal-Wallis of energy and of quality over each factor and over the pairs of both.
     dunn : pyarrow.Table
@@ -59,7 +60,9 @@ class Tradeoff:
     spearman : pyarrow.Table
         Energy per work against every other numeric column.
     left_out : int
-        Runs left out because their energy or work is missing, zero or negative.
+        Runs left out because their energy or work is missing, zero or negative, or because they name no factor.
+    beyond : int
+        Good runs beyond the first `repeats` of their group.
     """
 
     by: tuple[str, str]
@@ -73,6 +76,7 @@ class Tradeoff:
     dunn: pa.Table
     spearman: pa.Table
     left_out: int
+    beyond: int
 
     @property
     def largest(self) -> dict[str, Any]:
@@ -129,6 +133,8 @@ def tradeoff(
     0.75
     """
     runs = load_table(table)
+    if not runs.num_rows:
+        raise ValueError("table: it has no rows")
     factors = _factors(runs, by)
     names = [
         _pick(runs, energy, _ENERGY, "energy"),
@@ -139,14 +145,13 @@ def tradeoff(
     amount = column(runs, names[1], "work") if names[1] else np.ones(runs.num_rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         per_work = joules / amount
-    good = np.isfinite(per_work) & (joules > 0) & (amount > 0)
+    good = np.isfinite(per_work) & (joules > 0) & (amount > 0) & _named(runs, factors)
     runs = runs.append_column(pa.field("energy_per_work_j", pa.float64(), metadata={"unit": "J"}), pa.array(per_work))
-    if repeats is not None:
-        good &= _first_runs(runs, factors, repeats)
+    taken = good if repeats is None else _first_runs(runs, factors, repeats, good)
     if not good.any():
         raise ValueError(f"table: no run with a positive {names[0]} and {names[1] or 'work'} is left")
-    left_out = runs.num_rows - int(good.sum())
-    return _compare(runs.filter(pa.array(good)), factors, names[2], names[1] or "run", left_out)
+    dropped = runs.num_rows - int(good.sum()), int(good.sum() - taken.sum())
+    return _compare(runs.filter(pa.array(taken)), factors, names[2], names[1] or "run", dropped)
 
 
 def _factors(runs: pa.Table, by: Sequence[str] | None) -> tuple[str, str]:
@@ -158,6 +163,8 @@ def _factors(runs: pa.Table, by: Sequence[str] | None) -> tuple[str, str]:
         raise ValueError(
             f"by: one or two columns make the groups, not {len(chosen)}; there are {', '.join(runs.column_names)}"
         )
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"by: {chosen[0]!r} stands there twice")
     return chosen[0], chosen[1] if len(chosen) == 2 else ""
 
 
@@ -176,7 +183,14 @@ def _levels(runs: pa.Table, factor: str) -> np.ndarray:
     return np.array([str(v) for v in runs.column(factor).to_pylist()], object)
 
 
-def _first_runs(runs: pa.Table, factors: tuple[str, str], repeats: int) -> np.ndarray:
+def _named(runs: pa.Table, factors: tuple[str, str]) -> np.ndarray:
+    """Whether a run says its factors; one that does not belongs to no group."""
+    columns = (runs.column(factor).to_pylist() for factor in factors if factor)
+    return np.array([all(str("" if v is None else v).strip() for v in row) for row in zip(*columns, strict=True)])
+
+
+def _first_runs(runs: pa.Table, factors: tuple[str, str], repeats: int, good: np.ndarray) -> np.ndarray:
+    """The first good runs of each group."""
     if repeats < 1:
         raise ValueError(f"repeats: {repeats} is below 1")
     keys = list(zip(_levels(runs, factors[0]), _levels(runs, factors[1]), strict=True))
@@ -184,7 +198,7 @@ def _first_runs(runs: pa.Table, factors: tuple[str, str], repeats: int) -> np.nd
     if _RUN in runs.column_names:
         order = np.argsort(column(runs, _RUN, "run"), kind="stable")
     keep, seen = np.zeros(runs.num_rows, bool), dict[Any, int]()
-    for i in order:
+    for i in order[good[order]]:
         seen[keys[i]] = seen.get(keys[i], 0) + 1
         keep[i] = seen[keys[i]] <= repeats
     return keep
@@ -201,13 +215,13 @@ class _Group:
     def label(self) -> str:
         return f"{self.first} / {self.second}" if self.second else self.first
 
-    @property
+    @cached_property
     def middle(self) -> tuple[float, float]:
         good = self.quality[np.isfinite(self.quality)]
         return float(np.median(self.energy)), float(np.median(good)) if good.size else float("nan")
 
 
-def _compare(runs: pa.Table, factors: tuple[str, str], quality: str, work: str, left_out: int) -> Tradeoff:
+def _compare(runs: pa.Table, factors: tuple[str, str], quality: str, work: str, dropped: tuple[int, int]) -> Tradeoff:
     energy, good = runs.column("energy_per_work_j").to_numpy(), column(runs, quality, "quality")
     first, second = _levels(runs, factors[0]), _levels(runs, factors[1])
     groups = []
@@ -226,7 +240,7 @@ def _compare(runs: pa.Table, factors: tuple[str, str], quality: str, work: str, 
         tests,
         dunn,
         _spearman(runs, energy),
-        left_out,
+        *dropped,
     )
 
 
@@ -281,39 +295,54 @@ def _change_table(groups: list[_Group], factors: tuple[str, str]) -> pa.Table:
         moved_name = "first" if which == 0 else "second"
         for held in dict.fromkeys(getattr(g, held_name) for g in groups):
             inside = sorted((g for g in groups if getattr(g, held_name) == held), key=lambda g: -g.middle[0])
-            p = dunn_holm({getattr(g, moved_name): g.energy for g in inside})
+            p = _either_way(dunn_holm({getattr(g, moved_name): g.energy for g in inside}))
+            p_quality = _either_way(dunn_holm({getattr(g, moved_name): g.quality for g in inside}))
             for i, x in enumerate(inside):
                 for y in inside[i + 1 :]:
                     a, b = getattr(x, moved_name), getattr(y, moved_name)
-                    rows.append(_change(factor, held, a, b, x, y, p.get((a, b), p.get((b, a)))))
+                    where = {"changed": factor, "held": held, "from": a, "to": b}
+                    rows.append({**where, **_change(x, y, p.get((a, b)), p_quality.get((a, b)))})
     rows.sort(key=lambda row: -row["reduction"])
     names = [("changed", pa.string()), ("held", pa.string()), ("from", pa.string()), ("to", pa.string())]
-    numbers = [(n, pa.float64()) for n in ("reduction", "quality_change", "cliffs_delta", "p_holm")]
+    measures = ("reduction", "cliffs_delta", "p_holm", "quality_change", "quality_cliffs_delta", "quality_p_holm")
+    numbers = [(name, pa.float64()) for name in measures]
     return pa.Table.from_pylist(
         rows, schema=pa.schema([*names, *numbers, ("effect", pa.string()), ("answer", pa.string())])
     )
 
 
-def _change(factor: str, held: str, a: str, b: str, x: _Group, y: _Group, p: float | None) -> dict[str, Any]:
+def _either_way(of_pairs: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    return {**of_pairs, **{(b, a): p for (a, b), p in of_pairs.items()}}
+
+
+def _change(x: _Group, y: _Group, p: float | None, p_quality: float | None) -> dict[str, Any]:
+    """What it saves to go from x to y, and what it costs."""
     (ex, qx), (ey, qy) = x.middle, y.middle
     delta, saved, lost = cliffs_delta(x.energy, y.energy), (ex - ey) / ex, qx - qy
     if not np.isfinite(lost):
         cost = "correctness unknown"
     else:
         cost = f"costs {lost:.4f}" if lost > 0 else f"gains {-lost:.4f}" if lost < 0 else "costs nothing"
-    shown = "" if p is None or p < 0.05 else "; the difference is not shown by the test"
     return {
-        "changed": factor,
-        "held": held,
-        "from": a,
-        "to": b,
         "reduction": saved,
-        "quality_change": qy - qx,
         "cliffs_delta": delta,
         "p_holm": p,
+        "quality_change": qy - qx,
+        "quality_cliffs_delta": cliffs_delta(x.quality, y.quality),
+        "quality_p_holm": p_quality,
         "effect": delta_size(delta),
-        "answer": f"saves {saved:.1%}, {cost}{shown}",
+        "answer": f"saves {saved:.1%}, {cost}{_doubt(p, p_quality if lost else None)}",
     }
+
+
+def _doubt(p: float | None, p_quality: float | None) -> str:
+    """Which of the two differences a test did not find."""
+    energy, quality = (value is not None and value >= 0.05 for value in (p, p_quality))
+    if energy and quality:
+        return "; neither is shown by the test"
+    if energy or quality:
+        return f"; the difference in {'energy' if energy else 'correctness'} is not shown by the test"
+    return ""
 
 
 def _tests(

@@ -7,17 +7,20 @@ joules it applied to.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 import fastgreen
-from fastgreen.experiment.gauges import Gauges
+from fastgreen.experiment.gauges import Gauges, name_thread
 
 __all__ = ["Series", "TrainingLog"]
 
@@ -41,7 +44,7 @@ class Series:
     ----------
     value : a number, or (moment, number) pairs
         A number holds from its moment until the next one; the first also before it. Moments are seconds since the
-        start of the training, or since 1970 (numbers above 1e8).
+        start of the training, or since 1970 (numbers above 1e8), or `datetime` objects.
 
     Examples
     --------
@@ -50,13 +53,13 @@ class Series:
     """
 
     def __init__(self, value: float | Iterable[tuple[float, float]], name: str = "value") -> None:
-        pairs = (
-            [(-math.inf, float(value))] if isinstance(value, (int, float)) else [(float(t), float(v)) for t, v in value]
-        )
+        pairs = _pairs(value, name)
         if not pairs:
             raise ValueError(f"{name}: an empty series")
         self.moments = np.array([t for t, _ in pairs])
         self.values = np.array([v for _, v in pairs])
+        if np.any(np.isnan(self.moments)):
+            raise ValueError(f"{name}: the moment nan is none")
         if np.any(np.diff(self.moments) < 0):
             raise ValueError(f"{name}: the moments go back at {self.moments[1:][np.diff(self.moments) < 0][0]}")
         if not np.all(np.isfinite(self.values)):
@@ -75,6 +78,15 @@ class Series:
         joules = np.interp(grid, moments, energy_j)
         paid = np.concatenate([[0.0], np.cumsum(np.diff(joules) * self.at(grid[:-1]))]) / _J_PER_KWH
         return np.interp(moments, grid, paid)
+
+
+def _pairs(value: Any, name: str) -> list[tuple[float, float]]:
+    if isinstance(value, Real):
+        return [(-math.inf, float(value))]
+    try:
+        return [(t.timestamp() if isinstance(t, datetime) else float(t), float(v)) for t, v in value]
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: {value!r} is neither a number nor pairs of a moment and a number") from None
 
 
 class TrainingLog:
@@ -142,13 +154,15 @@ class TrainingLog:
         self.stop()
 
     def _watch(self) -> None:
+        name_thread("fg-training")
         self.gauges.open()
         try:
             while True:
                 self.gauges.look()
                 if self._stop.wait(self._period_s):
                     return
-                self._look()
+                with contextlib.suppress(RuntimeError):  # the monitor has stopped; checkpoint() says so
+                    self._look()
         finally:
             self.gauges.close()
 
@@ -177,7 +191,7 @@ class TrainingLog:
         ValueError
             The accuracy is no fraction.
         RuntimeError
-            The log is stopped.
+            The log is stopped, or its monitor is.
         """
         accuracy = float(accuracy)
         if not 0 <= accuracy <= 1:
@@ -199,9 +213,14 @@ class TrainingLog:
     def stop(self) -> None:
         """End the slow readings; the table and the row stay. Doing it twice does nothing."""
         if not self._stop.is_set():
-            self._look()
+            with contextlib.suppress(RuntimeError):  # the monitor has stopped already
+                self._look()
             self._stop.set()
             self._thread.join()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
 
     @property
     def duration_s(self) -> float:
@@ -291,7 +310,9 @@ class TrainingLog:
 
 
 def root_energy_j(monitor: Any) -> float:
-    """Joules so far over the channels of a running monitor that make up its total."""
+    """Joules so far over the channels of a running monitor that make up its total; RuntimeError if it does not run."""
+    if not monitor.running:
+        raise RuntimeError("the monitor does not run; a training log needs one that does")
     chosen = {channel.id for channel in monitor.channels}
     roots = {c.id for c in monitor.channels if c.root} or {c.id for c in monitor.channels if c.parent not in chosen}
     return math.fsum(joules for name, joules in monitor.energy_j().items() if name in roots)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -16,10 +17,12 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from fastgreen.errors import FastgreenWarning
 from fastgreen.experiment.bridge import recording_of
 from fastgreen.experiment.comparison import Curve
 from fastgreen.experiment.readers.aipowermeter import SEGMENT_END
 from fastgreen.experiment.readers.timestamps import check_zone
+from fastgreen.experiment.recording import Recording
 
 __all__ = ["run_folder", "write_power_metrics", "write_run"]
 
@@ -36,9 +39,9 @@ _KEYS = {
 }
 # Channels of fastgreen; the estimate of a machine without sensors stands where the package would.
 _OURS = (
-    (r"rapl:package-\d+|procstat:\w+", "package"),
-    (r"rapl:package-\d+/(?:die-\d+/)?(core|uncore|dram)", r"\1"),
-    (r"rapl:psys(?:-\d+)?", "psys"),
+    (r"(?:rapl|perf):package-\d+|procstat:\w+|hwmon:amd_energy(?:@\w+)?/Esocket\d+", "package"),
+    (r"(?:rapl|perf):package-\d+/(?:die-\d+/)?(core|uncore|dram)", r"\1"),
+    (r"(?:rapl|perf):psys(?:-\d+)?", "psys"),
     (r"nvml:(\d+)", r"gpu:\1"),
     (r"aipowermeter:(.+)|nvidia-smi:(gpu:\d+)", r"\1\2"),
 )
@@ -93,11 +96,7 @@ def write_power_metrics(path: str | Path, source: Any, *, period_s: float | None
     """
     zone = ZoneInfo(check_zone(timezone))
     recording = recording_of(source)
-    places: dict[str, list[str]] = {}
-    for row in recording.channels.to_pylist():
-        place = published_name(row["id"])
-        if row["samples"] and row["kind"] == "power" and place is not None:
-            places.setdefault(place, []).append(row["id"])
+    places = _places(recording)
     points = {name: recording.points(name) for names in places.values() for name in names}
     if period_s is None and not (_same_moments(points) and all(len(names) == 1 for names in places.values())):
         period_s = 2.0
@@ -112,6 +111,21 @@ def write_power_metrics(path: str | Path, source: Any, *, period_s: float | None
             stream.write(json.dumps({"date": _local(at_ns, zone), "metrics": _metrics(values)}) + "\n")
         if last is not None:
             stream.write(json.dumps(SEGMENT_END) + "\n")
+
+
+def _places(recording: Recording) -> dict[str, list[str]]:
+    """The channels of each word of the format; one that counts and has no word is told."""
+    places: dict[str, list[str]] = {}
+    for row in recording.channels.to_pylist():
+        place = published_name(row["id"])
+        if not row["samples"] or row["kind"] != "power":
+            continue
+        if place is not None:
+            places.setdefault(place, []).append(row["id"])
+        elif row["root"]:
+            said = f"power_metrics.json has no word for {row['id']}, which is left out"
+            warnings.warn(said, FastgreenWarning, stacklevel=3)
+    return places
 
 
 def published_name(channel: str) -> str | None:

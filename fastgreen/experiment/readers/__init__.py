@@ -11,6 +11,7 @@ from fastgreen.experiment.readers.aipowermeter import read_aipowermeter
 from fastgreen.experiment.readers.codecarbon import read_codecarbon
 from fastgreen.experiment.readers.nvidia_smi import read_nvidia_smi
 from fastgreen.experiment.readers.omegawatt import read_omegawatt
+from fastgreen.experiment.readers.text import open_text
 from fastgreen.experiment.recording import Recording
 
 __all__ = ["FORMATS", "format_of", "read", "read_aipowermeter", "read_codecarbon", "read_nvidia_smi", "read_omegawatt"]
@@ -39,8 +40,8 @@ def format_of(path: str | Path) -> str:
                 return known
         raise TraceError(f"{path}: this folder has none of {', '.join(_IN_FOLDER)}")
     try:
-        with open(path, "rb") as stream:
-            head = stream.read(65536).decode("utf-8", errors="replace")
+        with open_text(path) as stream:
+            head = stream.read(65536)
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror}") from None
     first = next((line for line in head.splitlines() if line.strip()), "")
@@ -52,7 +53,8 @@ def format_of(path: str | Path) -> str:
         return "codecarbon"
     if "timestamp" in first and "power" in first:
         return "nvidia-smi"
-    raise TraceError(f"{path}: no format that is known ({', '.join(FORMATS)}); it begins with {first[:60]!r}")
+    begins = f"it begins with {first[:60]!r}" if first else "it is empty"
+    raise TraceError(f"{path}: no format that is known ({', '.join(FORMATS)}); {begins}")
 
 
 def read(path: str | Path, format: str | None = None, **options: Any) -> Recording:

@@ -26,6 +26,7 @@ import pyarrow.json
 from fastgreen.errors import TraceError
 from fastgreen.experiment.readers.timestamps import ABSENT_NS, check_zone, segments_of, to_utc_ns
 from fastgreen.experiment.recording import Recording, RecordingBuilder
+from fastgreen.units import counted
 
 __all__ = ["KNOWN", "SEGMENT_END", "read_aipowermeter"]
 
@@ -90,6 +91,7 @@ _PER_GPU = (
 )
 _SM = "per_gpu_average_estimated_utilization_absolute"  # the oldest: a list of processes, each with its percent of SM
 _UNUSED_KEYS = frozenset({_SM, "per_gpu_per_pid_utilization_absolute", "per_gpu_performance_state", "date"})
+_ONE_GPU = re.compile(r"gpu:\d+")
 KNOWN = [key.name for key in _KEYS]
 
 
@@ -129,6 +131,7 @@ def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: 
         builder.note("no power_metrics.json in this folder")
     except OSError as error:
         raise TraceError(f"{file}: {error.strerror}") from None
+    builder.stand_in("gpu", _ONE_GPU)
     recording = builder.finish(KNOWN)
     if path.is_dir():
         _beside(path, recording)
@@ -169,9 +172,9 @@ class _Reader:
     def _tell(self) -> None:
         builder = self.builder
         if self.back:
-            builder.note(f"time goes back {self.back} times; a new segment begins at each")
+            builder.note(f"time goes back {counted(self.back, 'time')}; a new segment begins at each")
         if self.sentinels:
-            builder.note(f"{self.sentinels} negative values mean 'not read' and are absent")
+            builder.note(f"{counted(self.sentinels, 'negative value')}, which is how 'not read' is written: absent")
         if builder.dropped:
             builder.note(f"{builder.dropped} of {builder.lines} lines could not be used")
 
@@ -181,6 +184,8 @@ class _Reader:
 
     def _segments(self, data: bytes) -> None:
         """Cut a block at the markers, then read what stands between them."""
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
         marker = SEGMENT_END.encode()
         start = 0
         while (found := data.find(marker, start)) >= 0:
@@ -456,11 +461,14 @@ def _beside(folder: Path, recording: Recording) -> None:
             parsed = parse((folder / name).read_text())
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             recording.notes.append(f"{name} could not be read: {error}")
             continue
         if name.startswith("latency"):
-            recording.latency_s = parsed
+            good = np.isfinite(parsed) & (parsed >= 0)
+            recording.latency_s = parsed[good]
+            if not good.all():
+                recording.notes.append(f"{counted(int((~good).sum()), 'line')} of {name} without a time: left out")
         else:
             recording.extra[name.removesuffix(".json")] = parsed
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 
 import numpy as np
 
 from fastgreen.errors import TraceError
+from fastgreen.experiment.readers.text import csv_rows, open_text, shown
 from fastgreen.experiment.readers.timestamps import ABSENT_NS, check_zone, to_utc_ns
 from fastgreen.experiment.recording import Recording, RecordingBuilder
+from fastgreen.units import counted
 
 __all__ = ["read_codecarbon"]
 
 _J_PER_KWH = 3.6e6
+_LONGEST_S = 1e9  # thirty years
 _PARTS = {"cpu": "cpu_energy", "gpu": "gpu_energy", "ram": "ram_energy", "total": "energy_consumed"}
 
 
@@ -45,20 +47,23 @@ def read_codecarbon(path: str | Path, *, timezone: str = "UTC") -> Recording:
     path = Path(path)
     file = path / "emissions.csv" if path.is_dir() else path
     try:
-        with open(file, newline="", encoding="utf-8", errors="replace") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-            names = reader.fieldnames or []
+        with open_text(file) as stream:
+            lines = csv_rows(stream)
+            names = next(lines, [])
+            rows = [dict(zip(names, line, strict=False)) for line in lines]
     except FileNotFoundError:
         raise TraceError(f"{file}: no such file") from None
     except OSError as error:
         raise TraceError(f"{file}: {error.strerror}") from None
     if "duration" not in names or not any(column in names for column in _PARTS.values()):
-        raise TraceError(f"{file}: not an emissions.csv of CodeCarbon; its columns are {', '.join(names) or 'none'}")
+        raise TraceError(f"{file}: not an emissions.csv of CodeCarbon; its columns are {shown(names) or 'none'}")
     builder = RecordingBuilder("codecarbon", str(path))
-    builder.lines = len(rows)
-    _fill(builder, _last_of_each_run(rows), timezone)
-    builder.dropped = builder.lines - len(_last_of_each_run(rows)) if not builder.dropped else builder.dropped
+    runs = _last_of_each_run([row for row in rows if 0 < _number(row, "duration") < _LONGEST_S])
+    builder.lines, builder.dropped = len(rows), len(rows) - len(runs)
+    _fill(builder, runs, timezone)
+    nothing = sum(not 0 < _number(row, "duration") < _LONGEST_S for row in rows)
+    if nothing:
+        builder.note(f"{counted(nothing, 'row')} without a duration: left out")
     recording = builder.finish(list(_PARTS))
     recording.extra["runs"] = rows
     return recording
@@ -68,7 +73,7 @@ def _last_of_each_run(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     kept: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows):
         run = row.get("run_id") or f"row {number}"
-        if run not in kept or not _number(row, "duration") < _number(kept[run], "duration"):
+        if run not in kept or _number(row, "duration") >= _number(kept[run], "duration"):
             kept[run] = row
     return list(kept.values())
 
@@ -76,9 +81,10 @@ def _last_of_each_run(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 def _fill(builder: RecordingBuilder, rows: list[dict[str, str]], timezone: str) -> None:
     stamps = to_utc_ns([row.get("timestamp") for row in rows], timezone)
     seconds = np.array([_number(row, "duration") for row in rows])
-    good = (stamps != ABSENT_NS) & (seconds > 0)
+    good = stamps != ABSENT_NS
     if not good.all():
-        builder.note(f"{int((~good).sum())} rows have no time or no duration and were left out")
+        builder.dropped += int((~good).sum())
+        builder.note(f"{counted(int((~good).sum()), 'run')} without a time: left out")
     order = np.flatnonzero(good)
     order = order[np.argsort(stamps[order], kind="stable")]
     parts = {}
@@ -88,7 +94,7 @@ def _fill(builder: RecordingBuilder, rows: list[dict[str, str]], timezone: str) 
             parts[name] = np.where(values < 0, math.nan, values)
     for name in _PARTS:
         builder.channel(name, root=name != "total" or set(parts) == {"total"})
-    length_ns = np.rint(seconds * 1e9, where=good, out=np.zeros(seconds.size)).astype(np.int64)
+    length_ns = np.rint(seconds * 1e9).astype(np.int64)
     segment = np.repeat(np.arange(order.size), 2)
     ends = np.repeat(stamps[order], 2)
     ends[::2] -= length_ns[order]

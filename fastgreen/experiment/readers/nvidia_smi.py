@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Iterator
@@ -11,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from fastgreen.errors import TraceError
+from fastgreen.experiment.readers.text import csv_rows, open_text, shown
 from fastgreen.experiment.readers.timestamps import ABSENT_NS, check_zone, segments_of, to_utc_ns
 from fastgreen.experiment.recording import Recording, RecordingBuilder
+from fastgreen.units import counted
 
 __all__ = ["read_nvidia_smi"]
 
@@ -83,8 +84,8 @@ def read_nvidia_smi(path: str | Path, *, timezone: str = "UTC", drop_first: int 
     path = Path(path)
     builder = RecordingBuilder("nvidia-smi", str(path))
     try:
-        with open(path, newline="", encoding="utf-8", errors="replace") as stream:
-            rows = _trimmed((r for r in csv.reader(stream, skipinitialspace=True) if r), drop_first, drop_last)
+        with open_text(path) as stream:
+            rows = _trimmed(csv_rows(stream), drop_first, drop_last)
             _Reader(builder, timezone, next(rows, [])).read(rows)
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file") from None
@@ -119,8 +120,8 @@ class _Reader:
         self.gpu_at = next((names.index(n) for n in _GPU_COLUMNS if n in names), -1)
         self.known = [(i, _COLUMNS[n]) for i, n in enumerate(names) if n in _COLUMNS]
         if self.time_at < 0 or not self.known:
-            shown = ", ".join(header) or "an empty file"
-            raise TraceError(f"{builder.path}: not a log of nvidia-smi; no timestamp and power.draw among: {shown}")
+            among = shown(header) or "nothing"
+            raise TraceError(f"{builder.path}: not a log of nvidia-smi; no timestamp and power.draw among: {among}")
         self.open: dict[str, tuple[int, int]] = {}
         self.gpus: dict[str, int] = {}
         self.bad_values = self.back = 0
@@ -140,9 +141,11 @@ class _Reader:
                 chunk = []
         self._chunk(chunk)
         if self.back:
-            self.builder.note(f"time goes back {self.back} times; a new segment begins at each")
+            self.builder.note(f"time goes back {counted(self.back, 'time')}; a new segment begins at each")
         if self.bad_values:
-            self.builder.note(f"{self.bad_values} values carry no number or a unit that does not fit and are absent")
+            self.builder.note(
+                f"{counted(self.bad_values, 'value')} without a number or with a unit that does not fit: absent"
+            )
         if self.builder.dropped:
             self.builder.note(f"{self.builder.dropped} of {self.builder.lines} rows could not be used")
 
@@ -187,5 +190,5 @@ class _Reader:
 
 def _split_header(text: str) -> tuple[str, str]:
     """``power.draw [W]`` -> (``power.draw``, ``W``)."""
-    name, _, unit = text.strip().lstrip("\ufeff").partition(" [")
+    name, _, unit = text.strip().partition(" [")
     return name.strip().lower(), unit.rstrip("] ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
 from itertools import islice
@@ -11,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from fastgreen.errors import TraceError
-from fastgreen.experiment.readers.timestamps import segments_of
+from fastgreen.experiment.readers.text import csv_rows, open_text
+from fastgreen.experiment.readers.timestamps import LATEST_NS, segments_of
 from fastgreen.experiment.recording import Recording, RecordingBuilder
+from fastgreen.units import counted
 
 __all__ = ["read_omegawatt"]
 
@@ -47,8 +48,8 @@ def read_omegawatt(path: str | Path, *, max_gap_s: float = 1.0) -> Recording:
     file = path / "omegawatt.csv" if path.is_dir() else path
     builder = RecordingBuilder("omegawatt", str(path))
     try:
-        with open(file, newline="", encoding="utf-8", errors="replace") as stream:
-            rows = csv.reader(stream, skipinitialspace=True)
+        with open_text(file) as stream:
+            rows = csv_rows(stream)
             header = next((r for r in rows if "#timestamp" in r), None)
             if header is None or not any(name.startswith("#activepow") for name in header):
                 raise TraceError(f"{file}: no columns #timestamp and #activepow; not a log of an OmegaWatt wattmeter")
@@ -71,7 +72,7 @@ def _read(builder: RecordingBuilder, header: list[str], rows: Iterator[list[str]
         builder.lines += len(chunk)
         whole = [r for r in chunk if len(r) >= len(header) and (ok_at < 0 or r[ok_at].strip().lower() in _TRUE)]
         seconds = np.array([_number(r[time_at]) for r in whole])
-        good = np.isfinite(seconds)
+        good = (seconds >= 0) & (seconds <= LATEST_NS * 1e-9)
         whole = [r for r, fine in zip(whole, good, strict=True) if fine]
         builder.dropped += len(chunk) - len(whole)
         if not whole:
@@ -85,9 +86,9 @@ def _read(builder: RecordingBuilder, header: list[str], rows: Iterator[list[str]
             values = np.array([_number(r[at]) for r in whole])
             builder.add(name, stamps, numbers, np.where(values < 0, math.nan, values))
     if back:
-        builder.note(f"time goes back {back} times; a new segment begins at each")
+        builder.note(f"time goes back {counted(back, 'time')}; a new segment begins at each")
     if holes:
-        builder.note(f"{holes} holes longer than {max_gap_s} s are not integrated")
+        builder.note(f"{counted(holes, 'hole')} longer than {max_gap_s} s: not integrated")
     if builder.dropped:
         builder.note(f"{builder.dropped} of {builder.lines} rows are cut or not marked as good frames and were dropped")
 

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["ABSENT_NS", "check_zone", "segments_of", "to_utc_ns"]
+__all__ = ["ABSENT_NS", "LATEST_NS", "check_zone", "segments_of", "to_utc_ns"]
 
 ABSENT_NS = np.iinfo(np.int64).min
+LATEST_NS = 1 << 62  # in the year 2116; the difference of two moments from 1970 to then fits an int64
 
 
 def check_zone(timezone: str) -> str:
@@ -30,8 +31,14 @@ def to_utc_ns(texts: Sequence[str | None] | pa.Array, timezone: str = "UTC") -> 
     """Moments written as ISO 8601 text, in ns since 1970 UTC.
 
     Text without an offset is local time of `timezone`. In the hour that autumn repeats, the first reading is taken
-    until time goes back, the second from there on. What is no moment becomes ``ABSENT_NS``.
+    until time goes back, the second from there on. What is no moment, or none from 1970 to ``LATEST_NS``, becomes
+    ``ABSENT_NS``.
     """
+    moments = _any_moment(texts, timezone)
+    return np.where((moments < 0) | (moments > LATEST_NS), ABSENT_NS, moments)
+
+
+def _any_moment(texts: Sequence[str | None] | pa.Array, timezone: str) -> np.ndarray:
     array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
     try:
         naive = array.cast(pa.timestamp("ns"))
