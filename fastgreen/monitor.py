@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Literal
 
+    import pyarrow as pa
+
     from fastgreen.experiment.training import TrainingLog
     from fastgreen.gpu_edges import Events, Lane
     from fastgreen.gpu_windows import GpuWindow, GpuWindows
@@ -189,7 +191,7 @@ class Monitor:
             ]
             self._metadata = run_metadata()
             if self._record is not None:
-                self._open_record(self._record)
+                self._recorder = Recorder(self._record, self._metadata, self._channel_table)
             self._groups = groups
             self._start_ns = _core.now_ns()
             for group in groups:
@@ -204,10 +206,11 @@ class Monitor:
             _running.add(self)
         return self
 
-    def _open_record(self, path: str) -> None:
-        from fastgreen import runfile
+    def _channel_table(self) -> pa.Table:
+        from fastgreen.runfile import channel_table
 
-        self._recorder = Recorder(path, self._metadata, runfile.channel_table(self._traces(None), self._notes))
+        span = (self._start_ns, self._end_ns) if self._state == "stopped" else None
+        return channel_table(self._traces(self._reports or None), self._notes, span)
 
     def stop(self) -> Result | None:
         """Take a last reading of every channel and end. Idempotent, from any thread.
@@ -277,15 +280,11 @@ class Monitor:
                 self._note(f"{channel.id} gave no reading in the last {silent_s:.3g} s: {reason}")
 
     def _close_record(self) -> None:
-        if self._recorder is None:
-            return
-        from fastgreen import runfile
-
-        self._recorder.close()
-        self._note_problems(self._recorder)
-        span = self._start_ns, self._end_ns
-        self._recorder.write_channels(runfile.channel_table(self._traces(self._reports), self._notes, span))
-        self._note_problems(self._recorder)
+        if self._recorder is not None:
+            self._recorder.close()
+            self._note_problems(self._recorder)
+            self._recorder.write_channels(self._channel_table)
+            self._note_problems(self._recorder)
 
     def _note_problems(self, recorder: Recorder) -> None:
         for text in recorder.take_problems():

@@ -31,15 +31,15 @@ class Recorder:
         The folder. FileExistsError when it holds a run, OSError when it cannot be written.
     metadata : dict
         Of the run, see `fastgreen.runinfo.run_metadata`.
-    table : pyarrow.Table
-        The channels, as far as they are known.
+    channels : callable
+        Gives the table of the channels, as far as they are known.
     """
 
-    def __init__(self, path: str, metadata: dict[str, Any], table: pa.Table) -> None:
-        from fastgreen import arrow
+    def __init__(self, path: str, metadata: dict[str, Any], channels: Callable[[], pa.Table]) -> None:
+        from fastgreen import arrow  # first: it says what a recording needs
 
         self._path = path
-        self._folder = arrow.RunFolder(path, metadata, table)
+        self._folder = arrow.RunFolder(path, metadata, channels())
         self._written: list[int] = []
         self._problems: list[str] = []
 
@@ -74,9 +74,9 @@ class Recorder:
         """End the samples and windows. What was written stays, whatever happens."""
         self._at_the_end(self._folder.close)
 
-    def write_channels(self, table: pa.Table) -> None:
+    def write_channels(self, channels: Callable[[], pa.Table]) -> None:
         """Write the channels as they are known in the end, after `close`."""
-        self._at_the_end(lambda: self._folder.write_channels(table))
+        self._at_the_end(lambda: self._folder.write_channels(channels()))
 
     def _at_the_end(self, step: Callable[[], None]) -> None:
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from .fakes.hwmon import Chip, HwmonTree
 from .fakes.nvml import FakeNvml
@@ -30,6 +31,9 @@ def _forbid_network(event: str, arguments: tuple) -> None:
 
 
 sys.addaudithook(_forbid_network)
+# The same examples every time; `pytest --hypothesis-profile=default` searches for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 # A shell that starts us in the background leaves SIGINT ignored, which Python and every child would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

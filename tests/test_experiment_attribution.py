@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastgreen.experiment.attribution import Snapshot, TreeMeter, between, snapshot, tree_share
@@ -43,7 +43,6 @@ def test_a_recorders_threads_are_taken_off_and_their_end_adds_nothing():
     assert between(last, seen(2, {1: 6.5}, 103.5, recorder_s=0.0)).tree_cpu_s == pytest.approx(0.5)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 2), st.booleans()), max_size=20))
 def test_the_looks_add_up_to_the_time_that_the_tree_really_took(steps):
     """Children of one parent work, end and are reaped in any order; nothing is lost and nothing counted twice."""

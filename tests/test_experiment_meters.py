@@ -80,7 +80,6 @@ def test_recordings_that_do_not_overlap_point_to_the_time_zone():
         compare(recording([0], [1.0]), second)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.01, 5), st.floats(0, 500)), min_size=3, max_size=20),
     st.floats(0, 1),
@@ -270,7 +269,6 @@ JOULES = st.floats(0, 1e9)
 USES = st.dictionaries(st.integers(0, 30), st.floats(0, 1e6), max_size=12)
 
 
-@settings(deadline=None)
 @given(JOULES, USES, st.floats(0, 1e6))
 def test_what_is_shared_out_is_never_above_what_was_drawn(drawn, uses, machine):
     shares = share_out(drawn, uses, machine)
@@ -281,7 +279,6 @@ def test_what_is_shared_out_is_never_above_what_was_drawn(drawn, uses, machine):
             assert shares[key] == pytest.approx(drawn * (use / machine), rel=1e-9, abs=1e-12 * drawn)
 
 
-@settings(deadline=None)
 @given(JOULES, st.dictionaries(st.integers(0, 30), st.floats(0, 1), max_size=12), JOULES)
 def test_a_gpus_idle_power_goes_to_its_active_processes_in_equal_parts(drawn, uses, idle):
     shares = share_out_gpu(drawn, uses, idle_j=idle)

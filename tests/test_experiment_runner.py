@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastgreen
@@ -374,7 +374,6 @@ def test_empty_and_damaged_runs_are_told_and_do_not_stop_the_rest(tmp_path):
 COLUMN = st.lists(st.integers(-5, 5).map(float), min_size=5, max_size=5)
 
 
-@settings(deadline=None)
 @given(COLUMN, COLUMN)
 def test_correlations_equal_scipys_and_constant_columns_have_none(a, b):
     stats = pytest.importorskip("scipy.stats")

@@ -150,14 +150,12 @@ def test_tables_come_from_arrow_parquet_csv_and_pandas(tmp_path):
 NUMBERS = st.lists(st.integers(0, 6).map(float), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(NUMBERS, NUMBERS)
 def test_cliffs_delta_equals_counting_every_pair(a, b):
     slow = sum((x > y) - (x < y) for x, y in itertools.product(a, b)) / (len(a) * len(b))
     assert cliffs_delta(np.array(a), np.array(b)) == pytest.approx(slow, abs=1e-15)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20))
 def test_pareto_equals_asking_every_point_about_every_other(points):
     cost, gain = np.array(points, float).T

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastgreen
@@ -101,7 +101,6 @@ SERIES = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 2)), min_size=1, max
 STEPS = st.lists(st.tuples(st.floats(0.1, 20), st.floats(0, 1e7)), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
 @given(SERIES, STEPS)
 def test_the_cost_equals_adding_up_a_thousand_little_stretches(pairs, steps):
     elapsed = np.concatenate([[0.0], np.cumsum([t for t, _ in steps])])

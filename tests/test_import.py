@@ -214,6 +214,8 @@ def test_stubtest_finds_no_difference():
         "fastgreen._core",
         "--ignore-missing-stub",
         "--ignore-disjoint-bases",
+        "--mypy-config-file",
+        "pyproject.toml",
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent, timeout=280)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
