@@ -34,7 +34,7 @@ static void add_growth(struct fg_account *account, struct fg_sample *sample)
 
 		believed = believed && (double)delta * (double)FG_NS_PER_S <= (double)traits->plausible_per_s * elapsed_ns;
 	}
-	/* The process was stopped, or reads failed, for so long that the counter may have gone round: growth is not known. */
+	/* The process was stopped, or reads failed, for so long that the counter may have gone round: nobody knows. */
 	if (traits->blind_ns > 0 && sample->at_ns - account->last_at_ns > traits->blind_ns)
 		believed = false;
 	if (believed && delta >= 0 && delta <= INT64_MAX - account->total) {

@@ -29,8 +29,8 @@ static void monotonic_sleep_until(void *context, int64_t deadline_at_ns, struct 
 			;
 		return;
 	}
-	/* FUTEX_WAIT_BITSET takes an absolute CLOCK_MONOTONIC time, plain FUTEX_WAIT a relative one. The kernel compares the
-	 * word with 0 under its own lock, so a wake between our last look and the wait is not missed. */
+	/* FUTEX_WAIT_BITSET takes an absolute CLOCK_MONOTONIC time, plain FUTEX_WAIT a relative one. The kernel compares
+	 * the word with 0 under its own lock, so a wake between our last look and the wait is not missed. */
 	syscall(SYS_futex, (void *)&wake->word, FUTEX_WAIT_BITSET_PRIVATE, 0, &deadline, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 

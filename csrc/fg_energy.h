@@ -3,8 +3,8 @@
  *
  * Two walkers look at the samples of one channel in order, each in one pass and constant memory:
  *
- *   struct fg_account   keeps the running total and learns the sensor; the sampling thread feeds it, so that a full ring
- *                       loses points of the curve and never joules.
+ *   struct fg_account   keeps the running total and learns the sensor; the sampling thread feeds it, so that a full
+ *                       ring loses points of the curve and never joules.
  *   struct fg_resolver  answers "how much energy until t?" for a sorted column of instants, each with bounds.
  *
  * Units are the sensor's own: a counter's unit (uJ, mJ) for energy, raw * ns for power. The conversion to joules stands

@@ -42,7 +42,7 @@ struct fg_metric_grid_f32 {
 struct fg_metric_goal {
 	double cost_delta, accuracy_delta; /* cell sizes, both > 0, the second <= 1 */
 	double alpha, beta;
-	double target; /* the first score that reaches it is meant; NaN: the best score of the run, the earliest of equals */
+	double target; /* the first score that reaches it is meant; NaN: the best of the run, the earliest of equals */
 	bool quantize; /* score the centres of the cells rather than the checkpoints themselves */
 };
 
@@ -54,9 +54,10 @@ struct fg_metric_found {
 	int64_t *accuracy_cell, *cost_cell; /* where it lies, -1: none */
 };
 
-/* Elementwise loops: true where some NaN was made from inputs none of which is NaN, that is, where an input lies outside
- * the domain (accuracy and alpha in 0..1, cost and beta finite and >= 0, cost_delta finite and > 0, accuracy_delta in
- * 0..1 without 0). out may be one of the inputs, element upon element. The FE_INVALID flag is left in any state. */
+/* Elementwise loops: true where some NaN was made from inputs none of which is NaN, that is, where an input lies
+ * outside the domain (accuracy and alpha in 0..1, cost and beta finite and >= 0, cost_delta finite and > 0,
+ * accuracy_delta in 0..1 without 0). out may be one of the inputs, element upon element. The FE_INVALID flag is left in
+ * any state. */
 typedef bool fg_metric_loop(const struct fg_metric_column *in, char *out, ptrdiff_t out_step, size_t n);
 
 struct fg_metric_path {
@@ -76,10 +77,11 @@ struct fg_metric_path {
 	void (*grid_f32)(const struct fg_metric_grid_f32 *grid, size_t first, size_t last, float *out, bool stream);
 
 	/* Run r has the checkpoints offset[r] .. offset[r+1]-1 of time, cost and accuracy. For the runs first..last-1:
-	 * found's columns at r - first. Returns last, or before it the first run with a cost or accuracy outside its domain or
-	 * a time that is negative, infinite, NaN or below the one before; the runs before that one are done. A cost or accuracy
-	 * of NaN is passed over. time may be NULL: then it is not looked at, and the times found are NaN. */
-	size_t (*reach_f64)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const double *cost,
+	 * found's columns at r - first. Returns last, or before it the first run with a cost or accuracy outside its domain
+	 * or a time that is negative, infinite, NaN or below the one before; the runs before that one are done. A cost or
+	 * accuracy of NaN is passed over. time may be NULL: then it is not looked at, and the times found are NaN. */
+	size_t (*reach_f64)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time,
+						const double *cost,
 						const double *accuracy, size_t first, size_t last, const struct fg_metric_found *found);
 	size_t (*reach_f32)(const struct fg_metric_goal *goal, const int64_t *offset, const double *time, const float *cost,
 						const float *accuracy, size_t first, size_t last, const struct fg_metric_found *found);

@@ -3,8 +3,8 @@
  *
  * Its trick: one core's division unit is slower than its memory (on Zen 4 about 23 GB/s of doubles against 27), so
  * every fourth vector of a row is divided on the multiply-add units instead, which are idle meanwhile. That division
- * gives the correctly rounded quotient, hence the same bits (see quotient below). Floats are divided at 35 GB/s and need
- * no trick. */
+ * gives the correctly rounded quotient, hence the same bits (see quotient below). Floats are divided at 35 GB/s and
+ * need no trick. */
 #if defined(__x86_64__)
 
 #pragma GCC push_options
@@ -47,9 +47,10 @@ static inline __m512d denominator_f64(__m512d cost, const struct fg_metric_row_f
 /* a / b correctly rounded, without the division unit, for a and b far from overflow and underflow.
  *
  * Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor" (1990): if y is 1/b within one
- * ulp, then y + y*(1 - b*y) by fused multiply-adds is 1/b correctly rounded, unless the mantissa of b is all ones; and if y
- * is 1/b correctly rounded and q is a/b within one ulp, then q + y*(a - b*q) is a/b correctly rounded. From the 14 bits
- * that rcp14 gives, two steps lead within one ulp and the third applies the theorem. Mantissas of all ones are divided. */
+ * ulp, then y + y*(1 - b*y) by fused multiply-adds is 1/b correctly rounded, unless the mantissa of b is all ones; and
+ * if y is 1/b correctly rounded and q is a/b within one ulp, then q + y*(a - b*q) is a/b correctly rounded. From the 14
+ * bits that rcp14 gives, two steps lead within one ulp and the third applies the theorem. Mantissas of all ones are
+ * divided. */
 static inline __m512d quotient(__m512d a, __m512d b)
 {
 	const __m512d one = _mm512_set1_pd(1);

@@ -9,8 +9,8 @@
  *     NAME(noun)    noun_f64 or noun_f32
  *     STREAM        which writes a vector past the cache
  * and VECTOR_SIZE in bytes, the functions NAME(whole) and NAME(part), which fill parts of a row of a grid, NAME(BELOW),
- * which compares two vectors, and VECTORS_END, which ends the use of wide registers where GCC forgets to; here is what is
- * written in plain C and vectorised by the compiler. It undefines those of the list. */
+ * which compares two vectors, and VECTORS_END, which ends the use of wide registers where GCC forgets to; here is what
+ * is written in plain C and vectorised by the compiler. It undefines those of the list. */
 
 #define AT(column, i) (*(const REAL *)((column).at + (column).step * (ptrdiff_t)(i)))
 #define INLINE static inline __attribute__((always_inline))
@@ -99,13 +99,16 @@ static bool NAME(score)(const struct fg_metric_column *in, char *out, ptrdiff_t 
 			done = NAME(score_block)((struct fg_metric_column){cost, size}, (struct fg_metric_column){accuracy, size},
 									 alpha, beta, to, even);
 		else
-			done = cost_step ? NAME(score_block)((struct fg_metric_column){cost, size},
-												 (struct fg_metric_column){accuracy, 0}, alpha, beta, to, even)
-							 : NAME(score_block)((struct fg_metric_column){cost, 0},
-												 (struct fg_metric_column){accuracy, accuracy_step}, alpha, beta, to, even);
+			done = cost_step
+					   ? NAME(score_block)((struct fg_metric_column){cost, size},
+										   (struct fg_metric_column){accuracy, 0}, alpha, beta, to, even)
+					   : NAME(score_block)((struct fg_metric_column){cost, 0},
+										   (struct fg_metric_column){accuracy, accuracy_step}, alpha, beta, to, even);
 		const size_t rest = done ? even : 0;
 		const struct fg_metric_column left[4] = {{cost + cost_step * (ptrdiff_t)rest, cost_step},
-												 {accuracy + accuracy_step * (ptrdiff_t)rest, accuracy_step}, in[2], in[3]};
+												 {accuracy + accuracy_step * (ptrdiff_t)rest, accuracy_step},
+												 in[2],
+												 in[3]};
 		made |= NAME(score_singly)(left, to + size * (ptrdiff_t)rest, size, count - rest);
 	}
 	VECTORS_END();
@@ -168,8 +171,9 @@ static bool NAME(closest)(const struct fg_metric_column *in, char *out, ptrdiff_
 		const bool inside = cost >= 0 && cost <= REAL_MAX && accuracy >= 0 && accuracy <= 1 && cost_delta > 0 &&
 							cost_delta <= DBL_MAX && delta > 0 && delta <= 1 && alpha >= 0 && alpha <= 1 &&
 							beta >= 0 && beta <= DBL_MAX;
-		const double q = inside ? NAME(closest_one)(cost, accuracy, cost_delta, delta, NAME(top_cell)(delta), alpha, beta)
-								: (double)NAN;
+		const double top = NAME(top_cell)(delta);
+		const double q =
+			inside ? NAME(closest_one)(cost, accuracy, cost_delta, delta, top, alpha, beta) : (double)NAN;
 		made |= q != q && cost == cost && accuracy == accuracy && cost_delta == cost_delta && delta == delta &&
 				alpha == alpha && beta == beta;
 		*(REAL *)(out + out_step * (ptrdiff_t)i) = (REAL)q;

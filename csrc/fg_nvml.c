@@ -133,7 +133,7 @@ static enum fg_status find_symbols(struct fg_nvml *nvml, const char *library, st
 		for (size_t j = 0; j < 3 && found == NULL && symbols[i].names[j] != NULL; j++)
 			found = dlsym(nvml->library, symbols[i].names[j]);
 		if (found == NULL && symbols[i].required)
-			return fg_error_set(err, FG_NOT_SUPPORTED, 0, FG_NVML_FUNCTION_NOT_FOUND, "%s has no %s: the driver is too old",
+			return fg_error_set(err, FG_NOT_SUPPORTED, 0, FG_NVML_FUNCTION_NOT_FOUND, "%s has no %s: too old a driver",
 								library, symbols[i].names[0]);
 		/* POSIX lets an object pointer from dlsym stand for a function; ISO C has no cast for it. */
 		memcpy((char *)nvml + symbols[i].offset, &found, sizeof found);
@@ -207,7 +207,7 @@ enum fg_status fg_nvml_device_count(struct fg_nvml *nvml, unsigned *out, struct 
 	return FG_OK;
 }
 
-/* Whether a quantity can be read: a refusal can pass (drivers polled fast give a false one), the third in a row stands. */
+/* Whether a quantity can be read: one refusal can pass (drivers polled fast give a false one), the third stands. */
 static int trial(struct fg_nvml *nvml, device_t handle, enum fg_nvml_quantity quantity, unsigned scope)
 {
 	int64_t raw;

@@ -36,7 +36,7 @@ struct fg_nvml_field {
 	unsigned scope_id;
 	long long timestamp_us; /* CPU epoch */
 	long long latency_us;
-	int value_type; /* 0 double, 1 unsigned, 2 unsigned long, 3 unsigned long long, 4 long long, 5 int, 6 unsigned short */
+	int value_type; /* 0 double, 1 unsigned, 2 unsigned long, 3 unsigned long long, 4 long long, 5 int, 6 u. short */
 	int status;     /* of this one field */
 	union {
 		double d;

@@ -11,8 +11,8 @@
 struct fg_resolver_path {
 	const char *name;
 	bool (*usable)(void);
-	/* Table the changes that samples make, as long as they need no second thought and the table is not full. Returns how
-	 * many samples were taken: it may be none. */
+	/* Table the changes that samples make, as long as they need no second thought and the table is not full. Returns
+	 * how many samples were taken: it may be none. */
 	size_t (*tabulate)(struct fg_resolver *r, const struct fg_sample *samples, size_t count);
 	/* Draw the lines of the estimate between the tabled changes. */
 	void (*draw)(struct fg_table *t);

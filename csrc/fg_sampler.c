@@ -1,8 +1,9 @@
 /* See fg_sampler.h. The loop is sleep, read, account, push; it never allocates, locks, prints or takes the GIL. What
  * others may see while it runs are relaxed atomics, each meaningful alone; the rest is handed over by join.
  *
- * A read may never come back (a hung driver). So that nobody waits for it, a thread lends its channels out while it reads
- * (CALLING); who stops it may then take them (LEFT), and the thread that returns after all finds them gone and ends.
+ * A read may never come back (a hung driver). So that nobody waits for it, a thread lends its channels out while it
+ * reads (CALLING); who stops it may then take them (LEFT), and the thread that returns after all finds them gone and
+ * ends.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_sampler.h"
 
@@ -172,13 +173,13 @@ static bool read_all(struct fg_sampler *sampler, int64_t *at_ns)
 			if (!take_back(sampler))
 				return false;
 			int64_t end_ns = now_ns(sampler);
-			int64_t half_ns = (end_ns - begin_ns + 1) / 2;
+			int64_t half_ns = (end_ns - begin_ns + 1) / 2, at_most_ns = half_ns > UINT32_MAX ? UINT32_MAX : half_ns;
 
 			if (status == FG_OK) {
 				struct fg_sample sample = {
 					.at_ns = reading.at_ns != 0 ? reading.at_ns : begin_ns + (end_ns - begin_ns) / 2,
 					.raw = reading.raw,
-					.half_ns = reading.at_ns != 0 ? reading.half_ns : half_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)half_ns,
+					.half_ns = reading.at_ns != 0 ? reading.half_ns : (uint32_t)at_most_ns,
 					.wraps = reading.wraps,
 					.flags = reading.flags,
 				};
@@ -237,13 +238,6 @@ static void finish(struct fg_sampler *sampler)
 		sampler->clock->sleep_until(sampler->clock->context, at_ns + step_ns, &never);
 		if (!read_all(sampler, &at_ns))
 			return;
-	}
-	for (size_t i = 0; i < sampler->count; i++) {
-		struct channel *channel = &sampler->channels[i];
-
-		/* A channel whose first reading came while settling has measured nothing, from then to then. */
-		if (channel->end_at_ns < channel->account.first_at_ns)
-			channel->end_at_ns = channel->account.first_at_ns;
 	}
 }
 
@@ -418,8 +412,9 @@ static void end_without_answer(struct fg_sampler *sampler, int64_t patience_ns)
 		if (channel->dead)
 			continue;
 		channel->dead = true;
-		fg_error_set(&channel->why_ended, FG_LOST, 0, 0, "%s does not answer: a read had not come back after %" PRId64 " ms",
-					 sampler->ops->name, patience_ns / 1000000);
+		fg_error_set(&channel->why_ended, FG_LOST, 0, 0,
+					 "%s does not answer: a read had not come back after %" PRId64 " ms", sampler->ops->name,
+					 patience_ns / 1000000);
 		channel->last_error = channel->why_ended;
 		atomic_store_explicit(&channel->ended, true, memory_order_relaxed);
 	}
@@ -493,6 +488,9 @@ void fg_sampler_report(const struct fg_sampler *sampler, size_t index, struct fg
 	out->account = channel->account;
 	fg_sampler_live(sampler, index, &out->live);
 	out->end_at_ns = channel->end_at_ns;
+	/* A channel whose first reading came while settling has measured nothing, from then to then. */
+	if (out->end_at_ns < channel->account.first_at_ns)
+		out->end_at_ns = channel->account.first_at_ns;
 	out->end_total = channel->end_total;
 	out->end_power_integral = channel->end_power_integral;
 	out->why_ended = channel->why_ended;

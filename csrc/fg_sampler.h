@@ -1,9 +1,9 @@
 /* A sampler: one thread that reads the channels of one source at absolute deadlines.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Life: open -> start -> (drain, live)* -> stop -> (drain, report)* -> close. start, stop, report and close belong to one
- * controlling thread, drain to one draining thread (it may be the same); live may be called from any. After fork the
- * child has no sampling thread: it must call none of these. */
+ * Life: open -> start -> (drain, live)* -> stop -> (drain, report)* -> close. start, stop, report and close belong to
+ * one controlling thread, drain to one draining thread (it may be the same); live may be called from any. After fork
+ * the child has no sampling thread: it must call none of these. */
 #ifndef FG_SAMPLER_H
 #define FG_SAMPLER_H
 
@@ -49,9 +49,9 @@ FG_MUST_CHECK enum fg_status fg_sampler_open(const struct fg_sampler_config *con
 FG_MUST_CHECK enum fg_status fg_sampler_start(struct fg_sampler *sampler, int64_t patience_ns, struct fg_error *err);
 
 /* Ask the thread for its last reading and join it. With settle_ns > 0 it goes on reading for at most so long, until
- * every counter has moved once more, which tightens the bounds at the end. Idempotent.
- * A thread that hangs in one read for longer than the source's patience is left where it is: what it has read counts, its
- * channels have ended (FG_LOST), and it gives back what it holds should it ever return. */
+ * every counter has moved once more, which tightens the bounds at the end. Idempotent. A thread that hangs in one read
+ * for longer than the source's patience is left where it is: what it has read counts, its channels have ended
+ * (FG_LOST), and it gives back what it holds should it ever return. */
 void fg_sampler_stop(struct fg_sampler *sampler, int64_t settle_ns);
 
 /* Tell the thread to stop and return at once, so that several samplers can stop side by side; fg_sampler_stop joins. */

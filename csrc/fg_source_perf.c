@@ -168,7 +168,8 @@ static enum fg_status read_group(struct fg_source *source, struct group *group, 
 	const struct event *leader = &source->events[group->first];
 	uint64_t words[1 + SLOTS];
 	int64_t begin_ns = source->clock->now_ns(source->clock->context);
-	ssize_t length = group->seekable ? pread(leader->fd, words, sizeof words, 0) : read(leader->fd, words, sizeof words);
+	ssize_t length =
+		group->seekable ? pread(leader->fd, words, sizeof words, 0) : read(leader->fd, words, sizeof words);
 	int code = errno;
 	int64_t end_ns = source->clock->now_ns(source->clock->context);
 

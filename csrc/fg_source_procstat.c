@@ -1,5 +1,5 @@
-/* An estimate of CPU energy from CPU time: idle watts all the time, and a slope for every busy CPU. It is cumulative, as
- * a counter is, so that no work between two readings is missed.
+/* An estimate of CPU energy from CPU time: idle watts all the time, and a slope for every busy CPU. It is cumulative,
+ * as a counter is, so that no work between two readings is missed.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_source.h"
 #include "fg_sysfs.h"

@@ -1,4 +1,5 @@
-/* See fg_sysfs.h. A kept-open pread costs 0.5 us where open, read and close cost 4.9 us (measured on a virtual machine).
+/* See fg_sysfs.h. A kept-open pread costs 0.5 us where open, read and close cost 4.9 us (measured on a virtual
+ * machine).
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_sysfs.h"
 

@@ -14,7 +14,7 @@
  *		return fg_report();
  *	}
  *
- * Checks may run on any thread. The last line printed is "N passed, N failed"; the exit code is 1 when a test failed. */
+ * Checks may run on any thread. The last line printed is "N passed, N failed"; the exit code is 1 when one failed. */
 #ifndef FG_TEST_H
 #define FG_TEST_H
 

@@ -49,8 +49,9 @@ static int64_t slow_reach(const struct fg_traits *traits, const struct fg_sample
 {
 	int64_t reach_ns = s[k].at_ns - s[k].half_ns - traits->period_ns;
 	int64_t before_ns = k > 0 ? s[k - 1].at_ns - s[k - 1].half_ns : reach_ns;
+	bool changed = slow_changed(traits, s, k) || (k > 0 && (s[k].flags & FG_SAMPLE_RESET));
 
-	return (slow_changed(traits, s, k) || (k > 0 && (s[k].flags & FG_SAMPLE_RESET))) && before_ns > reach_ns ? before_ns : reach_ns;
+	return changed && before_ns > reach_ns ? before_ns : reach_ns;
 }
 
 static int64_t slow_reach_of_all(const struct fg_traits *traits, const struct fg_sample *s, size_t count)

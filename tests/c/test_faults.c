@@ -8,8 +8,8 @@
 
 #define MS INT64_C(1000000)
 
-/* A counter of 100 uJ a ms, and half as much again in every odd second, that wraps at MODULUS; it is read from the clock
- * that drives the sampler, so that the truth is known at every instant. */
+/* A counter of 100 uJ a ms, and half as much again in every odd second, that wraps at MODULUS; it is read from the
+ * clock that drives the sampler, so that the truth is known at every instant. */
 enum { MODULUS = 7000001 };
 
 static int64_t true_uj(int64_t at_ns)

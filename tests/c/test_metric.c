@@ -48,7 +48,8 @@ FG_TEST(every_path_is_named_and_the_last_is_usable)
 
 /* The grid's points first..last-1 against the formula, with as many costs in a row, and out so many elements beyond an
  * aligned address. */
-static void check_grid(const struct fg_metric_path *path, size_t costs, size_t first, size_t last, size_t shift, bool stream)
+static void check_grid(const struct fg_metric_path *path, size_t costs, size_t first, size_t last, size_t shift,
+					   bool stream)
 {
 	static const double beta[] = {0, 1, 1e300}, alpha[] = {0.1, 1}, accuracy[] = {0, 0.3, 1, DBL_TRUE_MIN};
 	static double cost[COSTS];

@@ -79,7 +79,8 @@ static size_t random_samples(struct fg_sample *s, size_t most, const struct fg_t
 
 		at_ns += step_ns > half_ns + next_half_ns ? step_ns : instant ? step_ns : half_ns + next_half_ns;
 		half_ns = next_half_ns;
-		s[k] = (struct fg_sample){at_ns, random_below(traits->modulus / traits->quantum) * traits->quantum, (uint32_t)half_ns, 0, 0};
+		s[k] = (struct fg_sample){at_ns, random_below(traits->modulus / traits->quantum) * traits->quantum,
+								  (uint32_t)half_ns, 0, 0};
 		if (k == 0)
 			continue;
 		s[k].flags = (random_below(steady ? 90 : 30) == 0 ? FG_SAMPLE_RESET : 0) |

@@ -370,6 +370,26 @@ FG_TEST(a_read_that_never_returns_is_left_and_what_came_before_counts)
 		sched_yield();
 }
 
+FG_TEST(a_first_reading_while_settling_ends_where_it_begins_though_the_next_one_hangs)
+{
+	struct rig rig;
+
+	rig_init(&rig, 0);
+	rig.script.statuses[0] = rig.script.statuses[1] = FG_NOT_READY; /* the reads of start and stop */
+	rig.script.hangs_at_read = 3;
+	fg_require(rig_open(&rig, &fg_clock_monotonic, 600 * FG_NS_PER_S, 64) == FG_OK);
+	fg_require(fg_sampler_start(rig.sampler, 60 * FG_NS_PER_S, NULL) == FG_OK);
+	fg_sampler_stop(rig.sampler, 60 * FG_NS_PER_S);
+	fg_sampler_report(rig.sampler, 0, &rig.report);
+	fg_check_int((int64_t)rig.report.account.samples, 1);
+	fg_check_int(rig.report.end_at_ns, rig.report.account.first_at_ns);
+	fg_check_int(rig.report.end_total, 0);
+	rig.script.let_go = true;
+	rig_close(&rig);
+	while (rig.script.closed == 0)
+		sched_yield();
+}
+
 FG_TEST(a_left_thread_that_returns_before_the_close_changes_nothing)
 {
 	struct rig rig;
@@ -488,6 +508,7 @@ int main(void)
 	fg_run(stop_wakes_a_sleeper_at_once_and_takes_a_last_reading);
 	fg_run(a_slow_source_delays_only_its_own_sampler);
 	fg_run(a_read_that_never_returns_is_left_and_what_came_before_counts);
+	fg_run(a_first_reading_while_settling_ends_where_it_begins_though_the_next_one_hangs);
 	fg_run(a_left_thread_that_returns_before_the_close_changes_nothing);
 	fg_run(reads_slower_than_the_patience_in_sum_are_waited_for);
 	fg_run(a_replay_is_played_whole_and_then_says_so);

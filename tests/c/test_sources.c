@@ -123,7 +123,8 @@ FG_TEST(procstat_adds_idle_watts_and_busy_time)
 	struct fg_error err;
 	struct fg_source *source = NULL;
 	int64_t raw, before, tick_us = 1000000 / sysconf(_SC_CLK_TCK);
-	static const char first[] = "cpu  100 20 30 4000 500 6 7 8 50 9\ncpu0 1 2 3\n", later[] = "cpu  200 20 30 9000 900 6 7 8 90 9\n";
+	static const char first[] = "cpu  100 20 30 4000 500 6 7 8 50 9\ncpu0 1 2 3\n";
+	static const char later[] = "cpu  200 20 30 9000 900 6 7 8 90 9\n";
 
 	fg_files_make(&files);
 	fg_driven_init(&driven, 1000, INT64_MAX);

@@ -1,14 +1,15 @@
 /* Moves the energy counters of a fake powercap tree: every period, each zone shows the exact integral of its waveform.
  * SPDX-License-Identifier: Apache-2.0
  *
- * A reader must never see half of an old and half of a new number, though it holds a descriptor open and preads it at any
- * moment. A plain file cannot promise that: neither ext4 nor tmpfs locks a buffered read against a write. So in the mode
- * "kernel" each zone is a parked thread of this program, and its counter is that thread's /proc/TID/timerslack_ns: a
- * 64-bit number that the kernel itself stores in one piece and prints in decimal with a newline at each pread, as it does
- * for energy_uj. Writing and reading it takes CAP_SYS_NICE over this process; a user without it has it over a user
- * namespace of his own, so the program moves into one. (The kernel turns a 0 into a default, so 0 shows as 1.)
- * In the mode "file", for where neither is allowed, the counter is 15 digits and a newline in a mapped file, stored as two
- * aligned 8-byte words, of which the first changes once in 10 J only: a torn read needs the reader between two loads then.
+ * A reader must never see half of an old and half of a new number, though it holds a descriptor open and preads it at
+ * any moment. A plain file cannot promise that: neither ext4 nor tmpfs locks a buffered read against a write. So in the
+ * mode "kernel" each zone is a parked thread of this program, and its counter is that thread's /proc/TID/timerslack_ns:
+ * a 64-bit number that the kernel itself stores in one piece and prints in decimal with a newline at each pread, as it
+ * does for energy_uj. Writing and reading it takes CAP_SYS_NICE over this process; a user without it has it over a user
+ * namespace of his own, so the program moves into one. (The kernel turns a 0 into a default, so 0 shows as 1.) In the
+ * mode "file", for where neither is allowed, the counter is 15 digits and a newline in a mapped file, stored as two
+ * aligned 8-byte words, of which the first changes once in 10 J only: a torn read needs the reader between two loads
+ * then.
  *
  *	argument:  period in us, kernel|file
  *	stdin:     zone START_UJ UNIT_UJ MODULUS_UJ EPOCH_NS MIRROR PATH|WAVE     (MIRROR: number of the zone shown, or -1)
@@ -87,8 +88,8 @@ static void raise_to(int64_t *most, int64_t value)
 	*most = value > *most ? value : *most;
 }
 
-/* A busy machine lets the mover wait: how old a number became before the next stood there, and how long it took from the
- * clock to the number. */
+/* A busy machine lets the mover wait: how old a number became before the next stood there, and how long it took from
+ * the clock to the number. */
 static void note_punctuality(int64_t at_ns)
 {
 	int64_t shown_ns = now_ns();
