@@ -328,7 +328,8 @@ enum fg_status fg_sampler_open(const struct fg_sampler_config *config, struct fg
 	for (size_t i = 0; i < count; i++) {
 		struct fg_traits traits = config->traits[i];
 
-		traits.tick_ns = config->ops->due_at_ns != NULL ? 0 : config->period_ns;
+		if (config->ops->due_at_ns == NULL)
+			traits.tick_ns = config->period_ns;
 		fg_account_init(&sampler->channels[i].account, &traits);
 		status = fg_ring_init(&sampler->channels[i].ring, config->ring_capacity, err);
 		if (status != FG_OK)

@@ -15,7 +15,7 @@ struct fg_sampler;
 struct fg_sampler_config {
 	const struct fg_source_ops *ops;
 	struct fg_source_config source;
-	const struct fg_traits *traits; /* one per sensor; tick_ns is filled in from period_ns */
+	const struct fg_traits *traits; /* one per sensor; tick_ns is period_ns but for a timetable of its own */
 	int64_t period_ns;              /* between two ticks, > 0; unused by a source with a timetable of its own */
 	size_t ring_capacity;           /* samples per channel */
 };

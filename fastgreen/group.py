@@ -40,7 +40,7 @@ class Group:
         self.sampler = _core.Sampler(
             source,
             [c.sensor for c in channels],
-            [{**c.traits, "blind_ns": blind_ns(c)} for c in channels],
+            [{**c.traits, "blind_ns": blind_ns(c), "tick_ns": c.sensor.get("tick_ns", 0)} for c in channels],
             period_ns=round(NS_PER_S / hz),
             ring_capacity=capacity,
             library=library,

@@ -41,7 +41,7 @@ def replay_channels(path: str, speed: float = 1.0) -> list[Channel]:
             replace(
                 channel,
                 source="replay",
-                sensor={"record": samples},
+                sensor={"record": samples, "tick_ns": round(_tick_ns(samples) / faster)},
                 ceiling_w=channel.ceiling_w and channel.ceiling_w * faster,
                 floor_w=channel.floor_w and channel.floor_w * faster,
             )
@@ -50,3 +50,8 @@ def replay_channels(path: str, speed: float = 1.0) -> list[Channel]:
         raise TraceError(f"{path} has no samples to play")
     assert all(c.sensor["record"].dtype == _core.SAMPLE for c in out)
     return out
+
+
+def _tick_ns(samples: np.ndarray) -> float:
+    """How often the channel was read, so that a stall of the sampler is again no slow sensor; 0 where nobody knows."""
+    return float(np.median(np.diff(samples["at_ns"]))) if len(samples) > 1 else 0.0

@@ -19,10 +19,19 @@ from .fakes.powercap import FAULTS, RANGE_61UJ, Zone
 from .fakes.wave import Ramp, Sine, Square, Steps
 from .honest import Honest
 
+_before: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def threads_of_others():
+    """Drivers that hang in other tests keep their threads."""
+    _before.clear()
+    _before.update(os.listdir("/proc/self/task"))
+
 
 def threads_of_ours() -> int:
     names = []
-    for task in os.listdir("/proc/self/task"):
+    for task in set(os.listdir("/proc/self/task")) - _before:
         try:
             with open(f"/proc/self/task/{task}/comm", encoding="ascii") as file:
                 names.append(file.read().strip())

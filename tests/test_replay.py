@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 import fastgreen as fg
+from fastgreen import _core
+from fastgreen.channel import Channel, traits
 from fastgreen.errors import TraceError
+from fastgreen.runfile import save_run
+from fastgreen.runinfo import run_metadata
+from fastgreen.trace import Trace
 
 from .fakes.hwmon import amdgpu
 from .fakes.powercap import RANGE_61UJ, Zone
@@ -48,6 +53,26 @@ def test_as_fast_as_it_can_totals_and_samples_are_the_originals(original):
         assert np.all(steps == 0)
     assert replayed.channels["counted"].equals(recorded.channels["counted"])
     assert replayed.channels["method"].equals(recorded.channels["method"])
+
+
+@pytest.mark.parametrize("speed", [0, 4])
+def test_a_stall_of_the_sampler_is_no_slow_sensor_when_it_is_played_either(tmp_path, speed):
+    channel = Channel("rapl:package-0", "rapl", "energy", "p", "uJ", traits=traits("energy", "uJ", period_ns=SECOND))
+    samples = np.zeros(200, _core.SAMPLE)
+    at = np.arange(len(samples))
+    samples["at_ns"] = SECOND + at * SECOND // 100 + (at >= 100) * SECOND  # read every 10 ms, but once for 1 s not
+    samples["raw"] = (samples["at_ns"] // (SECOND // 20)) * 1000  # updated every 50 ms
+    live = _core.Account({**channel.traits, "tick_ns": SECOND // 100})
+    live.feed(samples)
+    report = live.report()
+    ends = {"end_at_ns": report["last_at_ns"], "end_total": report["total"], "why_ended": None, "last_error": None}
+    faults = {"missed": 0, "lost": 0, "read_errors": 0}
+    trace = Trace(channel, True, {**report, **ends, **faults}, lambda: [samples])
+    save_run(tmp_path / "run", [trace], [], run_metadata(), [], (SECOND, int(samples["at_ns"][-1])))
+    with fg.Monitor(f"replay:{tmp_path / 'run'}", speed=speed) as monitor:
+        assert monitor.wait(timeout=60)
+    replayed_ns = monitor.result.trace("rapl:package-0").report["period_ns"]
+    assert replayed_ns == pytest.approx(report["period_ns"] / (speed or 1), rel=0.001 if speed else 1e-12)
 
 
 def test_as_fast_as_it_can_an_hour_is_no_hour(tmp_path):
