@@ -189,7 +189,7 @@ TRAPS = [
         (
             Proof(
                 "in a reading: the run ends all the same, with what was read and the reason",
-                "tests/c/test_sampler.c::a_read_that_never_returns_is_left_and_what_came_before_counts",
+                "tests/c/test_hanging.c::a_read_that_never_returns_is_left_and_what_came_before_counts",
             ),
             Proof(
                 "in a reading or at its end: the program ends",
