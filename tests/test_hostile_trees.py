@@ -172,13 +172,13 @@ def test_many_starts_leave_no_descriptor_and_no_thread_behind(tree, hwmon, pytho
             with fg.Monitor(names, hz=1000):
                 pass
         until = time.monotonic() + 20
-        while open_now() != before and time.monotonic() < until:
-            time.sleep(0.01)  # the kernel forgets a joined thread a moment later
-        print(before, open_now())
+        more = lambda: any(now > then for now, then in zip(open_now(), before, strict=True))
+        while more() and time.monotonic() < until:
+            time.sleep(0.01)  # the kernel forgets a joined thread a moment later, maybe one of `before` too
+        print(more(), before, open_now())
     """)
     assert done.stderr == ""
-    before, after = done.stdout.strip()[1:-1].split(") (")
-    assert before == after
+    assert done.stdout.startswith("False"), done.stdout
 
 
 def test_a_cache_of_facts_that_is_no_file_hangs_nobody(only_fakes, tree, python):
