@@ -49,21 +49,21 @@ class Recorder:
 
     def add_samples(self, channel: str, samples: bytearray) -> bool:
         """False when they were not written, and memory has to take them."""
-        return self._try(lambda: self._folder.add_samples(channel, samples))
+        return self._try(self._folder.add_samples, channel, samples)
 
     def add_windows(self, handles: list[_core.Window | Lane]) -> None:
         """Write what was added to the handles, always the same ones first, since the last call."""
         self._written += [0] * (len(handles) - len(self._written))
         for i, handle in enumerate(handles):
             begin, end = handle.edges(self._written[i])
-            if len(begin) and self._try(lambda: self._folder.add_windows(handle.name, i, begin, end)):  # noqa: B023
+            if len(begin) and self._try(self._folder.add_windows, handle.name, i, begin, end):
                 self._written[i] += len(begin)
 
-    def _try(self, write: Callable[[], None]) -> bool:
+    def _try(self, write: Callable[..., None], *given: Any) -> bool:
         if self._folder.failed:
             return False
         try:
-            write()
+            write(*given)
         except (OSError, ValueError) as error:
             self._folder.failed = True
             self._problems.append(f"recording to {self._path} failed and goes on in memory: {error}")
