@@ -63,6 +63,11 @@ def _window(needs: tuple[str, ...], **defaults: int | str) -> Kind:
     return Kind(needs, {**defaults, **widths}, frozenset(zero))
 
 
+def _convolution(**more: int | str) -> Kind:
+    defaults: dict[str, int | str] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": 1}
+    return _window((*_WINDOW, "in_channels", "out_channels"), **defaults, **more)
+
+
 def _pointwise(**defaults: int) -> Kind:
     return Kind(("input_size",), defaults, frozenset(defaults))
 
@@ -77,35 +82,14 @@ def _recurrent() -> Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "Conv2d": _window(
-        (*_WINDOW, "in_channels", "out_channels"),
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
-        bias=1,
-    ),
-    "Conv3d": _window(
-        (*_WINDOW, "in_channels", "out_channels"),
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
-        bias=1,
+    "Conv2d": _convolution(),
+    "Conv3d": _convolution(
         image_depth="image_size",
         kernel_depth="kernel_size",
         stride_depth="stride",
         padding_depth="padding",
     ),
-    "ConvTranspose2d": _window(
-        (*_WINDOW, "in_channels", "out_channels"),
-        stride=1,
-        padding=0,
-        output_padding=0,
-        dilation=1,
-        groups=1,
-        bias=1,
-    ),
+    "ConvTranspose2d": _convolution(output_padding=0),
     "MaxPool2d": _window((*_WINDOW, "in_channels"), stride="kernel_size", padding=0, dilation=1, ceil_mode=0),
     "AvgPool2d": _window((*_WINDOW, "in_channels"), stride="kernel_size", padding=0, dilation=1, ceil_mode=0),
     "AdaptiveAvgPool2d": Kind(
