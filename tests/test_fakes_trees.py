@@ -95,8 +95,12 @@ def test_a_moving_counter_shows_the_exact_integral(tmp_path: Path, mode: str):
 @needs_compiler
 @pytest.mark.parametrize("mode", MODES)
 def test_no_read_is_torn(tmp_path: Path, mode: str):
-    """A quick mover and 1.5 s of preads: each value is a number, at least the last and at most the truth."""
-    tree = PowercapTree(tmp_path, [Zone(watts=300, counter_start_uj=99_999_000_000)], period_s=20e-6, mode=mode)
+    """A quick mover and 1.5 s of preads: each value is a number, at least the last and at most the truth.
+
+    At 3 MW every step changes digits in both halves of a file's sixteen bytes.
+    """
+    zone = Zone(watts=3e6, counter_start_uj=99_999_000_000, range_uj=10**14)
+    tree = PowercapTree(tmp_path, [zone], period_s=20e-6, mode=mode)
     with moving_or_skip(tree):
         fd = os.open(tree["package-0"].energy, os.O_RDONLY)
         until, last, changes = time.monotonic() + 1.5, 0, 0

@@ -14,6 +14,7 @@ import pytest
 
 import fastgreen as fg
 from fastgreen.errors import FastgreenWarning
+from fastgreen.trace import Trace
 
 from .fakes.powercap import FAULTS, RANGE_61UJ, Zone
 from .fakes.wave import Ramp, Sine, Square, Steps
@@ -189,12 +190,18 @@ def test_live_energy_grows_and_equals_the_result_at_the_end(powercap):
 
 def test_settling_narrows_the_last_bound_of_a_slow_counter(nvml):
     nvml()
-    width = {}
     for settle in (False, True):
         with fg.Monitor("nvml:0", settle=settle) as monitor:
             time.sleep(1.2)  # eight updates teach the period
-        width[settle] = monitor.result.energy_high_j - monitor.result.energy_low_j
-    assert width[True] < width[False]
+        trace = monitor.result.trace("nvml:0")
+        samples = np.concatenate(list(trace.chunks()))
+        asked = samples["at_ns"] <= trace.report["end_at_ns"]
+        assert (~asked).any() == settle
+        if settle:
+            assert samples["raw"][-1] > samples["raw"][asked][-1]
+            cut = Trace(trace.channel, trace.counted, trace.report, lambda kept=samples[asked]: [kept]).total()
+            total = trace.total()
+            assert cut.low_j <= total.low_j <= total.energy_j <= total.high_j < cut.high_j
 
 
 def test_a_monitor_measures_once(powercap):

@@ -7,9 +7,8 @@
  * a 64-bit number that the kernel itself stores in one piece and prints in decimal with a newline at each pread, as it
  * does for energy_uj. Writing and reading it takes CAP_SYS_NICE over this process; a user without it has it over a user
  * namespace of his own, so the program moves into one. (The kernel turns a 0 into a default, so 0 shows as 1.) In the
- * mode "file", for where neither is allowed, the counter is 15 digits and a newline in a mapped file, stored as two
- * aligned 8-byte words, of which the first changes once in 10 J only: a torn read needs the reader between two loads
- * then.
+ * mode "file", for where neither is allowed, the counter is 15 digits and a newline in a mapped file, stored by one
+ * instruction: of two stores of 8 bytes, a reader that takes the cache line away between them sees the first alone.
  *
  *	argument:  period in us, kernel|file
  *	stdin:     zone START_UJ UNIT_UJ MODULUS_UJ EPOCH_NS MIRROR PATH|WAVE     (MIRROR: number of the zone shown, or -1)
@@ -27,7 +26,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -43,7 +41,7 @@ struct zone {
 	int mirror, held, fd;
 	char path[4096];
 	_Atomic int tid;
-	_Atomic uint64_t *words;
+	volatile uint64_t __attribute__((vector_size(16))) *digits;
 };
 
 static struct {
@@ -68,19 +66,18 @@ static void show(struct zone *zone, uint64_t value_uj)
 {
 	char text[32];
 	int length;
-	uint64_t word[2];
+	uint64_t __attribute__((vector_size(16))) digits;
 
 	zone->shown_uj = value_uj;
-	if (zone->words == NULL) {
+	if (zone->digits == NULL) {
 		length = snprintf(text, sizeof text, "%" PRIu64 "\n", value_uj > 0 ? value_uj : 1);
 		if (write(zone->fd, text, (size_t)length) != length)
 			perror("powercap_mover: write");
 		return;
 	}
 	snprintf(text, sizeof text, "%015" PRIu64 "\n", value_uj % 1000000000000000u);
-	memcpy(word, text, sizeof word);
-	atomic_store_explicit(&zone->words[1], word[1], memory_order_release);
-	atomic_store_explicit(&zone->words[0], word[0], memory_order_release);
+	memcpy(&digits, text, sizeof digits);
+	*zone->digits = digits;
 }
 
 static void raise_to(int64_t *most, int64_t value)
@@ -178,9 +175,9 @@ static int open_file(struct zone *zone)
 
 	if (fd < 0 || ftruncate(fd, 16) != 0)
 		return -1;
-	zone->words = mmap(NULL, 16, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	zone->digits = mmap(NULL, 16, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
-	return zone->words == MAP_FAILED ? -1 : 0;
+	return zone->digits == MAP_FAILED ? -1 : 0;
 }
 
 static int add(const char *text)

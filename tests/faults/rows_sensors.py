@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 
 from fastgreen.errors import ChannelNotFound
 
 from ..fakes.hwmon import power_meter
 from ..fakes.powercap import FAULTS, RANGE_61UJ, Zone
 from .acts import (
+    act,
     as_a_user,
     begin,
     broken,
@@ -70,12 +74,23 @@ def _equal_readings(scene: Scene) -> bool:
     return abs(scene.result.energy_j - 100.0 * seconds) <= 1e-9 * scene.result.energy_j
 
 
+@act()
+def _busy_elsewhere(scene: Scene, threads: int, seconds: float) -> None:
+    """The same work in an interpreter of its own: what the machine's cores have to do is equal."""
+    work = "while True:\n    sum(range(50))"
+    code = f"import threading\nfor _ in range({threads}): threading.Thread(target=exec, args=({work!r},)).start()\n"
+    with subprocess.Popen([sys.executable, "-c", code + "print(flush=True)"], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        time.sleep(seconds)
+        other.kill()
+
+
 def _busy_ratio(scene: Scene) -> float:
-    """Rate kept with the interpreter busy over that with it asleep; the best of some pairs, for a shared machine."""
+    """Rate kept with our interpreter busy over that with another one so; the best of some pairs: cores are shared."""
     best = 0.0
     for _ in range(6):
         rates = []
-        for step in (wait(0.4), busy_threads(2, 0.4)):
+        for step in (_busy_elsewhere(2, 0.4), busy_threads(2, 0.4)):
             measure(step, channels="rapl:package-0", hz=1000).run(scene)
             rates.append((scene.row(None)["samples"] - 1) / scene.result.duration_s)
         best = max(best, rates[1] / rates[0])
@@ -180,7 +195,10 @@ OF_OTHERS = [
         "Python is busy in all threads",
         "CodeCarbon, nvitop: asked 1 kHz, got 70 or 21 Hz",
         (powercap(Zone(watts=50.0)), call("two threads of pure Python at 1 kHz", _busy_ratio)),
-        (value("the rate stays above 0.8 of that at rest", lambda s: s.value > 0.8), no_burst(1000, "rapl:package-0")),
+        (
+            value("the rate stays above 0.8 of that with another interpreter as busy", lambda s: s.value > 0.8),
+            no_burst(1000, "rapl:package-0"),
+        ),
     ),
     Fault(
         "a sensor that may not be read",
