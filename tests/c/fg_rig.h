@@ -66,7 +66,8 @@ static void script_close(struct fg_source *source)
 	script->closed++;
 }
 
-static const struct fg_source_ops scripted = {"script", script_open, script_read, script_close, NULL, 50 * MS};
+/* Patience enough for a reader that a busy machine keeps waiting in the midst of a read. */
+static const struct fg_source_ops scripted = {"script", script_open, script_read, script_close, NULL, FG_NS_PER_S};
 
 struct rig {
 	struct script script;
