@@ -113,7 +113,7 @@ def python() -> Python:
     """Runs code in a fresh interpreter with this environment: python(code, *arguments, **options of subprocess.run)."""
 
     def run(code: str, *arguments: object, **options: object) -> subprocess.CompletedProcess:
-        options = {"capture_output": True, "text": True, "timeout": 60, **options}
+        options = {"capture_output": True, "text": True, "timeout": 240, **options}
         env = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
         command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
         return subprocess.run(command, env=env, **options)
@@ -123,9 +123,9 @@ def python() -> Python:
 
 @pytest.fixture
 def soon() -> Callable[..., None]:
-    """Waits for a condition: soon(lambda: ..., seconds=10); fails when it does not come true."""
+    """Waits for a condition: soon(lambda: ...); fails when it has not come true after a minute."""
 
-    def wait(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
         until = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < until, "it did not come true in time"

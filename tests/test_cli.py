@@ -128,7 +128,7 @@ def test_an_interrupt_of_the_group_reaches_the_child_whose_code_comes_back_with_
     process = started("run", "--json", *python_child(SAYS_AND_WAITS.format("said", 60)))
     assert process.stdout.readline() == "ready\n"
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (out, process.returncode) == ("interrupted\n", 5)
     assert json.loads(err)["energy_j"] > 0
 
@@ -139,7 +139,7 @@ def test_a_child_that_ignores_interrupts_is_waited_for(tree):
     for _ in range(3):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.05)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (out, process.returncode) == ("slept\n", 0)
     assert json.loads(err)["duration_s"] > 0.5
 
@@ -148,7 +148,7 @@ def test_a_termination_is_passed_on(tree):
     process = started("run", "--json", *python_child(SAYS_AND_WAITS.format("said", 60)))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert json.loads(err)["energy_j"] > 0
 

@@ -69,7 +69,7 @@ def test_a_file_without_an_end_is_left_before_it_fills_the_memory(tree, file, py
         import json
         print(json.dumps([(c.readable, c.reason, c.wrap_j) for c in fg.channels() if c.source == "rapl"]))
         """
-    done = python(code, timeout=20)
+    done = python(code)
     [(readable, reason, wrap_j)] = json.loads(done.stdout)
     assert readable == (file != "energy_uj")
     assert readable or "File too large" in reason
@@ -171,7 +171,7 @@ def test_many_starts_leave_no_descriptor_and_no_thread_behind(tree, hwmon, pytho
         for _ in range(40):
             with fg.Monitor(names, hz=1000):
                 pass
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         more = lambda: any(now > then for now, then in zip(open_now(), before, strict=True))
         while more() and time.monotonic() < until:
             time.sleep(0.01)  # the kernel forgets a joined thread a moment later, maybe one of `before` too
@@ -185,4 +185,4 @@ def test_a_cache_of_facts_that_is_no_file_hangs_nobody(only_fakes, tree, python)
     zone(tree / "intel-rapl:0", "package-0")
     (only_fakes / "cache").mkdir()
     os.mkfifo(only_fakes / "cache" / "sensors.json")
-    assert "rapl:package-0" in python("import fastgreen as fg; print(fg.channels())", timeout=20).stdout
+    assert "rapl:package-0" in python("import fastgreen as fg; print(fg.channels())").stdout

@@ -243,13 +243,13 @@ def test_stop_ends_although_the_drainer_is_at_work(powercap):
         time.sleep(0.2499)  # the drainer wakes while we stop
         stopper = threading.Thread(target=monitor.stop, daemon=True)
         stopper.start()
-        stopper.join(10)
+        stopper.join(60)
         assert not stopper.is_alive()
     powercap(Zone("package-0"))  # at rest: settling lasts its whole 250 ms
     monitor = fg.Monitor(hz=100, settle=True).start()
     stopper = threading.Thread(target=monitor.stop, daemon=True)
     stopper.start()
-    stopper.join(10)
+    stopper.join(60)
     assert not stopper.is_alive()
 
 
@@ -262,7 +262,7 @@ def test_stop_from_another_thread_and_two_stops_at_once_give_one_result(powercap
     for stopper in stoppers:
         stopper.start()
     for stopper in stoppers:
-        stopper.join(10)
+        stopper.join(60)
     assert len(results) == 6
     assert all(r is results[0] for r in results)
     assert threads_of_ours() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import fastgreen as fg
@@ -81,30 +82,29 @@ def test_a_sampler_asks_for_energy_and_power_and_for_nothing_else(nvml):
 
 
 @pytest.mark.parametrize("failing", [(), ("field:186",), ("field:186", "field:185")])
-def test_power_without_a_counter_is_integrated_from_the_best_quantity(nvml, failing):
+def test_power_without_a_counter_is_integrated_from_the_best_quantity(nvml, soon, failing):
     fake = nvml(BOARD, rules=[Rule(ENERGY, code=3), *(Rule(name, code=3) for name in failing)])
+    asked = {0: "field:186", 1: "field:185", 2: "nvmlDeviceGetPowerUsage"}[len(failing)]
     with fg.Monitor(hz=100) as monitor:
-        time.sleep(0.4)
+        soon(lambda: fake.calls().get(asked, 0) > 20)
     row = rows(monitor)["nvml:0"]
     assert row["counted"]
     assert row["method"] == "trapezoid"
     assert row["energy_j"] == pytest.approx(150.0 * span_s(monitor, "nvml:0"), rel=1e-6)
     meaning = ("instant power", "average power", "power usage")[len(failing)]
     assert row["note"].startswith(meaning)
-    expected = {0: "field:186", 1: "field:185", 2: "nvmlDeviceGetPowerUsage"}[len(failing)]
-    assert fake.calls()[expected] > 20
 
 
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_failure_that_passes_is_counted_and_leaves_no_hole_in_the_energy(nvml, soon, code, times):
     fake = nvml(BOARD)
-    with fg.Monitor("nvml:0", hz=200) as monitor:
+    monitor = fg.Monitor("nvml:0", hz=200)
+    first = fake.calls()[ENERGY] + 10
+    fake.write(rules=[Rule(ENERGY, code=code, first=first, last=first + times - 1)])
+    with monitor:
         sampler = monitor._groups[0].sampler
-        soon(lambda: sampler.live(0)["samples"] > 10)
-        next_call = fake.calls()[ENERGY] + 3
-        fake.write(rules=[Rule(ENERGY, code=code, first=next_call, last=next_call + times - 1)])
-        soon(lambda: fake.calls()[ENERGY] > next_call + times + 10 or sampler.live(0)["ended"])
+        soon(lambda: fake.calls()[ENERGY] > first + times + 10 or sampler.live(0)["ended"])
     row = rows(monitor)["nvml:0"]
     assert holds(fake, monitor, "nvml:0")
     if code in ENDS or (code in UNSUPPORTED and times == 3):
@@ -144,13 +144,19 @@ def test_a_failure_that_stays_ends_in_counts_or_in_a_reason_and_spares_the_other
 def test_a_board_lost_while_running_keeps_what_it_had_and_the_rest_goes_on(nvml, soon):
     fake = nvml(*[replace(BOARD, power=100.0 + n) for n in range(8)])
     with fg.Monitor(hz=100) as monitor:
-        time.sleep(0.3)
+        sampler = monitor._groups[[c.id for c in monitor.channels].index("nvml:0")].sampler
+        soon(lambda: monitor.energy_j()["nvml:5"] > 20)
+        had_j = monitor.energy_j()["nvml:5"]
         fake.write(rules=[gpu_is_lost(5)])
-        time.sleep(0.3)
+        lost_ns = time.monotonic_ns()
+        seen = sampler.live(0)["samples"]
+        soon(lambda: sampler.live(0)["samples"] > seen + 20)
     found = rows(monitor)
     assert len([row for row in found.values() if row["counted"] and not row["estimated"]]) == 8
     assert "lost" in found["nvml:5"]["status"].lower()
-    assert 0 < found["nvml:5"]["energy_j"] < 105 * 0.6
+    assert had_j <= found["nvml:5"]["energy_j"]
+    assert monitor.result.trace("nvml:5").report["end_at_ns"] <= lost_ns
+    assert holds(fake, monitor, "nvml:5", 5)
     for n in set(range(8)) - {5}:
         assert found[f"nvml:{n}"]["status"] == "ok"
         assert holds(fake, monitor, f"nvml:{n}", n)
@@ -158,9 +164,9 @@ def test_a_board_lost_while_running_keeps_what_it_had_and_the_rest_goes_on(nvml,
 
 
 def test_a_driver_loaded_anew_restarts_the_counter_and_the_energy_before_it_stays(nvml, soon):
-    fake = nvml(replace(BOARD, energy_start_mj=5e9), BOARD)
+    fake = nvml(*[replace(BOARD, energy_start_mj=5e9)] * 2)
     with fg.Monitor(["nvml:0", "nvml:1"], hz=200) as monitor:
-        time.sleep(0.4)
+        soon(lambda: monitor.energy_j()["nvml:0"] > 40)
         before_j = monitor.energy_j()["nvml:0"]
         fake.reload_driver()
         sampler = monitor._groups[0].sampler
@@ -168,7 +174,7 @@ def test_a_driver_loaded_anew_restarts_the_counter_and_the_energy_before_it_stay
         soon(lambda: sampler.live(0)["samples"] > seen + 40)
     row = rows(monitor)["nvml:0"]
     assert row["restarts"] == 1
-    assert row["energy_j"] >= before_j > 0.2 * 150
+    assert row["energy_j"] >= before_j > 40
     assert row["status"] == "ok"
     assert holds(fake, monitor, "nvml:0")
     assert holds(fake, monitor, "nvml:1", 1)
@@ -208,13 +214,11 @@ def test_a_library_that_blocks_for_seconds_does_not_delay_the_cpu(nvml, powercap
 
 def test_a_power_of_zero_is_a_failed_read_and_not_a_measurement(nvml, soon):
     fake = nvml(BOARD, rules=[Rule(ENERGY, code=3)])
-    with fg.Monitor("nvml:0", hz=200) as monitor:
-        sampler = monitor._groups[0].sampler
-        soon(lambda: sampler.live(0)["samples"] > 10)
-        first = fake.calls()["field:186"] + 3
-        fake.write(rules=[Rule("field:186", first=first, last=first + 4, value=0.0)])
-        soon(lambda: sampler.live(0)["read_errors"] >= 5)
-        time.sleep(0.1)
+    monitor = fg.Monitor("nvml:0", hz=200)
+    first = fake.calls()["field:186"] + 10
+    fake.write(rules=[Rule("field:186", first=first, last=first + 4, value=0.0)])
+    with monitor:
+        soon(lambda: fake.calls()["field:186"] > first + 20)
     row = rows(monitor)["nvml:0"]
     assert row["read_errors"] == 5
     assert min(monitor.result.samples()["raw"].to_pylist()) > 0
@@ -224,30 +228,29 @@ def test_a_power_of_zero_is_a_failed_read_and_not_a_measurement(nvml, soon):
 def test_a_gap_in_power_widens_the_bounds_up_to_the_boards_limit(nvml, soon):
     fake = nvml(BOARD, rules=[Rule(ENERGY, code=3)])
     with fg.Monitor("nvml:0", hz=200) as monitor:
-        time.sleep(0.1)
+        sampler = monitor._groups[0].sampler
+        soon(lambda: sampler.live(0)["samples"] > 10)
         fake.write(rules=[Rule("field:186", code=999)])
         time.sleep(0.3)
         fake.write(rules=[])
-        time.sleep(0.1)
+        seen = sampler.live(0)["samples"]
+        soon(lambda: sampler.live(0)["samples"] > seen + 5)
     result = monitor.result
     assert result.energy_high_j - result.energy_low_j > 0.25 * 400 * 0.8
-    assert result.energy_low_j <= 150 * result.duration_s <= result.energy_high_j
+    assert result.energy_low_j <= 150 * span_s(monitor, "nvml:0") <= result.energy_high_j
 
 
 def test_a_stall_in_which_no_power_was_read_widens_the_bounds_too(nvml, soon):
     """No read failed and no sample was lost, and still nobody knows what was drawn meanwhile."""
     fake = nvml(replace(BOARD, power=Steps(((0.0, 150.0),))), rules=[Rule(ENERGY, code=3)])
-    with fg.Monitor("nvml:0", hz=200) as monitor:
-        soon(lambda: monitor._groups[0].sampler.live(0)["samples"] > 10)
-        at = fake.calls(0)["nvmlDeviceGetFieldValues"] + 3
-        fake.write(
-            rules=[Rule(ENERGY, code=3), Rule("nvmlDeviceGetFieldValues", first=at, last=at, delay_us=1_000_000)]
-        )
-        soon(lambda: fake.calls(0)["nvmlDeviceGetFieldValues"] > at)
+    monitor = fg.Monitor("nvml:0", hz=200)
+    at = fake.calls(0)["nvmlDeviceGetFieldValues"] + 10
+    fake.write(rules=[Rule(ENERGY, code=3), Rule("nvmlDeviceGetFieldValues", first=at, last=at, delay_us=1_000_000)])
+    with monitor:
         soon(lambda: fake.calls(0)["nvmlDeviceGetFieldValues"] > at + 10)
     result = monitor.result
     assert result.energy_high_j - result.energy_low_j > 0.8 * 400
-    assert result.energy_low_j <= 150 * result.duration_s <= result.energy_high_j
+    assert result.energy_low_j <= 150 * span_s(monitor, "nvml:0") <= result.energy_high_j
 
 
 def test_windows_round_bursts_of_a_slow_counter_hold_the_truth(nvml):
@@ -261,7 +264,9 @@ def test_windows_round_bursts_of_a_slow_counter_hold_the_truth(nvml):
         true_j = fake.energy_j(0, row["start_ns"], row["start_ns"] + round(row["duration_s"] * 1e9))
         assert row["energy_low_j"] <= true_j <= row["energy_high_j"]
     summary = monitor.result.summary().to_pylist()[0]
-    assert summary["energy_high_j"] < 1.6 * summary["energy_low_j"]
+    steps_s = np.diff(monitor.result.samples()["monotonic_ns"].to_numpy()) * 1e-9
+    unread_j = 350.0 * np.maximum(steps_s - 0.05, 0).sum()  # where a busy machine kept the sampler from reading
+    assert summary["energy_high_j"] < 1.6 * summary["energy_low_j"] + unread_j
 
 
 def test_a_board_that_cannot_be_read_at_all_warns_and_the_others_are_measured(nvml):

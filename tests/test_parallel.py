@@ -24,7 +24,7 @@ def test_every_place_is_in_one_range_that_begins_at_a_multiple(threads, count, a
 
 
 def test_the_calling_thread_works_beside_one_fewer_than_asked_for():
-    both = threading.Barrier(3, timeout=20)
+    both = threading.Barrier(3, timeout=60)
     seen = set()
 
     def work(first: int, last: int) -> None:
@@ -45,7 +45,7 @@ def test_little_work_is_done_by_the_calling_thread_in_one_piece():
 
 def test_the_failure_of_the_first_range_is_told_and_no_further_range_is_begun():
     begun = []
-    two = threading.Barrier(2, timeout=20)
+    two = threading.Barrier(2, timeout=60)
 
     def work(first: int, last: int) -> None:
         begun.append(first)
@@ -66,7 +66,7 @@ def test_an_interrupt_ends_the_work_of_all_threads():
         if first == 0:
             interrupted.set()
             raise KeyboardInterrupt
-        interrupted.wait(20)
+        interrupted.wait(60)
         time.sleep(0.5)  # until the calling thread has taken notice
 
     with pytest.raises(KeyboardInterrupt):

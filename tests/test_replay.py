@@ -92,7 +92,7 @@ def test_in_real_time_it_takes_its_time_and_gives_the_same_totals(original):
         monitor.wait(timeout=0.1)
         early_j = monitor.energy_j()["rapl:package-0"]
         passed_ns = time.monotonic_ns() - begin
-        assert monitor.wait(timeout=20)
+        assert monitor.wait(timeout=120)
     assert time.monotonic_ns() - begin >= recorded.duration_s * SECOND
     first_ns = counter.report["first_at_ns"]
     assert early_j <= counter.windows([first_ns], [first_ns + passed_ns]).high_j[0]  # nothing comes before its time
@@ -103,7 +103,7 @@ def test_twice_as_fast_takes_half_the_time_and_counters_keep_their_energy(origin
     recorded, path = original
     begin = time.monotonic()
     with fg.Monitor(path, speed=2) as monitor:
-        assert monitor.wait(timeout=20)
+        assert monitor.wait(timeout=120)
     took = time.monotonic() - begin
     assert recorded.duration_s / 2 <= took
     replayed = totals(monitor.result)
@@ -154,7 +154,7 @@ def test_an_estimate_stays_an_estimate_and_keeps_its_energy(proc, tmp_path, spee
             time.sleep(0.03)
             proc.advance(user=0.01, idle=0.02)
     with fg.Monitor(f"replay:{tmp_path / 'run'}", speed=speed) as replayed:
-        replayed.wait(20)
+        assert replayed.wait(120)
     assert replayed.result.estimated
     assert replayed.result.energy_j == pytest.approx(monitor.result.energy_j, rel=1e-9)
 

@@ -279,7 +279,7 @@ def test_a_measured_block_is_pickled_and_copied(powercap):
 def test_a_result_comes_back_from_another_process(powercap, tmp_path):
     powercap(Zone("package-0", 80.0), move=True)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        result = pool.submit(a_run).result(timeout=60)
+        result = pool.submit(a_run).result(timeout=240)
         assert result.summary()["count"].to_pylist() == [10, 10]
         assert result.energy_j > 0
         result.save(tmp_path / "run")

@@ -61,7 +61,7 @@ def test_a_signal_that_ends_is_passed_on_and_the_run_is_completed(tmp_path, numb
     process = started(f"{FASTGREEN} run -o {tmp_path / 'run'} -- {WAITING}")
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert "rapl:package-0" in err
     assert fg.load(tmp_path / "run").notes == []
@@ -71,7 +71,7 @@ def test_a_quit_from_the_terminal_ends_the_child_and_is_reported(tmp_path):
     process = started(f"{FASTGREEN} run -o {tmp_path / 'run'} -- {WAITING}")
     assert process.stdout.readline() == "ready\n"
     os.killpg(process.pid, signal.SIGQUIT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGQUIT
     assert "rapl:package-0" in err
 
@@ -99,7 +99,7 @@ def test_a_signal_reaches_the_child_once_whether_sent_to_us_or_to_our_group(tmp_
     process = started(f"{FASTGREEN} run -- {sys.executable} {script}")
     assert process.stdout.readline() == "ready\n"
     send(process.pid, number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert out == "1\n"
     assert process.returncode == 0
     assert "rapl:package-0" in err
@@ -113,7 +113,7 @@ def test_each_of_several_interrupts_is_passed_on(tmp_path):
     for send in (os.killpg, os.kill, os.killpg):
         send(process.pid, signal.SIGINT)
         time.sleep(0.3)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert out == "3\n"
 
 
@@ -126,7 +126,7 @@ def test_a_signal_that_the_caller_ignores_stays_ignored_in_the_child_and_here(na
     )
     assert process.stdout.readline() == "True\n"
     os.killpg(process.pid, getattr(signal, name))
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "rapl:package-0" in err
 

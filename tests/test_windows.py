@@ -211,7 +211,7 @@ def test_a_stop_in_the_middle_of_eight_threads_windows_loses_none_that_ended(tre
         warnings.simplefilter("ignore", FastgreenWarning)  # a window caught open is ended, and said
         result = monitor.stop()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     counted = {row["name"]: row["count"] for row in result.summary().to_pylist()}
     for number in range(8):

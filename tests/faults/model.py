@@ -64,7 +64,7 @@ class Scene:
         return None
 
 
-def soon(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def soon(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until it is true; a quiet machine is not asked for."""
     until = time.monotonic() + seconds
     while not condition():
