@@ -153,11 +153,10 @@ static bool take_back(struct fg_sampler *sampler)
 												   memory_order_relaxed);
 }
 
-/* Read every living channel once (a source with a timetable: until it has no more), until *at_ns. False: left. */
-static bool read_all(struct fg_sampler *sampler, int64_t *at_ns)
+/* Read every living channel once (a source with a timetable: until it has no more), from now, which is begin_ns, until
+ * *at_ns. False: left. */
+static bool read_all(struct fg_sampler *sampler, int64_t begin_ns, int64_t *at_ns)
 {
-	int64_t begin_ns = now_ns(sampler);
-
 	for (size_t i = 0; i < sampler->count; i++) {
 		struct channel *channel = &sampler->channels[i];
 		enum fg_status status = FG_OK;
@@ -224,19 +223,22 @@ static void mark_end(struct fg_sampler *sampler)
 }
 
 /* The last reading, and what comes after it. */
-static void finish(struct fg_sampler *sampler)
+static void finish(struct fg_sampler *sampler, int64_t deadline_ns)
 {
 	struct fg_wake never = {0};
-	int64_t at_ns;
+	int64_t at_ns, begin_ns = now_ns(sampler);
 
-	if (!read_all(sampler, &at_ns))
+	/* Of the deadlines that have passed, the last reading stands for one. */
+	if (sampler->ops->due_at_ns == NULL && begin_ns - deadline_ns >= sampler->period_ns)
+		grow(&sampler->missed, (uint64_t)((begin_ns - deadline_ns) / sampler->period_ns));
+	if (!read_all(sampler, begin_ns, &at_ns))
 		return;
 	int64_t until_ns = at_ns + sampler->settle_ns;
 	int64_t step_ns = sampler->settle_ns / 50 + 20000;
 	mark_end(sampler);
 	while (at_ns < until_ns && !all_moved(sampler)) {
 		sampler->clock->sleep_until(sampler->clock->context, at_ns + step_ns, &never);
-		if (!read_all(sampler, &at_ns))
+		if (!read_all(sampler, now_ns(sampler), &at_ns))
 			return;
 	}
 }
@@ -268,7 +270,7 @@ static void watch(struct fg_sampler *sampler)
 {
 	int64_t at_ns, deadline_ns = now_ns(sampler);
 
-	if (!read_all(sampler, &at_ns))
+	if (!read_all(sampler, deadline_ns, &at_ns))
 		return;
 	fg_clock_wake(&sampler->ready);
 	deadline_ns = next_deadline(sampler, deadline_ns, at_ns);
@@ -276,11 +278,11 @@ static void watch(struct fg_sampler *sampler)
 		sampler->clock->sleep_until(sampler->clock->context, deadline_ns, &sampler->stop);
 		if (is_set(&sampler->stop) || now_ns(sampler) < deadline_ns)
 			continue;
-		if (!read_all(sampler, &at_ns))
+		if (!read_all(sampler, now_ns(sampler), &at_ns))
 			return;
 		deadline_ns = next_deadline(sampler, deadline_ns, at_ns);
 	}
-	finish(sampler);
+	finish(sampler, deadline_ns);
 }
 
 static void destroy(struct fg_sampler *sampler)
