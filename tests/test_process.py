@@ -17,6 +17,7 @@ import fastgreen as fg
 from .conftest import ROOT
 from .fakes.permissions import drop_dac_override
 from .fakes.powercap import Zone
+from .honest import Honest
 
 FORK = """
 import os, sys, time, warnings
@@ -48,7 +49,9 @@ if pid == 0:
         said.append("parent" in str(caught[0].message))
     said.append("inert" in repr(monitor))
     with fg.Monitor(hz=500) as own, own.window("own"):   # a child may measure for itself
-        time.sleep(0.05)
+        until = time.monotonic() + 60
+        while own.energy_j()["rapl:package-0"] == 0 and time.monotonic() < until:
+            time.sleep(0.01)
     said.append(own.result.energy_j > 0)
     print(len(said), all(said), len(window), flush=True)
     getattr(sys, "exit", None)() if sys.argv[2] == "exit" else os._exit(0)
@@ -93,6 +96,9 @@ def test_a_fork_server_child_can_end_while_the_parent_measures(powercap, python)
             with fg.Monitor(hz=500) as monitor, monitor.window("pool"):
                 with multiprocessing.get_context("fork").Pool(2) as pool:
                     print(pool.map(child, range(20))[-1])
+                until = time.monotonic() + 60
+                while monitor.energy_j()["rapl:package-0"] == 0 and time.monotonic() < until:
+                    time.sleep(0.01)
             print(monitor.result.energy_j > 0)
         """)
     assert (done.stdout.split(), done.returncode) == (["361", "True"], 0), done.stderr
@@ -104,8 +110,11 @@ import sys, time
 import fastgreen as fg
 
 monitor = fg.Monitor(record=sys.argv[1], hz=500).start()
+until = time.monotonic() + 60
 with monitor.window("w"):
-    time.sleep(0.1)
+    while monitor.energy_j()["rapl:package-0"] < 6 and time.monotonic() < until:
+        time.sleep(0.01)
+print(monitor.energy_j()["rapl:package-0"], flush=True)
 {ending}
 """
 
@@ -120,7 +129,7 @@ def test_a_program_that_ends_while_measuring_completes_its_recording(powercap, p
     assert done.returncode == code, done.stderr
     loaded = fg.load(tmp_path / "run")
     assert loaded.names == ["w"]
-    assert loaded.energy_j > 5.0
+    assert loaded.energy_j >= float(done.stdout) > 5.0
     assert loaded.notes == []
     assert loaded.channels["status"].to_pylist() == ["ok"]
 
@@ -146,53 +155,61 @@ def test_a_killed_process_loses_at_most_the_last_second_and_its_totals_are_made_
     with subprocess.Popen([sys.executable, "-c", KILLED, str(run)], env=env, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
         time.sleep(1.5)
+        killed_ns = time.monotonic_ns()  # or a little later
         process.send_signal(number)
-        killed_ns = time.monotonic_ns()
-        process.wait(10)
+        process.wait(60)
     loaded = fg.load(run)
     assert killed_ns - loaded.end_ns < 1_000_000_000
     windows = loaded.windows("w")
     last = windows["start_ns"][-1].as_py() + windows["duration_s"][-1].as_py() * 1e9
     assert killed_ns - last < 1_000_000_000
+    truth = Honest(loaded, tree)
     for trace in loaded.traces:
-        report = trace.report
-        true_j = tree.energy_j(trace.channel.id[5:], report["first_at_ns"], report["end_at_ns"])
-        total = loaded.totals[trace.channel.id]
-        assert total.low_j <= true_j <= total.high_j
-        assert total.energy_j == pytest.approx(true_j, rel=0.05, abs=0.5)
+        report, zone = trace.report, trace.channel.id[5:]
+        edges = (report["first_at_ns"], report["end_at_ns"])
+        total = truth.result.totals[trace.channel.id]
+        assert truth.holds([zone], [edges], total.low_j, total.high_j)
+        late_ns = truth.age_ns + truth.delay_ns + report["read_longest_ns"]
+        assert total.energy_j == pytest.approx(tree.energy_j(zone, *edges), rel=0.05, abs=0.5 + 90e-9 * late_ns)
     assert sum("ended before the run was stopped" in note for note in loaded.notes) == 2
     assert loaded.channels["missed"].to_pylist() == [None, None]
     assert "between" in str(loaded)
 
 
 STOPPED = """
-import os, signal, time
+import sys, time
 import fastgreen as fg
 
-with fg.Monitor("rapl:*", hz=1000) as monitor:
+with fg.Monitor("rapl:*", hz=1000, record=sys.argv[1]) as monitor:
     time.sleep(0.1)
     print("ready", flush=True)
     input()
     time.sleep(0.1)
-report, total = monitor.result.traces[0].report, monitor.result.totals["rapl:package-0"]
-print(report["first_at_ns"], report["end_at_ns"], total.low_j, total.high_j, report["resets"])
 """
 
 
-def test_a_process_that_is_stopped_while_the_counter_goes_round_says_that_it_cannot_know(powercap):
-    watts = 1000.0
-    tree = powercap(Zone("package-0", watts, range_uj=60_000_000, limit_uw=10**9, max_power_uw=10**9), move=True)
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+def test_a_process_that_is_stopped_while_the_counter_goes_round_says_that_it_cannot_know(powercap, tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", STOPPED], env=env, text=True, **pipes) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(0.5)  # eight times round
-        process.send_signal(signal.SIGCONT)
-        out, _ = process.communicate("\n", timeout=20)
-    first, last, low, high, restarts = map(float, out.split())
-    assert float(low) <= tree.energy_j("package-0", int(first), int(last)) <= float(high)
-    assert restarts >= 1
+    ages = []
+    for wrap_s in (0.06, 0.12, 0.25, 0.5, 1.0):
+        zone = Zone("package-0", 1000.0, range_uj=round(wrap_s * 1e9), limit_uw=10**9, max_power_uw=10**9)
+        tree, run = powercap(zone, move=True), tmp_path / f"{wrap_s}"
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen([sys.executable, "-c", STOPPED, str(run)], env=env, text=True, **pipes) as process:
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(8.3 * wrap_s)  # eight times round
+            process.send_signal(signal.SIGCONT)
+            process.communicate("\n", timeout=60)
+        truth = Honest(fg.load(run), tree)
+        ages.append((truth.age_ns + truth.delay_ns) * 1e-9 / wrap_s)
+        if ages[-1] < 0.5:
+            break  # else the mover, kept waiting, left out half a wrap, as no counter does
+    assert ages[-1] < 0.5, f"of slower and slower counters the busy machine left out so many wraps: {ages}"
+    trace, total = truth.result.traces[0], truth.result.totals["rapl:package-0"]
+    edges = (trace.report["first_at_ns"], trace.report["end_at_ns"])
+    assert truth.holds(["package-0"], [edges], total.low_j, total.high_j)
+    assert trace.report["resets"] >= 1
 
 
 FULL_DISK = """
@@ -211,8 +228,10 @@ if limit:
 window = monitor.window("w")
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    until = time.monotonic() + float(sys.argv[3])
-    while time.monotonic() < until:
+    begun = time.monotonic()
+    live = lambda: monitor._groups[0].sampler.live(0)["samples"]
+    done = lambda: time.monotonic() > begun + float(sys.argv[3]) and caught and live() > 600 and len(window) > 200
+    while not done() and time.monotonic() < begun + 60:
         with window:
             time.sleep(0.0002)
     monitor.stop()
@@ -312,10 +331,13 @@ def test_recording_keeps_memory_constant(powercap, python, tmp_path):
         """
         import os, sys, time, fastgreen as fg, psutil
         process = psutil.Process()
+        live = lambda: monitor._groups[0].sampler.live(0)["samples"]
         with fg.Monitor(record=sys.argv[1], hz=5000) as monitor:
-            time.sleep(1.5)
+            while live() < 5000:
+                time.sleep(0.1)
             before = process.memory_info().rss
-            time.sleep(2.0)
+            while live() < 12_000:
+                time.sleep(0.1)
             after = process.memory_info().rss
         kept = sum(len(chunk) for group in monitor._groups for chunks in group.samples for chunk in chunks)
         print(after - before, kept, monitor.result.samples().num_rows)
@@ -341,7 +363,7 @@ for k in range(16):
     time.sleep(0.001 * k)
     pid = os.fork()
     if pid == 0:
-        signal.alarm(20)
+        signal.alarm(60)
         try:
             monitor.result
         except (fg.errors.FastgreenError, RuntimeError):
