@@ -125,7 +125,7 @@ def power_uw(scene: Scene, value: int) -> None:
 
 def ahead(scene: Scene, rule: Callable[[int], Rule], device: int = 0, function: str = ENERGY) -> int:
     """Write a rule for a call to come; returns its number. Where the calls were faster than we, the row begins anew."""
-    first = scene.nvml.calls(device).get(function, 0) + 40
+    first = scene.nvml.calls(device).get(function, 0) + scene.lead
     scene.nvml.write(rules=[rule(first)])
     if scene.nvml.calls(device).get(function, 0) >= first:
         raise TooLate
@@ -224,6 +224,6 @@ def process_stopped(scene: Scene, code: str, seconds: float) -> None:
         child.send_signal(signal.SIGSTOP)
         time.sleep(seconds)
         child.send_signal(signal.SIGCONT)
-        out, err = child.communicate("\n", timeout=60)
+        out, err = child.communicate("\n", timeout=240)
     scene.program = subprocess.CompletedProcess(command, child.returncode, out, err)
     recorded().run(scene)

@@ -36,6 +36,7 @@ class Scene:
     raised: BaseException | None = None
     program: Any = None
     value: Any = None
+    lead: int = 40  # how many calls ahead a rule is written; more where the machine was too busy for that
     warned: list[str] = field(default_factory=list)
 
     def live(self, channel: str) -> dict[str, Any]:
@@ -117,11 +118,12 @@ class Fault:
 
     def play(self, scene: Scene) -> None:
         """Do the acts, catch what is raised, check every expectation."""
-        for attempts_left in reversed(range(4)):
+        for attempts_left in reversed(range(6)):
             try:
                 self._act(scene)
                 break
             except TooLate:
+                scene.lead *= 2
                 if attempts_left == 0:
                     raise
         for expectation in self.expect:

@@ -48,15 +48,21 @@ IN_THREADS = """
 import sys, threading, time
 import fastgreen as fg
 monitor = fg.Monitor(record=sys.argv[1], hz=500).start()
+entered = threading.Semaphore(0)
 
 def work(name):
     window = monitor.window(name)
+    with window:
+        pass
+    entered.release()
     while True:
         with window:
             sum(range(100))
 
 for n in range(4):
     threading.Thread(target=work, args=(f"w{n}",), daemon=True).start()
+for n in range(4):
+    entered.acquire()
 time.sleep(0.3)
 """
 
