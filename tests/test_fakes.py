@@ -65,6 +65,13 @@ def powers(fake: FakeNvml, device: int, reading: str, begin_ns: int, end_ns: int
     return {fake.power_mw(device, at, reading) for at in (begin_ns, *updates, end_ns)}
 
 
+def realtime_offset_ns() -> int:
+    """Realtime minus monotonic: the tightest of some pairs of looks, for a busy machine lets time pass between two."""
+    looks = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(100)]
+    before, realtime, after = min(looks, key=lambda look: look[2] - look[0])
+    return realtime - (before + after) // 2
+
+
 @pytest.mark.parametrize("wave", WAVES, ids=lambda wave: type(wave).__name__)
 def test_the_integral_of_a_waveform_is_the_sum_of_its_power(wave: Wave):
     n, end = 200_000, 0.6
@@ -129,8 +136,8 @@ def test_the_counter_changes_at_its_updates_and_nowhere_else(tmp_path: Path):
     handle = library.handle()
     before = None
     changes = 0
-    until = time.monotonic() + 0.5
-    while time.monotonic() < until:
+    begun = time.monotonic()
+    while (took := time.monotonic() - begun) < 0.5 or (changes < 5 and took < 60):
         begin = time.monotonic_ns()
         _, value = library.energy(handle)
         end = time.monotonic_ns()
@@ -157,7 +164,7 @@ def test_field_stamps_are_those_of_the_update(tmp_path: Path):
     body = "n.nvmlInit(); h = n.nvmlDeviceGetHandleByIndex(0); t0 = time.time_ns(); "
     body += "say['stamp'] = n.nvmlDeviceGetFieldValues(h, [186])[0].timestamp; say['now'] = [t0, time.time_ns()]"
     seen = run_pynvml(fake, body)
-    offset = time.time_ns() - time.monotonic_ns()
+    offset = realtime_offset_ns()
     since_epoch = (seen["stamp"] * 1000 - offset - fake.epoch_ns) / 1e8
     assert since_epoch == pytest.approx(round(since_epoch), abs=0.02)
     assert 0 <= seen["now"][1] / 1e9 - seen["stamp"] / 1e6 < 0.2 + (seen["now"][1] - seen["now"][0]) / 1e9
@@ -358,14 +365,20 @@ def test_a_script_changes_while_it_is_used(tmp_path: Path):
 
 
 def test_an_appended_step_is_exact_and_never_goes_back(tmp_path: Path):
-    fake = FakeNvml(tmp_path, [Gpu(power=400, energy_updates=Updates(0.001))])
-    library = Loaded(fake)
-    handle = library.handle()
-    values = [library.energy(handle)[1]]
-    fake.step(0, 10.0, lead_s=0.5)
-    until = time.monotonic() + 0.7
-    while time.monotonic() < until:
-        values.append(library.energy(handle)[1])
+    for lead_s in (0.5, 2.0, 8.0):
+        fake = FakeNvml(tmp_path / str(lead_s), [Gpu(power=400, energy_updates=Updates(0.001))])
+        library = Loaded(fake)
+        handle = library.handle()
+        values = [library.energy(handle)[1]]
+        try:
+            fake.step(0, 10.0, lead_s=lead_s)
+        except RuntimeError:  # it says so where the machine was too busy to write in time
+            continue
+        until = time.monotonic() + lead_s + 0.2
+        while time.monotonic() < until:
+            values.append(library.energy(handle)[1])
+        break
+    assert len(values) > 1
     assert values == sorted(values)
     now = time.monotonic_ns()
     assert fake.energy_j(0, now, now + 10**9) == pytest.approx(10.0)

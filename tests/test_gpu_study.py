@@ -141,7 +141,7 @@ def study(fake, tmp_path: Path, **modules: str) -> subprocess.CompletedProcess:
     root = Path(__file__).parents[1]
     command = [sys.executable, "-m", "benchmarks.gpu_study", str(tmp_path / "study"), "--seconds=1.6"]
     env = fake.env() | {"PYTHONPATH": f"{tmp_path / 'site'}:{root}"}
-    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=280, check=False)
 
 
 @pytest.mark.slow

@@ -88,6 +88,23 @@ static void choose_path(char *path, const char *variable, const char *beside)
 	}
 }
 
+/* The tightest of some pairs of looks: between two looks a busy machine may let time pass. */
+static int64_t realtime_offset_ns(void)
+{
+	int64_t best_ns = INT64_MAX, offset_ns = 0;
+
+	for (int i = 0; i < 16; i++) {
+		int64_t before_ns = clock_ns(CLOCK_MONOTONIC), realtime_ns = clock_ns(CLOCK_REALTIME);
+		int64_t took_ns = clock_ns(CLOCK_MONOTONIC) - before_ns;
+
+		if (took_ns < best_ns) {
+			best_ns = took_ns;
+			offset_ns = realtime_ns - before_ns - took_ns / 2;
+		}
+	}
+	return offset_ns;
+}
+
 __attribute__((constructor)) static void start(void)
 {
 	static struct fake_counts unshared;
@@ -98,7 +115,7 @@ __attribute__((constructor)) static void start(void)
 			handles[i][m] = (struct nvmlDevice_st){i, m - 1};
 	choose_path(state.script_path, "FAKE_NVML_SCRIPT", "script");
 	choose_path(state.counts_path, "FAKE_NVML_COUNTS", "counts");
-	state.offset_ns = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC);
+	state.offset_ns = realtime_offset_ns();
 	pthread_atfork(NULL, NULL, forget_in_child);
 	state.counts = &unshared;
 	fd = open(state.counts_path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
