@@ -64,9 +64,31 @@ def test_channels_as_json_is_all_that_is_known(powercap):
     assert {state["source"] for state in found["sources"]} >= {"rapl", "nvml", "hwmon", "procstat"}
 
 
+@pytest.fixture
+def drawn(tree, soon):
+    """Waits until a counter has gone on by so many joules."""
+
+    def wait(joules: float = 0.0) -> None:
+        begun_uj = tree.read_uj("package-0")
+        soon(lambda: tree.read_uj("package-0") > begun_uj + joules * 1e6)
+
+    return wait
+
+
+DRAWS_6_J = """
+import sys, time
+def uj():
+    with open(sys.argv[1]) as file:
+        return int(file.read())
+begun, until = uj(), time.monotonic() + 60
+while uj() < begun + 6_000_000 and time.monotonic() < until:
+    time.sleep(0.2)
+print('out'); print('err', file=sys.stderr); sys.exit(7)
+"""
+
+
 def test_run_measures_passes_output_through_and_returns_the_childs_code(tree):
-    child = "import sys, time; time.sleep(0.2); print('out'); print('err', file=sys.stderr); sys.exit(7)"
-    done = cli("run", "--json", *python_child(child))
+    done = cli("run", "--json", *python_child(DRAWS_6_J), tree["package-0"].energy)
     assert done.returncode == 7
     assert done.stdout == "out\n"
     first, report = done.stderr.split("\n", 1)
@@ -124,9 +146,10 @@ print("slept", flush=True)
 """
 
 
-def test_an_interrupt_of_the_group_reaches_the_child_whose_code_comes_back_with_the_report(tree):
+def test_an_interrupt_of_the_group_reaches_the_child_whose_code_comes_back_with_the_report(drawn):
     process = started("run", "--json", *python_child(SAYS_AND_WAITS.format("said", 60)))
     assert process.stdout.readline() == "ready\n"
+    drawn()
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert (out, process.returncode) == ("interrupted\n", 5)
@@ -144,9 +167,10 @@ def test_a_child_that_ignores_interrupts_is_waited_for(tree):
     assert json.loads(err)["duration_s"] > 0.5
 
 
-def test_a_termination_is_passed_on(tree):
+def test_a_termination_is_passed_on(drawn):
     process = started("run", "--json", *python_child(SAYS_AND_WAITS.format("said", 60)))
     assert process.stdout.readline() == "ready\n"
+    drawn()
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM

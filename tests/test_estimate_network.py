@@ -220,9 +220,9 @@ def test_vgg16_for_ten_thousand_batch_sizes_takes_less_than_a_second():
     network = Network(zoo("vgg16"), "vgg16")
     best = np.inf
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.process_time()  # of all threads; others on the machine do not count
         table = network.grid(np.arange(1, 10001))
-        best = min(best, time.perf_counter() - begin)
+        best = min(best, time.process_time() - begin)
     assert table.num_rows == 10000
     assert np.all(np.diff(table["energy_j"].to_numpy()) > 0)
     assert best < 1.0

@@ -48,7 +48,12 @@ def test_measuring_loads_numpy_only_when_numbers_are_asked_for(python, powercap)
             for _ in range(100):
                 with work:
                     pass
+            until = time.monotonic() + 60
             time.sleep(0.6)  # in which the rings are emptied
+            while monitor._groups[0].sampler.live(0)["samples"] < 200 and time.monotonic() < until:
+                time.sleep(0.1)
+            while monitor.energy_j()["rapl:package-0"] == 0 and time.monotonic() < until:
+                time.sleep(0.1)
             assert monitor.energy_j()["rapl:package-0"] > 0
         result = monitor.stop()
         assert result.duration_s > 0.5
