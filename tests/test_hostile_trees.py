@@ -49,9 +49,9 @@ def test_links_that_lead_back_hide_no_zone_and_show_none_twice(tree):
 def test_a_thousand_zones_are_listed_in_a_moment_and_mirrors_among_them_found(tree):
     for n in range(1000):
         zone(tree / f"intel-rapl:{n:x}", f"package-{n}", energy=f"{1000 + 7919 * (n % 999)}\n")
-    begun = time.monotonic()
+    begun = time.process_time()
     channels = found()
-    assert time.monotonic() - begun < 10  # comparing each with each took minutes
+    assert time.process_time() - begun < 10  # comparing each with each took minutes
     assert len(channels) == 1000
     assert [i for i, c in channels.items() if not c.root] == ["rapl:package-999"]
     assert channels["rapl:package-999"].note == "mirrors rapl:package-0"
@@ -124,9 +124,9 @@ def test_both_factors_of_a_product_must_be_readable(hwmon):
 def test_hundreds_of_chips_are_listed_in_a_moment(hwmon):
     card = Chip("amdgpu", {f"power{n}_input": 5_000_000 for n in range(1, 11)}, "platform/card")
     hwmon(*(Chip(card.name, card.files, f"platform/card.{n}") for n in range(300)))
-    begun = time.monotonic()
+    begun = time.process_time()
     assert len(found("hwmon")) == 3000
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 LINES = ["cpu  1 2 3\n", "cpu  -1 0 0 0\n", "cpu  1 2 x 4\n", f"cpu  {'9' * 20} 0 0 0\n", "cpux 1 2 3 4\n", "cpu\n"]
@@ -146,7 +146,8 @@ def test_zones_that_come_and_go_and_rights_that_change_disturb_nobody(tree):
         os.rename(tree / "intel-rapl:0" / "energy_uj", tree / "gone")
         before = monitor.energy_j()
         time.sleep(0.05)
-        (tree / "gone").write_text("2001000\n")
+        with (tree / "gone").open("r+") as file:  # not emptied first: it may be read at any moment
+            file.write("2001000\n")
         time.sleep(0.05)
     assert before == {"rapl:package-0": 0.0}
     assert monitor.result.energy_j == 2.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-import time
 
 import pytest
 
@@ -57,17 +57,24 @@ def test_the_failure_of_the_first_range_is_told_and_no_further_range_is_begun():
     assert sorted(begun) == [0, 100]
 
 
-def test_an_interrupt_ends_the_work_of_all_threads():
-    begun = []
+def test_an_interrupt_ends_the_work_of_all_threads(soon):
+    begun, ended_by = [], []
     interrupted = threading.Event()
+
+    def works(thread: int) -> bool:
+        frame = sys._current_frames().get(thread)
+        while frame and frame.f_code.co_name != "work_off":
+            frame = frame.f_back
+        return frame is not None
 
     def work(first: int, last: int) -> None:
         begun.append(first)
         if first == 0:
+            ended_by.append(threading.get_ident())
             interrupted.set()
             raise KeyboardInterrupt
         interrupted.wait(60)
-        time.sleep(0.5)  # until the calling thread has taken notice
+        soon(lambda: not works(ended_by[0]))  # it has taken notice
 
     with pytest.raises(KeyboardInterrupt):
         for_each_range(1 << 20, MUCH, work, threads=2)

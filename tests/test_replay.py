@@ -17,16 +17,20 @@ from fastgreen.runinfo import run_metadata
 from fastgreen.trace import Trace
 
 from .fakes.hwmon import amdgpu
-from .fakes.powercap import RANGE_61UJ, Zone
+from .fakes.powercap import RANGE_61UJ, PowercapTree, Zone
 from .fuzz.saved import SECOND, save_a_run
+from .honest import Honest
 
 
 @pytest.fixture
-def original(powercap, hwmon, tmp_path):
+def counters(powercap) -> PowercapTree:
+    return powercap(Zone("package-0", 80.0, RANGE_61UJ - 20_000_000, children=(Zone("dram", 5.0),)), move=True)
+
+
+@pytest.fixture
+def original(counters, hwmon, tmp_path):
     """A recorded run of 0.6 s over a wrap, with a power channel beside it, and its result."""
     tree = hwmon(amdgpu(average_uw=20_000_000))
-    zones = Zone("package-0", 80.0, RANGE_61UJ - 20_000_000, children=(Zone("dram", 5.0),))
-    powercap(zones, move=True)
     with fg.Monitor(["rapl:*", "hwmon:*"], hz=200, record=tmp_path / "run") as monitor, monitor.window("then"):
         time.sleep(0.3)
         tree.set(0, "power1_average", 60_000_000)
@@ -114,28 +118,39 @@ def test_twice_as_fast_takes_half_the_time_and_counters_keep_their_energy(origin
     assert monitor.result.duration_s == pytest.approx(recorded.duration_s / 2, rel=0.01)
 
 
-def test_windows_of_now_fall_on_the_power_of_then(original):
+def test_windows_of_now_fall_on_the_power_of_then(original, counters):
     recorded, path = original
-    with fg.Monitor(path) as monitor:
-        with monitor.window("first"):
-            time.sleep(0.25)
-        time.sleep(0.1)
-        with monitor.window("second"):
-            time.sleep(0.2)
-        monitor.wait()
-    split = monitor.result.windows(per_channel=True).to_pylist()
-    later_ns = monitor.result.start_ns - recorded.start_ns
+    shown = recorded.samples("hwmon:amdgpu/PPT").to_pylist()
+    risen_ns = next(row["monotonic_ns"] for row in shown if row["raw"] == 60_000_000)
+    until_risen_s = (risen_ns - recorded.start_ns) / SECOND
+    missed_s: list[float] = []  # by how much the windows fell beside their halves, on a busy machine
+    while not missed_s or (missed_s[-1] > 0 and len(missed_s) < 10):
+        with fg.Monitor(path) as monitor:
+            with monitor.window("first"):
+                time.sleep(until_risen_s - 0.05)
+            time.sleep(0.1)
+            with monitor.window("second"):
+                time.sleep(0.2)
+            monitor.wait()
+        later_ns = monitor.result.start_ns - recorded.start_ns
+        rows = {row["name"]: row for row in monitor.result.windows().to_pylist()}
+        begin = {name: row["start_ns"] - later_ns for name, row in rows.items()}
+        end = {name: begin[name] + round(row["duration_s"] * SECOND) for name, row in rows.items()}
+        beside_ns = max(end["first"] - risen_ns, risen_ns - begin["second"], end["second"] - recorded.end_ns)
+        missed_s.append(beside_ns / SECOND)
+    assert missed_s[-1] <= 0, missed_s
+    truth = Honest(monitor.result, counters)
     power = {}
-    for row in split:
-        begin_ns = row["start_ns"] - later_ns
-        then = recorded.trace(row["channel"]).windows([begin_ns], [begin_ns + round(row["duration_s"] * SECOND)])
+    for row in truth.result.windows(per_channel=True).to_pylist():
+        edges = begin[row["name"]], end[row["name"]]
+        if row["channel"] == "rapl:package-0":
+            assert truth.holds(["package-0"], [edges], row["energy_low_j"], row["energy_high_j"])
+    for row in monitor.result.windows(per_channel=True).to_pylist():
+        then = recorded.trace(row["channel"]).windows([begin[row["name"]]], [end[row["name"]]])
         assert row["energy_j"] == pytest.approx(then.energy_j[0], rel=1e-6)
+        assert row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
         power[row["channel"], row["name"]] = row["energy_j"] / row["duration_s"]
     assert power["hwmon:amdgpu/PPT", "first"] < power["hwmon:amdgpu/PPT", "second"]
-    for row in split:
-        assert row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
-        if row["channel"] == "rapl:package-0":
-            assert row["energy_low_j"] <= 80 * row["duration_s"] <= row["energy_high_j"]
 
 
 def test_a_run_that_settled_replays_to_its_own_total(nvml, tmp_path):
@@ -169,10 +184,10 @@ def test_a_replay_can_be_recorded_and_replayed_again(original, tmp_path):
     assert totals(fg.load(tmp_path / "copy1")) == totals(recorded)
 
 
-def test_a_long_recording_passes_through_rings_that_are_smaller(powercap, tmp_path):
+def test_a_long_recording_passes_through_rings_that_are_smaller(powercap, tmp_path, soon):
     powercap(Zone("package-0", 80.0), move=True)
     with fg.Monitor(hz=10_000, record=tmp_path / "run") as monitor:
-        time.sleep(2.5)
+        soon(lambda: monitor._groups[0].sampler.live(0)["samples"] > 20_000)
     with fg.Monitor(f"replay:{tmp_path / 'run'}", speed=0, hz=100) as replayed:  # rings of 1600 samples
         pass
     row = replayed.result.channels.to_pylist()[0]

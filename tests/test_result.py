@@ -141,7 +141,7 @@ def test_a_window_is_the_sum_of_its_counted_channels(result):
 
 
 def test_windows_that_fill_the_run_add_up_to_it(powercap):
-    powercap(Zone("package-0", 80.0), move=True)
+    tree = powercap(Zone("package-0", 80.0), move=True)
     with fg.Monitor(hz=1000) as monitor:
         window = monitor.window("w")
         until = time.monotonic() + 0.5
@@ -151,7 +151,10 @@ def test_windows_that_fill_the_run_add_up_to_it(powercap):
     total = monitor.result.summary().to_pylist()[0]
     assert total["energy_low_j"] <= monitor.result.energy_high_j
     left_out_s = monitor.result.duration_s - total["total_duration_s"]
-    assert total["energy_j"] == pytest.approx(monitor.result.energy_j, rel=0.1, abs=2.0 + 80.0 * left_out_s)
+    report = monitor.result.traces[0].report  # a jump of the counter, or a pause of its reader, may fall in between
+    late_s = (sum(tree.punctuality_ns()) + report["step_longest_ns"] + report["read_longest_ns"]) * 1e-9
+    allowed_j = 2.0 + 80.0 * (left_out_s + late_s)
+    assert total["energy_j"] == pytest.approx(monitor.result.energy_j, rel=0.1, abs=allowed_j)
 
 
 def test_the_power_integral_of_a_step_lies_between_its_bounds(powercap, hwmon, soon):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import signal
+import statistics
 import subprocess
 import sys
 
@@ -27,8 +29,10 @@ def glances(*options: object) -> list[dict]:
 
 
 def test_powers_are_those_drawn_and_add_up_to_the_energy(tree):
-    seen = glances("--every", 0.3, "--seconds", 1.5, "--hz", 200)
-    assert len(seen) >= 4
+    seen = glances("--every", 0.3, "--seconds", 3, "--hz", 200)
+    durations_s = [glance["duration_s"] for glance in seen]
+    assert sum(durations_s) >= 3.0 - 1e-6
+    assert 0.3 - 1e-6 <= min(durations_s[:-1]) < 0.4  # later where the machine was busy
     assert not any(glance["estimated"] for glance in seen)
     assert set(seen[0]["channels"]) == {"rapl:package-0", "rapl:package-0/dram"}
     for name, watts in (("rapl:package-0", 60.0), ("rapl:package-0/dram", 6.0)):
@@ -36,8 +40,9 @@ def test_powers_are_those_drawn_and_add_up_to_the_energy(tree):
         assert energies == sorted(energies)
         drawn = sum(glance["channels"][name]["power_w"] * glance["duration_s"] for glance in seen[1:])
         assert drawn == pytest.approx(energies[-1] - energies[0], rel=1e-9)
-        # the fake moves by the clock, but on a busy machine by jumps
-        assert drawn / sum(glance["duration_s"] for glance in seen[1:]) == pytest.approx(watts, rel=0.6)
+        # the fake moves by the clock, but on a busy machine by jumps, which spoil the glances on both sides
+        powers_w = [glance["channels"][name]["power_w"] for glance in seen[1:]]
+        assert statistics.median(powers_w) == pytest.approx(watts, rel=0.35)
     last = seen[-1]
     assert last["energy_j"] == pytest.approx(sum(c["energy_j"] for c in last["channels"].values()))
 
@@ -71,12 +76,15 @@ def test_a_terminal_gets_a_table(tree):
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "fastgreen", "watch", "--every", "0.2", "--seconds", "0.4"]
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    done = subprocess.run(command, stdout=follower, stderr=subprocess.PIPE, env=env, timeout=120)
+    process, shown = subprocess.Popen(command, stdout=follower, stderr=subprocess.DEVNULL, env=env), b""
     os.close(follower)
-    shown = os.read(leader, 1 << 20).decode()
-    assert done.returncode == 0
-    assert "power now" in shown
-    assert "together" in shown
+    with contextlib.suppress(OSError):  # the terminal's other side is closed
+        while chunk := os.read(leader, 1 << 16):
+            shown += chunk
+    os.close(leader)
+    assert process.wait(120) == 0
+    assert b"power now" in shown
+    assert b"together" in shown
 
 
 def test_a_reader_that_goes_away_ends_it(tree):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import warnings
@@ -51,17 +52,24 @@ def test_many_short_windows_together_are_known_better_than_one(tree):
     summary = monitor.result.summary().to_pylist()[0]
     alone = rows(monitor)
     separate = sum(r["energy_high_j"] - r["energy_low_j"] for r in alone)
-    assert summary["energy_high_j"] - summary["energy_low_j"] < separate / 5
     edges = [(r["start_ns"], r["start_ns"] + round(r["duration_s"] * 1e9)) for r in alone]
+    # What lies between them is known to the ceiling only: little, where the machine does not wait there.
+    between_s = sum(after[0] - before[1] for before, after in itertools.pairwise(edges)) * 1e-9
+    between_j = between_s * sum(trace.ceiling_w for trace in monitor.result.traces)
+    assert summary["energy_high_j"] - summary["energy_low_j"] < separate / 5 + between_j
     truth = Honest(monitor.result, tree)
     summary = truth.result.summary().to_pylist()[0]
     assert truth.holds(["package-0", "package-0/dram"], edges, summary["energy_low_j"], summary["energy_high_j"])
 
 
-def test_nested_and_overlapping_windows_each_hold_their_own_time(tree):
+def test_nested_and_overlapping_windows_each_hold_their_own_time(tree, soon):
     with fg.Monitor(hz=500) as monitor:
+        joules = lambda: monitor.energy_j()["rapl:package-0"]  # noqa: E731
         with monitor.window("outer"):
             time.sleep(0.02)
+            for _ in range(3):  # the counter moves outside of the inner one
+                seen_j = joules()
+                soon(lambda seen=seen_j: joules() > seen)
             with monitor.window("inner"):
                 time.sleep(0.02)
         first, second = monitor.window("first"), monitor.window("second")
@@ -313,7 +321,9 @@ def test_measure_as_a_block_and_as_a_decorator(tree):
     assert work(0.02) == 0.02
     short = work.result
     work(0.06)
-    assert work.result.duration_s > short.duration_s >= 0.02
+    assert work.result is not short
+    assert short.duration_s >= 0.02
+    assert work.result.duration_s >= 0.06
     with pytest.raises(ValueError, match="inside"):
         fails()
     assert fails.result.duration_s > 0
