@@ -137,13 +137,13 @@ def test_a_counter_that_is_spoilt_for_a_while_is_counted_and_leaves_a_gap(powerc
     assert f"{spoilt['read_errors']} failed" in str(monitor.result)
 
 
-def test_a_file_that_vanishes_between_listing_and_start_is_a_clear_error(powercap):
+def test_a_file_that_vanishes_between_listing_and_start_is_a_clear_error(powercap, soon):
     tree = powercap()
     monitor = fg.Monitor("rapl:*")
     tree.remove_zone("package-0")
     with pytest.raises(fg.errors.ChannelNotFound, match="energy_uj"):
         monitor.start()
-    assert threads_of_ours() == 0
+    soon(lambda: threads_of_ours() == 0)  # the kernel forgets a joined thread a moment later
 
 
 def test_a_zone_removed_while_running_harms_nothing(powercap, soon):
@@ -217,7 +217,7 @@ def test_settling_narrows_the_last_bound_of_a_slow_counter(nvml):
     assert total.high_j <= total.energy_j + update_j + 0.002  # no more than the next update shows
 
 
-def test_a_monitor_measures_once(powercap):
+def test_a_monitor_measures_once(powercap, soon):
     monitor = fg.Monitor()
     with pytest.raises(RuntimeError, match="not started"):
         monitor.stop()
@@ -233,7 +233,7 @@ def test_a_monitor_measures_once(powercap):
     assert monitor.stop() is first is monitor.result
     with pytest.raises(RuntimeError, match="stopped"):
         monitor.start()
-    assert threads_of_ours() == 0
+    soon(lambda: threads_of_ours() == 0)  # the kernel forgets a joined thread a moment later
 
 
 def test_a_monitor_of_nothing_works():
@@ -266,7 +266,7 @@ def test_stop_ends_although_the_drainer_is_at_work(powercap):
     assert not stopper.is_alive()
 
 
-def test_stop_from_another_thread_and_two_stops_at_once_give_one_result(powercap):
+def test_stop_from_another_thread_and_two_stops_at_once_give_one_result(powercap, soon):
     powercap(Zone("package-0", 50.0), move=True)
     monitor = fg.Monitor(hz=1000).start()
     results = []
@@ -278,7 +278,7 @@ def test_stop_from_another_thread_and_two_stops_at_once_give_one_result(powercap
         stopper.join(60)
     assert len(results) == 6
     assert all(r is results[0] for r in results)
-    assert threads_of_ours() == 0
+    soon(lambda: threads_of_ours() == 0)  # the kernel forgets a joined thread a moment later
 
 
 def test_two_monitors_at_once_agree_and_do_not_disturb_each_other(powercap):
@@ -295,7 +295,7 @@ def test_two_monitors_at_once_agree_and_do_not_disturb_each_other(powercap):
     assert inner.result.duration_s < outer.result.duration_s
 
 
-def test_a_warning_made_an_exception_neither_loses_the_measurement_nor_the_thread(powercap):
+def test_a_warning_made_an_exception_neither_loses_the_measurement_nor_the_thread(powercap, soon):
     powercap(Zone("package-0", 50.0), move=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error", FastgreenWarning)
@@ -303,7 +303,7 @@ def test_a_warning_made_an_exception_neither_loses_the_measurement_nor_the_threa
         monitor.window("left open").begin()
         with pytest.raises(FastgreenWarning, match="left open"):
             monitor.stop()
-    assert threads_of_ours() == 0
+    soon(lambda: threads_of_ours() == 0)  # the kernel forgets a joined thread a moment later
     assert monitor.result.summary()["count"].to_pylist() == [1]
 
 

@@ -319,11 +319,15 @@ def moving(folder: Path, *zones: Zone, period_s: float = 0.001) -> Iterator[Powe
 
 
 def _rewrite(path: Path, content: bytes) -> None:
-    """The same file with other content: a descriptor already open sees it."""
+    """The same file with other content: a descriptor already open sees it.
+
+    Of another length, by way of nothing: who reads meanwhile finds the file empty, but no beginning of a number.
+    """
     fd = os.open(path, os.O_WRONLY)
     try:
+        if os.fstat(fd).st_size != len(content):
+            os.ftruncate(fd, 0)
         os.pwrite(fd, content, 0)
-        os.ftruncate(fd, len(content))
     finally:
         os.close(fd)
 
