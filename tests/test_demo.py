@@ -38,11 +38,10 @@ def test_with_sensors_every_model_has_joules_per_inference_with_bounds(powercap,
     assert len(report["models"]) == 6
     for row in report["models"]:
         assert 0.7 < row["accuracy"] <= 1.0
-        assert 0 < row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
+        assert 0 <= row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
         assert row["inferences"] >= 32
         assert row["inferences"] % 32 == 0
         assert 0 < row["latency_p50_s"] <= row["latency_p99_s"]
-        assert row["training_j"] > 0
         assert row["estimated"] is False
     assert "ESTIMATED" not in done.stderr
     run = fg.load(report["run"])
@@ -50,9 +49,14 @@ def test_with_sensors_every_model_has_joules_per_inference_with_bounds(powercap,
     by_name = {row["name"]: row for row in run.summary().to_pylist()}
     truth = Honest(run, tree)
     honest = {row["name"]: row for row in truth.result.summary().to_pylist()}
+    paused_ns = max(t.report["step_longest_ns"] + t.report["read_longest_ns"] for t in run.traces)
+    late_s = (truth.age_ns + truth.delay_ns + paused_ns) * 1e-9
     for row in report["models"]:
         name = f"infer {row['model']}"
-        infer = by_name[name]
+        infer, train = by_name[name], by_name[f"train {row['model']}"]
+        # Where the machine stopped mover or reader for as long as a window, there may be nothing to be seen in it.
+        assert row["energy_low_j"] > 0 or infer["total_duration_s"] < 2 * late_s
+        assert row["training_j"] > 0 or train["total_duration_s"] < 2 * late_s
         assert row["mean_power_w"] == pytest.approx(infer["energy_j"] / infer["total_duration_s"])
         edges = [(w["start_ns"], w["start_ns"] + round(w["duration_s"] * 1e9)) for w in run.windows(name).to_pylist()]
         low_j, high_j = honest[name]["energy_low_j"], honest[name]["energy_high_j"]

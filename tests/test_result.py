@@ -208,11 +208,15 @@ def no_wait() -> None:
     """A sync that has nothing to wait for."""
 
 
-def a_run(hz: float | None = 200, **options: object) -> fg.Result:
+def a_run(hz: float | None = 200, draws: bool = False, **options: object) -> fg.Result:
+    """Ten windows, and where it `draws`, as long as it takes for the counter to move."""
+    until = time.monotonic() + 60
     with fg.Monitor(hz=hz, sync=no_wait, **options) as monitor:
         for _ in range(10):
             with monitor.window("outer"), monitor.window("inner"):
                 time.sleep(0.005)
+        while draws and not any(monitor.energy_j().values()) and time.monotonic() < until:
+            time.sleep(0.01)
     return monitor.result
 
 
@@ -282,7 +286,7 @@ def test_a_measured_block_is_pickled_and_copied(powercap):
 def test_a_result_comes_back_from_another_process(powercap, tmp_path):
     powercap(Zone("package-0", 80.0), move=True)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        result = pool.submit(a_run).result(timeout=240)
+        result = pool.submit(a_run, draws=True).result(timeout=240)
         assert result.summary()["count"].to_pylist() == [10, 10]
         assert result.energy_j > 0
         result.save(tmp_path / "run")
