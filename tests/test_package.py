@@ -22,7 +22,7 @@ LAYERS = [
     {"_core", "_kernels"},
     {"attributes", "channel", "checks", "runcheck", "runinfo", "ufuncs", "report"},
     {"arrow", "discovery", "discovery_nvml", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
-    {"catalog", "closest", "granting", "runfile", "sweep_file", "sweep_score"},
+    {"catalog", "closest", "granting", "runfile", "sweep_file", "sweep_score", "tables"},
     {"metrics", "rates", "recorder", "result", "sweep_search"},
     {"group", "replay", "sweep", "experiment", "estimate", "distributed", "gpu_edges"},
     {"gpu_windows"},
