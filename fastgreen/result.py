@@ -330,6 +330,12 @@ class Result:
 
         return render(self)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table for people."""
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
 
 def load(path: str | os.PathLike) -> Result:
     """Open a saved or recorded run.
