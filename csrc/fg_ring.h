@@ -71,4 +71,10 @@ size_t fg_ring_drain(struct fg_ring *ring, struct fg_sample *out, size_t max);
 /* Consumer: how many samples wait. */
 size_t fg_ring_count(const struct fg_ring *ring);
 
+/* Producer: whether a push would find room. */
+static inline bool fg_ring_has_room(const struct fg_ring *ring)
+{
+	return fg_ring_count(ring) <= ring->mask;
+}
+
 #endif

@@ -7,33 +7,13 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_sampler.h"
 
+#include "fg_channel.h"
 #include "fg_thread.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { UNSUPPORTED_LIMIT = 3 }; /* NVML can say NOT_SUPPORTED falsely, when polled fast; three in a row are believed */
-
-struct channel {
-	struct fg_ring ring;
-	struct fg_account account;
-	struct fg_error why_ended, last_error;
-	int64_t end_at_ns, end_total;
-	double end_power_integral;
-	unsigned unsupported_in_row;
-	bool dead;
-	bool read_failed;        /* since the last sample: the next one has a gap before it */
-	uint16_t unpushed_wraps; /* of samples that found the ring full */
-	uint16_t unpushed_flags;
-	/* For fg_sampler_live. Relaxed: each is a number of its own, nothing is published through it. */
-	_Atomic int64_t total;
-	_Atomic int64_t power_integral_bits;
-	_Atomic int64_t last_at_ns;
-	_Atomic uint64_t samples, lost, read_errors;
-	_Atomic bool ended;
-};
 
 /* Whose the channels, the source and the memory are. */
 enum hold {
@@ -60,7 +40,7 @@ struct fg_sampler {
 	_Atomic uint64_t missed;
 	_Atomic bool finished;
 	size_t count;
-	struct channel channels[];
+	struct fg_channel channels[];
 };
 
 static int64_t now_ns(const struct fg_sampler *sampler)
@@ -78,62 +58,6 @@ static void grow(_Atomic uint64_t *counter, uint64_t by)
 {
 	/* One writer: a load and a store are enough, and cheaper than a locked add. */
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by, memory_order_relaxed);
-}
-
-static void fail_read(struct channel *channel, enum fg_status status, const struct fg_error *err)
-{
-	channel->read_failed = true;
-	grow(&channel->read_errors, 1);
-	channel->last_error = *err;
-	channel->unsupported_in_row = status == FG_NOT_SUPPORTED ? channel->unsupported_in_row + 1 : 0;
-	if (status == FG_LOST || channel->unsupported_in_row >= UNSUPPORTED_LIMIT) {
-		channel->dead = true;
-		channel->why_ended = *err;
-		atomic_store_explicit(&channel->ended, true, memory_order_relaxed);
-	}
-}
-
-static void publish(struct channel *channel)
-{
-	int64_t bits;
-
-	memcpy(&bits, &channel->account.power_integral, sizeof bits);
-	atomic_store_explicit(&channel->total, channel->account.total, memory_order_relaxed);
-	atomic_store_explicit(&channel->power_integral_bits, bits, memory_order_relaxed);
-	atomic_store_explicit(&channel->last_at_ns, channel->account.last_at_ns, memory_order_relaxed);
-	atomic_store_explicit(&channel->samples, channel->account.samples, memory_order_relaxed);
-}
-
-static void take(struct channel *channel, struct fg_sample *sample)
-{
-	channel->unsupported_in_row = 0;
-	if (channel->read_failed)
-		sample->flags |= FG_SAMPLE_GAP;
-	channel->read_failed = false;
-	/* A source's own stamps may come late or twice; time never goes back. */
-	if (channel->account.samples > 0 && sample->at_ns < channel->account.last_at_ns)
-		sample->at_ns = channel->account.last_at_ns;
-	fg_account_add(&channel->account, sample);
-
-	if (sample->wraps > UINT16_MAX - channel->unpushed_wraps)
-		sample->flags |= FG_SAMPLE_RESET; /* more wraps than a sample can carry: the curve is torn, the total is not */
-	else
-		sample->wraps += channel->unpushed_wraps;
-	sample->flags |= channel->unpushed_flags;
-	if (fg_ring_push(&channel->ring, sample)) {
-		channel->unpushed_wraps = 0;
-		channel->unpushed_flags = 0;
-	} else {
-		channel->unpushed_wraps = sample->wraps;
-		channel->unpushed_flags = sample->flags | FG_SAMPLE_GAP;
-		grow(&channel->lost, 1);
-	}
-	publish(channel);
-}
-
-static bool ring_has_room(const struct channel *channel)
-{
-	return fg_ring_count(&channel->ring) <= channel->ring.mask;
 }
 
 static void lend(struct fg_sampler *sampler, size_t channel)
@@ -158,14 +82,14 @@ static bool take_back(struct fg_sampler *sampler)
 static bool read_all(struct fg_sampler *sampler, int64_t begin_ns, int64_t *at_ns)
 {
 	for (size_t i = 0; i < sampler->count; i++) {
-		struct channel *channel = &sampler->channels[i];
+		struct fg_channel *channel = &sampler->channels[i];
 		enum fg_status status = FG_OK;
 
 		while (!channel->dead && status == FG_OK) {
 			struct fg_reading reading = {0};
 			struct fg_error err;
 
-			if (sampler->ops->due_at_ns != NULL && !ring_has_room(channel))
+			if (sampler->ops->due_at_ns != NULL && !fg_ring_has_room(&channel->ring))
 				break; /* a replay waits for its reader; a sensor cannot */
 			lend(sampler, i);
 			status = sampler->ops->read(sampler->source, i, &reading, &err);
@@ -182,9 +106,9 @@ static bool read_all(struct fg_sampler *sampler, int64_t begin_ns, int64_t *at_n
 					.wraps = reading.wraps,
 					.flags = reading.flags,
 				};
-				take(channel, &sample);
+				fg_channel_add(channel, &sample);
 			} else if (status != FG_NOT_READY) {
-				fail_read(channel, status, &err);
+				fg_channel_fail(channel, status, &err);
 			}
 			begin_ns = end_ns;
 			if (sampler->ops->due_at_ns == NULL)
@@ -199,26 +123,17 @@ static bool all_moved(const struct fg_sampler *sampler)
 {
 	if (fg_sampler_finished(sampler))
 		return true; /* a replay that has ended moves no more */
-	for (size_t i = 0; i < sampler->count; i++) {
-		const struct channel *channel = &sampler->channels[i];
-
-		if (!channel->dead && channel->account.traits.kind == FG_ENERGY &&
-			channel->account.total == channel->end_total)
+	for (size_t i = 0; i < sampler->count; i++)
+		if (!fg_channel_has_moved(&sampler->channels[i]))
 			return false;
-	}
 	return true;
 }
 
 /* What was read up to now is what was asked for. */
 static void mark_end(struct fg_sampler *sampler)
 {
-	for (size_t i = 0; i < sampler->count; i++) {
-		struct channel *channel = &sampler->channels[i];
-
-		channel->end_at_ns = channel->account.last_at_ns;
-		channel->end_total = channel->account.total;
-		channel->end_power_integral = channel->account.power_integral;
-	}
+	for (size_t i = 0; i < sampler->count; i++)
+		fg_channel_mark_end(&sampler->channels[i]);
 	sampler->ended = true;
 }
 
@@ -290,7 +205,7 @@ static void destroy(struct fg_sampler *sampler)
 	if (sampler->source != NULL)
 		sampler->ops->close(sampler->source);
 	for (size_t i = 0; i < sampler->count; i++)
-		fg_ring_destroy(&sampler->channels[i].ring);
+		fg_channel_destroy(&sampler->channels[i]);
 	free(sampler);
 }
 
@@ -313,7 +228,7 @@ enum fg_status fg_sampler_open(const struct fg_sampler_config *config, struct fg
 {
 	enum fg_status status;
 	size_t count = config->source.count;
-	size_t size = sizeof(struct fg_sampler) + count * sizeof(struct channel);
+	size_t size = sizeof(struct fg_sampler) + count * sizeof(struct fg_channel);
 
 	if (count == 0 || config->period_ns <= 0)
 		return fg_error_set(err, FG_INVALID, 0, 0, "a sampler needs a channel and a period above 0");
@@ -332,8 +247,7 @@ enum fg_status fg_sampler_open(const struct fg_sampler_config *config, struct fg
 
 		if (config->ops->due_at_ns == NULL)
 			traits.tick_ns = config->period_ns;
-		fg_account_init(&sampler->channels[i].account, &traits);
-		status = fg_ring_init(&sampler->channels[i].ring, config->ring_capacity, err);
+		status = fg_channel_init(&sampler->channels[i], &traits, config->ring_capacity, err);
 		if (status != FG_OK)
 			goto fail;
 	}
@@ -406,21 +320,16 @@ static bool leave(struct fg_sampler *sampler)
 /* In the place of the thread that was left: what it has read counts, and every channel says why there is no more. */
 static void end_without_answer(struct fg_sampler *sampler, int64_t patience_ns)
 {
+	struct fg_error err;
+
 	if (!sampler->ended)
 		mark_end(sampler);
-	grow(&sampler->channels[sampler->calling].read_errors, 1);
-	for (size_t i = 0; i < sampler->count; i++) {
-		struct channel *channel = &sampler->channels[i];
-
-		if (channel->dead)
-			continue;
-		channel->dead = true;
-		fg_error_set(&channel->why_ended, FG_LOST, 0, 0,
-					 "%s does not answer: a read had not come back after %" PRId64 " ms", sampler->ops->name,
-					 patience_ns / 1000000);
-		channel->last_error = channel->why_ended;
-		atomic_store_explicit(&channel->ended, true, memory_order_relaxed);
-	}
+	fg_error_set(&err, FG_LOST, 0, 0, "%s does not answer: a read had not come back after %" PRId64 " ms",
+				 sampler->ops->name, patience_ns / 1000000);
+	fg_channel_fail(&sampler->channels[sampler->calling], FG_LOST, &err);
+	for (size_t i = 0; i < sampler->count; i++)
+		if (!sampler->channels[i].dead)
+			fg_channel_end(&sampler->channels[i], &err);
 }
 
 void fg_sampler_stop(struct fg_sampler *sampler, int64_t settle_ns)
@@ -464,18 +373,9 @@ size_t fg_sampler_waiting(const struct fg_sampler *sampler, size_t channel)
 	return fg_ring_count(&sampler->channels[channel].ring);
 }
 
-void fg_sampler_live(const struct fg_sampler *sampler, size_t index, struct fg_live *out)
+void fg_sampler_live(const struct fg_sampler *sampler, size_t channel, struct fg_live *out)
 {
-	const struct channel *channel = &sampler->channels[index];
-	int64_t bits = atomic_load_explicit(&channel->power_integral_bits, memory_order_relaxed);
-
-	memcpy(&out->power_integral, &bits, sizeof bits);
-	out->total = atomic_load_explicit(&channel->total, memory_order_relaxed);
-	out->last_at_ns = atomic_load_explicit(&channel->last_at_ns, memory_order_relaxed);
-	out->samples = atomic_load_explicit(&channel->samples, memory_order_relaxed);
-	out->lost = atomic_load_explicit(&channel->lost, memory_order_relaxed);
-	out->read_errors = atomic_load_explicit(&channel->read_errors, memory_order_relaxed);
-	out->ended = atomic_load_explicit(&channel->ended, memory_order_relaxed);
+	fg_channel_live(&sampler->channels[channel], out);
 	out->missed = atomic_load_explicit(&sampler->missed, memory_order_relaxed);
 }
 
@@ -484,18 +384,8 @@ bool fg_sampler_finished(const struct fg_sampler *sampler)
 	return atomic_load_explicit(&sampler->finished, memory_order_relaxed);
 }
 
-void fg_sampler_report(const struct fg_sampler *sampler, size_t index, struct fg_report *out)
+void fg_sampler_report(const struct fg_sampler *sampler, size_t channel, struct fg_report *out)
 {
-	const struct channel *channel = &sampler->channels[index];
-
-	out->account = channel->account;
-	fg_sampler_live(sampler, index, &out->live);
-	out->end_at_ns = channel->end_at_ns;
-	/* A channel whose first reading came while settling has measured nothing, from then to then. */
-	if (out->end_at_ns < channel->account.first_at_ns)
-		out->end_at_ns = channel->account.first_at_ns;
-	out->end_total = channel->end_total;
-	out->end_power_integral = channel->end_power_integral;
-	out->why_ended = channel->why_ended;
-	out->last_error = channel->last_error;
+	fg_channel_report(&sampler->channels[channel], out);
+	fg_sampler_live(sampler, channel, &out->live);
 }

@@ -7,7 +7,7 @@
 #ifndef FG_SAMPLER_H
 #define FG_SAMPLER_H
 
-#include "fg_energy.h"
+#include "fg_channel.h"
 #include "fg_source.h"
 
 struct fg_sampler;
@@ -18,26 +18,6 @@ struct fg_sampler_config {
 	const struct fg_traits *traits; /* one per sensor; tick_ns is period_ns but for a timetable of its own */
 	int64_t period_ns;              /* between two ticks, > 0; unused by a source with a timetable of its own */
 	size_t ring_capacity;           /* samples per channel */
-};
-
-/* What may be asked while the thread runs. The counts only grow. */
-struct fg_live {
-	int64_t total;         /* energy: counter units since the first sample */
-	double power_integral; /* power: raw * ns since the first sample */
-	int64_t last_at_ns;    /* 0 before the first sample */
-	uint64_t samples, missed, lost, read_errors;
-	bool ended; /* the channel gave up; why is in the report */
-};
-
-/* What is known of a channel after stop. */
-struct fg_report {
-	struct fg_account account;
-	struct fg_live live;        /* at the very end, settling included */
-	int64_t end_at_ns;          /* the last reading asked for; what settling read lies behind it */
-	int64_t end_total;          /* account.total and .power_integral at end_at_ns */
-	double end_power_integral;
-	struct fg_error why_ended; /* status FG_OK when the channel lived to the end */
-	struct fg_error last_error; /* of the last failed read, FG_OK where none failed */
 };
 
 /* Open the source and make the rings. No thread yet. */

@@ -1,4 +1,4 @@
-"""Pictures of metrics, with matplotlib: a heat map with isolines, families of curves, models as points.
+"""Pictures, with matplotlib: metrics as a heat map, as curves, with models as points; and the power of a run over time.
 
 Colours come from cividis, which rises evenly in lightness and looks the same to the colour-blind; lines differ in
 dashes and points in shape besides, so that nothing is told by colour alone. Every function returns a matplotlib Figure,
@@ -16,30 +16,38 @@ import numpy as np
 
 from fastgreen.checks import ACCURACY, AMOUNT, check
 from fastgreen.newfile import new_file
+from fastgreen.report import bounds, quantity
 from fastgreen.scores import apc
 from fastgreen.sweep import METRICS, Sweep
+from fastgreen.units import NS_PER_S
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from fastgreen.result import Result
     from fastgreen.sweep_file import StoredSweep
 
-__all__ = ["curves", "heat_map", "models"]
+__all__ = ["curves", "heat_map", "models", "power"]
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)), (0, (3, 5, 1, 5)))
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 _PIXELS = 1000  # along either side of a heat map: more would not be seen
+_MOST_NAMES, _LONGEST = 10, 24  # windows below a power curve, and letters of their names
 _LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def new_figure(columns: int = 1, width: float = 7.0, height: float = 4.6) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side that share their vertical axis; ModuleNotFoundError without matplotlib."""
+def _empty_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("pictures need matplotlib: pip install 'fastgreen[plot]'", name=error.name) from None
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def new_figure(columns: int = 1, width: float = 7.0, height: float = 4.6) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side that share their vertical axis; ModuleNotFoundError without matplotlib."""
+    figure = _empty_figure(width, height)
     return figure, list(figure.subplots(1, columns, sharey=True, squeeze=False)[0])
 
 
@@ -336,3 +344,95 @@ def models(
     figure.suptitle(title or f"{metric.upper()} of models, alpha = {alpha:g}, beta = {beta:g}")
     figure.legend(loc="outside right center", frameon=False)
     return finish(figure, path)
+
+
+def power(
+    result: Result,
+    *,
+    step_s: float | None = None,
+    title: str | None = None,
+    path: str | os.PathLike[str] | None = None,
+) -> Figure:
+    """Power over the time of a run with its bounds, and below it when which window was open.
+
+    Parameters
+    ----------
+    result : Result
+        A finished run.
+    step_s : float, optional
+        As in `fastgreen.Result.power`.
+    title, path
+        As in `heat_map`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        When no counted channel was read, or no time passed.
+    """
+    table = result.power(step_s)
+    if not result.known or not table.num_rows:
+        raise ValueError("there is no power to draw: " + ("no time passed" if result.known else "nothing was read"))
+    names = result.names
+    shown = names[:_MOST_NAMES]
+    figure = _empty_figure(8.2, 4.2 + 0.25 * len(shown))
+    ratios = [3.6, 0.25 * len(shown) + 0.15] if shown else [1]
+    axes = list(figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0])
+    _draw_power(axes[0], result, table, step_s)
+    if shown:
+        _draw_windows(axes[1], result, shown)
+    left_out = f"; {len(names) - len(shown)} more windows are not shown" if len(names) > len(shown) else ""
+    axes[-1].set(xlabel=f"Time since the first reading (s){left_out}", xlim=(0, result.duration_s))
+    figure.suptitle(
+        title
+        or f"{quantity(result.energy_j, 'J')} ({bounds(result.energy_low_j, result.energy_high_j, 'J')}) "
+        f"in {quantity(result.duration_s, 's')}"
+    )
+    return finish(figure, path)
+
+
+def _draw_power(axes: Axes, result: Result, table: Any, step_s: float | None) -> None:
+    """The total as steps with its bounds as a band; the counted channels as lines where there are several."""
+    edges = np.append((table["start_ns"].to_numpy() - result.start_ns) / NS_PER_S, result.duration_s)
+    column = {name: table[name].to_numpy() for name in ("power_w", "power_low_w", "power_high_w")}
+    axes.stairs(
+        column["power_high_w"],
+        edges,
+        baseline=column["power_low_w"],
+        fill=True,
+        color="0.8",
+        label="its bounds",
+    )
+    axes.stairs(column["power_w"], edges, baseline=None, color="black", label="power")
+    counted = [t.channel.id for t in result.traces if t.counted and t.has_data]
+    if len(counted) > 1:
+        each = result.power(step_s, per_channel=True)
+        of = np.asarray(each["channel"].to_pylist())
+        for place, name in enumerate(counted):
+            line = {"color": shade(place, len(counted)), "linestyle": DASHES[1 + place % (len(DASHES) - 1)]}
+            axes.stairs(each["power_w"].to_numpy()[of == name], edges, baseline=None, label=name, **line)
+    axes.set_ylabel("Power (W), estimated" if result.estimated else "Power (W)")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.figure.legend(loc="outside lower center", frameon=False, ncols=4, fontsize="small")
+
+
+def _draw_windows(axes: Axes, result: Result, names: list[str]) -> None:
+    """A row of bars for each name. Stretches too near each other to be told apart become one bar."""
+    least_s = result.duration_s / _PIXELS
+    for row, name in enumerate(names):
+        windows = result.windows(name)
+        begin = (windows["start_ns"].to_numpy() - result.start_ns) / NS_PER_S
+        order = np.argsort(begin, kind="stable")
+        begin = begin[order]
+        end = np.maximum.accumulate(begin + windows["duration_s"].to_numpy()[order])
+        first = np.flatnonzero(np.append(True, begin[1:] - end[:-1] > least_s))
+        last = np.append(first[1:], len(begin)) - 1
+        lengths = np.maximum(end[last] - begin[first], least_s)
+        axes.broken_barh(list(zip(begin[first], lengths, strict=True)), (row - 0.35, 0.7), color=shade(row, len(names)))
+    axes.set_yticks(range(len(names)), [n if len(n) <= _LONGEST else n[: _LONGEST - 1] + "…" for n in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", labelsize="small", length=0)

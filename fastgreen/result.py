@@ -6,7 +6,7 @@ import os
 from functools import cached_property
 
 from fastgreen.trace import Bounded, Trace, Windows
-from fastgreen.units import NS_PER_S, counted, unit_metadata
+from fastgreen.units import NS_PER_S, counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,68 +160,9 @@ class Result:
 
         ``energy_j`` is null for a channel that was never read; ``counted`` says which rows make up the total.
         """
-        rows = [self._channel_row(t) for t in self.traces]
-        return _table(
-            rows,
-            [
-                ("id", "string", None),
-                ("energy_j", "float64", "J"),
-                ("energy_low_j", "float64", "J"),
-                ("energy_high_j", "float64", "J"),
-                ("mean_power_w", "float64", "W"),
-                ("samples", "int64", None),
-                ("updates", "int64", None),
-                ("update_period_s", "float64", "s"),
-                ("missed", "int64", None),
-                ("lost", "int64", None),
-                ("read_errors", "int64", None),
-                ("estimated", "bool", None),
-                ("method", "string", None),
-                ("counted", "bool", None),
-                ("restarts", "int64", None),
-                ("mean_read_s", "float64", "s"),
-                ("update_longest_s", "float64", "s"),
-                ("averaging_s", "float64", "s"),
-                ("coverage", "float64", None),
-                ("ratio_to_counter", "float64", None),
-                ("status", "string", None),
-                ("note", "string", None),
-            ],
-        )
+        from fastgreen import tables
 
-    def _channel_row(self, trace: Trace) -> tuple:
-        report, total = trace.report, self.totals[trace.channel.id]
-        seconds = (report["end_at_ns"] - report["first_at_ns"]) / NS_PER_S
-        known = trace.has_data
-        return (
-            trace.channel.id,
-            *((float(x) if known else None) for x in (total.energy_j, total.low_j, total.high_j)),
-            float(total.energy_j) / seconds if known and seconds > 0 else None,
-            report["samples"],
-            report["updates"],
-            report["period_mean_ns"] / NS_PER_S if report["period_mean_ns"] else None,
-            report["missed"],
-            report["lost"],
-            report["read_errors"],
-            trace.channel.estimated,
-            trace.method,
-            trace.counted,
-            report["resets"],
-            report["read_mean_ns"] / NS_PER_S if known else None,
-            report["period_upper_ns"] / NS_PER_S if report["period_upper_ns"] else None,
-            trace.channel.averaging_s,
-            trace.channel.coverage,
-            self._ratio_to_counter(trace),
-            report.get("why_ended") or ("ok" if known else report.get("last_error") or "no reading"),
-            trace.channel.note,
-        )
-
-    def _ratio_to_counter(self, trace: Trace) -> float | None:
-        """Integrated power over the energy that the channel's own counter showed, where there is one."""
-        counter = self.totals.get(trace.channel.parent or "")
-        if trace.channel.kind != "power" or counter is None or not counter.energy_j > 0:
-            return None
-        return float(self.totals[trace.channel.id].energy_j / counter.energy_j)
+        return tables.channel_table(self.traces, self.totals)
 
     def samples(self, channel: str | None = None) -> pa.Table:
         """Every sample: channel, time (timestamp[ns, UTC]), monotonic_ns, raw (in the channel's own unit), and how it
@@ -284,54 +225,45 @@ class Result:
         KeyError
             For a name that was never used.
         """
-        import numpy as np
-        import pyarrow as pa
+        from fastgreen import tables
 
-        chosen = self._named(name) if self.traces or not per_channel else []
-        parts = []
-        wanted: list[Trace | None] = [*self.traces] or [None]
-        for trace in wanted if per_channel else [None]:
-            columns: dict[str, Any] = self._window_columns(chosen)
-            energies = [self._energies(w, trace) for w in chosen]
-            for key, attribute in (("energy_j", "energy_j"), ("energy_low_j", "low_j"), ("energy_high_j", "high_j")):
-                columns[key] = np.concatenate([getattr(e, attribute) for e in energies]) if energies else np.empty(0)
-            if per_channel:
-                ids = pa.array([trace.channel.id] if trace else [], pa.string())
-                columns["channel"] = pa.DictionaryArray.from_arrays(np.zeros(len(columns["index"]), np.int32), ids)
-            parts.append(pa.table(columns))
-        table = pa.concat_tables(parts).unify_dictionaries()
-        units = {"start_ns": "ns", "duration_s": "s", "energy_j": "J", "energy_low_j": "J", "energy_high_j": "J"}
-        return _with_units(table, units).replace_schema_metadata({"estimated": str(self.estimated).lower()})
+        return tables.window_table(self.traces, self._named(name), per_channel, self.estimated)
 
     def _named(self, name: str | None) -> list[Windows]:
         if name is not None and name not in self.names:
             raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
         return [w for w in self._windows if name is None or w.name == name]
 
-    def _window_columns(self, chosen: list[Windows]) -> dict[str, Any]:
-        import numpy as np
-        import pyarrow as pa
+    def power(self, step_s: float | None = None, per_channel: bool = False) -> pa.Table:
+        """Power over time: the run in equal steps, and the mean power of each with its bounds.
 
-        names = list(dict.fromkeys(w.name for w in chosen))
-        codes = [np.full(len(w), names.index(w.name), np.int32) for w in chosen]
-        starts = dict.fromkeys(names, 0)
-        index = []
-        for w in chosen:
-            index.append(np.arange(starts[w.name], starts[w.name] + len(w)))
-            starts[w.name] += len(w)
-        join = lambda arrays, dtype: np.concatenate(arrays) if arrays else np.empty(0, dtype)  # noqa: E731
-        return {
-            "name": pa.DictionaryArray.from_arrays(join(codes, np.int32), pa.array(names, pa.string())),
-            "index": join(index, np.int64),
-            "start_ns": join([w.begin_ns for w in chosen], np.int64),
-            "duration_s": join([(w.end_ns - w.begin_ns) / NS_PER_S for w in chosen], np.float64),
-        }
+        A step's power is its energy, bounded as that of a window, over its length: however slow the sensor is, the
+        powers times their lengths add up to the energy of the whole run within its bounds.
 
-    def _energies(self, windows: Windows, trace: Trace | None) -> Bounded:
-        if trace is not None:
-            return trace.windows(windows.begin_ns, windows.end_ns)
-        counted = [t for t in self.traces if t.counted and t.has_data]
-        return sum((t.windows(windows.begin_ns, windows.end_ns) for t in counted), Bounded.zeros(len(windows)))
+        Parameters
+        ----------
+        step_s : float, optional
+            Length of a step in s; the last one takes in a rest of less than half a step, or is shorter itself. By
+            default a round number that gives at most 500 steps, none shorter than the slowest counted sensor takes
+            to update on average.
+        per_channel : bool
+            A row per step and channel, with a column ``channel``, counted or not.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns ``time`` (timestamp[ns, UTC]) and ``start_ns`` (CLOCK_MONOTONIC) of the step's begin, ``duration_s``
+            in s, and ``power_w``, ``power_low_w``, ``power_high_w`` in W; a power that is not known is null. The
+            schema's metadata say whether they are ``estimated``.
+
+        Raises
+        ------
+        ValueError
+            For a step that is not above 0, or so short that there were more than ten million.
+        """
+        from fastgreen import tables
+
+        return tables.power_table(self, step_s, per_channel)
 
     def summary(self) -> pa.Table:
         """A row per window name: count, total and mean energy (J) with bounds, mean power (W), durations (s).
@@ -344,55 +276,9 @@ class Result:
         pyarrow.Table
             One row per name; no rows where no window was used.
         """
-        import numpy as np
+        from fastgreen import tables
 
-        rows = []
-        for name in self.names:
-            handles = self._named(name)
-            total = sum(
-                (t.together(w) for t in self.traces if t.counted and t.has_data for w in handles),
-                Bounded(0.0, 0.0, 0.0),
-            )
-            durations = np.concatenate([w.end_ns - w.begin_ns for w in handles]) / NS_PER_S
-            count, seconds = len(durations), float(durations.sum())
-            p50, p95, p99 = np.percentile(durations, [50, 95, 99])
-            rows.append(
-                (
-                    name,
-                    count,
-                    float(total.energy_j),
-                    float(total.low_j),
-                    float(total.high_j),
-                    float(total.energy_j) / count,
-                    float(total.low_j) / count,
-                    float(total.high_j) / count,
-                    float(total.energy_j) / seconds if seconds > 0 else None,
-                    seconds,
-                    float(p50),
-                    float(p95),
-                    float(p99),
-                    self.estimated,
-                )
-            )
-        return _table(
-            rows,
-            [
-                ("name", "string", None),
-                ("count", "int64", None),
-                ("energy_j", "float64", "J"),
-                ("energy_low_j", "float64", "J"),
-                ("energy_high_j", "float64", "J"),
-                ("mean_energy_j", "float64", "J"),
-                ("mean_energy_low_j", "float64", "J"),
-                ("mean_energy_high_j", "float64", "J"),
-                ("mean_power_w", "float64", "W"),
-                ("total_duration_s", "float64", "s"),
-                ("duration_p50_s", "float64", "s"),
-                ("duration_p95_s", "float64", "s"),
-                ("duration_p99_s", "float64", "s"),
-                ("estimated", "bool", None),
-            ],
-        )
+        return tables.summary_table(self.traces, {name: self._named(name) for name in self.names}, self.estimated)
 
     # ---- files and people ----
 
@@ -444,6 +330,12 @@ class Result:
 
         return render(self)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table for people."""
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
 
 def load(path: str | os.PathLike) -> Result:
     """Open a saved or recorded run.
@@ -469,21 +361,3 @@ def load(path: str | os.PathLike) -> Result:
 
     traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path))
     return Result(traces, windows, metadata, start_ns, end_ns, notes)
-
-
-def _with_units(table: pa.Table, units: dict[str, str]) -> pa.Table:
-    import pyarrow as pa
-
-    fields = [f.with_metadata(unit_metadata(units[f.name])) if f.name in units else f for f in table.schema]
-    return table.cast(pa.schema(fields))
-
-
-def _table(rows: list[tuple], columns: list[tuple[str, str, str | None]]) -> pa.Table:
-    import pyarrow as pa
-
-    kinds = {"string": pa.string(), "float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
-    arrays = [pa.array([row[i] for row in rows], kinds[kind]) for i, (_, kind, _) in enumerate(columns)]
-    fields = [
-        pa.field(name, kinds[kind], metadata=unit_metadata(unit) if unit else None) for name, kind, unit in columns
-    ]
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))

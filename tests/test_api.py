@@ -31,6 +31,7 @@ PROMISED = {
     fg.Result.samples: "(self, channel=None)",
     fg.Result.windows: "(self, name=None, per_channel=False)",
     fg.Result.summary: "(self)",
+    fg.Result.power: "(self, step_s=None, per_channel=False)",
     fg.Result.save: "(self, path)",
     fg.load: "(path)",
     fg.measure: "(function=None, /, **options)",

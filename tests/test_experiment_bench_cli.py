@@ -114,6 +114,7 @@ def test_a_finished_study_says_that_nothing_is_to_be_done(here):
     assert "nothing is left to do" in said(bench("mine.py:build", "--sizes", "1", "-o", "s"))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 def test_a_torch_file_of_another_kind_says_how_to_save_it(here):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     torch.save(torch.nn.Linear(1, 1).state_dict(), "weights.pt")

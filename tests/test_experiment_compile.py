@@ -7,6 +7,7 @@ import shutil
 import warnings
 
 import numpy as np
+import pytest
 
 import fastgreen
 from fastgreen.experiment import compile_study, draw_study, for_callable
@@ -30,6 +31,7 @@ def quietly_compiled(folder):
         return compile_study(folder)
 
 
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
 def test_folders_of_any_name_are_sizes_or_are_passed_over(tmp_path):
     study(tmp_path)
     for name in ("input_nan/run_0", "input_inf/run_1", "input_/run_0", "input_日本 🤖/run_0", "input_1e400/run_0"):

@@ -22,7 +22,7 @@ LAYERS = [
     {"_core", "_kernels"},
     {"attributes", "channel", "checks", "runcheck", "runinfo", "ufuncs", "report"},
     {"arrow", "discovery", "discovery_nvml", "discovery_perf", "facts", "grant", "runs", "scores", "trace"},
-    {"catalog", "closest", "granting", "runfile", "sweep_file", "sweep_score"},
+    {"catalog", "closest", "granting", "runfile", "sweep_file", "sweep_score", "tables"},
     {"metrics", "rates", "recorder", "result", "sweep_search"},
     {"group", "replay", "sweep", "experiment", "estimate", "distributed", "gpu_edges"},
     {"gpu_windows"},
@@ -33,7 +33,7 @@ LAYERS = [
 C_LAYERS = [
     {"fg_error", "fg_clock"},
     {"fg_ring", "fg_energy", "fg_account", "fg_resolver*", "fg_metric", "fg_thread"},
-    {"fg_source", "fg_sysfs", "fg_nvml", "fg_perf"},
+    {"fg_source", "fg_sysfs", "fg_nvml", "fg_perf", "fg_channel"},
     {"fg_source_*"},
     {"fg_sampler"},
     {"fg"},
@@ -147,7 +147,7 @@ def test_c_includes_never_point_up_or_sideways_and_know_no_python():
             if path.stem.startswith("fg_source_") and included.startswith("fg_source"):
                 assert included == "fg_source", f"{path.name} knows {included}"
             if mine == c_layer("fg_source_rapl"):
-                assert included not in ("fg_ring", "fg_sampler")
+                assert included not in ("fg_ring", "fg_channel", "fg_sampler")
 
 
 def source_files() -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import html
 import json
 import multiprocessing
 import pickle
@@ -18,6 +19,7 @@ import pytest
 import fastgreen as fg
 from fastgreen.errors import ChannelNotFound
 from fastgreen.report import bounds, quantity, render
+from fastgreen.trace import Windows
 
 from .fakes.hwmon import amdgpu
 from .fakes.powercap import RANGE_61UJ, Zone
@@ -308,6 +310,15 @@ def test_the_table_for_people_shows_energy_bounds_counts_and_what_is_not_counted
     assert repr(result).startswith("<fastgreen.Result: ")
     assert all(len(line) <= 120 for line in text.splitlines())
     assert render(result, width=80)
+
+
+def test_a_notebook_shows_the_same_table_and_no_markup_of_others(result):
+    window = Windows("<b>&", 0, np.array([result.start_ns]), np.array([result.end_ns]))
+    other = fg.Result(result.traces, [window], result.metadata, result.start_ns, result.end_ns)
+    shown = other._repr_html_()
+    assert html.unescape(shown) == f"<pre>{other}</pre>"
+    assert "<b>" in str(other)
+    assert "<b>" not in shown
 
 
 @pytest.mark.parametrize(

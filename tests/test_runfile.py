@@ -86,6 +86,7 @@ def test_runs_without_windows_or_without_channels_come_back(tmp_path):
         assert str(loaded)
 
 
+@pytest.mark.filterwarnings("ignore:window 'w' was still open")
 @pytest.mark.parametrize("record", [False, True])
 def test_a_run_without_channels_keeps_its_duration_and_its_notes(tmp_path, record):
     with fg.Monitor([], record=tmp_path / "run" if record else None) as monitor:

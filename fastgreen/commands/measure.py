@@ -145,14 +145,36 @@ def _report_to_stderr(result: Result, as_json: bool) -> None:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def report(folder: Path, as_json: bool) -> None:
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw power over time, and the windows, to this file.")
+@click.option(
+    "--power", type=click.Path(path_type=Path), help="Write power over time to this file: .csv, .parquet or Arrow."
+)
+@click.option(
+    "--step", "step_s", type=click.FloatRange(0, min_open=True), help="Seconds between two points of power over time."
+)
+@click.option("--per-channel", is_flag=True, help="With --power: of each channel instead of all counted together.")
+def report(
+    folder: Path, as_json: bool, picture: Path | None, power: Path | None, step_s: float | None, per_channel: bool
+) -> None:
     """Show a run that was saved or recorded."""
     from fastgreen.report import people_console, show
     from fastgreen.result import load
 
+    if step_s is not None and not (picture or power):
+        raise click.UsageError("--step needs --power or --picture")
+    if per_channel and not power:
+        raise click.UsageError("--per-channel needs --power")
     try:
         result = load(folder)
-    except (FastgreenError, OSError, ModuleNotFoundError) as error:
+        if picture is not None:
+            from fastgreen import plot
+
+            plot.power(result, step_s=step_s, path=picture)
+        if power is not None:
+            from fastgreen.experiment.tables import save_table
+
+            save_table(result.power(step_s, per_channel), power)
+    except (FastgreenError, ValueError, OSError, ModuleNotFoundError) as error:
         raise click.ClickException(sentence(error)) from error
     if as_json:
         dump(result.to_dict())
