@@ -16,6 +16,7 @@ from fastgreen.trace import Windows
 
 from .fakes.powercap import Zone
 from .fakes.wave import Square
+from .honest import Honest
 
 POWERS = ("power_w", "power_low_w", "power_high_w")
 
@@ -63,20 +64,16 @@ def test_each_step_is_a_window_and_all_together_are_the_run(run, step_s):
 
 def test_the_truth_lies_within_the_bounds_of_every_step_of_every_channel(run):
     result, tree = run
-    table = result.power(0.01, per_channel=True)
+    truth = Honest(result, tree)
+    table = truth.result.power(0.01, per_channel=True)
     ids = np.asarray(table["channel"].to_pylist())
     assert set(ids) == {"rapl:package-0", "rapl:package-0/dram", "rapl:package-1"}
     for channel in set(ids):
         found = columns(table.filter(pa.array(ids == channel)))
-        end_ns = found["start_ns"] + np.round(found["duration_s"] * 1e9).astype(int)
-        true_w = [
-            tree.energy_j(channel.split(":")[1].split("/")[-1], begin, end) / ((end - begin) * 1e-9)
-            for begin, end in zip(found["start_ns"].tolist(), end_ns.tolist(), strict=True)
-        ]
-        # A counter shows the past: its bounds hold for when it was updated, at most as late as its mover came round.
-        late_w = 120.0 * tree.punctuality_ns()[0] * 1e-9 / found["duration_s"]
-        assert (found["power_low_w"] <= true_w + late_w).all()
-        assert (found["power_high_w"] >= true_w - late_w).all()
+        for begin, seconds, _, low_w, high_w in zip(*(column.tolist() for column in found.values()), strict=True):
+            edges = [(begin, begin + round(seconds * 1e9))]
+            low_j, high_j = low_w * seconds - 1e-9, high_w * seconds + 1e-9
+            assert truth.holds([channel.removeprefix("rapl:")], edges, low_j, high_j)
 
 
 def test_a_step_that_nobody_chose_is_round_and_no_shorter_than_an_update(nvml, soon):
