@@ -147,22 +147,37 @@ with fg.Monitor(record=sys.argv[1], hz=200) as monitor:
 """
 
 
+def longest_pause_s(path: Path, seconds: float) -> float:
+    """How long the file did not grow at most, of so many seconds from now."""
+    begun = grown = now = time.monotonic()
+    size, longest = path.stat().st_size, 0.0
+    while now < begun + seconds:
+        time.sleep(0.01)
+        now = time.monotonic()
+        if path.stat().st_size != size:
+            size, longest, grown = path.stat().st_size, max(longest, now - grown), now
+    return max(longest, now - grown)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_loses_at_most_the_last_second_and_its_totals_are_made_anew(powercap, tmp_path, number):
     tree = powercap(Zone("package-0", 90.0, children=(Zone("dram", 9.0),)), move=True)
-    run = tmp_path / "run"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(run)], env=env, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"ready\n"
-        time.sleep(1.5)
-        killed_ns = time.monotonic_ns()  # or a little later
-        process.send_signal(number)
-        process.wait(60)
-    loaded = fg.load(run)
-    assert killed_ns - loaded.end_ns < 1_000_000_000
-    windows = loaded.windows("w")
-    last = windows["start_ns"][-1].as_py() + windows["duration_s"][-1].as_py() * 1e9
-    assert killed_ns - last < 1_000_000_000
+    told: list[tuple[float, float]] = []
+    # It writes every 0.25 s: where the machine did not let it for 0.6 s, nothing is shown, and another is killed.
+    while not told or (told[-1][0] >= 1 and told[-1][1] > 0.6 and len(told) < 6):
+        run = tmp_path / f"run{len(told)}"
+        with subprocess.Popen([sys.executable, "-c", KILLED, str(run)], env=env, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"ready\n"
+            paused_s = longest_pause_s(run / "samples.arrow", 1.5)
+            killed_ns = time.monotonic_ns()  # or a little later
+            process.send_signal(number)
+            process.wait(60)
+        loaded = fg.load(run)
+        windows = loaded.windows("w")
+        last_ns = windows["start_ns"][-1].as_py() + windows["duration_s"][-1].as_py() * 1e9
+        told.append(((killed_ns - min(loaded.end_ns, last_ns)) * 1e-9, paused_s))
+    assert told[-1][0] < 1, f"seconds lost, and the longest without a write: {told}"
     truth = Honest(loaded, tree)
     for trace in loaded.traces:
         report, zone = trace.report, trace.channel.id[5:]
