@@ -94,8 +94,10 @@ int64_t fg_account_period_ns(const struct fg_account *account);
  * The estimate interpolates between changes, each placed in the middle of the interval in which it can have happened,
  * and rises no earlier than the bounds let it.
  * For power the three are running integrals: trapezoid, smaller end and larger end of every step; a step across a gap
- * counts 0 and the ceiling in the bounds. Past the last sample the estimate goes on at its value (the ceiling, if that
- * is less) for at most T, the smaller end adds nothing and the larger one the ceiling.
+ * counts 0 and the ceiling in the bounds. While a read lasts (s_k -+ half, but not beyond the neighbours' stamps) the
+ * steps on both its sides bound the power, as its value is of any instant of it. Past the last sample the estimate goes
+ * on at its value (the ceiling, if that is less) for at most T, the smaller end adds nothing and the larger one the
+ * ceiling.
  *
  * So a window [t0, t1] lies within
  *     energy: low(t1) - high(t0) .. high(t1) - low(t0) + unknown(t1) - unknown(t0)
@@ -141,6 +143,11 @@ struct fg_table {
 
 struct fg_resolver_path;
 
+/* The powers between which a step lies, or their integrals. */
+struct fg_band {
+	double least, most;
+};
+
 struct fg_resolver {
 	struct fg_traits traits;
 	double ceiling_per_ns; /* most the channel can draw: unit per ns (energy) or raw (power) */
@@ -157,6 +164,8 @@ struct fg_resolver {
 	bool restarted;
 	int64_t restart_total, known_from_ns; /* the total at the last restart, and when its unknown stretch ended */
 	double low_sum, sum, high_sum, unknown;
+	struct fg_sample before;            /* of a power: the step from it to `last` waits for the sample after it, */
+	struct fg_band band_before, band;   /* lies in `band`, and the step before it in `band_before` */
 	struct fg_table table;
 };
 

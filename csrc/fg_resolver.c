@@ -284,58 +284,137 @@ static void finish_energy(struct fg_resolver *r, struct fg_stream *s)
 
 /* ---- powers ---- */
 
-/* Before the first power sample: its value, bounded by nothing and by the ceiling. */
-static void open_power(struct fg_resolver *r, const struct fg_sample *first)
+/* The value of a read was taken at some instant of it, so the steps on its two sides each reach to its other end: while
+ * a read lasts, both bound the power. What bounds the end of a step is known one sample later, so steps are answered one
+ * sample behind. */
+static inline struct fg_band joined(struct fg_band a, struct fg_band b)
 {
+	return (struct fg_band){a.least < b.least ? a.least : b.least, a.most > b.most ? a.most : b.most};
+}
+
+static struct fg_band unknown_band(const struct fg_resolver *r)
+{
+	return (struct fg_band){0.0, r->ceiling_per_ns};
+}
+
+static struct fg_band band_of(const struct fg_resolver *r, const struct fg_sample *from, const struct fg_sample *to)
+{
+	struct fg_band value = {(double)from->raw, (double)from->raw};
+	struct fg_band band = joined(value, (struct fg_band){(double)to->raw, (double)to->raw});
+
+	return to->flags & FG_SAMPLE_GAP ? (struct fg_band){0.0, joined(band, unknown_band(r)).most} : band;
+}
+
+/* Smaller and larger integral over the first part_ns of a step: what bounds it until `first_ns`, then `middle`, and
+ * from `last_ns` on. */
+struct pieces {
+	double first_ns, last_ns;
+	struct fg_band first, middle, last;
+};
+
+static inline struct fg_band integral(const struct pieces *p, double part_ns)
+{
+	double first_ns = fmin(part_ns, p->first_ns), last_ns = fmax(part_ns - p->last_ns, 0.0);
+	double middle_ns = part_ns - first_ns - last_ns;
+
+	return (struct fg_band){
+		p->first.least * first_ns + p->middle.least * middle_ns + p->last.least * last_ns,
+		p->first.most * first_ns + p->middle.most * middle_ns + p->last.most * last_ns,
+	};
+}
+
+/* Before the first sample: its value, bounded by nothing and by the ceiling. */
+static void answer_before_power(struct fg_resolver *r, struct fg_band next)
+{
+	const struct fg_sample *first = &r->last;
+	struct fg_band band = unknown_band(r), edge = joined(band, next);
+	struct pieces back = {(double)first->half_ns, INFINITY, edge, band, band};
+
 	for (unsigned i = r->stream_count; i-- > 0;) {
 		struct fg_stream *s = &r->streams[i];
 
 		while (fg_waits(s, first->at_ns)) {
 			double before_ns = (double)(first->at_ns - s->at_ns[s->next]);
-			put(s, s->edge, (struct fg_answer){0.0, -(double)first->raw * before_ns, -r->ceiling_per_ns * before_ns});
+			struct fg_band sum = integral(&back, before_ns);
+
+			put(s, s->edge, (struct fg_answer){-sum.least, -(double)first->raw * before_ns, -sum.most});
 		}
 	}
+}
+
+static void answer_power(struct fg_resolver *r, struct fg_band next)
+{
+	const struct fg_sample *from = &r->before, *to = &r->last;
+	double step_ns = (double)(to->at_ns - from->at_ns), low = (double)from->raw, rise = (double)to->raw - low;
+	double first_ns = fmin((double)from->half_ns, step_ns), last_ns = step_ns - fmin((double)to->half_ns, step_ns);
+	struct fg_band first = joined(r->band_before, r->band), last = joined(r->band, next);
+	/* Stamps that are not of our own reads may be less certain than they are apart. */
+	struct fg_band middle = first_ns <= last_ns ? r->band : joined(first, last);
+	struct pieces step = {fmin(first_ns, last_ns), fmax(first_ns, last_ns), first, middle, last};
+
+	for (unsigned i = r->stream_count; i-- > 0;) {
+		struct fg_stream *s = &r->streams[i];
+
+		while (fg_waits(s, to->at_ns)) {
+			double part_ns = (double)(s->at_ns[s->next] - from->at_ns), value = low + rise * (part_ns / step_ns);
+			struct fg_band part = integral(&step, part_ns);
+
+			put(s, s->edge,
+				(struct fg_answer){r->low_sum + part.least, r->sum + (low + value) * 0.5 * part_ns,
+								r->high_sum + part.most});
+		}
+	}
+
+	struct fg_band whole = integral(&step, step_ns);
+	r->low_sum += whole.least;
+	r->sum += (low + (double)to->raw) * 0.5 * step_ns;
+	r->high_sum += whole.most;
+}
+
+/* The step that waits, or what lies before the first sample, now that it is known what follows. */
+static void answer_waiting_power(struct fg_resolver *r, struct fg_band next)
+{
+	if (r->fed == 1)
+		answer_before_power(r, next);
+	else
+		answer_power(r, next);
 }
 
 static void feed_power(struct fg_resolver *r, const struct fg_sample *now)
 {
-	double from = (double)r->last.raw, to = (double)now->raw;
-	double step_ns = (double)(now->at_ns - r->last.at_ns);
-	double least = from < to ? from : to, most = from < to ? to : from;
+	if (r->fed == 0) {
+		r->band = unknown_band(r);
+	} else {
+		struct fg_band band = band_of(r, &r->last, now);
 
-	if (now->flags & FG_SAMPLE_GAP) {
-		least = 0.0;
-		most = most > r->ceiling_per_ns ? most : r->ceiling_per_ns;
+		answer_waiting_power(r, band);
+		r->band_before = r->band;
+		r->band = band;
+		r->before = r->last;
 	}
-	for (unsigned i = r->stream_count; i-- > 0;) {
-		struct fg_stream *s = &r->streams[i];
-
-		while (fg_waits(s, now->at_ns)) {
-			double part_ns = (double)(s->at_ns[s->next] - r->last.at_ns);
-			double value = from + (to - from) * (part_ns / step_ns);
-
-			put(s, s->edge,
-				(struct fg_answer){r->low_sum + least * part_ns, r->sum + (from + value) * 0.5 * part_ns,
-								r->high_sum + most * part_ns});
-		}
-	}
-	r->low_sum += least * step_ns;
-	r->sum += (from + to) * 0.5 * step_ns;
-	r->high_sum += most * step_ns;
 	r->last = *now;
+	r->fed++;
 }
 
 /* Past the last sample its value is held for at most a period, so that a shift of stamps does not lose the tail. */
-static void finish_power(struct fg_resolver *r, struct fg_stream *s)
+static void finish_power(struct fg_resolver *r)
 {
 	double value = fmin((double)r->last.raw, r->ceiling_per_ns), held_ns = (double)r->traits.period_ns;
+	struct fg_band band = unknown_band(r);
+	struct pieces after = {(double)r->last.half_ns, INFINITY, joined(r->band, band), band, band};
 
-	while (s->next < s->count) {
-		double past_ns = (double)(s->at_ns[s->next] - r->last.at_ns);
+	answer_waiting_power(r, band);
+	for (unsigned i = r->stream_count; i-- > 0;) {
+		struct fg_stream *s = &r->streams[i];
 
-		put(s, s->edge,
-			(struct fg_answer){r->low_sum, r->sum + value * fmin(past_ns, held_ns),
-							r->high_sum + r->ceiling_per_ns * past_ns});
+		while (s->next < s->count) {
+			double past_ns = (double)(s->at_ns[s->next] - r->last.at_ns);
+			struct fg_band past = integral(&after, past_ns);
+
+			put(s, s->edge,
+				(struct fg_answer){r->low_sum + past.least, r->sum + value * fmin(past_ns, held_ns),
+								r->high_sum + past.most});
+		}
 	}
 }
 
@@ -343,20 +422,21 @@ static void finish_power(struct fg_resolver *r, struct fg_stream *s)
 
 void fg_resolver_feed(struct fg_resolver *resolver, const struct fg_sample *samples, size_t count)
 {
-	bool energy = resolver->traits.kind == FG_ENERGY;
 	size_t first = resolver->fed == 0;
 
 	if (count == 0)
 		return;
+	if (resolver->traits.kind == FG_POWER) {
+		for (size_t i = 0; i < count && !done(resolver); i++)
+			feed_power(resolver, &samples[i]);
+		return;
+	}
 	if (first) {
-		energy ? open_energy(resolver, samples) : open_power(resolver, samples);
+		open_energy(resolver, samples);
 		resolver->last = samples[0];
 	}
 	resolver->fed += count;
-	if (energy)
-		feed_energy(resolver, samples + first, count - first);
-	for (size_t i = first; !energy && i < count && !done(resolver); i++)
-		feed_power(resolver, &samples[i]);
+	feed_energy(resolver, samples + first, count - first);
 }
 
 void fg_resolver_finish(struct fg_resolver *resolver)
@@ -366,10 +446,11 @@ void fg_resolver_finish(struct fg_resolver *resolver)
 
 	for (size_t i = 0; resolver->fed == 0 && i < count; i++)
 		out->low[i] = out->estimate[i] = out->high[i] = NAN;
-	for (unsigned i = resolver->stream_count; resolver->fed > 0 && i-- > 0;) {
-		struct fg_stream *s = &resolver->streams[i];
-		resolver->traits.kind == FG_ENERGY ? finish_energy(resolver, s) : finish_power(resolver, s);
-	}
+	if (resolver->fed > 0 && resolver->traits.kind == FG_POWER)
+		finish_power(resolver);
+	for (unsigned i = resolver->stream_count; resolver->fed > 0 && i-- > 0;)
+		if (resolver->traits.kind == FG_ENERGY)
+			finish_energy(resolver, &resolver->streams[i]);
 	for (size_t i = 0; resolver->stream_count == 2 && out->unknown != NULL && i < count; i++)
 		out->high[i] += out->unknown[i];
 }

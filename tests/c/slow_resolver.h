@@ -155,7 +155,34 @@ static struct slow_answer slow_energy(const struct fg_traits *traits, double cei
 	};
 }
 
-/* The running integrals of a power channel. */
+/* Least and most power of step k, which ends at sample k; nothing is known of what lies before and after all. */
+static struct fg_band slow_band(double ceiling, const struct fg_sample *s, size_t count, size_t k)
+{
+	if (k == 0 || k == count)
+		return (struct fg_band){0, ceiling};
+	double from = (double)s[k - 1].raw, to = (double)s[k].raw;
+	bool gap = s[k].flags & FG_SAMPLE_GAP;
+
+	return (struct fg_band){gap ? 0 : fmin(from, to), gap ? fmax(fmax(from, to), ceiling) : fmax(from, to)};
+}
+
+/* The same at one instant: which step it is of is uncertain while a read lasts. */
+static struct fg_band slow_band_at(double ceiling, const struct fg_sample *s, size_t count, double at_ns)
+{
+	size_t k = 0;
+
+	while (k < count && (double)s[k].at_ns <= at_ns)
+		k++;
+	struct fg_band band = slow_band(ceiling, s, count, k), other = band;
+	if (k > 0 && at_ns < (double)s[k - 1].at_ns + s[k - 1].half_ns)
+		other = slow_band(ceiling, s, count, k - 1);
+	band = (struct fg_band){fmin(band.least, other.least), fmax(band.most, other.most)};
+	if (k < count && at_ns > (double)s[k].at_ns - s[k].half_ns)
+		other = slow_band(ceiling, s, count, k + 1);
+	return (struct fg_band){fmin(band.least, other.least), fmax(band.most, other.most)};
+}
+
+/* The running integrals of a power channel; of its bounds nanosecond by nanosecond. */
 static struct slow_answer slow_power(const struct fg_traits *traits, double ceiling, const struct fg_sample *s,
 									 size_t count, int64_t at_ns)
 {
@@ -163,16 +190,19 @@ static struct slow_answer slow_power(const struct fg_traits *traits, double ceil
 
 	if (count == 0)
 		return (struct slow_answer){NAN, NAN, NAN, 0};
-	if (at_ns < s[0].at_ns) {
-		a.estimate = (double)s[0].raw * (double)(at_ns - s[0].at_ns);
-		a.high = ceiling * (double)(at_ns - s[0].at_ns);
+	for (int64_t ns = at_ns < s[0].at_ns ? at_ns : s[0].at_ns; ns < at_ns || ns < s[0].at_ns; ns++) {
+		struct fg_band band = slow_band_at(ceiling, s, count, (double)ns + 0.5);
+		double sign = ns < s[0].at_ns ? -1 : 1;
+
+		a.low += sign * band.least;
+		a.high += sign * band.most;
 	}
+	if (at_ns < s[0].at_ns)
+		a.estimate = (double)s[0].raw * (double)(at_ns - s[0].at_ns);
 	for (size_t k = 1; k < count && s[k - 1].at_ns <= at_ns; k++) {
 		double from = (double)s[k - 1].raw, to = (double)s[k].raw, step = (double)(s[k].at_ns - s[k - 1].at_ns);
-		double part = fmin((double)(at_ns - s[k - 1].at_ns), step), gap = s[k].flags & FG_SAMPLE_GAP;
+		double part = fmin((double)(at_ns - s[k - 1].at_ns), step);
 
-		a.low += gap ? 0 : fmin(from, to) * part;
-		a.high += (gap ? fmax(fmax(from, to), ceiling) : fmax(from, to)) * part;
 		a.estimate += step > 0 ? from * part + (to - from) * part * part / step / 2 : 0;
 	}
 	if (at_ns > s[count - 1].at_ns) {
@@ -180,7 +210,6 @@ static struct slow_answer slow_power(const struct fg_traits *traits, double ceil
 
 		a.estimate += fmin((double)s[count - 1].raw, ceiling) *
 					  (double)(past_ns < traits->period_ns ? past_ns : traits->period_ns);
-		a.high += ceiling * (double)past_ns;
 	}
 	return a;
 }

@@ -174,7 +174,10 @@ static void twins(enum fg_kind kind, int cases)
 		size_t count = random_samples(samples, 40, &traits, random_below(2) == 0);
 		size_t n = random_edges(begin, 60, samples, count);
 		int64_t width_ns = random_below(400), ceiling = random_below(3) == 0 ? 0 : 200000;
+		bool vague = kind == FG_POWER && random_below(4) == 0; /* another's stamps, less certain than they are apart */
 
+		for (size_t k = 0; vague && k < count; k++)
+			samples[k].half_ns = (uint32_t)random_below(400);
 		compare_instants(&traits, (double)ceiling, samples, count, begin, n);
 		for (size_t i = 0; i < n; i++)
 			end[i] = begin[i] + width_ns;
@@ -191,7 +194,7 @@ FG_TEST(a_counter_is_resolved_as_its_slow_twin_does)
 
 FG_TEST(a_power_is_resolved_as_its_slow_twin_does)
 {
-	twins(FG_POWER, 4000);
+	twins(FG_POWER, 500);
 }
 
 FG_TEST(chunks_of_any_size_give_the_same_bits)
@@ -358,6 +361,52 @@ FG_TEST(a_gap_widens_the_bounds_of_a_power_and_only_there)
 	}
 }
 
+enum { SPAN_NS = 4000, CEILING = 500 };
+
+/* Reads of a power that takes its values at some instant of each, and does between two of them what it likes. */
+static size_t lasting_reads(struct fg_sample *s, int64_t *power)
+{
+	size_t count = 0;
+	int64_t at_ns = 0, taken_ns = 0, value = random_below(CEILING), since_ns = random_below(300);
+
+	for (int64_t begin_ns = since_ns; begin_ns < SPAN_NS - 600 && count < MOST; count++) {
+		int64_t half_ns = random_below(3) == 0 ? random_below(150) : 0;
+		int64_t next = random_below(4) ? random_below(CEILING) : value;
+		int64_t least = next < value ? next : value, most = next < value ? value : next;
+		int how = (int)random_below(3);
+
+		taken_ns = begin_ns + (how == 0 ? 0 : how == 1 ? 2 * half_ns : random_below(2 * half_ns + 1));
+		for (bool any = count == 0; at_ns < taken_ns; at_ns++)
+			power[at_ns] = any ? random_below(CEILING + 1) : random_below(2) ? least : most;
+		s[count] = (struct fg_sample){begin_ns + half_ns, next, (uint32_t)half_ns, 0, 0};
+		value = next;
+		begin_ns += 2 * half_ns + random_below(200);
+	}
+	for (; at_ns < SPAN_NS; at_ns++)
+		power[at_ns] = random_below(CEILING + 1);
+	return count;
+}
+
+FG_TEST(a_power_lies_within_its_bounds_whenever_in_a_read_its_value_was_taken)
+{
+	struct fg_traits traits = {FG_POWER, 0, 1, 100, 0, 0, 0};
+	static struct fg_sample samples[MOST];
+	static struct columns out;
+	static int64_t power[SPAN_NS];
+	int64_t begin[1], end[1];
+
+	for (int c = 0; c < 20000; c++) {
+		size_t count = lasting_reads(samples, power);
+		double truth = 0;
+		begin[0] = random_below(SPAN_NS);
+		end[0] = begin[0] + random_below(random_below(2) ? SPAN_NS - begin[0] + 1 : 1 + (SPAN_NS - begin[0]) / 20);
+		for (int64_t ns = begin[0]; ns < end[0]; ns++)
+			truth += (double)power[ns];
+		windows(&traits, CEILING, samples, count, 7, begin, end, 1, &out);
+		fg_check(out.low[0] <= truth && truth <= out.high[0]);
+	}
+}
+
 FG_TEST(a_power_goes_on_at_its_last_value_for_a_period_and_no_longer)
 {
 	struct fg_traits traits = {FG_POWER, 0, 1, 40, 0, 0, 0};
@@ -437,6 +486,7 @@ int main(void)
 	fg_run(a_counter_gives_known_waveforms_in_closed_form);
 	fg_run(a_power_gives_known_waveforms_within_the_trapezoids_error);
 	fg_run(a_gap_widens_the_bounds_of_a_power_and_only_there);
+	fg_run(a_power_lies_within_its_bounds_whenever_in_a_read_its_value_was_taken);
 	fg_run(a_power_goes_on_at_its_last_value_for_a_period_and_no_longer);
 	fg_run(the_first_window_out_of_order_is_found);
 	fg_run(a_restart_widens_only_the_windows_that_touch_it);
