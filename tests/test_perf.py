@@ -158,16 +158,19 @@ def test_an_event_that_no_kernel_knows_is_not_found():
 def test_real_events_are_counted_as_one_group():
     counted_by_the_kernel()
     given = [{"path": f"clock {i}", "event": {"type": SOFTWARE, "config": 0, "cpu": 0}} for i in range(3)]
-    samples, reports = run(given, reads=100)
-    first, second, third = samples
+    apart_ns = []
+    while not apart_ns or min(apart_ns) >= 1_000_000:
+        assert len(apart_ns) < 10, apart_ns
+        samples, reports = run(given, reads=100)
+        first, second, third = samples
+        # Enabled together: less than a tick between them at the first read, unless their CPU was taken from the kernel.
+        apart_ns.append(abs(int(first["raw"][0]) - int(third["raw"][0])))
     np.testing.assert_array_equal(first["at_ns"], third["at_ns"])
     # The CPU clock counts ns of that CPU: as many as passed between the first and the last read.
     passed_ns = int(first["at_ns"][-1] - first["at_ns"][0])
     for s, report in zip((first, second, third), reports, strict=True):
         assert report["total"] == pytest.approx(passed_ns, rel=0.2, abs=2 * report["read_longest_ns"])
         assert s["raw"][0] >= 0
-    # Enabled together: the members differ by less than a tick at the first read.
-    assert abs(int(first["raw"][0]) - int(third["raw"][0])) < 1_000_000
 
 
 # ---- discovery ----
