@@ -119,7 +119,7 @@ def test_a_failure_that_passes_is_counted_and_leaves_no_hole_in_the_energy(nvml,
     assert sum(flags) == (row["read_errors"] > 0)
 
 
-@pytest.mark.filterwarnings("ignore:nvml:0 gave no reading")
+@pytest.mark.filterwarnings("ignore:nvml.0 gave no reading")
 @pytest.mark.parametrize("code", CODES)
 def test_a_failure_that_stays_ends_in_counts_or_in_a_reason_and_spares_the_other_board(nvml, soon, code):
     fake = nvml(BOARD, BOARD)
