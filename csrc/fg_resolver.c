@@ -287,9 +287,19 @@ static void finish_energy(struct fg_resolver *r, struct fg_stream *s)
 /* The value of a read was taken at some instant of it, so the steps on its two sides each reach to its other end: while
  * a read lasts, both bound the power. What bounds the end of a step is known one sample later, so steps are answered one
  * sample behind. */
+static inline double lesser(double a, double b)
+{
+	return a < b ? a : b; /* fmin minds NaN, and is a call */
+}
+
+static inline double greater(double a, double b)
+{
+	return a > b ? a : b;
+}
+
 static inline struct fg_band joined(struct fg_band a, struct fg_band b)
 {
-	return (struct fg_band){a.least < b.least ? a.least : b.least, a.most > b.most ? a.most : b.most};
+	return (struct fg_band){lesser(a.least, b.least), greater(a.most, b.most)};
 }
 
 static struct fg_band unknown_band(const struct fg_resolver *r)
@@ -314,7 +324,7 @@ struct pieces {
 
 static inline struct fg_band integral(const struct pieces *p, double part_ns)
 {
-	double first_ns = fmin(part_ns, p->first_ns), last_ns = fmax(part_ns - p->last_ns, 0.0);
+	double first_ns = lesser(part_ns, p->first_ns), last_ns = greater(part_ns - p->last_ns, 0.0);
 	double middle_ns = part_ns - first_ns - last_ns;
 
 	return (struct fg_band){
@@ -346,11 +356,12 @@ static void answer_power(struct fg_resolver *r, struct fg_band next)
 {
 	const struct fg_sample *from = &r->before, *to = &r->last;
 	double step_ns = (double)(to->at_ns - from->at_ns), low = (double)from->raw, rise = (double)to->raw - low;
-	double first_ns = fmin((double)from->half_ns, step_ns), last_ns = step_ns - fmin((double)to->half_ns, step_ns);
+	double first_ns = lesser((double)from->half_ns, step_ns);
+	double last_ns = step_ns - lesser((double)to->half_ns, step_ns);
 	struct fg_band first = joined(r->band_before, r->band), last = joined(r->band, next);
 	/* Stamps that are not of our own reads may be less certain than they are apart. */
 	struct fg_band middle = first_ns <= last_ns ? r->band : joined(first, last);
-	struct pieces step = {fmin(first_ns, last_ns), fmax(first_ns, last_ns), first, middle, last};
+	struct pieces step = {lesser(first_ns, last_ns), greater(first_ns, last_ns), first, middle, last};
 
 	for (unsigned i = r->stream_count; i-- > 0;) {
 		struct fg_stream *s = &r->streams[i];
