@@ -284,9 +284,6 @@ static void finish_energy(struct fg_resolver *r, struct fg_stream *s)
 
 /* ---- powers ---- */
 
-/* The value of a read was taken at some instant of it, so the steps on its two sides each reach to its other end: while
- * a read lasts, both bound the power. What bounds the end of a step is known one sample later, so steps are answered one
- * sample behind. */
 static inline double lesser(double a, double b)
 {
 	return a < b ? a : b; /* fmin minds NaN, and is a call */
@@ -297,6 +294,9 @@ static inline double greater(double a, double b)
 	return a > b ? a : b;
 }
 
+/* The value of a read was taken at some instant of it, so the steps on its two sides each reach to its other end: while
+ * a read lasts, both bound the power. What bounds the end of a step is known one sample later, so steps are answered one
+ * sample behind. */
 static inline struct fg_band joined(struct fg_band a, struct fg_band b)
 {
 	return (struct fg_band){lesser(a.least, b.least), greater(a.most, b.most)};
@@ -457,11 +457,12 @@ void fg_resolver_finish(struct fg_resolver *resolver)
 
 	for (size_t i = 0; resolver->fed == 0 && i < count; i++)
 		out->low[i] = out->estimate[i] = out->high[i] = NAN;
-	if (resolver->fed > 0 && resolver->traits.kind == FG_POWER)
+	if (resolver->fed == 0)
+		return;
+	if (resolver->traits.kind == FG_POWER)
 		finish_power(resolver);
-	for (unsigned i = resolver->stream_count; resolver->fed > 0 && i-- > 0;)
-		if (resolver->traits.kind == FG_ENERGY)
-			finish_energy(resolver, &resolver->streams[i]);
+	for (unsigned i = resolver->stream_count; resolver->traits.kind == FG_ENERGY && i-- > 0;)
+		finish_energy(resolver, &resolver->streams[i]);
 	for (size_t i = 0; resolver->stream_count == 2 && out->unknown != NULL && i < count; i++)
 		out->high[i] += out->unknown[i];
 }
