@@ -19,7 +19,7 @@ from fastgreen.newfile import new_file
 from fastgreen.report import bounds, quantity
 from fastgreen.scores import apc
 from fastgreen.sweep import METRICS, Sweep
-from fastgreen.units import NS_PER_S
+from fastgreen.units import NS_PER_S, counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -384,7 +384,7 @@ def power(
     _draw_power(axes[0], result, table, step_s)
     if shown:
         _draw_windows(axes[1], result, shown)
-    left_out = f"; {len(names) - len(shown)} more windows are not shown" if len(names) > len(shown) else ""
+    left_out = f"; not shown: {counted(len(names) - len(shown), 'window')}" if len(names) > len(shown) else ""
     axes[-1].set(xlabel=f"Time since the first reading (s){left_out}", xlim=(0, result.duration_s))
     figure.suptitle(
         title
@@ -407,12 +407,12 @@ def _draw_power(axes: Axes, result: Result, table: Any, step_s: float | None) ->
         label="its bounds",
     )
     axes.stairs(column["power_w"], edges, baseline=None, color="black", label="power")
-    counted = [t.channel.id for t in result.traces if t.counted and t.has_data]
-    if len(counted) > 1:
+    parts = [t.channel.id for t in result.traces if t.counted and t.has_data]
+    if len(parts) > 1:
         each = result.power(step_s, per_channel=True)
         of = np.asarray(each["channel"].to_pylist())
-        for place, name in enumerate(counted):
-            line = {"color": shade(place, len(counted)), "linestyle": DASHES[1 + place % (len(DASHES) - 1)]}
+        for place, name in enumerate(parts):
+            line = {"color": shade(place, len(parts)), "linestyle": DASHES[1 + place % (len(DASHES) - 1)]}
             axes.stairs(each["power_w"].to_numpy()[of == name], edges, baseline=None, label=name, **line)
     axes.set_ylabel("Power (W), estimated" if result.estimated else "Power (W)")
     axes.set_ylim(bottom=0)
