@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from fastgreen.errors import ChannelPermission, FastgreenError
 from .fakes.events import GroupFile, GroupStream, event_source
 from .fakes.permissions import CAP_PERFMON, CAP_SYS_ADMIN, without, without_dac_override
 from .fakes.powercap import PowercapTree, Zone
+from .faults.model import soon
 
 UNIT = "J/2^32"
 SOFTWARE = 1  # PERF_TYPE_SOFTWARE: event 0 is the CPU clock, in ns; every kernel has it
@@ -37,19 +37,12 @@ def sampler(given: list[dict], hz: float = 1000.0) -> _core.Sampler:
     return _core.Sampler("perf", given, known, period_ns=round(1e9 / hz), ring_capacity=1 << 14)
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Waits for it, for a minute at most."""
-    end = time.monotonic() + 60
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.001)
-
-
 def run(given: list[dict], reads: int = 8) -> tuple[list[np.ndarray], list[dict]]:
     """Until there were so many reads, good or bad, or the end of all."""
     engine = sampler(given)
     engine.start(60 * 10**9)
     live = lambda: engine.live(0)  # noqa: E731
-    until(lambda: live()["samples"] + live()["read_errors"] >= reads or live()["ended"])
+    soon(lambda: live()["samples"] + live()["read_errors"] >= reads or live()["ended"])
     engine.stop(0)
     return [_core.samples(engine.drain(i)) for i in range(len(given))], [engine.report(i) for i in range(len(given))]
 
@@ -126,7 +119,7 @@ def test_a_failed_group_read_leaves_a_gap_and_the_rest_goes_on(tmp_path):
         engine = sampler(sensors(group.fd, 0, 1))
         engine.start(60 * 10**9)
         group.damage()
-        until(lambda: engine.live(0)["read_errors"] > 0 and engine.live(1)["read_errors"] > 0)
+        soon(lambda: engine.live(0)["read_errors"] > 0 and engine.live(1)["read_errors"] > 0)
         group.write(9, 90)
         engine.stop(0)
     for i, growth in enumerate((2, 20)):
