@@ -227,25 +227,29 @@ class Monitor:
         RuntimeError
             When it was not started.
         """
-        if self._state == "running" and "training_log" in self.__dict__:
-            self.training_log.stop()
-        with self._lock:
-            if self._state == "new":
-                raise RuntimeError("this monitor was not started")
-            if self._state == "inert":
-                warnings.warn(
-                    "this monitor belongs to the parent process; stopping it here does nothing",
-                    FastgreenWarning,
-                    stacklevel=2,
-                )
-                return None
-            if self._state == "running":
-                self._stop()
-        _running.discard(self)  # not before: a child that is forked meanwhile must become inert
-        self._say()
+        if self._state == "new":
+            raise RuntimeError("this monitor was not started")
+        if self._state == "inert":
+            warnings.warn(
+                "this monitor belongs to the parent process; stopping it here does nothing",
+                FastgreenWarning,
+                stacklevel=2,
+            )
+            return None
+        self._end()
         return self.result
 
-    def _stop(self) -> None:
+    def _end(self) -> None:
+        """The one end of a running monitor: `stop`, the end of a ``with`` block and `__del__` come here."""
+        if self._state == "running" and "training_log" in self.__dict__:
+            self.training_log.stop()  # outside the lock, because it waits for a thread that reads this monitor
+        with self._lock:
+            if self._state == "running":
+                self._finish()
+        _running.discard(self)  # not before: a child that is forked meanwhile must become inert
+        self._say()
+
+    def _finish(self) -> None:
         if self._speed == 0.0 and any(c.source == "replay" for c in self.channels):
             self.wait()
         self._gate.close()  # first, so that no window of another thread begins behind our back
@@ -294,16 +298,12 @@ class Monitor:
         return self.start()
 
     def __exit__(self, *exc_info: object) -> None:
-        with self._lock:
-            if self._state == "running":
-                self._stop()
-        _running.discard(self)  # not before: a child that is forked meanwhile must become inert
-        self._say()
+        self._end()
 
     def __del__(self) -> None:
         if getattr(self, "_state", None) == "running":
             warnings.warn(f"{self!r} was dropped while measuring", ResourceWarning, stacklevel=2)
-            self._stop()
+            self._end()
 
     def __repr__(self) -> str:
         return f"<fastgreen.Monitor {self._state}: {', '.join(c.id for c in self.channels) or 'no channels'}>"

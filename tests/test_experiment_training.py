@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -34,7 +36,9 @@ class Meter:
 
 
 def log_of(meter, **options):
-    return TrainingLog(meter, **{"period_s": 1000.0, **options})
+    log = TrainingLog(meter, **{"period_s": 1000.0, **options})
+    log.meter = meter  # a log does not keep its monitor alive
+    return log
 
 
 def test_checkpoints_hold_accuracy_and_energy_since_the_start_of_the_roots_alone():
@@ -222,7 +226,7 @@ def test_the_row_has_the_columns_of_the_published_table_and_reads_the_gpu():
 
 def test_working_time_is_use_times_duration():
     gauges = Gauges(Nvml())
-    with TrainingLog(Meter(), period_s=0.05, gauges=gauges) as log:
+    with log_of(Meter(), period_s=0.05, gauges=gauges) as log:
         time.sleep(0.3)
     hours = log.row()["gpu working time (h)"]
     assert hours == pytest.approx(0.4 * log.duration_s / 3600)
@@ -292,6 +296,43 @@ def test_a_monitor_takes_checkpoints_itself_from_its_own_start(soon):
     assert row["elapsed_s"] >= 0.29
     assert 0 < row["energy_j"] <= monitor.result.energy_j
     assert monitor.training_log.time_to_closest_apc().index == 0
+
+
+def training_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "fg-training"]
+
+
+@pytest.mark.parametrize("end", ["with", "stop", "exception", "dropped"])
+@pytest.mark.filterwarnings("ignore:.*dropped while measuring:ResourceWarning")
+def test_the_log_of_a_monitor_ends_with_it_however_it_ends(end):
+    monitor = Monitor("procstat:*", hz=50).start()
+    monitor.checkpoint(0.5)
+    assert len(training_threads()) == 1
+    if end == "with":
+        monitor.__exit__(None, None, None)
+    elif end == "exception":
+        monitor.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+    elif end == "stop":
+        monitor.stop()
+    held = weakref.ref(monitor)
+    del monitor
+    gc.collect()
+    assert held() is None
+    assert training_threads() == []
+
+
+def test_a_log_does_not_keep_its_monitor_alive_nor_its_thread_the_log(soon):
+    monitor = Monitor("procstat:*", hz=50).start()
+    log = TrainingLog(monitor, period_s=0.02)
+    held, thread = weakref.ref(monitor), log._thread
+    monitor.stop()
+    del monitor
+    gc.collect()
+    assert held() is None
+    with pytest.raises(RuntimeError, match="the monitor does not run"):
+        log.checkpoint(0.5)
+    del log
+    soon(lambda: not thread.is_alive())
 
 
 def test_the_log_goes_straight_into_time_to_closest_apc_and_apec():

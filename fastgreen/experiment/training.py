@@ -11,6 +11,7 @@ import contextlib
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from numbers import Real
@@ -20,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 import fastgreen
+from fastgreen.catalog import counted_ids
 from fastgreen.experiment.gauges import Gauges, name_thread
 
 __all__ = ["Series", "TrainingLog"]
@@ -95,7 +97,7 @@ class TrainingLog:
     Parameters
     ----------
     monitor : fastgreen.Monitor
-        Running; its total over the root channels is the energy.
+        Running; its total over the root channels is the energy. The log does not keep it alive.
     price_per_kwh : number or (moment, number) pairs, optional
         See :class:`Series`. The cost has the currency of the price.
     carbon_g_per_kwh : number or pairs, optional
@@ -134,7 +136,8 @@ class TrainingLog:
         self.price = None if price_per_kwh is None else Series(price_per_kwh, "price_per_kwh")
         self.carbon = None if carbon_g_per_kwh is None else Series(carbon_g_per_kwh, "carbon_g_per_kwh")
         self.gauges = gauges or Gauges()
-        self._energy_now = energy_j or (lambda: root_energy_j(monitor))
+        held = weakref.ref(monitor)  # a log never keeps alive the monitor that it belongs to
+        self._energy_now = energy_j or (lambda: root_energy_j(held()))
         now_ns = time.monotonic_ns()
         self._started_ns = now_ns if started_ns is None else started_ns
         self._started_s = time.time() - (now_ns - self._started_ns) * 1e-9
@@ -143,28 +146,17 @@ class TrainingLog:
         self._points: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._period_s = period_s
-        self._thread = threading.Thread(target=self._watch, name="fg-training", daemon=True)
+        self._thread = threading.Thread(
+            target=_watch, args=(weakref.ref(self), self.gauges, self._stop, period_s), name="fg-training", daemon=True
+        )
         self._thread.start()
+        weakref.finalize(self, self._stop.set)
 
     def __enter__(self) -> TrainingLog:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
-
-    def _watch(self) -> None:
-        name_thread("fg-training")
-        self.gauges.open()
-        try:
-            while True:
-                self.gauges.look()
-                if self._stop.wait(self._period_s):
-                    return
-                with contextlib.suppress(RuntimeError):  # the monitor has stopped; checkpoint() says so
-                    self._look()
-        finally:
-            self.gauges.close()
 
     def _look(self) -> tuple[float, float]:
         with self._lock:
@@ -309,10 +301,28 @@ class TrainingLog:
         }
 
 
+def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: threading.Event, period_s: float) -> None:
+    """Read the gauges and the energy once a period, until the log is stopped or dropped."""
+    name_thread("fg-training")
+    gauges.open()
+    try:
+        while True:
+            gauges.look()
+            if stop.wait(period_s):
+                return
+            watched = log()
+            if watched is None:
+                return
+            with contextlib.suppress(RuntimeError):  # the monitor has stopped; checkpoint() says so
+                watched._look()
+            del watched
+    finally:
+        gauges.close()
+
+
 def root_energy_j(monitor: Any) -> float:
     """Joules so far over the channels of a running monitor that make up its total; RuntimeError if it does not run."""
-    if not monitor.running:
+    if monitor is None or not monitor.running:
         raise RuntimeError("the monitor does not run; a training log needs one that does")
-    chosen = {channel.id for channel in monitor.channels}
-    roots = {c.id for c in monitor.channels if c.root} or {c.id for c in monitor.channels if c.parent not in chosen}
-    return math.fsum(joules for name, joules in monitor.energy_j().items() if name in roots)
+    counted = counted_ids(monitor.channels)
+    return math.fsum(joules for name, joules in monitor.energy_j().items() if name in counted)
