@@ -1,4 +1,4 @@
-"""Builds the two extension modules; everything else stands in pyproject.toml.
+"""Builds the extension modules; everything else is in pyproject.toml.
 
 FASTGREEN_CFLAGS adds compiler flags (a sanitizer, -O0 -g), FASTGREEN_ANNOTATE=1 writes Cython's HTML report.
 """
@@ -23,8 +23,16 @@ if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
 CFLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 CFLAGS += shlex.split(os.environ.get("FASTGREEN_CFLAGS", ""))
 
-METRIC = sorted(str(p) for p in Path("csrc").glob("fg_metric*.c"))
-ENGINE = sorted(str(p) for p in Path("csrc").glob("fg_*.c") if str(p) not in METRIC)
+
+def sources(*patterns):
+    return sorted(str(path) for pattern in patterns for path in Path("csrc").glob(pattern))
+
+
+# The parts of the C library behind each door. _resolver and _kernels are portable; _core is the engine.
+ARITHMETIC = sources("fg_account.c", "fg_resolver*.c")
+METRIC = sources("fg_metric*.c")
+ENGINE = [path for path in sources("fg_*.c") if path not in METRIC and "fg_resolver" not in path]
+DOORS = {"_kernels": METRIC, "_resolver": ARITHMETIC, "_core": ENGINE, "_window": sources("fg_clock.c")}
 HEADERS = sorted(str(p) for p in Path("csrc").glob("*.h"))
 
 
@@ -40,13 +48,9 @@ def extension(name, sources):
     )
 
 
-extensions = [extension("_core", ENGINE)]
-if Path("fastgreen/_kernels.pyx").exists():
-    extensions.append(extension("_kernels", METRIC))
-
 setup(
     ext_modules=cythonize(
-        extensions,
+        [extension(name, parts) for name, parts in DOORS.items()],
         language_level=3,
         annotate=os.environ.get("FASTGREEN_ANNOTATE") == "1",
         compiler_directives={"binding": False, "embedsignature": True, "freethreading_compatible": False},

@@ -11,14 +11,15 @@ import time
 import numpy as np
 import pytest
 
-from fastgreen import _core
+from fastgreen import _resolver
+from fastgreen.results import resolving
 
 SAMPLES = WINDOWS = 1_000_000
 TRAITS = {"kind": "energy", "modulus": 0, "quantum": 1, "period_ns": 1_000_000, "plausible_per_s": 0}
 
 
 def recording(rng, samples_per_update=1):
-    samples = np.zeros(SAMPLES, _core.SAMPLE)
+    samples = np.zeros(SAMPLES, _resolver.SAMPLE)
     samples["at_ns"] = np.arange(SAMPLES) * 1_000_000 + rng.integers(20_000, 80_000, SAMPLES)
     samples["raw"] = np.cumsum(rng.integers(1, 1000, SAMPLES) * (rng.random(SAMPLES) < 1 / samples_per_update))
     samples["half_ns"] = 300
@@ -50,10 +51,10 @@ def test_resolving_a_million_windows(benchmark, pattern):
     floats = [column.astype(float) for column in (begin, end, at_ns, raw)]
 
     def ours():
-        return _core.resolve_windows(traits, 1e-3, [samples], begin, end)
+        return resolving.resolve_windows(traits, 1e-3, [samples], begin, end)
 
     def one_thread():
-        return _core.resolve_windows(traits, 1e-3, [samples], begin, end, threads=1)
+        return resolving.resolve_windows(traits, 1e-3, [samples], begin, end, threads=1)
 
     def interp_int64():
         return np.interp(begin, at_ns, raw), np.interp(end, at_ns, raw)

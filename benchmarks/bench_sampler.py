@@ -158,7 +158,7 @@ def test_start_and_stop_take_at_most_5_ms_each(tree):
 MEMORY = """
 import sys, time, pyarrow, psutil
 import fastgreen as fg
-import fastgreen.arrow, fastgreen.runfile, fastgreen.monitor
+import fastgreen.results.run_folder, fastgreen.results.run_reader, fastgreen.measuring.monitor
 pyarrow.array([0])  # looks for pandas, and imports it where there is one
 root, record = sys.argv[1], sys.argv[2] or None
 process = psutil.Process()

@@ -1,5 +1,5 @@
 """The metrics' door to C: the ufuncs, and the loops of a sweep and of a search. It converts and checks shapes; the values
-are checked by fastgreen.metrics."""
+are checked by fastgreen.metrics.domains."""
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Malloc

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastgreen.checks import ACCURACY, AMOUNT, check
-from fastgreen.newfile import new_file
-from fastgreen.report import bounds, quantity
-from fastgreen.scores import apc
-from fastgreen.sweep import METRICS, Sweep
+from fastgreen.atomic_file import new_file
+from fastgreen.metrics.domains import ACCURACY, AMOUNT, check
+from fastgreen.metrics.scores import apc
+from fastgreen.metrics.sweep import METRICS, Sweep
+from fastgreen.results.console import bounds, quantity
 from fastgreen.units import NS_PER_S, counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fastgreen.result import Result
-    from fastgreen.sweep_file import StoredSweep
+    from fastgreen.metrics.stored_sweep import StoredSweep
+    from fastgreen.results.result import Result
 
 __all__ = ["curves", "heat_map", "models", "power"]
 

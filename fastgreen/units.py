@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = ["NS_PER_S", "UNITS", "counted", "joules_per_unit", "unit_metadata", "watts_to_units_per_ns"]
+__all__ = [
+    "J_PER_KWH",
+    "J_PER_WH",
+    "NS_PER_MS",
+    "NS_PER_S",
+    "UNITS",
+    "counted",
+    "joules_per_unit",
+    "unit_metadata",
+    "watts_to_units_per_ns",
+]
 
 NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+J_PER_WH = 3600.0
+J_PER_KWH = 3.6e6
 
 # unit of the raw integer -> its size in J or W
 UNITS = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0, "nW": 1e-9, "uW": 1e-6, "mW": 1e-3, "W": 1.0}

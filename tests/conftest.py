@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from .fakes.hwmon import Chip, HwmonTree
-from .fakes.nvml import FakeNvml
-from .fakes.powercap import PowercapTree, Zone
-from .fakes.proc import ProcRoot
-
-ROOT = Path(__file__).parents[1]
+from tests.fakes.hwmon import Chip, HwmonTree
+from tests.fakes.nvml import FakeNvml
+from tests.fakes.powercap import PowercapTree, Zone
+from tests.fakes.proc import ProcRoot
+from tests.oracles.places import ROOT
 
 
 def _forbid_network(event: str, arguments: tuple) -> None:

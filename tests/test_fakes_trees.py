@@ -22,6 +22,7 @@ from tests.fakes.permissions import drop_dac_override, without_dac_override
 from tests.fakes.powercap import FAULTS, RANGE_61UJ, PowercapTree, Zone, moving
 from tests.fakes.proc import ProcRoot
 from tests.fakes.wave import Square
+from tests.oracles.places import ROOT
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="the mover is built from C, and there is no compiler")
 MODES = ["kernel", "file"]
@@ -177,7 +178,7 @@ def test_the_mover_costs_little_and_ends_with_its_parent(tmp_path: Path):
         "print(tree._mover.pid, least, flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as parent:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
         assert parent.stdout is not None
         pid, cpu_s = parent.stdout.readline().split()
         parent.send_signal(signal.SIGKILL)

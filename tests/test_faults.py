@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 import fastgreen as fg
+from tests.faults import ROWS, Fault, Scene
+from tests.faults.render import document
+from tests.oracles.places import ROOT
 
-from .faults import ROWS, Fault, Scene
-from .faults.render import document
-
-ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "faults.md"
 
 PLAYED = [row for row in ROWS if row.acts]

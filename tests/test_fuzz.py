@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from .fakes.build import compiler
+from tests.fakes.build import compiler
+from tests.oracles.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 RUNS = {"powercap": 200, "load": 400, "replay": 400}
 TEXTS = 50_000
 

@@ -14,14 +14,12 @@ from click.testing import CliRunner
 
 import fastgreen as fg
 from fastgreen.cli import main
-
-from .conftest import ROOT
+from tests.oracles.places import ROOT
 
 pytest.importorskip("matplotlib")
 
-from fastgreen import figures, plot
-
-from . import reference
+from fastgreen import plot, published_figures
+from tests.oracles import reference
 
 
 def sweep(**changes: object) -> fg.Sweep:
@@ -162,9 +160,9 @@ def test_models_lie_on_the_curves_of_their_accuracy():
     assert np.array_equal(points[1].get_ydata(), [fg.apc(3.0, 0.8, 0.1, 0.5)])
 
 
-@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize("name", published_figures.FIGURES)
 def test_every_published_figure_has_units_and_nothing_outside_its_edges(name):
-    figure = figures.FIGURES[name]()
+    figure = published_figures.FIGURES[name]()
     figure.draw_without_rendering()
     edges = figure.bbox.padded(1)
     for axes in figure.axes:
@@ -214,13 +212,13 @@ OF_MODELS = {
 
 
 def test_the_published_figures_are_all_there():
-    assert set(figures.FIGURES) == {*CURVES, *OF_MODELS, "apc-grid"}
+    assert set(published_figures.FIGURES) == {*CURVES, *OF_MODELS, "apc-grid"}
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_the_published_curves_have_their_axes_parameters_and_values(name):
     along, panels = CURVES[name]
-    figure = figures.FIGURES[name]()
+    figure = published_figures.FIGURES[name]()
     assert len(figure.axes) == len(panels)
     for axes, (alpha, beta) in zip(figure.axes, panels, strict=True):
         assert len(axes.lines) == len(ACCURACIES)
@@ -232,7 +230,7 @@ def test_the_published_curves_have_their_axes_parameters_and_values(name):
 @pytest.mark.parametrize("name", OF_MODELS)
 def test_the_published_models_stand_where_they_were_measured(name):
     along, beta, rows = OF_MODELS[name]
-    (axes,) = figures.FIGURES[name]().axes
+    (axes,) = published_figures.FIGURES[name]().axes
     lines = [line for line in axes.lines if line.get_linestyle() != "None"]
     assert len(lines) == 4
     for line, accuracy in zip(lines, MODELS.values(), strict=True):
@@ -243,7 +241,7 @@ def test_the_published_models_stand_where_they_were_measured(name):
 
 
 def test_the_published_grid_has_the_values_of_the_centres_of_its_cells():
-    values = drawn_values(figures.FIGURES["apc-grid"]())
+    values = drawn_values(published_figures.FIGURES["apc-grid"]())
     assert values.shape == (100, 101)
     assert values.sum() == pytest.approx(2205.3501743037255, rel=1e-14)
 

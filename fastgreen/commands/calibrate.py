@@ -9,8 +9,8 @@ import click
 from fastgreen.commands.measure import dump
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
-from fastgreen.facts import cache_file
-from fastgreen.report import people_console, plain_table, quantity
+from fastgreen.results.console import people_console, plain_table, quantity
+from fastgreen.sensors.sensor_facts import cache_file
 
 __all__ = ["calibrate"]
 
@@ -24,7 +24,7 @@ __all__ = ["calibrate"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def calibrate(wanted: tuple[str, ...], seconds: float, load: str, no_save: bool, as_json: bool) -> None:
     """Learn how often each sensor updates, in which steps, and over how long it averages."""
-    from fastgreen import calibration as module
+    from fastgreen.measuring import calibration as module
 
     work = {"cpu": module.cpu_work, "none": None}.get(load) if load != "gpu" else module.gpu_work()
     if load == "gpu" and work is None:

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fastgreen.commands.wording import sentence
-from fastgreen.monitor import Monitor
-from fastgreen.report import bounds, people_console, plain_table, quantity
-from fastgreen.scores import apc, apec
-from fastgreen.sweep import Sweep
+from fastgreen.measuring.monitor import Monitor
+from fastgreen.metrics.scores import apc, apec
+from fastgreen.metrics.sweep import Sweep
+from fastgreen.results.console import bounds, people_console, plain_table, quantity
 
 __all__ = ["demo"]
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from fastgreen.commands.measure import dump
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError, FastgreenWarning
-from fastgreen.report import bounds, people_console, plain_table, quantity
+from fastgreen.results.console import bounds, people_console, plain_table, quantity
 
 if TYPE_CHECKING:
     from fastgreen.estimate.network import Network

@@ -56,7 +56,7 @@ def _say_warning(otherwise: Callable[..., Any], message: Warning | str, category
 def _table(title: str, rows: list[dict[str, Any]]) -> Any:
     from rich.text import Text
 
-    from fastgreen.report import PlainTable
+    from fastgreen.results.console import PlainTable
 
     table = PlainTable(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False)
     for i, name in enumerate(rows[0] if rows else []):
@@ -74,7 +74,7 @@ def _cell(value: Any) -> str:
 
 
 def _print(*things: Any) -> None:
-    from fastgreen.report import people_console
+    from fastgreen.results.console import people_console
 
     console = people_console()
     for thing in things:
@@ -137,7 +137,7 @@ def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: str | None
 
 def _tell_failures(failed: list[Any], output: Path) -> None:
     """Each reason once, with the sizes that it stopped."""
-    from fastgreen.experiment.writers import run_folder
+    from fastgreen.recordings.published_layout import run_folder
 
     tried = [status for status in failed if not status.error.startswith("not tried")]
     sizes: dict[str, list[str]] = {}
@@ -355,7 +355,7 @@ def import_(
 
 
 def _compared(inner: Any, outer: Any, shift_s: float) -> Any:
-    from fastgreen.experiment.comparison import NoOverlap, compare
+    from fastgreen.recordings.comparison import NoOverlap, compare
 
     try:
         return compare(inner, outer, shift_s=shift_s)
@@ -366,7 +366,7 @@ def _compared(inner: Any, outer: Any, shift_s: float) -> Any:
 
 
 def _read(file: Path, format_: str | None, timezone: str, drop: int) -> Any:
-    from fastgreen.experiment.readers import format_of, read
+    from fastgreen.recordings.readers import format_of, read
 
     known = format_ or format_of(file)
     options: dict[str, Any] = {} if known == "omegawatt" else {"timezone": timezone}
@@ -401,7 +401,7 @@ def tradeoff(table: Path, output: Path | None, as_json: bool, by: tuple[str, ...
     names = ("groups", "changes", "pairs", "tests", "dunn", "spearman")
     if output is not None:
         from fastgreen.experiment.pictures import pareto_front
-        from fastgreen.experiment.tables import save_table
+        from fastgreen.table_files import save_table
 
         output.mkdir(parents=True, exist_ok=True)
         for name in names:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import click
 
-from fastgreen.channel import Seams
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
+from fastgreen.sensors.channel import Seams
 
 __all__ = ["grant"]
 
@@ -54,7 +54,7 @@ def grant(path: str | None, users: tuple[str, ...], groups: tuple[str, ...], mod
     Without --user and --group it serves the user who called sudo. Programs find the socket by themselves. What this
     permits, and its risk, stands in docs/permissions.md.
     """
-    from fastgreen.granting import Allowed, Granter, counters, prepare_folder
+    from fastgreen.sensors.grant_server import Allowed, Granter, counters, prepare_folder
 
     allowed_users, allowed_groups = _users(users), _groups(groups)
     if not users and not groups:

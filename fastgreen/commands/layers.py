@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from fastgreen.commands.estimate import friendly, warned, write
 from fastgreen.commands.measure import dump
-from fastgreen.report import people_console, plain_table
+from fastgreen.results.console import people_console, plain_table
 from fastgreen.units import counted
 
 __all__ = ["ablation_command", "collect_command", "fit_command"]

@@ -14,13 +14,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from fastgreen.channel import Channel, Seams, SourceStatus
 from fastgreen.commands.child import check_command, run_child
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
+from fastgreen.sensors.channel import Channel, Seams, SourceStatus
 
 if TYPE_CHECKING:
-    from fastgreen.result import Result
+    from fastgreen.results.result import Result
 
 __all__ = ["channels", "report", "run"]
 
@@ -42,8 +42,8 @@ def _plain(value: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def channels(as_json: bool) -> None:
     """List what can be measured here; for what cannot, why, and the command that mends it."""
-    from fastgreen.catalog import discover
-    from fastgreen.report import people_console
+    from fastgreen.results.console import people_console
+    from fastgreen.sensors.catalog import discover
 
     found, states = discover(Seams.of())
     if as_json:
@@ -61,7 +61,7 @@ def channels(as_json: bool) -> None:
 
 
 def _channel_table(found: list[Channel]) -> Table:
-    from fastgreen.report import plain_table
+    from fastgreen.results.console import plain_table
 
     table = plain_table("channels", "channel", "kind", "in total", "readable", "wraps at")
     table.add_column("note", justify="left", overflow="fold")
@@ -112,7 +112,7 @@ def run(
 
     The report goes to stderr and the command's own exit code comes back.
     """
-    from fastgreen.monitor import Monitor
+    from fastgreen.measuring.monitor import Monitor
 
     try:
         check_command(command[0])
@@ -137,7 +137,7 @@ def _report_to_stderr(result: Result, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_plain(result.to_dict()), indent=2), err=True)
         return
-    from fastgreen.report import people_console, show
+    from fastgreen.results.console import people_console, show
 
     show(result, people_console(stderr=True))
 
@@ -157,8 +157,8 @@ def report(
     folder: Path, as_json: bool, picture: Path | None, power: Path | None, step_s: float | None, per_channel: bool
 ) -> None:
     """Show a run that was saved or recorded."""
-    from fastgreen.report import people_console, show
-    from fastgreen.result import load
+    from fastgreen.results.console import people_console, show
+    from fastgreen.results.result import load
 
     if step_s is not None and not (picture or power):
         raise click.UsageError("--step needs --power or --picture")
@@ -171,7 +171,7 @@ def report(
 
             plot.power(result, step_s=step_s, path=picture)
         if power is not None:
-            from fastgreen.experiment.tables import save_table
+            from fastgreen.table_files import save_table
 
             save_table(result.power(step_s, per_channel), power)
     except (FastgreenError, ValueError, OSError, ModuleNotFoundError) as error:

@@ -145,7 +145,7 @@ def sweep(
     fastgreen sweep apc --consumption 0:10:0.01 --accuracy 0:1:0.01 --alpha 0.1,0.25 -o grid.arrow
     fastgreen sweep ttcapc --runs runs.csv --target best,0.55 -o times.arrow
     """
-    from fastgreen.sweep import Sweep
+    from fastgreen.metrics.sweep import Sweep
 
     if output is None and best is None:
         raise click.UsageError("say where to write it (-o FILE) or how many of the best points to print (--best N)")
@@ -166,7 +166,7 @@ def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
     """Columns time, accuracy and consumption (cost) of a table as list arrays, a list for each value of run."""
     import pyarrow as pa
 
-    from fastgreen.sweep import METRICS
+    from fastgreen.metrics.sweep import METRICS
 
     names = ("time", "accuracy", METRICS[metric])
     if not metric.startswith("ttc"):
@@ -227,7 +227,7 @@ def _print_table(table: Any, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from fastgreen.report import PlainTable
+    from fastgreen.results.console import PlainTable
 
     shown = PlainTable(box=None, header_style="bold")
     for field in table.schema:
@@ -257,7 +257,7 @@ def plot(
     \b
     fastgreen plot grid.arrow
     """
-    from fastgreen.sweep_file import open_sweep
+    from fastgreen.metrics.stored_sweep import open_sweep
 
     with plain_errors():
         from fastgreen import plot as pictures
@@ -285,7 +285,7 @@ def plot(
 def figures(output: str, kind: str, only: tuple[str, ...]) -> None:
     """Draw the published figures of APC and APEC anew."""
     with plain_errors():
-        from fastgreen.figures import FIGURES, draw_figures
+        from fastgreen.published_figures import FIGURES, draw_figures
 
         for name in only:
             if name not in FIGURES:
@@ -318,8 +318,8 @@ def metrics(table: str, alpha: float, beta: float, cost_beta: float | None, pric
 
 
 def _scored(path: str, alpha: float, beta: float, cost_beta: float, price: float | None) -> Any:
-    from fastgreen.checks import AMOUNT, check
-    from fastgreen.scores import apc, apec
+    from fastgreen.metrics.domains import AMOUNT, check
+    from fastgreen.metrics.scores import apc, apec
 
     table = _read_table(path)
     accuracy = _column(table, "accuracy", path)
@@ -345,7 +345,7 @@ def _scored(path: str, alpha: float, beta: float, cost_beta: float, price: float
 def _column(table: Any, name: str, path: str) -> np.ndarray:
     import pyarrow as pa
 
-    from fastgreen.checks import as_numbers
+    from fastgreen.metrics.domains import as_numbers
 
     if name not in table.schema.names:
         raise ValueError(f"{path} has no column {name}; it has {', '.join(table.schema.names)}")

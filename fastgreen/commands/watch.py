@@ -12,11 +12,11 @@ import click
 from rich.live import Live
 from rich.table import Table
 
-from fastgreen.catalog import counted_ids
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
-from fastgreen.monitor import Monitor
-from fastgreen.report import people_console, plain_table, quantity, show
+from fastgreen.measuring.monitor import Monitor
+from fastgreen.results.console import people_console, plain_table, quantity, show
+from fastgreen.sensors.catalog import counted_ids
 
 __all__ = ["watch"]
 

@@ -22,11 +22,10 @@ from fastgreen.estimate.counts import macs, parameters
 from fastgreen.estimate.layers import FREE, KINDS, Layer, complete
 from fastgreen.estimate.modelfile import ModelSet, default_models
 from fastgreen.estimate.standins import stand_ins
-from fastgreen.units import counted
+from fastgreen.units import J_PER_WH, counted
 
 __all__ = ["Estimate", "Network"]
 
-J_PER_WH = 3600.0
 STAND_IN_RANGE = (0.0, 2.0)
 
 

@@ -19,10 +19,10 @@ from fastgreen.errors import TraceError
 from fastgreen.estimate.counts import count
 from fastgreen.estimate.layerfile import read_rows
 from fastgreen.estimate.layers import KINDS, Columns, complete, whole
+from fastgreen.units import J_PER_KWH
 
 __all__ = ["J_PER_KWH", "PUBLISHED", "MeasuredNetwork", "Table", "read_networks", "read_table", "read_tables"]
 
-J_PER_KWH = 3.6e6
 LEAST_ROWS = 10
 
 # file name -> kind, and the columns that are sizes, in the order the published models take them.

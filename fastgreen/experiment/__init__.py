@@ -2,9 +2,9 @@
 
 The map, an arrow never pointing up or sideways::
 
-    recording  <-  readers (text, timestamps; one per format)  <-  comparison, bridge  <-  writers
-    tables, statistics  <-  tradeoffs                    protocols (models_torch)  <-  runner  <-  compile  <-  pictures
-    gauges  <-  training  <-  callbacks                  gauges  <-  attribution, runner
+    statistics  <-  tradeoffs        protocols (models_torch)  <-  runner  <-  compile  <-  pictures        attribution
+
+Recordings of other tools (fastgreen.recordings) and the training log (fastgreen.training) are names of this module too.
 
 Names load on first use, so that importing this costs nothing.
 """
@@ -15,40 +15,40 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "Compiled": "compile",
-    "Protocol": "protocols",
-    "Recording": "recording",
-    "Series": "training",
-    "Study": "runner",
-    "Tradeoff": "tradeoffs",
-    "TrainingLog": "training",
-    "TreeMeter": "attribution",
-    "alexnet_series": "protocols",
-    "attribute": "attribution",
-    "bert_series": "protocols",
-    "compare": "comparison",
-    "compile_study": "compile",
-    "convnet_series": "protocols",
-    "draw_study": "pictures",
-    "for_callable": "protocols",
-    "for_command": "protocols",
-    "for_onnx": "protocols",
-    "for_torch": "protocols",
-    "huggingface_callback": "callbacks",
-    "keras_callback": "callbacks",
-    "lightning_callback": "callbacks",
-    "pareto_front": "pictures",
-    "power_over_time": "pictures",
-    "read": "readers",
-    "read_aipowermeter": "readers",
-    "read_codecarbon": "readers",
-    "read_nvidia_smi": "readers",
-    "read_omegawatt": "readers",
-    "recording_of": "bridge",
-    "resnet50_series": "protocols",
-    "tradeoff": "tradeoffs",
-    "write_power_metrics": "writers",
-    "write_run": "writers",
+    "Compiled": "fastgreen.experiment.compile",
+    "Protocol": "fastgreen.experiment.protocols",
+    "Recording": "fastgreen.recordings.recording",
+    "Series": "fastgreen.training.log",
+    "Study": "fastgreen.experiment.runner",
+    "Tradeoff": "fastgreen.experiment.tradeoffs",
+    "TrainingLog": "fastgreen.training.log",
+    "TreeMeter": "fastgreen.experiment.attribution",
+    "alexnet_series": "fastgreen.experiment.protocols",
+    "attribute": "fastgreen.experiment.attribution",
+    "bert_series": "fastgreen.experiment.protocols",
+    "compare": "fastgreen.recordings.comparison",
+    "compile_study": "fastgreen.experiment.compile",
+    "convnet_series": "fastgreen.experiment.protocols",
+    "draw_study": "fastgreen.experiment.pictures",
+    "for_callable": "fastgreen.experiment.protocols",
+    "for_command": "fastgreen.experiment.protocols",
+    "for_onnx": "fastgreen.experiment.protocols",
+    "for_torch": "fastgreen.experiment.protocols",
+    "huggingface_callback": "fastgreen.training.callbacks",
+    "keras_callback": "fastgreen.training.callbacks",
+    "lightning_callback": "fastgreen.training.callbacks",
+    "pareto_front": "fastgreen.experiment.pictures",
+    "power_over_time": "fastgreen.experiment.pictures",
+    "read": "fastgreen.recordings.readers",
+    "read_aipowermeter": "fastgreen.recordings.readers",
+    "read_codecarbon": "fastgreen.recordings.readers",
+    "read_nvidia_smi": "fastgreen.recordings.readers",
+    "read_omegawatt": "fastgreen.recordings.readers",
+    "recording_of": "fastgreen.recordings.recording",
+    "resnet50_series": "fastgreen.experiment.protocols",
+    "tradeoff": "fastgreen.experiment.tradeoffs",
+    "write_power_metrics": "fastgreen.recordings.published_layout",
+    "write_run": "fastgreen.recordings.published_layout",
 }
 
 __all__ = sorted(_HOME)
@@ -57,7 +57,7 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from fastgreen.experiment.gauges import name_thread
+from fastgreen.training.gauges import name_thread
 
 __all__ = [
     "Interval",

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import TraceError
-from fastgreen.experiment.gauges import GAUGE_UNITS
-from fastgreen.experiment.readers.aipowermeter import read_aipowermeter
 from fastgreen.experiment.runner import WINDOW, read_status
-from fastgreen.experiment.tables import save_table
+from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
+from fastgreen.table_files import save_table
+from fastgreen.training.gauges import GAUGE_UNITS
 
 __all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
 
@@ -194,7 +194,7 @@ def _load(place: Path) -> _Run:
 
 def _load_saved(run: _Run, place: Path) -> None:
     import fastgreen
-    from fastgreen.trace import Windows
+    from fastgreen.results.trace import Windows
 
     result = fastgreen.load(place)
     table = result.windows(WINDOW)

@@ -170,7 +170,7 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
     windows : name of the windows of a Result to mark; by default all. Adjoining ones are drawn as one stretch.
     title : what it is a picture of
     """
-    from fastgreen.experiment.bridge import recording_of
+    from fastgreen.recordings.recording import recording_of
 
     recording = recording_of(source)
     figure, axes = _new(8.0, 4.0)

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from fastgreen.errors import FastgreenWarning, TraceError
-from fastgreen.experiment.gauges import Gauges, watching
 from fastgreen.experiment.protocols import CommandFailed, Protocol
-from fastgreen.experiment.writers import run_folder
+from fastgreen.recordings.published_layout import run_folder
+from fastgreen.training.gauges import Gauges, watching
 
 __all__ = ["WINDOW", "RunStatus", "Study", "read_status"]
 
@@ -64,7 +64,7 @@ class Study:
         model is built for each run
     channels, hz : handed to the monitor
     monitor : what makes a monitor, by default :class:`fastgreen.Monitor`
-    gauges : what makes the gauges of a run, by default :class:`fastgreen.experiment.gauges.Gauges` of GPU 0
+    gauges : what makes the gauges of a run, by default :class:`fastgreen.training.gauges.Gauges` of GPU 0
 
     Raises
     ------

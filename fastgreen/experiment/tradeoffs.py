@@ -24,7 +24,7 @@ from fastgreen.experiment.statistics import (
     pareto,
     rank_correlation,
 )
-from fastgreen.experiment.tables import column, joules_per_unit, load_table
+from fastgreen.table_files import column, joules_per_unit, load_table
 
 __all__ = ["Tradeoff", "tradeoff"]
 

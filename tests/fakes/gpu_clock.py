@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A GPU told what to do: streams that run behind the CPU, a clock of its own that drifts, and CUDA's rounding.
 
-It has the methods of `fastgreen.gpu_edges.Events`. Time is a number that a test moves: `now_ns` is the CPU's clock, and
-`truth_ns` says where an event really lay on it.
+It has the methods of `fastgreen.measuring.gpu_timeline.Events`. Time is a number that a test moves: `now_ns` is the
+CPU's clock, and `truth_ns` says where an event really lay on it.
 """
 
 from __future__ import annotations

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 import fastgreen as fg
+from tests.fakes.hwmon import Chip
+from tests.fakes.nvml import Gpu, Rule
+from tests.fakes.permissions import without_dac_override
+from tests.fakes.powercap import Zone
 
-from ..fakes.hwmon import Chip
-from ..fakes.nvml import Gpu, Rule
-from ..fakes.permissions import without_dac_override
-from ..fakes.powercap import Zone
 from .model import Act, Scene, TooLate, act, soon
 
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
@@ -89,7 +89,7 @@ def begin(scene: Scene, name: str) -> None:
 
 @act()
 def end(scene: Scene, name: str) -> None:
-    next(w for w in scene.monitor._windows if w.name == name and w.is_open).end()
+    next(w for w in scene.monitor.window_handles.windows if w.name == name and w.is_open).end()
 
 
 @act()

@@ -9,7 +9,8 @@ import re
 import numpy as np
 import pytest
 
-from ..honest import Honest
+from tests.oracles.honest import Honest
+
 from .model import Expect, Scene, expect
 
 GAP, RESET = 1, 2

@@ -6,13 +6,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import fastgreen as fg
 from fastgreen.errors import ChannelNotFound, TraceError
+from tests.fakes.powercap import Zone
+from tests.oracles.places import ROOT
 
-from ..fakes.powercap import Zone
 from .acts import begin, call, end, measure, powercap, reads, wait
 from .expects import note, raises, value, warns
 from .model import Fault, Proof, Scene
@@ -53,9 +53,6 @@ def fastgreen_run(*command: str, interrupt: bool = False) -> Any:
         return scene.value
 
     return call("", run)
-
-
-ROOT = Path(__file__).parents[2]
 
 
 def left(code: int) -> Any:
@@ -121,11 +118,11 @@ ROWS = [
         (
             Proof(
                 "refused; neither is harmed",
-                "tests/test_process.py::test_recording_onto_a_file_or_an_existing_run_is_refused_and_harms_neither",
+                "tests/measuring/test_process.py::test_recording_onto_a_file_or_an_existing_run_is_refused_and_harms_neither",
             ),
             Proof(
                 "PermissionError that names the folder",
-                "tests/test_process.py::test_recording_into_a_folder_that_may_not_be_written_is_a_clear_error",
+                "tests/measuring/test_process.py::test_recording_into_a_folder_that_may_not_be_written_is_a_clear_error",
             ),
         ),
     ),
@@ -148,7 +145,7 @@ ROWS = [
         (
             Proof(
                 "refused, or what is left, and said",
-                "tests/test_runfile.py::test_a_file_cut_at_any_place_is_refused_or_gives_what_is_left_and_says_so",
+                "tests/results/test_run_reader.py::test_a_file_cut_at_any_place_is_refused_or_gives_what_is_left_and_says_so",
             ),
         ),
     ),

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import fastgreen as fg
 from fastgreen.errors import ChannelNotFound, ChannelPermission, ChannelReadError
+from tests.fakes.nvml import Gpu, Rule, Sensor
+from tests.fakes.powercap import Zone
 
-from ..fakes.nvml import Gpu, Rule, Sensor
-from ..fakes.powercap import Zone
 from .acts import (
     ENERGY,
     begin,
@@ -108,7 +108,7 @@ def unread(code: int) -> Fault:
 
 
 def _status(source: str):
-    from fastgreen.catalog import discover
+    from fastgreen.sensors.catalog import discover
 
     return next(state for state in discover()[1] if state.source == source)
 
@@ -199,11 +199,11 @@ TRAPS = [
             ),
             Proof(
                 "in a reading or at its end: the program ends",
-                "tests/test_hostile_nvml.py::test_a_driver_that_hangs_for_good_keeps_no_program_from_its_end",
+                "tests/sensors/test_hostile_nvml.py::test_a_driver_that_hangs_for_good_keeps_no_program_from_its_end",
             ),
             Proof(
                 "while boards are listed: the source says so, and is not asked twice",
-                "tests/test_hostile_nvml.py::test_a_driver_that_hangs_while_it_is_looked_at_is_said_and_not_asked_again",
+                "tests/sensors/test_hostile_nvml.py::test_a_driver_that_hangs_while_it_is_looked_at_is_said_and_not_asked_again",
             ),
         ),
     ),
@@ -214,15 +214,15 @@ TRAPS = [
         (
             Proof(
                 "texts end within their room and are printable",
-                "tests/test_hostile_nvml.py::test_texts_without_an_end_or_of_bytes_are_told_within_their_room",
+                "tests/sensors/test_hostile_nvml.py::test_texts_without_an_end_or_of_bytes_are_told_within_their_room",
             ),
             Proof(
                 "boards that cannot be told apart are not measured",
-                "tests/test_hostile_nvml.py::test_a_board_that_cannot_be_found_again_is_not_measured_in_the_place_of_another",
+                "tests/sensors/test_hostile_nvml.py::test_a_board_that_cannot_be_found_again_is_not_measured_in_the_place_of_another",
             ),
             Proof(
                 "no such power is ever a sample",
-                "tests/test_hostile_nvml.py::test_a_power_that_no_board_draws_is_a_failed_read",
+                "tests/sensors/test_hostile_nvml.py::test_a_power_that_no_board_draws_is_a_failed_read",
             ),
         ),
     ),

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import numpy as np
 
-from fastgreen import _core, arrow
-from fastgreen.channel import Channel, traits
-from fastgreen.result import Result
-from fastgreen.trace import Trace
+from fastgreen import _resolver
+from fastgreen.results import run_folder
+from fastgreen.results.result import Result
+from fastgreen.results.trace import Trace
+from fastgreen.sensors.channel import Channel, traits
+from tests.fakes.powercap import RANGE_61UJ, Zone
+from tests.oracles.places import ROOT
 
-from ..fakes.powercap import RANGE_61UJ, Zone
 from .acts import call, gil_held, measure, powercap, process_stopped, program, recorded, wait
 from .expects import (
     bounds_hold,
@@ -30,8 +31,6 @@ from .expects import (
     value,
 )
 from .model import Fault, Proof, Scene
-
-ROOT = Path(__file__).parents[2]
 
 STOPPED = """
 import sys, time
@@ -131,10 +130,11 @@ def _stepped_anchor(scene: Scene) -> bool:
     hour_ns = 3_600_000_000_000
     later = {**meta, "realtime_ns": meta["realtime_ns"] + hour_ns}
     one, two = (
-        arrow.sample_batch(trace.channel.id, chunk, m, arrow.with_metadata(arrow.SAMPLES, m)) for m in (meta, later)
+        run_folder.sample_batch(trace.channel.id, chunk, m, run_folder.with_metadata(run_folder.SAMPLES, m))
+        for m in (meta, later)
     )
     moved = np.asarray(two["time"].cast("int64")) - np.asarray(one["time"].cast("int64"))
-    same = all(one[n].equals(two[n]) for n in arrow.SAMPLES.names if n != "time")
+    same = all(one[n].equals(two[n]) for n in run_folder.SAMPLES.names if n != "time")
     return bool((moved == hour_ns).all()) and same
 
 
@@ -142,13 +142,13 @@ def _an_hour_apart(scene: Scene) -> bool:
     modulus, hour_ns, second_ns = RANGE_61UJ + 61, 3600 * 10**9, 10**9
     true_uj = lambda t: 100 * t // 1000  # noqa: E731
     at_ns = np.array([*range(0, second_ns, second_ns // 100), *range(hour_ns, hour_ns + second_ns, second_ns // 100)])
-    samples = np.zeros(len(at_ns), _core.SAMPLE)
+    samples = np.zeros(len(at_ns), _resolver.SAMPLE)
     samples["at_ns"], samples["raw"] = at_ns, true_uj(at_ns) % modulus
     kind = traits("energy", "uJ", modulus=modulus, quantum=61, period_ns=10**6)
     channel = Channel(
         "rapl:package-0", "rapl", "energy", "package-0", "uJ", wrap_j=modulus * 1e-6, ceiling_w=125.0, traits=kind
     )
-    account = _core.Account(kind)
+    account = _resolver.Account(kind)
     account.feed(samples)
     end = {
         "end_at_ns": int(at_ns[-1]),
@@ -245,7 +245,7 @@ ROWS = [
         (
             Proof(
                 "at most the last second is lost, and the run says so",
-                "tests/test_process.py::test_a_killed_process_loses_at_most_the_last_second_and_its_totals_are_made_anew",
+                "tests/measuring/test_process.py::test_a_killed_process_loses_at_most_the_last_second_and_its_totals_are_made_anew",
             ),
         ),
     ),
@@ -256,15 +256,15 @@ ROWS = [
         (
             Proof(
                 "a limit on file size: goes on in memory, nothing lost, noted",
-                "tests/test_process.py::test_a_full_disk_ends_the_recording_and_not_the_measurement",
+                "tests/measuring/test_process.py::test_a_full_disk_ends_the_recording_and_not_the_measurement",
             ),
             Proof(
                 "a small file system: the same",
-                "tests/test_process.py::test_a_small_file_system_that_fills_up_loses_nothing",
+                "tests/measuring/test_process.py::test_a_small_file_system_that_fills_up_loses_nothing",
             ),
             Proof(
                 "full at the start: said there",
-                "tests/test_process.py::test_a_disk_without_any_room_is_said_at_the_start",
+                "tests/measuring/test_process.py::test_a_disk_without_any_room_is_said_at_the_start",
             ),
         ),
     ),
@@ -281,11 +281,11 @@ ROWS = [
         (
             Proof(
                 "the child's monitor is inert and says so, the parent's goes on",
-                "tests/test_process.py::test_a_forked_child_is_inert_and_says_so_and_the_parent_goes_on_with_its_recording",
+                "tests/measuring/test_process.py::test_a_forked_child_is_inert_and_says_so_and_the_parent_goes_on_with_its_recording",
             ),
             Proof(
                 "a pool of forked workers ends cleanly",
-                "tests/test_process.py::test_a_fork_server_child_can_end_while_the_parent_measures",
+                "tests/measuring/test_process.py::test_a_fork_server_child_can_end_while_the_parent_measures",
             ),
         ),
     ),
@@ -308,7 +308,7 @@ ROWS = [
         (
             Proof(
                 "the recording is completed, the exit code is the program's",
-                "tests/test_process.py::test_a_program_that_ends_while_measuring_completes_its_recording",
+                "tests/measuring/test_process.py::test_a_program_that_ends_while_measuring_completes_its_recording",
             ),
         ),
     ),

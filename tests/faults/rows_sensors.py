@@ -9,9 +9,9 @@ import sys
 import time
 
 from fastgreen.errors import ChannelNotFound
+from tests.fakes.hwmon import power_meter
+from tests.fakes.powercap import FAULTS, RANGE_61UJ, Zone
 
-from ..fakes.hwmon import power_meter
-from ..fakes.powercap import FAULTS, RANGE_61UJ, Zone
 from .acts import (
     act,
     as_a_user,
@@ -390,13 +390,15 @@ COUNTERS = [
         (
             Proof(
                 "no zone is hidden and none shown twice",
-                "tests/test_hostile_trees.py::test_links_that_lead_back_hide_no_zone_and_show_none_twice",
+                "tests/sensors/test_hostile_trees.py::test_links_that_lead_back_hide_no_zone_and_show_none_twice",
             ),
             Proof(
                 "listed in a moment, mirrors found",
-                "tests/test_hostile_trees.py::test_a_thousand_zones_are_listed_in_a_moment_and_mirrors_among_them_found",
+                "tests/sensors/test_hostile_trees.py::test_a_thousand_zones_are_listed_in_a_moment_and_mirrors_among_them_found",
             ),
-            Proof("names are fit to be printed", "tests/test_hostile_trees.py::test_a_name_is_fit_to_be_printed"),
+            Proof(
+                "names are fit to be printed", "tests/sensors/test_hostile_trees.py::test_a_name_is_fit_to_be_printed"
+            ),
         ),
     ),
     Fault(
@@ -406,7 +408,7 @@ COUNTERS = [
         (
             Proof(
                 "left before it fills the memory, and said",
-                "tests/test_hostile_trees.py::test_a_file_without_an_end_is_left_before_it_fills_the_memory",
+                "tests/sensors/test_hostile_trees.py::test_a_file_without_an_end_is_left_before_it_fills_the_memory",
             ),
         ),
     ),
@@ -417,7 +419,7 @@ COUNTERS = [
         (
             Proof(
                 "not believed, said on the channel, and no monitor is stopped by it",
-                "tests/test_hostile_trees.py::test_a_range_that_no_counter_has_is_not_believed_and_stops_no_monitor",
+                "tests/sensors/test_hostile_trees.py::test_a_range_that_no_counter_has_is_not_believed_and_stops_no_monitor",
             ),
         ),
     ),
@@ -428,7 +430,7 @@ COUNTERS = [
         (
             Proof(
                 "an open counter is read on, no joule lost, no note",
-                "tests/test_hostile_trees.py::test_zones_that_come_and_go_and_rights_that_change_disturb_nobody",
+                "tests/sensors/test_hostile_trees.py::test_zones_that_come_and_go_and_rights_that_change_disturb_nobody",
             ),
         ),
     ),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastgreen import _core
-from fastgreen.channel import Channel, traits
-from fastgreen.runfile import save_run
-from fastgreen.trace import Trace, Windows
+from fastgreen import _resolver
+from fastgreen.results.run_reader import save_run
+from fastgreen.results.trace import Trace, Windows
+from fastgreen.sensors.channel import Channel, traits
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -33,11 +33,11 @@ def _channels() -> list[Channel]:
 
 
 def _trace(channel: Channel, raw: np.ndarray, start_ns: int, step_ns: int) -> Trace:
-    samples = np.zeros(COUNT, _core.SAMPLE)
+    samples = np.zeros(COUNT, _resolver.SAMPLE)
     samples["at_ns"] = start_ns + np.arange(COUNT) * step_ns
     samples["half_ns"], samples["raw"] = 500, raw
-    samples["flags"][30] = _core.GAP
-    account = _core.Account({**channel.traits, "tick_ns": 10 * MS})
+    samples["flags"][30] = _resolver.GAP
+    account = _resolver.Account({**channel.traits, "tick_ns": 10 * MS})
     account.feed(samples)
     report = account.report()
     ends = {"end_at_ns": report["last_at_ns"], "end_total": report["total"], "why_ended": None, "last_error": None}

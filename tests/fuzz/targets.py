@@ -29,7 +29,18 @@ except ImportError:
 
 with atheris.instrument_imports(include=["fastgreen"]) if atheris else contextlib.nullcontext():
     import fastgreen as fg
-    from fastgreen import arrow, catalog, channel, discovery, replay, result, runfile, trace  # noqa: F401
+    from fastgreen.measuring import replay  # noqa: F401
+    from fastgreen.results import (
+        result,  # noqa: F401
+        run_folder,  # noqa: F401
+        run_reader,  # noqa: F401
+        trace,  # noqa: F401
+    )
+    from fastgreen.sensors import (
+        catalog,  # noqa: F401
+        channel,  # noqa: F401
+        rapl,  # noqa: F401
+    )
 
 import numpy as np
 

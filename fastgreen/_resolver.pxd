@@ -1,0 +1,75 @@
+# Samples, the account and the resolver as Cython sees them; mirrors csrc/fg_ring.h, fg_account.h, fg_resolver.h.
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "fg_energy.h" nogil:
+    cdef struct fg_sample:
+        int64_t at_ns
+        int64_t raw
+        uint32_t half_ns
+        uint16_t wraps
+        uint16_t flags
+
+    cdef enum fg_sample_flag:
+        FG_SAMPLE_GAP
+        FG_SAMPLE_RESET
+
+    cdef enum fg_kind:
+        FG_ENERGY
+        FG_POWER
+
+    cdef struct fg_traits:
+        fg_kind kind
+        int64_t modulus
+        int64_t quantum
+        int64_t period_ns
+        int64_t tick_ns
+        int64_t plausible_per_s
+        int64_t blind_ns
+
+    cdef struct fg_account:
+        fg_traits traits
+        uint64_t samples
+        uint64_t updates
+        uint64_t gaps
+        uint64_t resets
+        int64_t first_at_ns
+        int64_t last_at_ns
+        int64_t first_raw
+        int64_t last_raw
+        int64_t total
+        double power_integral
+        int64_t read_longest_ns
+        int64_t step_longest_ns
+        double read_mean_ns
+        int64_t period_lower_ns
+        int64_t period_upper_ns
+        int64_t period_sum_ns
+        uint64_t periods
+        double peak_per_ns
+
+    void fg_account_init(fg_account *account, const fg_traits *traits)
+    void fg_account_add(fg_account *account, fg_sample *sample)
+    int64_t fg_account_period_ns(const fg_account *account)
+
+    cdef struct fg_answers:
+        double *low
+        double *estimate
+        double *high
+        double *unknown
+
+    cdef struct fg_resolver:
+        pass
+
+    void fg_resolver_init_instants(fg_resolver *resolver, const fg_traits *traits, double ceiling_per_ns,
+                                   const int64_t *at_ns, size_t count, const fg_answers *out)
+    void fg_resolver_init_windows(fg_resolver *resolver, const fg_traits *traits, double ceiling_per_ns,
+                                  const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count,
+                                  const fg_answers *out)
+    size_t fg_windows_sorted(const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count)
+    void fg_resolver_feed(fg_resolver *resolver, const fg_sample *samples, size_t count)
+    void fg_resolver_finish(fg_resolver *resolver)
+
+cdef void *column_data(object column, bint writable=*) except? NULL
+cdef fg_sample *sample_data(samples, bint writable=*) except? NULL
+cdef fg_traits traits_of(dict traits) except *
+cdef dict account_dict(const fg_account *account)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arithmetic's door to C: samples, the account, the resolver. It converts and checks, nothing more, and is private.
+
+Nothing here needs a sensor, so results and recordings import this module and never `_core`.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+
+GAP = FG_SAMPLE_GAP
+RESET = FG_SAMPLE_RESET
+
+def __getattr__(str name):
+    if name != "SAMPLE":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Measuring needs no NumPy, which takes longer to load than all the rest: it comes with the first array.
+    import numpy as np
+
+    dtype = np.dtype([("at_ns", "i8"), ("raw", "i8"), ("half_ns", "u4"), ("wraps", "u2"), ("flags", "u2")])
+    assert dtype.itemsize == sizeof(fg_sample)
+    return globals().setdefault(name, dtype)
+
+
+cdef object _dtype():
+    dtype = globals().get("SAMPLE")
+    return __getattr__("SAMPLE") if dtype is None else dtype
+
+
+def samples(waiting):
+    """An array of dtype SAMPLE over what `Sampler.drain` gave."""
+    import numpy as np
+
+    return np.frombuffer(waiting, _dtype())
+
+
+cdef void *column_data(object column, bint writable=False) except? NULL:
+    """Where a contiguous column lies; valid as long as the caller keeps it."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(column, &view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    cdef void *data = view.buf
+    PyBuffer_Release(&view)
+    return data
+
+
+cdef fg_traits traits_of(dict traits) except *:
+    cdef fg_traits out
+    out.kind = FG_ENERGY if traits["kind"] == "energy" else FG_POWER
+    out.modulus = traits["modulus"]
+    out.quantum = traits["quantum"]
+    out.period_ns = traits["period_ns"]
+    out.tick_ns = traits.get("tick_ns", 0)
+    out.plausible_per_s = traits["plausible_per_s"]
+    out.blind_ns = traits.get("blind_ns", 0)
+    return out
+
+
+cdef dict account_dict(const fg_account *account):
+    return {
+        "samples": account.samples,
+        "updates": account.updates,
+        "gaps": account.gaps,
+        "resets": account.resets,
+        "first_at_ns": account.first_at_ns,
+        "last_at_ns": account.last_at_ns,
+        "total": account.total if account.traits.kind == FG_ENERGY else account.power_integral,
+        "read_longest_ns": account.read_longest_ns,
+        "step_longest_ns": account.step_longest_ns,
+        "read_mean_ns": account.read_mean_ns,
+        "period_ns": fg_account_period_ns(account),
+        "period_mean_ns": account.period_sum_ns / account.periods if account.periods else None,
+        "period_lower_ns": account.period_lower_ns,
+        "period_upper_ns": account.period_upper_ns,
+        "periods": account.periods,
+        "peak_per_ns": account.peak_per_ns,
+    }
+
+
+cdef fg_sample *sample_data(samples, bint writable=False) except? NULL:
+    if getattr(samples, "dtype", None) != _dtype() or not samples.flags.c_contiguous:
+        raise TypeError("samples must be a contiguous array of dtype SAMPLE")
+    return <fg_sample *>column_data(samples, writable)
+
+
+def check_samples(samples):
+    """TypeError unless `samples` is a contiguous array of dtype SAMPLE."""
+    sample_data(samples)
+
+
+cdef class Account:
+    """The account of a recorded channel, fed chunk by chunk; what the sampling thread keeps for a live one."""
+
+    cdef fg_account account
+
+    def __init__(self, dict traits):
+        cdef fg_traits c_traits = traits_of(traits)
+        fg_account_init(&self.account, &c_traits)
+
+    def feed(self, samples):
+        """Take in samples, and set their wraps and reset flags in place."""
+        cdef fg_sample *data = sample_data(samples, True)
+        cdef Py_ssize_t i, count = len(samples)
+        with nogil:
+            for i in range(count):
+                fg_account_add(&self.account, &data[i])
+
+    def report(self):
+        return account_dict(&self.account)
+
+
+cdef class Answers:
+    """Outputs of a resolver."""
+
+    cdef readonly object low, estimate, high, unknown
+    cdef fg_answers c
+
+    def __cinit__(self, Py_ssize_t count, bint restarts):
+        import numpy as np
+        self.low = np.empty(count)
+        self.estimate = np.empty(count)
+        self.high = np.empty(count)
+        self.unknown = np.zeros(count if restarts else 0)
+        self.c.low = <double *>column_data(self.low)
+        self.c.estimate = <double *>column_data(self.estimate)
+        self.c.high = <double *>column_data(self.high)
+        self.c.unknown = <double *>column_data(self.unknown) if restarts else NULL
+
+
+def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint restarts=False):
+    """Energy from the first sample until each instant, in the channel's own unit: (low, estimate, high, unknown).
+
+    `chunks` is an iterable of sample arrays in time order, `at_ns` is sorted. See struct fg_resolver. `unknown` is
+    empty unless `restarts`.
+    """
+    import numpy as np
+
+    cdef fg_traits c_traits = traits_of(traits)
+    query = np.ascontiguousarray(at_ns, dtype=np.int64)
+    cdef size_t count = len(query)
+    cdef Answers out = Answers(count, restarts)
+    cdef fg_resolver resolver
+    fg_resolver_init_instants(&resolver, &c_traits, ceiling_per_ns, <const int64_t *>column_data(query), count, &out.c)
+    for chunk in chunks:
+        fg_resolver_feed(&resolver, sample_data(chunk), len(chunk))
+    fg_resolver_finish(&resolver)
+    return out.low, out.estimate, out.high, out.unknown
+
+
+cdef class Part:
+    """A resolver of the windows [first, until) of two columns, which it looks over before."""
+
+    cdef fg_resolver resolver
+    cdef object begin, end  # kept, with `out`: its thread may outlive an interrupted call
+    cdef Answers out
+    cdef const int64_t *begin_at_ns
+    cdef const int64_t *end_at_ns
+    cdef size_t first, count
+    cdef bint looked
+    cdef readonly Py_ssize_t wrong  # the first window out of order; -1: none
+
+    def __cinit__(self, dict traits, double ceiling_per_ns, begin, end, Answers out, size_t first, size_t until):
+        cdef fg_traits c_traits = traits_of(traits)
+        cdef fg_answers answers = out.c
+        answers.low += first
+        answers.estimate += first
+        answers.high += first
+        if answers.unknown != NULL:
+            answers.unknown += first
+        self.begin, self.end, self.out = begin, end, out
+        self.begin_at_ns = <const int64_t *>column_data(begin) + first
+        self.end_at_ns = <const int64_t *>column_data(end) + first
+        self.first, self.count, self.wrong = first, until - first, -1
+        fg_resolver_init_windows(&self.resolver, &c_traits, ceiling_per_ns, self.begin_at_ns, self.end_at_ns,
+                                 self.count, &answers)
+
+    cdef bint _sound(self) noexcept nogil:
+        """Whether the windows are in order, among them and after the one before."""
+        cdef size_t before = self.first > 0, sorted_
+        if not self.looked:
+            self.looked = True
+            sorted_ = fg_windows_sorted(self.begin_at_ns - before, self.end_at_ns - before, self.count + before)
+            if sorted_ < self.count + before:
+                self.wrong = self.first - before + sorted_
+        return self.wrong < 0
+
+    def feed(self, chunk):
+        cdef const fg_sample *data = sample_data(chunk)
+        cdef size_t samples = len(chunk)
+        with nogil:
+            if self._sound():
+                fg_resolver_feed(&self.resolver, data, samples)
+
+    def finish(self):
+        with nogil:
+            if self._sound():
+                fg_resolver_finish(&self.resolver)
+
+
+def refuse(begin, end, Py_ssize_t at):
+    if end[at] < begin[at]:
+        raise ValueError(f"end_at_ns[{at}] = {end[at]} lies before begin_at_ns[{at}] = {begin[at]}")
+    name, column = ("begin_at_ns", begin) if begin[at] < begin[at - 1] else ("end_at_ns", end)
+    raise ValueError(f"{name} is not sorted: {name}[{at}] = {column[at]} comes after {column[at - 1]}")

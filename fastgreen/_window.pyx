@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Windows: two clock reads each. This module is private; `Monitor.window` makes them."""
+
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
+from fastgreen._resolver cimport column_data
+
+
+cdef enum:
+    GATE_CLOSED = 0
+    GATE_OPEN = 1
+    GATE_INERT = 2
+
+
+cdef class Gate:
+    """Whether a monitor takes windows: closed before start and after stop; inert, so that they do nothing, in a forked
+    child and while the interpreter ends."""
+
+    def __init__(self, sync=None):
+        self.state = GATE_CLOSED
+        self.sync = sync
+
+    def open(self):
+        self.state = GATE_OPEN
+
+    def close(self):
+        if self.state != GATE_INERT:
+            self.state = GATE_CLOSED
+
+    def make_inert(self):
+        self.state = GATE_INERT
+
+
+cdef class _Edge:
+    """`Window.__enter__` and `__exit__`: a descriptor that hands out the window's own bound method.
+
+    The with statement looks both up anew each time, and binding an ordinary method allocates an object the garbage
+    collector tracks; that would be a third of what a window costs.
+    """
+
+    cdef bint leaves
+
+    def __cinit__(self, bint leaves):
+        self.leaves = leaves
+
+    def __get__(self, Window window, owner):
+        if window is None:
+            return self
+        return window.bound_exit if self.leaves else window.bound_enter
+
+    def __call__(self, Window window, *exc_info):
+        return window._exit(*exc_info) if self.leaves else window._enter()
+
+
+cdef class Window:
+    """A named stretch of time whose energy is wanted; made by `Monitor.window`, used by one thread.
+
+    Use it as a context manager or call `begin` and `end`, as often as wanted. Entering and leaving store two
+    timestamps; the energy is worked out when the monitor has stopped.
+    """
+
+    def __cinit__(self, str name, Gate gate):
+        self.name = name
+        self.gate = gate
+        self.begun_at_ns = -1
+        self.bound_enter = self._enter
+        self.bound_exit = self._exit
+
+    __enter__ = _Edge(False)
+    __exit__ = _Edge(True)
+
+    def __dealloc__(self):
+        free(self.begins)
+        free(self.ends)
+
+    def __len__(self):
+        return self.used
+
+    def __repr__(self):
+        return f"<fastgreen window {self.name!r}: {self.used} times>"
+
+    @property
+    def is_open(self):
+        return self.begun_at_ns >= 0
+
+    cdef int _begin(self) except -1:
+        if self.gate.state != GATE_OPEN:
+            return self._begin_closed()
+        if self.begun_at_ns >= 0:
+            raise RuntimeError(f"window {self.name!r} begun twice; for nested windows ask the monitor for another handle")
+        if self.gate.sync is not None:
+            self.gate.sync()
+            if self.gate.state != GATE_OPEN:  # stopped while we waited
+                return self._begin_closed()
+        self.begun_at_ns = fg_clock_now_ns()
+        return 0
+
+    cdef int _begin_closed(self) except -1:
+        if self.gate.state == GATE_INERT:
+            return 0
+        raise RuntimeError(f"window {self.name!r} begun while its monitor is not running")
+
+    cdef int _end(self) except -1:
+        cdef int64_t now
+        if self.gate.sync is not None and self.gate.state == GATE_OPEN:
+            self.gate.sync()
+        now = fg_clock_now_ns()
+        if self.begun_at_ns < 0:
+            if self.gate.state == GATE_OPEN:
+                raise RuntimeError(f"window {self.name!r} ended without having begun")
+            return 0
+        if self.used == self.capacity:
+            self._grow()
+        self.begins[self.used] = self.begun_at_ns
+        self.ends[self.used] = now
+        self.used += 1
+        self.begun_at_ns = -1
+        return 0
+
+    cdef int _grow(self) except -1:
+        cdef size_t capacity = self.capacity + self.capacity // 2 + 64
+        cdef void *grown = realloc(self.begins, capacity * sizeof(int64_t))
+        if grown == NULL:
+            raise MemoryError
+        self.begins = <int64_t *>grown
+        grown = realloc(self.ends, capacity * sizeof(int64_t))
+        if grown == NULL:
+            raise MemoryError
+        self.ends = <int64_t *>grown
+        self.capacity = capacity
+        return 0
+
+    def begin(self):
+        """Start the stretch. RuntimeError when it has begun already or the monitor is not running."""
+        self._begin()
+
+    def end(self):
+        """End the stretch. RuntimeError when it has not begun."""
+        self._end()
+
+    def _enter(self):
+        self._begin()
+        return self
+
+    def _exit(self, kind, value, traceback):
+        self._end()
+
+    def edges(self, size_t start=0):
+        """(begin_ns, end_ns) from the start-th stretch on, as two int64 arrays, copied."""
+        import numpy as np
+
+        start = min(start, self.used)
+        begin = np.empty(self.used - start, np.int64)
+        end = np.empty(self.used - start, np.int64)
+        if self.used > start:
+            memcpy(column_data(begin, True), self.begins + start, (self.used - start) * sizeof(int64_t))
+            memcpy(column_data(end, True), self.ends + start, (self.used - start) * sizeof(int64_t))
+        return begin, end

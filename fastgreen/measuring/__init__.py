@@ -1,0 +1,1 @@
+"""Measuring: the monitor, its sources, windows, recording and replay."""

@@ -1,0 +1,133 @@
+"""`measure`: one block or one function, measured by a monitor of its own."""
+
+from __future__ import annotations
+
+import functools
+
+from fastgreen.measuring.monitor import Monitor
+from fastgreen.results.result import Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+    Given = ParamSpec("Given")
+    Returned = TypeVar("Returned", covariant=True)
+
+    class Measured(Protocol[Given, Returned]):
+        """A measured function: what it was, and the `Result` of its last call."""
+
+        result: Result | None
+
+        def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Returned: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Returned]: ...
+
+
+__all__ = ["Measurement", "measure"]
+
+
+class Measurement:
+    """What `measure` returns: a monitor round one block, whose numbers are there after it.
+
+    Attributes of `Result` (``energy_j``, ``energy_low_j``, ``duration_s``, ...) can be asked of it directly.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        self.result: Result | None = None
+
+    def __enter__(self) -> Measurement:
+        self._monitor = Monitor(**self._options).start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.result = self._monitor.stop()
+        del self._monitor  # what was measured does not need it
+
+    def __call__(self, function: Callable[Given, Returned]) -> Measured[Given, Returned]:
+        return _measured(function, self._options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if self.result is None:
+            raise RuntimeError(f"{name} is there after the block")
+        return getattr(self.result, name)
+
+
+def _measured(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    import inspect
+
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"calling the generator function {function!r} does no work to be measured: put `with fastgreen.measure()` "
+            "round the loop over it"
+        )
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        monitor = Monitor(**options).start()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            wrapped.result = monitor.stop()  # type: ignore[attr-defined]
+
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        monitor = Monitor(**options).start()
+        try:
+            return await function(*args, **kwargs)
+        finally:
+            wrapped.result = monitor.stop()  # type: ignore[attr-defined]
+
+    wrapped = functools.wraps(function)(awaited if inspect.iscoroutinefunction(function) else wrapper)
+    wrapped.result = None  # type: ignore[attr-defined]
+    return wrapped
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def measure(function: None = None, /, **options: Any) -> Measurement: ...
+    @overload
+    def measure(function: Callable[Given, Returned], /, **options: Any) -> Measured[Given, Returned]: ...
+
+
+def measure(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Measure one block, or every call of a function.
+
+    ``with fg.measure() as m: ...`` has ``m.energy_j`` after it; ``@fg.measure`` keeps the last call's `Result` in
+    ``fn.result``. Options are those of `Monitor`: ``@fg.measure(hz=1000)``.
+
+    Parameters
+    ----------
+    function : callable, optional
+        What to measure: a function, or a coroutine function, which is measured until it has been awaited.
+    **options
+        As of `Monitor`.
+
+    Returns
+    -------
+    Measurement or callable
+        Without a function a context manager, which is a decorator too; with one, the function as it is called, with
+        the attribute ``result``: None before the first call, then the `Result` of the call that ended last.
+
+    Raises
+    ------
+    TypeError
+        If `function` is none, or is a generator function, whose call does no work that could be measured.
+    FastgreenError, ValueError
+        As `Monitor`, when the block or the function is entered.
+
+    Examples
+    --------
+    >>> import fastgreen as fg
+    >>> with fg.measure() as m:
+    ...     _ = sum(range(100000))
+    >>> m.energy_low_j <= m.energy_j <= m.energy_high_j
+    True
+    """
+    if function is None:
+        return Measurement(**options)
+    if not callable(function):
+        raise TypeError(f"measure takes a function, or options by name as Monitor does, not {function!r}")
+    return _measured(function, options)

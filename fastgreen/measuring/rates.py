@@ -1,0 +1,66 @@
+"""How often each source is read: the defaults, what may be asked for, and what a counter that wraps demands."""
+
+from __future__ import annotations
+
+from fastgreen.results.trace import FALLBACK_CEILING_W
+from fastgreen.sensors.channel import Channel
+from fastgreen.units import NS_PER_S
+
+__all__ = ["DEFAULT_HZ", "blind_ns", "check_wraps", "default_hz", "rates"]
+
+# Hz; NVML: a quarter of its update period, which is 100 ms until learnt better.
+DEFAULT_HZ = {"rapl": 100.0, "perf": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "replay": 1000.0}
+MIN_HZ, MAX_HZ = 0.01, 1_000_000.0
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, (int, float)):
+        return not isinstance(value, bool)
+    from numbers import Real  # where NumPy's have registered
+
+    return isinstance(value, Real)
+
+
+def rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[str, float]:
+    """Readings per second by source: what was asked for, else the default. ValueError for what cannot be."""
+    sources = dict.fromkeys(c.source for c in channels)
+    given = hz if isinstance(hz, dict) else {}
+    for source, value in given.items() if isinstance(hz, dict) else [("", hz)]:
+        if value is None:
+            continue
+        if not _is_number(value):
+            raise ValueError(f"hz must be a number, not {value!r}")
+        if not MIN_HZ <= value <= MAX_HZ:
+            raise ValueError(f"hz must be from {MIN_HZ:g} to {MAX_HZ:.0f}, not {value!r}")
+        if source and source not in DEFAULT_HZ:
+            raise ValueError(f"hz names no source {source!r}; there are {', '.join(DEFAULT_HZ)}")
+    if hz is not None and not isinstance(hz, dict):
+        return {s: float(hz) for s in sources}
+    return {s: float(given.get(s) or default_hz(s, channels)) for s in sources}
+
+
+def default_hz(source: str, channels: list[Channel]) -> float:
+    """The source's default; for NVML four readings an update, where that is known, but none within 10 ms."""
+    periods = [c.period_s for c in channels if c.source == "nvml" and c.period_s]
+    return min(100.0, 4 / min(periods)) if source == "nvml" and periods else DEFAULT_HZ[source]
+
+
+def check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
+    """Two wraps between two readings cannot be seen: a channel must be read twice per wrap at its highest power.
+
+    A replay's samples were taken long ago, and know their wraps.
+    """
+    for channel in (c for c in channels if c.source != "replay"):
+        most_w = channel.ceiling_w or FALLBACK_CEILING_W
+        if channel.wrap_j and channel.wrap_j / most_w < 2 / hz[channel.source]:
+            raise ValueError(
+                f"hz of {hz[channel.source]!r} is too low for {channel.id}: at {most_w:g} W it wraps every "
+                f"{channel.wrap_j / most_w:.0f} s"
+            )
+
+
+def blind_ns(channel: Channel) -> int:
+    """How long a channel may go unread before wraps can be missed: half a wrap at its highest power; 0 = for ever."""
+    if not channel.wrap_j or channel.source == "replay":  # who recorded it has seen to it
+        return 0
+    return round(channel.wrap_j / 2 / (channel.ceiling_w or FALLBACK_CEILING_W) * NS_PER_S)

@@ -1,0 +1,104 @@
+"""Where samples and windows go while a monitor measures, and from where its result takes them.
+
+Nothing here knows a monitor: a result, which holds some of it, outlives its own.
+"""
+
+from __future__ import annotations
+
+from fastgreen import _resolver, _window
+from fastgreen.results.trace import Windows
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Any
+
+    import numpy as np
+    import pyarrow as pa
+
+    from fastgreen.measuring.gpu_timeline import Lane
+
+__all__ = ["Recorder", "finished_windows", "kept_chunks"]
+
+
+class Recorder:
+    """Writes a run into a folder while it is measured; from its first failure on, it takes nothing any more.
+
+    Parameters
+    ----------
+    path : str
+        The folder. FileExistsError when it holds a run, OSError when it cannot be written.
+    metadata : dict
+        Of the run, see `fastgreen.results.run_metadata.run_metadata`.
+    channels : callable
+        Gives the table of the channels, as far as they are known.
+    """
+
+    def __init__(self, path: str, metadata: dict[str, Any], channels: Callable[[], pa.Table]) -> None:
+        from fastgreen.results import run_folder  # first: it says what a recording needs
+
+        self._path = path
+        self._folder = run_folder.RunFolder(path, metadata, channels())
+        self._written: list[int] = []
+        self._problems: list[str] = []
+
+    @property
+    def samples_path(self) -> Path:
+        return self._folder.path / "samples.arrow"
+
+    def add_samples(self, channel: str, samples: bytearray) -> bool:
+        """False when they were not written, and memory has to take them."""
+        return self._try(self._folder.add_samples, channel, samples)
+
+    def add_windows(self, handles: list[_window.Window | Lane]) -> None:
+        """Write what was added to the handles, always the same ones first, since the last call."""
+        self._written += [0] * (len(handles) - len(self._written))
+        for i, handle in enumerate(handles):
+            begin, end = handle.edges(self._written[i])
+            if len(begin) and self._try(self._folder.add_windows, handle.name, i, begin, end):
+                self._written[i] += len(begin)
+
+    def _try(self, write: Callable[..., None], *given: Any) -> bool:
+        if self._folder.failed:
+            return False
+        try:
+            write(*given)
+        except (OSError, ValueError) as error:
+            self._folder.failed = True
+            self._problems.append(f"recording to {self._path} failed and goes on in memory: {error}")
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the samples and windows. What was written stays, whatever happens."""
+        self._at_the_end(self._folder.close)
+
+    def write_channels(self, channels: Callable[[], pa.Table]) -> None:
+        """Write the channels as they are known in the end, after `close`."""
+        self._at_the_end(lambda: self._folder.write_channels(channels()))
+
+    def _at_the_end(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (OSError, ValueError) as error:
+            self._problems.append(f"the end of the run could not be recorded in {self._path}: {error}")
+
+    def take_problems(self) -> list[str]:
+        """What went wrong since the last call, a sentence each."""
+        taken, self._problems = self._problems, []
+        return taken
+
+
+def finished_windows(handles: list[_window.Window | Lane]) -> list[Windows]:
+    """The stretches of a monitor's handles."""
+    return [Windows(handle.name, i, *handle.edges()) for i, handle in enumerate(handles)]
+
+
+def kept_chunks(recorded: Path | None, channel: str, kept: list[bytearray]) -> Iterator[np.ndarray]:
+    """The samples of a channel: those on disk, then those in memory."""
+    if recorded is not None:
+        from fastgreen.results.run_reader import stored_chunks
+
+        yield from stored_chunks(recorded, channel)
+    yield from map(_resolver.samples, kept)

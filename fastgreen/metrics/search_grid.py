@@ -1,0 +1,103 @@
+"""Time to the closest APC or APEC over runs and parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastgreen.metrics.search import Search
+from fastgreen.metrics.training_runs import Runs
+
+__all__ = ["SearchGrid"]
+
+_POINTS_AT_ONCE = 1 << 18
+
+
+class SearchGrid:
+    """The grid of times; its axes are beta, alpha, the two deltas, target and last run.
+
+    Attributes
+    ----------
+    axes : dict of str to ndarray
+        Name and values of each axis, slowest first. A target is NaN where the best is searched for; where pairs are
+        among them, the targets are texts.
+    inputs : dict of str to ndarray
+        The runs' times, and the axes of numbers.
+    shape : tuple of int
+        Points along each.
+    """
+
+    rising_is_better = False
+
+    def __init__(
+        self,
+        runs: Runs,
+        cost_name: str,
+        parameters: dict[str, np.ndarray],
+        targets: list[Any],
+        quantize: bool,
+    ) -> None:
+        self._runs = runs
+        self.inputs = {"time": runs.time, **parameters}
+        self.axes = {**parameters, "target": _target_axis(targets), "run": np.arange(runs.count)}
+        self.shape = tuple(axis.size for axis in self.axes.values())
+        self._searches = [
+            Search.checked(cost_name, cost_delta, accuracy_delta, alpha, beta, target, quantize)
+            for beta in parameters["beta"]
+            for alpha in parameters["alpha"]
+            for accuracy_delta in parameters["accuracy_delta"]
+            for cost_delta in parameters[f"{cost_name}_delta"]
+            for target in targets
+        ]
+
+    def fill(self, out: np.ndarray, first: int, stream: bool) -> None:
+        """Write the points from `first` on, in row-major order, into all of the one-dimensional out."""
+        count = self._runs.count
+        done = 0
+        while done < out.size:
+            row, run = divmod(first + done, count)
+            some = min(count - run, out.size - done)
+            out[done : done + some] = self._runs.reach(self._searches[row], run, run + some)["time"]
+            done += some
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """The times of points, given by their positions in row-major order."""
+        times = np.empty(1)
+        found = []
+        for point in points:
+            self.fill(times, int(point), False)
+            found.append(times[0])
+        return np.array(found)
+
+    def best(self, k: int) -> np.ndarray:
+        """Positions of the k shortest times, the shortest first, the first of equals first."""
+        points, times = np.empty(0, np.int64), np.empty(0)
+        for begin, chunk in self._chunks():
+            points = np.concatenate([points, np.arange(begin, begin + chunk.size)])
+            times = np.concatenate([times, chunk])
+            keep = np.lexsort((points, times))[:k]
+            points, times = points[keep], times[keep]
+        return points
+
+    def where(self, low: float, high: float) -> np.ndarray:
+        """Positions of the times in low..high, rising."""
+        return np.concatenate(
+            [begin + np.flatnonzero((chunk >= low) & (chunk <= high)) for begin, chunk in self._chunks()]
+        )
+
+    def _chunks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The grid in pieces: the position of the first point, and the times."""
+        size = math.prod(self.shape)
+        for begin in range(0, size, _POINTS_AT_ONCE):
+            chunk = np.empty(min(_POINTS_AT_ONCE, size - begin))
+            self.fill(chunk, begin, False)
+            yield begin, chunk
+
+
+def _target_axis(targets: list[Any]) -> np.ndarray:
+    if all(np.ndim(target) == 0 for target in targets):
+        return np.array([math.nan if target is None else float(target) for target in targets])
+    return np.array(["best" if target is None else str(target) for target in targets])

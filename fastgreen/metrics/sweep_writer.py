@@ -1,0 +1,257 @@
+"""A sweep as one Arrow IPC file, written tile by tile in constant memory; `stored_sweep` reads it.
+
+Dense: a row for each combination of all axes but the fastest, whose values are a tensor column. Long: a row for each
+point. The axes stand in the schema metadata, under the key ``fastgreen``, as JSON; one of more than 65536 points as
+``{"float64": base64 of the little-endian bytes}``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+import fastgreen
+from fastgreen.atomic_file import new_file
+from fastgreen.metrics.parallel import cpu_count, thread_count
+from fastgreen.units import unit_metadata
+
+__all__ = ["FORMAT", "KEY", "write_sweep"]
+
+FORMAT = 1
+KEY = b"fastgreen"
+_TILE = 2 << 20  # bytes: handed over while still in cache, and yet few calls
+_MOST_WORKERS = 4  # each has a tile of memory
+_LISTED = 1 << 16  # longer axes are not lists in the metadata, but base64 of their bytes
+_ROW_LIMIT = 32 << 20  # bytes: a row of a tensor column is written whole
+
+
+class Plan(Protocol):
+    """What fills tiles with values."""
+
+    def fill(self, out: np.ndarray, first: int, streaming: bool) -> None: ...
+
+
+class Grid(Protocol):
+    """What is written: a `Sweep`."""
+
+    metric: str
+    unit: str | None
+    axes: dict[str, np.ndarray]
+    shape: tuple[int, ...]
+    size: int
+
+    @property
+    def plan(self) -> Plan: ...
+
+
+def write_sweep(
+    sweep: Grid,
+    path: str | os.PathLike[str],
+    dtype: np.dtype,
+    layout: str,
+    compression: str | None,
+    threads: int | None,
+    progress: bool,
+    overwrite: bool,
+) -> None:
+    """See `Sweep.write`."""
+    layouts: dict[str, type[_Layout]] = {"dense": _Dense, "long": _Long}
+    if layout not in layouts:
+        raise ValueError(f"layout must be dense or long, got {layout!r}")
+    if compression not in (None, "lz4", "zstd"):
+        raise ValueError(f"compression must be lz4, zstd or None, got {compression!r}")
+    # This thread writes, and on its CPU another one would only be in its way; few outrun any disk.
+    workers = min(_MOST_WORKERS, max(1, cpu_count() - 1)) if threads is None else thread_count(threads)
+    tiles = layouts[layout](sweep, dtype)
+    target = Path(path)
+    with new_file(target, overwrite) as place:
+        if compression is None:
+            _check_space(target, tiles.file_bytes)
+        options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
+        with (
+            _Told(target, tiles.file_bytes),
+            pa.OSFile(place, "ab") as sink,
+            pa.ipc.new_file(sink, tiles.schema, options=options) as writer,
+            _progress(sweep, progress) as advance,
+        ):
+            for batch, points in _computed(tiles, workers):
+                writer.write_batch(batch)
+                advance(points)
+
+
+class _Layout:
+    """How points become record batches.
+
+    Attributes
+    ----------
+    schema : pyarrow.Schema
+    tile_points : int
+        Points of a full tile.
+    file_bytes : int
+        What the values take on disk.
+    """
+
+    schema: pa.Schema
+    tile_points: int
+    file_bytes: int
+
+    def __init__(self, sweep: Grid, dtype: np.dtype) -> None:
+        self.sweep, self.dtype = sweep, dtype
+        self.values = pa.from_numpy_dtype(dtype)
+
+    def _schema(self, name: str, columns: list[pa.Field]) -> pa.Schema:
+        metadata = {
+            "kind": "sweep",
+            "format": FORMAT,
+            "version": fastgreen.__version__,
+            "metric": self.sweep.metric,
+            "layout": name,
+            "unit": self.sweep.unit,
+            "axes": {axis: _to_json(values) for axis, values in self.sweep.axes.items()},
+        }
+        return pa.schema(columns, metadata={KEY: json.dumps(metadata)})
+
+    def _field(self, name: str, kind: pa.DataType) -> pa.Field:
+        unit = self.sweep.unit if name.startswith(("consumption", "cost")) else None
+        return pa.field(name, kind, metadata=unit_metadata(unit) if unit else None)
+
+    def batch(self, first: int, values: np.ndarray) -> pa.RecordBatch:
+        raise NotImplementedError
+
+
+class _Dense(_Layout):
+    def __init__(self, sweep: Grid, dtype: np.dtype) -> None:
+        super().__init__(sweep, dtype)
+        self.length = sweep.shape[-1]
+        row_bytes = self.length * dtype.itemsize
+        if row_bytes > _ROW_LIMIT:
+            raise ValueError(
+                f"a dense row holds the whole axis {list(sweep.axes)[-1]}, {row_bytes / 1e6:,.0f} MB, and the most is "
+                f"{_ROW_LIMIT / 1e6:,.0f} MB; use layout='long'"
+            )
+        self.tile_points = max(1, _TILE // row_bytes) * self.length
+        self.file_bytes = sweep.size * dtype.itemsize
+        self.tensor = pa.fixed_shape_tensor(self.values, [self.length], dim_names=[list(sweep.axes)[-1]])
+        columns = [self._field(name, pa.from_numpy_dtype(axis.dtype)) for name, axis in list(sweep.axes.items())[:-1]]
+        self.schema = self._schema("dense", [*columns, pa.field(sweep.metric, self.tensor)])
+
+    def batch(self, first: int, values: np.ndarray) -> pa.RecordBatch:
+        rows = np.arange(first // self.length, (first + values.size) // self.length)
+        places = np.unravel_index(rows, self.sweep.shape[:-1])
+        columns = [
+            pa.array(axis[place]) for axis, place in zip(list(self.sweep.axes.values())[:-1], places, strict=True)
+        ]
+        flat = pa.Array.from_buffers(self.values, values.size, [None, pa.py_buffer(values)])
+        cells = pa.FixedSizeListArray.from_arrays(flat, type=self.tensor.storage_type)
+        return pa.record_batch([*columns, pa.ExtensionArray.from_storage(self.tensor, cells)], schema=self.schema)
+
+
+class _Long(_Layout):
+    def __init__(self, sweep: Grid, dtype: np.dtype) -> None:
+        super().__init__(sweep, dtype)
+        # Coordinates are as precise as the values that were computed from them.
+        self.axes = {n: axis.astype(dtype) if axis.dtype == np.float64 else axis for n, axis in sweep.axes.items()}
+        widths = [axis.dtype.itemsize for axis in self.axes.values()]
+        self.tile_points = _TILE // sum(widths)
+        self.file_bytes = sweep.size * (sum(widths) + dtype.itemsize)
+        columns = [self._field(name, pa.from_numpy_dtype(axis.dtype)) for name, axis in self.axes.items()]
+        self.schema = self._schema("long", [*columns, pa.field(sweep.metric, self.values)])
+
+    def batch(self, first: int, values: np.ndarray) -> pa.RecordBatch:
+        *slower, fastest = self.axes.values()
+        last = first + values.size
+        rows = np.arange(first // fastest.size, -(-last // fastest.size))
+        counts = np.diff(np.maximum(rows * fastest.size, first), append=last)
+        places = np.unravel_index(rows, self.sweep.shape[:-1])
+        columns = [np.repeat(axis[place], counts) for axis, place in zip(slower, places, strict=True)]
+        columns.append(fastest[np.arange(first, last) % fastest.size])
+        return pa.record_batch([pa.array(column) for column in (*columns, values)], schema=self.schema)
+
+
+def _computed(tiles: _Layout, workers: int) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """The tiles in order, with the number of their points; a batch is good until the next one is asked for.
+
+    While the caller writes one, the workers compute the next into the other buffers.
+    """
+    size, points = tiles.sweep.size, tiles.tile_points
+    buffers = [np.empty(min(points, size), tiles.dtype) for _ in range(workers + 1)]
+
+    def tile(first: int, buffer: np.ndarray) -> tuple[pa.RecordBatch, int]:
+        values = buffer[: min(points, size - first)]
+        tiles.sweep.plan.fill(values, first, False)
+        return tiles.batch(first, values), values.size
+
+    begins = iter(range(0, size, points))
+    pending: deque[tuple[Future[tuple[pa.RecordBatch, int]], np.ndarray]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for buffer, first in zip(buffers, begins, strict=False):
+            pending.append((pool.submit(tile, first, buffer), buffer))
+        while pending:
+            future, buffer = pending.popleft()
+            yield future.result()
+            following = next(begins, None)
+            if following is not None:
+                pending.append((pool.submit(tile, following, buffer), buffer))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _progress(sweep: Grid, shown: bool) -> Iterator[Callable[[int], None]]:
+    if not shown:
+        yield lambda points: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(sweep.metric), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=sweep.size)
+        yield lambda points: bar.advance(task, points)
+
+
+class _Told:
+    """Says in an OSError which file it was and how large it would have become."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, OSError):
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(
+                error.errno, f"{reason}: the sweep takes {self.size / 1e9:,.3g} GB and was not written", str(self.path)
+            ) from error
+
+
+def _check_space(path: Path, needed: int) -> None:
+    import errno
+
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC, f"the sweep takes {needed / 1e9:,.3g} GB and {free / 1e9:,.3g} GB are free", str(path)
+        )
+
+
+def _to_json(values: np.ndarray) -> Any:
+    if values.size > _LISTED and values.dtype.kind != "U":
+        # As text, millions of numbers would take minutes.
+        return {values.dtype.name: base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()}
+    # JSON has no NaN; only a target may be one.
+    return [None if value != value else value for value in values.tolist()]

@@ -1,0 +1,150 @@
+"""A recording of another tool as a result of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from fastgreen.recordings.curve import Curve
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["result_of"]
+
+_NW_PER_W = 1e9
+_GAP = 1  # flag of a sample
+
+
+class Curves(Protocol):
+    """What is converted: a `Recording`."""
+
+    source: str
+    notes: list[str]
+    absent: list[str]
+
+    @property
+    def channels(self) -> pa.Table: ...
+    def points(self, channel: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+    def chunks(self, channel: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]: ...
+
+
+def result_of(recording: Curves) -> Any:
+    """A recording as a :class:`fastgreen.Result`: a power channel per power channel, a window per segment.
+
+    Watts become whole nanowatts, the integers that the engine counts in. Between segments the power is taken as 0,
+    for that time was not recorded; where a value is absent inside a segment it is 0 too, and the bounds say that it
+    is not known.
+    """
+    from fastgreen import __version__, _resolver
+    from fastgreen.results.result import Result
+    from fastgreen.results.run_metadata import FORMAT
+    from fastgreen.results.trace import Trace, Windows
+    from fastgreen.sensors.channel import Channel, traits
+
+    built, spans = [], []
+    rows = [row for row in recording.channels.to_pylist() if row["energy_j"] is not None]
+    later_ns = _laid_out(recording, [row["id"] for row in rows])
+    for row in rows:
+        name = f"{recording.source}:{row['id']}"
+        kinds = traits("power", "nW", period_ns=1)
+        parent = f"{recording.source}:{row['parent']}" if row["parent"] else None
+        channel = Channel(
+            name, recording.source, "power", row["id"], "nW", parent=parent, root=row["root"], traits=kinds
+        )
+        chunks = _Chunks(recording, row["id"], later_ns, _resolver.SAMPLE)
+        account = _resolver.Account(kinds)
+        for chunk in chunks():
+            account.feed(chunk)
+        report = account.report()
+        report |= {
+            "end_at_ns": report["last_at_ns"],
+            "end_total": report["total"],
+            "why_ended": None,
+            "last_error": None,
+        }
+        report |= {"missed": None, "lost": row["absent"], "read_errors": row["absent"]}
+        built.append(Trace(channel, row["root"], report, chunks))
+        spans += _spans(recording, row["id"], later_ns)
+    windows = [Windows("segment", 0, *np.array(_union(spans), np.int64).T)] if spans else []
+    start = min((t.report["first_at_ns"] for t in built), default=0)
+    about = {"format": FORMAT, "version": __version__, "host": "", "realtime_ns": start, "monotonic_ns": start}
+    notes = [*recording.notes, *(f"{name} is absent" for name in recording.absent)]
+    if later_ns.any():
+        notes.append("segments whose times overlap are laid one after the other")
+    return Result(built, windows, about, start, start, notes)
+
+
+def _laid_out(recording: Curves, channels: list[str]) -> np.ndarray:
+    """How much later each segment is laid, in ns by its number, so that none begins before the one before it ends.
+
+    The clock of a result never goes back; that of a recording does. All channels move alike.
+    """
+    begin: dict[int, int] = {}
+    end: dict[int, int] = {}
+    for name in channels:
+        for time_ns, segment, _ in recording.chunks(name):
+            starts = np.flatnonzero(np.diff(segment, prepend=segment[0] - 1))
+            stops = np.append(starts[1:], segment.size) - 1
+            for a, b in zip(starts, stops, strict=True):
+                number = int(segment[a])
+                begin[number] = min(int(time_ns[a]), begin.get(number, int(time_ns[a])))
+                end[number] = max(int(time_ns[b]), end.get(number, int(time_ns[b])))
+    later_ns = np.zeros(max(begin, default=0) + 1, np.int64)
+    so_far = 0
+    for number in sorted(begin):
+        later_ns[number] = max(0, so_far - begin[number])
+        so_far = end[number] + int(later_ns[number])
+    return later_ns
+
+
+class _Chunks:
+    """The samples of one channel, made anew each time they are asked for."""
+
+    def __init__(self, recording: Curves, channel: str, later_ns: np.ndarray, dtype: np.dtype) -> None:
+        self.recording, self.channel, self.later_ns, self.dtype = recording, channel, later_ns, dtype
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        last: tuple[int, int] | None = None
+        hole = False
+        for time_ns, segment, watts in self.recording.chunks(self.channel):
+            good = np.isfinite(watts)
+            gap = np.concatenate([[hole], ~good[:-1]])[good]
+            hole = bool(~good[-1]) if good.any() else True
+            if not good.any():
+                continue
+            out = np.zeros(int(good.sum()), self.dtype)
+            where = segment[good]
+            out["at_ns"], out["raw"] = time_ns[good] + self.later_ns[where], np.rint(watts[good] * _NW_PER_W)
+            turns = np.diff(where, prepend=where[0] if last is None else last[1]) != 0
+            gap[0] &= last is not None
+            yield self._with_zeros(out, np.flatnonzero(turns | gap), turns, last)
+            last = (int(out["at_ns"][-1]), int(where[-1]))
+
+    def _with_zeros(
+        self, samples: np.ndarray, breaks: np.ndarray, turns: np.ndarray, last: tuple[int, int] | None
+    ) -> np.ndarray:
+        """Two samples of no power, at the two edges of the hole, at every break; between segments that is all there
+        is to say, inside one the second is flagged: there was power, and it is not known."""
+        ends = np.where(breaks > 0, samples["at_ns"][breaks - 1], last[0] if last else 0)
+        zeros = np.zeros(2 * breaks.size, self.dtype)
+        zeros["at_ns"][::2], zeros["at_ns"][1::2] = ends, samples["at_ns"][breaks]
+        zeros["flags"][1::2] = np.where(turns[breaks], 0, _GAP)
+        return np.insert(samples, np.repeat(breaks, 2), zeros)
+
+
+def _spans(recording: Curves, channel: str, later_ns: np.ndarray) -> list[tuple[int, int]]:
+    time_ns, segment, watts = recording.points(channel)
+    return Curve(time_ns + later_ns[segment], segment, watts).spans()
+
+
+def _union(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    out: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if out and start < out[-1][1]:
+            out[-1] = (out[-1][0], max(out[-1][1], end))
+        else:
+            out.append((start, end))
+    return out

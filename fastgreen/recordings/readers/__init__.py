@@ -1,0 +1,65 @@
+"""Recordings made by other meters. :func:`read` looks at a file and calls the reader that knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastgreen.errors import TraceError
+from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
+from fastgreen.recordings.readers.codecarbon import read_codecarbon
+from fastgreen.recordings.readers.nvidia_smi import read_nvidia_smi
+from fastgreen.recordings.readers.omegawatt import read_omegawatt
+from fastgreen.recordings.readers.text import open_text
+from fastgreen.recordings.recording import Recording
+
+__all__ = ["FORMATS", "format_of", "read", "read_aipowermeter", "read_codecarbon", "read_nvidia_smi", "read_omegawatt"]
+
+FORMATS: dict[str, Callable[..., Recording]] = {
+    "aipowermeter": read_aipowermeter,
+    "nvidia-smi": read_nvidia_smi,
+    "codecarbon": read_codecarbon,
+    "omegawatt": read_omegawatt,
+}
+_IN_FOLDER = {"power_metrics.json": "aipowermeter", "emissions.csv": "codecarbon", "omegawatt.csv": "omegawatt"}
+
+
+def format_of(path: str | Path) -> str:
+    """The format of a file or folder, by its first lines.
+
+    Raises
+    ------
+    TraceError
+        Nothing there, or nothing that one of the readers knows.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for name, known in _IN_FOLDER.items():
+            if (path / name).exists():
+                return known
+        raise TraceError(f"{path}: this folder has none of {', '.join(_IN_FOLDER)}")
+    try:
+        with open_text(path) as stream:
+            head = stream.read(65536)
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror}") from None
+    first = next((line for line in head.splitlines() if line.strip()), "")
+    if first.lstrip().startswith(("{", '"END OF')):
+        return "aipowermeter"
+    if "#timestamp" in head:
+        return "omegawatt"
+    if "energy_consumed" in first or "emissions_rate" in first:
+        return "codecarbon"
+    if "timestamp" in first and "power" in first:
+        return "nvidia-smi"
+    begins = f"it begins with {first[:60]!r}" if first else "it is empty"
+    raise TraceError(f"{path}: no format that is known ({', '.join(FORMATS)}); {begins}")
+
+
+def read(path: str | Path, format: str | None = None, **options: Any) -> Recording:
+    """Read a recording of any known format; `options` go to its reader."""
+    known = format or format_of(path)
+    if known not in FORMATS:
+        raise ValueError(f"format: {known!r} is none of {', '.join(FORMATS)}")
+    return FORMATS[known](path, **options)

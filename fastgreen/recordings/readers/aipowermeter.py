@@ -1,0 +1,480 @@
+"""AIPowerMeter recordings of every generation: ``power_metrics.json``, a line of JSON per averaging interval.
+
+The trick is never to make Python objects of the lines. A few lines are read one by one and teach the shape of the
+recording; with that shape Arrow's JSON reader turns blocks of lines into columns on all cores. A block that has
+anything else in it (a new process, a list where a scalar was, a cut line) is halved until the odd lines are alone;
+they are read one by one, and teach. A stamp is the end of its averaging interval, so the stretch before the first
+stamp of a segment is of unknown length: it is left out, and the trapezoid runs from the first stamp of a segment to
+its last.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from fastgreen.errors import TraceError
+from fastgreen.recordings.readers.timestamps import ABSENT_NS, check_zone, segments_of, to_utc_ns
+from fastgreen.recordings.recording import Recording, RecordingBuilder
+from fastgreen.units import counted
+
+__all__ = ["KNOWN", "SEGMENT_END", "read_aipowermeter"]
+
+SEGMENT_END = "END OF RECORDING SEGMENT"
+CHUNK_BYTES = 8 << 20
+LONGEST_LINE = 64 << 20
+_FEW_LINES = 16
+_BARE_NULL = re.compile(rb"\}\s*null")
+_MANY_FIELDS = 400  # a shape that has met more processes than this is forgotten: each would be a column of every block
+_READ = pa.json.ReadOptions(block_size=1 << 20)
+
+
+class _Key(NamedTuple):
+    """One quantity: where older and newer generations keep it, and what it becomes."""
+
+    name: str
+    part: str
+    keys: tuple[str, ...]
+    kind: str = "power"
+    unit: str = "W"
+    root: bool = False
+    parent: str = ""
+    scale: tuple[float, ...] = (1.0,)
+
+
+# The first key that holds a value wins. A dict by process is summed; "per GPU" dicts are spread over one channel each
+# (below).
+_KEYS = (
+    _Key("package", "cpu", ("intel_power",), root=True),
+    _Key("core", "cpu", ("total_cpu_power",), parent="package"),
+    _Key("uncore", "cpu", ("uncore_power",), parent="package"),
+    _Key("psys", "cpu", ("psys_power",)),
+    _Key("dram", "cpu", ("total_dram_power",), root=True),
+    _Key("process/package", "cpu", ("rel_intel_power",), parent="package"),
+    _Key("process/core", "cpu", ("per_process_cpu_power",), parent="core"),
+    _Key("process/dram", "cpu", ("per_process_dram_power",), parent="dram"),
+    _Key("memory", "cpu", ("total_mem_use",), "gauge", "B"),
+    _Key("process/memory", "cpu", ("per_process_mem_use_abs",), "gauge", "B"),
+    _Key("process/memory_uss", "cpu", ("per_process_mem_use_uss",), "gauge", "B"),
+    _Key("process/memory_use", "cpu", ("per_process_mem_use_percent",), "gauge", "1"),
+    _Key("process/cpu_use", "cpu", ("per_process_cpu_uses",), "gauge", "1"),
+    _Key("process/cpu_time", "cpu", ("absolute_cpu_time_per_pid",), "gauge", "s"),
+    _Key("gpu", "gpu", ("nvidia_draw_absolute", "nvidia_power"), root=True),
+    _Key("process/gpu", "gpu", ("nvidia_estimated_attributable_power_draw",), parent="gpu"),
+    _Key("gpu_memory", "gpu", ("nvidia_memory",), "gauge", "B"),
+    _Key("process/gpu_memory", "gpu", ("per_gpu_attributable_mem_use",), "gauge", "B"),
+    _Key("gpu_use", "gpu", ("nvidia_use_rate",), "gauge", "1", scale=(0.01,)),
+)
+_PER_GPU = (
+    _Key("gpu:{}", "gpu", ("per_gpu_power_draw", "per_gpu_power", "per_gpu_nvidia_power"), parent="gpu"),
+    _Key("process/gpu:{}", "gpu", ("per_gpu_attributable_power",), parent="gpu:{}"),
+    _Key("gpu_memory:{}", "gpu", ("per_gpu_memory", "per_gpu_nvidia_memory"), "gauge", "B"),
+    _Key(
+        "gpu_use:{}",
+        "gpu",
+        ("per_gpu_absolute_percent_usage", "per_gpu_use_rate", "per_gpu_nvidia_use_rate"),
+        "gauge",
+        "1",
+        scale=(1.0, 0.01, 0.01),
+    ),
+    _Key("process/gpu_use:{}", "gpu", ("per_gpu_estimated_attributable_utilization",), "gauge", "1"),
+)
+_SM = "per_gpu_average_estimated_utilization_absolute"  # the oldest: a list of processes, each with its percent of SM
+_UNUSED_KEYS = frozenset({_SM, "per_gpu_per_pid_utilization_absolute", "per_gpu_performance_state", "date"})
+_ONE_GPU = re.compile(r"gpu:\d+")
+KNOWN = [key.name for key in _KEYS]
+
+
+def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: int = 1 << 22) -> Recording:
+    """Read a recording of AIPowerMeter, of any generation or a mixture of them.
+
+    Parameters
+    ----------
+    path : folder that holds ``power_metrics.json``, or the file itself
+    timezone : the zone of the recording machine; its stamps are naive local time
+    limit_points : points kept in memory before they move to a temporary file
+
+    Returns
+    -------
+    Recording
+        Channels ``package`` (roots: package, dram, gpu), ``core``, ``uncore``, ``psys``, ``gpu:<n>``, ``process/...``
+        in watts, and gauges (memory in bytes, use as a fraction). A value of -1, or any negative watt, means "not
+        read" and is absent.
+
+    Raises
+    ------
+    TraceError
+        There is no such file or folder, or it cannot be opened. What stands inside never raises.
+    """
+    check_zone(timezone)
+    path = Path(path)
+    file = path / "power_metrics.json" if path.is_dir() else path
+    builder = RecordingBuilder("aipowermeter", str(path), limit_points=limit_points)
+    for key in _KEYS:
+        builder.channel(key.name, kind=key.kind, unit=key.unit, root=key.root, parent=key.parent)
+    try:
+        with open(file, "rb") as stream:
+            _Reader(builder, timezone).read(stream)
+    except FileNotFoundError:
+        if not path.is_dir():
+            raise TraceError(f"{path}: no such file or folder") from None
+        builder.note("no power_metrics.json in this folder")
+    except OSError as error:
+        raise TraceError(f"{file}: {error.strerror}") from None
+    builder.stand_in("gpu", _ONE_GPU)
+    recording = builder.finish(KNOWN)
+    if path.is_dir():
+        _beside(path, recording)
+    return recording
+
+
+class _Reader:
+    def __init__(self, builder: RecordingBuilder, timezone: str) -> None:
+        self.builder = builder
+        self.timezone = timezone
+        self.last_ns: int | None = None
+        self.segment = 0
+        self.ended = False
+        self.sentinels = 0
+        self.back = 0
+        self.shape: dict[str, Any] = {}
+        self.schema: pa.Schema | None = None
+
+    def read(self, stream: io.BufferedReader) -> None:
+        tail = b""
+        while block := stream.read(CHUNK_BYTES):
+            whole, newline, rest = block.rpartition(b"\n")
+            if newline:
+                self._segments(tail + whole)
+                tail = rest
+            else:
+                tail += block
+            if len(tail) > LONGEST_LINE:
+                self.builder.note(f"a line longer than {LONGEST_LINE} bytes was left out")
+                self._drop(1)
+                tail = b""
+        before = self.builder.dropped
+        self._segments(tail)
+        if self.builder.dropped > before:
+            self.builder.note("the last line is cut and was left out")
+        self._tell()
+
+    def _tell(self) -> None:
+        builder = self.builder
+        if self.back:
+            builder.note(f"time goes back {counted(self.back, 'time')}; a new segment begins at each")
+        if self.sentinels:
+            builder.note(f"{counted(self.sentinels, 'negative value')}, which is how 'not read' is written: absent")
+        if builder.dropped:
+            builder.note(f"{builder.dropped} of {builder.lines} lines could not be used")
+
+    def _drop(self, count: int) -> None:
+        self.builder.dropped += count
+        self.builder.lines += count
+
+    def _segments(self, data: bytes) -> None:
+        """Cut a block at the markers, then read what stands between them."""
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+        marker = SEGMENT_END.encode()
+        start = 0
+        while (found := data.find(marker, start)) >= 0:
+            line_start = data.rfind(b"\n", start, found) + 1 or start
+            line_end = data.find(b"\n", found)
+            line_end = len(data) if line_end < 0 else line_end
+            self._block(data[start:line_start])
+            if data[line_start:line_end].strip(b' \t\r"') == marker:
+                self.ended = True
+            else:
+                self._block(data[line_start:line_end])
+            start = line_end + 1
+        self._block(data[start:])
+
+    def _block(self, data: bytes) -> None:
+        if not data.strip(b" \r\n\t\0"):
+            return
+        try:
+            if not self.shape or not _objects_only(data):
+                raise pa.ArrowInvalid("no shape yet, or a line that is no object")
+            parse = pa.json.ParseOptions(explicit_schema=self.schema, unexpected_field_behavior="error")
+            table = pa.json.read_json(pa.BufferReader(data), read_options=_READ, parse_options=parse)
+            table.validate(full=True)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowIndexError):
+            lines = data.splitlines()
+            # Before a shape is learnt the very first lines teach it.
+            cut = _FEW_LINES if not self.shape else len(lines) // 2
+            if len(lines) > _FEW_LINES:
+                self._block(b"\n".join(lines[:cut]))
+                self._block(b"\n".join(lines[cut:]))
+            else:
+                self._few(lines)
+            return
+        if table.num_rows:
+            self._rows(table.column("date").combine_chunks(), pa.concat_arrays(table.column("metrics").chunks))
+
+    def _few(self, lines: list[bytes]) -> None:
+        """Odd lines, one by one: every value becomes a number or a dict of numbers, so that one schema fits them."""
+        documents = []
+        for line in lines:
+            if not line.strip(b" \t\0"):
+                continue
+            try:
+                document = json.loads(line)
+            except (ValueError, RecursionError):
+                document = None
+            if isinstance(document, dict) and isinstance(document.get("metrics"), dict):
+                documents.append(document)
+            else:
+                self._drop(1)
+        if not documents:
+            return
+        self._learn([d for d in documents if isinstance(d.get("date"), str)])
+        dates = pa.array([_text(d.get("date")) for d in documents], pa.string())
+        self._rows(dates, pa.array([_plain(d["metrics"]) for d in documents]))
+
+    def _learn(self, documents: list[dict[str, Any]]) -> None:
+        for document in documents:
+            self.shape = _merged(self.shape, _shape(document))
+        if _size(self.shape) > _MANY_FIELDS and documents:
+            self.shape = _shape(documents[-1])
+        self.schema = pa.schema(_type(self.shape)) if self.shape else None
+
+    def _rows(self, dates: pa.Array, metrics: pa.StructArray) -> None:
+        self.builder.lines += len(metrics)
+        stamps = to_utc_ns(dates, self.timezone)
+        good = (stamps != ABSENT_NS) & metrics.is_valid().to_numpy(zero_copy_only=False)
+        if not good.all():
+            self.builder.dropped += int((~good).sum())
+            stamps, metrics = stamps[good], metrics.filter(pa.array(good))
+        if not stamps.size:
+            return
+        marks = np.zeros(stamps.size, bool)
+        marks[0], self.ended = self.ended, False
+        numbers, self.segment, back = segments_of(stamps, marks, self.last_ns, self.segment)
+        self.back += back
+        self.last_ns = int(stamps[-1])
+        fields = _fields(metrics)
+        # The very first generation had no level between the metrics and their names.
+        flat = {name: column for name, column in fields.items() if name not in ("cpu", "gpu")}
+        for part in ("cpu", "gpu"):
+            inner = fields.get(part)
+            columns = {**flat, **(_fields(inner) if inner is not None and pa.types.is_struct(inner.type) else {})}
+            self._unknown(columns)
+            self._part(part, columns, stamps, numbers)
+
+    def _part(self, part: str, columns: dict[str, pa.Array], stamps: np.ndarray, numbers: np.ndarray) -> None:
+        for key in _KEYS:
+            if key.part == part and (values := _first(key, columns)) is not None:
+                self._add(key.name, values, stamps, numbers)
+        if part == "cpu":
+            return
+        for key in _PER_GPU:
+            gpus = {name: _fields(columns[name]) for name in key.keys if _is_struct(columns.get(name))}
+            for gpu in sorted({g for inner in gpus.values() for g in inner}):
+                values = _first(key, {name: inner[gpu] for name, inner in gpus.items() if gpu in inner})
+                if values is not None:
+                    self._add(self._gpu_channel(key, gpu), values, stamps, numbers)
+        if _SM in columns and (use := _streaming_processors(columns[_SM])) is not None:
+            self._add("gpu_use", use, stamps, numbers)
+
+    def _gpu_channel(self, key: _Key, gpu: str) -> str:
+        name, parent = key.name.format(gpu), key.parent.format(gpu)
+        if gpu == "all":
+            name, parent = key.name.removesuffix(":{}"), "gpu"
+        self.builder.channel(name, kind=key.kind, unit=key.unit, parent=parent)
+        return name
+
+    def _add(self, name: str, values: np.ndarray, stamps: np.ndarray, numbers: np.ndarray) -> None:
+        negative = values < 0
+        if negative.any():
+            self.sentinels += int(negative.sum())
+            values = np.where(negative, math.nan, values)
+        self.builder.add(name, stamps, numbers, values)
+
+    def _unknown(self, columns: dict[str, pa.Array]) -> None:
+        for name in columns:
+            if name not in _KNOWN_KEYS:
+                self.builder.note(f"the key {name!r} is not known and was left out")
+
+
+_KNOWN_KEYS = frozenset(n for key in (*_KEYS, *_PER_GPU) for n in key.keys) | _UNUSED_KEYS
+
+
+def _objects_only(data: bytes) -> bool:
+    """Whether each line begins and ends as an object: Arrow's reader (26.0) dies of a bare null between the objects."""
+    octets = np.frombuffer(data, np.uint8)
+    breaks = np.flatnonzero(octets == 10)
+    starts = np.concatenate([[0], breaks + 1])
+    ends = np.concatenate([breaks, [octets.size]]) - 1
+    starts, ends = (starts[:-1], ends[:-1]) if data.endswith(b"\n") else (starts, ends)
+    if not ((octets[starts] == ord("{")).all() and (octets[ends] == ord("}")).all()):
+        return False
+    return b"null" not in data or _BARE_NULL.search(data) is None
+
+
+def _fields(array: pa.StructArray) -> dict[str, pa.Array]:
+    # flatten(), unlike field(), gives null where the parent is null.
+    return dict(zip((f.name for f in array.type), array.flatten(), strict=True))
+
+
+def _is_struct(array: pa.Array | None) -> bool:
+    return array is not None and pa.types.is_struct(array.type)
+
+
+def _first(key: _Key, columns: dict[str, pa.Array]) -> np.ndarray | None:
+    """The value under the first of a key's names that has one, row by row; None if no row has any."""
+    values = None
+    for name, scale in zip(key.keys, key.scale * len(key.keys), strict=False):
+        if name not in columns or columns[name].null_count == len(columns[name]):
+            continue
+        column = _numbers(columns[name]) * scale
+        values = column if values is None else np.where(np.isfinite(values), values, column)
+    return values
+
+
+def _numbers(array: pa.Array) -> np.ndarray:
+    """A column as float64: lists and dicts are summed over what is present (-1 in a list is absent), text is tried."""
+    kind = array.type
+    if pa.types.is_struct(kind):
+        return _sum([_numbers(child) for child in array.flatten()], len(array))
+    if pa.types.is_list(kind):
+        flat = _numbers(array.flatten())
+        good = flat >= 0
+        rows = pc.list_parent_indices(array).to_numpy()[good]
+        total = np.bincount(rows, flat[good], len(array))
+        return np.where(np.bincount(rows, minlength=len(array)) > 0, total, math.nan)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    if pa.types.is_string(kind):
+        return np.array([_value(v) for v in array.to_pylist()], np.float64)
+    return np.full(len(array), math.nan)
+
+
+def _sum(columns: list[np.ndarray], rows: int) -> np.ndarray:
+    total, seen = np.zeros(rows), np.zeros(rows, bool)
+    for column in columns:
+        good = column >= 0
+        total += np.where(good, column, 0.0)
+        seen |= good
+    return np.where(seen, total, math.nan)
+
+
+def _streaming_processors(array: pa.Array) -> np.ndarray | None:
+    """Fraction of the streaming processors in use, from the oldest generation's percent per process."""
+    if not pa.types.is_list(array.type) or not pa.types.is_struct(array.type.value_type):
+        return None
+    inner = _fields(array.flatten())
+    if "sm" not in inner:
+        return None
+    rows = pc.list_parent_indices(array).to_numpy()
+    total = np.bincount(rows, np.nan_to_num(_numbers(inner["sm"])), len(array)) / 100.0
+    return np.where(np.bincount(rows, minlength=len(array)) > 0, total, math.nan)
+
+
+def _shape(value: Any) -> Any:
+    """What kind of value this is: a dict of shapes, a list of one, or the name of a plain kind."""
+    if isinstance(value, dict):
+        return {name: _shape(v) for name, v in value.items() if v != {} and _text(name) == name}
+    if isinstance(value, list):
+        first = next((v for v in value if v is not None), 0.0)
+        return [_shape(first)]
+    return "text" if isinstance(value, str) else "number"
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """Both shapes at once; where they contradict each other the new one stands, for the lines to come are like it."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **{name: _merged(old[name], s) if name in old else s for name, s in new.items()}}
+    if isinstance(old, list) and isinstance(new, list):
+        return [_merged(old[0], new[0])]
+    return new
+
+
+def _type(shape: Any) -> Any:
+    if isinstance(shape, dict):
+        fields = [pa.field(name, _type(inner)) for name, inner in shape.items()]
+        return pa.struct(fields)
+    if isinstance(shape, list):
+        return pa.list_(_type(shape[0]))
+    return pa.string() if shape == "text" else pa.float64()
+
+
+def _size(shape: Any) -> int:
+    inner = shape.values() if isinstance(shape, dict) else shape if isinstance(shape, list) else ()
+    return 1 + sum(map(_size, inner))
+
+
+def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
+    """One odd line, made regular: {part: {key: number, or {gpu: number} for a key by GPU}}."""
+    by_gpu = {n for key in _PER_GPU for n in key.keys}
+    out: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if name in ("cpu", "gpu"):
+            out[name] = _plain(value) if isinstance(value, dict) else None
+        elif name in by_gpu:
+            out[name] = {_text(gpu): _value(v) for gpu, v in value.items()} if isinstance(value, dict) else None
+        elif name == _SM:
+            entries = value if isinstance(value, list) else []
+            out[name] = [{"sm": _value(e.get("sm"))} for e in entries if isinstance(e, dict)]
+        else:
+            out[_text(name) or ""] = _value(value)
+    return out
+
+
+def _text(value: Any) -> str | None:
+    # JSON may hold half a surrogate pair, which is no text that Arrow could keep.
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+
+
+def _value(value: Any) -> float:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        present = [v for v in map(_value, value) if v >= 0]
+        return math.fsum(present) if present else math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _beside(folder: Path, recording: Recording) -> None:
+    """What else lies in the folder; a file that cannot be read is noted."""
+    readers: dict[str, Callable[[str], Any]] = {
+        "latency.csv": lambda text: np.array([float(x) for x in text.split()]),
+        "latency.json": lambda text: np.array(json.loads(text), np.float64),
+        "model_summary.json": json.loads,
+        "results_exp.json": _documents,
+    }
+    for name, parse in readers.items():
+        try:
+            parsed = parse((folder / name).read_text())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            recording.notes.append(f"{name} could not be read: {error}")
+            continue
+        if name.startswith("latency"):
+            good = np.isfinite(parsed) & (parsed >= 0)
+            recording.latency_s = parsed[good]
+            if not good.all():
+                recording.notes.append(f"{counted(int((~good).sum()), 'line')} of {name} without a time: left out")
+        else:
+            recording.extra[name.removesuffix(".json")] = parsed
+
+
+def _documents(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]

@@ -1,0 +1,168 @@
+"""A result as a table for people."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fastgreen.units import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fastgreen.results.trace import Trace
+
+__all__ = ["PlainTable", "bounds", "people_console", "plain_table", "quantity", "render", "show"]
+
+_FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
+
+
+def quantity(value: float | None, unit: str, digits: int = 4) -> str:
+    """A number with an SI prefix: 0.00123 J is "1.230 mJ"."""
+    if value is None or math.isnan(value):
+        return "-"
+    if value == 0 or math.isinf(value):
+        return f"{value:g} {unit}"
+    value = float(f"{value:.{digits}g}")  # 999.96 is 1.000 k
+    scale, prefix = next((p for p in _PREFIXES if abs(value) >= p[0]), _PREFIXES[-1])
+    scaled = value / scale
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled))) if scaled else 0)
+    return f"{scaled:.{decimals}f} {prefix}{unit}"
+
+
+def bounds(low: float | None, high: float | None, unit: str) -> str:
+    """Two ends of an interval: "0.96 .. 1.30 J", the prefix once where both share it."""
+    if low is None or high is None:
+        return "-"
+    first, last = quantity(low, unit, 3), quantity(high, unit, 3)
+    shared = first.split(" ")[1:] == last.split(" ")[1:]
+    return f"{first.split(' ')[0] if shared else first} .. {last}"
+
+
+def people_console(stderr: bool = False) -> Console:
+    """A console for tables: as wide as COLUMNS says, else as the terminal, else, where there is none to ask, 120."""
+    console = Console(stderr=stderr, highlight=False)
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return console
+    return Console(stderr=stderr, highlight=False, width=120)
+
+
+class PlainTable(Table):
+    """A table whose cells are shown as they are: names come from others, and "[/b]" is no markup."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+def plain_table(title: str, *columns: str) -> Table:
+    """A table without vertical rules; the first column is text, the others are numbers."""
+    table = PlainTable(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left", overflow="fold")
+    return table
+
+
+class Printable(Protocol):
+    """What is printed: a `Result`."""
+
+    traces: list[Trace]
+
+    @property
+    def known(self) -> bool: ...
+    @property
+    def estimated(self) -> bool: ...
+    @property
+    def energy_j(self) -> float: ...
+    @property
+    def energy_low_j(self) -> float: ...
+    @property
+    def energy_high_j(self) -> float: ...
+    @property
+    def energy_wh(self) -> float: ...
+    @property
+    def mean_power_w(self) -> float: ...
+    @property
+    def duration_s(self) -> float: ...
+    @property
+    def names(self) -> list[str]: ...
+    @property
+    def notes(self) -> list[str]: ...
+    @property
+    def channels(self) -> pa.Table: ...
+    def summary(self) -> pa.Table: ...
+
+
+def show(result: Printable, console: Console) -> None:
+    """Print totals, channels and windows."""
+    if result.known:
+        console.print(
+            f"[bold]{quantity(result.energy_j, 'J')}[/bold] "
+            f"({bounds(result.energy_low_j, result.energy_high_j, 'J')}) "
+            f"in {quantity(result.duration_s, 's')}: {quantity(result.mean_power_w, 'W')}, "
+            f"{quantity(result.energy_wh, 'Wh')}"
+        )
+    else:
+        console.print(f"[bold]energy unknown[/bold] in {quantity(result.duration_s, 's')}")
+    if result.estimated:
+        console.print("[bold]estimated[/bold]: from a model of the CPU, not a measurement")
+    if not result.traces:
+        console.print("No channel could be read; `fastgreen channels` says why.")
+    else:
+        console.print(_channel_table(result))
+    if result.names and result.known:
+        console.print(_window_table(result))
+    for note in result.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+def _faults(row: dict) -> str:
+    said = [f"{row[key]} {word}" for key, word in _FAULTS if row[key]]
+    if row["restarts"]:
+        said.append(counted(row["restarts"], "restart"))
+    return ", ".join(said) or "none"
+
+
+def _channel_table(result: Printable) -> Table:
+    table = plain_table("channels", "channel", "energy", "between", "power", "samples", "faults", "method")
+    for row in result.channels.to_pylist():
+        table.add_row(
+            row["id"] + ("" if row["counted"] else " *"),
+            quantity(row["energy_j"], "J"),
+            bounds(row["energy_low_j"], row["energy_high_j"], "J"),
+            quantity(row["mean_power_w"], "W"),
+            str(row["samples"]),
+            _faults(row),
+            row["method"],
+        )
+    if not all(result.channels["counted"].to_pylist()):
+        table.caption = "* not part of the total"
+        table.caption_justify = "left"
+    return table
+
+
+def _window_table(result: Printable) -> Table:
+    table = plain_table("windows, energy of one", "window", "count", "mean", "between", "power", "p50", "p95", "p99")
+    for row in result.summary().to_pylist():
+        table.add_row(
+            row["name"],
+            str(row["count"]),
+            quantity(row["mean_energy_j"], "J"),
+            bounds(row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
+            quantity(row["mean_power_w"], "W"),
+            *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
+        )
+    return table
+
+
+def render(result: Printable, width: int = 120) -> str:
+    buffer = io.StringIO()
+    show(result, Console(file=buffer, width=width, highlight=False))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).rstrip("\n")

@@ -1,0 +1,84 @@
+"""The energies of a run: of each channel and of all counted channels together, with bounds."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from fastgreen.results.trace import Bounded, Trace
+from fastgreen.units import J_PER_WH, NS_PER_S
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Energies"]
+
+
+class Energies:
+    """Energies of the channels of a run; the part of a `Result` that its tables and its text are made from."""
+
+    def __init__(self, traces: list[Trace], metadata: dict[str, Any], start_ns: int, end_ns: int) -> None:
+        self.traces = traces
+        self.metadata = metadata
+        read = [t for t in traces if t.has_data]
+        self.start_ns = min((t.report["first_at_ns"] for t in read), default=start_ns)
+        self.end_ns = max((t.report["end_at_ns"] for t in read), default=end_ns)
+
+    @property
+    def known(self) -> bool:
+        """Whether any counted channel was read; if not, every energy is 0 for want of a reading."""
+        return any(t.counted and t.has_data for t in self.traces)
+
+    @cached_property
+    def totals(self) -> dict[str, Bounded]:
+        """Energy of each channel with its bounds, by id; NaN for one that was never read."""
+        return {t.channel.id: t.total() for t in self.traces}
+
+    @cached_property
+    def _total(self) -> Bounded:
+        counted = [self.totals[t.channel.id] for t in self.traces if t.counted and t.has_data]
+        return sum(counted, Bounded(0.0, 0.0, 0.0))
+
+    @property
+    def energy_j(self) -> float:
+        """Energy of all counted channels together, in J; 0 where nothing could be read (see `known`)."""
+        return float(self._total.energy_j)
+
+    @property
+    def energy_low_j(self) -> float:
+        """The least that it can have been, in J."""
+        return float(self._total.low_j)
+
+    @property
+    def energy_high_j(self) -> float:
+        """The most that it can have been, in J."""
+        return float(self._total.high_j)
+
+    @property
+    def energy_wh(self) -> float:
+        """`energy_j` in Wh."""
+        return self.energy_j / J_PER_WH
+
+    @property
+    def duration_s(self) -> float:
+        """From the first reading to the last, in s."""
+        return (self.end_ns - self.start_ns) / NS_PER_S
+
+    @property
+    def mean_power_w(self) -> float:
+        """`energy_j` over `duration_s`, in W; NaN where no time passed."""
+        return self.energy_j / self.duration_s if self.duration_s > 0 else float("nan")
+
+    @property
+    def estimated(self) -> bool:
+        """Whether any counted channel is a model and not a measurement."""
+        return any(t.channel.estimated for t in self.traces if t.counted)
+
+    def trace(self, channel: str) -> Trace:
+        """The trace of one channel. ChannelNotFound for one that the run does not have."""
+        from fastgreen.errors import ChannelNotFound
+
+        for trace in self.traces:
+            if trace.channel.id == channel:
+                return trace
+        raise ChannelNotFound(f"the run has no channel {channel!r}; it has {[t.channel.id for t in self.traces]}")

@@ -1,0 +1,94 @@
+"""Energies of many windows of one channel, with a second thread where it pays."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from fastgreen import _resolver
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["resolve_windows"]
+
+# From this size on a second thread pays. The thread with the later windows walks over all samples before them, so this
+# share of the windows lets both threads end at about the same time.
+_PARALLEL = 200_000
+_EARLIER = 0.58
+
+
+def resolve_windows(
+    traits: dict[str, Any],
+    ceiling_per_ns: float,
+    chunks: Iterable[NDArray[np.void]],
+    begin_at_ns: ArrayLike,
+    end_at_ns: ArrayLike,
+    restarts: bool = False,
+    threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Energy of windows of one channel, in the channel's own unit: (low, estimate, high).
+
+    Parameters
+    ----------
+    traits : dict
+        The members of struct fg_traits; ``period_ns`` is the update period to use.
+    ceiling_per_ns : float
+        Most that the channel can draw, in its own unit per ns (energy) or its raw unit (power).
+    chunks : iterable of arrays of dtype SAMPLE
+        The samples in time order.
+    begin_at_ns, end_at_ns : array_like of int64
+        The edges, each column sorted.
+    restarts : bool
+        Whether the counter restarted.
+    threads : int, optional
+        One or two; by default two for many windows over large chunks, where there are two cores. The result does not
+        depend on it.
+
+    Raises
+    ------
+    ValueError
+        If a column is not sorted, or a window ends before it begins.
+    """
+    import numpy as np
+
+    begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
+    end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
+    if len(end) != len(begin):
+        raise ValueError("begin_at_ns and end_at_ns differ in length")
+    count = middle = len(begin)
+    out = _resolver.Answers(count, restarts)
+    chunks = iter(chunks)
+    first = next(chunks, None)
+    if threads is None and first is not None and count >= _PARALLEL and len(first) >= _PARALLEL:
+        threads = min(2, len(os.sched_getaffinity(0)))
+    if threads == 2:
+        middle = int(count * _EARLIER)
+    shares = [(0, middle), (middle, count)][: threads or 1]
+    parts = [_resolver.Part(traits, ceiling_per_ns, begin, end, out, *share) for share in shares]
+    while first is not None:
+        _feed(parts, first)
+        first = next(chunks, None)
+    for part in parts:
+        part.finish()
+    wrong = min((part.wrong for part in parts if part.wrong >= 0), default=-1)
+    if wrong >= 0:
+        _resolver.refuse(begin, end, wrong)
+    return out.low, out.estimate, out.high
+
+
+def _feed(parts: list[_resolver.Part], chunk: NDArray[np.void]) -> None:
+    _resolver.check_samples(chunk)  # here a wrong type is an error; in a thread it would be lost
+    others = [threading.Thread(target=part.feed, args=(chunk,)) for part in parts[1:]]
+    for other in others:
+        other.start()
+    try:
+        parts[0].feed(chunk)
+    finally:
+        for other in others:
+            other.join()

@@ -1,0 +1,299 @@
+"""What a monitor measured, as Arrow tables, as numbers, as a table for people, and as a folder of files."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+
+from fastgreen.results.energies import Energies
+from fastgreen.results.trace import Trace, Windows
+from fastgreen.units import NS_PER_S, counted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    import pyarrow as pa
+
+
+__all__ = ["Result", "load"]
+
+
+class Result(Energies):
+    """Energies of a finished run.
+
+    It needs neither its monitor nor its process: it can be pickled, copied and sent. What was recorded to files stays
+    there, and is read from there when it is asked for.
+
+    Attributes
+    ----------
+    energy_j, energy_low_j, energy_high_j : float
+        Energy of all counted channels together and its bounds, in J; 0 where nothing could be read.
+    energy_wh : float
+        The same in Wh.
+    duration_s : float
+        From the first reading to the last.
+    mean_power_w : float
+    known : bool
+        False when no counted channel gave a reading: the energies are then 0 and mean nothing.
+    estimated : bool
+        True when any counted channel is a model and not a measurement.
+    start_ns, end_ns : int
+        First and last reading, ns of CLOCK_MONOTONIC.
+    metadata : dict
+        Format, package version, host, and one instant on both clocks (``realtime_ns``, ``monotonic_ns``).
+    notes : list of str
+        What a reader should know: channels that could not be read, windows that were left open, ...
+    """
+
+    def __init__(
+        self,
+        traces: list[Trace],
+        windows: list[Windows] | Callable[[], list[Windows]],
+        metadata: dict[str, Any],
+        start_ns: int,
+        end_ns: int,
+        notes: list[str] | None = None,
+    ) -> None:
+        super().__init__(traces, metadata, start_ns, end_ns)
+        self.given_notes = list(notes or [])
+        self._given_windows = windows
+        self._span = start_ns, end_ns
+
+    @cached_property
+    def _windows(self) -> list[Windows]:
+        given = self._given_windows
+        self._given_windows = [w for w in (given() if callable(given) else given) if len(w)]
+        return self._given_windows
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: the windows, and not the handles that they were entered through."""
+        return {**self.__dict__, "_given_windows": self._windows}
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know of this run, a sentence each."""
+        out = list(self.given_notes)
+        for trace in self.traces:
+            identity, report = trace.channel.id, trace.report
+            if not trace.has_data:
+                out.append(f"{identity} gave no reading: {report.get('last_error') or 'unknown reason'}")
+            elif report.get("why_ended"):
+                out.append(f"{identity} ended early: {report['why_ended']}")
+            out += [
+                f"{identity} was not read for {(p.end_ns - p.begin_ns) / NS_PER_S:.3g} s, in which it can have wrapped "
+                f"unseen: up to {p.hidden_j:.6g} J more, which its upper bounds contain"
+                for p in trace.pauses
+            ]
+        if not self.known:
+            out.append("no channel gave a reading, so the energies of this run are unknown; they stand as 0")
+        return out
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the windows, in the order of their first use."""
+        return list(dict.fromkeys(w.name for w in self._windows))
+
+    # ---- tables ----
+
+    @cached_property
+    def channels(self) -> pa.Table:
+        """A row per channel: id, energies (J), power (W), counts, how it was measured and what became of it.
+
+        ``energy_j`` is null for a channel that was never read; ``counted`` says which rows make up the total.
+        """
+        from fastgreen.results import result_tables
+
+        return result_tables.channel_table(self.traces, self.totals)
+
+    def samples(self, channel: str | None = None) -> pa.Table:
+        """Every sample: channel, time (timestamp[ns, UTC]), monotonic_ns, raw (in the channel's own unit), and how it
+        was read (half_read_ns, wraps, flags: 1 a gap before it, 2 the counter restarted).
+
+        Parameters
+        ----------
+        channel : str, optional
+            Only this one.
+
+        Returns
+        -------
+        pyarrow.Table
+            A row per sample, channel after channel, each in time order; units stand in the field metadata.
+
+        Raises
+        ------
+        ChannelNotFound
+            For a channel that the run does not have.
+        """
+        import pyarrow as pa
+
+        from fastgreen.results import run_folder
+
+        traces = self.traces if channel is None else [self.trace(channel)]
+        schema = run_folder.with_metadata(run_folder.SAMPLES, self.metadata)
+        batches = [
+            run_folder.sample_batch(t.channel.id, chunk, self.metadata, schema) for t in traces for chunk in t.chunks()
+        ]
+        return pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
+
+    def windows(self, name: str | None = None, per_channel: bool = False) -> pa.Table:
+        """A row per stretch of a window: name, index, start_ns, duration_s, energy_j, energy_low_j, energy_high_j.
+
+        The schema's metadata say whether the energies are ``estimated``.
+
+        Parameters
+        ----------
+        name : str, optional
+            Only windows of this name.
+        per_channel : bool
+            A row per stretch and channel, with a column ``channel``, counted or not.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``start_ns`` is CLOCK_MONOTONIC, durations are s, energies J; an energy that is not known is null.
+
+        Raises
+        ------
+        KeyError
+            For a name that was never used.
+        """
+        from fastgreen.results import result_tables
+
+        return result_tables.window_table(self.traces, self._named(name), per_channel, self.estimated)
+
+    def _named(self, name: str | None) -> list[Windows]:
+        if name is not None and name not in self.names:
+            raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
+        return [w for w in self._windows if name is None or w.name == name]
+
+    def power(self, step_s: float | None = None, per_channel: bool = False) -> pa.Table:
+        """Power over time: the run in equal steps, and the mean power of each with its bounds.
+
+        A step's power is its energy, bounded as that of a window, over its length: however slow the sensor is, the
+        powers times their lengths add up to the energy of the whole run within its bounds.
+
+        Parameters
+        ----------
+        step_s : float, optional
+            Length of a step in s; the last one takes in a rest of less than half a step, or is shorter itself. By
+            default a round number that gives at most 500 steps, none shorter than the slowest counted sensor takes
+            to update on average.
+        per_channel : bool
+            A row per step and channel, with a column ``channel``, counted or not.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns ``time`` (timestamp[ns, UTC]) and ``start_ns`` (CLOCK_MONOTONIC) of the step's begin, ``duration_s``
+            in s, and ``power_w``, ``power_low_w``, ``power_high_w`` in W; a power that is not known is null. The
+            schema's metadata say whether they are ``estimated``.
+
+        Raises
+        ------
+        ValueError
+            For a step that is not above 0, or so short that there were more than ten million.
+        """
+        from fastgreen.results import result_tables
+
+        return result_tables.power_table(self, step_s, per_channel)
+
+    def summary(self) -> pa.Table:
+        """A row per window name: count, total and mean energy (J) with bounds, mean power (W), durations (s).
+
+        The bounds of the sum are those of the stretches taken together (`Trace.together`), so the mean energy of many
+        short windows is known far better than that of one.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row per name; no rows where no window was used.
+        """
+        from fastgreen.results import result_tables
+
+        return result_tables.summary_table(
+            self.traces, {name: self._named(name) for name in self.names}, self.estimated
+        )
+
+    # ---- files and people ----
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the run as a folder of Arrow files, which `load` and any Arrow tool open.
+
+        Parameters
+        ----------
+        path : path
+            The folder, which is made: ``channels.arrow``, ``samples.arrow`` and ``windows.arrow`` in it.
+
+        Raises
+        ------
+        FileExistsError
+            When it holds a run already.
+        OSError
+            When it cannot be written.
+        """
+        from pathlib import Path
+
+        from fastgreen.results.run_reader import save_run
+
+        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes, self._span)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Totals, channels and window summary as plain Python, for JSON."""
+        return {
+            "energy_j": self.energy_j,
+            "energy_low_j": self.energy_low_j,
+            "energy_high_j": self.energy_high_j,
+            "energy_wh": self.energy_wh,
+            "duration_s": self.duration_s,
+            "mean_power_w": self.mean_power_w,
+            "estimated": self.estimated,
+            "notes": self.notes,
+            "channels": self.channels.to_pylist(),
+            "windows": self.summary().to_pylist(),
+        }
+
+    def __repr__(self) -> str:
+        mark = " (estimated)" if self.estimated else ""
+        return (
+            f"<fastgreen.Result: {self.energy_j:.4g} J in {self.duration_s:.4g} s{mark}, "
+            f"{counted(len(self.traces), 'channel')}>"
+        )
+
+    def __str__(self) -> str:
+        from fastgreen.results.console import render
+
+        return render(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table for people."""
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def load(path: str | os.PathLike) -> Result:
+    """Open a saved or recorded run.
+
+    Parameters
+    ----------
+    path : path
+        The folder that `Result.save` or ``Monitor(record=)`` wrote. Its samples stay on disk and are read when needed.
+
+    Returns
+    -------
+    Result
+        Of a run whose process was killed, what was recorded up to then; `Result.notes` says so.
+
+    Raises
+    ------
+    TraceError
+        When the folder holds no run, a damaged one, or one of a newer format.
+    """
+    from pathlib import Path
+
+    from fastgreen.results.run_reader import read_run
+
+    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path))
+    return Result(traces, windows, metadata, start_ns, end_ns, notes)

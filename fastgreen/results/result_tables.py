@@ -1,0 +1,257 @@
+"""The Arrow tables of a finished run: its channels, its windows, their summary, and its power over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from fastgreen.results.trace import Bounded, Trace, Windows
+from fastgreen.units import NS_PER_S, unit_metadata
+
+if TYPE_CHECKING:
+    from fastgreen.results.energies import Energies
+
+__all__ = ["channel_table", "power_table", "summary_table", "window_table"]
+
+_MOST_STEPS = 10_000_000
+_STEPS = 500  # of a power curve whose step nobody chose: as many as a picture shows
+
+_ENERGIES = {"energy_j": "energy_j", "energy_low_j": "low_j", "energy_high_j": "high_j"}
+
+
+# ---- channels ----
+
+
+def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.Table:
+    """A row per channel; `totals` are their energies by id."""
+    rows = [_channel_row(trace, totals) for trace in traces]
+    return _table(
+        rows,
+        [
+            ("id", "string", None),
+            ("energy_j", "float64", "J"),
+            ("energy_low_j", "float64", "J"),
+            ("energy_high_j", "float64", "J"),
+            ("mean_power_w", "float64", "W"),
+            ("samples", "int64", None),
+            ("updates", "int64", None),
+            ("update_period_s", "float64", "s"),
+            ("missed", "int64", None),
+            ("lost", "int64", None),
+            ("read_errors", "int64", None),
+            ("estimated", "bool", None),
+            ("method", "string", None),
+            ("counted", "bool", None),
+            ("restarts", "int64", None),
+            ("mean_read_s", "float64", "s"),
+            ("update_longest_s", "float64", "s"),
+            ("averaging_s", "float64", "s"),
+            ("coverage", "float64", None),
+            ("ratio_to_counter", "float64", None),
+            ("status", "string", None),
+            ("note", "string", None),
+        ],
+    )
+
+
+def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
+    report, total = trace.report, totals[trace.channel.id]
+    seconds = (report["end_at_ns"] - report["first_at_ns"]) / NS_PER_S
+    known = trace.has_data
+    return (
+        trace.channel.id,
+        *((float(x) if known else None) for x in (total.energy_j, total.low_j, total.high_j)),
+        float(total.energy_j) / seconds if known and seconds > 0 else None,
+        report["samples"],
+        report["updates"],
+        report["period_mean_ns"] / NS_PER_S if report["period_mean_ns"] else None,
+        report["missed"],
+        report["lost"],
+        report["read_errors"],
+        trace.channel.estimated,
+        trace.method,
+        trace.counted,
+        report["resets"],
+        report["read_mean_ns"] / NS_PER_S if known else None,
+        report["period_upper_ns"] / NS_PER_S if report["period_upper_ns"] else None,
+        trace.channel.averaging_s,
+        trace.channel.coverage,
+        _ratio_to_counter(trace, totals),
+        report.get("why_ended") or ("ok" if known else report.get("last_error") or "no reading"),
+        trace.channel.note,
+    )
+
+
+def _ratio_to_counter(trace: Trace, totals: Mapping[str, Bounded]) -> float | None:
+    """Integrated power over the energy that the channel's own counter showed, where there is one."""
+    counter = totals.get(trace.channel.parent or "")
+    if trace.channel.kind != "power" or counter is None or not counter.energy_j > 0:
+        return None
+    return float(totals[trace.channel.id].energy_j / counter.energy_j)
+
+
+# ---- windows ----
+
+
+def window_table(traces: Sequence[Trace], chosen: list[Windows], per_channel: bool, estimated: bool) -> pa.Table:
+    """A row per stretch of the chosen windows, of all counted channels together or of each channel."""
+    if per_channel and not traces:
+        chosen = []
+    parts = []
+    for trace in _rows_of(traces, per_channel):
+        columns = _window_columns(chosen)
+        energies = [_energies(traces, w, trace) for w in chosen]
+        for key, attribute in _ENERGIES.items():
+            columns[key] = np.concatenate([getattr(e, attribute) for e in energies]) if energies else np.empty(0)
+        parts.append(_with_channel(columns, trace, per_channel))
+    units = {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(_ENERGIES, "J")}
+    return _joined(parts, units, estimated)
+
+
+def _rows_of(traces: Sequence[Trace], per_channel: bool) -> Sequence[Trace | None]:
+    """What a table has rows of: every channel, or None for all that are counted."""
+    return (traces or [None]) if per_channel else [None]
+
+
+def _with_channel(columns: dict[str, Any], trace: Trace | None, per_channel: bool) -> pa.Table:
+    if per_channel:
+        rows = len(next(iter(columns.values())))
+        ids = pa.array([trace.channel.id] if trace else [], pa.string())
+        columns["channel"] = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ids)
+    return pa.table(columns)
+
+
+def _joined(parts: list[pa.Table], units: Mapping[str, str], estimated: bool) -> pa.Table:
+    table = pa.concat_tables(parts).unify_dictionaries()
+    fields = [f.with_metadata(unit_metadata(units[f.name])) if f.name in units else f for f in table.schema]
+    return table.cast(pa.schema(fields)).replace_schema_metadata({"estimated": str(estimated).lower()})
+
+
+def _window_columns(chosen: list[Windows]) -> dict[str, Any]:
+    names = list(dict.fromkeys(w.name for w in chosen))
+    codes = [np.full(len(w), names.index(w.name), np.int32) for w in chosen]
+    starts = dict.fromkeys(names, 0)
+    index = []
+    for w in chosen:
+        index.append(np.arange(starts[w.name], starts[w.name] + len(w)))
+        starts[w.name] += len(w)
+    join = lambda arrays, dtype: np.concatenate(arrays) if arrays else np.empty(0, dtype)  # noqa: E731
+    return {
+        "name": pa.DictionaryArray.from_arrays(join(codes, np.int32), pa.array(names, pa.string())),
+        "index": join(index, np.int64),
+        "start_ns": join([w.begin_ns for w in chosen], np.int64),
+        "duration_s": join([(w.end_ns - w.begin_ns) / NS_PER_S for w in chosen], np.float64),
+    }
+
+
+def _energies(traces: Sequence[Trace], windows: Windows, trace: Trace | None) -> Bounded:
+    if trace is not None:
+        return trace.windows(windows.begin_ns, windows.end_ns)
+    counted = [t for t in traces if t.counted and t.has_data]
+    return sum((t.windows(windows.begin_ns, windows.end_ns) for t in counted), Bounded.zeros(len(windows)))
+
+
+def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], estimated: bool) -> pa.Table:
+    """A row per name of its windows: count, energies with bounds, mean power, durations."""
+    rows = []
+    for name, handles in named.items():
+        total = sum(
+            (t.together(w) for t in traces if t.counted and t.has_data for w in handles), Bounded(0.0, 0.0, 0.0)
+        )
+        durations = np.concatenate([w.end_ns - w.begin_ns for w in handles]) / NS_PER_S
+        count, seconds = len(durations), float(durations.sum())
+        energies = [float(x) for x in (total.energy_j, total.low_j, total.high_j)]
+        rows.append(
+            (
+                name,
+                count,
+                *energies,
+                *(x / count for x in energies),
+                energies[0] / seconds if seconds > 0 else None,
+                seconds,
+                *(float(x) for x in np.percentile(durations, [50, 95, 99])),
+                estimated,
+            )
+        )
+    return _table(
+        rows,
+        [
+            ("name", "string", None),
+            ("count", "int64", None),
+            ("energy_j", "float64", "J"),
+            ("energy_low_j", "float64", "J"),
+            ("energy_high_j", "float64", "J"),
+            ("mean_energy_j", "float64", "J"),
+            ("mean_energy_low_j", "float64", "J"),
+            ("mean_energy_high_j", "float64", "J"),
+            ("mean_power_w", "float64", "W"),
+            ("total_duration_s", "float64", "s"),
+            ("duration_p50_s", "float64", "s"),
+            ("duration_p95_s", "float64", "s"),
+            ("duration_p99_s", "float64", "s"),
+            ("estimated", "bool", None),
+        ],
+    )
+
+
+def _table(rows: list[tuple], columns: list[tuple[str, str, str | None]]) -> pa.Table:
+    kinds = {"string": pa.string(), "float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
+    arrays = [pa.array([row[i] for row in rows], kinds[kind]) for i, (_, kind, _) in enumerate(columns)]
+    fields = [
+        pa.field(name, kinds[kind], metadata=unit_metadata(unit) if unit else None) for name, kind, unit in columns
+    ]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+# ---- power over time ----
+
+
+def power_table(result: Energies, step_s: float | None, per_channel: bool) -> pa.Table:
+    """The run in equal steps and the mean power of each; see `fastgreen.Result.power`."""
+    steps = _steps(result, step_s)
+    if per_channel and not result.traces:
+        steps = Windows("", 0, steps.begin_ns[:0], steps.end_ns[:0])
+    durations_s = (steps.end_ns - steps.begin_ns) / NS_PER_S
+    realtime = steps.begin_ns + (result.metadata["realtime_ns"] - result.metadata["monotonic_ns"])
+    powers = {"power_w": "energy_j", "power_low_w": "low_j", "power_high_w": "high_j"}
+    parts = []
+    for trace in _rows_of(result.traces, per_channel):
+        columns: dict[str, Any] = {
+            "time": pa.array(realtime).cast(pa.timestamp("ns", "UTC")),
+            "start_ns": steps.begin_ns,
+            "duration_s": durations_s,
+        }
+        energies = _energies(result.traces, steps, trace)
+        known = trace.has_data if trace is not None else result.known
+        for key, attribute in powers.items():
+            watts = getattr(energies, attribute) / durations_s
+            columns[key] = pa.array(watts, mask=np.full(len(watts), not known))
+        parts.append(_with_channel(columns, trace, per_channel))
+    return _joined(parts, {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(powers, "W")}, result.estimated)
+
+
+def _steps(result: Energies, step_s: float | None) -> Windows:
+    """The run from its first to its last reading, cut; no steps where no time passed."""
+    if step_s is None:
+        step_s = _round_step_s(result)
+    if isinstance(step_s, bool) or not isinstance(step_s, (int, float)) or not 0 < step_s < math.inf:
+        raise ValueError(f"step_s must be a number of seconds above 0, got {step_s!r}")
+    if result.duration_s / step_s > _MOST_STEPS:
+        raise ValueError(f"step_s of {step_s:g} s cuts {result.duration_s:.4g} s into more than {_MOST_STEPS:,} steps")
+    step_ns = max(1, round(step_s * NS_PER_S))
+    # A last piece of less than half a step would show the noise of the first and the last reading, not a power.
+    last_ns = max(result.end_ns - step_ns // 2, min(result.start_ns + 1, result.end_ns))
+    begin_ns = np.arange(result.start_ns, last_ns, step_ns, dtype=np.int64)
+    return Windows("", 0, begin_ns, np.append(begin_ns[1:], result.end_ns)[: len(begin_ns)])
+
+
+def _round_step_s(result: Energies) -> float:
+    """1, 2 or 5 times a power of ten: at most 500 steps, none shorter than a counted sensor's mean update."""
+    slowest_ns = max((t.report["period_mean_ns"] for t in result.traces if t.counted and t.has_data), default=0)
+    least_s = max(result.duration_s / _STEPS, slowest_ns / NS_PER_S, 1e-6)
+    decade = 10.0 ** math.floor(math.log10(least_s))
+    return next(n * decade for n in (1.0, 2.0, 5.0, 10.0) if n * decade >= least_s)

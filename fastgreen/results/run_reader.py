@@ -1,0 +1,248 @@
+"""A saved run: written whole, read back whole or as far as a killed process got."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastgreen import _resolver
+from fastgreen.errors import TraceError
+from fastgreen.results import run_folder
+from fastgreen.results.run_checks import (
+    EARLIEST_NS,
+    LATEST_NS,
+    SamplesCheck,
+    check_channel,
+    check_integer,
+    check_report,
+    parse_json,
+)
+from fastgreen.results.trace import Trace, Windows
+from fastgreen.sensors.channel import Channel
+
+__all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
+
+_COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits"}
+
+
+_SPAN = b"fastgreen_span"
+
+Span = tuple[int, int]
+
+
+def channel_table(traces: list[Trace], notes: list[str], span: Span | None = None) -> pa.Table:
+    """channels.arrow: a row per channel, what it is; `traits` and `report` as JSON, null while the run goes on.
+
+    When the run began and ended (ns) stands in the schema's metadata, with the notes: it may have no channel.
+    """
+    rows = []
+    for t in traces:
+        row: dict[str, Any] = {name: getattr(t.channel, name) for name in _COLUMNS}
+        row.update(
+            counted=t.counted,
+            traits=json.dumps(t.channel.traits),
+            notes=json.dumps(notes),
+            report=json.dumps(t.report) if t.report.get("samples") is not None else None,
+        )
+        rows.append(row)
+    text, number, flag = pa.string(), pa.float64(), pa.bool_()
+    kinds = {
+        "root": flag,
+        "readable": flag,
+        "estimated": flag,
+        "visible": flag,
+        "counted": flag,
+        "wrap_j": number,
+        "ceiling_w": number,
+        "floor_w": number,
+        "period_s": number,
+        "averaging_s": number,
+        "delay_s": number,
+        "coverage": number,
+    }
+    units = {"wrap_j": "J", "ceiling_w": "W", "floor_w": "W", "period_s": "s", "averaging_s": "s", "delay_s": "s"}
+    names = ["id", *sorted(_COLUMNS - {"id"}), "counted", "traits", "report", "notes"]
+    schema = pa.schema([run_folder.field(n, kinds.get(n, text), units.get(n)) for n in names])
+    if span is not None:
+        schema = schema.with_metadata({_SPAN: json.dumps({"start_ns": span[0], "end_ns": span[1], "notes": notes})})
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def stored_chunks(path: Path, channel: str) -> Iterator[np.ndarray]:
+    """Samples of one channel of a samples.arrow, batch by batch."""
+    for batch in run_folder.read_columns(path, run_folder.SAMPLES):
+        run_folder.check_nulls(batch, path)
+        column = batch.column("channel")
+        names = column.dictionary.to_pylist()
+        if names != [channel]:
+            if channel not in names:
+                continue
+            batch = batch.filter(pc.equal(column.indices, names.index(channel)))
+        yield run_folder.samples_of(batch)
+
+
+def save_run(
+    path: Path,
+    traces: list[Trace],
+    windows: list[Windows],
+    metadata: dict[str, Any],
+    notes: list[str],
+    span: Span | None = None,
+) -> None:
+    """The inverse of `read_run`. FileExistsError when the folder holds a run."""
+    folder = run_folder.RunFolder(path, metadata, channel_table(traces, notes, span))
+    try:
+        for trace in traces:
+            for chunk in trace.chunks():
+                folder.add_samples(trace.channel.id, chunk)
+        for w in windows:
+            folder.add_windows(w.name, w.handle, w.begin_ns, w.end_ns)
+    finally:
+        folder.close()
+
+
+def _read_windows(path: Path) -> list[Windows]:
+    parts: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for batch in run_folder.read_columns(path, run_folder.WINDOWS):
+        if batch.num_rows == 0:
+            continue
+        run_folder.check_nulls(batch, path)
+        name, handle = batch.column("name")[0].as_py(), batch.column("handle")[0].as_py()
+        if len(batch.column("name").unique()) > 1 or len(batch.column("handle").unique()) > 1:
+            raise TraceError(f"{path} mixes handles in one batch")
+        parts.setdefault((name, handle), []).append(
+            (batch.column("start_ns").to_numpy(), batch.column("end_ns").to_numpy())
+        )
+    found = [
+        Windows(name, handle, *(np.concatenate(column) for column in zip(*edges, strict=True)))
+        for (name, handle), edges in parts.items()
+    ]
+    for w in found:
+        if np.any(w.end_ns < w.begin_ns) or np.any(w.begin_ns[1:] < w.end_ns[:-1]):
+            raise TraceError(f"{path} is damaged: the stretches of {w.name!r} run backwards")
+        if w.begin_ns[0] < EARLIEST_NS or w.end_ns[-1] > LATEST_NS:
+            raise TraceError(
+                f"{path} is damaged: the stretches of {w.name!r} lie from {w.begin_ns[0]} to {w.end_ns[-1]} ns"
+            )
+    return found
+
+
+def _trace(row: dict[str, Any], samples: Path) -> Trace:
+    """The trace that a row of channels.arrow describes; KeyError, TypeError or ValueError where it does not."""
+    traits = parse_json(row["traits"])
+    check_channel(row, traits)
+    channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=traits)
+    if row["report"] is None:
+        chunks = _StoredChunks(samples, channel, None)
+        return Trace(channel, row["counted"], _recount(_resolver.Account(traits), chunks), chunks)
+    report = parse_json(row["report"])
+    check_report(report, channel)
+    return Trace(channel, row["counted"], report, _StoredChunks(samples, channel, report))
+
+
+def _recount(account: _resolver.Account, chunks: Callable[[], Iterator[np.ndarray]]) -> dict[str, Any]:
+    """The report of a run that was killed before it wrote one."""
+    for chunk in chunks():
+        account.feed(chunk)
+    report = account.report()
+    return {
+        **report,
+        "end_at_ns": report["last_at_ns"],
+        "end_total": report["total"],
+        "missed": None,
+        "lost": None,
+        "read_errors": None,
+        "why_ended": "the recording process ended before the run was stopped",
+        "last_error": None,
+    }
+
+
+def _traces(rows: list[dict[str, Any]], samples: Path) -> list[Trace]:
+    traces = [_trace(row, samples) for row in rows]
+    ids = [t.channel.id for t in traces]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"two channels are called {max(ids, key=ids.count)!r}")
+    return traces
+
+
+def _notes(found: Any) -> list[str]:
+    if not (isinstance(found, list) and all(isinstance(note, str) for note in found)):
+        raise ValueError("its notes are no list of texts")
+    return found
+
+
+def _span(schema: pa.Schema, monotonic_ns: int) -> tuple[Span, list[str]]:
+    """When the run began and ended, and its notes; without them, of a killed run, it ended when it began."""
+    if _SPAN not in (schema.metadata or {}):
+        return (monotonic_ns, monotonic_ns), []
+    known = parse_json(schema.metadata[_SPAN])
+    check_integer("start_ns", known["start_ns"], EARLIEST_NS, LATEST_NS)
+    check_integer("end_ns", known["end_ns"], known["start_ns"], LATEST_NS)
+    return (known["start_ns"], known["end_ns"]), _notes(known["notes"])
+
+
+def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], list[str], Span]:
+    """Traces, windows, metadata, notes, begin and end of a run. TraceError: see `fastgreen.load`."""
+    if not path.is_dir():
+        raise TraceError(f"{path} is not a folder")
+    tables, samples, windows = (path / name for name in run_folder.FILES)
+    schema, batches = run_folder.read_stream(tables)
+    metadata = run_folder.metadata_of(schema, tables)
+    if not run_folder.is_whole(tables):
+        raise TraceError(f"{tables} is cut short")
+    for other in (samples, windows):
+        if run_folder.metadata_of(run_folder.read_stream(other)[0], other) != metadata:
+            raise TraceError(f"{other} belongs to another run than {tables.name}")
+    try:
+        run_folder.check_names(schema)
+        rows = [row for batch in batches for row in batch.to_pylist()]
+        traces, (span, notes) = _traces(rows, samples), _span(schema, metadata["monotonic_ns"])
+        notes = _notes(parse_json(rows[0]["notes"])) if rows else notes
+    except TraceError:
+        raise
+    except KeyError as error:
+        raise TraceError(f"{tables} is damaged: {error.args[0]} is missing") from error
+    except (TypeError, ValueError) as error:
+        raise TraceError(f"{tables} is damaged: {error}") from error
+    read = _read_windows(windows)
+    if all(row["report"] is not None for row in rows):  # else the process was killed, and each trace says so
+        notes += [
+            f"{p} is cut short: curve or windows are not whole"
+            for p in (samples, windows)
+            if not run_folder.is_whole(p)
+        ]
+    return traces, read, metadata, notes, span
+
+
+class _StoredChunks:
+    """Reads the samples of a channel, each time anew. TraceError where they cannot be those of the report, which is
+    looked at until they were found to be once."""
+
+    def __init__(self, path: Path, channel: Channel, report: dict[str, Any] | None) -> None:
+        self.path = path.absolute()  # the reader may change its folder, or be another process
+        self.channel, self.report = channel, report
+        self.sound = False
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        check = None if self.sound else SamplesCheck(self.channel, self.report)
+        for samples in stored_chunks(self.path, self.channel.id):
+            if check is not None:
+                _checked(self.path, check.take, samples)
+            yield samples
+        if check is not None:
+            _checked(self.path, check.finish)
+        self.sound = True
+
+
+def _checked(path: Path, check: Callable[..., None], *arguments: Any) -> None:
+    try:
+        check(*arguments)
+    except ValueError as error:
+        raise TraceError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,112 @@
+"""Tables in and out: Arrow, Parquet, CSV and pandas all become a ``pyarrow.Table``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fastgreen.errors import TraceError
+from fastgreen.units import J_PER_KWH, J_PER_WH
+
+__all__ = ["JOULES_PER", "column", "joules_per_unit", "load_table", "save_table"]
+
+JOULES_PER = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": J_PER_WH, "kWh": J_PER_KWH}
+_UNIT = re.compile(r"[(\[]\s*(GJ|MJ|kJ|mJ|J|kWh|Wh)\s*[)\]]\s*$|_(kwh|wh|mj|kj|j)$")
+_SUFFIX = {"kwh": J_PER_KWH, "wh": J_PER_WH, "kj": 1e3, "j": 1.0}
+
+
+def load_table(source: Any) -> pa.Table:
+    """A table from a path (.parquet, .arrow, .feather, .csv; other names by their first bytes) or from anything
+    tabular.
+
+    Raises
+    ------
+    TraceError
+        The file is missing or is no table, or two of its columns have one name.
+    TypeError
+        `source` is neither a path nor a table.
+    """
+    table = _any_table(source)
+    twice = next((name for name in table.column_names if table.column_names.count(name) > 1), None)
+    if twice is not None:
+        raise TraceError(f"{source if isinstance(source, (str, Path)) else 'table'}: two columns are called {twice!r}")
+    return table
+
+
+def _any_table(source: Any) -> pa.Table:
+    if isinstance(source, pa.Table):
+        return source
+    if isinstance(source, (str, Path)):
+        return _load_file(Path(source))
+    if hasattr(source, "__arrow_c_stream__"):
+        return pa.table(source)
+    if hasattr(source, "to_dict") and hasattr(source, "columns"):
+        return pa.Table.from_pandas(source, preserve_index=False)
+    if isinstance(source, dict):
+        return pa.table(source)
+    raise TypeError(f"source: a path, an Arrow or pandas table or a dict of columns, not {type(source).__name__}")
+
+
+def _load_file(path: Path) -> pa.Table:
+    from pyarrow import csv, parquet
+
+    try:
+        with open(path, "rb") as stream:
+            magic = stream.read(6)
+        if magic.startswith(b"PAR1"):
+            return parquet.read_table(path)
+        if magic.startswith(b"ARROW1"):
+            return pa.ipc.open_file(path).read_all()
+        if magic.startswith(b"\xff\xff\xff\xff"):
+            return pa.ipc.open_stream(path).read_all()
+        table = csv.read_csv(path)
+        table.schema.names  # noqa: B018 - raises where they are no text
+        return table
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise TraceError(f"{path}: not a table: {error}") from None
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror or error}") from None
+
+
+def save_table(table: pa.Table, path: str | Path) -> None:
+    """Write a table as Arrow IPC, or as CSV or Parquet where the name ends so."""
+    from pyarrow import csv, parquet
+
+    path = Path(path)
+    if path.suffix == ".csv":
+        csv.write_csv(table, path)
+    elif path.suffix == ".parquet":
+        parquet.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+
+
+def column(table: pa.Table, name: str, argument: str) -> np.ndarray:
+    """A numeric column as float64; ValueError names the argument that asked for it."""
+    if name not in table.column_names:
+        raise ValueError(f"{argument}: no column {name!r}; there are {', '.join(map(repr, table.column_names))}")
+    values = table.column(name)
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)):
+        raise ValueError(f"{argument}: the column {name!r} holds {values.type}, not numbers")
+    return values.cast(pa.float64()).to_numpy()
+
+
+def joules_per_unit(table: pa.Table, name: str, unit: str | None) -> float:
+    """How many joules one of a column's unit is: from `unit`, the field's metadata, or the name ("energy (MJ)",
+    "energy_j").
+    """
+    metadata = table.schema.field(name).metadata or {}
+    unit = unit or (metadata.get(b"unit") or b"").decode() or None
+    if unit is not None:
+        if unit not in JOULES_PER:
+            raise ValueError(f"energy_unit: {unit!r} is none of {', '.join(JOULES_PER)}")
+        return JOULES_PER[unit]
+    match = _UNIT.search(name)
+    if match is None or match[2] == "mj":
+        raise ValueError(f"energy_unit: the column {name!r} does not say its unit; give one of {', '.join(JOULES_PER)}")
+    return JOULES_PER[match[1]] if match[1] else _SUFFIX[match[2]]

@@ -1,0 +1,173 @@
+"""Checkpoints without a line in the training loop: callbacks for Keras, PyTorch Lightning and Hugging Face trainers.
+
+None of the three libraries is imported here. Where one is loaded already, the callback also derives from its base
+class, as trainers of today ask for; else it answers every hook that begins with ``on_``, which is all that a
+look-alike needs.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from typing import Any
+
+from fastgreen.errors import FastgreenWarning
+from fastgreen.training.log import TrainingLog
+
+__all__ = ["huggingface_callback", "keras_callback", "lightning_callback"]
+
+_ACCURACY: tuple[str, ...] = (
+    "val_accuracy",
+    "val_acc",
+    "eval_accuracy",
+    "val_binary_accuracy",
+    "val_sparse_categorical_accuracy",
+)
+_ACCURACY += ("accuracy", "acc", "train_accuracy", "binary_accuracy", "sparse_categorical_accuracy")
+_OTHERS = {"loss": ("val_loss", "eval_loss", "loss"), "precision": ("precision",), "recall": ("recall",)}
+_OTHERS |= {"auc": ("auc",), "f1": ("f1", "f1_score")}
+
+
+class _Quiet:
+    """Answers any other hook with nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("on_") or name in ("setup", "teardown"):
+            return lambda *args, **kwargs: None
+        raise AttributeError(name)
+
+
+def _callback(mixin: type, library: str, path: str, *args: Any) -> Any:
+    """An instance of `mixin`, derived from the library's own base where that library is loaded."""
+    base: Any = sys.modules.get(library)
+    for part in path.split("."):
+        base = getattr(base, part, None)
+    return type(mixin.__name__.lstrip("_"), (mixin, base or _Quiet), {})(*args)
+
+
+def _checkpoint(
+    log: TrainingLog, values: Any, accuracy: str | None, seen: int | None, epoch: int | None = None
+) -> bool:
+    """Note the accuracy found in a library's dict of metrics; False where it is not in there, or comes after the end.
+
+    Whatever the metrics are, they do not end a training.
+    """
+    if log.stopped:
+        return False
+    numbers = {str(k): v for k, v in dict(values or {}).items()}
+    names = [accuracy] if accuracy else _ACCURACY
+    found = next((name for name in names if numbers.get(name) is not None), None)
+    if found is None:
+        return False
+    extra = {}
+    for name, ends in _OTHERS.items():
+        key = next((k for end in ends for k in numbers if k == end or k.endswith("_" + end)), None)
+        if key is not None and (value := _number(numbers[key])) is not None:
+            extra[name] = value
+    value = _number(numbers[found])
+    try:
+        log.checkpoint(math.nan if value is None else value, seen=seen, epoch=epoch, **extra)
+    except ValueError as error:
+        warnings.warn(f"no checkpoint: {error}", FastgreenWarning, stacklevel=3)
+        return False
+    return True
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):  # a word, a list; a tensor of several elements
+        return None
+
+
+class _KerasCallback:
+    def __init__(self, log: TrainingLog, accuracy: str | None, seen_per_epoch: int | None) -> None:
+        super().__init__()
+        self.training_log, self.accuracy, self.seen = log, accuracy, seen_per_epoch
+        self.params: Any = {}
+        self._model: Any = None
+
+    def set_params(self, params: Any) -> None:
+        self.params = params or {}
+
+    def set_model(self, model: Any) -> None:
+        self._model = model
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        _checkpoint(self.training_log, logs, self.accuracy, self.seen, epoch + 1)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.training_log.stop()
+
+
+class _LightningCallback:
+    # Not `log`: the trainer puts its own function of that name on every callback.
+    def __init__(self, log: TrainingLog, accuracy: str | None, seen_per_epoch: int | None) -> None:
+        super().__init__()
+        self.training_log, self.accuracy, self.seen = log, accuracy, seen_per_epoch
+        self._done = -1
+
+    def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
+        self._note(trainer)
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        self._note(trainer)
+
+    def _note(self, trainer: Any) -> None:
+        # Validation runs inside the epoch; the epoch itself only counts if validation had no accuracy.
+        if getattr(trainer, "sanity_checking", False) or trainer.current_epoch == self._done:
+            return
+        if _checkpoint(
+            self.training_log, trainer.callback_metrics, self.accuracy, self.seen, trainer.current_epoch + 1
+        ):
+            self._done = trainer.current_epoch
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.training_log.stop()
+
+
+class _HuggingFaceCallback:
+    def __init__(self, log: TrainingLog, accuracy: str | None) -> None:
+        super().__init__()
+        self.training_log, self.accuracy = log, accuracy
+        self._step = 0
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        world = getattr(args, "world_size", 1) or 1
+        batch = getattr(args, "train_batch_size", 0) * getattr(args, "gradient_accumulation_steps", 1) * world
+        seen = (state.global_step - self._step) * batch
+        epoch = None if state.epoch is None else round(state.epoch)
+        if _checkpoint(self.training_log, metrics, self.accuracy, seen, epoch):
+            self._step = state.global_step
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.training_log.stop()
+
+
+def keras_callback(log: TrainingLog, *, accuracy: str | None = None, seen_per_epoch: int | None = None) -> Any:
+    """A callback for ``model.fit(..., callbacks=[...])`` of Keras: a checkpoint at the end of each epoch.
+
+    Parameters
+    ----------
+    accuracy : key in the logs; by default the first of val_accuracy, accuracy and their usual variants
+    seen_per_epoch : samples in an epoch
+    """
+    return _callback(_KerasCallback, "keras", "callbacks.Callback", log, accuracy, seen_per_epoch)
+
+
+def lightning_callback(log: TrainingLog, *, accuracy: str | None = None, seen_per_epoch: int | None = None) -> Any:
+    """A callback for ``Trainer(callbacks=[...])`` of PyTorch Lightning: a checkpoint after each validation epoch."""
+    arguments = (log, accuracy, seen_per_epoch)
+    library = next(
+        (name for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules), "lightning.pytorch"
+    )
+    return _callback(_LightningCallback, library, "Callback", *arguments)
+
+
+def huggingface_callback(log: TrainingLog, *, accuracy: str | None = None) -> Any:
+    """A callback for ``Trainer(callbacks=[...])`` of Hugging Face: a checkpoint after each evaluation.
+
+    The trainer needs a ``compute_metrics`` that returns an accuracy.
+    """
+    return _callback(_HuggingFaceCallback, "transformers", "TrainerCallback", log, accuracy)

@@ -1,0 +1,328 @@
+"""The log of a training: accuracy against energy so far, and at the end one row of the published run table.
+
+The meter itself stays in the engine; beside it one thread looks about once a second at what is slow to read (memory,
+temperature, use of the GPU) and at the energy so far, so that a price that changes over the day is paid for the
+joules it applied to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import fastgreen
+from fastgreen.sensors.catalog import counted_ids
+from fastgreen.training.gauges import Gauges, name_thread
+from fastgreen.units import J_PER_KWH, J_PER_WH
+
+__all__ = ["Series", "TrainingLog"]
+
+_COLUMNS = {
+    "elapsed_s": "s",
+    "epoch": "",
+    "accuracy": "1",
+    "seen": "",
+    "energy_j": "J",
+    "cost": "",
+    "carbon_g": "g",
+}
+_QUALITIES = {"precision": "precision", "recall": "recall", "auc": "AUC", "f1": "f1-score"}
+
+
+class Series:
+    """A quantity per kWh that is constant, or changes at given moments.
+
+    Parameters
+    ----------
+    value : a number, or (moment, number) pairs
+        A number holds from its moment until the next one; the first also before it. Moments are seconds since the
+        start of the training, or since 1970 (numbers above 1e8), or `datetime` objects.
+
+    Examples
+    --------
+    >>> Series([(0, 0.30), (3600, 0.10)]).at([0, 3599, 3600, 9999]).tolist()
+    [0.3, 0.3, 0.1, 0.1]
+    """
+
+    def __init__(self, value: float | Iterable[tuple[float, float]], name: str = "value") -> None:
+        pairs = _pairs(value, name)
+        if not pairs:
+            raise ValueError(f"{name}: an empty series")
+        self.moments = np.array([t for t, _ in pairs])
+        self.values = np.array([v for _, v in pairs])
+        if np.any(np.isnan(self.moments)):
+            raise ValueError(f"{name}: the moment nan is none")
+        if np.any(np.diff(self.moments) < 0):
+            raise ValueError(f"{name}: the moments go back at {self.moments[1:][np.diff(self.moments) < 0][0]}")
+        if not np.all(np.isfinite(self.values)):
+            raise ValueError(f"{name}: {self.values[~np.isfinite(self.values)][0]} is not finite")
+        self.since_1970 = bool(self.moments[-1] > 1e8)
+
+    def at(self, moments: Sequence[float] | np.ndarray) -> np.ndarray:
+        index = np.searchsorted(self.moments, moments, side="right") - 1
+        return self.values[np.maximum(index, 0)]
+
+    def over(self, elapsed_s: np.ndarray, energy_j: np.ndarray, started_s: float) -> np.ndarray:
+        """What the energy up to each point has cost: value x kWh, with power even between two points."""
+        moments = elapsed_s + (started_s if self.since_1970 else 0.0)
+        turns = self.moments[(self.moments > moments[0]) & (self.moments < moments[-1])]
+        grid = np.union1d(moments, turns)
+        joules = np.interp(grid, moments, energy_j)
+        paid = np.concatenate([[0.0], np.cumsum(np.diff(joules) * self.at(grid[:-1]))]) / J_PER_KWH
+        return np.interp(moments, grid, paid)
+
+
+def _pairs(value: Any, name: str) -> list[tuple[float, float]]:
+    if isinstance(value, Real):
+        return [(-math.inf, float(value))]
+    try:
+        return [(t.timestamp() if isinstance(t, datetime) else float(t), float(v)) for t, v in value]
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: {value!r} is neither a number nor pairs of a moment and a number") from None
+
+
+class TrainingLog:
+    """Follows a training through a running monitor.
+
+    Parameters
+    ----------
+    monitor : fastgreen.Monitor
+        Running; its total over the root channels is the energy. The log does not keep it alive.
+    price_per_kwh : number or (moment, number) pairs, optional
+        See :class:`Series`. The cost has the currency of the price.
+    carbon_g_per_kwh : number or pairs, optional
+        Carbon intensity of the electricity.
+    period_s : float
+        Time between two looks at the slow readings.
+    gauges : Gauges, optional
+        What reads memory, temperature and GPU use; a seam.
+    energy_j : callable, optional
+        Joules so far, instead of the monitor's total.
+    started_ns : int, optional
+        When the energy began to count, ns of CLOCK_MONOTONIC: the start of the monitor. By default both begin now.
+
+    Examples
+    --------
+    >>> log = TrainingLog(monitor, price_per_kwh=0.3)             # doctest: +SKIP
+    >>> for epoch in range(10):                                    # doctest: +SKIP
+    ...     train(model)
+    ...     log.checkpoint(accuracy=evaluate(model), seen=60000)
+    >>> log.time_to_closest_apc(consumption_delta=0.01).time      # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        monitor: Any,
+        *,
+        price_per_kwh: float | Iterable[tuple[float, float]] | None = None,
+        carbon_g_per_kwh: float | Iterable[tuple[float, float]] | None = None,
+        period_s: float = 1.0,
+        gauges: Gauges | None = None,
+        energy_j: Callable[[], float] | None = None,
+        started_ns: int | None = None,
+    ) -> None:
+        if not period_s > 0:
+            raise ValueError(f"period_s: {period_s} is not above 0")
+        self.price = None if price_per_kwh is None else Series(price_per_kwh, "price_per_kwh")
+        self.carbon = None if carbon_g_per_kwh is None else Series(carbon_g_per_kwh, "carbon_g_per_kwh")
+        self.gauges = gauges or Gauges()
+        held = weakref.ref(monitor)  # a log never keeps alive the monitor that it belongs to
+        self._energy_now = energy_j or (lambda: root_energy_j(held()))
+        now_ns = time.monotonic_ns()
+        self._started_ns = now_ns if started_ns is None else started_ns
+        self._started_s = time.time() - (now_ns - self._started_ns) * 1e-9
+        self._first_j = self._energy_now() if started_ns is None else 0.0
+        self._looks: list[tuple[float, float]] = [(0.0, 0.0)]
+        self._points: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=_watch, args=(weakref.ref(self), self.gauges, self._stop, period_s), name="fg-training", daemon=True
+        )
+        self._thread.start()
+        weakref.finalize(self, self._stop.set)
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _look(self) -> tuple[float, float]:
+        with self._lock:
+            elapsed = (time.monotonic_ns() - self._started_ns) * 1e-9
+            # A live total may lag behind the last one by an update; energy so far never goes back.
+            energy = max(self._looks[-1][1], self._energy_now() - self._first_j)
+            self._looks.append((elapsed, energy))
+        return elapsed, energy
+
+    def checkpoint(
+        self, accuracy: float, *, seen: int | None = None, epoch: int | None = None, **values: float
+    ) -> None:
+        """Note a moment of the training.
+
+        Parameters
+        ----------
+        accuracy : fraction, 0..1
+        seen : samples seen since the checkpoint before
+        epoch : by default the number of the checkpoint, from 1
+        **values : anything else worth a column: loss, precision, recall, auc, f1
+
+        Raises
+        ------
+        ValueError
+            The accuracy is no fraction.
+        RuntimeError
+            The log is stopped, or its monitor is.
+        """
+        accuracy = float(accuracy)
+        if not 0 <= accuracy <= 1:
+            hint = "; is it in percent?" if 1 < accuracy <= 100 else ""
+            raise ValueError(f"accuracy: {accuracy} is not between 0 and 1{hint}")
+        if self._stop.is_set():
+            raise RuntimeError("the training log is stopped; a checkpoint after that has no energy")
+        elapsed, energy = self._look()
+        before = self._points[-1]["seen"] if self._points else 0
+        point = {
+            "elapsed_s": elapsed,
+            "epoch": len(self._points) + 1 if epoch is None else int(epoch),
+            "accuracy": accuracy,
+            "seen": before + int(seen or 0),
+            "energy_j": energy,
+        }
+        self._points.append({**point, **{name: float(value) for name, value in values.items()}})
+
+    def stop(self) -> None:
+        """End the slow readings; the table and the row stay. Doing it twice does nothing."""
+        if not self._stop.is_set():
+            with contextlib.suppress(RuntimeError):  # the monitor has stopped already
+                self._look()
+            self._stop.set()
+            self._thread.join()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
+    @property
+    def duration_s(self) -> float:
+        return self._looks[-1][0]
+
+    @property
+    def energy_j(self) -> float:
+        return self._looks[-1][1]
+
+    def _spent(self, series: Series | None, at_s: np.ndarray) -> np.ndarray | None:
+        if series is None:
+            return None
+        with self._lock:
+            elapsed, energy = np.array(self._looks).T
+        return np.interp(at_s, elapsed, series.over(elapsed, energy, self._started_s))
+
+    def table(self) -> pa.Table:
+        """A row per checkpoint: elapsed_s, epoch, accuracy, seen, energy_j, cost, carbon_g, and what else was given."""
+        extra = list(dict.fromkeys(name for point in self._points for name in point if name not in _COLUMNS))
+        at_s = np.array([point["elapsed_s"] for point in self._points], float)
+        spent = {"cost": self._spent(self.price, at_s), "carbon_g": self._spent(self.carbon, at_s)}
+        columns, fields = [], []
+        for name in [*_COLUMNS, *extra]:
+            kind = pa.int64() if name in ("epoch", "seen") else pa.float64()
+            values = spent[name] if name in spent else [point.get(name) for point in self._points]
+            columns.append(pa.array(values if values is not None else [None] * at_s.size, kind))
+            unit = _COLUMNS.get(name)
+            fields.append(pa.field(name, kind, metadata={"unit": unit} if unit else None))
+        return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+    def time_to_closest_apc(self, **options: Any) -> Any:
+        """:func:`fastgreen.time_to_closest_apc` of the checkpoints: seconds, accuracy and watt hours so far."""
+        table = self._checkpoints()
+        wh = table.column("energy_j").to_numpy() / J_PER_WH
+        return fastgreen.time_to_closest_apc(
+            table.column("elapsed_s").to_numpy(), table.column("accuracy").to_numpy(), wh, **options
+        )
+
+    def time_to_closest_apec(self, **options: Any) -> Any:
+        """:func:`fastgreen.time_to_closest_apec` of the checkpoints: seconds, accuracy and cost so far.
+
+        Raises
+        ------
+        ValueError
+            The log knows no price.
+        """
+        if self.price is None:
+            raise ValueError("price_per_kwh: the log was made without a price")
+        table = self._checkpoints()
+        cost = table.column("cost").to_numpy()
+        return fastgreen.time_to_closest_apec(
+            table.column("elapsed_s").to_numpy(), table.column("accuracy").to_numpy(), cost, **options
+        )
+
+    def _checkpoints(self) -> pa.Table:
+        if not self._points:
+            raise ValueError("the training log has no checkpoint yet")
+        return self.table()
+
+    def row(self, **identity: Any) -> dict[str, Any]:
+        """One row of the published run table; what this machine cannot read is None.
+
+        Parameters
+        ----------
+        **identity : columns that only the caller knows, with ``_`` for a blank: architecture, training_environment,
+        run,
+            batch_size, GFLOPs, training_size, validation_size
+        """
+        last = self._points[-1] if self._points else {}
+        end = np.array([self.duration_s])
+        carbon = self._spent(self.carbon, end)
+        cost = self._spent(self.price, end)
+        named = {name.replace("_", " "): value for name, value in identity.items()}
+        return {
+            **named,
+            "training duration (h)": self.duration_s / 3600.0,
+            **self.gauges.columns(self.duration_s),
+            "mean power (W)": self.energy_j / self.duration_s if self.duration_s else None,
+            "energy (MJ)": self.energy_j * 1e-6,
+            "emissions (gCO2e)": float(carbon[0]) if carbon is not None else None,
+            "cost": float(cost[0]) if cost is not None else None,
+            "accuracy": last.get("accuracy"),
+            **{column: last.get(name) for name, column in _QUALITIES.items()},
+            "trained epochs": last.get("epoch"),
+            "total seen images": last.get("seen"),
+        }
+
+
+def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: threading.Event, period_s: float) -> None:
+    """Read the gauges and the energy once a period, until the log is stopped or dropped."""
+    name_thread("fg-training")
+    gauges.open()
+    try:
+        while True:
+            gauges.look()
+            if stop.wait(period_s):
+                return
+            watched = log()
+            if watched is None:
+                return
+            with contextlib.suppress(RuntimeError):  # the monitor has stopped; checkpoint() says so
+                watched._look()
+            del watched
+    finally:
+        gauges.close()
+
+
+def root_energy_j(monitor: Any) -> float:
+    """Joules so far over the channels of a running monitor that make up its total; RuntimeError if it does not run."""
+    if monitor is None or not monitor.running:
+        raise RuntimeError("the monitor does not run; a training log needs one that does")
+    counted = counted_ids(monitor.channels)
+    return math.fsum(joules for name, joules in monitor.energy_j().items() if name in counted)

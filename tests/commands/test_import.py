@@ -1,0 +1,225 @@
+"""Importing is cheap, every public name resolves and stays what it is, and the stubs say what the module has."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastgreen as fg
+from fastgreen import _core, _resolver
+from tests.fakes.powercap import Zone
+
+PACKAGE = Path(fg.__file__).parent
+HEAVY = ("pyarrow", "pandas", "matplotlib", "scipy", "sklearn", "torch", "rich", "click", "psutil", "pynvml", "numba")
+
+
+def loaded_after(python, code: str) -> set[str]:
+    done = python(f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))")
+    assert done.returncode == 0, done.stderr
+    return {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+def test_importing_the_package_loads_nothing_heavy(python):
+    assert not loaded_after(python, "import fastgreen") & set(HEAVY)
+
+
+def test_measuring_loads_numpy_only_when_numbers_are_asked_for(python, powercap):
+    powercap(Zone("package-0", watts=20.0), move=True)
+    code = """
+        import sys, time
+        before = {*sys.modules}
+        import fastgreen as fg
+        heavy = {"numpy", "pyarrow", "dataclasses", "inspect", "typing", "pathlib", "socket"}
+
+        def loaded():
+            return heavy & ({*sys.modules} - before)
+
+        with fg.Monitor("rapl:*", hz=1000) as monitor:
+            work = monitor.window("work")
+            for _ in range(100):
+                with work:
+                    pass
+            until = time.monotonic() + 60
+            time.sleep(0.6)  # in which the rings are emptied
+            while monitor._groups[0].sampler.live(0)["samples"] < 200 and time.monotonic() < until:
+                time.sleep(0.1)
+            while monitor.energy_j()["rapl:package-0"] == 0 and time.monotonic() < until:
+                time.sleep(0.1)
+            assert monitor.energy_j()["rapl:package-0"] > 0
+        result = monitor.stop()
+        assert result.duration_s > 0.5
+        assert not loaded(), loaded()
+        assert result.energy_j > 0
+        assert "pyarrow" not in loaded()
+        assert result.windows("work").num_rows == 100
+        assert result.samples().num_rows > 100
+        """
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_at_exit_and_in_a_forked_child_nothing_is_loaded(python, powercap):
+    powercap(Zone("package-0", watts=20.0), move=True)
+    code = """
+        import atexit, os, sys
+
+        @atexit.register  # before the package's own, so called after it
+        def check():
+            assert "stopped" in repr(monitor), monitor
+            print(sorted({*sys.modules} - running))
+
+        import fastgreen as fg
+        monitor = fg.Monitor("rapl:*", hz=1000).start()
+        running = {*sys.modules}
+        child = os.fork()
+        if child == 0:
+            work = monitor.window("work")
+            with work:
+                pass
+            os._exit(len({*sys.modules} - running))
+        assert os.waitpid(child, 0)[1] == 0
+        """
+    done = python(code)
+    assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", "[]")
+
+
+def test_measuring_without_a_recording_needs_no_arrow(python):
+    code = """
+import fastgreen as fg
+fg.channels()
+with fg.Monitor(hz=100) as monitor, monitor.window("w"):
+    pass
+monitor.energy_j()
+monitor.result.energy_j
+"""
+    assert not loaded_after(python, code) & {"pyarrow", "pandas", "matplotlib"}
+
+
+def test_help_imports_no_command(python):
+    code = """
+from click.testing import CliRunner
+from fastgreen.cli import main
+assert CliRunner().invoke(main, ["--version"]).exit_code in (0, 1)
+"""
+    assert not loaded_after(python, code) & {"pyarrow", "pandas", "matplotlib", "sklearn"}
+
+
+def test_every_public_name_resolves():
+    for name in fg.__all__:
+        assert getattr(fg, name) is not None
+    assert set(fg.__all__) <= set(dir(fg))
+    with pytest.raises(AttributeError, match="no attribute 'chanels'"):
+        _ = fg.chanels
+
+
+def test_the_names_of_the_design_are_there():
+    for name in ("channels", "Channel", "Monitor", "Result", "measure", "load", "errors"):
+        assert name in fg.__all__
+
+
+def test_no_submodule_takes_the_name_of_a_public_function(python):
+    modules = {module.name for module in pkgutil.iter_modules([str(PACKAGE)])}
+    taken = {name for name, home in fg._HOME.items() if home is not None and name in modules}
+    assert taken == set()
+    done = python("""
+        import importlib, pkgutil, fastgreen as fg
+        for module in pkgutil.iter_modules(fg.__path__):
+            if module.name != "__main__":
+                try:
+                    importlib.import_module(f"fastgreen.{module.name}")
+                except ImportError as error:
+                    assert "pip install" in str(error) or error.name, error
+        print(all(callable(getattr(fg, n)) for n, home in fg._HOME.items() if home is not None and n != "metrics"))
+        """)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_each_modules_all_is_true():
+    for info in pkgutil.iter_modules([str(PACKAGE)]):
+        if info.name == "__main__":
+            continue
+        module = importlib.import_module(f"fastgreen.{info.name}")
+        for name in getattr(module, "__all__", []):
+            assert hasattr(module, name), f"{info.name}.{name}"
+
+
+def test_errors_are_also_the_builtins_that_they_are_closest_to():
+    errors = fg.errors
+    for kind, builtin in (
+        (errors.ChannelNotFound, LookupError),
+        (errors.ChannelPermission, PermissionError),
+        (errors.ChannelReadError, OSError),
+        (errors.TraceError, ValueError),
+    ):
+        assert issubclass(kind, builtin)
+        assert issubclass(kind, errors.FastgreenError)
+        assert str(kind("what went wrong", code=5)) == "what went wrong"
+        assert kind("x", code=5).code == 5
+    assert issubclass(errors.FastgreenWarning, UserWarning)
+
+
+def stub() -> ast.Module:
+    return ast.parse((PACKAGE / "_core.pyi").read_text(encoding="utf-8"))
+
+
+def test_the_stub_names_exactly_what_the_engine_has():
+    assert _resolver.SAMPLE.names  # comes on first use
+    here = {name for name, value in vars(_core).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    imported = {"ChannelNotFound", "ChannelPermission", "ChannelReadError", "FastgreenError"}
+    stubbed: dict[str, ast.stmt] = {}
+    for node in stub().body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            stubbed[node.name] = node
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            stubbed[node.target.id] = node
+    assert {name for name in stubbed if not name.startswith("_")} == here - imported
+    for name, node in stubbed.items():
+        if not isinstance(node, ast.ClassDef):
+            continue
+        members = {m.name for m in node.body if isinstance(m, ast.FunctionDef)}
+        members |= {m.target.id for m in node.body if isinstance(m, ast.AnnAssign) and isinstance(m.target, ast.Name)}
+        public = {m for m in vars(getattr(_core, name)) if not m.startswith("_")}
+        assert {m for m in members if not m.startswith("_")} == public, name
+        for member in members - {"__init__"}:
+            assert hasattr(getattr(_core, name), member), f"{name}.{member}"
+
+
+def test_the_stub_gives_the_arguments_that_the_engine_takes():
+    for node in ast.walk(stub()):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for method in node.body:
+            if not isinstance(method, ast.FunctionDef) or method.name.startswith("__"):
+                continue
+            signature = (getattr(getattr(_core, node.name), method.name).__doc__ or "").splitlines()[:1]
+            if any(isinstance(d, ast.Name) and d.id == "property" for d in method.decorator_list) or not signature:
+                continue
+            told = [a.arg for a in method.args.args][1:]
+            inside = signature[0].partition("(")[2].rpartition(")")[0]
+            real = [part.split("=")[0].split()[-1] for part in inside.split(",") if part.strip()][1:]
+            assert told == real, f"{node.name}.{method.name}"
+
+
+@pytest.mark.slow
+def test_stubtest_finds_no_difference():
+    pytest.importorskip("mypy")
+    command = [
+        sys.executable,
+        "-m",
+        "mypy.stubtest",
+        "fastgreen._core",
+        "--ignore-missing-stub",
+        "--ignore-disjoint-bases",
+        "--mypy-config-file",
+        "pyproject.toml",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent, timeout=280)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
