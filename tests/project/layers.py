@@ -109,8 +109,8 @@ class Package:
                     if alias.name.split(".")[0] == self.name:
                         aliases[alias.asname or self.name] = alias.name if alias.asname else self.name
             elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-                if ast.unparse(node.func).endswith(("import_module", "__import__")):
-                    yield from self._below("", [], str(node.args[0].value))
+                called = ast.unparse(node.func)
+                yield from self._below("", [], str(node.args[0].value) if called.endswith("import_module") else "")
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute):
                 whole = _dotted(node)
