@@ -4,6 +4,9 @@
 accuracy, alpha)``, ``closest_apc(consumption, accuracy, consumption_delta, accuracy_delta, alpha, beta)``.
 """
 
-from fastgreen._kernels import apc, apec, closest_apc, weighted_consumption
+from fastgreen import _kernels
 
 __all__ = ["apc", "apec", "closest_apc", "weighted_consumption"]
+
+apc, apec = _kernels.apc, _kernels.apec
+closest_apc, weighted_consumption = _kernels.closest_apc, _kernels.weighted_consumption

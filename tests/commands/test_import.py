@@ -7,6 +7,8 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 import fastgreen as fg
 from fastgreen import _core, _resolver, _window
 from tests.fakes.powercap import Zone
+from tests.oracles.interpreter import without_fork_warning
 
 PACKAGE = Path(fg.__file__).parent
 HEAVY = ("pyarrow", "pandas", "matplotlib", "scipy", "sklearn", "torch", "rich", "click", "psutil", "pynvml", "numba")
@@ -89,7 +92,7 @@ def test_at_exit_and_in_a_forked_child_nothing_is_loaded(python, powercap):
         assert os.waitpid(child, 0)[1] == 0
         """
     done = python(code)
-    assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", "[]")
+    assert (done.returncode, without_fork_warning(done.stderr), done.stdout.strip()) == (0, "", "[]")
 
 
 def test_measuring_without_a_recording_needs_no_arrow(python):
@@ -163,6 +166,47 @@ def test_no_module_of_a_folder_takes_the_name_of_a_name_that_the_folder_forwards
         folder = importlib.import_module(f"fastgreen.{init.parent.relative_to(PACKAGE).as_posix().replace('/', '.')}")
         modules = {module.name for module in pkgutil.iter_modules([str(init.parent)])}
         assert not modules & set(getattr(folder, "_HOME", {})), folder.__name__
+
+
+# The finder of an editable install gives a source folder the compiled modules of another: as if there were none.
+PLAIN = "import sys; sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]; "
+MISSING = r"ImportError: fastgreen is imported from its source folder, .*: change to another folder .* in this one$"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import fastgreen; fastgreen.Monitor()",
+        "import fastgreen; fastgreen.apc(1, 0.5)",
+        "import fastgreen; fastgreen.load('run')",
+        "import fastgreen.ufuncs",
+        "from fastgreen import _window",
+    ],
+)
+def test_a_source_folder_that_hides_the_installed_package_says_what_to_do(python, tmp_path, code):
+    shutil.copytree(PACKAGE, tmp_path / "fastgreen", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    done = python(PLAIN + code, cwd=tmp_path)
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert re.match(MISSING, said), done.stderr
+    assert f"{tmp_path}/fastgreen" in said
+    assert python("import fastgreen; print(fastgreen.__version__)", cwd=tmp_path).returncode == 0
+
+
+def test_a_module_that_a_compiled_one_lacks_is_not_taken_for_the_compiled_one(python, tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "fastgreen", ignore=shutil.ignore_patterns("*.so", "*.pyx", "__pycache__"))
+    (tmp_path / "fastgreen" / "_core.py").write_text("import not_there")
+    done = python(PLAIN + "import fastgreen; fastgreen.Monitor()", cwd=tmp_path)
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'not_there'"
+
+
+def test_each_modules_all_is_true():
+    for info in pkgutil.iter_modules([str(PACKAGE)]):
+        if info.name == "__main__":
+            continue
+        module = importlib.import_module(f"fastgreen.{info.name}")
+        for name in getattr(module, "__all__", []):
+            assert hasattr(module, name), f"{info.name}.{name}"
 
 
 def test_errors_are_also_the_builtins_that_they_are_closest_to():
