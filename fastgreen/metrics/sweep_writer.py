@@ -80,7 +80,7 @@ def write_sweep(
             _check_space(target, tiles.file_bytes)
         options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
         with (
-            _Told(target, tiles.file_bytes),
+            _NamingTheFile(target, tiles.file_bytes),
             pa.OSFile(place, "ab") as sink,
             pa.ipc.new_file(sink, tiles.schema, options=options) as writer,
             _progress(sweep, progress) as advance,
@@ -222,8 +222,8 @@ def _progress(sweep: Grid, shown: bool) -> Iterator[Callable[[int], None]]:
         yield lambda points: bar.advance(task, points)
 
 
-class _Told:
-    """Says in an OSError which file it was and how large it would have become."""
+class _NamingTheFile:
+    """Adds to an OSError the name of the file and the size that it would have had."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path, self.size = path, size

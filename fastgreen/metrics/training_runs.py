@@ -45,7 +45,7 @@ class Runs:
 
     @classmethod
     def of(cls, time: Any, accuracy: Any, cost: Any, cost_name: str) -> Runs:
-        """From three 1-D arrays (one run), 2-D arrays (a row per run; time may be 1-D) or Arrow list arrays.
+        """From three 1-D arrays (one training run), 2-D arrays (a row per run; time may be 1-D) or Arrow list arrays.
 
         The values are checked by `reach`, while they pass through the cache.
 
@@ -79,12 +79,12 @@ class Runs:
     @classmethod
     def _regular(cls, columns: dict[str, Any]) -> Runs:
         arrays = {name: as_numbers(name, value) for name, value in columns.items()}
-        told = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         time, accuracy, cost = arrays.values()
         if any(array.ndim not in (1, 2) for array in arrays.values()):
-            raise ValueError(f"a run is a 1-D array, many runs are 2-D arrays; got {told}")
+            raise ValueError(f"a training run is a 1-D array, many are 2-D arrays; got {shapes}")
         if not (accuracy.shape == cost.shape and time.shape in (cost.shape, cost.shape[-1:])):
-            raise ValueError(f"shapes that do not fit together: {told}; runs of unequal length go in Arrow list arrays")
+            raise ValueError(f"shapes that do not fit together: {shapes}; runs of unequal length go in Arrow lists")
         many = accuracy.ndim == 2
         count, length = accuracy.shape if many else (1, accuracy.size)
         flat = {name: array.reshape(-1) for name, array in arrays.items()}
