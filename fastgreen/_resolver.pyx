@@ -102,7 +102,8 @@ cdef class Account:
             for i in range(count):
                 fg_account_add(&self.account, &data[i])
 
-    def report(self):
+    def tally(self):
+        """Counts, totals and periods of the samples fed so far."""
         return account_dict(&self.account)
 
 

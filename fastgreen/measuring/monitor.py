@@ -130,7 +130,7 @@ class Monitor:
         self._drainer: threading.Thread | None = None
         self._state: Literal["new", "running", "stopped", "inert"] = "new"
         self._metadata: dict[str, Any] = {}
-        self._reports: dict[str, dict[str, Any]] = {}
+        self._tallies: dict[str, dict[str, Any]] = {}
         self._result: Result | None = None
         self._start_ns = self._end_ns = 0
 
@@ -211,7 +211,7 @@ class Monitor:
         from fastgreen.results.run_reader import channel_table
 
         span = (self._start_ns, self._end_ns) if self._state == "stopped" else None
-        return channel_table(self._traces(self._reports or None), self._notes, span)
+        return channel_table(self._traces(self._tallies or None), self._notes, span)
 
     def stop(self) -> Result | None:
         """Take a last reading of every channel and end. Idempotent, from any thread.
@@ -265,17 +265,17 @@ class Monitor:
         if self._drainer is not None and self._drainer is not threading.current_thread():
             self._drainer.join()
         self._drain()
-        self._reports = {identity: report for group in self._groups for identity, report in group.reports().items()}
+        self._tallies = {identity: tally for group in self._groups for identity, tally in group.tallies().items()}
         self._note_silence()
         self._close_record()
 
     def _note_silence(self) -> None:
         """A channel whose last reading failed was measured up to its last good one only."""
         for channel in self.channels:
-            report = self._reports[channel.id]
-            silent_s = (self._end_ns - report["end_at_ns"]) / NS_PER_S
-            if report["samples"] and not report["why_ended"] and channel.source != "replay" and silent_s > 0:
-                reason = report["last_error"] or "unknown reason"
+            tally = self._tallies[channel.id]
+            silent_s = (self._end_ns - tally["end_at_ns"]) / NS_PER_S
+            if tally["samples"] and not tally["why_ended"] and channel.source != "replay" and silent_s > 0:
+                reason = tally["last_error"] or "unknown reason"
                 self._note(f"{channel.id} gave no reading in the last {silent_s:.3g} s: {reason}")
 
     def _close_record(self) -> None:
@@ -391,7 +391,7 @@ class Monitor:
             J by channel id, counted or not (`Channel.root` says which add up); after `stop` that of the result.
         """
         self._check_not_inert()
-        if self._reports:
+        if self._tallies:
             return {identity: float(total.energy_j) for identity, total in self.result.totals.items()}
         return {identity: joules for group in self._groups for identity, joules in group.energy_j().items()}
 
@@ -414,11 +414,11 @@ class Monitor:
         from fastgreen.measuring.recorder import finished_windows
         from fastgreen.results.result import Result
 
-        traces = self._traces(self._reports)
+        traces = self._traces(self._tallies)
         windows = functools.partial(finished_windows, self.window_handles.windows)
         return Result(traces, windows, self._metadata, self._start_ns, self._end_ns, self._notes)
 
-    def _traces(self, reports: dict[str, dict[str, Any]] | None) -> list[Trace]:
+    def _traces(self, tallies: dict[str, dict[str, Any]] | None) -> list[Trace]:
         from fastgreen.measuring.recorder import kept_chunks
 
         counted = counted_ids(self.channels)
@@ -428,7 +428,7 @@ class Monitor:
             Trace(
                 replace(c, sensor={}),  # a replay's is the whole recording
                 c.id in counted,
-                reports[c.id] if reports else {},
+                tallies[c.id] if tallies else {},
                 functools.partial(kept_chunks, recorded, c.id, kept.get(c.id, [])),
             )
             for c in self.channels

@@ -56,6 +56,6 @@ class Group:
             out[channel.id] = raw * joules_per_unit(channel.unit)
         return out
 
-    def reports(self) -> dict[str, dict[str, Any]]:
-        """What the sampler knows of each channel after its end."""
-        return {channel.id: self.sampler.report(i) for i, channel in enumerate(self.channels)}
+    def tallies(self) -> dict[str, dict[str, Any]]:
+        """The final counts and totals of each channel, after the end of the sampler."""
+        return {channel.id: self.sampler.tally(i) for i, channel in enumerate(self.channels)}

@@ -45,7 +45,7 @@ class Runs:
 
     @classmethod
     def of(cls, time: Any, accuracy: Any, cost: Any, cost_name: str) -> Runs:
-        """From three 1-D arrays (one run), 2-D arrays (a row per run; time may be 1-D) or Arrow list arrays.
+        """From three 1-D arrays (one training run), 2-D arrays (a row per run; time may be 1-D) or Arrow list arrays.
 
         The values are checked by `reach`, while they pass through the cache.
 

@@ -55,21 +55,11 @@ def result_of(recording: Curves) -> Any:
             name, recording.source, "power", row["id"], "nW", parent=parent, root=row["root"], traits=kinds
         )
         chunks = _Chunks(recording, row["id"], later_ns, _resolver.SAMPLE)
-        account = _resolver.Account(kinds)
-        for chunk in chunks():
-            account.feed(chunk)
-        report = account.report()
-        report |= {
-            "end_at_ns": report["last_at_ns"],
-            "end_total": report["total"],
-            "why_ended": None,
-            "last_error": None,
-        }
-        report |= {"missed": None, "lost": row["absent"], "read_errors": row["absent"]}
-        built.append(Trace(channel, row["root"], report, chunks))
+        absent = row["absent"]
+        built.append(Trace.recounted(channel, row["root"], chunks, lost=absent, read_errors=absent))
         spans += _spans(recording, row["id"], later_ns)
     windows = [Windows("segment", 0, *np.array(_union(spans), np.int64).T)] if spans else []
-    start = min((t.report["first_at_ns"] for t in built), default=0)
+    start = min((t.tally["first_at_ns"] for t in built), default=0)
     about = {"format": FORMAT, "version": __version__, "host": "", "realtime_ns": start, "monotonic_ns": start}
     notes = [*recording.notes, *(f"{name} is absent" for name in recording.absent)]
     if later_ns.any():

@@ -21,8 +21,8 @@ class Energies:
         self.traces = traces
         self.metadata = metadata
         read = [t for t in traces if t.has_data]
-        self.start_ns = min((t.report["first_at_ns"] for t in read), default=start_ns)
-        self.end_ns = max((t.report["end_at_ns"] for t in read), default=end_ns)
+        self.start_ns = min((t.tally["first_at_ns"] for t in read), default=start_ns)
+        self.end_ns = max((t.tally["end_at_ns"] for t in read), default=end_ns)
 
     @property
     def known(self) -> bool:

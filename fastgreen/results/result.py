@@ -76,11 +76,11 @@ class Result(Energies):
         """What a reader should know of this run, a sentence each."""
         out = list(self.given_notes)
         for trace in self.traces:
-            identity, report = trace.channel.id, trace.report
+            identity, tally = trace.channel.id, trace.tally
             if not trace.has_data:
-                out.append(f"{identity} gave no reading: {report.get('last_error') or 'unknown reason'}")
-            elif report.get("why_ended"):
-                out.append(f"{identity} ended early: {report['why_ended']}")
+                out.append(f"{identity} gave no reading: {tally.get('last_error') or 'unknown reason'}")
+            elif tally.get("why_ended"):
+                out.append(f"{identity} ended early: {tally['why_ended']}")
             out += [
                 f"{identity} was not read for {(p.end_ns - p.begin_ns) / NS_PER_S:.3g} s, in which it can have wrapped "
                 f"unseen: up to {p.hidden_j:.6g} J more, which its upper bounds contain"

@@ -59,29 +59,29 @@ def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.
 
 
 def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
-    report, total = trace.report, totals[trace.channel.id]
-    seconds = (report["end_at_ns"] - report["first_at_ns"]) / NS_PER_S
+    tally, total = trace.tally, totals[trace.channel.id]
+    seconds = (tally["end_at_ns"] - tally["first_at_ns"]) / NS_PER_S
     known = trace.has_data
     return (
         trace.channel.id,
         *((float(x) if known else None) for x in (total.energy_j, total.low_j, total.high_j)),
         float(total.energy_j) / seconds if known and seconds > 0 else None,
-        report["samples"],
-        report["updates"],
-        report["period_mean_ns"] / NS_PER_S if report["period_mean_ns"] else None,
-        report["missed"],
-        report["lost"],
-        report["read_errors"],
+        tally["samples"],
+        tally["updates"],
+        tally["period_mean_ns"] / NS_PER_S if tally["period_mean_ns"] else None,
+        tally["missed"],
+        tally["lost"],
+        tally["read_errors"],
         trace.channel.estimated,
         trace.method,
         trace.counted,
-        report["resets"],
-        report["read_mean_ns"] / NS_PER_S if known else None,
-        report["period_upper_ns"] / NS_PER_S if report["period_upper_ns"] else None,
+        tally["resets"],
+        tally["read_mean_ns"] / NS_PER_S if known else None,
+        tally["period_upper_ns"] / NS_PER_S if tally["period_upper_ns"] else None,
         trace.channel.averaging_s,
         trace.channel.coverage,
         _ratio_to_counter(trace, totals),
-        report.get("why_ended") or ("ok" if known else report.get("last_error") or "no reading"),
+        tally.get("why_ended") or ("ok" if known else tally.get("last_error") or "no reading"),
         trace.channel.note,
     )
 
@@ -251,7 +251,7 @@ def _steps(result: Energies, step_s: float | None) -> Windows:
 
 def _round_step_s(result: Energies) -> float:
     """1, 2 or 5 times a power of ten: at most 500 steps, none shorter than a counted sensor's mean update."""
-    slowest_ns = max((t.report["period_mean_ns"] for t in result.traces if t.counted and t.has_data), default=0)
+    slowest_ns = max((t.tally["period_mean_ns"] for t in result.traces if t.counted and t.has_data), default=0)
     least_s = max(result.duration_s / _STEPS, slowest_ns / NS_PER_S, 1e-6)
     decade = 10.0 ** math.floor(math.log10(least_s))
     return next(n * decade for n in (1.0, 2.0, 5.0, 10.0) if n * decade >= least_s)

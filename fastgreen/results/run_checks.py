@@ -25,7 +25,7 @@ __all__ = [
     "SamplesCheck",
     "check_channel",
     "check_integer",
-    "check_report",
+    "check_tally",
     "parse_json",
 ]
 
@@ -95,7 +95,7 @@ def _check_member(name: str, value: Any, kind: type) -> None:
 
 
 def check_channel(row: dict[str, Any], traits: dict[str, Any]) -> None:
-    """A row of channels.arrow but for its report. ValueError or KeyError."""
+    """A row of channels.arrow without the report in it. ValueError or KeyError."""
     for name in _TEXTS:
         _check_member(name, row[name], str)
     for name in _TEXTS_OR_NONE:
@@ -117,55 +117,55 @@ def check_channel(row: dict[str, Any], traits: dict[str, Any]) -> None:
         check_integer(name, traits[name], least, most)
 
 
-def check_report(report: dict[str, Any], channel: Channel) -> None:
-    """What the engine reports of a channel (``_core.Sampler.report``). ValueError or KeyError."""
+def check_tally(tally: dict[str, Any], channel: Channel) -> None:
+    """The final counts of a channel (``_core.Sampler.tally``). ValueError or KeyError where one cannot be."""
     for name in _COUNTS:
-        check_integer(name, report[name])
+        check_integer(name, tally[name])
     for name in _INSTANTS:
-        check_integer(name, report[name], EARLIEST_NS, LATEST_NS)
+        check_integer(name, tally[name], EARLIEST_NS, LATEST_NS)
     for name in _LENGTHS:
-        check_integer(name, report[name], 0, 3 * LONGEST_NS)
-    check_integer("period_ns", report["period_ns"], 1, 3 * LONGEST_NS)
+        check_integer(name, tally[name], 0, 3 * LONGEST_NS)
+    check_integer("period_ns", tally["period_ns"], 1, 3 * LONGEST_NS)
     for name in _FAULTS:
-        if report[name] is not None:
-            check_integer(name, report[name])
-    _check_number("read_mean_ns", report["read_mean_ns"], 0.0, LARGEST)
-    _check_number("peak_per_ns", report["peak_per_ns"], 0.0, 2.0**64)
-    if report["period_mean_ns"] is not None:
-        _check_number("period_mean_ns", report["period_mean_ns"], 0.0, LARGEST)
+        if tally[name] is not None:
+            check_integer(name, tally[name])
+    _check_number("read_mean_ns", tally["read_mean_ns"], 0.0, LARGEST)
+    _check_number("peak_per_ns", tally["peak_per_ns"], 0.0, 2.0**64)
+    if tally["period_mean_ns"] is not None:
+        _check_number("period_mean_ns", tally["period_mean_ns"], 0.0, LARGEST)
     for name in ("total", "end_total"):
         if channel.kind == "energy":
-            check_integer(name, report[name], most=(1 << 63) - 1)
+            check_integer(name, tally[name], most=(1 << 63) - 1)
         else:
-            _check_number(name, report[name], -1e38, 1e38)
+            _check_number(name, tally[name], -1e38, 1e38)
     for name in ("why_ended", "last_error"):
-        if report[name] is not None:
-            _check_member(name, report[name], str)
-    _check_order(report)
+        if tally[name] is not None:
+            _check_member(name, tally[name], str)
+    _check_order(tally)
 
 
-def _check_order(report: dict[str, Any]) -> None:
+def _check_order(tally: dict[str, Any]) -> None:
     """Its counts and instants beside each other."""
     for name in ("updates", "gaps", "resets", "periods"):
-        if report[name] > report["samples"]:
-            raise ValueError(f"{name} is {report[name]}, of {counted(report['samples'], 'sample')}")
+        if tally[name] > tally["samples"]:
+            raise ValueError(f"{name} is {tally[name]}, of {counted(tally['samples'], 'sample')}")
     for earlier, later in (("first_at_ns", "end_at_ns"), ("first_at_ns", "last_at_ns"), ("end_at_ns", "last_at_ns")):
-        if report["samples"] > 0 and report[earlier] > report[later]:
-            raise ValueError(f"{earlier} is {report[earlier]}, after {later}, {report[later]}")
+        if tally["samples"] > 0 and tally[earlier] > tally[later]:
+            raise ValueError(f"{earlier} is {tally[earlier]}, after {later}, {tally[later]}")
 
 
 class SamplesCheck:
-    """Looks at the samples of one channel, chunk by chunk: that they go forwards, and are those of its report.
+    """Looks at the samples of one channel, chunk by chunk: that they go forwards and fit its tally.
 
     Parameters
     ----------
     channel : Channel
-    report : dict or None
+    tally : dict or None
         None where the recording process was killed before it wrote one.
     """
 
-    def __init__(self, channel: Channel, report: dict[str, Any] | None) -> None:
-        self.channel, self.report = channel, report
+    def __init__(self, channel: Channel, tally: dict[str, Any] | None) -> None:
+        self.channel, self.tally = channel, tally
         self._last: np.ndarray | None = None
         self._count = self._resets = self._grown = 0
         self._until_end: float = 0  # a counter's stays an integer
@@ -187,8 +187,8 @@ class SamplesCheck:
             self._take_counts(joined)
         else:
             self._take_powers(joined)
-        if self.report is not None:
-            self._compare(int(samples["at_ns"][0]), int(at_ns[-1]), self.report)
+        if self.tally is not None:
+            self._compare(int(samples["at_ns"][0]), int(at_ns[-1]), self.tally)
 
     def _take_counts(self, joined: np.ndarray) -> None:
         raw, wraps, identity = joined["raw"], joined["wraps"][1:], self.channel.id
@@ -205,38 +205,38 @@ class SamplesCheck:
             raise ValueError(f"the counter of {identity} runs backwards, and neither wraps nor restarts")
         self._grown += int(steps.sum())
         self._resets += int(np.count_nonzero(restarted))
-        if self.report is not None:
-            self._until_end += int(steps[joined["at_ns"][1:] <= self.report["end_at_ns"]].sum())
+        if self.tally is not None:
+            self._until_end += int(steps[joined["at_ns"][1:] <= self.tally["end_at_ns"]].sum())
 
     def _take_powers(self, joined: np.ndarray) -> None:
-        if self.report is None:
+        if self.tally is None:
             return
         raw, at_ns = joined["raw"].astype(np.float64), joined["at_ns"]
-        if raw.max() > self.report["peak_per_ns"]:
+        if raw.max() > self.tally["peak_per_ns"]:
             raise ValueError(
-                f"{self.channel.id} shows {raw.max():.0f}, its report says {self.report['peak_per_ns']:.0f} at most"
+                f"{self.channel.id} shows {raw.max():.0f}, channels.arrow says {self.tally['peak_per_ns']:.0f} at most"
             )
         parts = (raw[1:] + raw[:-1]) / 2 * np.diff(at_ns)
-        self._until_end += float(parts[at_ns[1:] <= self.report["end_at_ns"]].sum())
+        self._until_end += float(parts[at_ns[1:] <= self.tally["end_at_ns"]].sum())
         self._rounding += 1e-9 * float(np.abs(parts).sum())
 
-    def _compare(self, first_ns: int, last_ns: int, report: dict[str, Any]) -> None:
+    def _compare(self, first_ns: int, last_ns: int, tally: dict[str, Any]) -> None:
         identity = self.channel.id
-        if first_ns < report["first_at_ns"] or last_ns > report["last_at_ns"]:
+        if first_ns < tally["first_at_ns"] or last_ns > tally["last_at_ns"]:
             raise ValueError(
                 f"samples of {identity} lie from {first_ns} to {last_ns} ns, "
-                f"its report from {report['first_at_ns']} to {report['last_at_ns']}"
+                f"channels.arrow says from {tally['first_at_ns']} to {tally['last_at_ns']}"
             )
-        if self._count > report["samples"] or self._resets > report["resets"]:
+        if self._count > tally["samples"] or self._resets > tally["resets"]:
             raise ValueError(
                 f"{identity} has {counted(self._count, 'sample')} with {counted(self._resets, 'restart')} or "
-                f"more, its report {report['samples']} with {report['resets']}"
+                f"more, channels.arrow says {tally['samples']} with {tally['resets']}"
             )
 
     def finish(self) -> None:
-        """All have been taken. ValueError where every sample is there and they do not sum up to the report's total."""
-        if self.report is None or self._count != self.report["samples"]:
+        """All have been taken. ValueError where every sample is there and they do not sum up to the tally's total."""
+        if self.tally is None or self._count != self.tally["samples"]:
             return
-        said = self.report["end_total"]
+        said = self.tally["end_total"]
         if abs(self._until_end - said) > self._rounding:
-            raise ValueError(f"{self.channel.id} sums up to {self._until_end:.0f}, its report says {said:.0f}")
+            raise ValueError(f"{self.channel.id} sums up to {self._until_end:.0f}, channels.arrow says {said:.0f}")

@@ -78,26 +78,39 @@ class Trace:
     channel : Channel
     counted : bool
         Whether it is part of the total.
-    report : dict
-        What the engine counted, see ``_core.Sampler.report``.
+    tally : dict
+        The final counts and totals of the channel, see ``_core.Sampler.tally``.
     chunks : callable
         Returns an iterable of sample arrays (dtype ``_resolver.SAMPLE``) in time order.
     """
 
     def __init__(
-        self, channel: Channel, counted: bool, report: dict[str, Any], chunks: Callable[[], Iterable[Array]]
+        self, channel: Channel, counted: bool, tally: dict[str, Any], chunks: Callable[[], Iterable[Array]]
     ) -> None:
         self.channel = channel
         self.counted = counted
-        self.report = report
+        self.tally = tally
         self._chunks = chunks
 
+    @classmethod
+    def recounted(
+        cls, channel: Channel, counted: bool, chunks: Callable[[], Iterable[Array]], **known: int | str | None
+    ) -> Trace:
+        """The trace of samples that no sampler tallied: counted here, its faults unknown but for those given."""
+        account = _resolver.Account(channel.traits)
+        for chunk in chunks():
+            account.feed(chunk)
+        tally = account.tally()
+        ends = {"end_at_ns": tally["last_at_ns"], "end_total": tally["total"]}
+        unknown = dict.fromkeys(("missed", "lost", "read_errors", "why_ended", "last_error"))
+        return cls(channel, counted, {**tally, **ends, **unknown, **known}, chunks)
+
     def __repr__(self) -> str:
-        return f"<trace of {self.channel.id}: {counted(self.report['samples'], 'sample')}>"
+        return f"<trace of {self.channel.id}: {counted(self.tally['samples'], 'sample')}>"
 
     @property
     def has_data(self) -> bool:
-        return self.report["samples"] > 0
+        return self.tally["samples"] > 0
 
     @property
     def method(self) -> str:
@@ -110,7 +123,7 @@ class Trace:
     def ceiling_w(self) -> float:
         """The most the channel can draw: its own limit, else twice the highest seen, and never less than seen."""
         scale = joules_per_unit(self.channel.unit)
-        peak_w = self.report["peak_per_ns"] * scale * NS_PER_S
+        peak_w = self.tally["peak_per_ns"] * scale * NS_PER_S
         if self.channel.estimated:
             return self.channel.ceiling_w or 0.0
         return max(self.channel.ceiling_w or 2 * peak_w or FALLBACK_CEILING_W, peak_w)
@@ -123,7 +136,7 @@ class Trace:
         """Where wraps may have gone unseen: the process was stopped, the machine suspended, reads failed for long."""
         import numpy as np
 
-        modulus, longest_s = self.channel.traits["modulus"], self.report["step_longest_ns"] / NS_PER_S
+        modulus, longest_s = self.channel.traits["modulus"], self.tally["step_longest_ns"] / NS_PER_S
         scale, ceiling_w = joules_per_unit(self.channel.unit), self.ceiling_w
         if self.channel.kind != "energy" or not 0 < modulus * scale <= longest_s * ceiling_w:
             return []
@@ -142,10 +155,10 @@ class Trace:
         """Energy from the first sample to the last one asked for; the estimate is the counter's own difference."""
         import numpy as np
 
-        begin, end = self.report["first_at_ns"], self.report["end_at_ns"]
+        begin, end = self.tally["first_at_ns"], self.tally["end_at_ns"]
         if not self.has_data:
             return Bounded(float("nan"), float("nan"), float("nan"))
-        energy_j = self.report["end_total"] * joules_per_unit(self.channel.unit)
+        energy_j = self.tally["end_total"] * joules_per_unit(self.channel.unit)
         shown_ns = round((self.channel.delay_s or 0.0) * NS_PER_S) if self.channel.kind == "power" else 0
         bounds = self.windows(np.array([begin - shown_ns]), np.array([end - shown_ns]))[0]
         if self.channel.estimated:
@@ -165,10 +178,10 @@ class Trace:
             # The value shown at t is of t - delay: look for the window where its power was shown.
             delay_ns = round(channel.delay_s * NS_PER_S)
             begin_ns, end_ns = begin_ns + delay_ns, end_ns + delay_ns
-        traits = {**channel.traits, "period_ns": self.report["period_ns"]}
+        traits = {**channel.traits, "period_ns": self.tally["period_ns"]}
         ceiling = watts_to_units_per_ns(self.ceiling_w, channel.unit)
         low, estimate, high = resolving.resolve_windows(
-            traits, ceiling, self.chunks(), begin_ns, end_ns, restarts=self.report["resets"] > 0
+            traits, ceiling, self.chunks(), begin_ns, end_ns, restarts=self.tally["resets"] > 0
         )
         scale = joules_per_unit(channel.unit)
         if channel.estimated:

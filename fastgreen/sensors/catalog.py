@@ -41,7 +41,7 @@ def discover(
     states: list[SourceStatus] = []
     zones, zones_state = rapl.rapl(seams)
     events, events_state = perf.perf(seams)
-    found += perf.settle(grant_client.granted(zones, seams.grant_socket), events)
+    found += perf.one_road(grant_client.granted(zones, seams.grant_socket), events)
     states += [zones_state, events_state]
     for look in (nvml.nvml, hwmon.hwmon):
         more, state = look(seams)

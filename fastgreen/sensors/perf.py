@@ -1,7 +1,7 @@
 """The second road to RAPL: the kernel's ``power`` event source, which counts the same registers as powercap.
 
 One read brings all domains of a package and nothing wraps; the permission is another one (perf_event_paranoid or
-CAP_PERFMON instead of a file's mode). The two are never added up: see `settle`.
+CAP_PERFMON instead of a file's mode). The two are never added up: see `one_road`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["perf", "settle"]
+__all__ = ["one_road", "perf"]
 
 # Event -> powercap's word for the domain. Linux arch/x86/events/rapl.c has these five.
 DOMAINS = {"energy-pkg": "package", "energy-ram": "dram", "energy-cores": "core", "energy-gpu": "uncore"}
@@ -148,7 +148,7 @@ def perf(seams: Seams) -> tuple[list[Channel], SourceStatus]:
     return found, SourceStatus("perf", len(found), None if found else f"{source} has no energy event")
 
 
-def settle(rapl: Iterable[Channel], perf: Iterable[Channel]) -> list[Channel]:
+def one_road(rapl: Iterable[Channel], perf: Iterable[Channel]) -> list[Channel]:
     """Both roads with one of them counting: powercap where it may be read, perf where only that may be, never both."""
     rapl, perf = list(rapl), list(perf)
     by_powercap = any(c.root and c.readable for c in rapl)

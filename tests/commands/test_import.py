@@ -200,15 +200,6 @@ def test_a_module_that_a_compiled_one_lacks_is_not_taken_for_the_compiled_one(py
     assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'not_there'"
 
 
-def test_each_modules_all_is_true():
-    for info in pkgutil.iter_modules([str(PACKAGE)]):
-        if info.name == "__main__":
-            continue
-        module = importlib.import_module(f"fastgreen.{info.name}")
-        for name in getattr(module, "__all__", []):
-            assert hasattr(module, name), f"{info.name}.{name}"
-
-
 def test_errors_are_also_the_builtins_that_they_are_closest_to():
     errors = fg.errors
     for kind, builtin in (

@@ -150,12 +150,12 @@ def _an_hour_apart(scene: Scene) -> bool:
     account.feed(samples)
     end = {
         "end_at_ns": int(at_ns[-1]),
-        "end_total": account.report()["total"],
+        "end_total": account.tally()["total"],
         "missed": 0,
         "lost": 0,
         "read_errors": 0,
     }
-    trace = Trace(channel, True, account.report() | end, lambda: iter([samples[:150], samples[150:]]))
+    trace = Trace(channel, True, account.tally() | end, lambda: iter([samples[:150], samples[150:]]))
     scene.result = Result([trace], [], {}, 0, 0)
     begin = np.array([0, 10**8, 2 * second_ns, 5 * 10**8, hour_ns + 10**8])
     finish = np.array([10**8, hour_ns, hour_ns // 2, hour_ns + 2 * 10**8, hour_ns + 2 * 10**8])

@@ -23,7 +23,7 @@ class Honest:
         age_ns, self.delay_ns = tree.punctuality_ns()
         self.age_ns, self.tree = age_ns, tree
         traces = [
-            Trace(t.channel, t.counted, {**t.report, "period_ns": max(t.report["period_ns"], age_ns)}, t.chunks)
+            Trace(t.channel, t.counted, {**t.tally, "period_ns": max(t.tally["period_ns"], age_ns)}, t.chunks)
             for t in result.traces
         ]
         self.result = Result(traces, result._windows, result.metadata, result.start_ns, result.end_ns, result.notes)

@@ -103,7 +103,7 @@ def stamps(scenario):
 
 
 def record(scenario, truth):
-    """Samples as the sampler takes them, their wraps settled by the account, and the account's report."""
+    """Samples as the sampler takes them, their wraps settled by the account, and the account's tally."""
     rng = scenario.rng
     count = int(scenario.seconds * SECOND / scenario.update_ns / (1 - scenario.update_jitter)) + 2
     intervals = scenario.update_ns * (1 - scenario.update_jitter * rng.random(count))
@@ -127,8 +127,8 @@ def record(scenario, truth):
     }
     account = _resolver.Account(traits)
     account.feed(samples)
-    report = account.report()
-    return samples, traits | {"period_ns": report["period_ns"]}, report
+    tally = account.tally()
+    return samples, traits | {"period_ns": tally["period_ns"]}, tally
 
 
 def windows(scenario, samples, count, lengths=40):

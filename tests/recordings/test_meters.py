@@ -232,7 +232,7 @@ def test_a_recording_in_pieces_makes_the_same_result():
         pieces = builder.finish()
         assert pieces.energy_j() == pytest.approx(whole.energy_j())
         a, b = result_of(pieces), result_of(whole)
-        numbers = [(r.energy_j, r.energy_low_j, r.energy_high_j, r.traces[0].report["gaps"]) for r in (a, b)]
+        numbers = [(r.energy_j, r.energy_low_j, r.energy_high_j, r.traces[0].tally["gaps"]) for r in (a, b)]
         assert numbers[0] == pytest.approx(numbers[1])
         assert numbers[0][3] == 2
 
@@ -255,7 +255,7 @@ def test_a_measured_run_as_a_recording_keeps_its_counters(tmp_path):
     result = monitor.result
     source = recording_of(result)
     trace = result.traces[0]
-    counted = trace.report["end_total"] * 1e-6
+    counted = trace.tally["end_total"] * 1e-6
     assert source.energy_j()[trace.channel.id] == pytest.approx(counted, rel=1e-9)
     write_run(tmp_path, 1, 0, result, [0.4])
     assert read_aipowermeter(tmp_path / "input_1" / "run_0").energy_j()["package"] == pytest.approx(counted, rel=0.05)

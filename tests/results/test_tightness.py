@@ -64,7 +64,7 @@ def still_case(rng, count):
     case = tt.Case(2, quantum, at, [int(h) for h in half], [int(v) for v in value])
     account = _resolver.Account({**case.traits(), "period_ns": 1})
     account.feed(case.samples())
-    return replace(case, period=account.report()["period_ns"] // tt.STEP_NS)
+    return replace(case, period=account.tally()["period_ns"] // tt.STEP_NS)
 
 
 # A reader cannot tell a counter that stands still for want of energy from a sensor that stalls (fg_resolver.h), so T is
