@@ -55,8 +55,9 @@ class Monitor:
     Parameters
     ----------
     channels : str or iterable of str, optional
-        Ids or patterns (``"rapl:*"``), or ``"replay:PATH"`` to play a saved run; default: every readable channel that
-        counts toward a total, and the power beside a GPU's energy counter.
+        Ids, patterns (``"rapl:*"``) or the words ``"gpu"`` (GPU boards), ``"cpu"`` (CPU packages, or the estimate
+        where no package can be read) and ``"dram"`` (memory); or ``"replay:PATH"`` to play a saved run. Default: every
+        readable channel that counts toward a total, and the power beside a GPU's energy counter.
     hz : float or dict of float, optional
         Readings per second, for all sources or by source (``{"rapl": 1000}``); up to a million. Above a few ten
         thousand a source's thread no longer sleeps: it takes a core, and 24 bytes for every sample.

@@ -97,12 +97,15 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
 
 
 def _unknown(pattern: str, known: Iterable[str]) -> ChannelNotFound:
-    import difflib
-
     known = list(known)
-    near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ChannelNotFound(f"no channel matches {pattern!r}.{hint} This machine has: {', '.join(known) or 'none'}")
+    hint = ""
+    if pattern not in _WORDS:
+        import difflib
+
+        near = difflib.get_close_matches(pattern, [*known, *_WORDS], n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+    there = f"This machine has: {', '.join(known)}" if known else "This machine has no channel"
+    return ChannelNotFound(f"no channel matches {pattern!r}.{hint} {there}")
 
 
 def names_of(wanted: str | Iterable[str]) -> list[str]:
@@ -114,7 +117,30 @@ def names_of(wanted: str | Iterable[str]) -> list[str]:
     return names
 
 
+_GPU_DRIVERS = ("amdgpu", "i915", "xe")
+
+
+def _is_gpu(channel: Channel) -> bool:
+    return channel.source == "nvml" or (channel.source == "hwmon" and channel.device in _GPU_DRIVERS)
+
+
+def _is_dram(channel: Channel) -> bool:
+    return channel.source in ("rapl", "perf") and channel.name == "dram"
+
+
+def _is_cpu(channel: Channel) -> bool:
+    """A CPU package, or the estimate; `discover` makes the estimate a root where no package can be read."""
+    package = channel.source in ("rapl", "perf", "procstat") and not _is_dram(channel)
+    return package or (channel.source == "hwmon" and channel.device == "amd_energy")
+
+
+# Plain words for channels: each means the visible root channels of one kind, of whatever source.
+_WORDS = {"gpu": _is_gpu, "cpu": _is_cpu, "dram": _is_dram}
+
+
 def _matching(found: list[Channel], pattern: str) -> list[Channel]:
+    if pattern in _WORDS:
+        return [c for c in found if c.root and c.visible and _WORDS[pattern](c)]
     from fnmatch import fnmatchcase
 
     return [c for c in found if fnmatchcase(c.id, pattern)]
@@ -124,7 +150,8 @@ def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[li
     """Choose the channels to read: (chosen, chosen by itself but unreadable).
 
     ``None`` takes every readable root channel and the power channels beside a GPU's energy counter. Otherwise each of
-    `wanted` is an id or a pattern.
+    `wanted` is an id, a pattern or a word: ``gpu`` (GPU boards), ``cpu`` (CPU packages, or the estimate where no
+    package can be read) or ``dram`` (memory).
 
     Raises
     ------
