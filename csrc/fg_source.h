@@ -11,6 +11,8 @@
 #include "fg_error.h"
 #include "fg_ring.h"
 
+#include <stdbool.h>
+
 /* What to read of an NVIDIA device; the first three are in the order of preference. */
 enum fg_nvml_quantity {
 	FG_NVML_ENERGY,        /* nvmlDeviceGetTotalEnergyConsumption, mJ */
@@ -37,6 +39,7 @@ struct fg_perf_event {
 struct fg_sensor {
 	const char *path;   /* rapl, hwmon: the attribute; procstat: the stat file; perf: its name in messages */
 	const char *factor; /* hwmon: a second attribute to multiply with (current x voltage), or NULL */
+	bool negate;        /* hwmon: the sign is the other way round */
 	int fd;             /* an open descriptor to use instead of path (duplicated by open), or -1 */
 	const char *uuid;   /* nvml: the device */
 	enum fg_nvml_quantity quantity;

@@ -107,6 +107,7 @@ cdef class Sampler:
                     out.factor = <bytes>self.kept[-1]
                 else:
                     out.uuid = <bytes>self.kept[-1]
+        out.negate = sensor.get("negate", False)
         out.fd = int(sensor.get("fd", -1))
         out.quantity = QUANTITIES[sensor.get("quantity", "energy")]
         out.scope = sensor.get("scope", 0)

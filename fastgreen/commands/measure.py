@@ -47,7 +47,7 @@ def channels(as_json: bool) -> None:
 
     found, states = discover(Seams.of())
     if as_json:
-        hidden = ("sensor", "traits")
+        hidden = ("sensor", "traits", "role")
         dump(
             {
                 "channels": [{k: v for k, v in dataclasses.asdict(c).items() if k not in hidden} for c in found],
@@ -61,13 +61,13 @@ def channels(as_json: bool) -> None:
 
 
 def _channel_table(found: list[Channel]) -> Table:
-    from fastgreen.results.console import plain_table
+    from fastgreen.results.console import plain_table, titled
 
     table = plain_table("channels", "channel", "kind", "in total", "readable", "wraps at")
     table.add_column("note", justify="left", overflow="fold")
     for c in found:
         table.add_row(
-            c.id,
+            titled(c.id, c.name),
             "estimate" if c.estimated else c.kind,
             "yes" if c.root and c.visible else "-",
             "yes" if c.readable else "NO",
@@ -80,7 +80,7 @@ def _channel_table(found: list[Channel]) -> Table:
 def _explain(console: Console, found: list[Channel], states: list[SourceStatus]) -> None:
     say = lambda text: console.print(text, markup=False, soft_wrap=True)  # noqa: E731
     for state in states:
-        if not state.found:
+        if not state.found and state.reason:
             say(f"{state.source}: nothing found: {state.reason}" + (f"\n    {state.remedy}" if state.remedy else ""))
     for channel in found:
         if not channel.readable:

@@ -25,6 +25,7 @@ from fastgreen.measuring.window_handles import WindowHandles
 from fastgreen.results.trace import Trace
 from fastgreen.sensors.catalog import counted_ids, discover, names_of, select
 from fastgreen.sensors.channel import Channel, Seams
+from fastgreen.sensors.nvml import board_notes
 from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
@@ -73,8 +74,8 @@ class Monitor:
     speed : float
         For a replay: 1 in real time, 2 twice as fast, 0 as fast as it can.
     **seams
-        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``; see
-        `fastgreen.sensors.channel.Seams`.
+        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
+        ``cpu_root``, ``power_supply_root``; see `fastgreen.sensors.channel.Seams`.
 
     Raises
     ------
@@ -147,6 +148,7 @@ class Monitor:
         chosen, unreadable = select(found, patterns)
         for channel in unreadable:
             self._note(str(channel.error()))
+        self._notes += board_notes(found, chosen, by_default=patterns is None)
         return chosen
 
     def _note(self, text: str) -> None:

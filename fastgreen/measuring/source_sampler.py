@@ -6,7 +6,7 @@ import math
 
 from fastgreen import _core
 from fastgreen.measuring.rates import blind_ns
-from fastgreen.sensors.channel import Channel
+from fastgreen.sensors.channel import ENGINE_SOURCE, Channel
 from fastgreen.units import NS_PER_S, joules_per_unit
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ class Group:
         self.channels = channels
         self.samples: list[list[bytearray]] = [[] for _ in channels]
         self.sampler = _core.Sampler(
-            source,
+            ENGINE_SOURCE.get(source, source),
             [c.sensor for c in channels],
             [{**c.traits, "blind_ns": blind_ns(c), "tick_ns": c.sensor.get("tick_ns", 0)} for c in channels],
             period_ns=round(NS_PER_S / hz),

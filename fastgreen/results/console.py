@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fastgreen.results.trace import Trace
 
-__all__ = ["PlainTable", "bounds", "people_console", "plain_table", "quantity", "render", "show"]
+__all__ = ["PlainTable", "bounds", "people_console", "plain_table", "quantity", "render", "show", "titled"]
 
 _FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
@@ -130,11 +130,17 @@ def _faults(row: dict) -> str:
     return ", ".join(said) or "none"
 
 
+def titled(identity: str, name: str) -> str:
+    """A channel's id, for a whole GPU with the name of the board: a number alone does not say which board it is."""
+    board = identity.startswith("nvml:") and "/" not in identity and name != identity
+    return f"{identity} ({name})" if board else identity
+
+
 def _channel_table(result: Printable) -> Table:
     table = plain_table("channels", "channel", "energy", "between", "power", "samples", "faults", "method")
     for row in result.channels.to_pylist():
         table.add_row(
-            row["id"] + ("" if row["counted"] else " *"),
+            titled(row["id"], row["name"]) + ("" if row["counted"] else " *"),
             quantity(row["energy_j"], "J"),
             bounds(row["energy_low_j"], row["energy_high_j"], "J"),
             quantity(row["mean_power_w"], "W"),

@@ -54,6 +54,7 @@ def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.
             ("ratio_to_counter", "float64", None),
             ("status", "string", None),
             ("note", "string", None),
+            ("name", "string", None),
         ],
     )
 
@@ -83,6 +84,7 @@ def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
         _ratio_to_counter(trace, totals),
         tally.get("why_ended") or ("ok" if known else tally.get("last_error") or "no reading"),
         trace.channel.note,
+        trace.channel.name,
     )
 
 

@@ -28,7 +28,7 @@ from fastgreen.sensors.channel import Channel
 
 __all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
 
-_COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits"}
+_COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits", "role"}
 
 
 _SPAN = b"fastgreen_span"

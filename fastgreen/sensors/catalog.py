@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from fastgreen._light_dataclass import replace
 from fastgreen.errors import ChannelNotFound
-from fastgreen.sensors import grant_client, hwmon, nvml, perf, procstat, rapl
+from fastgreen.sensors import batteries, grant_client, hwmon, nvml, perf, power_zones, procstat, rapl, settlement
 from fastgreen.sensors.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus
 from fastgreen.sensors.sensor_facts import recall
 
@@ -41,27 +40,17 @@ def discover(
     states: list[SourceStatus] = []
     zones, zones_state = rapl.rapl(seams)
     events, events_state = perf.perf(seams)
-    found += perf.one_road(grant_client.granted(zones, seams.grant_socket), events)
+    found += [*grant_client.granted(zones, seams.grant_socket), *events]
     states += [zones_state, events_state]
-    for look in (nvml.nvml, hwmon.hwmon):
+    for look in (nvml.nvml, hwmon.hwmon, batteries.batteries):
         more, state = look(seams)
         found += more
         states.append(state)
-    cpu = [c for c in found if c.source in ("rapl", "perf") and c.root and c.readable]
-    if cpu:  # amd_energy counts the same sockets as RAPL
-        found = [
-            replace(c, root=False, note="the same sockets as rapl")
-            if c.source == "hwmon" and c.device == "amd_energy"
-            else c
-            for c in found
-        ]
-    cpu += [c for c in found if c.source == "hwmon" and c.device == "amd_energy" and c.root]
+    zones, zone_states = power_zones.power_zones(seams)
     more, state = procstat.procstat(seams, estimate)
-    found = recall(found)
-    stands_in = not any(c.readable for c in cpu)
-    found += [replace(c, root=stands_in) for c in more]
-    states.append(state)
-    return found, states
+    found += zones + more
+    states += [*zone_states, state]
+    return recall(settlement.settle(found)), states
 
 
 def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.PathLike | None) -> list[Channel]:
@@ -72,8 +61,8 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
     estimate : (float, float), optional
         Watts of the whole machine's CPUs at idle and at full load, for the ``procstat`` estimate.
     **seams
-        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``:
-        where to look, see `Seams`.
+        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
+        ``cpu_root``, ``power_supply_root``: where to look, see `Seams`.
 
     Returns
     -------

@@ -12,7 +12,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Channel", "Found", "Seams", "SourceStatus", "traits"]
+__all__ = ["ENGINE_SOURCE", "Channel", "Found", "Seams", "SourceStatus", "traits"]
+
+# Sources that the engine reads in the way of another one: attributes of sysfs that hold an integer.
+ENGINE_SOURCE = {"scmi": "hwmon", "dtpm": "hwmon", "battery": "hwmon"}
 
 # A counter that seems to have drawn more than this has restarted: no channel of one machine draws a megawatt.
 PLAUSIBLE_W = 1e6
@@ -36,6 +39,10 @@ class Seams:
         ``FASTGREEN_GRANT_SOCKET``, default ``/run/fastgreen/grant.sock``: who hands out counters.
     proc_root : str
         ``FASTGREEN_PROC_ROOT``, default ``/proc``.
+    cpu_root : str
+        ``FASTGREEN_CPU_ROOT``, default ``/sys/devices/system/cpu``: which CPUs share a package.
+    power_supply_root : str
+        ``FASTGREEN_POWER_SUPPLY_ROOT``, default ``/sys/class/power_supply``: batteries.
     """
 
     powercap_root: str = "/sys/class/powercap"
@@ -44,6 +51,8 @@ class Seams:
     proc_root: str = "/proc"
     event_source_root: str = "/sys/bus/event_source/devices"
     grant_socket: str = "/run/fastgreen/grant.sock"
+    cpu_root: str = "/sys/devices/system/cpu"
+    power_supply_root: str = "/sys/class/power_supply"
 
     @classmethod
     def of(cls, **given: str | os.PathLike | None) -> Seams:
@@ -69,7 +78,7 @@ class Channel:
     id : str
         ``rapl:package-0``, ``rapl:package-0/dram``, ``nvml:0``, ...
     source : str
-        ``rapl``, ``perf``, ``nvml``, ``hwmon``, ``procstat`` or ``replay``.
+        ``rapl``, ``perf``, ``nvml``, ``hwmon``, ``scmi``, ``dtpm``, ``battery``, ``procstat`` or ``replay``.
     kind : str
         ``energy`` (a cumulative counter) or ``power``.
     name : str
@@ -84,7 +93,7 @@ class Channel:
     estimated : bool
         True when it is computed from a model and not measured.
     unit : str
-        Unit of the raw integer: uJ, mJ, J/2^32, uW or mW.
+        Unit of the raw integer: uJ, mJ, J/2^32, pW, uW or mW.
     wrap_j : float or None
         Energy at which the counter starts again from 0, in J; None when it does not, or when it is not known.
     note : str or None
@@ -98,6 +107,8 @@ class Channel:
     period_s, averaging_s, delay_s, coverage : float or None
         What `fastgreen.sensors.sensor_facts` remembers of the sensor: time between updates, length and age of the mean
         that a power channel shows, and the share of time it looks at.
+    role : str
+        The word of `fastgreen.sensors.settlement` for its kind of sensor; the source where that says enough.
     """
 
     id: str
@@ -124,6 +135,7 @@ class Channel:
     coverage: float | None = None
     sensor: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     traits: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    role: str = field(default_factory=str, repr=False, compare=False)
 
     def error(self) -> ChannelPermission | ChannelReadError:
         """The exception to raise for a channel that was asked for and cannot be read."""
