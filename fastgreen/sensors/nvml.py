@@ -149,21 +149,23 @@ def _board_notes(device: dict[str, Any], visible: bool, mixed: bool) -> list[str
     return [text for text, holds in notes.items() if holds]
 
 
+def _lost_board(identity: str, error: Exception) -> Channel:
+    return Channel(
+        id=identity,
+        source="nvml",
+        kind="energy",
+        name=identity,
+        unit="mJ",
+        readable=False,
+        reason=str(error),
+        remedy=_REMEDIES.get(getattr(error, "code", 0)),
+    )
+
+
 def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[Channel]:
     identity = f"nvml:{device['index']}"
     if "error" in device:
-        return [
-            Channel(
-                id=identity,
-                source="nvml",
-                kind="energy",
-                name=identity,
-                unit="mJ",
-                readable=False,
-                reason=str(device["error"]),
-                remedy=_REMEDIES.get(getattr(device["error"], "code", 0)),
-            )
-        ]
+        return [_lost_board(identity, device["error"])]
     notes = _board_notes(device, visible, mixed)
     limit_w = device["power_limit_mw"] * 1e-3
     common: dict[str, Any] = {

@@ -293,7 +293,7 @@ def test_what_a_machine_draws_is_counted_once_and_exactly(build, name):
     for row in monitor.result.channels.to_pylist():
         if not row["counted"]:
             continue
-        report = monitor.result.trace(row["id"]).report
+        report = monitor.result.trace(row["id"]).tally
         span_s = (report["end_at_ns"] - report["first_at_ns"]) * 1e-9
         truth_j = machine.joules[row["id"]] * 1e-6 if row["id"] in machine.joules else machine.watts[row["id"]] * span_s
         assert row["energy_j"] == pytest.approx(truth_j, abs=0.9e-6), row["id"]
