@@ -86,22 +86,20 @@ def _measured(function: Callable[..., Any], options: dict[str, Any]) -> Any:
         try:
             return function(*args, **kwargs)
         finally:
-            wrapped.result = _result(monitor)  # type: ignore[attr-defined]
+            _keep_result(monitor)
 
     async def awaited(*args: Any, **kwargs: Any) -> Any:
         monitor = Monitor(**options).start()
         try:
             return await function(*args, **kwargs)
         finally:
-            wrapped.result = _result(monitor)  # type: ignore[attr-defined]
+            _keep_result(monitor)
 
-    def _result(monitor: Monitor) -> Result | None:
-        """Nobody else can ask this monitor: an exception that interrupts its end has to wait for the result."""
+    def _keep_result(monitor: Monitor) -> None:
         try:
-            return monitor.stop()
-        except BaseException:
+            monitor.stop()
+        finally:  # also when an exception interrupted that: nobody else can ask this monitor
             wrapped.result = monitor.stop()  # type: ignore[attr-defined]
-            raise
 
     wrapped = functools.wraps(function)(awaited if inspect.iscoroutinefunction(function) else wrapper)
     wrapped.result = None  # type: ignore[attr-defined]
