@@ -150,6 +150,11 @@ class Timeline:
             self.anchors.append(min((self._strike() for _ in range(_STRIKES)), key=lambda a: a.half_ns))
             self._place()
 
+    def wait(self) -> None:
+        """Wait until the GPU has done everything."""
+        with self._lock:
+            self._events.synchronize()
+
     def give_up(self) -> int:
         """After an error of the GPU: place what is known by the last anchors; how many windows are lost."""
         with self._lock:

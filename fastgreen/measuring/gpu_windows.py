@@ -160,6 +160,7 @@ class GpuWindows:
         self._handles: dict[tuple[int, str], GpuWindow] = {}
         self._open: set[GpuWindow] = set()
         self._finished = False
+        self.notes: list[str] = []
         self._owner.check_running()
         self.backend, self.device = backend, device
         events = _BACKENDS[backend](device) if isinstance(backend, str) else backend
@@ -208,17 +209,23 @@ class GpuWindows:
         """In a forked child, which CUDA does not survive either."""
         self._finished = True
 
-    def finish(self) -> list[str]:
-        """End open windows, compare the clocks a last time, place everything; what the result's notes should say."""
-        notes = []
+    def finish(self) -> None:
+        """End open windows, compare the clocks a last time, place everything. `notes` has what a reader should know.
+
+        This may run in another thread than the one of the work, whose current stream is another: so an open window ends
+        when the GPU has done everything that it was given.
+        """
+        if self._finished:
+            return
         try:
+            if self._open:
+                self._timeline.wait()
             for handle in sorted(self._open, key=lambda h: h.name):
                 handle.end()
-                notes.append(f"GPU window {handle.name!r} was still open at the end and ended there")
+                self.notes.append(f"GPU window {handle.name!r} was still open at the end and ended there")
             self._finished = True
             self._timeline.anchor()
         except RuntimeError as error:  # what PyTorch and CuPy raise for every error of CUDA
             self._finished = True
             lost = self._timeline.give_up()
-            notes.append(f"the GPU failed at the end, so its last windows ({lost}) are lost: {error}")
-        return notes
+            self.notes.append(f"the GPU failed at the end, so its last windows ({lost}) are lost: {error}")

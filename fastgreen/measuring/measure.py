@@ -35,15 +35,31 @@ class Measurement:
 
     def __init__(self, **options: Any) -> None:
         self._options = options
-        self.result: Result | None = None
+        self._monitor: Monitor | None = None
+        self._result: Result | None = None
+        self._left = False
 
     def __enter__(self) -> Measurement:
+        self._result, self._left = None, False
         self._monitor = Monitor(**self._options).start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.result = self._monitor.stop()
-        del self._monitor  # what was measured does not need it
+        self._left = True
+        self._take_result()
+
+    def _take_result(self) -> None:
+        """Stop the monitor, or go on with a stop that an exception interrupted."""
+        if self._monitor is not None:
+            self._result = self._monitor.stop()
+            self._monitor = None  # what was measured does not need it
+
+    @property
+    def result(self) -> Result | None:
+        """The `Result` after the block, None before."""
+        if self._left:
+            self._take_result()
+        return self._result
 
     def __call__(self, function: Callable[Given, Returned]) -> Measured[Given, Returned]:
         return _measured(function, self._options)
@@ -70,13 +86,19 @@ def _measured(function: Callable[..., Any], options: dict[str, Any]) -> Any:
         try:
             return function(*args, **kwargs)
         finally:
-            wrapped.result = monitor.stop()  # type: ignore[attr-defined]
+            _keep_result(monitor)
 
     async def awaited(*args: Any, **kwargs: Any) -> Any:
         monitor = Monitor(**options).start()
         try:
             return await function(*args, **kwargs)
         finally:
+            _keep_result(monitor)
+
+    def _keep_result(monitor: Monitor) -> None:
+        try:
+            monitor.stop()
+        finally:  # also when an exception interrupted that: nobody else can ask this monitor
             wrapped.result = monitor.stop()  # type: ignore[attr-defined]
 
     wrapped = functools.wraps(function)(awaited if inspect.iscoroutinefunction(function) else wrapper)

@@ -253,7 +253,9 @@ def _steps(result: Energies, step_s: float | None) -> Windows:
 
 def _round_step_s(result: Energies) -> float:
     """1, 2 or 5 times a power of ten: at most 500 steps, none shorter than a counted sensor's mean update."""
-    slowest_ns = max((t.tally["period_mean_ns"] for t in result.traces if t.counted and t.has_data), default=0)
+    # None for a channel that was seen to update once at most: it says nothing of how long an update takes
+    periods_ns = [t.tally["period_mean_ns"] or 0 for t in result.traces if t.counted and t.has_data]
+    slowest_ns = max(periods_ns, default=0)
     least_s = max(result.duration_s / _STEPS, slowest_ns / NS_PER_S, 1e-6)
     decade = 10.0 ** math.floor(math.log10(least_s))
     return next(n * decade for n in (1.0, 2.0, 5.0, 10.0) if n * decade >= least_s)

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 import fastgreen
+from fastgreen.bell import Bell
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.training.gauges import Gauges, name_thread
 from fastgreen.units import J_PER_KWH, J_PER_WH
@@ -144,12 +145,12 @@ class TrainingLog:
         self._looks: list[tuple[float, float]] = [(0.0, 0.0)]
         self._points: list[dict[str, Any]] = []
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._stop = Bell()
         self._thread = threading.Thread(
             target=_watch, args=(weakref.ref(self), self.gauges, self._stop, period_s), name="fg-training", daemon=True
         )
         self._thread.start()
-        weakref.finalize(self, self._stop.set)
+        weakref.finalize(self, self._stop.ring)
 
     def __enter__(self) -> TrainingLog:
         return self
@@ -188,7 +189,7 @@ class TrainingLog:
         if not 0 <= accuracy <= 1:
             hint = "; is it in percent?" if 1 < accuracy <= 100 else ""
             raise ValueError(f"accuracy must lie in 0..1, not {accuracy}{hint}")
-        if self._stop.is_set():
+        if self._stop.rung:
             raise RuntimeError("the training log is stopped; a checkpoint after that has no energy")
         elapsed, energy = self._look()
         before = self._points[-1]["seen"] if self._points else 0
@@ -203,15 +204,15 @@ class TrainingLog:
 
     def stop(self) -> None:
         """End the slow readings; the table and the row stay. Doing it twice does nothing."""
-        if not self._stop.is_set():
+        if not self._stop.rung:
             with contextlib.suppress(RuntimeError):  # the monitor has stopped already
                 self._look()
-            self._stop.set()
+            self._stop.ring()
             self._thread.join()
 
     @property
     def stopped(self) -> bool:
-        return self._stop.is_set()
+        return self._stop.rung
 
     @property
     def duration_s(self) -> float:
@@ -300,7 +301,7 @@ class TrainingLog:
         }
 
 
-def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: threading.Event, period_s: float) -> None:
+def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: Bell, period_s: float) -> None:
     """Read the gauges and the energy once a period, until the log is stopped or dropped."""
     name_thread("fg-training")
     gauges.open()

@@ -195,7 +195,7 @@ def test_a_source_folder_that_hides_the_installed_package_says_what_to_do(python
 
 def test_a_module_that_a_compiled_one_lacks_is_not_taken_for_the_compiled_one(python, tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "fastgreen", ignore=shutil.ignore_patterns("*.so", "*.pyx", "__pycache__"))
-    (tmp_path / "fastgreen" / "_core.py").write_text("import not_there")
+    (tmp_path / "fastgreen" / "_window.py").write_text("import not_there")
     done = python(PLAIN + "import fastgreen; fastgreen.Monitor()", cwd=tmp_path)
     assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'not_there'"
 
