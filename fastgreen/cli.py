@@ -11,6 +11,7 @@ import sys
 import click
 
 from fastgreen import __version__
+from fastgreen.printable import printable
 
 # name -> (module, attribute). A command's module is imported when it is called, or listed by --help.
 COMMANDS = {
@@ -50,11 +51,14 @@ class LazyGroup(click.Group):
         """Run the command; what the system refused (a full disk behind stdout, say) is told in a sentence."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            vars(error)["message"] = printable(error.message, lines=True)  # it may hold names of a stranger's file
+            raise
         except OSError as error:
             if error.errno == errno.EPIPE:  # who reads us has read enough: click ends quietly
                 raise
             where = f"{error.filename}: " if isinstance(error.filename, str) else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
+            raise click.ClickException(printable(f"{where}{error.strerror or error}", lines=True)) from error
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

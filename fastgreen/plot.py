@@ -18,6 +18,7 @@ from fastgreen.atomic_file import new_file
 from fastgreen.metrics.domains import ACCURACY, AMOUNT, check
 from fastgreen.metrics.scores import apc
 from fastgreen.metrics.sweep import METRICS, Sweep
+from fastgreen.printable import picture_text
 from fastgreen.results.console import bounds, quantity
 from fastgreen.units import NS_PER_S, counted
 
@@ -226,7 +227,7 @@ def _draw_points(axes: Axes, points: list[tuple[str, float, float]], on_dark: bo
             markersize=8 if on_dark else 7,
             markerfacecolor="white" if on_dark else shade(place, len(names)),
             markeredgecolor="black",
-            label=name,
+            label=picture_text(name),
             zorder=3,
             clip_on=False,  # one on the edge is shown whole
         )
@@ -413,7 +414,7 @@ def _draw_power(axes: Axes, result: Result, table: Any, step_s: float | None) ->
         of = np.asarray(each["channel"].to_pylist())
         for place, name in enumerate(parts):
             line = {"color": shade(place, len(parts)), "linestyle": DASHES[1 + place % (len(DASHES) - 1)]}
-            axes.stairs(each["power_w"].to_numpy()[of == name], edges, baseline=None, label=name, **line)
+            axes.stairs(each["power_w"].to_numpy()[of == name], edges, baseline=None, label=picture_text(name), **line)
     axes.set_ylabel("Power (W), estimated" if result.estimated else "Power (W)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
@@ -433,6 +434,6 @@ def _draw_windows(axes: Axes, result: Result, names: list[str]) -> None:
         last = np.append(first[1:], len(begin)) - 1
         lengths = np.maximum(end[last] - begin[first], least_s)
         axes.broken_barh(list(zip(begin[first], lengths, strict=True)), (row - 0.35, 0.7), color=shade(row, len(names)))
-    axes.set_yticks(range(len(names)), [n if len(n) <= _LONGEST else n[: _LONGEST - 1] + "…" for n in names])
+    axes.set_yticks(range(len(names)), [picture_text(n, _LONGEST) for n in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", labelsize="small", length=0)

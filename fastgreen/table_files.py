@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fastgreen.errors import TraceError
 from fastgreen.units import J_PER_KWH, J_PER_WH
 
-__all__ = ["JOULES_PER", "column", "joules_per_unit", "load_table", "save_table"]
+__all__ = ["JOULES_PER", "column", "inert", "joules_per_unit", "load_table", "save_table"]
+
+# OWASP, "CSV Injection": what Excel, LibreOffice and Google Sheets begin a formula with.
+_FORMULA = r"^[=+\-@\t\r]"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 JOULES_PER = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": J_PER_WH, "kWh": J_PER_KWH}
 _UNIT = re.compile(r"[(\[]\s*(GJ|MJ|kJ|mJ|J|kWh|Wh)\s*[)\]]\s*$|_(kwh|wh|mj|kj|j)$")
@@ -78,12 +83,29 @@ def save_table(table: pa.Table, path: str | Path) -> None:
 
     path = Path(path)
     if path.suffix == ".csv":
-        csv.write_csv(table, path)
+        csv.write_csv(inert(table), path)
     elif path.suffix == ".parquet":
         parquet.write_table(table, path)
     else:
         with pa.ipc.new_file(path, table.schema) as writer:
             writer.write_table(table)
+
+
+def inert(table: pa.Table) -> pa.Table:
+    """The table for a CSV file: texts that a spreadsheet would take for a formula begin with an apostrophe.
+
+    Numbers stay numbers, also those that are text ("-3").
+    """
+    columns = []
+    for values in table.columns:
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            formula = pc.and_not(pc.match_substring_regex(values, _FORMULA), pc.match_substring_regex(values, _NUMBER))
+            values = pc.if_else(formula, pc.binary_join_element_wise("'", values, ""), values)
+        columns.append(values)
+    names = [f"'{name}" if re.match(_FORMULA, name) else name for name in table.column_names]
+    return pa.Table.from_arrays(columns, names)
 
 
 def column(table: pa.Table, name: str, argument: str) -> np.ndarray:

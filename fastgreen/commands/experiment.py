@@ -18,6 +18,7 @@ import click
 from fastgreen.commands.measure import dump
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError, FastgreenWarning
+from fastgreen.printable import printable
 from fastgreen.units import counted
 
 MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
@@ -48,7 +49,7 @@ def _say_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _say_warning(otherwise: Callable[..., Any], message: Warning | str, category: type[Warning], *where: Any) -> None:
     if issubclass(category, FastgreenWarning):
-        click.echo(f"note: {message}", err=True)
+        click.echo(printable(f"note: {message}"), err=True)
     else:
         otherwise(message, category, *where)
 
@@ -146,7 +147,7 @@ def _tell_failures(failed: list[Any], output: Path) -> None:
         if status.size not in of:
             of.append(status.size)
     for error, of in sizes.items():
-        click.echo(f"size{'s' * (len(of) > 1)} {', '.join(of)}: {error}", err=True)
+        click.echo(printable(f"size{'s' * (len(of) > 1)} {', '.join(of)}: {error}"), err=True)
     if tried:
         place = run_folder(output, tried[0].size, tried[0].repeat) / "error.txt"
         click.echo(f"where the first failed: {place}; once mended, --retry-failed tries again", err=True)

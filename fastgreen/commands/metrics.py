@@ -225,16 +225,14 @@ def _print_table(table: Any, as_json: bool) -> None:
     if as_json:
         dump(table.to_pylist())
         return
-    from rich.console import Console
-
-    from fastgreen.results.console import PlainTable
+    from fastgreen.results.console import PlainTable, PrintableConsole
 
     shown = PlainTable(box=None, header_style="bold")
     for field in table.schema:
         shown.add_column(field.name, justify="left" if str(field.type) == "string" else "right")
     for row in table.to_pylist():
         shown.add_row(*[_cell(value) for value in row.values()])
-    console = Console()
+    console = PrintableConsole()
     if not console.is_terminal:
         console.width = 10_000  # a pipe has no edge to wrap at
     console.print(shown)

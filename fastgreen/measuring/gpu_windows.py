@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fastgreen.errors import FastgreenError
 from fastgreen.measuring.gpu_timeline import Edge, Events, Timeline
+from fastgreen.printable import encodable
 
 if TYPE_CHECKING:
     from fastgreen.measuring.window_handles import WindowHandles
@@ -172,6 +173,7 @@ class GpuWindows:
         """A handle for stretches called `name`; the same again for the same thread and name, unless it is open."""
         if not isinstance(name, str):
             raise TypeError(f"a window's name must be a string, not {name!r}")
+        name = encodable(name)
         key = (threading.get_ident(), name)
         handle = self._handles.get(key)
         if handle is None or handle.is_open:

@@ -220,7 +220,7 @@ class LiveRun:
     def _traces(self) -> list[Trace]:
         counted = counted_ids(self.channels)
         kept = {c.id: samples for g in self.groups for c, samples in zip(g.channels, g.samples, strict=True)}
-        recorded = self._recorder.samples_path if self._recorder is not None else None
+        recorded = self._recorder.samples_file if self._recorder is not None else None
         return [
             Trace(
                 replace(c, sensor={}),  # a replay's is the whole recording

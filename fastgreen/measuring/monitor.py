@@ -283,7 +283,8 @@ class Monitor:
         ----------
         name : str
             What the stretches are called. The same thread and name give the same handle again, unless it is open: then
-            a new one, for nesting. Handles of one name are one name in the result.
+            a new one, for nesting. Handles of one name are one name in the result. Half a surrogate pair, which no file
+            can hold, becomes its escape.
 
         Returns
         -------

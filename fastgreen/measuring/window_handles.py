@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from fastgreen import _window
+from fastgreen.printable import encodable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class WindowHandles:
         """See `Monitor.window`."""
         if not isinstance(name, str):
             raise TypeError(f"a window's name must be a string, not {name!r}")
+        name = encodable(name)
         key = (threading.get_ident(), name)
         window = self._by_thread.get(key)
         if window is None or window.is_open:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
+from fastgreen.printable import encodable
 from fastgreen.results.energies import Energies
 from fastgreen.results.trace import Trace, Windows
 from fastgreen.units import NS_PER_S, counted
@@ -164,6 +165,7 @@ class Result(Energies):
         return result_tables.window_table(self.traces, self._named(name), per_channel, self.estimated)
 
     def _named(self, name: str | None) -> list[Windows]:
+        name = encodable(name) if isinstance(name, str) else name  # as `Monitor.window` does
         if name is not None and name not in self.names:
             raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
         return [w for w in self._windows if name is None or w.name == name]

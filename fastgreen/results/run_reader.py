@@ -105,6 +105,7 @@ def save_run(
             folder.add_windows(w.name, w.handle, w.begin_ns, w.end_ns)
     finally:
         folder.close()
+        folder.leave()
 
 
 def _read_windows(path: Path) -> list[Windows]:

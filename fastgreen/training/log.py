@@ -21,6 +21,7 @@ import pyarrow as pa
 
 import fastgreen
 from fastgreen.bell import Bell
+from fastgreen.printable import encodable
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.training.gauges import Gauges, name_thread
 from fastgreen.units import J_PER_KWH, J_PER_WH
@@ -200,7 +201,7 @@ class TrainingLog:
             "seen": before + int(seen or 0),
             "energy_j": energy,
         }
-        self._points.append({**point, **{name: float(value) for name, value in values.items()}})
+        self._points.append({**point, **{encodable(name): float(value) for name, value in values.items()}})
 
     def stop(self) -> None:
         """End the slow readings; the table and the row stay. Doing it twice does nothing."""

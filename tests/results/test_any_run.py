@@ -68,7 +68,7 @@ channel = st.tuples(
 windows = st.lists(st.tuples(st.text(max_size=4), st.integers(0, 3), st.integers(0, 400 * MS)), max_size=4)
 
 
-def everything(result: Result) -> None:
+def everything(result: Result, picture: Path) -> None:
     """Ask a result for all that it can show."""
     named = result.names
     for table in (
@@ -89,17 +89,18 @@ def everything(result: Result) -> None:
     assert math.isfinite(result.energy_j)
     assert result.energy_low_j <= result.energy_j <= result.energy_high_j
     if result.known and result.power().num_rows:
-        plot.power(result)
+        plot.power(result, path=picture)
     else:
         with pytest.raises(ValueError, match="no power to draw"):
-            plot.power(result)
+            plot.power(result, path=picture)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(channel, max_size=4), windows, st.sampled_from([0, 6 * 10**9, 10**18, -(10**17)]), st.integers(0, 99))
 @example([("energy", 1, 1.0, MS), ("energy", 300, 0.0, MS)], [("w", 2, MS)], 6 * 10**9, 1)  # one never updates again
 @example([("power", 2, 0.0, MS), ("energy", 40, 0.0, MS)], [], 6 * 10**9, 2)
 @example([("energy", 3, 1.0, 0)], [("", 1, 0)], 0, 3)  # no time passes
+@example([("energy", 40, 0.0, MS)], [("$x_{$", 1, MS), ("$$", 1, MS), ("_", 1, MS)], 0, 4)  # no formulas
 def test_every_table_picture_and_print_of_every_run_that_can_be_saved(channels, stretches, start_ns, seed):
     traces = [trace_of(n, *parts, start_ns, seed + n) for n, parts in enumerate(channels)]
     lanes = []
@@ -108,9 +109,10 @@ def test_every_table_picture_and_print_of_every_run_that_can_be_saved(channels, 
         lanes.append(Windows(name, handle, begin, begin + step_ns // 2))
     end_ns = max((t.tally["end_at_ns"] for t in traces if t.has_data), default=start_ns)
     measured = Result(traces, lanes, METADATA, start_ns, end_ns, ["a note"])
-    everything(measured)
     with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "power.svg"
+        everything(measured, picture)
         measured.save(Path(folder) / "run")
         loaded = fg.load(Path(folder) / "run")
-        everything(loaded)
+        everything(loaded, picture)
         assert json.dumps(loaded.to_dict()) == json.dumps(measured.to_dict())

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from fastgreen.printable import printable
+
 __all__ = ["csv_rows", "open_text", "shown"]
 
 # Logs that were redirected to a file on Windows are in two-byte characters.
@@ -40,4 +42,4 @@ def shown(words: Iterable[str], limit: int = 300) -> str:
     """Words of a file for an error message: nothing in them that a terminal obeys, and not too many."""
     text = ", ".join(words)
     text = text if len(text) <= limit else text[:limit] + "..."
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return printable(text)
