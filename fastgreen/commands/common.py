@@ -39,6 +39,7 @@ __all__ = [
     "AskedWrongly",
     "InputPath",
     "JsonAnswer",
+    "OutputPath",
     "channel_option",
     "did_you_mean",
     "errors_as_sentences",
@@ -187,7 +188,7 @@ def json_options(flag: str = "Print JSON instead of tables.") -> Callable[[Calla
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @click.option("--json", "as_json", is_flag=True, help=flag)
-        @click.option("--json-file", type=click.Path(dir_okay=False), help="Also write the JSON to this file.")
+        @click.option("--json-file", type=OutputPath(dir_okay=False), help="Also write the JSON to this file.")
         @functools.wraps(command)
         def with_answer(*args: Any, as_json: bool, json_file: str | None, **kwargs: Any) -> Any:
             return command(*args, answer=JsonAnswer(as_json, json_file), **kwargs)
@@ -271,17 +272,21 @@ def split_channels(_: click.Context, __: click.Parameter, given: tuple[str, ...]
     return [name.strip() for name in names] or None
 
 
-class InputPath(click.Path):
-    """A path that must exist; a missing one could not be read (exit code 1), which is no mistake in asking."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(exists=True, **options)
+class OutputPath(click.Path):
+    """A path to write; one that is a folder where a file is needed, or the reverse, is exit code 1."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
             raise click.ClickException(error.message) from None
+
+
+class InputPath(OutputPath):
+    """A path to read; a missing one is exit code 1."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(exists=True, **options)
 
 
 def names_object(text: str) -> bool:

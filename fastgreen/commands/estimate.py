@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fastgreen.commands.common import (
     JsonAnswer,
+    OutputPath,
     json_options,
     load_object,
     names_object,
@@ -63,7 +64,7 @@ class Accuracy(click.FloatRange):
 @click.argument("model")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1, MOST_BATCH), help="Samples in one batch.")
 @click.option(
-    "--models", "models_path", type=click.Path(dir_okay=False), help="Use these models, written by `fastgreen fit`."
+    "--models", "models_path", type=OutputPath(dir_okay=False), help="Use these models, written by `fastgreen fit`."
 )
 @click.option("--input-shape", "input_shapes", multiple=True, type=Shape(),
               help="Shape of one sample without the batch, such as 3,224,224. Repeat it for each further input, "
@@ -75,14 +76,14 @@ class Accuracy(click.FloatRange):
     help="Predict for these batch sizes, one row each: START:STOP[:STEP] (STOP included) or A,B,C.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False), help="Write the table to this file: .csv, .parquet or Arrow."
+    "-o", "--output", type=OutputPath(dir_okay=False), help="Write the table to this file: .csv, .parquet or Arrow."
 )
 @click.option(
     "--sweep", "sweep_path", type=click.Path(), help="With --grid: write APC over accuracy and batch size to this file."
 )
 @click.option(
     "--picture",
-    type=click.Path(dir_okay=False),
+    type=OutputPath(dir_okay=False),
     help="Draw the share of energy by kind of layer; with --grid, energy by batch size.",
 )
 @click.option("--strict", is_flag=True, help="Stop at a layer of unknown kind; without this option, it counts as 0 J.")

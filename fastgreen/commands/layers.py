@@ -12,6 +12,7 @@ from rich.text import Text
 from fastgreen.commands.common import (
     InputPath,
     JsonAnswer,
+    OutputPath,
     channel_option,
     json_options,
     of_file,
@@ -32,10 +33,12 @@ INTERRUPTED = 130  # what a shell gives for SIGINT
 
 @click.command("collect")
 @click.argument("config", type=InputPath(dir_okay=False))
-@click.option("-o", "--output", default="layers", show_default=True, type=click.Path(file_okay=False),
+@click.option("-o", "--output", default="layers", show_default=True, type=OutputPath(file_okay=False),
               help="Folder for the table of layers.")  # fmt: skip
 @channel_option()
-@click.option("--channels", "more_channels", multiple=True, callback=split_channels, hidden=True)
+@click.option(
+    "--channels", "more_channels", multiple=True, callback=split_channels, hidden=True, help="Old name of --channel."
+)
 @click.option("--dry-run", is_flag=True, help="Print the number of layers and the time, and measure nothing.")
 def collect_command(
     config: str, output: str, channels: list[str] | None, more_channels: list[str] | None, dry_run: bool
@@ -92,7 +95,7 @@ def _show_collected(path: Path, output: str) -> None:
 
 @click.command("fit")
 @click.argument("folder", type=InputPath(file_okay=False))
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the models to this file (JSON).")
+@click.option("-o", "--output", type=OutputPath(dir_okay=False), help="Write the models to this file (JSON).")
 @click.option(
     "--preset", type=click.Choice(["physical", "basic", "published"]), default="physical", show_default=True,
     help="physical: non-negative prices of kernel terms; basic: the same of basic terms; "
@@ -104,7 +107,7 @@ def _show_collected(path: Path, output: str) -> None:
 @click.option("--repeats", type=click.Choice(["agreeing", "all", "median"]), default="agreeing", show_default=True,
               help="Repeats of measured networks to average.")  # fmt: skip
 @click.option(
-    "--pictures", type=click.Path(file_okay=False), help="Draw predicted against measured energy, into this folder."
+    "--pictures", type=OutputPath(file_okay=False), help="Draw predicted against measured energy, into this folder."
 )
 @json_options()
 def fit_command(
@@ -262,10 +265,10 @@ def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], warn: bool) 
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False),
+    type=OutputPath(file_okay=False),
     help="Write all subsets to this folder, one Arrow file per kind.",
 )
-@click.option("--picture", type=click.Path(dir_okay=False), help="Draw R² by feature set.")
+@click.option("--picture", type=OutputPath(dir_okay=False), help="Draw R² by feature set.")
 @json_options()
 def ablation_command(
     folder: str,

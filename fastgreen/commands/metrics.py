@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from fastgreen.commands.common import InputPath, JsonAnswer, did_you_mean, json_options, of_file, say, table
+from fastgreen.commands.common import InputPath, JsonAnswer, OutputPath, did_you_mean, json_options, of_file, say, table
 from fastgreen.commands.ranges import Range
 
 __all__ = ["figures", "metrics", "plot", "sweep"]
@@ -194,7 +194,7 @@ def _show_table(rows: Any, answer: JsonAnswer) -> None:
 @click.command()
 @click.argument("grid", type=InputPath(dir_okay=False))
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False), help="Picture to write.  [default: GRID with the ending .png]"
+    "-o", "--output", type=OutputPath(dir_okay=False), help="Picture to write.  [default: GRID with the ending .png]"
 )
 @click.option("--alpha", type=float, help="Alpha to draw.  [default: the first of the sweep]")
 @click.option("--beta", type=float, help="Beta to draw.  [default: the first of the sweep]")
@@ -228,7 +228,7 @@ def plot(
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(file_okay=False), required=True, help="Folder for the pictures.")
+@click.option("-o", "--output", type=OutputPath(file_okay=False), required=True, help="Folder for the pictures.")
 @click.option(
     "--format", "kind", type=click.Choice(["png", "pdf", "svg"]), default="png", show_default=True, help="File format."
 )
@@ -268,9 +268,22 @@ def metrics(
     for name, value in {"alpha": alpha, "beta": beta, "cost-beta": cost_beta, "price": price}.items():
         if value is not None and math.isnan(value):
             raise ValueError(f"{name} must be a number, not nan")
+    cost_beta = beta if cost_beta is None else cost_beta
+    _check_weights(alpha, beta, cost_beta, price)
     with of_file():
-        scored = _scored(path, alpha, beta, beta if cost_beta is None else cost_beta, price)
+        scored = _scored(path, alpha, beta, cost_beta, price)
     _show_table(scored, answer)
+
+
+def _check_weights(alpha: float, beta: float, cost_beta: float, price: float | None) -> None:
+    """ValueError for an option out of its domain, before the table is read, whose values have errors of their own."""
+    from fastgreen.metrics.domains import AMOUNT, check
+    from fastgreen.metrics.scores import apc, apec
+
+    apc(0.0, 1.0, alpha, beta)
+    apec(0.0, 1.0, alpha, cost_beta)
+    if price is not None:
+        check("price", price, AMOUNT)
 
 
 def _scored(path: str, alpha: float, beta: float, cost_beta: float, price: float | None) -> Any:
