@@ -70,9 +70,7 @@ def collect_command(
             path = collect(plan, output, progress=lambda done, _all: progress.update(task, completed=done))
         except KeyboardInterrupt:
             progress.stop()
-            console.print(
-                f"stopped; the same command continues; {output} holds the layers measured so far", markup=False
-            )
+            console.print(f"stopped; the same command continues with the rest, in {output}", markup=False)
             raise SystemExit(INTERRUPTED) from None
     _show_collected(path, output)
 

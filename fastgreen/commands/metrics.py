@@ -55,7 +55,7 @@ def _given(**options: Any) -> dict[str, Any]:
 @click.option("--consumption", type=Range(), help="Consumption, such as energy (apc).")
 @click.option("--cost", type=Range(), help="Cost (apec).")
 @click.option("--accuracy", type=Range(), help="Accuracy, as a fraction (apc, apec).")
-@click.option("--alpha", type=Range(), help="Alpha, the weight of inaccuracy.  [default: 0.1]")
+@click.option("--alpha", type=Range(), help="Alpha, the weight of energy spent on right answers.  [default: 0.1]")
 @click.option("--beta", type=Range(), help="Beta, the weight of consumption.  [default: 1]")
 @click.option("--runs", type=InputPath(dir_okay=False), help=_RUNS_HELP)
 @click.option("--accuracy-delta", type=Range(), help="Size of a cell in accuracy.  [default: 0.01]")
@@ -249,7 +249,7 @@ def figures(output: str, kind: str, only: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("path", metavar="TABLE", type=InputPath(dir_okay=False))
-@click.option("--alpha", type=float, default=0.1, show_default=True, help="Weight of inaccuracy.")
+@click.option("--alpha", type=float, default=0.1, show_default=True, help="Weight of energy spent on right answers.")
 @click.option("--beta", type=float, default=1.0, show_default=True, help="Weight of one unit of consumption, for APC.")
 @click.option("--cost-beta", type=float, help="Weight of one unit of cost, for APEC.  [default: --beta]")
 @click.option("--price", type=float, help="Cost of one unit of consumption, if the table has no column cost.")

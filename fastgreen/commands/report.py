@@ -21,7 +21,7 @@ __all__ = ["report"]
 @click.option(
     "--step", "step_s", type=click.FloatRange(0, min_open=True), help="Seconds between two points of power over time."
 )
-@click.option("--per-channel", is_flag=True, help="With --power: one column per channel instead of the total.")
+@click.option("--per-channel", is_flag=True, help="With --power: one row per step and channel, instead of the total.")
 def report(
     folder: Path, answer: JsonAnswer, picture: Path | None, power: Path | None, step_s: float | None, per_channel: bool
 ) -> None:
