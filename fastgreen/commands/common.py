@@ -209,7 +209,7 @@ def table(title: str, rows: Iterable[Mapping[str, Any]], ruled: bool = True) -> 
     title : str
         May be empty.
     rows : iterable of mappings
-        Column name -> cell. Text is shown as it is, a float with six digits, None as "-".
+        Column name -> cell. Words and `Text` are shown as they are, a float with six digits, None as "-".
     ruled : bool
         A line below the header, as in a report; False: bare columns, which other programs can cut.
     """
@@ -227,7 +227,7 @@ def table(title: str, rows: Iterable[Mapping[str, Any]], ruled: bool = True) -> 
         words = place == 0 or any(isinstance(row[name], str) and row[name][:1].isalpha() for row in rows)
         shown.add_column(name, justify="left" if words else "right", overflow="fold")
     for row in rows:
-        shown.add_row(*(_cell(value) for value in row.values()))
+        shown.add_row(*(value if isinstance(value, Text) else _cell(value) for value in row.values()))
     return shown
 
 

@@ -111,4 +111,7 @@ def _table(glance: dict[str, Any]) -> Table:
         "power": quantity(glance["power_w"], "W"),
         "energy": quantity(glance["energy_j"], "J"),
     }
-    return table("power now" + (", estimated" if glance["estimated"] else ""), [*rows, total])
+    shown = table("power now" + (", estimated" if glance["estimated"] else ""), [*rows, total])
+    if rows:
+        shown.rows[-2].end_section = True
+    return shown
