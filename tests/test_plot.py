@@ -260,8 +260,8 @@ def test_the_commands_draw(tmp_path):
     assert result.exit_code == 0, result.output
     assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == names
     result = run(main, ["figures", "-o", str(tmp_path / "out"), "--only=none"])
-    assert (result.exit_code, result.output.startswith("Error: there is no figure 'none'; there are apc-default")) == (
-        1,
+    assert (result.exit_code, result.output.startswith("Error: there is no figure 'none'. There are apc-default")) == (
+        2,
         True,
     )
 
@@ -337,5 +337,5 @@ def test_a_name_that_the_locale_cannot_write_is_escaped(tmp_path):
 def test_the_metrics_command_refuses_what_is_no_number(tmp_path, option):
     (tmp_path / "models.csv").write_text("model,accuracy,consumption\na,0.9,1\n")
     result = CliRunner().invoke(main, ["metrics", str(tmp_path / "models.csv"), f"--{option}", "nan"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output == f"Error: {option} must be a number, not nan\n"

@@ -157,12 +157,6 @@ def _built_in(name: str, input_shape: Shapes) -> list[Layer]:
 
 
 def _from_python(model: str, input_shape: Shapes) -> list[Layer]:
-    from fastgreen.estimate.torch_reader import from_torch
-
-    if not as_shapes(input_shape):
-        raise ValueError(
-            "input_shape: a PyTorch module needs the shape of one sample, for example --input-shape 3,224,224"
-        )
     module_name, _, attribute = model.partition(":")
     if not module_name or not attribute:
         raise ValueError(f"model: {model!r} is not package.module:name")
@@ -173,6 +167,17 @@ def _from_python(model: str, input_shape: Shapes) -> list[Layer]:
         raise ValueError(f"model: {model!r} cannot be imported ({error})") from error
     finally:
         sys.path.pop(0)
+    return from_object(model, target, input_shape)
+
+
+def from_object(model: str, target: Any, input_shape: Shapes) -> list[Layer]:
+    """Layers of a PyTorch module, or of the module that a callable gives; `model` names it in errors."""
+    from fastgreen.estimate.torch_reader import from_torch
+
+    if not as_shapes(input_shape):
+        raise ValueError(
+            "input_shape: a PyTorch module needs the shape of one sample, for example --input-shape 3,224,224"
+        )
     return from_torch(_made(model, target), input_shape)
 
 

@@ -137,10 +137,10 @@ def test_a_grid_is_drawn_by_batch_size(tmp_path):
 
 
 @pytest.mark.parametrize(("given", "why"), [
-    (("--grid", "1:99999999999"), "has more than 1000000"), (("--grid", "1:9:0"), "neither FROM:TO"),
-    (("--grid", "1:99999999999999999999999"), "neither FROM:TO"), (("--grid", "5:1"), "no batch size"),
-    (("--grid", "0:3"), "below 1 or above"), (("--grid", "1,9999999999"), "below 1 or above"),
-    (("--grid", "1,x"), "neither FROM:TO"), (("--grid", "1:2:3:4"), "neither FROM:TO"),
+    (("--grid", "1:99999999999"), "more than 1000000 numbers"), (("--grid", "1:9:0"), "is not a range"),
+    (("--grid", "1:99999999999999999999999"), "is not a range"), (("--grid", "5:1"), "STOP must be at least START"),
+    (("--grid", "0:3"), "must be from 1 to"), (("--grid", "1,9999999999"), "must be from 1 to"),
+    (("--grid", "1,x"), "is not a range"), (("--grid", "1:2:3:4"), "is not a range"),
     (("--batch", "0"), "not in the range"), (("--batch", "99999999999999999999"), "not in the range"),
     (("--accuracy", "nan"), "nan is not in the range"), (("--accuracy", "71"), "not in the range"),
     (("--input-shape", "3,x"), "not whole numbers"), (("--input-shape", "0,3,3"), "at least 1"),
@@ -181,9 +181,9 @@ def test_apc_by_accuracy_and_batch_size_goes_through_a_sweep(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["resnet1000"], 1, "is no file"), (["alexnet", "--batch", "0"], 2, "0 is not in the range"),
-        (["alexnet", "--grid", "0:3"], 2, "below 1"),
-        (["alexnet", "--grid", "x"], 2, "neither"), (["alexnet", "--input-shape", "a,b"], 2, "whole numbers"),
+        (["resnet1000"], 2, "is no file"), (["alexnet", "--batch", "0"], 2, "0 is not in the range"),
+        (["alexnet", "--grid", "0:3"], 2, "must be from 1"),
+        (["alexnet", "--grid", "x"], 2, "not a range"), (["alexnet", "--input-shape", "a,b"], 2, "whole numbers"),
         (["alexnet", "--accuracy", "76"], 2, "76"), (["alexnet", "--models", "no.json"], 1, "no.json"),
         (["alexnet", "--sweep", "x"], 2, "needs --grid"),
     ],

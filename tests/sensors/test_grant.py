@@ -466,10 +466,10 @@ def test_granted_descriptors_outlive_the_helper(command, tree, only_fakes):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "say who may measure"),
+        ([], "give the users allowed to measure"),
         (["--user", "no-such-user-here"], "there is no user 'no-such-user-here'"),
         (["--group", "no-such-group-here"], "there is no group"),
-        (["--user", "0", "--mode", "9"], "is no octal mode"),
+        (["--user", "0", "--mode", "9"], "mode must be octal"),
         (["--user", "0", "--socket", "/proc/none/sock"], "cannot serve /proc/none/sock"),
     ],
 )
