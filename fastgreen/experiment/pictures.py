@@ -359,8 +359,6 @@ def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None, na
     """Draw the pictures of a study into a folder; `sample` is one of its runs, for power over time, and `name` its
     name.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "energy_by_size": energy_by_size(compiled),
         "latency_against_energy": latency_against_energy(compiled),
@@ -368,6 +366,7 @@ def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None, na
     }
     if sample is not None:
         figures["power_over_time"] = power_over_time(sample, title=f"{compiled.name}: {name}" if name else "")
+    folder = compiled.output_folder(folder, [f"{name}.png" for name in figures])
     out = []
     for name, figure in figures.items():
         out.append(folder / f"{name}.png")

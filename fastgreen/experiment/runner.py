@@ -28,8 +28,10 @@ from typing import Any
 
 from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.experiment.protocols import CommandFailed, Protocol
+from fastgreen.printable import encodable
 from fastgreen.recordings.published_layout import run_folder
 from fastgreen.training.gauges import Gauges, watching
+from fastgreen.untrusted import read_object
 
 __all__ = ["WINDOW", "RunStatus", "Study", "read_status"]
 
@@ -293,7 +295,7 @@ def _monitor(**options: Any) -> Any:
 
 def _sentence(error: Exception) -> str:
     said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    return encodable(f"{type(error).__name__}: {said[0]}" if said else type(error).__name__)
 
 
 def _write_whole(file: Path, value: dict[str, Any]) -> None:
@@ -308,28 +310,36 @@ def _write_whole(file: Path, value: dict[str, Any]) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_object(file, file.parent)
+    except (OSError, TraceError) as error:
         raise TraceError(f"{file}: not readable as a study: {error}") from None
-    if not isinstance(value, dict):
-        raise TraceError(f"{file}: not a study")
-    return value
+
+
+_OPTIONAL = {"error": "", "exit_code": None}
+_KINDS: dict[str, tuple[type, ...]] = {
+    "size": (str,),
+    "repeat": (int,),
+    "state": (str,),
+    "iterations": (int,),
+    "error": (str,),
+    "exit_code": (int, type(None)),
+}
+_LONGEST = 4000  # characters of an error that is shown
 
 
 def read_status(folder: Path) -> RunStatus | None:
     """How the run in a folder ended, None if it did not."""
     file = folder / "status.json"
-    if not file.exists():
+    if not os.path.lexists(file):
         return None
-    value = _read(file)
-    known = [field for field in RunStatus.__dataclass_fields__ if field in value]
-    try:
-        status = RunStatus(**{field: value[field] for field in known})
-    except TypeError as error:
-        raise TraceError(f"{file}: not the status of a run: {error}") from None
-    if status.state not in ("done", "failed"):
-        raise TraceError(f"{file}: not the status of a run: its state is {status.state!r}")
-    return status
+    value = {**_OPTIONAL, **_read(file)}
+    for field, kinds in _KINDS.items():
+        if type(value.get(field)) not in kinds:
+            raise TraceError(f"{file}: not the status of a run: its {field} is {str(value.get(field))[:60]!r}")
+    if value["state"] not in ("done", "failed"):
+        raise TraceError(f"{file}: not the status of a run: its state is {value['state'][:60]!r}")
+    texts = {field: encodable(value[field])[:_LONGEST] for field in ("size", "state", "error")}
+    return RunStatus(**{field: texts.get(field, value[field]) for field in _KINDS})
 
 
 def _check_saved(folder: Path, iterations: int) -> None:

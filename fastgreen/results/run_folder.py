@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from fastgreen.results.open_folder import KeptFile, OpenFolder, name_of
 from fastgreen.results.run_checks import EARLIEST_NS, LARGEST, LATEST_NS, check_integer, parse_json
 from fastgreen.results.run_metadata import FORMAT
 from fastgreen.units import unit_metadata
+from fastgreen.untrusted import open_regular
 
 __all__ = ["RunFolder", "read_stream", "sample_batch", "samples_of"]
 
@@ -144,9 +144,8 @@ def read_stream(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     TraceError when it is missing, no Arrow stream, or (while the batches are read) damaged before its end.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
-            raise TraceError(f"{path} is no file")
-        reader = pa.ipc.open_stream(pa.memory_map(str(path)))
+        os.close(open_regular(path))  # a pipe would be waited for
+        reader = pa.ipc.open_stream(pa.memory_map(os.fsencode(path)))
     except FileNotFoundError as error:
         raise TraceError(f"{path} is missing") from error
     except (pa.ArrowException, OSError) as error:

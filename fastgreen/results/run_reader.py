@@ -25,6 +25,7 @@ from fastgreen.results.run_checks import (
 )
 from fastgreen.results.trace import Trace, Windows
 from fastgreen.sensors.channel import Channel
+from fastgreen.untrusted import check_inside
 
 __all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
 
@@ -176,6 +177,8 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
     if not path.is_dir():
         raise TraceError(f"{path} is not a folder")
     tables, samples, windows = (path / name for name in run_folder.FILES)
+    for file in (tables, samples, windows):
+        check_inside(file, path)
     schema, batches = run_folder.read_stream(tables)
     metadata = run_folder.metadata_of(schema, tables)
     if not run_folder.is_whole(tables):

@@ -11,7 +11,7 @@ from pathlib import Path
 # README, CONTRIBUTING and the package's __init__ point here.
 LAYERS: list[set[str]] = [
     {"errors", "units", "bell", "printable", "_light_dataclass"},
-    {"atomic_file", "table_files"},
+    {"atomic_file", "table_files", "untrusted"},
     {"_kernels", "_resolver"},
     {"_core", "ufuncs"},
     {"_window"},

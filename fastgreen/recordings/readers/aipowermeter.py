@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -27,12 +28,15 @@ from fastgreen.errors import TraceError
 from fastgreen.recordings.readers.timestamps import ABSENT_NS, check_zone, segments_of, to_utc_ns
 from fastgreen.recordings.recording import Recording, RecordingBuilder
 from fastgreen.units import counted
+from fastgreen.untrusted import open_regular, read_small
 
 __all__ = ["KNOWN", "SEGMENT_END", "read_aipowermeter"]
 
 SEGMENT_END = "END OF RECORDING SEGMENT"
 CHUNK_BYTES = 8 << 20
 LONGEST_LINE = 64 << 20
+_MOST_BESIDE = 64 << 20  # bytes of a file of latencies: four million of them
+_LONGEST_S = 1e9  # of one inference: 30 years
 _FEW_LINES = 16
 _BARE_NULL = re.compile(rb"\}\s*null")
 _MANY_FIELDS = 400  # a shape that has met more processes than this is forgotten: each would be a column of every block
@@ -123,7 +127,7 @@ def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: 
     for key in _KEYS:
         builder.channel(key.name, kind=key.kind, unit=key.unit, root=key.root, parent=key.parent)
     try:
-        with open(file, "rb") as stream:
+        with os.fdopen(open_regular(file, path if path.is_dir() else None), "rb") as stream:
             _Reader(builder, timezone).read(stream)
     except FileNotFoundError:
         if not path.is_dir():
@@ -458,14 +462,14 @@ def _beside(folder: Path, recording: Recording) -> None:
     }
     for name, parse in readers.items():
         try:
-            parsed = parse((folder / name).read_text())
+            parsed = parse(read_small(folder / name, folder, _MOST_BESIDE).decode())
         except FileNotFoundError:
             continue
         except (OSError, ValueError, TypeError, RecursionError) as error:
             recording.notes.append(f"{name} could not be read: {error}")
             continue
         if name.startswith("latency"):
-            good = np.isfinite(parsed) & (parsed >= 0)
+            good = np.isfinite(parsed) & (parsed >= 0) & (parsed < _LONGEST_S)
             recording.latency_s = parsed[good]
             if not good.all():
                 recording.notes.append(f"{counted(int((~good).sum()), 'line')} of {name} without a time: left out")

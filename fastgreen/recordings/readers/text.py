@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
 from fastgreen.printable import printable
+from fastgreen.untrusted import open_regular
 
 __all__ = ["csv_rows", "open_text", "shown"]
 
@@ -17,11 +20,19 @@ _MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (cod
 
 
 def open_text(path: Path) -> TextIO:
-    """A file as text, line ends as they are; what is no character becomes a replacement mark."""
-    with open(path, "rb") as stream:
-        head = stream.read(3)
+    """A file as text, line ends as they are; what is no character becomes a replacement mark.
+
+    Raises
+    ------
+    TraceError
+        If it is not a regular file, but a pipe or a device, say.
+    OSError
+        If it is not there, or may not be read.
+    """
+    stream = os.fdopen(open_regular(path), "rb")
+    head = stream.peek(3)
     encoding = next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
-    return open(path, newline="", encoding=encoding, errors="replace")
+    return io.TextIOWrapper(stream, newline="", encoding=encoding, errors="replace")
 
 
 def csv_rows(stream: Iterable[str]) -> Iterator[list[str]]:
