@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from fastgreen.atomic_file import new_file
 from fastgreen.errors import TraceError
 from fastgreen.units import J_PER_KWH, J_PER_WH
 
-__all__ = ["JOULES_PER", "column", "joules_per_unit", "load_table", "save_table"]
+__all__ = ["JOULES_PER", "column", "joules_per_unit", "load_table", "save_arrow", "save_table"]
 
 JOULES_PER = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": J_PER_WH, "kWh": J_PER_KWH}
 _UNIT = re.compile(r"[(\[]\s*(GJ|MJ|kJ|mJ|J|kWh|Wh)\s*[)\]]\s*$|_(kwh|wh|mj|kj|j)$")
@@ -73,17 +75,26 @@ def _load_file(path: Path) -> pa.Table:
 
 
 def save_table(table: pa.Table, path: str | Path) -> None:
-    """Write a table as Arrow IPC, or as CSV or Parquet where the name ends so."""
+    """Write a table as Arrow IPC, or as CSV or Parquet where the name ends so; whole or not at all."""
     from pyarrow import csv, parquet
 
-    path = Path(path)
-    if path.suffix == ".csv":
-        csv.write_csv(table, path)
-    elif path.suffix == ".parquet":
-        parquet.write_table(table, path)
-    else:
-        with pa.ipc.new_file(path, table.schema) as writer:
-            writer.write_table(table)
+    writers = {".csv": csv.write_csv, ".parquet": parquet.write_table}
+    _save(table, path, writers.get(Path(path).suffix, _write_arrow))
+
+
+def save_arrow(table: pa.Table, path: str | Path) -> None:
+    """Write a table as Arrow IPC whatever its name ends with; whole or not at all."""
+    _save(table, path, _write_arrow)
+
+
+def _save(table: pa.Table, path: str | Path, write: Callable[[pa.Table, str], None]) -> None:
+    with new_file(path, overwrite=True, devices=True) as place:
+        write(table, place)
+
+
+def _write_arrow(table: pa.Table, place: str) -> None:
+    with pa.OSFile(place, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
 
 
 def column(table: pa.Table, name: str, argument: str) -> np.ndarray:

@@ -129,9 +129,10 @@ def estimate_command(
             network.sweep(grid, np.arange(0.005, 1.0, 0.01)).write(sweep_path)
         table = network.grid(grid, accuracy)
         if picture:
-            from fastgreen.estimate.pictures import plot_grid
+            from fastgreen.estimate.pictures import draw_grid
+            from fastgreen.plot import finish
 
-            plot_grid({network.name: table}).savefig(picture, dpi=150)
+            finish(draw_grid({network.name: table}), picture, dpi=150)
         _show_grid(table, output, as_json, said + _grid_warnings(network, table))
         return
     estimate = network.estimate(batch)
@@ -140,9 +141,10 @@ def estimate_command(
     if output:
         write(estimate.layers, output)
     if picture:
-        from fastgreen.estimate.pictures import plot_shares
+        from fastgreen.estimate.pictures import draw_shares
+        from fastgreen.plot import finish
 
-        plot_shares({f"{network.name}, batch {batch}": estimate}).savefig(picture, dpi=150)
+        finish(draw_shares({f"{network.name}, batch {batch}": estimate}), picture, dpi=150)
     if as_json:
         dump(_as_mapping(estimate, apc))
     else:
@@ -238,10 +240,9 @@ def _grid_warnings(network: Network, table: Any) -> list[str]:
 
 
 def write(table: Any, path: str) -> None:
-    import pyarrow.ipc
+    from fastgreen.table_files import save_arrow
 
-    with pyarrow.ipc.new_file(path, table.schema) as writer:
-        writer.write_table(table)
+    save_arrow(table, path)
 
 
 def _count(value: int) -> str:

@@ -401,13 +401,14 @@ def tradeoff(table: Path, output: Path | None, as_json: bool, by: tuple[str, ...
     names = ("groups", "changes", "pairs", "tests", "dunn", "spearman")
     if output is not None:
         from fastgreen.experiment.pictures import pareto_front
+        from fastgreen.plot import finish
         from fastgreen.table_files import save_table
 
         output.mkdir(parents=True, exist_ok=True)
         for name in names:
             save_table(getattr(result, name), output / f"{name}.csv")
             save_table(getattr(result, name), output / f"{name}.arrow")
-        pareto_front(result).savefig(output / "pareto_front.png")
+        finish(pareto_front(result), output / "pareto_front.png")
     if as_json:
         tables = {name: getattr(result, name).to_pylist() for name in names}
         dropped = {"left_out": result.left_out, "beyond": result.beyond}

@@ -21,6 +21,7 @@ except ModuleNotFoundError as missing:
     raise ModuleNotFoundError("the files of a run need pyarrow: pip install pyarrow", name=missing.name) from None
 
 from fastgreen import _resolver
+from fastgreen.atomic_file import new_file
 from fastgreen.errors import TraceError
 from fastgreen.results.run_checks import EARLIEST_NS, LARGEST, LATEST_NS, check_integer, parse_json
 from fastgreen.results.run_metadata import FORMAT
@@ -192,13 +193,12 @@ def check_names(schema: pa.Schema) -> None:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write one table as an IPC stream, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        new_file(path, overwrite=True) as place,
+        pa.OSFile(place, "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)
 
 
 class _Stream:
