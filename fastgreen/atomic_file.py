@@ -119,7 +119,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise FileExistsError(errno.EEXIST, "exists already, and overwriting was not asked for", str(path))
     if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path))
 
 
 def _hidden_name(path: Path) -> Path:

@@ -22,8 +22,9 @@ _SUFFIX = {"kwh": J_PER_KWH, "wh": J_PER_WH, "kj": 1e3, "j": 1.0}
 
 
 def load_table(source: Any) -> pa.Table:
-    """A table from a path (.parquet, .arrow, .feather, .csv; other names by their first bytes) or from anything
-    tabular.
+    """A table that a user gives: a path, or anything tabular.
+
+    The first bytes of a file decide: Parquet, an Arrow file, an Arrow stream, else CSV (with tabs in a .tsv).
 
     Raises
     ------
@@ -65,7 +66,8 @@ def _load_file(path: Path) -> pa.Table:
             return pa.ipc.open_file(path).read_all()
         if magic.startswith(b"\xff\xff\xff\xff"):
             return pa.ipc.open_stream(path).read_all()
-        table = csv.read_csv(path)
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=delimiter))
         table.schema.names  # noqa: B018 - raises where they are no text
         return table
     except (pa.ArrowException, UnicodeDecodeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,7 +173,9 @@ def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
     for name in names:
         if name in given:
             raise ValueError(f"{name} comes from --runs, do not give it besides")
-    table = _read_table(path)
+    from fastgreen.table_files import load_table
+
+    table = load_table(path)
     for name in names:
         if name not in table.schema.names:
             raise ValueError(f"{path} has no column {name}; it has {', '.join(table.schema.names)}")
@@ -182,39 +183,6 @@ def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
         return {name: pa.array([table[name].to_pylist()]) for name in names}
     columns = table.group_by("run", use_threads=False).aggregate([(name, "list") for name in names])
     return {name: columns[f"{name}_list"] for name in names}
-
-
-def _read_table(path: str) -> Any:
-    """A table from CSV, Parquet or Arrow (file or stream), by the ending of its name. ValueError."""
-    table = _opened(path)
-    for name in table.schema.names:
-        if table.schema.get_field_index(name) < 0:
-            raise ValueError(f"{path} has two columns {name}")
-    return table
-
-
-def _opened(path: str) -> Any:
-    import pyarrow as pa
-
-    ending = Path(path).suffix.lower()
-    try:
-        if ending in (".csv", ".tsv"):
-            from pyarrow import csv
-
-            return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter="\t" if ending == ".tsv" else ","))
-        if ending == ".parquet":
-            from pyarrow import parquet
-
-            return parquet.read_table(path)
-        with pa.memory_map(path) as source:
-            try:
-                return pa.ipc.open_file(source).read_all()
-            except pa.ArrowInvalid:
-                source.seek(0)
-                return pa.ipc.open_stream(source).read_all()
-    except (pa.ArrowException, OSError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-        raise ValueError(f"{path} cannot be read as a table: {reason}") from None
 
 
 def _cell(value: Any) -> str:
@@ -265,7 +233,9 @@ def plot(
         stored = open_sweep(grid)
         points = None
         if models is not None:
-            table = _read_table(models)
+            from fastgreen.table_files import load_table
+
+            table = load_table(models)
             names, amount = (
                 _model_names(table),
                 _column(table, "cost" if stored.metric == "apec" else "consumption", models),
@@ -320,8 +290,9 @@ def metrics(table: str, alpha: float, beta: float, cost_beta: float | None, pric
 def _scored(path: str, alpha: float, beta: float, cost_beta: float, price: float | None) -> Any:
     from fastgreen.metrics.domains import AMOUNT, check
     from fastgreen.metrics.scores import apc, apec
+    from fastgreen.table_files import load_table
 
-    table = _read_table(path)
+    table = load_table(path)
     accuracy = _column(table, "accuracy", path)
     has = {name for name in ("consumption", "cost") if name in table.schema.names}
     if not has:
