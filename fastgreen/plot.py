@@ -71,15 +71,15 @@ def _amount(metric: str) -> str:
     return METRICS[metric]
 
 
-def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+def finish(figure: Figure, path: str | os.PathLike[str] | None, **options: Any) -> Figure:
     """Save the figure where a path was given; the ending of its name decides the format, which is png without one.
 
-    The file appears whole, or stays what it was.
+    The file appears whole, or stays what it was. The options go to the figure's ``savefig``, as ``dpi``.
     """
     if path is not None:
         with new_file(Path(path), overwrite=True) as place:
             try:
-                figure.savefig(place, format=Path(path).suffix.removeprefix(".") or "png")
+                figure.savefig(place, format=Path(path).suffix.removeprefix(".") or "png", **options)
             except ValueError as error:
                 raise ValueError(f"cannot draw to {os.fspath(path)}: {error}") from None
     return figure

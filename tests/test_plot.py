@@ -284,7 +284,7 @@ def test_the_metrics_command_scores_a_table(tmp_path):
         ("model,consumption\na,1\n", "no column accuracy"),
         ("model,accuracy\na,0.5\n", "neither a column consumption nor cost"),
         ("model,accuracy,consumption\na,high,1\n", "accuracy must be numbers"),
-        ("", "cannot be read as a table"),
+        ("", "not a table"),
     ):
         path.write_text(text)
         result = run(main, ["metrics", str(path)])
@@ -293,7 +293,7 @@ def test_the_metrics_command_scores_a_table(tmp_path):
 
 
 TABLES = {
-    "twice": ("model,accuracy,accuracy,consumption\nx,0.9,0.8,1\n", "has two columns accuracy"),
+    "twice": ("model,accuracy,accuracy,consumption\nx,0.9,0.8,1\n", "two columns are called 'accuracy'"),
     "text": ("model,accuracy,consumption\nx,high,1\n", "accuracy must be numbers, and table.csv has string"),
     "truth": ("accuracy,consumption\n0.5,true\n", "consumption must be numbers, and table.csv has bool"),
 }

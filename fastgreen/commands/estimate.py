@@ -114,9 +114,10 @@ def estimate_command(
             network.sweep(grid, np.arange(0.005, 1.0, 0.01)).write(sweep_path)
         priced = network.grid(grid, accuracy)
         if picture:
-            from fastgreen.estimate.pictures import plot_grid
+            from fastgreen.estimate.pictures import draw_grid
+            from fastgreen.plot import finish
 
-            plot_grid({network.name: priced}).savefig(picture, dpi=150)
+            finish(draw_grid({network.name: priced}), picture, dpi=150)
         _show_grid(priced, output, answer, said + _grid_warnings(network, priced))
         return
     estimate = network.estimate(batch)
@@ -125,9 +126,10 @@ def estimate_command(
     if output:
         save_table(estimate.layers, output)
     if picture:
-        from fastgreen.estimate.pictures import plot_shares
+        from fastgreen.estimate.pictures import draw_shares
+        from fastgreen.plot import finish
 
-        plot_shares({f"{network.name}, batch {batch}": estimate}).savefig(picture, dpi=150)
+        finish(draw_shares({f"{network.name}, batch {batch}": estimate}), picture, dpi=150)
     if not answer.give(lambda: _as_mapping(estimate, apc)):
         _show_estimate(estimate, accuracy, apc, own=models_path is not None)
 

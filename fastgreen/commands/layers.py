@@ -210,12 +210,13 @@ def _network_scores(files: list[Path], models: Any, preset: str, repeats: str, r
 
 def _draw_fit(folder: Path, tables: dict[str, Any], files: list[Path], models: Any, repeats: str) -> None:
     from fastgreen.estimate.evaluate import networks
-    from fastgreen.estimate.pictures import plot_predicted
+    from fastgreen.estimate.pictures import draw_predicted
     from fastgreen.estimate.tables import read_networks
+    from fastgreen.plot import finish
 
     folder.mkdir(parents=True, exist_ok=True)
     pairs = {kind: (table.energy_j, models.models[kind].predict_j(table.sizes)) for kind, table in tables.items()}
-    plot_predicted(pairs, "layers that were fitted on").savefig(folder / "layers.png", dpi=150)
+    finish(draw_predicted(pairs, "layers that were fitted on"), folder / "layers.png", dpi=150)
     if files:
         found = networks(read_networks(*files, repeats=repeats), models)
         names = found["name"]
@@ -223,7 +224,7 @@ def _draw_fit(folder: Path, tables: dict[str, Any], files: list[Path], models: A
             str(name): (found["measured_j"][names == name], found["predicted_j"][names == name])
             for name in np.unique(names)
         }
-        plot_predicted(by_name, "networks, never fitted on").savefig(folder / "networks.png", dpi=150)
+        finish(draw_predicted(by_name, "networks, never fitted on"), folder / "networks.png", dpi=150)
 
 
 def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], warn: bool) -> None:
@@ -298,9 +299,10 @@ def ablation_command(
         for kind, subsets in found.items():
             save_table(subsets, Path(output) / f"{kind.lower()}.arrow")
     if picture:
-        from fastgreen.estimate.pictures import plot_ablation
+        from fastgreen.estimate.pictures import draw_ablation
+        from fastgreen.plot import finish
 
-        plot_ablation(found).savefig(picture, dpi=150)
+        finish(draw_ablation(found), picture, dpi=150)
     if answer.give(lambda: {kind: subsets.slice(0, top).to_pylist() for kind, subsets in found.items()}):
         return
     shown = [

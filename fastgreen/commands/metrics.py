@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -142,8 +141,10 @@ def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
     for name in names:
         if name in given:
             raise ValueError(f"{name} comes from --runs, so it must not be given too")
+    from fastgreen.table_files import load_table
+
     with of_file():
-        table = _read_table(path)
+        table = load_table(path)
     for name in names:
         if name not in table.schema.names:
             raise click.ClickException(f"{path} has no column {name}; it has {', '.join(table.schema.names)}")
@@ -151,39 +152,6 @@ def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
         return {name: pa.array([table[name].to_pylist()]) for name in names}
     columns = table.group_by("run", use_threads=False).aggregate([(name, "list") for name in names])
     return {name: columns[f"{name}_list"] for name in names}
-
-
-def _read_table(path: str) -> Any:
-    """A table from CSV, Parquet or Arrow (file or stream), by the ending of its name. ValueError."""
-    table = _opened(path)
-    for name in table.schema.names:
-        if table.schema.get_field_index(name) < 0:
-            raise ValueError(f"{path} has two columns {name}")
-    return table
-
-
-def _opened(path: str) -> Any:
-    import pyarrow as pa
-
-    ending = Path(path).suffix.lower()
-    try:
-        if ending in (".csv", ".tsv"):
-            from pyarrow import csv
-
-            return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter="\t" if ending == ".tsv" else ","))
-        if ending == ".parquet":
-            from pyarrow import parquet
-
-            return parquet.read_table(path)
-        with pa.memory_map(path) as source:
-            try:
-                return pa.ipc.open_file(source).read_all()
-            except pa.ArrowInvalid:
-                source.seek(0)
-                return pa.ipc.open_stream(source).read_all()
-    except (pa.ArrowException, OSError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-        raise ValueError(f"{path} cannot be read as a table: {reason}") from None
 
 
 def _show_table(rows: Any, answer: JsonAnswer) -> None:
@@ -218,8 +186,10 @@ def plot(
     stored = open_sweep(grid)
     points = None
     if models is not None:
+        from fastgreen.table_files import load_table
+
         with of_file():
-            read = _read_table(models)
+            read = load_table(models)
             amount = _column(read, "cost" if stored.metric == "apec" else "consumption", models)
             points = list(zip(_model_names(read), amount, _column(read, "accuracy", models), strict=True))
     target = output or str(Path(grid).with_suffix(".png"))
@@ -289,8 +259,9 @@ def _check_weights(alpha: float, beta: float, cost_beta: float, price: float | N
 def _scored(path: str, alpha: float, beta: float, cost_beta: float, price: float | None) -> Any:
     from fastgreen.metrics.domains import AMOUNT, check
     from fastgreen.metrics.scores import apc, apec
+    from fastgreen.table_files import load_table
 
-    table = _read_table(path)
+    table = load_table(path)
     accuracy = _column(table, "accuracy", path)
     has = {name for name in ("consumption", "cost") if name in table.schema.names}
     if not has:

@@ -38,13 +38,14 @@ def tradeoff(path: Path, output: Path | None, answer: JsonAnswer, by: tuple[str,
     names = ("groups", "changes", "pairs", "tests", "dunn", "spearman")
     if output is not None:
         from fastgreen.experiment.pictures import pareto_front
+        from fastgreen.plot import finish
         from fastgreen.table_files import save_table
 
         output.mkdir(parents=True, exist_ok=True)
         for name in names:
             save_table(getattr(result, name), output / f"{name}.csv")
             save_table(getattr(result, name), output / f"{name}.arrow")
-        pareto_front(result).savefig(output / "pareto_front.png")
+        finish(pareto_front(result), output / "pareto_front.png")
     if answer.give(lambda: _as_mapping(result, names)):
         return
     _show_tradeoff(result)

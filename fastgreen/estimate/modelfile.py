@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastgreen.atomic_file import write_text
 from fastgreen.errors import TraceError
 from fastgreen.estimate.layers import KINDS
 from fastgreen.estimate.linear import FeatureSet, LinearModel
@@ -54,7 +55,7 @@ class ModelSet:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
-        """Write the models as JSON."""
+        """Write the models as JSON, whole or not at all."""
         entries = {kind: _to_json(model) for kind, model in self.models.items()}
         document = {
             "format": FORMAT,
@@ -66,7 +67,7 @@ class ModelSet:
             "notes": self.notes,
             "models": entries,
         }
-        Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(document, indent=1) + "\n")
 
 
 def fit_physical(tables: dict[str, Table], which: str = "kernel", **about: Any) -> ModelSet:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import importlib
 import inspect
-import io
 import json
 import os
 import sys
@@ -76,44 +74,48 @@ def from_file(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
         found = suffix or "a file without suffix"
         raise ValueError(f"{path}: a network is read from .onnx, {', '.join(_LISTS)}, not {found}")
     try:
-        return from_list(_LISTS[suffix](path.read_text(encoding="utf-8-sig")), str(path))
+        return from_list(_LISTS[suffix](path), str(path))
     except _UNREADABLE as error:
         raise TraceError(f"{path}: not a list of layers ({type(error).__name__}: {error})") from error
 
 
-def _from_json(text: str) -> Any:
-    document = json.loads(text)
+def _from_json(path: Path) -> Any:
+    document = json.loads(_text(path))
     return document["layers"] if isinstance(document, dict) else document
 
 
-def _from_csv(text: str) -> list[dict[str, Any]]:
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    if rows.fieldnames and "kind" not in rows.fieldnames:
-        raise ValueError(f"a list of layers needs a column 'kind'; there are {', '.join(rows.fieldnames)}")
-    return [_cells(row) for row in rows]
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig")
 
 
-def _cells(row: dict[str | None, Any]) -> dict[str, Any]:
-    if None in row:
-        raise ValueError(f"line with {', '.join(map(repr, row[None]))} has more cells than the header")
-    kept = {str(key): value for key, value in row.items() if value not in ("", None)}
-    return {key: value if key in ("kind", "name") else _number(value) for key, value in kept.items()}
+def _from_csv(path: Path) -> list[dict[str, Any]]:
+    from fastgreen.table_files import load_table
+
+    table = load_table(path)
+    if "kind" not in table.column_names:
+        raise ValueError(f"a list of layers needs a column 'kind'; there are {', '.join(table.column_names)}")
+    return [_cells(row) for row in table.to_pylist()]
 
 
-def _number(text: str) -> Any:
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in row.items() if value not in ("", None)}
+    return {key: str(value) if key in ("kind", "name") else _number(value) for key, value in kept.items()}
+
+
+def _number(value: Any) -> Any:
     """A whole number where it is one; a size that is none is refused, with its name, by the layer."""
     try:
-        return int(text)
+        return int(value) if isinstance(value, str) else value
     except ValueError:
-        return float(text) if text.replace(".", "", 1).isdecimal() else text
+        return float(value) if value.replace(".", "", 1).isdecimal() else value
 
 
 _UNREADABLE = (
-    json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, RecursionError, csv.Error,
+    json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, RecursionError,
 )  # fmt: skip
-_LISTS: dict[str, Callable[[str], Any]] = {
+_LISTS: dict[str, Callable[[Path], Any]] = {
     ".json": _from_json,
-    ".toml": lambda text: tomllib.loads(text).get("layer"),
+    ".toml": lambda path: tomllib.loads(_text(path)).get("layer"),
     ".csv": _from_csv,
 }
 

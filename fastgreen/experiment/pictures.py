@@ -12,6 +12,7 @@ import numpy as np
 
 from fastgreen.experiment.compile import Compiled
 from fastgreen.experiment.tradeoffs import Tradeoff
+from fastgreen.plot import finish
 from fastgreen.printable import picture_text
 from fastgreen.units import counted
 
@@ -370,5 +371,5 @@ def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None, na
     out = []
     for name, figure in figures.items():
         out.append(folder / f"{name}.png")
-        figure.savefig(out[-1], metadata={"Title": figure.get_label() or name})
+        finish(figure, out[-1], metadata={"Title": figure.get_label() or name})
     return out

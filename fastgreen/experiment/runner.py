@@ -26,10 +26,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fastgreen.atomic_file import write_text
 from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.experiment.protocols import CommandFailed, Protocol
 from fastgreen.printable import encodable
-from fastgreen.recordings.published_layout import run_folder
+from fastgreen.recordings.published_layout import run_folder, write_latencies
 from fastgreen.training.gauges import Gauges, watching
 from fastgreen.untrusted import read_object
 
@@ -222,7 +223,7 @@ class Study:
                 status = RunStatus(str(size), repeat, "done", iterations)
             except _ModelRaised as raised:
                 status = raised.status(size, repeat, iterations)
-                (folder / "error.txt").write_text(raised.traceback, encoding="utf-8", errors="backslashreplace")
+                write_text(folder / "error.txt", raised.traceback)
                 model.forget()
         _write_whole(folder / "status.json", vars(status))
         return status
@@ -241,8 +242,7 @@ class Study:
                         inference()
         result = monitor.result
         result.save(folder / "run")
-        seconds = result.windows(WINDOW).column("duration_s").to_pylist()
-        (folder / "latency.csv").write_text("".join(f"{s!r}\n" for s in seconds))
+        write_latencies(folder, result.windows(WINDOW).column("duration_s").to_pylist())
         means = gauges.means()
         if not self.protocol.inside:
             del means["memory_b"]
@@ -299,13 +299,8 @@ def _sentence(error: Exception) -> str:
 
 
 def _write_whole(file: Path, value: dict[str, Any]) -> None:
-    """All of the file or nothing of it, whenever the process is killed."""
-    partial = file.with_name(file.name + ".part")
-    with open(partial, "w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    """All of the file or nothing of it, whenever the process is killed or the power fails."""
+    write_text(file, json.dumps(value, indent=1), durable=True)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -322,21 +322,21 @@ def test_ablation_command_tries_every_subset(tmp_path):
 def test_pictures_show_what_they_were_given(tmp_path):
     from fastgreen.estimate.builtin import zoo
     from fastgreen.estimate.network import Network
-    from fastgreen.estimate.pictures import plot_ablation, plot_predicted, plot_shares
+    from fastgreen.estimate.pictures import draw_ablation, draw_predicted, draw_shares
 
     measured = np.array([1.0, 2.0, 4.0])
-    figure = plot_predicted({"good": (measured, measured), "bad": (measured, np.array([-1.0, 2.0, 4.0]))})
+    figure = draw_predicted({"good": (measured, measured), "bad": (measured, np.array([-1.0, 2.0, 4.0]))})
     panels = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title().splitlines()[0] for axis in panels] == ["good", "bad"]
     assert "R² 1.0000" in panels[0].get_title()
     assert panels[1].texts[0].get_text() == "1 predicted below 0 J"
-    shares = plot_shares({name: Network(zoo(name)).estimate(8) for name in ("alexnet", "vgg11")})
+    shares = draw_shares({name: Network(zoo(name)).estimate(8) for name in ("alexnet", "vgg11")})
     widths = [
         sum(bar.get_width() for bar in bars if round(bar.get_y() + 0.35) == 0) for bars in shares.axes[0].containers
     ]
     assert sum(widths) == pytest.approx(1)
-    assert len(plot_ablation({"Linear": ablation(small_table(), jobs=1)}).axes) == 2
-    for empty in (plot_predicted, plot_shares, plot_ablation):
+    assert len(draw_ablation({"Linear": ablation(small_table(), jobs=1)}).axes) == 2
+    for empty in (draw_predicted, draw_shares, draw_ablation):
         with pytest.raises(ValueError, match="nothing to plot"):
             empty({})
 
@@ -346,11 +346,11 @@ def test_numbers_on_the_axes_of_an_ablation_do_not_run_into_each_other(spread):
     pytest.importorskip("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from fastgreen.estimate.pictures import plot_ablation
+    from fastgreen.estimate.pictures import draw_ablation
 
     left = 0.3 / (1 + spread) ** np.linspace(0, 1, 4)
     table = pa.table({"features": [["macs"] * n for n in range(4, 0, -1)], "size": [4, 3, 2, 1], "r2": 1 - left[::-1]})
-    figure = plot_ablation({"Tanh": table})
+    figure = draw_ablation({"Tanh": table})
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     for axis in figure.axes:
