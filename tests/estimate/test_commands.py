@@ -17,6 +17,7 @@ from fastgreen.estimate.modelfile import default_models
 from fastgreen.estimate.subsets import ablation, feature_names
 from fastgreen.estimate.tables import Table
 from tests.oracles.layer_data import ROOT, needs_data, tables
+from tests.oracles.places import ROOT as PROJECT
 
 
 def run(*arguments, code=0):
@@ -54,8 +55,7 @@ def test_estimating_needs_neither_scikit_learn_nor_torch():
         "from fastgreen.cli import main\n"
         "main(['estimate', 'alexnet', '--batch', '4'])\n"
     )
-    root = ROOT
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "per inference" in done.stdout
 
@@ -80,8 +80,7 @@ def test_a_missing_extra_is_named(module, extra, call):
     script = (
         f"import sys; sys.modules['{module}'] = None\ntry:\n    {call}\nexcept ImportError as error:\n    print(error)"
     )
-    root = ROOT
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert f"pip install 'fastgreen[{extra}]'" in done.stdout, done.stderr
 
 
