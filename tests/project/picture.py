@@ -20,14 +20,16 @@ UPDATE_S = 0.02
 
 def record(folder: Path) -> Path:
     """Measure the made-up load in real time; the folder of the run."""
-    with moving(folder / "powercap", Zone("package-0", watts=PACKAGE), period_s=UPDATE_S) as tree:
-        with fg.Monitor("rapl:*", hz=100, record=folder / "run", powercap_root=tree.root) as monitor:
-            begin = time.monotonic()
-            for name, start_s, seconds in WINDOWS:
-                time.sleep(max(0.0, begin + start_s - time.monotonic()))
-                with monitor.window(name):
-                    time.sleep(seconds)
-            time.sleep(max(0.0, begin + 2.8 - time.monotonic()))
+    with (
+        moving(folder / "powercap", Zone("package-0", watts=PACKAGE), period_s=UPDATE_S) as tree,
+        fg.Monitor("rapl:*", hz=100, record=folder / "run", powercap_root=tree.root) as monitor,
+    ):
+        begin = time.monotonic()
+        for name, start_s, seconds in WINDOWS:
+            time.sleep(max(0.0, begin + start_s - time.monotonic()))
+            with monitor.window(name):
+                time.sleep(seconds)
+        time.sleep(max(0.0, begin + 2.8 - time.monotonic()))
     return folder / "run"
 
 
