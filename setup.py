@@ -29,7 +29,7 @@ def sources(*patterns):
 
 
 # The parts of the C library behind each door. _resolver and _kernels are portable; _core is the engine.
-ARITHMETIC = sources("fg_account.c", "fg_resolver*.c")
+ARITHMETIC = sources("fg_account.c", "fg_jump.c", "fg_resolver*.c")
 METRIC = sources("fg_metric*.c")
 ENGINE = [path for path in sources("fg_*.c") if path not in METRIC and "fg_resolver" not in path]
 DOORS = {"_kernels": METRIC, "_resolver": ARITHMETIC, "_core": ENGINE, "_window": sources("fg_clock.c")}

@@ -47,6 +47,8 @@ def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.
             ("method", "string", None),
             ("counted", "bool", None),
             ("restarts", "int64", None),
+            ("jumps", "int64", None),
+            ("standstills", "int64", None),
             ("mean_read_s", "float64", "s"),
             ("update_longest_s", "float64", "s"),
             ("averaging_s", "float64", "s"),
@@ -59,7 +61,7 @@ def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.
 
 
 def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
-    report, total = trace.report, totals[trace.channel.id]
+    report, total = trace.learnt, totals[trace.channel.id]
     seconds = (report["end_at_ns"] - report["first_at_ns"]) / NS_PER_S
     known = trace.has_data
     return (
@@ -75,7 +77,9 @@ def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
         trace.channel.estimated,
         trace.method,
         trace.counted,
-        report["resets"],
+        trace.report["resets"],
+        report.get("jumps", 0),
+        len(report.get("still_ns", [])),
         report["read_mean_ns"] / NS_PER_S if known else None,
         report["period_upper_ns"] / NS_PER_S if report["period_upper_ns"] else None,
         trace.channel.averaging_s,
@@ -251,7 +255,7 @@ def _steps(result: Energies, step_s: float | None) -> Windows:
 
 def _round_step_s(result: Energies) -> float:
     """1, 2 or 5 times a power of ten: at most 500 steps, none shorter than a counted sensor's mean update."""
-    slowest_ns = max((t.report["period_mean_ns"] for t in result.traces if t.counted and t.has_data), default=0)
+    slowest_ns = max((t.learnt["period_mean_ns"] for t in result.traces if t.counted and t.has_data), default=0)
     least_s = max(result.duration_s / _STEPS, slowest_ns / NS_PER_S, 1e-6)
     decade = 10.0 ** math.floor(math.log10(least_s))
     return next(n * decade for n in (1.0, 2.0, 5.0, 10.0) if n * decade >= least_s)

@@ -15,7 +15,7 @@ MAX_W_PER_CPU = 3.50
 
 def _holds_cpu_times(text: str) -> bool:
     """Whether the file begins as the engine wants it: "cpu", then user, nice, system, idle and perhaps more."""
-    name, *times = text.partition("\n")[0].split()
+    name, *times = text.partition("\n")[0].split() or [""]
     return name == "cpu" and len(times) >= 4 and all(t.isascii() and t.isdigit() and len(t) < 19 for t in times)
 
 
