@@ -48,6 +48,7 @@ static void come_back(struct fg_account *account, struct fg_sample *sample, cons
 	sample->flags |= FG_SAMPLE_RESET;
 	if (landing->growth > INT64_MAX - landing->place->total)
 		return;
+	sample->wraps = landing->wrapped;
 	account->total = landing->place->total + landing->growth;
 	account->resets = landing->place->resets;
 	sample->flags |= (uint16_t)(FG_SAMPLE_RETURN | landing->between << FG_SAMPLE_BETWEEN);
@@ -78,9 +79,7 @@ static void add_growth(struct fg_account *account, struct fg_sample *sample)
 		if (wrapped || !fg_jumps_go_on(jumps, (int64_t)delta, account->last_at_ns)) {
 			struct fg_place last = last_place(account);
 
-			if (wrapped)
-				fg_jumps_leave(jumps, &last, sample->raw);
-			else if (fg_jumps_pass(jumps, &last, sample->raw, until_ns, (int64_t)delta, &landing)) {
+			if (fg_jumps_pass(jumps, &last, sample->raw, until_ns, &landing)) {
 				come_back(account, sample, &landing);
 				return;
 			}

@@ -37,6 +37,7 @@ struct fg_place {
 	int64_t total;        /* counter units since the first sample */
 	uint64_t line_from;   /* index of the first sample of its line */
 	uint64_t resets, ups; /* of the account until then: restarts, and those of them that jumped up */
+	int64_t most; /* the largest growth from the place of the trail before until here */
 	int64_t step; /* how far the counter went down from here (> 0), or, of the trail, the largest growth up to the next */
 };
 
@@ -64,6 +65,7 @@ struct fg_landing {
 	const struct fg_place *place; /* the counter is back on the line of this place; NULL: it has restarted */
 	uint64_t between;             /* samples between the two, which tell nothing */
 	int64_t growth;               /* from place to the sample */
+	bool wrapped;                 /* in between the counter went round */
 };
 
 void fg_jumps_init(struct fg_jumps *jumps, int64_t modulus, int64_t quantum, int64_t period_ns,
@@ -80,16 +82,15 @@ static inline bool fg_jumps_allow(const struct fg_jumps *jumps, double growth, i
 /* A sample of plausible growth follows one at last_at_ns: whether that is all there is to it. */
 static inline bool fg_jumps_go_on(struct fg_jumps *jumps, int64_t growth, int64_t last_at_ns)
 {
+	if (last_at_ns >= jumps->trail_next_ns || jumps->departure_count > 0)
+		return false;
 	jumps->step_most = growth > jumps->step_most ? growth : jumps->step_most;
-	return last_at_ns < jumps->trail_next_ns && jumps->departure_count == 0;
+	return true;
 }
 
-/* Where it is not: `last` may become a place to come back to, and the sample may end a dip: then it landed. */
-bool fg_jumps_pass(struct fg_jumps *jumps, const struct fg_place *last, int64_t raw, int64_t until_ns, int64_t growth,
+/* Where it is not: `last` may become a place to come back to, and the sample may end a lie: then it landed. */
+bool fg_jumps_pass(struct fg_jumps *jumps, const struct fg_place *last, int64_t raw, int64_t until_ns,
 				   struct fg_landing *landing);
-
-/* The counter wraps after `last`, or leaves its line by a jump: a place to come back to. */
-void fg_jumps_leave(struct fg_jumps *jumps, const struct fg_place *last, int64_t raw);
 
 /* The sample (raw, until until_ns) is not plausible after `last`: find the line that it continues, or begin a new one
  * after `last`. `landing->place` is valid until the next call. */

@@ -239,7 +239,8 @@ class SamplesCheck:
             before = place - 1 - (int(flags[i]) >> _resolver.BETWEEN)
             if before < 0:
                 raise ValueError(f"the counter of {self.channel.id} comes back to a sample before its first")
-            totals[place:] += totals[before] + raw[place] - raw[before] - totals[place]
+            grown = int(raw[place]) - int(raw[before]) + int(joined["wraps"][1 + i]) * self.channel.traits["modulus"]
+            totals[place:] += int(totals[before]) + grown - int(totals[place])
         if self.report is not None:
             until = int(np.searchsorted(joined["at_ns"][1:], self.report["end_at_ns"], side="right"))
             self._until_end = int(totals[first + until - 1]) if until else self._until_end
