@@ -21,7 +21,8 @@ from fastgreen._light_dataclass import replace
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.measuring.rates import check_wraps, rates
 from fastgreen.measuring.recorder import Recorder, finished_windows, kept_chunks
-from fastgreen.measuring.source_sampler import Group
+from fastgreen.measuring.source_sampler import Group, open_groups
+from fastgreen.measuring.standstill import CounterJudge
 from fastgreen.measuring.window_handles import WindowHandles
 from fastgreen.results.result import Result
 from fastgreen.results.run_metadata import run_metadata
@@ -117,6 +118,8 @@ class Monitor:
         self._settle_ns = _SETTLE_NS if settle else 0
         self._speed = float(speed)
         self._record = os.fspath(record) if record is not None else None
+        self._asked: list[str] | None = None
+        self._judge = CounterJudge([])
         self._notes: list[str] = []
         self._unsaid: list[str] = []
         self.channels = self._choose(channels, estimate)
@@ -136,7 +139,7 @@ class Monitor:
         self._start_ns = self._end_ns = 0
 
     def _choose(self, wanted: str | Iterable[str] | None, estimate: tuple[float, float] | None) -> list[Channel]:
-        patterns = None if wanted is None else names_of(wanted)
+        patterns = self._asked = None if wanted is None else names_of(wanted)
         if patterns and any(p.startswith("replay:") for p in patterns):
             from fastgreen.measuring.replay import replay_channels
 
@@ -144,6 +147,7 @@ class Monitor:
                 raise ValueError("a replay is measured alone: give only the one 'replay:PATH'")
             return replay_channels(patterns[0].removeprefix("replay:"), self._speed)
         found, _ = discover(self._seams, estimate)
+        self._judge = CounterJudge(found)
         chosen, unreadable = select(found, patterns)
         for channel in unreadable:
             self._note(str(channel.error()))
@@ -180,18 +184,18 @@ class Monitor:
         with self._lock:
             if self._state != "new":
                 raise RuntimeError(f"this monitor is {self._state}; a monitor measures once, make another")
-            sources = dict.fromkeys(c.source for c in self.channels)
-            groups = [
-                Group(
-                    s, [c for c in self.channels if c.source == s], self._hz[s], self._seams.nvml_library, self._speed
-                )
-                for s in sources
-            ]
+            needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
+            groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed)
+            self.channels = [c for group in groups for c in group.channels]
+            self._judge.lost = [channel for channel, _ in lost]
+            for channel, error in lost:
+                self._note(f"{channel.id} could not be opened, so it is left out: {error}")
             self._metadata = run_metadata()
             if self._record is not None:
                 self._recorder = Recorder(self._record, self._metadata, self._channel_table)
             self._groups = groups
             self._start_ns = _core.now_ns()
+            self._judge.look()
             for group in groups:
                 group.sampler.start(_PATIENCE_NS)
             self._state = "running"
@@ -263,8 +267,19 @@ class Monitor:
             self._drainer.join()
         self._drain()
         self._reports = {identity: report for group in self._groups for identity, report in group.reports().items()}
+        self._judge_counters()
         self._note_silence()
         self._close_record()
+
+    def _judge_counters(self) -> None:
+        """Find the counters that stood still under load; where none of the CPU's moved, the estimate counts."""
+        estimate = self._judge.decide(self._traces(self._reports), may_replace=self._asked is None)
+        if estimate is not None:
+            replaced = ", ".join(sorted(self._judge.replaced))
+            self._note(f"the estimate {estimate.channel.id} counts in the place of {replaced}")
+            if self._recorder is not None:
+                for chunk in estimate.chunks():
+                    self._recorder.add_samples(estimate.channel.id, bytearray(chunk.tobytes()))
 
     def _note_silence(self) -> None:
         """A channel whose last reading failed was measured up to its last good one only."""
@@ -419,18 +434,19 @@ class Monitor:
         return [
             Trace(
                 replace(c, sensor={}),  # a replay's is the whole recording
-                c.id in counted,
+                c.id in counted - self._judge.replaced,
                 reports[c.id] if reports else {},
                 functools.partial(kept_chunks, recorded, c.id, kept.get(c.id, [])),
             )
             for c in self.channels
-        ]
+        ] + self._judge.stand_ins
 
     # ---- the drainer ----
 
     def _drain(self) -> None:
         """Move what waits in the rings to memory or to the recording."""
         recorder = self._recorder
+        self._judge.look()
         with self._lock:
             for group in self._groups:
                 for i, channel in enumerate(group.channels):

@@ -26,8 +26,13 @@ def lies(trace: Trace) -> list[str]:
             f"the readings in between count as no energy and widen the bounds there"
         )
     still = report.get("still_ns", [])
-    if still:
-        seconds = sum(end - begin for begin, end in still) / NS_PER_S
+    seconds = sum(end - begin for begin, end in still) / NS_PER_S
+    if still and trace.channel.estimated:
+        out.append(
+            f"the CPU times that {identity} is estimated from stood still for {seconds:.3g} s, as in some sandboxes: "
+            f"the load is not known, only the bounds of the estimate hold"
+        )
+    elif still:
         out.append(
             f"{identity} stood still for {seconds:.3g} s while {report.get('still_why') or 'there was load'}: "
             f"its energy there is not known, up to {trace.ceiling_w:.4g} W are possible"

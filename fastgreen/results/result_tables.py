@@ -66,8 +66,9 @@ def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
     known = trace.has_data
     return (
         trace.channel.id,
-        *((float(x) if known else None) for x in (total.energy_j, total.low_j, total.high_j)),
-        float(total.energy_j) / seconds if known and seconds > 0 else None,
+        float(total.energy_j) if known and not trace.dead else None,
+        *((float(x) if known else None) for x in (total.low_j, total.high_j)),
+        float(total.energy_j) / seconds if known and not trace.dead and seconds > 0 else None,
         report["samples"],
         report["updates"],
         report["period_mean_ns"] / NS_PER_S if report["period_mean_ns"] else None,

@@ -86,17 +86,17 @@ def still_stretches(samples: Iterable[NDArray[np.void]], least_ns: int) -> list[
     import numpy as np
 
     out: list[Stretch] = []
-    since = last_raw = last_ns = None
+    since = last_ns = last_raw = 0
+    begun = False
     for chunk in samples:
         if not len(chunk):
             continue
-        first = since is None
-        raw = chunk["raw"] if first else np.concatenate([[last_raw], chunk["raw"]])
-        changes = chunk["at_ns"][1:][np.diff(raw) != 0] if first else chunk["at_ns"][np.diff(raw) != 0]
-        edges = np.concatenate([[chunk["at_ns"][0] if first else since], changes])
-        long = np.flatnonzero(np.diff(edges) > least_ns)
-        out += [(int(edges[i]), int(edges[i + 1])) for i in long]
-        since, last_raw, last_ns = edges[-1], chunk["raw"][-1], chunk["at_ns"][-1]
-    if since is not None and last_ns - since > least_ns:
-        out.append((int(since), int(last_ns) + 1))
+        at_ns, raw = chunk["at_ns"], chunk["raw"]
+        if not begun:
+            since, last_raw, begun = int(at_ns[0]), int(raw[0]), True
+        edges = np.append(since, at_ns[np.diff(raw, prepend=last_raw) != 0])
+        out += [(int(edges[i]), int(edges[i + 1])) for i in np.flatnonzero(np.diff(edges) > least_ns)]
+        since, last_raw, last_ns = int(edges[-1]), int(raw[-1]), int(at_ns[-1])
+    if begun and last_ns - since > least_ns:
+        out.append((since, last_ns + 1))
     return out

@@ -103,6 +103,12 @@ class Trace:
         return self.report["samples"] > 0
 
     @property
+    def dead(self) -> bool:
+        """Whether its counter never moved though there was load: it has measured nothing."""
+        still = not self.channel.estimated and bool(self.report.get("still_ns"))
+        return still and self.report["updates"] == 0
+
+    @property
     def method(self) -> str:
         """How its energy comes about: ``counter``, ``trapezoid`` or ``estimate``."""
         if self.channel.estimated:
