@@ -1,13 +1,10 @@
-/* See fg_energy.h: the account. A few integer operations a sample, on the sampling thread.
+/* See fg_account.h. A few integer operations a sample, on the sampling thread.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "fg_energy.h"
+#include "fg_account.h"
+
+#include "fg_clock.h"
 
 #include <string.h>
-
-static inline int64_t later(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
 
 void fg_account_init(struct fg_account *account, const struct fg_traits *traits)
 {
@@ -110,10 +107,10 @@ static void learn(struct fg_account *account, const struct fg_sample *sample, bo
 		int64_t longest_ns = at_ns - account->change_after_ns;
 		int64_t middle_ns = (at_ns + after_ns - account->change_at_ns - account->change_after_ns) / 2;
 
-		account->period_upper_ns = later(account->period_upper_ns, longest_ns);
+		account->period_upper_ns = fg_clock_later_ns(account->period_upper_ns, longest_ns);
 		account->period_sum_ns += middle_ns;
 		account->periods++;
-		double mean = (double)(account->total - account->change_total) / (double)later(middle_ns, 1);
+		double mean = (double)(account->total - account->change_total) / (double)fg_clock_later_ns(middle_ns, 1);
 		if (account->traits.kind == FG_ENERGY && mean > account->peak_per_ns)
 			account->peak_per_ns = mean;
 	}
@@ -138,7 +135,7 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 		sample->flags &= (uint16_t)~FG_SAMPLE_RESET;
 	} else {
 		int64_t step_ns = sample->at_ns - account->last_at_ns;
-		account->step_longest_ns = later(account->step_longest_ns, step_ns);
+		account->step_longest_ns = fg_clock_later_ns(account->step_longest_ns, step_ns);
 		bool stalled = traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns;
 		/* A counter goes on counting while nobody looks; what a power was meanwhile nobody knows. */
 		if (stalled && traits->kind == FG_POWER && step_ns > traits->period_ns)
@@ -158,7 +155,7 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 			account->change_at_ns = sample->at_ns + sample->half_ns;
 		else if (account->updates > 0 && (traits->kind == FG_ENERGY || !account->broken))
 			account->period_lower_ns =
-				later(account->period_lower_ns, sample->at_ns - sample->half_ns - account->change_at_ns);
+				fg_clock_later_ns(account->period_lower_ns, sample->at_ns - sample->half_ns - account->change_at_ns);
 	}
 	if (traits->kind == FG_POWER) {
 		account->power_integral = (double)account->twice_integral / 2.0;
@@ -171,14 +168,14 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 	account->last_at_ns = sample->at_ns;
 	account->last_half_ns = sample->half_ns;
 	account->last_raw = sample->raw;
-	account->read_longest_ns = later(account->read_longest_ns, read_ns);
+	account->read_longest_ns = fg_clock_later_ns(account->read_longest_ns, read_ns);
 	account->read_mean_ns += ((double)read_ns - account->read_mean_ns) / (double)account->samples;
 }
 
 int64_t fg_account_period_ns(const struct fg_account *account)
 {
 	int64_t assumed_ns = account->traits.period_ns;
-	int64_t seen_ns = later(account->period_upper_ns, account->period_lower_ns);
+	int64_t seen_ns = fg_clock_later_ns(account->period_upper_ns, account->period_lower_ns);
 	/* Where nearly every sample brought a change, updates may come faster than samples and the brackets say little. */
 	bool samples_faster = account->samples * 2 >= account->updates * 3;
 

@@ -83,4 +83,9 @@ static enum fg_status hwmon_read(struct fg_source *source, size_t index, struct 
 	return FG_OK;
 }
 
-const struct fg_source_ops fg_source_hwmon = {"hwmon", hwmon_open, hwmon_read, hwmon_close, NULL, 0};
+const struct fg_source_ops fg_source_hwmon = {
+	.name = "hwmon",
+	.open = hwmon_open,
+	.read = hwmon_read,
+	.close = hwmon_close,
+};

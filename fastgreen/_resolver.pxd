@@ -1,7 +1,7 @@
-# Samples, the account and the resolver as Cython sees them; mirrors csrc/fg_ring.h, fg_account.h, fg_resolver.h.
+# Samples, the account and the resolver as Cython sees them; mirrors csrc/fg_ring.h, fg_traits.h, fg_account.h, fg_resolver.h.
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
-cdef extern from "fg_energy.h" nogil:
+cdef extern from "fg_account.h" nogil:
     cdef struct fg_sample:
         int64_t at_ns
         int64_t raw
@@ -61,6 +61,7 @@ cdef extern from "fg_energy.h" nogil:
     void fg_account_add(fg_account *account, fg_sample *sample)
     int64_t fg_account_period_ns(const fg_account *account)
 
+cdef extern from "fg_resolver.h" nogil:
     cdef struct fg_answers:
         double *low
         double *estimate

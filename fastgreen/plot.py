@@ -1,8 +1,8 @@
 """Pictures, with matplotlib: metrics as a heat map, as curves, with models as points; and the power of a run over time.
 
 Colours come from cividis, which rises evenly in lightness and looks the same to the colour-blind; lines differ in
-dashes and points in shape besides, so that nothing is told by colour alone. Every function returns a matplotlib Figure,
-made without pyplot, so that a script's own figures are left alone.
+dashes and points in shape besides, so that colour alone never carries a meaning. Every function returns a matplotlib
+Figure, made without pyplot, so that a script's own figures are left alone.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def shade(place: int, count: int) -> Any:
 
 
 def axis_label(metric: str, unit: str | None) -> str:
-    """What stands along the axis of consumption or cost."""
+    """The label of the axis of consumption or cost."""
     return f"Energy {METRICS[metric]} ({unit})" if unit else f"Energy {METRICS[metric]} (unit as given)"
 
 
 def _amount(metric: str) -> str:
     """What the metric calls its energy. ValueError for one that has no curve."""
     if metric not in ("apc", "apec"):
-        raise ValueError(f"metric must be apc or apec, got {metric!r}")
+        raise ValueError(f"metric must be apc or apec, not {metric!r}")
     return METRICS[metric]
 
 
@@ -158,7 +158,7 @@ def heat_map(
 
 
 def _label_places(isolines: Sequence[Sequence[np.ndarray]], spans: np.ndarray) -> list[tuple[float, float]]:
-    """The middle of each isoline, away from the picture's edges; none for one too short to carry a number."""
+    """The middle of each isoline, away from the picture's edges; an isoline too short for a number has no middle."""
     places = []
     for pieces in isolines:
         longest = max(pieces, key=len, default=np.empty((0, 2)))
@@ -181,7 +181,7 @@ def _plane(
     cost, accuracy = sweep.axes[amount], sweep.axes["accuracy"]
     if np.unique(cost).size < 2 or np.unique(accuracy).size < 2:
         raise ValueError(
-            f"a heat map needs two values of {amount} and of accuracy at least, got {cost.size}, {accuracy.size}"
+            f"a heat map needs two values of {amount} and of accuracy at least, not {cost.size}, {accuracy.size}"
         )
     at_beta, at_alpha = _place(sweep, "beta", beta), _place(sweep, "alpha", alpha)
     across, along = _thinned(cost), _thinned(accuracy)
@@ -214,7 +214,7 @@ def _place(sweep: Sweep | StoredSweep, name: str, value: float | None) -> int:
 
 
 def _draw_points(axes: Axes, points: list[tuple[str, float, float]], on_dark: bool = False) -> None:
-    """Points (name, x, y), a shape for each name, which stands once in the legend."""
+    """Points (name, x, y), a shape for each name, listed once in the legend."""
     names = list(dict.fromkeys(name for name, *_ in points))
     for place, name in enumerate(names):
         x, y = zip(*[(x, y) for one, x, y in points if one == name], strict=True)
@@ -421,7 +421,7 @@ def _draw_power(axes: Axes, result: Result, table: Any, step_s: float | None) ->
 
 
 def _draw_windows(axes: Axes, result: Result, names: list[str]) -> None:
-    """A row of bars for each name. Stretches too near each other to be told apart become one bar."""
+    """A row of bars for each name. Stretches too near each other to be drawn apart become one bar."""
     least_s = result.duration_s / _PIXELS
     for row, name in enumerate(names):
         windows = result.windows(name)

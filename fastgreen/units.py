@@ -1,4 +1,4 @@
-"""The one place where a sensor's integers become SI floats, and where file metadata says so; and counts of things."""
+"""Units: the one place where a sensor's integers become SI floats; field metadata; counts in words."""
 
 from __future__ import annotations
 

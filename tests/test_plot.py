@@ -107,10 +107,10 @@ def test_models_are_points_with_a_shape_and_a_name_each():
             r"shows apc or apec, not ttcapc",
         ),
         (lambda: plot.curves([1, 2], [0.5], alpha=[0, 1], beta=[1, 2]), r"only one of alpha and beta"),
-        (lambda: plot.curves([-1, 2], [0.5]), r"consumption .* got -1"),
-        (lambda: plot.curves([-1, 2], [0.5], metric="apec"), r"cost .* got -1"),
-        (lambda: plot.curves([1, 2], [0.5], metric="ttcapc"), r"metric must be apc or apec, got 'ttcapc'"),
-        (lambda: plot.models([("a", 1, 0.5)], metric="acp"), r"metric must be apc or apec, got 'acp'"),
+        (lambda: plot.curves([-1, 2], [0.5]), r"consumption .* not -1"),
+        (lambda: plot.curves([-1, 2], [0.5], metric="apec"), r"cost .* not -1"),
+        (lambda: plot.curves([1, 2], [0.5], metric="ttcapc"), r"metric must be apc or apec, not 'ttcapc'"),
+        (lambda: plot.models([("a", 1, 0.5)], metric="acp"), r"metric must be apc or apec, not 'acp'"),
         (lambda: plot.models([]), r"table of models is empty"),
         (lambda: plot.models([("a", 1, 95)]), r"accuracy .* percent"),
         (lambda: plot.heat_map(sweep(), path="x.nonsense"), r"cannot draw to x.nonsense"),
@@ -338,4 +338,4 @@ def test_the_metrics_command_refuses_what_is_no_number(tmp_path, option):
     (tmp_path / "models.csv").write_text("model,accuracy,consumption\na,0.9,1\n")
     result = CliRunner().invoke(main, ["metrics", str(tmp_path / "models.csv"), f"--{option}", "nan"])
     assert result.exit_code == 1
-    assert result.output == f"Error: {option} must be a number, got nan\n"
+    assert result.output == f"Error: {option} must be a number, not nan\n"

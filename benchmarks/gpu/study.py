@@ -35,7 +35,7 @@ from benchmarks.gpu.summary import summary
 from fastgreen import _core, _resolver
 from fastgreen.measuring.monitor import Monitor
 from fastgreen.sensors.catalog import channels
-from fastgreen.sensors.channel import traits
+from fastgreen.sensors.channel import Seams, traits
 from fastgreen.sensors.sensor_facts import changes, learn
 
 PARTS = ("machine", "against_nvidia_ml_py", "sensors", "fields", "launch_latency", "trace")
@@ -92,7 +92,7 @@ class Study:
 
     def watch(self, wave: OnOff | None = None) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
         """Samples and report of every quantity that the board may have, whether or not a monitor would choose it."""
-        seams = fg.channel.Seams.of(**self.seams)
+        seams = Seams.of(**self.seams)
         sensors = [{"uuid": self.board.device, "quantity": q, "scope": self.scope} for q in QUANTITIES]
         kinds = [traits("energy" if q == "energy" else "power", u, period_ns=10**8) for q, u in QUANTITIES.items()]
         sampler = _core.Sampler(

@@ -313,7 +313,7 @@ def metrics(table: str, alpha: float, beta: float, cost_beta: float | None, pric
     with plain_errors():
         for name, value in {"alpha": alpha, "beta": beta, "cost-beta": cost_beta, "price": price}.items():
             if value is not None and math.isnan(value):
-                raise ValueError(f"{name} must be a number, got nan")
+                raise ValueError(f"{name} must be a number, not nan")
         _print_table(_scored(table, alpha, beta, beta if cost_beta is None else cost_beta, price), as_json)
 
 

@@ -309,7 +309,7 @@ class TreeMeter:
         nvml: Nvml | ModuleType | None = None,
     ) -> None:
         if not period_s > 0:
-            raise ValueError(f"period_s: {period_s} is not above 0")
+            raise ValueError(f"period_s must be above 0, not {period_s}")
         self.root = psutil.Process(pid)
         self.period_s = period_s
         self.leave_out = leave_out

@@ -73,7 +73,7 @@ class Protocol:
 
 def _count(iterations: int | Callable[[Any], int], scale: float = 1.0) -> Callable[[Any], int]:
     if not 0 < scale <= 1:
-        raise ValueError(f"scale: {scale} is not above 0 and up to 1")
+        raise ValueError(f"scale must be above 0 and at most 1, not {scale}")
     if not callable(iterations):
         if iterations < 1:
             raise ValueError(f"iterations: {iterations} is below 1")

@@ -97,7 +97,7 @@ class Study:
         if repeats < 1:
             raise ValueError(f"repeats: {repeats} is below 1")
         if not 0 <= pause_s < float("inf"):
-            raise ValueError(f"pause_s: {pause_s} is not a time to wait")
+            raise ValueError(f"pause_s must be 0 or above, not {pause_s}")
         if order not in ("sizes", "rounds"):
             raise ValueError(f"order: {order!r} is neither 'sizes' nor 'rounds'")
         self.folder = Path(folder)

@@ -20,12 +20,9 @@ from fastgreen import _core, _window
 from fastgreen._light_dataclass import replace
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.measuring.rates import check_wraps, rates
-from fastgreen.measuring.recorder import Recorder, finished_windows, kept_chunks
 from fastgreen.measuring.source_sampler import Group, open_groups
 from fastgreen.measuring.standstill import CounterJudge
 from fastgreen.measuring.window_handles import WindowHandles
-from fastgreen.results.result import Result
-from fastgreen.results.run_metadata import run_metadata
 from fastgreen.results.trace import Trace
 from fastgreen.sensors.catalog import counted_ids, discover, names_of, select
 from fastgreen.sensors.channel import Channel, Seams
@@ -40,6 +37,8 @@ if TYPE_CHECKING:
 
     from fastgreen.measuring.gpu_timeline import Events
     from fastgreen.measuring.gpu_windows import GpuWindow
+    from fastgreen.measuring.recorder import Recorder
+    from fastgreen.results.result import Result
     from fastgreen.training.log import TrainingLog
 
 __all__ = ["Monitor"]
@@ -190,9 +189,13 @@ class Monitor:
             self._judge.lost = [channel for channel, _ in lost]
             for channel, error in lost:
                 self._note(f"{channel.id} could not be opened, so it is left out: {error}")
-            self._metadata = run_metadata()
+            # What the end needs loads now: while the interpreter exits, nothing can be imported.
+            from fastgreen.measuring import recorder
+            from fastgreen.results import resolving, result, run_metadata  # noqa: F401
+
+            self._metadata = run_metadata.run_metadata()
             if self._record is not None:
-                self._recorder = Recorder(self._record, self._metadata, self._channel_table)
+                self._recorder = recorder.Recorder(self._record, self._metadata, self._channel_table)
             self._groups = groups
             self._start_ns = _core.now_ns()
             self._judge.look()
@@ -423,11 +426,16 @@ class Monitor:
             raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
 
     def _make_result(self) -> Result:
+        from fastgreen.measuring.recorder import finished_windows
+        from fastgreen.results.result import Result
+
         traces = self._traces(self._reports)
         windows = functools.partial(finished_windows, self.window_handles.windows)
         return Result(traces, windows, self._metadata, self._start_ns, self._end_ns, self._notes)
 
     def _traces(self, reports: dict[str, dict[str, Any]] | None) -> list[Trace]:
+        from fastgreen.measuring.recorder import kept_chunks
+
         counted = counted_ids(self.channels)
         kept = {c.id: samples for g in self._groups for c, samples in zip(g.channels, g.samples, strict=True)}
         recorded = self._recorder.samples_path if self._recorder is not None else None

@@ -43,10 +43,10 @@ class StoredSweep:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        with self._told():
+        with self._errors_named():
             reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
         metadata = self._metadata(reader.schema)
-        with self._told():
+        with self._errors_named():
             self.table = reader.read_all()
             self.table.validate()
         try:
@@ -57,8 +57,8 @@ class StoredSweep:
             raise TraceError(f"{self.path} is damaged: its metadata do not describe its points: {error!r}") from error
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What pyarrow says of a damaged file, as a TraceError; what the system says stays an OSError."""
+    def _errors_named(self) -> Iterator[None]:
+        """Turn pyarrow's errors about a damaged file into TraceError; errors of the system stay OSError."""
         try:
             yield
         except (pa.ArrowException, OSError) as error:

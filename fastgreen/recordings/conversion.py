@@ -78,7 +78,7 @@ def result_of(recording: Curves) -> Any:
 
 
 def _laid_out(recording: Curves, channels: list[str]) -> np.ndarray:
-    """How much later each segment is laid, in ns by its number, so that none begins before the one before it ends.
+    """Delay of each segment in ns, by its number, so that no segment begins before the end of its predecessor.
 
     The clock of a result never goes back; that of a recording does. All channels move alike.
     """
@@ -101,7 +101,7 @@ def _laid_out(recording: Curves, channels: list[str]) -> np.ndarray:
 
 
 class _Chunks:
-    """The samples of one channel, made anew each time they are asked for."""
+    """The samples of one channel, made again for each call."""
 
     def __init__(self, recording: Curves, channel: str, later_ns: np.ndarray, dtype: np.dtype) -> None:
         self.recording, self.channel, self.later_ns, self.dtype = recording, channel, later_ns, dtype

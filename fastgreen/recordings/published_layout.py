@@ -36,7 +36,7 @@ _KEYS = {
     "gpu": ("gpu", ("nvidia_draw_absolute",)),
     "process/gpu": ("gpu", ("nvidia_estimated_attributable_power_draw",)),
 }
-# Channels of fastgreen; the estimate of a machine without sensors stands where the package would.
+# Channels of fastgreen; the estimate of a machine without sensors takes the place of the package.
 _OURS = (
     (r"(?:rapl|perf):package-\d+|procstat:\w+|hwmon:amd_energy(?:@\w+)?/Esocket\d+", "package"),
     (r"(?:rapl|perf):package-\d+/(?:die-\d+/)?(core|uncore|dram)", r"\1"),
@@ -113,7 +113,7 @@ def write_power_metrics(path: str | Path, source: Any, *, period_s: float | None
 
 
 def _places(recording: Recording) -> dict[str, list[str]]:
-    """The channels of each word of the format; one that counts and has no word is told."""
+    """The channels of each word of the format; a counted channel without a word is an error."""
     places: dict[str, list[str]] = {}
     for row in recording.channels.to_pylist():
         place = published_name(row["id"])
@@ -160,7 +160,7 @@ def _resampled(
     points: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], period_s: float
 ) -> Iterable[tuple[int, int, dict[str, float]]]:
     if not period_s > 0:
-        raise ValueError(f"period_s: {period_s} is not above 0")
+        raise ValueError(f"period_s must be above 0, not {period_s}")
     curves = {name: Curve(*p) for name, p in points.items()}
     spans = {name: curve.spans() for name, curve in curves.items()}
     if not any(spans.values()):

@@ -244,7 +244,7 @@ def _steps(result: Energies, step_s: float | None) -> Windows:
     if step_s is None:
         step_s = _round_step_s(result)
     if isinstance(step_s, bool) or not isinstance(step_s, (int, float)) or not 0 < step_s < math.inf:
-        raise ValueError(f"step_s must be a number of seconds above 0, got {step_s!r}")
+        raise ValueError(f"step_s must be a number of seconds above 0, not {step_s!r}")
     if result.duration_s / step_s > _MOST_STEPS:
         raise ValueError(f"step_s of {step_s:g} s cuts {result.duration_s:.4g} s into more than {_MOST_STEPS:,} steps")
     step_ns = max(1, round(step_s * NS_PER_S))

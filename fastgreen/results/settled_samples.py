@@ -1,9 +1,9 @@
 """Samples of a counter that lied, as if it had not: without the readings that tell nothing.
 
-The account flags a sample by which a counter is back on a line that it left (``_resolver.RETURN``); what lies between is
-left out here. Of the stretches in which the energy is not known at all (two counters shown in turn, a counter that
-stands still under load) only the edges are kept, and the later one is a restart: the resolver then bounds what was drawn
-between them by the channel's ceiling alone.
+The account flags a sample by which a counter is back on a line that it left (``_resolver.RETURN``); the samples between
+are left out here. Of a stretch in which the energy is not known at all (two counters shown in turn, a counter that is
+still under load) only the edges are kept, and the later one is a restart: the resolver then bounds the energy between
+them by the channel's ceiling alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from numpy.typing import NDArray
     import numpy as np
+    from numpy.typing import NDArray
 
     Chunks = Callable[[], Iterable[NDArray[np.void]]]
     Stretch = tuple[int, int]
@@ -41,7 +41,7 @@ def _lies(chunks: Chunks) -> list[tuple[int, int]]:
 
 
 def undone(chunks: Chunks) -> Iterator[NDArray[np.void]]:
-    """The samples without those between a jump and the counter's return, which then comes after a gap, not a restart."""
+    """The samples without those between a jump and the return, which then comes after a gap, not after a restart."""
     import numpy as np
 
     ranges, before = _lies(chunks), 0

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from fastgreen import _resolver
 from fastgreen._light_dataclass import dataclass
-from fastgreen.results import resolving, settled_samples
+from fastgreen.results import settled_samples
 from fastgreen.sensors.channel import Channel
 from fastgreen.units import NS_PER_S, counted, joules_per_unit, watts_to_units_per_ns
 
@@ -196,6 +196,8 @@ class Trace:
     def windows(self, begin_ns: Array, end_ns: Array) -> Bounded:
         """Energy of the stretches [begin_ns, end_ns], both columns sorted. ValueError where they are not."""
         import numpy as np
+
+        from fastgreen.results import resolving
 
         begin_ns, end_ns = np.asarray(begin_ns), np.asarray(end_ns)
         channel = self.channel

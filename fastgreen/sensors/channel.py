@@ -17,8 +17,8 @@ __all__ = ["Channel", "Found", "Seams", "SourceStatus", "by_own_limit", "plausib
 # No limit above this is believed, and no model draws more: no channel of one machine draws a megawatt.
 PLAUSIBLE_W = 1e6
 # Growth beyond the plausible power, over the time since the counter last changed and 50 ms (csrc/fg_jump.h), is no
-# energy. A channel's own limit is a mean over its window, can be raised in mid-run, and is 0 or absurd in some firmware:
-# hence the headroom, what every channel may draw, and what none does. A channel without a limit is taken for 1 kW.
+# energy. A channel's own limit is a mean over its window, can be raised in mid-run, and is 0 or absurd in some
+# firmware: hence the headroom, a least and a most. A channel without a limit counts as one of 1 kW.
 HEADROOM = 4.0
 LEAST_PLAUSIBLE_W, MOST_PLAUSIBLE_W = 200.0, 20_000.0
 UNLIMITED_W = 1000.0

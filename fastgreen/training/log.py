@@ -1,8 +1,7 @@
 """The log of a training: accuracy against energy so far, and at the end one row of the published run table.
 
-The meter itself stays in the engine; beside it one thread looks about once a second at what is slow to read (memory,
-temperature, use of the GPU) and at the energy so far, so that a price that changes over the day is paid for the
-joules it applied to.
+The engine measures the energy. One thread beside it reads the slow gauges (memory, temperature, use of the GPU) and
+the energy so far about once a second, so that each joule is paid at the price of its hour.
 """
 
 from __future__ import annotations
@@ -57,15 +56,15 @@ class Series:
     def __init__(self, value: float | Iterable[tuple[float, float]], name: str = "value") -> None:
         pairs = _pairs(value, name)
         if not pairs:
-            raise ValueError(f"{name}: an empty series")
+            raise ValueError(f"{name} must have at least one pair")
         self.moments = np.array([t for t, _ in pairs])
         self.values = np.array([v for _, v in pairs])
         if np.any(np.isnan(self.moments)):
-            raise ValueError(f"{name}: the moment nan is none")
+            raise ValueError(f"{name}: a moment is NaN")
         if np.any(np.diff(self.moments) < 0):
             raise ValueError(f"{name}: the moments go back at {self.moments[1:][np.diff(self.moments) < 0][0]}")
         if not np.all(np.isfinite(self.values)):
-            raise ValueError(f"{name}: {self.values[~np.isfinite(self.values)][0]} is not finite")
+            raise ValueError(f"{name} must be finite, not {self.values[~np.isfinite(self.values)][0]}")
         self.since_1970 = bool(self.moments[-1] > 1e8)
 
     def at(self, moments: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -73,7 +72,7 @@ class Series:
         return self.values[np.maximum(index, 0)]
 
     def over(self, elapsed_s: np.ndarray, energy_j: np.ndarray, started_s: float) -> np.ndarray:
-        """What the energy up to each point has cost: value x kWh, with power even between two points."""
+        """Cost of the energy up to each point: value x kWh, with constant power between two points."""
         moments = elapsed_s + (started_s if self.since_1970 else 0.0)
         turns = self.moments[(self.moments > moments[0]) & (self.moments < moments[-1])]
         grid = np.union1d(moments, turns)
@@ -88,7 +87,7 @@ def _pairs(value: Any, name: str) -> list[tuple[float, float]]:
     try:
         return [(t.timestamp() if isinstance(t, datetime) else float(t), float(v)) for t, v in value]
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: {value!r} is neither a number nor pairs of a moment and a number") from None
+        raise ValueError(f"{name} must be a number or pairs (moment, number), not {value!r}") from None
 
 
 class TrainingLog:
@@ -132,7 +131,7 @@ class TrainingLog:
         started_ns: int | None = None,
     ) -> None:
         if not period_s > 0:
-            raise ValueError(f"period_s: {period_s} is not above 0")
+            raise ValueError(f"period_s must be above 0, not {period_s}")
         self.price = None if price_per_kwh is None else Series(price_per_kwh, "price_per_kwh")
         self.carbon = None if carbon_g_per_kwh is None else Series(carbon_g_per_kwh, "carbon_g_per_kwh")
         self.gauges = gauges or Gauges()
@@ -188,7 +187,7 @@ class TrainingLog:
         accuracy = float(accuracy)
         if not 0 <= accuracy <= 1:
             hint = "; is it in percent?" if 1 < accuracy <= 100 else ""
-            raise ValueError(f"accuracy: {accuracy} is not between 0 and 1{hint}")
+            raise ValueError(f"accuracy must lie in 0..1, not {accuracy}{hint}")
         if self._stop.is_set():
             raise RuntimeError("the training log is stopped; a checkpoint after that has no energy")
         elapsed, energy = self._look()
@@ -260,7 +259,7 @@ class TrainingLog:
             The log knows no price.
         """
         if self.price is None:
-            raise ValueError("price_per_kwh: the log was made without a price")
+            raise ValueError("time_to_closest_apec needs price_per_kwh, which this log was made without")
         table = self._checkpoints()
         cost = table.column("cost").to_numpy()
         return fastgreen.time_to_closest_apec(

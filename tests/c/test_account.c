@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fg_energy.h"
+#include "fg_account.h"
+#include "fg_clock.h"
 #include "fg_test.h"
 
 #define MS INT64_C(1000000)

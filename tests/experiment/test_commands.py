@@ -130,7 +130,7 @@ def test_sizes_that_are_no_numbers_are_refused(tmp_path, sizes):
     [
         (["bench", "alexnot", "--sizes", "1"], "'alexnot' is no series (alexnet, resnet50, bert, convnets)"),
         (["bench", "alexnet", "--sizes", "1"], "the series alexnet has its own sizes"),
-        (["bench", "bert", "--scale", "0"], "scale: 0"),
+        (["bench", "bert", "--scale", "0"], "scale must be above 0"),
         (["bench", "m.onnx"], "--sizes: which input sizes?"),
         (["bench", "m.onnx", "--sizes", "1:2"], "'1:2' is neither"),
         (["bench", "m.onnx", "--sizes", "1", "--repeats", "0"], "repeats: 0"),

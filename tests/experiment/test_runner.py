@@ -221,9 +221,9 @@ def test_bad_protocols_name_the_argument(options, message):
 def test_bad_studies_name_the_argument(tmp_path):
     with pytest.raises(ValueError, match="repeats: 0"):
         Study(tmp_path, protocol(), repeats=0)
-    with pytest.raises(ValueError, match="pause_s: -1"):
+    with pytest.raises(ValueError, match="pause_s must be 0 or above, not -1"):
         Study(tmp_path, protocol(), pause_s=-1)
-    with pytest.raises(ValueError, match="scale: 2"):
+    with pytest.raises(ValueError, match="scale must be above 0 and at most 1, not 2"):
         SERIES["bert"](scale=2)
     with pytest.raises(ValueError, match="command: it is empty"):
         for_command([], [1])

@@ -85,35 +85,33 @@ print(len(window))
 def _wall_clocks() -> list[str]:
     """Every place of package and core that asks for the time of day."""
     found = []
-    for path in sorted((ROOT / "fastgreen").rglob("*.py")):
+    package = ROOT / "fastgreen"
+    for path in sorted(package.rglob("*.py")):
+        place = path.relative_to(package).with_suffix("")
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in ("time_ns", "now", "utcnow", "today", "fromtimestamp"):
-                found.append(f"{path.stem}.{node.attr}")
+                found.append(f"{place}.{node.attr}")
             if (
                 isinstance(node, ast.Attribute)
                 and node.attr == "time"
                 and isinstance(node.value, ast.Name)
                 and node.value.id == "time"
             ):
-                found.append(f"{path.stem}.time")
+                found.append(f"{place}.time")
     for path in [*(ROOT / "csrc").glob("*.[ch]"), *(ROOT / "fastgreen").glob("*.pyx")]:
         found += [
-            f"{path.stem}.{name}"
+            f"{path.stem}/{name}"
             for name in re.findall(r"\w+\(CLOCK_REALTIME|gettimeofday\(|\btime\(", path.read_text())
         ]
     return found
 
 
-ENGINE = {"monitor", "runinfo", "result", "trace", "runfile", "arrow", "replay", "catalog", "_core"} | {
-    "attributes",
-    "discovery",
-    "discovery_nvml",
-}
+ENGINE = {"_core", "_resolver", "_window", "measuring", "results", "sensors"}
 
 
 def _wall_clocks_of_the_engine(scene: Scene) -> bool:
-    found = [place for place in _wall_clocks() if place.split(".")[0] in ENGINE or place.startswith("fg_")]
-    return found == ["runinfo.time_ns"]
+    found = [place for place in _wall_clocks() if place.split("/")[0] in ENGINE or place.startswith("fg_")]
+    return found == ["results/run_metadata.time_ns"]
 
 
 def _one_anchor(scene: Scene) -> bool:

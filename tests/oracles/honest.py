@@ -15,7 +15,7 @@ from tests.fakes.powercap import PowercapTree
 class Honest:
     """`result` with the T that the tree kept, and the check that the truth lies within its bounds.
 
-    A number that is shown `delay_ns` after its instant holds that much less than the model of fg_energy.h says, so an
+    A number that is shown `delay_ns` after its instant holds that much less than the model of fg_resolver.h says, so an
     edge may lie that much earlier.
     """
 

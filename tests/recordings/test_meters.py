@@ -187,7 +187,7 @@ def test_channels_read_at_different_moments_are_written_as_means_over_periods(tm
     energy = read_aipowermeter(tmp_path).energy_j()
     assert energy["package"] == pytest.approx(20.0 * 20.9, rel=0.02)
     assert energy["gpu"] == pytest.approx(10.0 * 20.9, rel=0.05)
-    with pytest.raises(ValueError, match="period_s: 0"):
+    with pytest.raises(ValueError, match="period_s must be above 0, not 0"):
         write_power_metrics(tmp_path / "x.json", builder.finish(), period_s=0)
 
 
@@ -369,5 +369,5 @@ def test_the_trees_part_of_a_run_is_at_most_the_run():
     table = attribute(monitor.result, tree.intervals).to_pylist()
     assert [row["kind"] for row in table] == ["cpu"]
     assert 0 < table[0]["tree_j"] <= table[0]["drawn_j"]
-    with pytest.raises(ValueError, match="period_s: 0"):
+    with pytest.raises(ValueError, match="period_s must be above 0, not 0"):
         TreeMeter(period_s=0)

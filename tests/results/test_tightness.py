@@ -67,7 +67,7 @@ def still_case(rng, count):
     return replace(case, period=account.report()["period_ns"] // tt.STEP_NS)
 
 
-# A reader cannot tell a counter that stands still for want of energy from a sensor that stalls (fg_energy.h), so T is
+# A reader cannot tell a counter that stands still for want of energy from a sensor that stalls (fg_resolver.h), so T is
 # learnt as long as the longest such stretch can have been. Here nothing at all is held against a sensor that stalls:
 # updates may be as far apart as the samples let them.
 @pytest.mark.parametrize(("count", "cases"), [(4, 30), (5, 6)])

@@ -114,7 +114,7 @@ def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: 
     Raises
     ------
     TraceError
-        There is no such file or folder, or it cannot be opened. What stands inside never raises.
+        There is no such file or folder, or it cannot be opened. Its content never raises.
     """
     check_zone(timezone)
     path = Path(path)
@@ -183,7 +183,7 @@ class _Reader:
         self.builder.lines += count
 
     def _segments(self, data: bytes) -> None:
-        """Cut a block at the markers, then read what stands between them."""
+        """Cut a block at the markers, then read the lines between them."""
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
         marker = SEGMENT_END.encode()
@@ -392,7 +392,7 @@ def _shape(value: Any) -> Any:
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """Both shapes at once; where they contradict each other the new one stands, for the lines to come are like it."""
+    """Both shapes at once; where they differ the new one wins, because the lines that follow have it."""
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{name: _merged(old[name], s) if name in old else s for name, s in new.items()}}
     if isinstance(old, list) and isinstance(new, list):

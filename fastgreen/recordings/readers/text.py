@@ -1,4 +1,4 @@
-"""Text of unknown origin: opened by its byte order mark, split into rows whatever stands in it, shown without harm."""
+"""Text of unknown origin: opened by its byte order mark, split into rows whatever it holds, shown without harm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_text(path: Path) -> TextIO:
 
 
 def csv_rows(stream: Iterable[str]) -> Iterator[list[str]]:
-    """The rows of a CSV file, empty lines apart; a line that is none comes as one empty field."""
+    """The rows of a CSV file, empty lines apart; a line that is not CSV comes as one empty field."""
     reader = csv.reader(stream, skipinitialspace=True)
     while True:
         try:
