@@ -6,6 +6,7 @@
 #ifndef FG_ACCOUNT_H
 #define FG_ACCOUNT_H
 
+#include "fg_jump.h"
 #include "fg_ring.h"
 #include "fg_traits.h"
 
@@ -14,10 +15,10 @@ struct fg_account {
 	uint64_t samples;
 	uint64_t updates; /* observed changes of the value */
 	uint64_t gaps;    /* samples flagged FG_SAMPLE_GAP */
-	uint64_t resets;  /* samples flagged FG_SAMPLE_RESET */
+	uint64_t resets;  /* samples flagged FG_SAMPLE_RESET that no later one with FG_SAMPLE_RETURN took back */
 	int64_t first_at_ns, last_at_ns;
 	int64_t first_raw, last_raw;
-	int64_t total;         /* energy: counter units since the first sample, wraps undone, exact */
+	int64_t total;         /* energy: counter units since the first sample, wraps and jumps undone, exact */
 	double power_integral; /* power: trapezoid, raw * ns (0 for energy) */
 	int64_t read_longest_ns;
 	int64_t step_longest_ns; /* between two samples */
@@ -30,7 +31,8 @@ struct fg_account {
 	double peak_per_ns; /* highest mean power between two updates (energy) or highest value (power), per ns */
 	/* private: the last change lies in (change_after_ns, change_at_ns]; meaningless before the first update */
 	int64_t change_after_ns, change_at_ns, change_total;
-	int64_t last_half_ns;
+	int64_t first_half_ns, last_half_ns;
+	struct fg_jumps jumps;
 	bool broken; /* a gap since the last change: the interval across it teaches nothing */
 	fg_int128 twice_integral;
 };
@@ -41,8 +43,14 @@ void fg_account_init(struct fg_account *account, const struct fg_traits *traits)
  * update and three ticks, FG_SAMPLE_GAP from the sample before. A caller that knows better
  * (a replayed run, whose lost points may hide wraps) presets both; they are only ever raised.
  * A counter that goes back has wrapped when the traits give a modulus, the growth that follows is below half of it and
- * plausible; else it has restarted, and what it counted in between is left out of the total and flagged. */
+ * plausible. Where growth is not plausible, it has restarted, and the growth in between is left out of the total and
+ * flagged; or it is back on a line that it left before (see fg_jump.h), the sample says so (FG_SAMPLE_RETURN), and the
+ * total is the one there and the growth since. So a total may fall, when growth that was believed proves to be a lie.
+ * Of a preset FG_SAMPLE_RETURN nothing is believed: it is found again. */
 void fg_account_add(struct fg_account *account, struct fg_sample *sample);
+
+/* The last sample was lost on its way: no later one may say how many samples lie between it and an earlier one. */
+void fg_account_forget(struct fg_account *account);
 
 /* T for the bounds: the learnt period where samples came faster than updates, else the traits' period unless a longer
  * stretch without a change disproved it. ns, > 0.

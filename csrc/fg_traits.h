@@ -24,7 +24,7 @@ struct fg_traits {
 	int64_t quantum;         /* the counter's step in its own unit, >= 1: it shows the energy rounded down to it */
 	int64_t period_ns;       /* T: the longest time between two updates, until learnt better */
 	int64_t tick_ns;         /* the sampler's own period, to tell a gap in sampling from a slow sensor */
-	int64_t plausible_per_s; /* a counter that seems to have grown faster than this has restarted; 0 = believe all */
+	int64_t plausible_per_s; /* growth faster than this is no energy (fg_jump.h); 0 = believe all */
 	int64_t blind_ns;        /* over a longer stretch between two samples wraps can go unseen; 0 = never */
 };
 

@@ -157,8 +157,7 @@ def show(result: Printable, console: Console) -> None:
 
 def _faults(row: dict) -> str:
     said = [f"{row[key]} {word}" for key, word in _FAULTS if row[key]]
-    if row["restarts"]:
-        said.append(counted(row["restarts"], "restart"))
+    said += [counted(row[name + "s"], name) for name in ("restart", "jump", "standstill") if row[name + "s"]]
     return ", ".join(said) or "none"
 
 

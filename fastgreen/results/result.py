@@ -7,6 +7,7 @@ from functools import cached_property
 
 from fastgreen.printable import encodable
 from fastgreen.results.energies import Energies
+from fastgreen.results.lies import lies
 from fastgreen.results.trace import Trace, Windows
 from fastgreen.units import NS_PER_S, counted
 
@@ -82,6 +83,7 @@ class Result(Energies):
                 out.append(f"{identity} gave no reading: {tally.get('last_error') or 'unknown reason'}")
             elif tally.get("why_ended"):
                 out.append(f"{identity} ended early: {tally['why_ended']}")
+            out += lies(trace)
             out += [
                 f"{identity} was not read for {(p.end_ns - p.begin_ns) / NS_PER_S:.3g} s, in which it can have wrapped "
                 f"unseen: up to {p.hidden_j:.6g} J more, which its upper bounds contain"
