@@ -15,7 +15,7 @@ from rich.table import Table
 from fastgreen.commands.wording import sentence
 from fastgreen.errors import FastgreenError
 from fastgreen.measuring.monitor import Monitor
-from fastgreen.results.console import people_console, plain_table, quantity, show
+from fastgreen.results.console import people_console, plain_table, quantity, show, titled
 from fastgreen.sensors.catalog import counted_ids
 
 __all__ = ["watch"]
@@ -43,7 +43,7 @@ def watch(wanted: tuple[str, ...], every: float, seconds: float | None, hz: floa
             for glance in glances:
                 click.echo(json.dumps(glance))
         else:
-            _show_for_people(glances)
+            _show_for_people(glances, {c.id: titled(c.id, c.name) for c in monitor.channels})
     except KeyboardInterrupt:
         pass  # that is how one ends it
     finally:
@@ -77,26 +77,26 @@ def _glances(monitor: Monitor, every_s: float, most_s: float | None) -> Iterator
         before, energies = now, seen
 
 
-def _show_for_people(glances: Iterator[dict[str, Any]]) -> None:
+def _show_for_people(glances: Iterator[dict[str, Any]], titles: dict[str, str]) -> None:
     """One table that changes on a terminal; a line a glance where there is none."""
     console = people_console()
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             for glance in glances:
-                live.update(_table(glance), refresh=True)
+                live.update(_table(glance, titles), refresh=True)
         return
     for glance in glances:
-        parts = [f"{name} {quantity(c['power_w'], 'W')}" for name, c in glance["channels"].items()]
+        parts = [f"{titles[name]} {quantity(c['power_w'], 'W')}" for name, c in glance["channels"].items()]
         mark = " estimated" if glance["estimated"] else ""
         total = f"{quantity(glance['power_w'], 'W')}{mark}"
         console.print(f"{glance['time']}  {total}  ({', '.join(parts)})", markup=False, soft_wrap=True)
 
 
-def _table(glance: dict[str, Any]) -> Table:
+def _table(glance: dict[str, Any], titles: dict[str, str]) -> Table:
     table = plain_table("power now" + (", estimated" if glance["estimated"] else ""), "channel", "power", "energy")
     for name, channel in glance["channels"].items():
         mark = "" if channel["counted"] else " *"
-        table.add_row(name + mark, quantity(channel["power_w"], "W"), quantity(channel["energy_j"], "J"))
+        table.add_row(titles[name] + mark, quantity(channel["power_w"], "W"), quantity(channel["energy_j"], "J"))
     table.add_section()
     table.add_row("together", quantity(glance["power_w"], "W"), quantity(glance["energy_j"], "J"))
     return table

@@ -149,6 +149,14 @@ def _board_notes(device: dict[str, Any], visible: bool, mixed: bool) -> list[str
     return [text for text, holds in notes.items() if holds]
 
 
+def _role(device: dict[str, Any], module: bool) -> str:
+    """The board's word in `settlement`; `module`: what counts is the power of the whole module."""
+    words = device["name"].lower().replace("(", " ").replace(")", " ").split()
+    if any(word in _INTEGRATED for word in words):
+        return "nvml-integrated"
+    return "nvml-module" if module else ""
+
+
 def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[Channel]:
     identity = f"nvml:{device['index']}"
     if "error" in device:
@@ -175,10 +183,9 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
     }
     power = next((q for q in ("instant", "average", "usage") if device[q] == 0), None)
     scope = device["scope"] if power in ("instant", "average") else 0
+    common["role"] = _role(device, module=scope == 1 and device["energy"] != 0)
     if scope == 1:
         notes.append("power is the module's: the board refuses GPU scope")
-    integrated = not set(_INTEGRATED).isdisjoint(device["name"].lower().replace("(", " ").replace(")", " ").split())
-    common["role"] = "nvml-integrated" if integrated else ""
     found = []
     if device["energy"] == 0:
         found.append(
@@ -194,8 +201,6 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
         )
     if power is not None:
         child = bool(found)
-        if scope == 1 and not child and not common["role"]:
-            common["role"] = "nvml-module"
         found.append(
             Channel(
                 id=f"{identity}/power" if child else identity,
