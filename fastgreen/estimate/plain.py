@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import functools
 import importlib
 import inspect
 import io
@@ -20,8 +21,11 @@ from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.estimate.builtin import NAMES, zoo
 from fastgreen.estimate.inputs import Shapes, as_shapes
 from fastgreen.estimate.layers import FREE, KINDS, Layer
+from fastgreen.untrusted import read_small
 
 __all__ = ["from_file", "from_list", "load_network"]
+
+_LARGEST_LIST = 64 << 20  # bytes
 
 
 def from_list(entries: Any, where: str = "layers") -> list[Layer]:
@@ -44,13 +48,22 @@ def from_list(entries: Any, where: str = "layers") -> list[Layer]:
     return layers
 
 
+@functools.lru_cache(maxsize=1024)
+def _near(name: str) -> str:
+    """The known kind that is spelt like this one, empty where there is none; a longer name than any is like none."""
+    known = [kind.lower() for kind in (*KINDS, *FREE)]
+    if len(name) > 2 * max(map(len, known)):
+        return ""
+    return next(iter(difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.75)), "")
+
+
 def _kind(name: str) -> str:
     """The kind as it is spelt here, where the case differs; a warning where an unknown one looks like a slip."""
     spelt = {kind.lower(): kind for kind in (*KINDS, *FREE)}
     if name.lower() in spelt:
         return spelt[name.lower()]
-    if near := difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.75):
-        warnings.warn(f"kind {name!r} is not known; did you mean {spelt[near[0]]}?", FastgreenWarning, stacklevel=3)
+    if near := _near(name):
+        warnings.warn(f"kind {name!r} is not known; did you mean {spelt[near]}?", FastgreenWarning, stacklevel=3)
     return name
 
 
@@ -76,9 +89,15 @@ def from_file(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
         found = suffix or "a file without suffix"
         raise ValueError(f"{path}: a network is read from .onnx, {', '.join(_LISTS)}, not {found}")
     try:
-        return from_list(_LISTS[suffix](path.read_text(encoding="utf-8-sig")), str(path))
+        text = read_small(path, most=_LARGEST_LIST).decode("utf-8-sig")
+        entries = _LISTS[suffix](text)
     except _UNREADABLE as error:
         raise TraceError(f"{path}: not a list of layers ({type(error).__name__}: {error})") from error
+    except ValueError as error:  # a number of thousands of digits, which Python does not convert
+        if isinstance(error, TraceError):
+            raise
+        raise TraceError(f"{path}: not a list of layers ({error})") from error
+    return from_list(entries, str(path))
 
 
 def _from_json(text: str) -> Any:
