@@ -104,6 +104,7 @@ def _print(*things: Any) -> None:
 @click.option("--channel", "channels", multiple=True, help="Channel or pattern to measure; repeatable.")
 @click.option("--hz", type=float, help="Readings per second.")
 @click.option("--device", help="For PyTorch: cpu, cuda, cuda:1.")
+@click.option("--trust", is_flag=True, help="Load a .pt, .pt2 or .pth file, which can run any code of its author.")
 @click.option("--retry-failed", is_flag=True, help="Try the failed runs again.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @_say_errors
@@ -117,6 +118,7 @@ def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: str | None
     \b
         fastgreen bench alexnet --scale 0.001 -o study
         fastgreen bench model.onnx --sizes 32,64,128 -o study
+        fastgreen bench model.pt2 --trust --sizes 32,64,128 -o study
         fastgreen bench mine.py:build --sizes 1:20:1 -o study
         fastgreen bench command --sizes 1,2 -o study -- sleep {size}
     """
@@ -181,7 +183,7 @@ def _protocol(what: str, arguments: tuple[str, ...], sizes: str | None, options:
     if what.endswith(".onnx"):
         return protocols.for_onnx(what, chosen, **given)
     if what.endswith(MODEL_FILES):
-        return protocols.for_torch(what, chosen, device=options["device"], **given)
+        return protocols.for_torch(what, chosen, device=options["device"], trust=options.get("trust", False), **given)
     if found is None:
         known = ", ".join(protocols.SERIES)
         raise click.UsageError(f"{what!r} is no series ({known}), model file, file.py:function or 'command'")
@@ -198,6 +200,8 @@ def _refuse_ignored(what: str, series: bool, arguments: tuple[str, ...], options
     torch_file = what.endswith(MODEL_FILES) and not what.endswith(".onnx")
     if options["device"] is not None and not (series or torch_file):
         raise click.UsageError("--device: only PyTorch models take one; a function of yours chooses its own")
+    if options.get("trust") and not torch_file:
+        raise click.UsageError("--trust: only a .pt, .pt2 or .pth file needs it")
     if what.endswith(".py"):
         raise click.UsageError(f"{what}: which function of it? {what}:NAME")
 
