@@ -14,6 +14,7 @@ import time
 import warnings
 
 from fastgreen import _window
+from fastgreen.arguments import number, path_text
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.measuring import at_exit
 from fastgreen.measuring.notes import Notes
@@ -108,12 +109,12 @@ class Monitor:
     ) -> None:
         if sync is not None and not callable(sync):
             raise ValueError(f"sync must be callable, not {sync!r}")
-        if not (isinstance(speed, (int, float)) and math.isfinite(speed) and speed >= 0):
+        if not (isinstance(speed, (int, float)) and 0 <= speed < math.inf):
             raise ValueError(f"speed must be 0 or above, not {speed!r}")
         self._seams = Seams.of(**seams)
         self._settle_ns = _SETTLE_NS if settle else 0
-        self._speed = float(speed)
-        self._record = os.fspath(record) if record is not None else None
+        self._speed = number("speed", speed)
+        self._record = path_text("record", record) if record is not None else None
         self._notes = Notes()
         self._asked: list[str] | None = None
         self._judge = CounterJudge([])
@@ -270,7 +271,7 @@ class Monitor:
             False when `timeout` seconds passed before. True at once where nothing is replayed.
         """
         self._check_not_inert()
-        deadline = time.monotonic() + timeout if timeout is not None else math.inf
+        deadline = time.monotonic() + number("timeout", timeout) if timeout is not None else math.inf
         while not all(g.sampler.finished() for g in self._groups if g.channels[0].source == "replay"):
             if time.monotonic() >= deadline:
                 return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
+from fastgreen.arguments import path_text
 from fastgreen.printable import encodable
 from fastgreen.results.energies import Energies
 from fastgreen.results.lies import lies
@@ -241,7 +242,7 @@ class Result(Energies):
 
         from fastgreen.results.run_reader import save_run
 
-        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes, self._span)
+        save_run(Path(path_text("path", path)), self.traces, self._windows, self.metadata, self.given_notes, self._span)
 
     def to_dict(self) -> dict[str, Any]:
         """Totals, channels and window summary as plain Python, for JSON."""
@@ -299,5 +300,5 @@ def load(path: str | os.PathLike) -> Result:
 
     from fastgreen.results.run_reader import read_run
 
-    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path))
+    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path_text("path", path)))
     return Result(traces, windows, metadata, start_ns, end_ns, notes)

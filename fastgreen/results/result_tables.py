@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from fastgreen.arguments import number
 from fastgreen.results.trace import Bounded, Trace, Windows
 from fastgreen.units import NS_PER_S, unit_metadata
 
@@ -247,7 +248,7 @@ def _steps(result: Energies, step_s: float | None) -> Windows:
         step_s = _round_step_s(result)
     if isinstance(step_s, bool) or not isinstance(step_s, (int, float)) or not 0 < step_s < math.inf:
         raise ValueError(f"step_s must be a number of seconds above 0, not {step_s!r}")
-    if result.duration_s / step_s > _MOST_STEPS:
+    if result.duration_s / number("step_s", step_s) > _MOST_STEPS:
         raise ValueError(f"step_s of {step_s:g} s cuts {result.duration_s:.4g} s into more than {_MOST_STEPS:,} steps")
     step_ns = max(1, round(step_s * NS_PER_S))
     # A last piece of less than half a step would show the noise of the first and the last reading, not a power.

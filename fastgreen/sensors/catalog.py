@@ -22,7 +22,7 @@ def _check_estimate(estimate: tuple[float, float]) -> None:
     try:
         idle_w, max_w = (float(watts) for watts in estimate)
         valid = 0 <= idle_w <= max_w <= PLAUSIBLE_W
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         valid = False
     if not valid:
         raise ValueError(

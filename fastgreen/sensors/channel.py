@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from fastgreen._light_dataclass import dataclass, field, replace
+from fastgreen.arguments import path_text
 from fastgreen.errors import ChannelPermission, ChannelReadError
 from fastgreen.units import UNITS
 
@@ -71,7 +72,7 @@ class Seams:
             for name in cls.__annotations__
             if os.environ.get(f"FASTGREEN_{name.upper()}")
         }
-        values.update({name: os.fspath(value) for name, value in given.items() if value is not None})
+        values.update({name: path_text(name, value) for name, value in given.items() if value is not None})
         return cls(**values)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 import fastgreen
+from fastgreen.arguments import number
 from fastgreen.bell import Bell
 from fastgreen.printable import encodable
 from fastgreen.sensors.catalog import counted_ids
@@ -186,7 +187,7 @@ class TrainingLog:
         RuntimeError
             The log is stopped, or its monitor is.
         """
-        accuracy = float(accuracy)
+        accuracy = number("accuracy", accuracy)
         if not 0 <= accuracy <= 1:
             hint = "; is it in percent?" if 1 < accuracy <= 100 else ""
             raise ValueError(f"accuracy must lie in 0..1, not {accuracy}{hint}")
@@ -196,12 +197,12 @@ class TrainingLog:
         before = self._points[-1]["seen"] if self._points else 0
         point = {
             "elapsed_s": elapsed,
-            "epoch": len(self._points) + 1 if epoch is None else int(epoch),
+            "epoch": len(self._points) + 1 if epoch is None else int(number("epoch", epoch)),
             "accuracy": accuracy,
-            "seen": before + int(seen or 0),
+            "seen": before + int(number("seen", seen) if seen is not None else 0),
             "energy_j": energy,
         }
-        self._points.append({**point, **{encodable(name): float(value) for name, value in values.items()}})
+        self._points.append({**point, **{encodable(name): number(name, value) for name, value in values.items()}})
 
     def stop(self) -> None:
         """End the slow readings; the table and the row stay. Doing it twice does nothing."""

@@ -98,7 +98,7 @@ def test_runs_with_other_channels_or_another_rate_are_another_study(tmp_path):
 
 
 def test_a_model_on_another_device_is_another_study(tmp_path):
-    on = [for_torch(tmp_path / "m.pt2", [1], device=device) for device in (None, "cpu", "cuda:1")]
+    on = [for_torch(tmp_path / "m.pt2", [1], device=device, trust=True) for device in (None, "cpu", "cuda:1")]
     assert len({protocol.what for protocol in on}) == 3
 
 
