@@ -186,9 +186,8 @@ class Monitor:
             needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
             groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed)
             self.channels = [c for group in groups for c in group.channels]
-            self._judge.lost = [channel for channel, _ in lost]
-            for channel, error in lost:
-                self._note(f"{channel.id} could not be opened, so it is left out: {error}")
+            for text in self._judge.lose(lost):
+                self._note(text)
             # What the end needs loads now: while the interpreter exits, nothing can be imported.
             from fastgreen.measuring import recorder
             from fastgreen.results import resolving, result, run_metadata  # noqa: F401
@@ -276,13 +275,9 @@ class Monitor:
 
     def _judge_counters(self) -> None:
         """Find the counters that stood still under load; where none of the CPU's moved, the estimate counts."""
-        estimate = self._judge.decide(self._traces(self._reports), may_replace=self._asked is None)
-        if estimate is not None:
-            replaced = ", ".join(sorted(self._judge.replaced))
-            self._note(f"the estimate {estimate.channel.id} counts in the place of {replaced}")
-            if self._recorder is not None:
-                for chunk in estimate.chunks():
-                    self._recorder.add_samples(estimate.channel.id, bytearray(chunk.tobytes()))
+        note = self._judge.decide(self._traces(self._reports), self._recorder, may_replace=self._asked is None)
+        if note is not None:
+            self._note(note)
 
     def _note_silence(self) -> None:
         """A channel whose last reading failed was measured up to its last good one only."""
