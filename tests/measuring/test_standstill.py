@@ -83,6 +83,7 @@ SOURCES = {
     "perf": "FASTGREEN_EVENT_SOURCE_ROOT",
     "procstat": "FASTGREEN_PROC_ROOT",
 }
+ONE_OR_TWO = [*itertools.combinations(SOURCES, 1), *itertools.combinations(SOURCES, 2)]
 BROKEN = ["missing", "file", "empty"]
 
 
@@ -128,9 +129,9 @@ def test_a_zone_that_vanishes_before_the_start_ends_no_other_unless_it_was_asked
     tree = powercap(Zone("package-0", counter_start_uj=1), Zone("package-1", counter_start_uj=2))
     monitor, asked = fg.Monitor(), fg.Monitor(channels=["rapl:package-0", "rapl:package-1"])
     os.unlink(tree["package-1"].energy)
-    with pytest.raises((ChannelReadError, LookupError), match="package-1|intel-rapl:1"):
+    with pytest.raises((ChannelReadError, LookupError), match="intel-rapl:1"):
         asked.start()
-    with monitor:
+    with pytest.warns(FastgreenWarning, match="could not be opened"), monitor:
         time.sleep(0.05)
     assert [row["id"] for row in monitor.result.channels.to_pylist()] == ["rapl:package-0"]
     assert "rapl:package-1 could not be opened" in " ".join(monitor.result.notes)
