@@ -26,7 +26,7 @@ static struct fg_place *trail_at(struct fg_jumps *jumps, size_t back)
 }
 
 /* The counter wraps after `last`, or leaves its line by a jump: a place to come back to. */
-static void leave(struct fg_jumps *jumps, const struct fg_place *last, int64_t raw)
+static void leave(struct fg_jumps *jumps, const struct fg_place *last, int64_t raw, bool believed)
 {
 	if (jumps->departure_count == FG_JUMP_DEPARTURES) {
 		jumps->departure_count--;
@@ -35,6 +35,7 @@ static void leave(struct fg_jumps *jumps, const struct fg_place *last, int64_t r
 	struct fg_place *place = &jumps->departures[jumps->departure_count++];
 	*place = *last;
 	place->most = jumps->step_most;
+	place->believed = believed;
 	if (__builtin_sub_overflow(last->raw, raw, &place->step))
 		place->step = last->raw < raw ? INT64_MIN : INT64_MAX;
 }
@@ -73,9 +74,10 @@ static bool undoes(const struct fg_place *place, const struct fg_place *last, in
 		   step / 2 <= place->step;
 }
 
-/* The place where the counter left its line that the sample continues with the least growth. */
+/* The place where the counter left its line that the sample continues with the least growth. A plausible sample leaves
+ * a plausible wrap as it was: a counter that is read seldom wraps at every other sample. */
 static const struct fg_place *left(const struct fg_jumps *jumps, const struct fg_place *last, int64_t raw,
-								   int64_t until_ns)
+								   int64_t until_ns, bool plausible)
 {
 	const struct fg_place *found = NULL;
 	int64_t growth, least = INT64_MAX;
@@ -83,6 +85,8 @@ static const struct fg_place *left(const struct fg_jumps *jumps, const struct fg
 	for (size_t i = jumps->departure_count; i-- > 0;) {
 		const struct fg_place *place = &jumps->departures[i];
 
+		if (plausible && place->believed)
+			continue;
 		if (undoes(place, last, raw) && continues(jumps, place, last, raw, until_ns, &growth) && growth < least) {
 			found = place;
 			least = growth;
@@ -94,7 +98,7 @@ static const struct fg_place *left(const struct fg_jumps *jumps, const struct fg
 /* The same for a sample that is not plausible, along the trail too. */
 static const struct fg_place *find(struct fg_jumps *jumps, const struct fg_place *last, int64_t raw, int64_t until_ns)
 {
-	const struct fg_place *found = left(jumps, last, raw, until_ns);
+	const struct fg_place *found = left(jumps, last, raw, until_ns, false);
 	int64_t fall, growth, most = jumps->step_most;
 
 	if (__builtin_sub_overflow(last->raw, raw, &fall) || fall <= 0)
@@ -190,7 +194,7 @@ bool fg_jumps_pass(struct fg_jumps *jumps, const struct fg_place *last, int64_t 
 
 	if (departures > 0 && last->index - jumps->departures[departures - 1].index > FG_JUMP_LONGEST)
 		jumps->departure_count = 0; /* too long ago, as all before it */
-	const struct fg_place *place = left(jumps, last, raw, until_ns);
+	const struct fg_place *place = left(jumps, last, raw, until_ns, true);
 	if (place != NULL) {
 		weigh(jumps, place, last);
 		land_on(jumps, place, last, raw, until_ns, landing);
@@ -205,7 +209,7 @@ bool fg_jumps_pass(struct fg_jumps *jumps, const struct fg_place *last, int64_t 
 		jumps->step_most = 0;
 	}
 	if (growth < 0)
-		leave(jumps, last, raw); /* a wrap, or a moment's value near 0 */
+		leave(jumps, last, raw, true); /* a wrap, or a moment's value near 0 */
 	else if (growth > jumps->step_most)
 		jumps->step_most = growth;
 	return false;
@@ -228,7 +232,7 @@ void fg_jumps_land(struct fg_jumps *jumps, const struct fg_place *last, int64_t 
 	if (jumps->first_ns == 0)
 		jumps->first_ns = last->at_ns;
 	jumps->last_ns = until_ns;
-	leave(jumps, last, raw);
+	leave(jumps, last, raw, false);
 	jumps->line_from = last->index + 1;
 	jumps->ups += raw > last->raw;
 	/* A counter that restarts goes down, and only down. */

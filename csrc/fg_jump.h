@@ -38,7 +38,8 @@ struct fg_place {
 	uint64_t line_from;   /* index of the first sample of its line */
 	uint64_t resets, ups; /* of the account until then: restarts, and those of them that jumped up */
 	int64_t most; /* the largest growth from the place of the trail before until here */
-	int64_t step; /* how far the counter went down from here (> 0), or, of the trail, the largest growth up to the next */
+	bool believed; /* it wrapped from here, plausibly */
+	int64_t step;  /* how far the counter went down from here (> 0), or, of the trail, the largest growth up to the next */
 };
 
 struct fg_jumps {

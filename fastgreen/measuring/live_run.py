@@ -180,13 +180,9 @@ class LiveRun:
         """Find the counters that stood still under load; where none of the CPU's moved, the estimate counts."""
         if self.judge.stand_ins:  # done before an exception interrupted the end
             return
-        estimate = self.judge.decide(self._traces(), may_replace=self._may_replace)
-        if estimate is not None:
-            replaced = ", ".join(sorted(self.judge.replaced))
-            self.notes.add(f"the estimate {estimate.channel.id} counts in the place of {replaced}")
-            if self._recorder is not None:
-                for chunk in estimate.chunks():
-                    self._recorder.add_samples(estimate.channel.id, bytearray(chunk.tobytes()))
+        note = self.judge.decide(self._traces(), self._recorder, may_replace=self._may_replace)
+        if note is not None:
+            self.notes.add(note)
 
     def _note_the_end(self) -> None:
         """Windows that were open, and channels whose last reading failed: those were measured up to a good one only."""

@@ -175,9 +175,8 @@ class Monitor:
             needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
             groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed)
             self.channels = [c for group in groups for c in group.channels]
-            self._judge.lost = [channel for channel, _ in lost]
-            for channel, error in lost:
-                self._notes.add(f"{channel.id} could not be opened, so it is left out: {error}")
+            for text in self._judge.lose(lost):
+                self._notes.add(text)
             # What the end needs loads now: while the interpreter exits, nothing can be imported.
             from fastgreen.measuring.live_run import LiveRun
             from fastgreen.results import resolving  # noqa: F401

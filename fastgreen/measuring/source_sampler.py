@@ -69,7 +69,7 @@ def open_groups(
 ) -> tuple[list[Group], list[tuple[Channel, Exception]]]:
     """A group for each source, and the channels that could not be opened after all, each with the reason.
 
-    A channel that fails ends no other. One whose id is in `needed` raises.
+    A channel that fails ends no other. One whose id is in `needed` raises, and so does the first where all fail.
     """
     groups: list[Group] = []
     lost: list[tuple[Channel, Exception]] = []
@@ -80,7 +80,7 @@ def open_groups(
         groups += [group] if group is not None else []
         lost += failed
     for channel, error in lost:
-        if channel.id in needed:
+        if channel.id in needed or not groups:
             raise error
     return groups, lost
 

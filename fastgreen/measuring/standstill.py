@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from fastgreen.measuring.recorder import Recorder
     from fastgreen.sensors.channel import Channel
 
 __all__ = ["CounterJudge", "LoadWitness"]
@@ -169,12 +170,23 @@ class CounterJudge:
         self.replaced: set[str] = set()
         self.stand_ins: list[Trace] = []
 
+    def lose(self, failed: list[tuple[Channel, Exception]]) -> list[str]:
+        """Take note of channels that could not be opened; a sentence on each."""
+        self.lost = [channel for channel, _ in failed]
+        return [f"{channel.id} could not be opened, so it is left out: {error}" for channel, error in failed]
+
     def look(self) -> None:
         """Note the load of the CPUs; to be called a few times a second."""
         self._witness.look()
 
-    def decide(self, traces: Sequence[Trace], may_replace: bool) -> Trace | None:
-        """Note in the reports which counters stood still under load; give the estimate that counts in their place."""
+    def decide(self, traces: Sequence[Trace], recorder: Recorder | None, may_replace: bool) -> str | None:
+        """Note in the reports which counters stood still under load.
+
+        Returns
+        -------
+        str or None
+            A sentence where an estimate counts in the place of counters; its samples are recorded too.
+        """
         self._witness.look(last=True)
         _note_standstills(traces, self._witness)
         found = _stand_in(traces, self.lost, self._witness) if may_replace else None
@@ -182,4 +194,7 @@ class CounterJudge:
             return None
         estimate, self.replaced = found
         self.stand_ins = [estimate]
-        return estimate
+        if recorder is not None:
+            for chunk in estimate.chunks():
+                recorder.add_samples(estimate.channel.id, bytearray(chunk.tobytes()))
+        return f"the estimate {estimate.channel.id} counts in the place of {', '.join(sorted(self.replaced))}"

@@ -361,7 +361,7 @@ def recording_of(source: Any) -> Recording:
         builder.channel(name, root=trace.counted, parent=channel.parent or "")
         if channel.estimated:
             builder.note(f"{name} is an estimate")
-        samples = list(trace.chunks())
+        samples = list(trace.settled())  # without the readings of a counter that jumped
         if not samples:
             continue
         joined = np.concatenate(samples)

@@ -230,7 +230,7 @@ class SamplesCheck:
         self._add_up(joined, steps)
 
     def _add_up(self, joined: np.ndarray, steps: np.ndarray) -> None:
-        """Totals after each sample; a return has the total of the sample before the jump and the growth since."""
+        """Totals after each sample; one that comes back goes on from the sample before the jump."""
         raw, flags = np.concatenate([self._raws, joined["raw"][1:]]), joined["flags"][1:]
         first = len(self._totals)
         totals = np.concatenate([self._totals, self._totals[-1] + np.cumsum(steps)])
