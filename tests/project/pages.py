@@ -27,7 +27,19 @@ PAGES = [
 ]
 _FENCE = re.compile(r"^(?:<!-- ([^\n]*?) -->\n\n?)?```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Programs of the system that the pages name. Each other program is one whose arguments are checked here.
-SYSTEM = {"chmod", "groupadd", "usermod", "systemd-tmpfiles", "sysctl", "setcap", "modprobe", "export", "cat", "cd"}
+SYSTEM = {
+    "chmod",
+    "groupadd",
+    "usermod",
+    "systemd-tmpfiles",
+    "sysctl",
+    "setcap",
+    "modprobe",
+    "export",
+    "cat",
+    "cd",
+    "rm",
+}
 
 
 @dataclass(frozen=True)
