@@ -11,7 +11,7 @@ import click
 
 from fastgreen.commands.common import channel_option, did_you_mean, load_object, names_object
 from fastgreen.commands.ranges import Range
-from fastgreen.printable import printable
+from fastgreen.guards.printable import printable
 from fastgreen.units import counted
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from fastgreen.estimate.linear import FeatureSet, LinearModel
 from fastgreen.estimate.physical import PhysicalModel, choose_terms
 from fastgreen.estimate.tables import Table
 from fastgreen.estimate.work import TERMS
-from fastgreen.untrusted import read_small
+from fastgreen.guards.untrusted import read_small
 
 __all__ = ["VERSION", "Model", "ModelSet", "default_models", "fit_physical", "load_models"]
 

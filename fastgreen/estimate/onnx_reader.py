@@ -19,8 +19,8 @@ from fastgreen.estimate.layers import Layer
 from fastgreen.estimate.onnx_limits import check_expansion
 from fastgreen.estimate.onnx_nodes import FREE_NODES, POINTWISE_NODES, READERS, WINDOWS, unknown
 from fastgreen.estimate.onnx_shapes import TensorShapes
+from fastgreen.guards.untrusted import open_regular
 from fastgreen.units import counted
-from fastgreen.untrusted import open_regular
 
 __all__ = ["from_onnx"]
 

@@ -19,7 +19,7 @@ from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.estimate.builtin import NAMES, zoo
 from fastgreen.estimate.inputs import Shapes, as_shapes
 from fastgreen.estimate.layers import FREE, KINDS, Layer
-from fastgreen.untrusted import read_small
+from fastgreen.guards.untrusted import read_small
 
 __all__ = ["from_file", "from_list", "load_network"]
 

@@ -41,7 +41,7 @@ import numpy as np
 from fastgreen.errors import TraceError
 from fastgreen.estimate.layers import KINDS, complete
 from fastgreen.estimate.work import TERMS, terms
-from fastgreen.untrusted import read_small
+from fastgreen.guards.untrusted import read_small
 
 __all__ = ["Plan", "allowed", "configurations", "read_plan"]
 

@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from fastgreen.errors import TraceError
 from fastgreen.experiment.runner import WINDOW, read_status
-from fastgreen.printable import encodable
+from fastgreen.guards.printable import encodable
+from fastgreen.guards.untrusted import check_inside, check_outputs, read_object
 from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
 from fastgreen.table_files import save_table
 from fastgreen.training.gauges import GAUGE_UNITS
-from fastgreen.untrusted import check_inside, check_outputs, read_object
 
 __all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from fastgreen.experiment.compile import Compiled
 from fastgreen.experiment.tradeoffs import Tradeoff
+from fastgreen.guards.printable import picture_text
 from fastgreen.plot import finish
-from fastgreen.printable import picture_text
 from fastgreen.units import counted
 
 __all__ = [

@@ -29,10 +29,10 @@ from typing import Any
 from fastgreen.atomic_file import write_text
 from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.experiment.protocols import CommandFailed, Protocol
-from fastgreen.printable import encodable
+from fastgreen.guards.printable import encodable
+from fastgreen.guards.untrusted import read_object
 from fastgreen.recordings.published_layout import run_folder, write_latencies
 from fastgreen.training.gauges import Gauges, watching
-from fastgreen.untrusted import read_object
 
 __all__ = ["WINDOW", "RunStatus", "Study", "read_status"]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastgreen.errors import FastgreenError
+from fastgreen.guards.printable import encodable
 from fastgreen.measuring.gpu_timeline import Edge, Events, Timeline
-from fastgreen.printable import encodable
 
 if TYPE_CHECKING:
     from fastgreen.measuring.window_handles import WindowHandles

@@ -13,8 +13,8 @@ import threading
 
 from fastgreen import _core
 from fastgreen._light_dataclass import replace
-from fastgreen.bell import Bell
 from fastgreen.errors import FastgreenWarning
+from fastgreen.guards.bell import Bell
 from fastgreen.measuring.notes import Notes
 from fastgreen.measuring.recorder import Recorder, finished_windows, kept_chunks
 from fastgreen.measuring.source_sampler import Group

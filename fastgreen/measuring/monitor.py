@@ -14,8 +14,8 @@ import time
 import warnings
 
 from fastgreen import _window
-from fastgreen.arguments import number, path_text
 from fastgreen.errors import FastgreenError, FastgreenWarning
+from fastgreen.guards.arguments import number, path_text
 from fastgreen.measuring import at_exit
 from fastgreen.measuring.notes import Notes
 from fastgreen.measuring.rates import check_wraps, rates

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from fastgreen import _window
-from fastgreen.printable import encodable
+from fastgreen.guards.printable import encodable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

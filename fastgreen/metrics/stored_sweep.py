@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fastgreen.arguments import path_text
 from fastgreen.errors import TraceError
+from fastgreen.guards.arguments import path_text
 from fastgreen.metrics.sweep_writer import FORMAT, KEY
 
 __all__ = ["StoredSweep", "open_sweep"]

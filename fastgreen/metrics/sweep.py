@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastgreen.arguments import number
+from fastgreen.guards.arguments import number
 from fastgreen.metrics.domains import ACCURACY, ALPHA, AMOUNT, DELTA, FRACTION_DELTA, Domain, as_numbers, check
 from fastgreen.metrics.parallel import for_each_range
 from fastgreen.metrics.score_grid import ScoreGrid

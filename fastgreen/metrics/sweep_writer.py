@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 import fastgreen
-from fastgreen.arguments import path_text
 from fastgreen.atomic_file import new_file
+from fastgreen.guards.arguments import path_text
 from fastgreen.metrics.parallel import cpu_count, thread_count
 from fastgreen.units import unit_metadata
 

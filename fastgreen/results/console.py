@@ -13,7 +13,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from fastgreen.printable import printable
+from fastgreen.guards.printable import printable
 from fastgreen.units import counted
 
 if TYPE_CHECKING:

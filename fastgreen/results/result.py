@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
-from fastgreen.arguments import path_text
-from fastgreen.printable import encodable
+from fastgreen.guards.arguments import path_text
+from fastgreen.guards.printable import encodable
 from fastgreen.results.energies import Energies
 from fastgreen.results.lies import lies
 from fastgreen.results.trace import Trace, Windows

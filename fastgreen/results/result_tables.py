@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from fastgreen.arguments import number
+from fastgreen.guards.arguments import number
 from fastgreen.results.trace import Bounded, Trace, Windows
 from fastgreen.units import NS_PER_S, unit_metadata
 

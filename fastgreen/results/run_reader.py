@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastgreen.errors import TraceError
+from fastgreen.guards.untrusted import check_inside
 from fastgreen.results import run_folder
 from fastgreen.results.run_checks import (
     EARLIEST_NS,
@@ -25,7 +26,6 @@ from fastgreen.results.run_checks import (
 )
 from fastgreen.results.trace import Trace, Windows
 from fastgreen.sensors.channel import Channel
-from fastgreen.untrusted import check_inside
 
 __all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
 

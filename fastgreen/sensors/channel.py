@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from fastgreen._light_dataclass import dataclass, field, replace
-from fastgreen.arguments import path_text
 from fastgreen.errors import ChannelPermission, ChannelReadError
+from fastgreen.guards.arguments import path_text
 from fastgreen.units import UNITS
 
 TYPE_CHECKING = False

@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 import fastgreen
-from fastgreen.arguments import number
-from fastgreen.bell import Bell
-from fastgreen.printable import encodable
+from fastgreen.guards.arguments import number
+from fastgreen.guards.bell import Bell
+from fastgreen.guards.printable import encodable
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.training.gauges import Gauges, name_thread
 from fastgreen.units import J_PER_KWH, J_PER_WH

@@ -10,8 +10,9 @@ from pathlib import Path
 # A file imports only from rows above its own, or from its own folder. A name is a folder or a module of the package.
 # README, CONTRIBUTING and the package's __init__ point here.
 LAYERS: list[set[str]] = [
-    {"errors", "units", "arguments", "bell", "printable", "_light_dataclass"},
-    {"atomic_file", "table_files", "untrusted"},
+    {"errors", "units", "_light_dataclass"},
+    {"guards", "atomic_file"},
+    {"table_files"},
     {"_kernels", "_resolver"},
     {"_core", "ufuncs"},
     {"_window"},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastgreen as fg
-from fastgreen.arguments import number, path_text
+from fastgreen.guards.arguments import number, path_text
 from tests.fuzz.saved import save_a_run
 
 ODD = [None, b"x", 3, 2.5, math.nan, -1, [1], {}, object(), True, 10**400, lambda: 0, 1j, np.array([1, 2])]
