@@ -131,7 +131,7 @@ class Layer:
     sizes : dict of str to int
         Sizes per sample; the batch is not among them.
     name : str
-        Where it stands in its network.
+        Its place in its network.
 
     Examples
     --------

@@ -122,7 +122,7 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """A whole number where it is one; a size that is none is refused, with its name, by the layer."""
+    """A whole number where it is one; the layer refuses a size that is not a number, by its name."""
     try:
         return int(value) if isinstance(value, str) else value
     except ValueError:

@@ -32,7 +32,7 @@ _LONGEST_NAME = 200  # characters of a study's name and of the unit of its sizes
 _LARGEST = 1e15  # of a mean of memory, use or temperature: more is no reading
 _MOST_CORRELATED = 100  # columns: their pairs are worked out one by one
 _RUN = re.compile(r"run_\d{1,9}")
-_INTERRUPTED = ("interrupted", "the run was cut off; it is run anew when the study goes on")
+_INTERRUPTED = ("interrupted", "the run was cut off; it is repeated when the study goes on")
 _PUBLISHED_GAUGES = {
     "cpu_use": ("process/cpu_use",),
     "memory_b": ("process/memory", "process/memory_uss", "memory"),

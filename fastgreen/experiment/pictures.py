@@ -262,7 +262,7 @@ def _short(size: Any) -> str:
 
 
 def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bold: np.ndarray | None = None) -> None:
-    """A word beside each point, moved to where it hides nothing; call it last, when limits and legend stand."""
+    """A word beside each point, moved to where it hides nothing; call it last, after limits and legend."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = axes.figure

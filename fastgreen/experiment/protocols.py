@@ -63,7 +63,7 @@ class Protocol:
             raise ValueError("sizes: a study needs at least one size")
         if len(set(map(str, self.sizes))) != len(self.sizes):
             twice = next(s for i, s in enumerate(self.sizes) if str(s) in map(str, self.sizes[:i]))
-            raise ValueError(f"sizes: {twice!r} stands there twice")
+            raise ValueError(f"sizes must be different, not {twice!r} twice")
         bad = next((s for s in map(str, self.sizes) if "/" in s or s in (".", "..")), None)
         if bad is not None:
             raise ValueError(f"sizes: {bad!r} cannot name a folder")

@@ -32,7 +32,7 @@ class WindowHandles:
     Attributes
     ----------
     lock : RLock
-        The monitor's; whoever adds windows holds it.
+        The monitor's lock; a caller that adds windows holds it.
     windows : list of Window and Lane
         Everything whose stretches the result holds.
     late : list of GpuWindows

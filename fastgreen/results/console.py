@@ -74,7 +74,7 @@ class PrintableConsole(Console):
 
 
 def people_console(stderr: bool = False) -> Console:
-    """A console for tables: as wide as COLUMNS says, else as the terminal, else, where there is none to ask, 120."""
+    """A console for tables: as wide as COLUMNS, else as the terminal, else 120."""
     console = PrintableConsole(stderr=stderr, highlight=False)
     if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console

@@ -76,7 +76,7 @@ class Result(Energies):
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know of this run, a sentence each."""
+        """Notes on this run, a sentence each."""
         out = list(self.given_notes)
         for trace in self.traces:
             identity, tally = trace.channel.id, trace.tally
@@ -103,7 +103,7 @@ class Result(Energies):
 
     @cached_property
     def channels(self) -> pa.Table:
-        """A row per channel: id, energies (J), power (W), counts, how it was measured and what became of it.
+        """A row per channel: id, energies (J), power (W), counts, its method and its faults.
 
         ``energy_j`` is null for a channel that was never read; ``counted`` says which rows make up the total.
         """
@@ -123,7 +123,7 @@ class Result(Energies):
         Returns
         -------
         pyarrow.Table
-            A row per sample, channel after channel, each in time order; units stand in the field metadata.
+            A row per sample, channel after channel, each in time order; units are in the field metadata.
 
         Raises
         ------

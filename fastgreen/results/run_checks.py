@@ -1,6 +1,6 @@
 """Whether what the files of a run say can be so: every number that is computed with later, and the samples' order.
 
-Each check raises ValueError that names the member and what it holds; who reads the file says which file it was.
+Each check raises ValueError that names the member and what it holds; the reader of the file adds its name.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
 
 
 class _StoredChunks:
-    """Reads the samples of a channel, each time anew. TraceError where they cannot be those of the tally, which is
+    """Reads the samples of a channel, again for each call. TraceError where they cannot be those of the tally, which is
     looked at until they were found to be once."""
 
     def __init__(self, path: Path, channel: Channel, tally: dict[str, Any] | None) -> None:

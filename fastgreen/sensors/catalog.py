@@ -1,4 +1,4 @@
-"""What can be read on this machine: every channel that exists, and for one that cannot be read why, and what mends it.
+"""The channels of this machine; for each that cannot be read, the reason and a remedy.
 
 Discovery only looks at names, limits and permissions; the hot path gets plain descriptions (``Channel.sensor`` and
 ``Channel.traits``) and stays in C.
@@ -91,12 +91,12 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
     Returns
     -------
     list of Channel
-        What can be read and what cannot, which says why (`reason`) and what mends it (`remedy`).
+        All channels. One that cannot be read has a `reason` and a `remedy`.
 
     Raises
     ------
     ValueError
-        For an `estimate` that is none.
+        If `estimate` is not a pair of watts (idle, full load).
     TypeError
         For a seam that is unknown.
 

@@ -96,7 +96,7 @@ class Channel:
         True when it counts toward a total.
     readable : bool
     reason, remedy : str or None
-        Why it cannot be read, and the command or step that mends it.
+        Why it cannot be read, and the command or step that makes it readable.
     estimated : bool
         True when it is computed from a model and not measured.
     unit : str

@@ -207,7 +207,7 @@ def test_a_command_gets_the_size_and_its_exit_code_is_kept(tmp_path):
     ("options", "message"),
     [
         ({"sizes": []}, "sizes: a study needs"),
-        ({"sizes": [1, 2, "1"]}, "sizes: '1' stands there twice"),
+        ({"sizes": [1, 2, "1"]}, "sizes must be different, not '1' twice"),
         ({"sizes": ["a/b"]}, "sizes: 'a/b' cannot"),
         ({"sizes": [1], "warmup": -1}, "warmup: -1"),
         ({"sizes": [1], "iterations": 0}, "iterations: 0"),
