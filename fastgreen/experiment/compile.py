@@ -23,6 +23,7 @@ from fastgreen.guards.untrusted import check_inside, check_outputs, read_object
 from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
 from fastgreen.table_files import save_table
 from fastgreen.training.gauges import GAUGE_UNITS
+from fastgreen.units import NS_PER_S
 
 __all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
 
@@ -236,7 +237,7 @@ def _load_saved(run: _Run, place: Path) -> None:
     table = result.windows(WINDOW)
     run.latency_s = table.column("duration_s").to_numpy()
     begin_ns = table.column("start_ns").to_numpy()
-    windows = Windows(WINDOW, 0, begin_ns, begin_ns + np.rint(run.latency_s * 1e9).astype(np.int64))
+    windows = Windows(WINDOW, 0, begin_ns, begin_ns + np.rint(run.latency_s * NS_PER_S).astype(np.int64))
     seconds, count = float(run.latency_s.sum()), run.latency_s.size
     for trace in result.traces:
         if not trace.has_data or not count:

@@ -21,10 +21,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastgreen.units import NS_PER_S
+
 __all__ = ["Edge", "Events", "Lane", "Timeline"]
 
 _HOP_MS = 1000.0
-_COLLECT_NS = 1_000_000_000
+_COLLECT_NS = NS_PER_S
 _PENDING = 64
 _STRIKES = 5  # events per anchor; the one that took least time is kept
 _ANCHORS = 1024  # more than that and the oldest are thinned out

@@ -25,7 +25,7 @@ from fastgreen.guards.bell import Bell
 from fastgreen.guards.printable import encodable
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.training.gauges import Gauges, name_thread
-from fastgreen.units import J_PER_KWH, J_PER_WH
+from fastgreen.units import J_PER_KWH, J_PER_WH, NS_PER_S
 
 __all__ = ["Series", "TrainingLog"]
 
@@ -142,7 +142,7 @@ class TrainingLog:
         self._energy_now = energy_j or (lambda: root_energy_j(held()))
         now_ns = time.monotonic_ns()
         self._started_ns = now_ns if started_ns is None else started_ns
-        self._started_s = time.time() - (now_ns - self._started_ns) * 1e-9
+        self._started_s = time.time() - (now_ns - self._started_ns) / NS_PER_S
         self._first_j = self._energy_now() if started_ns is None else 0.0
         self._looks: list[tuple[float, float]] = [(0.0, 0.0)]
         self._points: list[dict[str, Any]] = []
@@ -162,7 +162,7 @@ class TrainingLog:
 
     def _look(self) -> tuple[float, float]:
         with self._lock:
-            elapsed = (time.monotonic_ns() - self._started_ns) * 1e-9
+            elapsed = (time.monotonic_ns() - self._started_ns) / NS_PER_S
             # A live total may lag behind the last one by an update; energy so far never goes back.
             energy = max(self._looks[-1][1], self._energy_now() - self._first_j)
             self._looks.append((elapsed, energy))
