@@ -86,16 +86,17 @@ def _wall_clocks() -> list[str]:
     """Every place of package and core that asks for the time of day."""
     found = []
     for path in sorted((ROOT / "fastgreen").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT / "fastgreen").with_suffix("").parts)
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in ("time_ns", "now", "utcnow", "today", "fromtimestamp"):
-                found.append(f"{path.stem}.{node.attr}")
+                found.append(f"{module}.{node.attr}")
             if (
                 isinstance(node, ast.Attribute)
                 and node.attr == "time"
                 and isinstance(node.value, ast.Name)
                 and node.value.id == "time"
             ):
-                found.append(f"{path.stem}.time")
+                found.append(f"{module}.time")
     for path in [*(ROOT / "csrc").glob("*.[ch]"), *(ROOT / "fastgreen").glob("*.pyx")]:
         found += [
             f"{path.stem}.{name}"
@@ -104,16 +105,11 @@ def _wall_clocks() -> list[str]:
     return found
 
 
-ENGINE = {"monitor", "runinfo", "result", "trace", "runfile", "arrow", "replay", "catalog", "_core"} | {
-    "attributes",
-    "discovery",
-    "discovery_nvml",
-}
+ENGINE = ("sensors.", "results.", "measuring.", "_core", "_resolver", "_window", "fg_")
 
 
 def _wall_clocks_of_the_engine(scene: Scene) -> bool:
-    found = [place for place in _wall_clocks() if place.split(".")[0] in ENGINE or place.startswith("fg_")]
-    return found == ["runinfo.time_ns"]
+    return [place for place in _wall_clocks() if place.startswith(ENGINE)] == ["results.run_metadata.time_ns"]
 
 
 def _one_anchor(scene: Scene) -> bool:
