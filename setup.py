@@ -25,7 +25,7 @@ METRIC = sorted(glob("csrc/fg_metric*.c"))
 RESOLVER = sorted(glob("csrc/fg_resolver*.c"))
 MODULES = {
     "_kernels": METRIC,
-    "_resolver": ["csrc/fg_account.c", *RESOLVER],
+    "_resolver": ["csrc/fg_account.c", "csrc/fg_jump.c", *RESOLVER],
     "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER}),
     "_window": ["csrc/fg_clock.c"],
 }

@@ -1,48 +1,99 @@
-/* See fg_energy.h: the account. A few integer operations a sample, on the sampling thread.
+/* See fg_account.h. A few integer operations a sample, on the sampling thread.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "fg_energy.h"
+#include "fg_account.h"
+
+#include "fg_clock.h"
 
 #include <string.h>
-
-static inline int64_t later(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
 
 void fg_account_init(struct fg_account *account, const struct fg_traits *traits)
 {
 	memset(account, 0, sizeof *account);
 	account->traits = *traits;
+	fg_jumps_init(&account->jumps, traits->modulus, traits->quantum, traits->period_ns, traits->plausible_per_s);
 }
 
-/* Add the counter's growth from the last sample to this one; settles the sample's wraps and reset flag. */
+void fg_account_forget(struct fg_account *account)
+{
+	fg_jumps_forget(&account->jumps, account->samples);
+}
+
+/* The value shown was no update older than this. */
+static int64_t shown_since_ns(const struct fg_account *account)
+{
+	return account->updates > 0 ? account->change_after_ns : account->first_at_ns - account->first_half_ns;
+}
+
+static struct fg_place last_place(const struct fg_account *account)
+{
+	return (struct fg_place){
+		.index = account->samples - 1,
+		.at_ns = account->last_at_ns,
+		.raw = account->last_raw,
+		.since_ns = shown_since_ns(account),
+		.total = account->total,
+		.line_from = account->jumps.line_from,
+		.resets = account->resets,
+		.ups = account->jumps.ups,
+	};
+}
+
+/* The counter is back on a line that it left: its total is what it was there, and the growth since. */
+static void come_back(struct fg_account *account, struct fg_sample *sample, const struct fg_landing *landing)
+{
+	sample->wraps = 0;
+	sample->flags |= FG_SAMPLE_RESET;
+	if (landing->growth > INT64_MAX - landing->place->total)
+		return;
+	sample->wraps = landing->wrapped;
+	account->total = landing->place->total + landing->growth;
+	account->resets = landing->place->resets;
+	sample->flags |= (uint16_t)(FG_SAMPLE_RETURN | landing->between << FG_SAMPLE_BETWEEN);
+}
+
+/* Add the counter's growth from the last sample to this one; settles the sample's wraps and flags. */
 static void add_growth(struct fg_account *account, struct fg_sample *sample)
 {
 	const struct fg_traits *traits = &account->traits;
+	struct fg_jumps *jumps = &account->jumps;
 	fg_int128 delta = (fg_int128)sample->raw - account->last_raw;
-	bool believed = (sample->flags & FG_SAMPLE_RESET) == 0;
+	bool wrapped = delta < 0 && sample->wraps == 0 && traits->modulus > 0;
+	bool known = (sample->flags & FG_SAMPLE_RESET) == 0, believed = known;
 
-	if (delta < 0 && sample->wraps == 0 && traits->modulus > 0) {
+	if (wrapped) {
 		sample->wraps = 1;
 		believed = believed && delta + traits->modulus < traits->modulus / 2;
 	}
 	delta += (fg_int128)sample->wraps * traits->modulus;
-	if (traits->plausible_per_s > 0) {
-		/* The value before was up to a period old when it was read, so this much time can lie between the two. */
-		double elapsed_ns = (double)(sample->at_ns + sample->half_ns - account->last_at_ns + account->last_half_ns) +
-							(double)traits->period_ns;
-
-		believed = believed && (double)delta * (double)FG_NS_PER_S <= (double)traits->plausible_per_s * elapsed_ns;
-	}
+	believed = believed &&
+			   fg_jumps_allow(jumps, (double)delta, shown_since_ns(account), sample->at_ns + sample->half_ns);
 	/* The process was stopped, or reads failed, for so long that the counter may have gone round: nobody knows. */
 	if (traits->blind_ns > 0 && sample->at_ns - account->last_at_ns > traits->blind_ns)
-		believed = false;
+		believed = known = false;
+	int64_t until_ns = sample->at_ns + sample->half_ns;
+	struct fg_landing landing;
 	if (believed && delta >= 0 && delta <= INT64_MAX - account->total) {
+		if (wrapped || !fg_jumps_go_on(jumps, (int64_t)delta, account->last_at_ns)) {
+			struct fg_place last = last_place(account);
+
+			if (fg_jumps_pass(jumps, &last, sample->raw, until_ns, &landing)) {
+				come_back(account, sample, &landing);
+				return;
+			}
+		}
 		account->total += (int64_t)delta;
 		return;
 	}
 	sample->wraps = 0;
 	sample->flags |= FG_SAMPLE_RESET;
+	if (!known) {
+		fg_jumps_forget(jumps, account->samples);
+		return;
+	}
+	struct fg_place last = last_place(account);
+	fg_jumps_land(jumps, &last, sample->raw, until_ns, &landing);
+	if (landing.place != NULL)
+		come_back(account, sample, &landing);
 }
 
 /* A change of value was seen at this sample: learn from the interval since the change before. `torn`: it may have come
@@ -56,10 +107,10 @@ static void learn(struct fg_account *account, const struct fg_sample *sample, bo
 		int64_t longest_ns = at_ns - account->change_after_ns;
 		int64_t middle_ns = (at_ns + after_ns - account->change_at_ns - account->change_after_ns) / 2;
 
-		account->period_upper_ns = later(account->period_upper_ns, longest_ns);
+		account->period_upper_ns = fg_clock_later_ns(account->period_upper_ns, longest_ns);
 		account->period_sum_ns += middle_ns;
 		account->periods++;
-		double mean = (double)(account->total - account->change_total) / (double)later(middle_ns, 1);
+		double mean = (double)(account->total - account->change_total) / (double)fg_clock_later_ns(middle_ns, 1);
 		if (account->traits.kind == FG_ENERGY && mean > account->peak_per_ns)
 			account->peak_per_ns = mean;
 	}
@@ -74,14 +125,17 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 	const struct fg_traits *traits = &account->traits;
 	int64_t read_ns = 2 * (int64_t)sample->half_ns;
 
+	if (sample->flags & FG_SAMPLE_RETURN)
+		sample->flags &= FG_SAMPLE_GAP;
 	if (account->samples == 0) {
 		account->first_at_ns = sample->at_ns;
+		account->first_half_ns = sample->half_ns;
 		account->first_raw = sample->raw;
 		sample->wraps = 0;
 		sample->flags &= (uint16_t)~FG_SAMPLE_RESET;
 	} else {
 		int64_t step_ns = sample->at_ns - account->last_at_ns;
-		account->step_longest_ns = later(account->step_longest_ns, step_ns);
+		account->step_longest_ns = fg_clock_later_ns(account->step_longest_ns, step_ns);
 		bool stalled = traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns;
 		/* A counter goes on counting while nobody looks; what a power was meanwhile nobody knows. */
 		if (stalled && traits->kind == FG_POWER && step_ns > traits->period_ns)
@@ -101,7 +155,7 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 			account->change_at_ns = sample->at_ns + sample->half_ns;
 		else if (account->updates > 0 && (traits->kind == FG_ENERGY || !account->broken))
 			account->period_lower_ns =
-				later(account->period_lower_ns, sample->at_ns - sample->half_ns - account->change_at_ns);
+				fg_clock_later_ns(account->period_lower_ns, sample->at_ns - sample->half_ns - account->change_at_ns);
 	}
 	if (traits->kind == FG_POWER) {
 		account->power_integral = (double)account->twice_integral / 2.0;
@@ -110,18 +164,18 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 	}
 	account->samples++;
 	account->gaps += (sample->flags & FG_SAMPLE_GAP) != 0;
-	account->resets += (sample->flags & FG_SAMPLE_RESET) != 0;
+	account->resets += (sample->flags & (FG_SAMPLE_RESET | FG_SAMPLE_RETURN)) == FG_SAMPLE_RESET;
 	account->last_at_ns = sample->at_ns;
 	account->last_half_ns = sample->half_ns;
 	account->last_raw = sample->raw;
-	account->read_longest_ns = later(account->read_longest_ns, read_ns);
+	account->read_longest_ns = fg_clock_later_ns(account->read_longest_ns, read_ns);
 	account->read_mean_ns += ((double)read_ns - account->read_mean_ns) / (double)account->samples;
 }
 
 int64_t fg_account_period_ns(const struct fg_account *account)
 {
 	int64_t assumed_ns = account->traits.period_ns;
-	int64_t seen_ns = later(account->period_upper_ns, account->period_lower_ns);
+	int64_t seen_ns = fg_clock_later_ns(account->period_upper_ns, account->period_lower_ns);
 	/* Where nearly every sample brought a change, updates may come faster than samples and the brackets say little. */
 	bool samples_faster = account->samples * 2 >= account->updates * 3;
 

@@ -6,12 +6,6 @@
 
 enum { UNSUPPORTED_LIMIT = 3 }; /* NVML can say NOT_SUPPORTED falsely, when polled fast; three in a row are believed */
 
-static void grow(_Atomic uint64_t *counter)
-{
-	/* One writer: a load and a store are enough, and cheaper than a locked add. */
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
-}
-
 enum fg_status fg_channel_init(struct fg_channel *channel, const struct fg_traits *traits, size_t ring_capacity,
 							   struct fg_error *err)
 {
@@ -55,9 +49,11 @@ void fg_channel_add(struct fg_channel *channel, struct fg_sample *sample)
 		channel->unpushed_wraps = 0;
 		channel->unpushed_flags = 0;
 	} else {
+		/* Samples are no longer counted through: what came back has restarted, and nothing comes back across. */
 		channel->unpushed_wraps = sample->wraps;
-		channel->unpushed_flags = sample->flags | FG_SAMPLE_GAP;
-		grow(&channel->lost);
+		channel->unpushed_flags = (sample->flags & (FG_SAMPLE_GAP | FG_SAMPLE_RESET)) | FG_SAMPLE_GAP;
+		fg_account_forget(&channel->account);
+		fg_channel_count(&channel->lost, 1);
 	}
 	publish(channel);
 }
@@ -65,7 +61,7 @@ void fg_channel_add(struct fg_channel *channel, struct fg_sample *sample)
 void fg_channel_fail(struct fg_channel *channel, enum fg_status status, const struct fg_error *err)
 {
 	channel->read_failed = true;
-	grow(&channel->read_errors);
+	fg_channel_count(&channel->read_errors, 1);
 	channel->last_error = *err;
 	channel->unsupported_in_row = status == FG_NOT_SUPPORTED ? channel->unsupported_in_row + 1 : 0;
 	if (status == FG_LOST || channel->unsupported_in_row >= UNSUPPORTED_LIMIT)

@@ -36,6 +36,25 @@ static inline int64_t fg_clock_now_ns(void)
 	return (int64_t)now.tv_sec * FG_NS_PER_S + now.tv_nsec;
 }
 
+/* Arithmetic of instants, said once. The middle and the half of a stretch; the half is rounded up, and is at most what
+ * a sample's half_ns holds. */
+static inline int64_t fg_clock_later_ns(int64_t a_ns, int64_t b_ns)
+{
+	return a_ns > b_ns ? a_ns : b_ns;
+}
+
+static inline int64_t fg_clock_middle_ns(int64_t begin_ns, int64_t end_ns)
+{
+	return begin_ns + (end_ns - begin_ns) / 2;
+}
+
+static inline uint32_t fg_clock_half_ns(int64_t begin_ns, int64_t end_ns)
+{
+	int64_t half_ns = (end_ns - begin_ns + 1) / 2;
+
+	return half_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)half_ns;
+}
+
 /* Set the word and wake every sleeper that watches it. Any thread. */
 void fg_clock_wake(struct fg_wake *wake);
 

@@ -1,4 +1,4 @@
-/* See fg_energy.h: the resolver. The trick: for a counter each answer is a step (or a line) between breaks that only
+/* See fg_resolver.h. The trick: for a counter each answer is a step (or a line) between breaks that only
  * changes of the counter make, so a block of samples becomes three short sorted tables of breaks, and instants go along
  * one of them and find their places in the other two within a few comparisons (by what path, see fg_resolver_path.h).
  * One pass over samples in any number of chunks serves any number of windows.
@@ -102,15 +102,15 @@ static struct fg_answer answer_slowly(const struct fg_resolver *r, int64_t at_ns
 	if (low == 0 && at_ns < t->low_ns[0])
 		a.low = -r->ceiling_per_ns * (double)(t->low_ns[0] - at_ns);
 	if (high == t->count)
-		a.high += r->ceiling_per_ns * (double)fg_later(at_ns - r->reach_at_ns, 0);
+		a.high += r->ceiling_per_ns * (double)fg_clock_later_ns(at_ns - r->reach_at_ns, 0);
 	if (knot < t->count) {
 		a.estimate = fg_on_line(t, knot, at_ns);
 	} else if (knot > 0) {
 		/* The counter lags: until the last sample the estimate goes on at the last mean power, as far as the bound
 		 * lets it; past the last sample nothing is known and nothing is added. */
 		int64_t until_ns = at_ns < r->last.at_ns ? at_ns : r->last.at_ns;
-		double more = t->slope[knot - 1] * (double)fg_later(until_ns - t->knot_ns[knot], 0);
-		double most = t->quantum + r->ceiling_per_ns * (double)fg_later(until_ns - r->reach_at_ns, 0);
+		double more = t->slope[knot - 1] * (double)fg_clock_later_ns(until_ns - t->knot_ns[knot], 0);
+		double most = t->quantum + r->ceiling_per_ns * (double)fg_clock_later_ns(until_ns - r->reach_at_ns, 0);
 
 		a.estimate = (double)r->total + fmin(more, most);
 	}
@@ -151,7 +151,7 @@ static void feed_restart(struct fg_resolver *r, int64_t total, int64_t reach_ns,
 	/* What it showed before and what it shows from now on are each rounded down on their own. */
 	int64_t quantum = r->restarted && total == r->restart_total ? 0 : r->traits.quantum;
 	double rounding = 2.0 * (double)quantum;
-	int64_t from_ns = fg_later(reach_ns, r->known_from_ns);
+	int64_t from_ns = fg_clock_later_ns(reach_ns, r->known_from_ns);
 
 	for (unsigned i = 0; i < r->stream_count; i++) {
 		struct fg_stream *s = &r->streams[i];
@@ -168,7 +168,7 @@ static void feed_restart(struct fg_resolver *r, int64_t total, int64_t reach_ns,
 				out[s->next_unknown] += sign * r->ceiling_per_ns * (double)(at_ns - from_ns) + more;
 		}
 	}
-	r->unknown += rounding + r->ceiling_per_ns * (double)fg_later(sure_ns - from_ns, 0);
+	r->unknown += rounding + r->ceiling_per_ns * (double)fg_clock_later_ns(sure_ns - from_ns, 0);
 	r->known_from_ns = sure_ns;
 	r->rounded += quantum;
 	r->restarted = true;
@@ -204,7 +204,7 @@ static size_t tabulate_any(struct fg_resolver *r, const struct fg_sample *sample
 		int64_t after_ns = now->at_ns - period_ns, still_ns = after_ns - now->half_ns, delta = now->raw - last.raw;
 		bool restart = false;
 
-		sure_ns = fg_later(sure_ns, now->at_ns + now->half_ns);
+		sure_ns = fg_clock_later_ns(sure_ns, now->at_ns + now->half_ns);
 		if (__builtin_expect(now->wraps | now->flags, 0)) {
 			restart = now->flags & FG_SAMPLE_RESET;
 			delta = restart ? 0 : delta + now->wraps * r->traits.modulus;
@@ -217,13 +217,13 @@ static size_t tabulate_any(struct fg_resolver *r, const struct fg_sample *sample
 			total += delta;
 			t->low_ns[new] = sure_ns;
 			t->high_ns[new] = reach_ns < sure_ns ? reach_ns + 1 : sure_ns;
-			t->knot_ns[new] = restart ? now->at_ns : (fg_later(last.at_ns, after_ns) + now->at_ns) / 2;
+			t->knot_ns[new] = restart ? now->at_ns : (fg_clock_later_ns(last.at_ns, after_ns) + now->at_ns) / 2;
 			t->total[new] = total;
 			t->value[new] = (double)(total - r->rounded);
 			changes = append(t, changes);
-			still_ns = fg_later(still_ns, last.at_ns - last.half_ns);
+			still_ns = fg_clock_later_ns(still_ns, last.at_ns - last.half_ns);
 		}
-		reach_ns = fg_later(reach_ns, still_ns);
+		reach_ns = fg_clock_later_ns(reach_ns, still_ns);
 	}
 	r->last = last;
 	r->sure_at_ns = sure_ns;
@@ -268,7 +268,7 @@ static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, 
 static void finish_energy(struct fg_resolver *r, struct fg_stream *s)
 {
 	struct fg_table *t = &r->table;
-	int64_t last_ns = fg_later(t->low_ns[t->count], fg_later(r->last.at_ns, r->reach_at_ns));
+	int64_t last_ns = fg_clock_later_ns(t->low_ns[t->count], fg_clock_later_ns(r->last.at_ns, r->reach_at_ns));
 
 	r->path->draw(t);
 	while (fg_waits(s, last_ns))

@@ -4,10 +4,10 @@
 static void draw(struct fg_table *t)
 {
 	for (size_t line = 0; line < t->count; line++) {
-		t->from_ns[line] = fg_later(t->knot_ns[line], t->high_ns[line + 1] - 1);
+		t->from_ns[line] = fg_clock_later_ns(t->knot_ns[line], t->high_ns[line + 1] - 1);
 		t->base[line] = (double)t->total[line];
 		t->slope[line] = (double)(t->total[line + 1] - t->total[line]) /
-						 (double)fg_later(t->knot_ns[line + 1] - t->from_ns[line], 1);
+						 (double)fg_clock_later_ns(t->knot_ns[line + 1] - t->from_ns[line], 1);
 	}
 	/* A look-up may compare with breaks past the last one. */
 	for (size_t i = t->count + 1; i <= t->count + FG_TABLE_PAST; i++)

@@ -6,7 +6,8 @@
 #ifndef FG_RESOLVER_PATH_H
 #define FG_RESOLVER_PATH_H
 
-#include "fg_energy.h"
+#include "fg_clock.h"
+#include "fg_resolver.h"
 
 struct fg_resolver_path {
 	const char *name;
@@ -30,11 +31,6 @@ struct fg_answer {
 	double low, estimate, high;
 };
 
-static inline int64_t fg_later(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
-
 /* True while the stream's next instant lies before `until_ns`. */
 static inline bool fg_waits(const struct fg_stream *s, int64_t until_ns)
 {
@@ -44,7 +40,7 @@ static inline bool fg_waits(const struct fg_stream *s, int64_t until_ns)
 /* The estimate at `at_ns`, on a line of the table. */
 static inline double fg_on_line(const struct fg_table *t, size_t line, int64_t at_ns)
 {
-	return t->base[line] + t->slope[line] * (double)fg_later(at_ns - t->from_ns[line], 0);
+	return t->base[line] + t->slope[line] * (double)fg_clock_later_ns(at_ns - t->from_ns[line], 0);
 }
 
 /* Write the answer of instant i. Begins are answered before the ends of their windows, so the former are written and

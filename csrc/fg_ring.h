@@ -17,7 +17,12 @@
 enum fg_sample_flag {
 	FG_SAMPLE_GAP = 1,   /* between the sample before and this one, reads failed, points were lost, or nobody looked */
 	FG_SAMPLE_RESET = 2, /* the counter started anew: what it counted since the sample before is unknown */
+	/* With FG_SAMPLE_RESET: the counter jumped and is back on the line that it left before the last so many samples
+	 * (flags >> FG_SAMPLE_BETWEEN), which tell nothing; `wraps` counts from there. Older readers see a restart. */
+	FG_SAMPLE_RETURN = 4,
 };
+
+enum { FG_SAMPLE_BETWEEN = 4 }; /* the bits of a sample's flags from here on are a number */
 
 /* One reading of one channel. */
 struct fg_sample {

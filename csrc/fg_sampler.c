@@ -54,16 +54,10 @@ static bool is_set(const struct fg_wake *wake)
 	return atomic_load_explicit(&wake->word, memory_order_acquire) != 0;
 }
 
-static void grow(_Atomic uint64_t *counter, uint64_t by)
-{
-	/* One writer: a load and a store are enough, and cheaper than a locked add. */
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by, memory_order_relaxed);
-}
-
 static void lend(struct fg_sampler *sampler, size_t channel)
 {
 	sampler->calling = channel;
-	grow(&sampler->calls, 1);
+	fg_channel_count(&sampler->calls, 1);
 	/* Release: who takes the channels sees all that was done to them. */
 	atomic_store_explicit(&sampler->hold, CALLING, memory_order_release);
 }
@@ -96,13 +90,12 @@ static bool read_all(struct fg_sampler *sampler, int64_t begin_ns, int64_t *at_n
 			if (!take_back(sampler))
 				return false;
 			int64_t end_ns = now_ns(sampler);
-			int64_t half_ns = (end_ns - begin_ns + 1) / 2, at_most_ns = half_ns > UINT32_MAX ? UINT32_MAX : half_ns;
 
 			if (status == FG_OK) {
 				struct fg_sample sample = {
-					.at_ns = reading.at_ns != 0 ? reading.at_ns : begin_ns + (end_ns - begin_ns) / 2,
+					.at_ns = reading.at_ns != 0 ? reading.at_ns : fg_clock_middle_ns(begin_ns, end_ns),
 					.raw = reading.raw,
-					.half_ns = reading.at_ns != 0 ? reading.half_ns : (uint32_t)at_most_ns,
+					.half_ns = reading.at_ns != 0 ? reading.half_ns : fg_clock_half_ns(begin_ns, end_ns),
 					.wraps = reading.wraps,
 					.flags = reading.flags,
 				};
@@ -145,7 +138,7 @@ static void finish(struct fg_sampler *sampler, int64_t deadline_ns)
 
 	/* Of the deadlines that have passed, the last reading stands for one. */
 	if (sampler->ops->due_at_ns == NULL && begin_ns - deadline_ns >= sampler->period_ns)
-		grow(&sampler->missed, (uint64_t)((begin_ns - deadline_ns) / sampler->period_ns));
+		fg_channel_count(&sampler->missed, (uint64_t)((begin_ns - deadline_ns) / sampler->period_ns));
 	if (!read_all(sampler, begin_ns, &at_ns))
 		return;
 	int64_t until_ns = at_ns + sampler->settle_ns;
@@ -175,7 +168,7 @@ static int64_t next_deadline(struct fg_sampler *sampler, int64_t deadline_ns, in
 		/* Overrun: go on at the next deadline to come, never fire a burst to catch up. */
 		int64_t skipped = (at_ns - deadline_ns) / sampler->period_ns + 1;
 
-		grow(&sampler->missed, (uint64_t)skipped);
+		fg_channel_count(&sampler->missed, (uint64_t)skipped);
 		deadline_ns += skipped * sampler->period_ns;
 	}
 	return deadline_ns;

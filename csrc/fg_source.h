@@ -2,14 +2,16 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * A source knows nothing of rings, samplers or other sources. Which sensors exist, what they are called and why one
- * cannot be read is found out in Python (discovery.py); here arrive plain descriptions, and only the hot path is done.
+ * cannot be read, Python finds out (fastgreen/sensors/). Here arrive plain descriptions; only the hot path is done.
  * A source belongs to one thread at a time; open may run on another thread than read. */
 #ifndef FG_SOURCE_H
 #define FG_SOURCE_H
 
 #include "fg_clock.h"
-#include "fg_energy.h"
 #include "fg_error.h"
+#include "fg_ring.h"
+
+#include <stdbool.h>
 
 /* What to read of an NVIDIA device; the first three are in the order of preference. */
 enum fg_nvml_quantity {
@@ -37,6 +39,7 @@ struct fg_perf_event {
 struct fg_sensor {
 	const char *path;   /* rapl, hwmon: the attribute; procstat: the stat file; perf: its name in messages */
 	const char *factor; /* hwmon: a second attribute to multiply with (current x voltage), or NULL */
+	bool negate;        /* hwmon: the sign is the other way round */
 	int fd;             /* an open descriptor to use instead of path (duplicated by open), or -1 */
 	const char *uuid;   /* nvml: the device */
 	enum fg_nvml_quantity quantity;

@@ -10,6 +10,7 @@
 struct hwmon_sensor {
 	char *path, *factor_path; /* factor_path NULL: the first alone */
 	int fd, factor_fd;
+	bool negate;
 };
 
 struct fg_source {
@@ -34,6 +35,7 @@ static void hwmon_close(struct fg_source *source)
 
 static enum fg_status open_sensor(const struct fg_sensor *from, struct hwmon_sensor *to, struct fg_error *err)
 {
+	to->negate = from->negate;
 	to->path = strdup(from->path);
 	if (from->factor != NULL)
 		to->factor_path = strdup(from->factor);
@@ -72,6 +74,8 @@ static enum fg_status hwmon_read(struct fg_source *source, size_t index, struct 
 
 	if (status != FG_OK)
 		return status;
+	if (sensor->negate)
+		raw = -raw; /* 63 bits and a sign: INT64_MIN cannot be read */
 	if (sensor->factor_path != NULL) {
 		status = fg_sysfs_read(sensor->factor_fd, sensor->factor_path, &factor, err);
 		if (status != FG_OK)
@@ -83,4 +87,9 @@ static enum fg_status hwmon_read(struct fg_source *source, size_t index, struct 
 	return FG_OK;
 }
 
-const struct fg_source_ops fg_source_hwmon = {"hwmon", hwmon_open, hwmon_read, hwmon_close, NULL, 0};
+const struct fg_source_ops fg_source_hwmon = {
+	.name = "hwmon",
+	.open = hwmon_open,
+	.read = hwmon_read,
+	.close = hwmon_close,
+};

@@ -134,4 +134,9 @@ static enum fg_status nvml_read(struct fg_source *source, size_t index, struct f
 	return FG_OK;
 }
 
-const struct fg_source_ops fg_source_nvml = {"nvml", nvml_open, nvml_read, nvml_close, NULL, 0};
+const struct fg_source_ops fg_source_nvml = {
+	.name = "nvml",
+	.open = nvml_open,
+	.read = nvml_read,
+	.close = nvml_close,
+};

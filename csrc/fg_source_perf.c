@@ -182,9 +182,8 @@ static enum fg_status read_group(struct fg_source *source, struct group *group, 
 		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s: %zd bytes are no group of perf values", leader->path, length);
 	memcpy(group->values, words + 1, words[0] * sizeof *words);
 	group->held = words[0];
-	int64_t half_ns = (end_ns - begin_ns + 1) / 2;
-	group->at_ns = begin_ns + (end_ns - begin_ns) / 2;
-	group->half_ns = half_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)half_ns;
+	group->at_ns = fg_clock_middle_ns(begin_ns, end_ns);
+	group->half_ns = fg_clock_half_ns(begin_ns, end_ns);
 	return FG_OK;
 }
 
@@ -211,4 +210,9 @@ static enum fg_status perf_read(struct fg_source *source, size_t index, struct f
 	return FG_OK;
 }
 
-const struct fg_source_ops fg_source_perf = {"perf", perf_open, perf_read, perf_close, NULL, 0};
+const struct fg_source_ops fg_source_perf = {
+	.name = "perf",
+	.open = perf_open,
+	.read = perf_read,
+	.close = perf_close,
+};

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_source.h"
 #include "fg_sysfs.h"
+#include "fg_traits.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -106,4 +107,9 @@ static enum fg_status procstat_read(struct fg_source *source, size_t index, stru
 	return FG_OK;
 }
 
-const struct fg_source_ops fg_source_procstat = {"procstat", procstat_open, procstat_read, procstat_close, NULL, 0};
+const struct fg_source_ops fg_source_procstat = {
+	.name = "procstat",
+	.open = procstat_open,
+	.read = procstat_read,
+	.close = procstat_close,
+};

@@ -70,4 +70,9 @@ static enum fg_status rapl_read(struct fg_source *source, size_t index, struct f
 	return FG_OK;
 }
 
-const struct fg_source_ops fg_source_rapl = {"rapl", rapl_open, rapl_read, rapl_close, NULL, 0};
+const struct fg_source_ops fg_source_rapl = {
+	.name = "rapl",
+	.open = rapl_open,
+	.read = rapl_read,
+	.close = rapl_close,
+};

@@ -75,4 +75,10 @@ static void replay_close(struct fg_source *source)
 	free(source);
 }
 
-const struct fg_source_ops fg_source_replay = {"replay", replay_open, replay_read, replay_close, replay_due_at_ns, 0};
+const struct fg_source_ops fg_source_replay = {
+	.name = "replay",
+	.open = replay_open,
+	.read = replay_read,
+	.close = replay_close,
+	.due_at_ns = replay_due_at_ns,
+};

@@ -107,6 +107,7 @@ cdef class Sampler:
                     out.factor = <bytes>self.kept[-1]
                 else:
                     out.uuid = <bytes>self.kept[-1]
+        out.negate = sensor.get("negate", False)
         out.fd = int(sensor.get("fd", -1))
         out.quantity = QUANTITIES[sensor.get("quantity", "energy")]
         out.scope = sensor.get("scope", 0)
@@ -181,20 +182,21 @@ cdef class Sampler:
             "ended": live.ended,
         }
 
-    def report(self, Py_ssize_t channel):
-        """What is known after stop: the account, the counts, the totals at the last reading asked for."""
-        cdef fg_report report
+    def tally(self, Py_ssize_t channel):
+        """The final counts and totals of a channel, after stop: its account, its faults, the total at the last reading
+        asked for."""
+        cdef fg_report tally
         self._index(channel)
-        fg_sampler_report(self.sampler, channel, &report)
-        out = account_dict(&report.account)
-        energy = report.account.traits.kind == FG_ENERGY
-        out["end_at_ns"] = report.end_at_ns
-        out["end_total"] = report.end_total if energy else report.end_power_integral
-        out["missed"] = report.live.missed
-        out["lost"] = report.live.lost
-        out["read_errors"] = report.live.read_errors
-        out["why_ended"] = _reason(&report.why_ended)
-        out["last_error"] = _reason(&report.last_error)
+        fg_sampler_report(self.sampler, channel, &tally)
+        out = account_dict(&tally.account)
+        energy = tally.account.traits.kind == FG_ENERGY
+        out["end_at_ns"] = tally.end_at_ns
+        out["end_total"] = tally.end_total if energy else tally.end_power_integral
+        out["missed"] = tally.live.missed
+        out["lost"] = tally.live.lost
+        out["read_errors"] = tally.live.read_errors
+        out["why_ended"] = _reason(&tally.why_ended)
+        out["last_error"] = _reason(&tally.last_error)
         return out
 
 

@@ -2,7 +2,7 @@
 
 The standard module loads inspect, ast, dis and tokenize, which take longer to import than all else that a monitor
 needs. What is made here is a dataclass to that module as well: ``dataclasses.fields``, ``asdict`` and ``replace`` take
-it, and it is loaded by whoever calls them.
+it, and only a caller of these functions loads that module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["dataclass", "field", "replace"]
 
 
 class _Field:
-    """A member's default, or what makes it anew for each object; a hidden one is neither shown nor compared."""
+    """A member's default, or a factory of it; a hidden member is neither shown nor compared."""
 
     def __init__(self, default: Any = None, default_factory: Any = None, hidden: bool = False) -> None:
         self.default, self.factory, self.hidden = default, default_factory, hidden
@@ -51,7 +51,7 @@ def _frozen(self: object, name: str, *value: object) -> None:
 
 
 def _members(cls: Any) -> dict[str, _Field | None]:
-    """Member -> its field, None for one that has to be given; a default made anew is taken off the class."""
+    """Member -> its field, None for a required one; a member with a factory loses its class attribute."""
     members: dict[str, _Field | None] = {}
     for name in cls.__annotations__:
         given = vars(cls).get(name, members)
@@ -62,7 +62,7 @@ def _members(cls: Any) -> dict[str, _Field | None]:
 
 
 def _init(members: dict[str, _Field | None]) -> Any:
-    """``__init__`` with the members as its arguments, so that a wrong call is told as for any function."""
+    """``__init__`` with the members as its arguments, so that a wrong call raises as for any function."""
     scope: dict[str, Any] = {f"_{n}": m.factory or m.default for n, m in members.items() if m}
     arguments = ", ".join(f"{n}=_{n}" if m else n for n, m in members.items())
     values = ", ".join(
@@ -98,11 +98,11 @@ def _made(cls: Any, frozen: bool) -> Any:
 if not TYPE_CHECKING:
 
     def dataclass(cls=None, /, *, frozen=False):
-        """As ``dataclasses.dataclass`` for a class without such a base and without ``__post_init__``."""
+        """As ``dataclasses.dataclass`` for a class without a dataclass base and without ``__post_init__``."""
         return (lambda cls: _made(cls, frozen)) if cls is None else _made(cls, frozen)
 
     def field(*, default_factory, repr=True, compare=True):
-        """As ``dataclasses.field`` for a default made anew; `repr` and `compare` are given together."""
+        """As ``dataclasses.field`` for a default from a factory; `repr` and `compare` are given together."""
         if repr is not compare:
             raise ValueError("repr and compare are given together here")
         return _Field(default_factory=default_factory, hidden=not repr)

@@ -1,7 +1,7 @@
-# Samples, the account and the resolver as Cython sees them; mirrors csrc/fg_ring.h, fg_account.h, fg_resolver.h.
+# Samples, the account and the resolver as Cython sees them; mirrors csrc/fg_ring.h, fg_traits.h, fg_account.h, fg_resolver.h.
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
-cdef extern from "fg_energy.h" nogil:
+cdef extern from "fg_account.h" nogil:
     cdef struct fg_sample:
         int64_t at_ns
         int64_t raw
@@ -12,6 +12,15 @@ cdef extern from "fg_energy.h" nogil:
     cdef enum fg_sample_flag:
         FG_SAMPLE_GAP
         FG_SAMPLE_RESET
+        FG_SAMPLE_RETURN
+    enum:
+        FG_SAMPLE_BETWEEN
+
+    cdef struct fg_jumps:
+        uint64_t count
+        int64_t first_ns
+        int64_t last_ns
+        bint in_turn
 
     cdef enum fg_kind:
         FG_ENERGY
@@ -46,11 +55,13 @@ cdef extern from "fg_energy.h" nogil:
         int64_t period_sum_ns
         uint64_t periods
         double peak_per_ns
+        fg_jumps jumps
 
     void fg_account_init(fg_account *account, const fg_traits *traits)
     void fg_account_add(fg_account *account, fg_sample *sample)
     int64_t fg_account_period_ns(const fg_account *account)
 
+cdef extern from "fg_resolver.h" nogil:
     cdef struct fg_answers:
         double *low
         double *estimate

@@ -11,6 +11,8 @@ _Energies: TypeAlias = NDArray[np.float64]
 SAMPLE: np.dtype[np.void]
 GAP: int
 RESET: int
+RETURN: int
+BETWEEN: int
 
 def samples(waiting: bytearray | _Samples) -> _Samples: ...
 def resolve_instants(
@@ -20,7 +22,7 @@ def resolve_instants(
 class Account:
     def __init__(self, traits: dict[str, Any]) -> None: ...
     def feed(self, samples: _Samples) -> None: ...
-    def report(self) -> dict[str, Any]: ...
+    def tally(self) -> dict[str, Any]: ...
 
 class Answers:
     low: _Energies

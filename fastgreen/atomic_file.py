@@ -1,23 +1,53 @@
-"""A file that appears whole or not at all."""
+"""A file that appears whole or not at all: every file that is written in one go is written here.
+
+What grows while it is written (the samples of a run, the rows of a collection) only begins here: its first whole state.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["new_file"]
+__all__ = ["new_file", "write_bytes", "write_text"]
+
+_UNNAMED = getattr(os, "O_TMPFILE", 0)  # Linux
+
+
+def write_text(path: str | os.PathLike[str], text: str, overwrite: bool = True, durable: bool = False) -> None:
+    """Write a text as UTF-8, its line ends as they are. See `new_file`; a device or a pipe is written to as it is."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), overwrite, durable)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes, overwrite: bool = True, durable: bool = False) -> None:
+    """Write bytes. See `new_file`; a device or a pipe is written to as it is."""
+    with new_file(path, overwrite, durable=durable, devices=True) as place, open(place, "wb") as stream:
+        stream.write(data)
 
 
 @contextmanager
-def new_file(path: Path, overwrite: bool) -> Iterator[str]:
+def new_file(
+    path: str | os.PathLike[str], overwrite: bool, *, durable: bool = False, devices: bool = False
+) -> Iterator[str]:
     """Yield the name of a file to write; it becomes `path` when the block ends without an exception.
 
     It has no name of its own until then, so that a killed process leaves nothing behind; where the file system knows no
-    nameless files, it is a hidden neighbour, which only a kill leaves behind.
+    nameless files, it is a hidden neighbour, which only a kill leaves behind. A file that is replaced hands on its
+    permissions, and a link stays a link.
+
+    Parameters
+    ----------
+    path : path
+    overwrite : bool
+        Whether a file of that name is replaced.
+    durable : bool
+        Wait until the file is on the disk, so that it survives a loss of power as well.
+    devices : bool
+        Yield `path` itself if it is a device or a pipe, which cannot be replaced.
 
     Raises
     ------
@@ -26,18 +56,20 @@ def new_file(path: Path, overwrite: bool) -> Iterator[str]:
     OSError
         If `path` is something else than a file, or its folder cannot be written to.
     """
+    if devices and _is_device(path):
+        yield os.fspath(path)
+        return
+    path = Path(os.path.realpath(path) if overwrite and os.path.islink(path) else path)
     _check_target(path, overwrite)
-    try:
-        handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-            raise
-        with _hidden_neighbour(path, overwrite) as name:
+    handle = _open_nameless(path)
+    if handle is None:
+        with _hidden_neighbour(path, overwrite, durable) as name:
             yield name
         return
     try:
         nameless = f"/proc/self/fd/{handle}"
         yield nameless
+        _finish(handle, path, durable)
         if overwrite:
             hidden = _hidden_name(path)
             _name(handle, nameless, hidden)
@@ -46,6 +78,32 @@ def new_file(path: Path, overwrite: bool) -> Iterator[str]:
             _name(handle, nameless, path)
     finally:
         os.close(handle)
+
+
+def _is_device(path: str | os.PathLike[str]) -> bool:
+    """Whether there is something to write into, not to replace: a device, a pipe, or a file that is open already."""
+    if str(path).startswith(("/dev/std", "/dev/fd/", "/proc/")):
+        return os.path.exists(path)
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def _open_nameless(path: Path) -> int | None:
+    """A file without a name in the folder of `path`; None where there can be none."""
+    if not _UNNAMED or not os.path.isdir("/proc/self/fd"):
+        return None
+    try:
+        return os.open(path.parent, _UNNAMED | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return None
+        raise
+
+
+def _finish(handle: int, path: Path, durable: bool) -> None:
+    with suppress(FileNotFoundError, PermissionError):
+        os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
+    if durable:
+        os.fsync(handle)
 
 
 def _name(handle: int, nameless: str, path: Path) -> None:
@@ -61,7 +119,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise FileExistsError(errno.EEXIST, "exists already, and overwriting was not asked for", str(path))
     if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path))
 
 
 def _hidden_name(path: Path) -> Path:
@@ -69,18 +127,20 @@ def _hidden_name(path: Path) -> Path:
 
 
 @contextmanager
-def _hidden_neighbour(path: Path, overwrite: bool) -> Iterator[str]:
+def _hidden_neighbour(path: Path, overwrite: bool, durable: bool = False) -> Iterator[str]:
     hidden = _hidden_name(path)
     try:
-        os.close(os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        handle = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         yield str(hidden)
+        _finish(handle, path, durable)
         if overwrite:
             os.replace(hidden, path)
         else:
             os.link(hidden, path)  # as rename, but never over a file that came in the meantime
     finally:
+        os.close(handle)
         with suppress(FileNotFoundError):
             hidden.unlink()

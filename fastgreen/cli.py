@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import io
 import os
@@ -11,13 +10,14 @@ import sys
 import click
 
 from fastgreen import __version__
+from fastgreen.commands.common import did_you_mean, errors_as_sentences
 
 # name -> (module, attribute). A command's module is imported when it is called, or listed by --help.
 COMMANDS = {
-    "channels": ("fastgreen.commands.measure", "channels"),
+    "channels": ("fastgreen.commands.channels", "channels"),
     "calibrate": ("fastgreen.commands.calibrate", "calibrate"),
-    "run": ("fastgreen.commands.measure", "run"),
-    "report": ("fastgreen.commands.measure", "report"),
+    "run": ("fastgreen.commands.run", "run"),
+    "report": ("fastgreen.commands.report", "report"),
     "watch": ("fastgreen.commands.watch", "watch"),
     "grant": ("fastgreen.commands.grant", "grant"),
     "sweep": ("fastgreen.commands.metrics", "sweep"),
@@ -29,10 +29,10 @@ COMMANDS = {
     "collect": ("fastgreen.commands.layers", "collect_command"),
     "fit": ("fastgreen.commands.layers", "fit_command"),
     "ablation": ("fastgreen.commands.layers", "ablation_command"),
-    "bench": ("fastgreen.commands.experiment", "bench"),
-    "compile": ("fastgreen.commands.experiment", "compile_"),
-    "import": ("fastgreen.commands.experiment", "import_"),
-    "tradeoff": ("fastgreen.commands.experiment", "tradeoff"),
+    "bench": ("fastgreen.commands.bench", "bench"),
+    "compile": ("fastgreen.commands.compile_study", "compile_"),
+    "import": ("fastgreen.commands.import_recording", "import_"),
+    "tradeoff": ("fastgreen.commands.tradeoff", "tradeoff"),
 }
 
 
@@ -46,21 +46,26 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[name]
         return getattr(importlib.import_module(module), attribute)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            ctx.fail(f"there is no command {name!r}.{did_you_mean(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; what the system refused (a full disk behind stdout, say) is told in a sentence."""
-        try:
+        with errors_as_sentences():
             return super().invoke(ctx)
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # who reads us has read enough: click ends quietly
-                raise
-            where = f"{error.filename}: " if isinstance(error.filename, str) else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Joules with bounds for every inference, and the green metrics over grids of any size."""
+    """Measure energy in joules with bounds, and weigh accuracy against energy.
+
+    Exit code 2: the command line is wrong. Exit code 1: the work could not be done.
+    """
     _fill_standard_places()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

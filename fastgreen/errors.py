@@ -21,7 +21,7 @@ class FastgreenError(Exception):
     Attributes
     ----------
     code : int
-        ``errno`` of the failed system call or the ``nvmlReturn_t`` of the failed NVML call; 0 where there was none.
+        ``errno`` of the failed system call or the ``nvmlReturn_t`` of the failed NVML call; 0 without such a call.
     """
 
     def __init__(self, *args: object, code: int = 0) -> None:
@@ -38,7 +38,7 @@ class ChannelNotFound(FastgreenError, LookupError):
 
 
 class ChannelPermission(FastgreenError, PermissionError):
-    """The channel exists and may not be read by this user; the message ends with the command that mends it."""
+    """The channel exists and may not be read by this user; the message ends with the command that grants access."""
 
 
 class ChannelReadError(FastgreenError, OSError):

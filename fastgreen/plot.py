@@ -1,8 +1,8 @@
 """Pictures, with matplotlib: metrics as a heat map, as curves, with models as points; and the power of a run over time.
 
 Colours come from cividis, which rises evenly in lightness and looks the same to the colour-blind; lines differ in
-dashes and points in shape besides, so that nothing is told by colour alone. Every function returns a matplotlib Figure,
-made without pyplot, so that a script's own figures are left alone.
+dashes and points in shape besides, so that colour alone never carries a meaning. Every function returns a matplotlib
+Figure, made without pyplot, so that a script's own figures are left alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastgreen.atomic_file import new_file
+from fastgreen.guards.printable import picture_text
 from fastgreen.metrics.domains import ACCURACY, AMOUNT, check
 from fastgreen.metrics.scores import apc
 from fastgreen.metrics.sweep import METRICS, Sweep
@@ -59,26 +60,26 @@ def shade(place: int, count: int) -> Any:
 
 
 def axis_label(metric: str, unit: str | None) -> str:
-    """What stands along the axis of consumption or cost."""
+    """The label of the axis of consumption or cost."""
     return f"Energy {METRICS[metric]} ({unit})" if unit else f"Energy {METRICS[metric]} (unit as given)"
 
 
 def _amount(metric: str) -> str:
     """What the metric calls its energy. ValueError for one that has no curve."""
     if metric not in ("apc", "apec"):
-        raise ValueError(f"metric must be apc or apec, got {metric!r}")
+        raise ValueError(f"metric must be apc or apec, not {metric!r}")
     return METRICS[metric]
 
 
-def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+def finish(figure: Figure, path: str | os.PathLike[str] | None, **options: Any) -> Figure:
     """Save the figure where a path was given; the ending of its name decides the format, which is png without one.
 
-    The file appears whole, or stays what it was.
+    The file appears whole, or stays what it was. The options go to the figure's ``savefig``, as ``dpi``.
     """
     if path is not None:
         with new_file(Path(path), overwrite=True) as place:
             try:
-                figure.savefig(place, format=Path(path).suffix.removeprefix(".") or "png")
+                figure.savefig(place, format=Path(path).suffix.removeprefix(".") or "png", **options)
             except ValueError as error:
                 raise ValueError(f"cannot draw to {os.fspath(path)}: {error}") from None
     return figure
@@ -158,7 +159,7 @@ def heat_map(
 
 
 def _label_places(isolines: Sequence[Sequence[np.ndarray]], spans: np.ndarray) -> list[tuple[float, float]]:
-    """The middle of each isoline, away from the picture's edges; none for one too short to carry a number."""
+    """The middle of each isoline, away from the picture's edges; an isoline too short for a number has no middle."""
     places = []
     for pieces in isolines:
         longest = max(pieces, key=len, default=np.empty((0, 2)))
@@ -181,7 +182,7 @@ def _plane(
     cost, accuracy = sweep.axes[amount], sweep.axes["accuracy"]
     if np.unique(cost).size < 2 or np.unique(accuracy).size < 2:
         raise ValueError(
-            f"a heat map needs two values of {amount} and of accuracy at least, got {cost.size}, {accuracy.size}"
+            f"a heat map needs two values of {amount} and of accuracy at least, not {cost.size}, {accuracy.size}"
         )
     at_beta, at_alpha = _place(sweep, "beta", beta), _place(sweep, "alpha", alpha)
     across, along = _thinned(cost), _thinned(accuracy)
@@ -214,7 +215,7 @@ def _place(sweep: Sweep | StoredSweep, name: str, value: float | None) -> int:
 
 
 def _draw_points(axes: Axes, points: list[tuple[str, float, float]], on_dark: bool = False) -> None:
-    """Points (name, x, y), a shape for each name, which stands once in the legend."""
+    """Points (name, x, y), a shape for each name, listed once in the legend."""
     names = list(dict.fromkeys(name for name, *_ in points))
     for place, name in enumerate(names):
         x, y = zip(*[(x, y) for one, x, y in points if one == name], strict=True)
@@ -226,7 +227,7 @@ def _draw_points(axes: Axes, points: list[tuple[str, float, float]], on_dark: bo
             markersize=8 if on_dark else 7,
             markerfacecolor="white" if on_dark else shade(place, len(names)),
             markeredgecolor="black",
-            label=name,
+            label=picture_text(name),
             zorder=3,
             clip_on=False,  # one on the edge is shown whole
         )
@@ -413,7 +414,7 @@ def _draw_power(axes: Axes, result: Result, table: Any, step_s: float | None) ->
         of = np.asarray(each["channel"].to_pylist())
         for place, name in enumerate(parts):
             line = {"color": shade(place, len(parts)), "linestyle": DASHES[1 + place % (len(DASHES) - 1)]}
-            axes.stairs(each["power_w"].to_numpy()[of == name], edges, baseline=None, label=name, **line)
+            axes.stairs(each["power_w"].to_numpy()[of == name], edges, baseline=None, label=picture_text(name), **line)
     axes.set_ylabel("Power (W), estimated" if result.estimated else "Power (W)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
@@ -421,7 +422,7 @@ def _draw_power(axes: Axes, result: Result, table: Any, step_s: float | None) ->
 
 
 def _draw_windows(axes: Axes, result: Result, names: list[str]) -> None:
-    """A row of bars for each name. Stretches too near each other to be told apart become one bar."""
+    """A row of bars for each name. Stretches too near each other to be drawn apart become one bar."""
     least_s = result.duration_s / _PIXELS
     for row, name in enumerate(names):
         windows = result.windows(name)
@@ -433,6 +434,6 @@ def _draw_windows(axes: Axes, result: Result, names: list[str]) -> None:
         last = np.append(first[1:], len(begin)) - 1
         lengths = np.maximum(end[last] - begin[first], least_s)
         axes.broken_barh(list(zip(begin[first], lengths, strict=True)), (row - 0.35, 0.7), color=shade(row, len(names)))
-    axes.set_yticks(range(len(names)), [n if len(n) <= _LONGEST else n[: _LONGEST - 1] + "…" for n in names])
+    axes.set_yticks(range(len(names)), [picture_text(n, _LONGEST) for n in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", labelsize="small", length=0)

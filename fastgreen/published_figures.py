@@ -1,4 +1,4 @@
-"""The published figures of APC and APEC, drawn anew.
+"""The published figures of APC and APEC, drawn again.
 
 Axes, parameters, accuracies and models are those of Jurj, Opritoiu, Vladutiu, "Environmentally-Friendly Metrics for
 Evaluating the Performance of Deep Learning Models and Systems" (2020) and of the files its first author published with

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from fastgreen.atomic_file import new_file
 from fastgreen.errors import TraceError
 from fastgreen.units import J_PER_KWH, J_PER_WH
 
-__all__ = ["JOULES_PER", "column", "joules_per_unit", "load_table", "save_table"]
+__all__ = ["JOULES_PER", "column", "inert", "joules_per_unit", "load_table", "save_arrow", "save_table"]
+
+# OWASP, "CSV Injection": what Excel, LibreOffice and Google Sheets begin a formula with.
+_FORMULA = r"^[=+\-@\t\r]"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 JOULES_PER = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": J_PER_WH, "kWh": J_PER_KWH}
 _UNIT = re.compile(r"[(\[]\s*(GJ|MJ|kJ|mJ|J|kWh|Wh)\s*[)\]]\s*$|_(kwh|wh|mj|kj|j)$")
@@ -20,8 +27,9 @@ _SUFFIX = {"kwh": J_PER_KWH, "wh": J_PER_WH, "kj": 1e3, "j": 1.0}
 
 
 def load_table(source: Any) -> pa.Table:
-    """A table from a path (.parquet, .arrow, .feather, .csv; other names by their first bytes) or from anything
-    tabular.
+    """A table that a user gives: a path, or anything tabular.
+
+    The first bytes of a file decide: Parquet, an Arrow file, an Arrow stream, else CSV (with tabs in a .tsv).
 
     Raises
     ------
@@ -63,7 +71,8 @@ def _load_file(path: Path) -> pa.Table:
             return pa.ipc.open_file(path).read_all()
         if magic.startswith(b"\xff\xff\xff\xff"):
             return pa.ipc.open_stream(path).read_all()
-        table = csv.read_csv(path)
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=delimiter))
         table.schema.names  # noqa: B018 - raises where they are no text
         return table
     except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -73,17 +82,43 @@ def _load_file(path: Path) -> pa.Table:
 
 
 def save_table(table: pa.Table, path: str | Path) -> None:
-    """Write a table as Arrow IPC, or as CSV or Parquet where the name ends so."""
+    """Write a table as Arrow IPC, or as CSV or Parquet where the name ends so; whole or not at all."""
     from pyarrow import csv, parquet
 
-    path = Path(path)
-    if path.suffix == ".csv":
-        csv.write_csv(table, path)
-    elif path.suffix == ".parquet":
-        parquet.write_table(table, path)
-    else:
-        with pa.ipc.new_file(path, table.schema) as writer:
-            writer.write_table(table)
+    writers = {".csv": lambda rows, place: csv.write_csv(inert(rows), place), ".parquet": parquet.write_table}
+    _save(table, path, writers.get(Path(path).suffix, _write_arrow))
+
+
+def save_arrow(table: pa.Table, path: str | Path) -> None:
+    """Write a table as Arrow IPC whatever its name ends with; whole or not at all."""
+    _save(table, path, _write_arrow)
+
+
+def _save(table: pa.Table, path: str | Path, write: Callable[[pa.Table, str], None]) -> None:
+    with new_file(path, overwrite=True, devices=True) as place:
+        write(table, place)
+
+
+def _write_arrow(table: pa.Table, place: str) -> None:
+    with pa.OSFile(place, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def inert(table: pa.Table) -> pa.Table:
+    """The table for a CSV file: texts that a spreadsheet would take for a formula begin with an apostrophe.
+
+    Numbers stay numbers, also those that are text ("-3").
+    """
+    columns = []
+    for values in table.columns:
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            formula = pc.and_not(pc.match_substring_regex(values, _FORMULA), pc.match_substring_regex(values, _NUMBER))
+            values = pc.if_else(formula, pc.binary_join_element_wise("'", values, ""), values)
+        columns.append(values)
+    names = [f"'{name}" if re.match(_FORMULA, name) else name for name in table.column_names]
+    return pa.Table.from_arrays(columns, names)
 
 
 def column(table: pa.Table, name: str, argument: str) -> np.ndarray:
@@ -104,7 +139,7 @@ def joules_per_unit(table: pa.Table, name: str, unit: str | None) -> float:
     unit = unit or (metadata.get(b"unit") or b"").decode() or None
     if unit is not None:
         if unit not in JOULES_PER:
-            raise ValueError(f"energy_unit: {unit!r} is none of {', '.join(JOULES_PER)}")
+            raise ValueError(f"energy_unit must be one of {', '.join(JOULES_PER)}, not {unit!r}")
         return JOULES_PER[unit]
     match = _UNIT.search(name)
     if match is None or match[2] == "mj":

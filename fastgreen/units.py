@@ -1,4 +1,4 @@
-"""The one place where a sensor's integers become SI floats, and where file metadata says so; and counts of things."""
+"""Units: the one place where a sensor's integers become SI floats; field metadata; counts in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ J_PER_WH = 3600.0
 J_PER_KWH = 3.6e6
 
 # unit of the raw integer -> its size in J or W
-UNITS = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0, "nW": 1e-9, "uW": 1e-6, "mW": 1e-3, "W": 1.0}
+UNITS = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0, "pW": 1e-12, "nW": 1e-9, "uW": 1e-6, "mW": 1e-3, "W": 1.0}
 UNITS |= {f"J/2^{n}": 2.0**-n for n in range(1, 64)}  # the kernel's event sources count in such fractions
 
 

@@ -107,10 +107,10 @@ def test_models_are_points_with_a_shape_and_a_name_each():
             r"shows apc or apec, not ttcapc",
         ),
         (lambda: plot.curves([1, 2], [0.5], alpha=[0, 1], beta=[1, 2]), r"only one of alpha and beta"),
-        (lambda: plot.curves([-1, 2], [0.5]), r"consumption .* got -1"),
-        (lambda: plot.curves([-1, 2], [0.5], metric="apec"), r"cost .* got -1"),
-        (lambda: plot.curves([1, 2], [0.5], metric="ttcapc"), r"metric must be apc or apec, got 'ttcapc'"),
-        (lambda: plot.models([("a", 1, 0.5)], metric="acp"), r"metric must be apc or apec, got 'acp'"),
+        (lambda: plot.curves([-1, 2], [0.5]), r"consumption .* not -1"),
+        (lambda: plot.curves([-1, 2], [0.5], metric="apec"), r"cost .* not -1"),
+        (lambda: plot.curves([1, 2], [0.5], metric="ttcapc"), r"metric must be apc or apec, not 'ttcapc'"),
+        (lambda: plot.models([("a", 1, 0.5)], metric="acp"), r"metric must be apc or apec, not 'acp'"),
         (lambda: plot.models([]), r"table of models is empty"),
         (lambda: plot.models([("a", 1, 95)]), r"accuracy .* percent"),
         (lambda: plot.heat_map(sweep(), path="x.nonsense"), r"cannot draw to x.nonsense"),
@@ -260,8 +260,8 @@ def test_the_commands_draw(tmp_path):
     assert result.exit_code == 0, result.output
     assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == names
     result = run(main, ["figures", "-o", str(tmp_path / "out"), "--only=none"])
-    assert (result.exit_code, result.output.startswith("Error: there is no figure 'none'; there are apc-default")) == (
-        1,
+    assert (result.exit_code, result.output.startswith("Error: there is no figure 'none'. There are apc-default")) == (
+        2,
         True,
     )
 
@@ -284,7 +284,7 @@ def test_the_metrics_command_scores_a_table(tmp_path):
         ("model,consumption\na,1\n", "no column accuracy"),
         ("model,accuracy\na,0.5\n", "neither a column consumption nor cost"),
         ("model,accuracy,consumption\na,high,1\n", "accuracy must be numbers"),
-        ("", "cannot be read as a table"),
+        ("", "not a table"),
     ):
         path.write_text(text)
         result = run(main, ["metrics", str(path)])
@@ -293,7 +293,7 @@ def test_the_metrics_command_scores_a_table(tmp_path):
 
 
 TABLES = {
-    "twice": ("model,accuracy,accuracy,consumption\nx,0.9,0.8,1\n", "has two columns accuracy"),
+    "twice": ("model,accuracy,accuracy,consumption\nx,0.9,0.8,1\n", "two columns are called 'accuracy'"),
     "text": ("model,accuracy,consumption\nx,high,1\n", "accuracy must be numbers, and table.csv has string"),
     "truth": ("accuracy,consumption\n0.5,true\n", "consumption must be numbers, and table.csv has bool"),
 }
@@ -337,5 +337,5 @@ def test_a_name_that_the_locale_cannot_write_is_escaped(tmp_path):
 def test_the_metrics_command_refuses_what_is_no_number(tmp_path, option):
     (tmp_path / "models.csv").write_text("model,accuracy,consumption\na,0.9,1\n")
     result = CliRunner().invoke(main, ["metrics", str(tmp_path / "models.csv"), f"--{option}", "nan"])
-    assert result.exit_code == 1
-    assert result.output == f"Error: {option} must be a number, got nan\n"
+    assert result.exit_code == 2
+    assert result.output == f"Error: {option} must be a number, not nan\n"

@@ -35,7 +35,7 @@ from benchmarks.gpu.summary import summary
 from fastgreen import _core, _resolver
 from fastgreen.measuring.monitor import Monitor
 from fastgreen.sensors.catalog import channels
-from fastgreen.sensors.channel import traits
+from fastgreen.sensors.channel import Seams, traits
 from fastgreen.sensors.sensor_facts import changes, learn
 
 PARTS = ("machine", "against_nvidia_ml_py", "sensors", "fields", "launch_latency", "trace")
@@ -91,8 +91,8 @@ class Study:
         }
 
     def watch(self, wave: OnOff | None = None) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
-        """Samples and report of every quantity that the board may have, whether or not a monitor would choose it."""
-        seams = fg.channel.Seams.of(**self.seams)
+        """Samples and tally of every quantity that the board may have, whether or not a monitor would choose it."""
+        seams = Seams.of(**self.seams)
         sensors = [{"uuid": self.board.device, "quantity": q, "scope": self.scope} for q in QUANTITIES]
         kinds = [traits("energy" if q == "energy" else "power", u, period_ns=10**8) for q, u in QUANTITIES.items()]
         sampler = _core.Sampler(
@@ -107,7 +107,7 @@ class Study:
             sampler.start(10**9)
             time.sleep(self.seconds)
             sampler.stop()
-        return {q: (_resolver.samples(sampler.drain(i)), sampler.report(i)) for i, q in enumerate(QUANTITIES)}
+        return {q: (_resolver.samples(sampler.drain(i)), sampler.tally(i)) for i, q in enumerate(QUANTITIES)}
 
     def sensors(self) -> dict[str, Any]:
         """Facts of every quantity, at idle and under load, and the averaging window of the powers."""
@@ -123,8 +123,8 @@ class Study:
     def _facts(self, watched: dict[str, tuple[np.ndarray, dict[str, Any]]]) -> dict[str, Any]:
         counts = ("samples", "missed", "lost", "read_errors", "why_ended", "last_error")
         return {
-            q: (asdict(learn(samples, QUANTITIES[q])) if len(samples) else {}) | {n: report[n] for n in counts}
-            for q, (samples, report) in watched.items()
+            q: (asdict(learn(samples, QUANTITIES[q])) if len(samples) else {}) | {n: tally[n] for n in counts}
+            for q, (samples, tally) in watched.items()
         }
 
     def _averaging(self, samples: np.ndarray, edges: np.ndarray) -> dict[str, float] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fastgreen.commands.wording import sentence
+from fastgreen.commands.common import JsonAnswer, json_options, table
 from fastgreen.measuring.monitor import Monitor
 from fastgreen.metrics.scores import apc, apec
 from fastgreen.metrics.sweep import Sweep
-from fastgreen.results.console import bounds, people_console, plain_table, quantity
+from fastgreen.results.console import bounds, people_console, quantity
 
 __all__ = ["demo"]
 
@@ -115,22 +114,21 @@ def _rows(summary: list[dict[str, Any]], outcome: dict[str, tuple[float, int]], 
 
 
 def _table(rows: list[Row]) -> Table:
-    table = plain_table(
-        "energy of one inference", "model", "accuracy", "mean", "between", "power", "batch p50", "p99", "APC", "APEC"
-    )
-    for r in rows:
-        table.add_row(
-            r.model,
-            f"{r.accuracy:.4f}",
-            quantity(r.energy_j, "J", 3),
-            bounds(r.energy_low_j, r.energy_high_j, "J"),
-            quantity(r.mean_power_w, "W", 3),
-            quantity(r.latency_p50_s, "s", 3),
-            quantity(r.latency_p99_s, "s", 3),
-            f"{r.apc:.4f}",
-            f"{r.apec:.4f}",
-        )
-    return table
+    return table("energy of one inference", [_cells(row) for row in rows])
+
+
+def _cells(r: Row) -> dict[str, str]:
+    return {
+        "model": r.model,
+        "accuracy": f"{r.accuracy:.4f}",
+        "mean": quantity(r.energy_j, "J", 3),
+        "between": bounds(r.energy_low_j, r.energy_high_j, "J"),
+        "power": quantity(r.mean_power_w, "W", 3),
+        "batch p50": quantity(r.latency_p50_s, "s", 3),
+        "p99": quantity(r.latency_p99_s, "s", 3),
+        "APC": f"{r.apc:.4f}",
+        "APEC": f"{r.apec:.4f}",
+    }
 
 
 def _draw(rows: list[Row], path: Path) -> Path:
@@ -156,16 +154,31 @@ def _draw(rows: list[Row], path: Path) -> Path:
     type=click.Path(path_type=Path),
     default=Path("out/demo"),
     show_default=True,
-    help="Folder for the run and the tables.",
+    help="Folder for the saved run and the picture.",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(0.1, 600), default=3.0, show_default=True, help="Inference time per model."
+    "--seconds", type=click.FloatRange(0.1, 600), default=3.0, show_default=True, help="Seconds of inference per model."
 )
-@click.option("--batch", type=click.IntRange(1, 700), default=32, show_default=True, help="Inferences per window.")
-@click.option("--price", type=click.FloatRange(0), default=30.0, show_default=True, help="Cents per kWh, for APEC.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) -> None:
-    """Train six scikit-learn classifiers on handwritten digits and measure every inference batch."""
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 700),
+    default=32,
+    show_default=True,
+    help="Inferences per batch; each batch is one window.",
+)
+@click.option(
+    "--price",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="Price of energy in cents per kWh, for APEC.",
+)
+@json_options()
+def demo(output: Path, seconds: float, batch: int, price: float, answer: JsonAnswer) -> None:
+    """Train six small classifiers and measure their inferences.
+
+    The classifiers of scikit-learn learn handwritten digits. The demo measures each batch of inferences.
+    """
     try:
         import matplotlib  # noqa: F401
         import sklearn  # noqa: F401
@@ -173,29 +186,23 @@ def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) 
         raise click.ClickException(
             "the demo needs scikit-learn and matplotlib: pip install 'fastgreen[demo]'"
         ) from error
-    console = people_console(stderr=as_json)
+    console = people_console(stderr=answer.printed)
     folder = output / time.strftime("run-%Y%m%d-%H%M%S")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise click.ClickException(sentence(error)) from error
+    folder.mkdir(parents=True, exist_ok=True)
     with Monitor(record=folder) as monitor:
         if any(c.estimated for c in monitor.channels):
             console.print(
                 "[bold]No CPU energy counter can be read here: CPU energies are ESTIMATED from CPU time.[/bold] "
-                "`fastgreen channels` says why."
+                "`fastgreen channels` gives the reason."
             )
         if not monitor.channels:
-            console.print("[bold]No channel at all can be read here; `fastgreen channels` says why.[/bold]")
+            console.print("[bold]No channel can be read here; `fastgreen channels` gives the reasons.[/bold]")
         console.print(f"measuring {', '.join(c.id for c in monitor.channels)}", markup=False)
         outcome = _work(monitor, seconds, batch, console)
     result = monitor.result
     rows = _rows(result.summary().to_pylist(), outcome, price)
     picture = _draw(rows, folder / "apc.png")
-    if as_json:
-        click.echo(
-            json.dumps({"run": str(folder), "picture": str(picture), "models": [asdict(r) for r in rows]}, indent=2)
-        )
+    if answer.give(lambda: {"run": str(folder), "picture": str(picture), "models": [asdict(r) for r in rows]}):
         return
     console.print(_table(rows))
     console.print(
@@ -203,9 +210,9 @@ def demo(output: Path, seconds: float, batch: int, price: float, as_json: bool) 
         + (" (estimated)" if result.estimated else "")
     )
     console.print(
-        f"APC weighs accuracy against Wh, APEC against cents (at {price:g} ct/kWh), of a million inferences.\n"
+        f"APC weighs accuracy against the Wh, APEC against the cents (at {price:g} ct/kWh) of a million inferences.\n"
         f"picture: {picture}",
         markup=False,
         soft_wrap=True,
     )
-    console.print(f"saved: {folder}; look again with: fastgreen report {folder}", markup=False)
+    console.print(f"saved: {folder}; show it again with: fastgreen report {folder}", markup=False)

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-import functools
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from rich.markup import escape
+from rich.text import Text
 
-from fastgreen.commands.measure import dump
-from fastgreen.commands.wording import sentence
-from fastgreen.errors import FastgreenError, FastgreenWarning
-from fastgreen.results.console import bounds, people_console, plain_table, quantity
+from fastgreen.commands.common import (
+    JsonAnswer,
+    OutputPath,
+    json_options,
+    load_object,
+    names_object,
+    of_file,
+    say,
+    table,
+    warned,
+)
+from fastgreen.commands.ranges import Range
+from fastgreen.errors import FastgreenWarning
+from fastgreen.results.console import bounds, quantity
+from fastgreen.table_files import save_table
 
 if TYPE_CHECKING:
     from fastgreen.estimate.network import Network
 
-__all__ = ["estimate_command", "friendly", "warned", "write"]
+__all__ = ["estimate_command"]
 
-PREDICTED = "[bold]predicted[/bold], not measured; these are joules of: "
+_ROWS_SHOWN = 20  # of a grid
+_ENDINGS = (".onnx", ".json", ".toml", ".csv")
 MOST_BATCH = 2**31 - 1
 MOST_BATCHES = 1_000_000
-USER_ERRORS = (FastgreenError, ValueError, OverflowError, ImportError, OSError)
-
-
-def friendly(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A user's mistake is one sentence and exit code 1, not a traceback."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except USER_ERRORS as error:
-            raise click.ClickException(sentence(error)) from error
-
-    return run
 
 
 class Shape(click.ParamType):
@@ -52,28 +50,6 @@ class Shape(click.ParamType):
             self.fail(str(error).removeprefix("input_shape: "), param, ctx)
 
 
-class Range(click.ParamType):
-    name = "FROM:TO[:STEP]"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> np.ndarray:
-        if isinstance(value, np.ndarray):
-            return value
-        try:
-            if ":" in value:
-                first, last, *step = (int(one) for one in value.split(":"))
-                found: Sequence[int] = range(first, last + 1, *step)
-            else:
-                found = [int(one) for one in value.split(",")]
-            count = len(found)
-        except (ValueError, TypeError, OverflowError):
-            self.fail(f"{value!r} is neither FROM:TO[:STEP] nor whole numbers with commas between", param, ctx)
-        if not 1 <= count <= MOST_BATCHES:
-            self.fail(f"{value!r} has {'no batch size' if not count else f'more than {MOST_BATCHES}'}", param, ctx)
-        if not 1 <= min(found) <= max(found) <= MOST_BATCH:
-            self.fail(f"{value!r} has a batch size below 1 or above {MOST_BATCH}", param, ctx)
-        return np.array(found)
-
-
 class Accuracy(click.FloatRange):
     """A fraction; click's own range lets NaN pass."""
 
@@ -86,23 +62,32 @@ class Accuracy(click.FloatRange):
 
 @click.command("estimate")
 @click.argument("model")
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1, MOST_BATCH), help="Batch size.")
-@click.option("--models", "models_path", type=click.Path(dir_okay=False), help="Models of `fastgreen fit`.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1, MOST_BATCH), help="Samples in one batch.")
+@click.option(
+    "--models", "models_path", type=OutputPath(dir_okay=False), help="Use these models, written by `fastgreen fit`."
+)
 @click.option("--input-shape", "input_shapes", multiple=True, type=Shape(),
-              help="Shape of one sample without the batch, as 3,224,224; again for each further input, "
-                   "as ids=128:int64.")  # fmt: skip
-@click.option("--accuracy", type=Accuracy(0, 1), help="Accuracy as a fraction; adds APC.")
-@click.option("--grid", type=Range(), help="Price these batch sizes instead, a row each.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the table as an Arrow file.")
-@click.option("--sweep", "sweep_path", type=click.Path(), help="With --grid: write APC over accuracy and batch.")
+              help="Shape of one sample without the batch, such as 3,224,224. Repeat it for each further input, "
+                   "such as ids=128:int64.")  # fmt: skip
+@click.option("--accuracy", type=Accuracy(0, 1), help="Accuracy of the network, as a fraction; adds APC.")
+@click.option(
+    "--grid",
+    type=Range(whole=True, least=1, most=MOST_BATCH, most_numbers=MOST_BATCHES),
+    help="Predict for these batch sizes, one row each: START:STOP[:STEP] (STOP included) or A,B,C.",
+)
+@click.option(
+    "-o", "--output", type=OutputPath(dir_okay=False), help="Write the table to this file: .csv, .parquet or Arrow."
+)
+@click.option(
+    "--sweep", "sweep_path", type=click.Path(), help="With --grid: write APC over accuracy and batch size to this file."
+)
 @click.option(
     "--picture",
-    type=click.Path(dir_okay=False),
-    help="Draw the share of energy by kind of layer; with --grid, energy by batch.",
+    type=OutputPath(dir_okay=False),
+    help="Draw the share of energy by kind of layer; with --grid, energy by batch size.",
 )
-@click.option("--strict", is_flag=True, help="Fail on a layer of unknown kind instead of counting it as 0 J.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@friendly
+@click.option("--strict", is_flag=True, help="Stop at a layer of unknown kind; without this option, it counts as 0 J.")
+@json_options()
 def estimate_command(
     model: str,
     batch: int,
@@ -114,12 +99,12 @@ def estimate_command(
     sweep_path: str | None,
     picture: str | None,
     strict: bool,
-    as_json: bool,
+    answer: JsonAnswer,
 ) -> None:
-    """Energy of MODEL by layer and in all, without running it.
+    """Predict the energy of a network from its layers.
 
-    MODEL is an .onnx file, a list of layers (.json, .toml, .csv), alexnet, vgg11, vgg13 or vgg16, or
-    package.module:name of a PyTorch module.
+    MODEL is an .onnx file, a list of layers (.json, .toml, .csv), a name (alexnet, vgg11, vgg13, vgg16), or a PyTorch
+    module, or a function that makes one, as module:function or file.py:function.
     """
     if grid is None and sweep_path:
         raise click.UsageError("--sweep needs --grid")
@@ -127,41 +112,46 @@ def estimate_command(
     if grid is not None:
         if sweep_path:
             network.sweep(grid, np.arange(0.005, 1.0, 0.01)).write(sweep_path)
-        table = network.grid(grid, accuracy)
+        priced = network.grid(grid, accuracy)
         if picture:
-            from fastgreen.estimate.pictures import plot_grid
+            from fastgreen.estimate.pictures import draw_grid
+            from fastgreen.plot import finish
 
-            plot_grid({network.name: table}).savefig(picture, dpi=150)
-        _show_grid(table, output, as_json, said + _grid_warnings(network, table))
+            finish(draw_grid({network.name: priced}), picture, dpi=150)
+        _show_grid(priced, output, answer, said + _grid_warnings(network, priced))
         return
     estimate = network.estimate(batch)
     estimate.warnings[:0] = said
     apc = None if accuracy is None else estimate.apc(accuracy)
     if output:
-        write(estimate.layers, output)
+        save_table(estimate.layers, output)
     if picture:
-        from fastgreen.estimate.pictures import plot_shares
+        from fastgreen.estimate.pictures import draw_shares
+        from fastgreen.plot import finish
 
-        plot_shares({f"{network.name}, batch {batch}": estimate}).savefig(picture, dpi=150)
-    if as_json:
-        dump(_as_mapping(estimate, apc))
-    else:
+        finish(draw_shares({f"{network.name}, batch {batch}": estimate}), picture, dpi=150)
+    if not answer.give(lambda: _as_mapping(estimate, apc)):
         _show_estimate(estimate, accuracy, apc, own=models_path is not None)
 
 
 def _read_network(
     model: str, input_shapes: tuple[Any, ...], models_path: str | None, strict: bool
 ) -> tuple[Network, list[str]]:
-    """The network, and what its reader warned of."""
+    """The network, and the warnings of its reader."""
     from fastgreen.estimate.modelfile import load_models
     from fastgreen.estimate.network import Network
-    from fastgreen.estimate.plain import load_network
+    from fastgreen.estimate.plain import from_object, load_network
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FastgreenWarning)
-        name, layers = load_network(model, input_shapes)
+        if names_object(model) and not os.path.exists(model):
+            name, layers = model, from_object(model, load_object(model), input_shapes)
+        else:
+            with of_file() if os.path.exists(model) or model.lower().endswith(_ENDINGS) else nullcontext():
+                name, layers = load_network(model, input_shapes)
     said = [str(one.message) for one in caught if issubclass(one.category, FastgreenWarning)]
-    return Network(layers, name, load_models(models_path) if models_path else None, strict), said
+    with of_file():
+        return Network(layers, name, load_models(models_path) if models_path else None, strict), said
 
 
 def _as_mapping(estimate: Any, apc: float | None) -> dict[str, Any]:
@@ -174,74 +164,60 @@ def _as_mapping(estimate: Any, apc: float | None) -> dict[str, Any]:
 
 
 def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None, own: bool) -> None:
-    table = plain_table(f"{estimate.name}, batch {estimate.batch_size}", "layer", "MACs", "energy", "range", "share")
-    table.add_column("basis", justify="left", overflow="fold")
-    for row in estimate.layers.to_pylist():
-        basis = row["basis"] + (f": {row['note']}" if row["note"] else "")
-        span = bounds(row["energy_low_j"], row["energy_high_j"], "J")
-        energy = quantity(row["energy_j"], "J", 3)
-        table.add_row(row["name"], _count(row["macs"]), energy, span, f"{row['share']:.1%}", basis)
-    console, batch = people_console(), estimate.batch_size
-    console.print(table)
+    batch = estimate.batch_size
+    say(table(f"{estimate.name}, batch {batch}", [_layer_row(row) for row in estimate.layers.to_pylist()]))
     whole = bounds(estimate.energy_low_j, estimate.energy_high_j, "J")
     single = bounds(estimate.energy_low_j / batch, estimate.energy_high_j / batch, "J")
-    say = lambda text: console.print(text, soft_wrap=True)  # noqa: E731
     say(f"forward pass   {quantity(estimate.energy_j, 'J', 3)}  ({whole})")
     per_inference = quantity(estimate.energy_per_inference_j, "J", 3)
     say(f"per inference  {per_inference}  ({single}), {quantity(estimate.consumption_wh, 'Wh', 3)}")
     if apc is not None:
         say(f"APC            {apc:.6f} at accuracy {accuracy:g}")
-    say(f"{PREDICTED}{escape(estimate.machine)}")
+    say(_predicted(estimate.machine))
     if not own:
         say("for your own machine: fastgreen collect, then fastgreen fit, then --models")
-    for warning in estimate.warnings:
-        say(warned(warning))
+    say(*map(warned, estimate.warnings))
 
 
-def warned(text: str) -> str:
-    return f"[yellow]warning:[/yellow] {escape(text)}"
+def _layer_row(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "layer": row["name"],
+        "MACs": _count(row["macs"]),
+        "energy": quantity(row["energy_j"], "J", 3),
+        "range": bounds(row["energy_low_j"], row["energy_high_j"], "J"),
+        "share": f"{row['share']:.1%}",
+        "basis": row["basis"] + (f": {row['note']}" if row["note"] else ""),
+    }
 
 
-def _show_grid(table: Any, output: str | None, as_json: bool, said: list[str]) -> None:
+def _predicted(machine: str) -> Text:
+    return Text.assemble(("predicted", "bold"), f", not measured; these are joules of: {machine}")
+
+
+def _show_grid(grid: Any, output: str | None, answer: JsonAnswer, said: list[str]) -> None:
     if output:
-        write(table, output)
-    rows = table.to_pylist()
-    if as_json:
-        dump(rows)
-        for warning in said:
-            people_console(stderr=True).print(warned(warning), soft_wrap=True)
+        save_table(grid, output)
+    rows = grid.to_pylist()
+    if answer.give(lambda: rows):
+        say(*map(warned, said), err=True)
         return
-    shown = plain_table("", *table.column_names)
-    for row in rows[:20]:
-        shown.add_row(*(f"{value:.6g}" for value in row.values()))
-    console = people_console()
-    console.print(shown)
-    if len(rows) > 20:
+    say(table("", rows[:_ROWS_SHOWN]))
+    if len(rows) > _ROWS_SHOWN:
         rest = f" in {output}" if output else "; -o writes them all"
-        console.print(f"... {len(rows) - 20} more{rest}", markup=False)
-    machine = table.schema.metadata[b"machine"].decode()
-    console.print(f"{PREDICTED}{escape(machine)}", soft_wrap=True)
-    for warning in said:
-        console.print(warned(warning), soft_wrap=True)
+        say(f"... {len(rows) - _ROWS_SHOWN} more{rest}")
+    say(_predicted(grid.schema.metadata[b"machine"].decode()), *map(warned, said))
 
 
-def _grid_warnings(network: Network, table: Any) -> list[str]:
+def _grid_warnings(network: Network, priced: Any) -> list[str]:
     found = []
     for column, text in (
         ("outside_share", "in layers outside the range the models were fitted on"),
         ("stand_in_share", "in layers of a kind without a table, priced by a similar kind"),
     ):
-        share = table[column].to_numpy()
+        share = priced[column].to_numpy()
         if share.any():
             found.append(f"{share.min():.1%} to {share.max():.1%} of the energy is {text}")
     return found + network.standing_warnings
-
-
-def write(table: Any, path: str) -> None:
-    import pyarrow.ipc
-
-    with pyarrow.ipc.new_file(path, table.schema) as writer:
-        writer.write_table(table)
 
 
 def _count(value: int) -> str:

@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 import click
 
-from fastgreen.commands.wording import sentence
-from fastgreen.errors import FastgreenError
 from fastgreen.sensors.channel import Seams
 
 __all__ = ["grant"]
@@ -38,47 +36,47 @@ def _mode(_: click.Context, __: click.Parameter, text: str | None) -> int | None
     try:
         return int(text, 8) & 0o777 if text is not None else None
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no octal mode") from None
+        raise click.BadParameter(f"mode must be octal, such as 660, not {text!r}") from None
 
 
 @click.command()
-@click.option("--socket", "path", metavar="PATH", help="Where to listen; default: where programs look.")
-@click.option("-u", "--user", "users", multiple=True, help="A user who may measure; may be given several times.")
-@click.option("-g", "--group", "groups", multiple=True, help="A group that may measure; may be given several times.")
-@click.option("--mode", metavar="OCTAL", callback=_mode, help="Mode of the socket; by default 660, 666 with --user.")
+@click.option("--socket", "path", metavar="PATH", help="Socket to listen on.  [default: where programs look for it]")
+@click.option("-u", "--user", "users", multiple=True, help="User allowed to measure; repeat it for more.")
+@click.option("-g", "--group", "groups", multiple=True, help="Group allowed to measure; repeat it for more.")
+@click.option("--mode", metavar="OCTAL", callback=_mode, help="Mode of the socket.  [default: 660; 666 with --user]")
 def grant(path: str | None, users: tuple[str, ...], groups: tuple[str, ...], mode: int | None) -> None:
-    """Open the RAPL counters as root and pass them to programs that are not.
+    """Let chosen users read the CPU energy counters (needs root).
 
-    Runs until SIGTERM or Ctrl-C: sudo fastgreen grant --group energy
+    Opens the RAPL counters and passes them to programs of these users, until Ctrl-C or SIGTERM:
 
-    Without --user and --group it serves the user who called sudo. Programs find the socket by themselves. What this
-    permits, and its risk, stands in docs/permissions.md.
+    \b
+    sudo fastgreen grant --group energy
+
+    Without --user and --group, it serves the user of sudo. Programs find the socket by themselves.
+    docs/permissions.md describes the permission and its risk.
     """
     from fastgreen.sensors.grant_server import Allowed, Granter, counters, prepare_folder
 
     allowed_users, allowed_groups = _users(users), _groups(groups)
     if not users and not groups:
         if "SUDO_UID" not in os.environ:
-            raise click.UsageError("say who may measure: --user NAME or --group NAME")
+            raise click.UsageError("give the users allowed to measure: --user NAME or --group NAME")
         allowed_users = [int(os.environ["SUDO_UID"])]
     seams = Seams.of(grant_socket=path)
     # The socket's group is one only; where users are named too, the check of the peer alone must do.
     only_group = allowed_groups[0] if len(allowed_groups) == 1 and not allowed_users else None
-    try:
-        found = counters(seams)
-        if path is None:
-            prepare_folder(seams.grant_socket)
-        granter = Granter(
-            path=seams.grant_socket,
-            counters=found,
-            allowed=Allowed(allowed_users, allowed_groups),
-            mode=mode if mode is not None else 0o666 if only_group is None else 0o660,
-            group=only_group,
-            say=lambda line: click.echo(line, err=True),
-        )
-        granter.open()
-    except (FastgreenError, OSError) as error:
-        raise click.ClickException(sentence(error)) from error
+    found = counters(seams)
+    if path is None:
+        prepare_folder(seams.grant_socket)
+    granter = Granter(
+        path=seams.grant_socket,
+        counters=found,
+        allowed=Allowed(allowed_users, allowed_groups),
+        mode=mode if mode is not None else 0o666 if only_group is None else 0o660,
+        group=only_group,
+        say=lambda line: click.echo(line, err=True),
+    )
+    granter.open()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: granter.stop())
     click.echo(f"granting {', '.join(c.zone for c in found)} on {seams.grant_socket}", err=True)

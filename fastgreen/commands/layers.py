@@ -1,4 +1,4 @@
-"""``fastgreen collect``, ``fit``, ``ablation``: layers measured on one's own machine, and models of them."""
+"""``fastgreen collect``, ``fit``, ``ablation``: measured layers, and models of their energy."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.markup import escape
+from rich.text import Text
 
-from fastgreen.commands.estimate import friendly, warned, write
-from fastgreen.commands.measure import dump
-from fastgreen.results.console import people_console, plain_table
+from fastgreen.commands.common import (
+    InputPath,
+    JsonAnswer,
+    OutputPath,
+    channel_option,
+    json_options,
+    of_file,
+    say,
+    split_channels,
+    table,
+    warned,
+)
+from fastgreen.results.console import people_console
+from fastgreen.table_files import save_table
 from fastgreen.units import counted
 
 __all__ = ["ablation_command", "collect_command", "fit_command"]
@@ -21,13 +32,21 @@ INTERRUPTED = 130  # what a shell gives for SIGINT
 
 
 @click.command("collect")
-@click.argument("config", type=click.Path(exists=True, dir_okay=False))
-@click.option("-o", "--output", default="layers", show_default=True, type=click.Path(file_okay=False), help="Folder.")
-@click.option("--channels", help="Channels with commas between, as `fastgreen channels` lists them.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be measured.")
-@friendly
-def collect_command(config: str, output: str, channels: str | None, dry_run: bool) -> None:
-    """Measure the layers that CONFIG (TOML) asks for, on this machine; goes on where it was stopped."""
+@click.argument("config", type=InputPath(dir_okay=False))
+@click.option("-o", "--output", default="layers", show_default=True, type=OutputPath(file_okay=False),
+              help="Folder for the table of layers.")  # fmt: skip
+@channel_option()
+@click.option(
+    "--channels", "more_channels", multiple=True, callback=split_channels, hidden=True, help="Old name of --channel."
+)
+@click.option("--dry-run", is_flag=True, help="Print the number of layers and the time, and measure nothing.")
+def collect_command(
+    config: str, output: str, channels: list[str] | None, more_channels: list[str] | None, dry_run: bool
+) -> None:
+    """Measure layers on this machine, for `fastgreen fit`.
+
+    CONFIG is a TOML file that lists the layers. The same command continues a measurement that was stopped.
+    """
     import dataclasses
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -36,9 +55,10 @@ def collect_command(config: str, output: str, channels: str | None, dry_run: boo
     from fastgreen.estimate.sampling import read_plan
 
     console = people_console(stderr=True)
-    plan = read_plan(config)
-    if channels:
-        plan = dataclasses.replace(plan, channels=channels.split(","))
+    with of_file():
+        plan = read_plan(config)
+    if channels or more_channels:
+        plan = dataclasses.replace(plan, channels=[*(channels or []), *(more_channels or [])])
     time = f"{plan.duration_s:.0f} seconds" if plan.duration_s < 120 else f"{plan.duration_s / 60:.0f} minutes"
     console.print(f"{counted(len(plan.layers), 'configuration')}, about {time} of passes")
     if dry_run:
@@ -50,7 +70,7 @@ def collect_command(config: str, output: str, channels: str | None, dry_run: boo
             path = collect(plan, output, progress=lambda done, _all: progress.update(task, completed=done))
         except KeyboardInterrupt:
             progress.stop()
-            console.print(f"stopped; the same command goes on, and what is done is in {output}", markup=False)
+            console.print(f"stopped; the same command continues with the rest, in {output}", markup=False)
             raise SystemExit(INTERRUPTED) from None
     _show_collected(path, output)
 
@@ -58,54 +78,59 @@ def collect_command(config: str, output: str, channels: str | None, dry_run: boo
 def _show_collected(path: Path, output: str) -> None:
     from fastgreen.estimate.layerfile import read_rows
 
-    console, rows = people_console(stderr=True), read_rows(path)
+    rows = read_rows(path)
     reasons = dict.fromkeys(reason for reason in rows["failure"].to_pylist() if reason is not None)
     failed = rows.num_rows - rows["failure"].null_count
-    console.print(f"{path}: {counted(rows.num_rows, 'row')}", markup=False)
+    say(f"{path}: {counted(rows.num_rows, 'row')}", err=True)
     if reasons:
         said = f"{counted(failed, 'row')} of layers that could not run: {'; '.join(reasons)}"
-        console.print(warned(said), soft_wrap=True)
+        say(warned(said), err=True)
     if any(rows["estimated"].to_pylist()):
-        console.print("[yellow]estimated:[/yellow] no energy sensor was read; these energies come from CPU use")
-    console.print(f"Next: fastgreen fit {output} -o models.json", markup=False)
+        said = " no energy sensor was read; these energies come from CPU use"
+        say(Text.assemble(("estimated:", "yellow"), said), err=True)
+    say(f"Next: fastgreen fit {output} -o models.json", err=True)
 
 
 @click.command("fit")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the models (JSON).")
+@click.argument("folder", type=InputPath(file_okay=False))
+@click.option("-o", "--output", type=OutputPath(dir_okay=False), help="Write the models to this file (JSON).")
 @click.option(
     "--preset", type=click.Choice(["physical", "basic", "published"]), default="physical", show_default=True,
-    help="Physical on kernel terms, physical on basic terms, or the seven published regressions.",
+    help="physical: non-negative prices of kernel terms; basic: the same of basic terms; "
+         "published: the seven published regressions.",
 )  # fmt: skip
-@click.option("--channel", help="Channel (or, of published tables, column) whose energy to fit.")
-@click.option("--machine", help="What to call the machine whose joules these are.")
-@click.option("--source", help="Where the measurements are from, and their licence.")
+@channel_option("Channel to fit; for published tables, the column.  [default: all that count toward a total]")
+@click.option("--machine", help="Name of the machine that was measured.")
+@click.option("--source", help="Origin of the measurements, and their licence.")
 @click.option("--repeats", type=click.Choice(["agreeing", "all", "median"]), default="agreeing", show_default=True,
-              help="Which repeats of measured networks to average.")  # fmt: skip
-@click.option("--pictures", type=click.Path(file_okay=False), help="Draw predicted against measured into this folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@friendly
+              help="Repeats of measured networks to average.")  # fmt: skip
+@click.option(
+    "--pictures", type=OutputPath(file_okay=False), help="Draw predicted against measured energy, into this folder."
+)
+@json_options()
 def fit_command(
     folder: str,
     output: str | None,
     preset: str,
-    channel: str | None,
+    channels: list[str] | None,
     machine: str | None,
     source: str | None,
     repeats: str,
     pictures: str | None,
-    as_json: bool,
+    answer: JsonAnswer,
 ) -> None:
-    """Fit models on the layer tables in FOLDER and say how good they are.
+    """Fit energy models to measured layers, and score them.
 
-    FOLDER holds what `fastgreen collect` wrote, or published tables (conv2d.csv, ...). Measured networks in it
-    (*_architectures-*.csv) are only compared with, never fitted on.
+    FOLDER holds the table of `fastgreen collect`, or published tables (conv2d.csv, ...). Its measured networks
+    (*_architectures-*.csv) test the models; no model is fitted to them.
     """
     from fastgreen.estimate.modelfile import ModelSet, fit_physical
     from fastgreen.estimate.published import fit_published
     from fastgreen.estimate.tables import read_networks, read_tables
 
-    tables = read_tables(folder, channel)
+    channel = _one_channel(channels)
+    with of_file():
+        tables = read_tables(folder, channel)
     about: dict[str, Any] = {
         "machine": machine or _machine(Path(folder)),
         "source": source or str(Path(folder).name),
@@ -123,12 +148,17 @@ def fit_command(
         _draw_fit(Path(pictures), tables, files, models, repeats)
     if output:
         models.save(output)
-    if as_json:
-        dump({**about, "scores": rows})
+    if answer.give(lambda: {**about, "scores": rows}):
         return
     _show_scores(rows, about, warn=preset != "published")
     if output:
         click.echo(f"{output}: models of {', '.join(models.models)}")
+
+
+def _one_channel(channels: list[str] | None) -> str | None:
+    if channels and len(channels) > 1:
+        raise click.UsageError("--channel must be one channel here: an energy is fitted to one table")
+    return channels[0] if channels else None
 
 
 def _machine(folder: Path) -> str:
@@ -148,9 +178,9 @@ def _layer_scores(tables: dict[str, Any], preset: str) -> list[dict[str, Any]]:
     which = {"physical": "kernel", "basic": "basic", "published": "published"}[preset]
     tests = split_scores(tables, which)
     rows = []
-    for kind, table in tables.items():
-        what = PRESET[kind] if preset == "published" else choose_terms(table, which)
-        cross, ends = cross_validate(table, what), extrapolate(table, what)
+    for kind, measured in tables.items():
+        what = PRESET[kind] if preset == "published" else choose_terms(measured, which)
+        cross, ends = cross_validate(measured, what), extrapolate(measured, what)
         rows.append({"what": f"{kind}, cross-validated", **vars(cross)})
         rows.append({"what": f"{kind}, least and most energy left out", **vars(ends)})
         if kind in tests:
@@ -180,12 +210,13 @@ def _network_scores(files: list[Path], models: Any, preset: str, repeats: str, r
 
 def _draw_fit(folder: Path, tables: dict[str, Any], files: list[Path], models: Any, repeats: str) -> None:
     from fastgreen.estimate.evaluate import networks
-    from fastgreen.estimate.pictures import plot_predicted
+    from fastgreen.estimate.pictures import draw_predicted
     from fastgreen.estimate.tables import read_networks
+    from fastgreen.plot import finish
 
     folder.mkdir(parents=True, exist_ok=True)
     pairs = {kind: (table.energy_j, models.models[kind].predict_j(table.sizes)) for kind, table in tables.items()}
-    plot_predicted(pairs, "layers that were fitted on").savefig(folder / "layers.png", dpi=150)
+    finish(draw_predicted(pairs, "layers that were fitted on"), folder / "layers.png", dpi=150)
     if files:
         found = networks(read_networks(*files, repeats=repeats), models)
         names = found["name"]
@@ -193,69 +224,95 @@ def _draw_fit(folder: Path, tables: dict[str, Any], files: list[Path], models: A
             str(name): (found["measured_j"][names == name], found["predicted_j"][names == name])
             for name in np.unique(names)
         }
-        plot_predicted(by_name, "networks, never fitted on").savefig(folder / "networks.png", dpi=150)
+        finish(draw_predicted(by_name, "networks, never fitted on"), folder / "networks.png", dpi=150)
 
 
 def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], warn: bool) -> None:
-    shown = plain_table("", "what", "rows", "R²", "MSE (J²)", "mean abs. error")
-    for row in rows:
-        shown.add_row(row["what"], str(row["rows"]), f"{row['r2']:.4f}", f"{row['mse']:.4g}", f"{row['mape']:.1%}")
-    console = people_console()
-    console.print(shown)
+    shown = [
+        {
+            "what": row["what"],
+            "rows": str(row["rows"]),
+            "R²": f"{row['r2']:.4f}",
+            "MSE (J²)": f"{row['mse']:.4g}",
+            "mean abs. error": f"{row['mape']:.1%}",
+        }
+        for row in rows
+    ]
     estimated = " (estimated, no sensor was read)" if about["estimated"] else ""
-    console.print(f"joules of: {escape(about['machine'])}{estimated}", soft_wrap=True)
+    say(table("", shown), f"joules of: {about['machine']}{estimated}")
     for row in rows:
         if warn and row["what"].endswith("cross-validated") and row["mape"] > POOR:
-            off = f"{escape(row['what'])}: {row['mape']:.0%} off"
-            console.print(f"[yellow]warning:[/yellow] {off}; too few rows, or too noisy")
+            say(warned(f"{row['what']}: {row['mape']:.0%} off; too few rows, or too noisy"))
 
 
 @click.command("ablation")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
-@click.option("--kind", "kinds", multiple=True, help="Kind of layer; all without it.")
-@click.option("--channel", help="Channel (or, of published tables, column) whose energy to explain.")
-@click.option("--most", type=click.IntRange(1), help="The largest subset to try.")
-@click.option("--degree", default=1, show_default=True, type=click.IntRange(1, 2), help="2 adds products and squares.")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many to print of each kind.")
-@click.option("--jobs", default=-1, show_default=True, help="Processes; -1 for one a core.")
-@click.option("-o", "--output", type=click.Path(file_okay=False), help="Write all subsets, an Arrow file per kind.")
-@click.option("--picture", type=click.Path(dir_okay=False), help="Draw R² by feature set.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@friendly
+@click.argument("folder", type=InputPath(file_okay=False))
+@click.option(
+    "--kind", "kinds", multiple=True, help="Kind of layer, such as Linear; repeat it for more.  [default: all]"
+)
+@channel_option("Channel to explain; for published tables, the column.  [default: all that count toward a total]")
+@click.option("--most", type=click.IntRange(1), help="Most features in one subset.")
+@click.option(
+    "--degree",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 2),
+    help="Degree of the polynomial: 2 adds products and squares.",
+)
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Subsets to print for each kind.")
+@click.option("--jobs", default=-1, show_default=True, help="Processes; -1 means one per core.")
+@click.option(
+    "-o",
+    "--output",
+    type=OutputPath(file_okay=False),
+    help="Write all subsets to this folder, one Arrow file per kind.",
+)
+@click.option("--picture", type=OutputPath(dir_okay=False), help="Draw R² by feature set.")
+@json_options()
 def ablation_command(
     folder: str,
     kinds: tuple[str, ...],
-    channel: str | None,
+    channels: list[str] | None,
     most: int | None,
     degree: int,
     top: int,
     jobs: int,
     output: str | None,
     picture: str | None,
-    as_json: bool,
+    answer: JsonAnswer,
 ) -> None:
-    """Cross-validated R² of least squares on every subset of the features of the layer tables in FOLDER."""
+    """Find the features of layers that explain energy best.
+
+    For every subset of features, least squares are cross-validated on the layer tables in FOLDER.
+    """
     from fastgreen.estimate.subsets import ablation
     from fastgreen.estimate.tables import read_tables
 
-    tables = read_tables(folder, channel)
+    channel = _one_channel(channels)
+    with of_file():
+        tables = read_tables(folder, channel)
     if unknown := [kind for kind in kinds if kind not in tables]:
         raise click.UsageError(f"--kind: {unknown[0]!r} is not one of {', '.join(tables)}")
     found = {kind: ablation(tables[kind], most=most, degree=degree, jobs=jobs) for kind in kinds or tables}
     if output:
         Path(output).mkdir(parents=True, exist_ok=True)
-        for kind, table in found.items():
-            write(table, str(Path(output) / f"{kind.lower()}.arrow"))
+        for kind, subsets in found.items():
+            save_table(subsets, Path(output) / f"{kind.lower()}.arrow")
     if picture:
-        from fastgreen.estimate.pictures import plot_ablation
+        from fastgreen.estimate.pictures import draw_ablation
+        from fastgreen.plot import finish
 
-        plot_ablation(found).savefig(picture, dpi=150)
-    if as_json:
-        dump({kind: table.slice(0, top).to_pylist() for kind, table in found.items()})
+        finish(draw_ablation(found), picture, dpi=150)
+    if answer.give(lambda: {kind: subsets.slice(0, top).to_pylist() for kind, subsets in found.items()}):
         return
-    shown = plain_table("", "kind", "subsets", "R²")
-    shown.add_column("features", justify="left", overflow="fold")
-    for kind, table in found.items():
-        for row in table.slice(0, top).to_pylist():
-            shown.add_row(kind, str(table.num_rows), f"{row['r2']:.5f}", ", ".join(row["features"]))
-    people_console().print(shown)
+    shown = [
+        {
+            "kind": kind,
+            "subsets": subsets.num_rows,
+            "R²": f"{row['r2']:.5f}",
+            "features": ", ".join(row["features"]),
+        }
+        for kind, subsets in found.items()
+        for row in subsets.slice(0, top).to_pylist()
+    ]
+    say(table("", shown))

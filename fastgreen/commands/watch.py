@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,44 +11,50 @@ import click
 from rich.live import Live
 from rich.table import Table
 
-from fastgreen.commands.wording import sentence
-from fastgreen.errors import FastgreenError
+from fastgreen.commands.common import JsonAnswer, channel_option, json_options, table
 from fastgreen.measuring.monitor import Monitor
-from fastgreen.results.console import people_console, plain_table, quantity, show
+from fastgreen.results.console import people_console, quantity, show, titled
 from fastgreen.sensors.catalog import counted_ids
 
 __all__ = ["watch"]
 
 
 @click.command()
-@click.option("-c", "--channel", "wanted", multiple=True, help="Channel id or pattern; may be given several times.")
-@click.option("--every", type=click.FloatRange(0.05, 3600), default=1.0, show_default=True, help="Seconds a line.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="End after so long; else Ctrl-C does.")
-@click.option("--hz", type=float, help="Readings per second.  [default: 10, or 2 a line]")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
-def watch(wanted: tuple[str, ...], every: float, seconds: float | None, hz: float | None, as_json: bool) -> None:
-    """Show the power that is drawn now, and at the end the energy of it all.
+@channel_option()
+@click.option("--every", type=click.FloatRange(0.05, 3600), default=1.0, show_default=True,
+              help="Seconds between two lines.")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Stop after this time; Ctrl-C stops earlier.")
+@click.option("--hz", type=float, help="Readings per second.  [default: 10, or 2 per line]")
+@json_options("Print one JSON object per line.")
+def watch(
+    channels: list[str] | None, every: float, seconds: float | None, hz: float | None, answer: JsonAnswer
+) -> None:
+    """Show the present power, and at the end the energy.
 
-    A power is the mean since the line before, between the readings that were last by then. Counters that update seldom
-    (NVML: every 10 to 100 ms) make it jump by up to an update; a longer --every evens that out.
+    Each power is the mean since the line before. A counter that updates seldom (NVML: every 10 to 100 ms) makes its
+    power jump by up to one update; a longer --every smooths that.
     """
+    monitor = Monitor(channels, hz=hz or max(10.0, 2 / every)).start()
     try:
-        monitor = Monitor(list(wanted) or None, hz=hz or max(10.0, 2 / every)).start()
-    except (FastgreenError, ValueError, OSError) as error:
-        raise click.ClickException(sentence(error)) from error
-    try:
-        glances = _glances(monitor, every, seconds)
-        if as_json:
-            for glance in glances:
-                click.echo(json.dumps(glance))
-        else:
-            _show_for_people(glances)
+        with answer.lines() as write:
+            glances = _written(_glances(monitor, every, seconds), write)
+            if answer.printed:
+                for _ in glances:
+                    pass
+            else:
+                _show_for_people(glances, {c.id: titled(c.id, c.name) for c in monitor.channels})
     except KeyboardInterrupt:
-        pass  # that is how one ends it
+        pass  # the usual way to end it
     finally:
         monitor.stop()
-    if not as_json:
+    if not answer.printed:
         show(monitor.result, people_console())
+
+
+def _written(glances: Iterator[dict[str, Any]], write: Callable[[Any], None]) -> Iterator[dict[str, Any]]:
+    for glance in glances:
+        write(glance)
+        yield glance
 
 
 def _glances(monitor: Monitor, every_s: float, most_s: float | None) -> Iterator[dict[str, Any]]:
@@ -77,26 +82,36 @@ def _glances(monitor: Monitor, every_s: float, most_s: float | None) -> Iterator
         before, energies = now, seen
 
 
-def _show_for_people(glances: Iterator[dict[str, Any]]) -> None:
+def _show_for_people(glances: Iterator[dict[str, Any]], titles: dict[str, str]) -> None:
     """One table that changes on a terminal; a line a glance where there is none."""
     console = people_console()
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             for glance in glances:
-                live.update(_table(glance), refresh=True)
+                live.update(_table(glance, titles), refresh=True)
         return
     for glance in glances:
-        parts = [f"{name} {quantity(c['power_w'], 'W')}" for name, c in glance["channels"].items()]
+        parts = [f"{titles[name]} {quantity(c['power_w'], 'W')}" for name, c in glance["channels"].items()]
         mark = " estimated" if glance["estimated"] else ""
         total = f"{quantity(glance['power_w'], 'W')}{mark}"
         console.print(f"{glance['time']}  {total}  ({', '.join(parts)})", markup=False, soft_wrap=True)
 
 
-def _table(glance: dict[str, Any]) -> Table:
-    table = plain_table("power now" + (", estimated" if glance["estimated"] else ""), "channel", "power", "energy")
-    for name, channel in glance["channels"].items():
-        mark = "" if channel["counted"] else " *"
-        table.add_row(name + mark, quantity(channel["power_w"], "W"), quantity(channel["energy_j"], "J"))
-    table.add_section()
-    table.add_row("together", quantity(glance["power_w"], "W"), quantity(glance["energy_j"], "J"))
-    return table
+def _table(glance: dict[str, Any], titles: dict[str, str]) -> Table:
+    rows = [
+        {
+            "channel": titles[name] + ("" if channel["counted"] else " *"),
+            "power": quantity(channel["power_w"], "W"),
+            "energy": quantity(channel["energy_j"], "J"),
+        }
+        for name, channel in glance["channels"].items()
+    ]
+    total = {
+        "channel": "together",
+        "power": quantity(glance["power_w"], "W"),
+        "energy": quantity(glance["energy_j"], "J"),
+    }
+    shown = table("power now" + (", estimated" if glance["estimated"] else ""), [*rows, total])
+    if rows:
+        shown.rows[-2].end_section = True
+    return shown

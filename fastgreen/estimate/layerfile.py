@@ -6,13 +6,14 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc
 
+from fastgreen.atomic_file import new_file
 from fastgreen.errors import TraceError
 
 __all__ = ["SCHEMA", "appending", "read_conditions", "read_rows"]
@@ -109,14 +110,15 @@ def appending(path: Path, done: pa.Table | None, conditions: dict[str, Any]) -> 
         except BlockingIOError as error:
             raise TraceError(f"{path.parent}: another collection is writing there") from error
         schema = SCHEMA.with_metadata({**SCHEMA.metadata, CONDITIONS: json.dumps(conditions).encode()})
-        fresh = path.with_suffix(".arrow.new")
-        with fresh.open("wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            # Without a batch there is no header, and a collection killed before its first row could not be read.
-            writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema))
-            for batch in done.to_batches() if done is not None else []:
-                writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-            file.flush()
-            os.replace(fresh, path)
+        with ExitStack() as opened:
+            with new_file(path, overwrite=True) as place:
+                file = opened.enter_context(open(place, "wb"))
+                writer = opened.enter_context(pa.ipc.new_stream(file, schema))
+                # Without a batch there is no header, and a collection killed before its first row could not be read.
+                writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema))
+                for batch in done.to_batches() if done is not None else []:
+                    writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+                file.flush()
 
             def append(rows: list[dict[str, Any]]) -> None:
                 writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))

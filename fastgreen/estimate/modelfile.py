@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from fastgreen.atomic_file import write_text
 from fastgreen.errors import TraceError
 from fastgreen.estimate.layers import KINDS
 from fastgreen.estimate.linear import FeatureSet, LinearModel
 from fastgreen.estimate.physical import PhysicalModel, choose_terms
 from fastgreen.estimate.tables import Table
 from fastgreen.estimate.work import TERMS
+from fastgreen.guards.untrusted import read_small
 
 __all__ = ["VERSION", "Model", "ModelSet", "default_models", "fit_physical", "load_models"]
+
+_LARGEST_FILE = 64 << 20  # bytes
 
 FORMAT = "fastgreen-estimate"
 VERSION = 1
@@ -54,7 +58,7 @@ class ModelSet:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
-        """Write the models as JSON."""
+        """Write the models as JSON, whole or not at all."""
         entries = {kind: _to_json(model) for kind, model in self.models.items()}
         document = {
             "format": FORMAT,
@@ -66,7 +70,7 @@ class ModelSet:
             "notes": self.notes,
             "models": entries,
         }
-        Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(document, indent=1) + "\n")
 
 
 def fit_physical(tables: dict[str, Table], which: str = "kernel", **about: Any) -> ModelSet:
@@ -91,8 +95,8 @@ def load_models(path: str | Path) -> ModelSet:
         If the file is no such file, is damaged, or is of another version.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        document = json.loads(read_small(Path(path), most=_LARGEST_FILE).decode())
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"{path}: not a model file of fastgreen ({error})") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise TraceError(f"{path}: not a model file of fastgreen (its format is not {FORMAT!r})")

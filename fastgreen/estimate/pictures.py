@@ -12,7 +12,7 @@ import pyarrow as pa
 from fastgreen.estimate.evaluate import score
 from fastgreen.estimate.network import Estimate
 
-__all__ = ["plot_ablation", "plot_grid", "plot_predicted", "plot_shares"]
+__all__ = ["draw_ablation", "draw_grid", "draw_predicted", "draw_shares"]
 
 _COLOURS = ("#1b7837", "#7fbf7b", "#d9a441", "#b35806", "#542788", "#998ec3", "#666666", "#a6611a",
             "#2166ac", "#92c5de", "#d6604d", "#bbbbbb")  # fmt: skip
@@ -27,7 +27,7 @@ def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, 
     return figure, np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
 
 
-def plot_predicted(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str = "") -> Any:
+def draw_predicted(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str = "") -> Any:
     """Predicted against measured energy, a panel per name, on logarithmic axes.
 
     Parameters
@@ -65,7 +65,7 @@ def plot_predicted(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], title: st
     return figure
 
 
-def plot_shares(estimates: Mapping[str, Estimate]) -> Any:
+def draw_shares(estimates: Mapping[str, Estimate]) -> Any:
     """Share of a network's energy by kind of layer, a bar per network."""
     if not estimates:
         raise ValueError("estimates: nothing to plot")
@@ -96,7 +96,7 @@ def plot_shares(estimates: Mapping[str, Estimate]) -> Any:
     return figure
 
 
-def plot_grid(grids: Mapping[str, pa.Table]) -> Any:
+def draw_grid(grids: Mapping[str, pa.Table]) -> Any:
     """Energy per inference by batch size, a line per network with its range.
 
     Parameters
@@ -121,7 +121,7 @@ def plot_grid(grids: Mapping[str, pa.Table]) -> Any:
     return figure
 
 
-def plot_ablation(tables: Mapping[str, pa.Table], most: int = 8) -> Any:
+def draw_ablation(tables: Mapping[str, pa.Table], most: int = 8) -> Any:
     """What feature sets leave unexplained (1 - R^2): by size, and of the best set of each size by name.
 
     Parameters

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
+import functools
 import importlib
 import inspect
-import io
 import json
 import os
 import sys
@@ -20,8 +19,11 @@ from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.estimate.builtin import NAMES, zoo
 from fastgreen.estimate.inputs import Shapes, as_shapes
 from fastgreen.estimate.layers import FREE, KINDS, Layer
+from fastgreen.guards.untrusted import read_small
 
 __all__ = ["from_file", "from_list", "load_network"]
+
+_LARGEST_LIST = 64 << 20  # bytes
 
 
 def from_list(entries: Any, where: str = "layers") -> list[Layer]:
@@ -44,13 +46,22 @@ def from_list(entries: Any, where: str = "layers") -> list[Layer]:
     return layers
 
 
+@functools.lru_cache(maxsize=1024)
+def _near(name: str) -> str:
+    """The known kind that is spelt like this one, empty where there is none; a longer name than any is like none."""
+    known = [kind.lower() for kind in (*KINDS, *FREE)]
+    if len(name) > 2 * max(map(len, known)):
+        return ""
+    return next(iter(difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.75)), "")
+
+
 def _kind(name: str) -> str:
     """The kind as it is spelt here, where the case differs; a warning where an unknown one looks like a slip."""
     spelt = {kind.lower(): kind for kind in (*KINDS, *FREE)}
     if name.lower() in spelt:
         return spelt[name.lower()]
-    if near := difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.75):
-        warnings.warn(f"kind {name!r} is not known; did you mean {spelt[near[0]]}?", FastgreenWarning, stacklevel=3)
+    if near := _near(name):
+        warnings.warn(f"kind {name!r} is not known; did you mean {spelt[near]}?", FastgreenWarning, stacklevel=3)
     return name
 
 
@@ -76,44 +87,54 @@ def from_file(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
         found = suffix or "a file without suffix"
         raise ValueError(f"{path}: a network is read from .onnx, {', '.join(_LISTS)}, not {found}")
     try:
-        return from_list(_LISTS[suffix](path.read_text(encoding="utf-8-sig")), str(path))
+        entries = _LISTS[suffix](path)
     except _UNREADABLE as error:
         raise TraceError(f"{path}: not a list of layers ({type(error).__name__}: {error})") from error
+    except ValueError as error:  # a number of thousands of digits, which Python does not convert
+        if isinstance(error, TraceError):
+            raise
+        raise TraceError(f"{path}: not a list of layers ({error})") from error
+    return from_list(entries, str(path))
 
 
-def _from_json(text: str) -> Any:
-    document = json.loads(text)
+def _from_json(path: Path) -> Any:
+    document = json.loads(_text(path))
     return document["layers"] if isinstance(document, dict) else document
 
 
-def _from_csv(text: str) -> list[dict[str, Any]]:
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    if rows.fieldnames and "kind" not in rows.fieldnames:
-        raise ValueError(f"a list of layers needs a column 'kind'; there are {', '.join(rows.fieldnames)}")
-    return [_cells(row) for row in rows]
+def _text(path: Path) -> str:
+    return read_small(path, most=_LARGEST_LIST).decode("utf-8-sig")
 
 
-def _cells(row: dict[str | None, Any]) -> dict[str, Any]:
-    if None in row:
-        raise ValueError(f"line with {', '.join(map(repr, row[None]))} has more cells than the header")
-    kept = {str(key): value for key, value in row.items() if value not in ("", None)}
-    return {key: value if key in ("kind", "name") else _number(value) for key, value in kept.items()}
+def _from_csv(path: Path) -> list[dict[str, Any]]:
+    from fastgreen.table_files import load_table
+
+    read_small(path, most=_LARGEST_LIST)  # a pipe or an endless file is refused
+    table = load_table(path)
+    if "kind" not in table.column_names:
+        raise ValueError(f"a list of layers needs a column 'kind'; there are {', '.join(table.column_names)}")
+    return [_cells(row) for row in table.to_pylist()]
 
 
-def _number(text: str) -> Any:
-    """A whole number where it is one; a size that is none is refused, with its name, by the layer."""
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in row.items() if value not in ("", None)}
+    return {key: str(value) if key in ("kind", "name") else _number(value) for key, value in kept.items()}
+
+
+def _number(value: Any) -> Any:
+    """A whole number where it is one; the layer refuses a size that is not a number, by its name."""
     try:
-        return int(text)
+        return int(value) if isinstance(value, str) else value
     except ValueError:
-        return float(text) if text.replace(".", "", 1).isdecimal() else text
+        return float(value) if value.replace(".", "", 1).isdecimal() else value
 
 
 _UNREADABLE = (
-    json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, RecursionError, csv.Error,
+    json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, RecursionError,
 )  # fmt: skip
-_LISTS: dict[str, Callable[[str], Any]] = {
+_LISTS: dict[str, Callable[[Path], Any]] = {
     ".json": _from_json,
-    ".toml": lambda text: tomllib.loads(text).get("layer"),
+    ".toml": lambda path: tomllib.loads(_text(path)).get("layer"),
     ".csv": _from_csv,
 }
 
@@ -157,12 +178,6 @@ def _built_in(name: str, input_shape: Shapes) -> list[Layer]:
 
 
 def _from_python(model: str, input_shape: Shapes) -> list[Layer]:
-    from fastgreen.estimate.torch_reader import from_torch
-
-    if not as_shapes(input_shape):
-        raise ValueError(
-            "input_shape: a PyTorch module needs the shape of one sample, for example --input-shape 3,224,224"
-        )
     module_name, _, attribute = model.partition(":")
     if not module_name or not attribute:
         raise ValueError(f"model: {model!r} is not package.module:name")
@@ -173,6 +188,17 @@ def _from_python(model: str, input_shape: Shapes) -> list[Layer]:
         raise ValueError(f"model: {model!r} cannot be imported ({error})") from error
     finally:
         sys.path.pop(0)
+    return from_object(model, target, input_shape)
+
+
+def from_object(model: str, target: Any, input_shape: Shapes) -> list[Layer]:
+    """Layers of a PyTorch module, or of the module that a callable gives; `model` names it in errors."""
+    from fastgreen.estimate.torch_reader import from_torch
+
+    if not as_shapes(input_shape):
+        raise ValueError(
+            "input_shape: a PyTorch module needs the shape of one sample, for example --input-shape 3,224,224"
+        )
     return from_torch(_made(model, target), input_shape)
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.ipc
 
 from fastgreen.errors import TraceError
 from fastgreen.estimate.counts import count
 from fastgreen.estimate.layerfile import read_rows
 from fastgreen.estimate.layers import KINDS, Columns, complete, whole
+from fastgreen.table_files import load_table
 from fastgreen.units import J_PER_KWH
 
 __all__ = ["J_PER_KWH", "PUBLISHED", "MeasuredNetwork", "Table", "read_networks", "read_table", "read_tables"]
@@ -117,16 +116,13 @@ def read_table(path: str | Path, target: str = "cpu_energy") -> Table:
         raise ValueError(f"{path}: not one of {', '.join(name + '.csv' for name in PUBLISHED)}")
     kind, names = PUBLISHED[path.stem]
     names = ("batch_size", *names)
-    table = _read_csv(path, (*names, target))
+    table = _load(path, (*names, target))
     sizes = {name: whole(str(path), name, table[name].to_numpy()) for name in names}
     return Table(kind, sizes, _numbers(path, table, target) * J_PER_KWH, str(path))
 
 
-def _read_csv(path: str | Path, names: tuple[str, ...]) -> pa.Table:
-    try:
-        table = pyarrow.csv.read_csv(path)
-    except pa.ArrowInvalid as error:
-        raise TraceError(f"{path}: not a table ({error})") from error
+def _load(path: str | Path, names: tuple[str, ...]) -> pa.Table:
+    table = load_table(path)
     if missing := [name for name in names if name not in table.column_names]:
         raise ValueError(f"{path}: column {missing[0]!r} is missing; there are {', '.join(table.column_names)}")
     return table
@@ -259,7 +255,7 @@ def read_networks(
     values: dict[tuple[str, int, int], list[float]] = {}
     kinds: dict[tuple[str, int, int], str] = {}
     for path in paths:
-        table = _read_csv(path, ("project_name", target))
+        table = _load(path, ("project_name", target))
         projects = [str(project) for project in table["project_name"].to_pylist()]
         for row, (project, energy) in enumerate(zip(projects, _numbers(path, table, target), strict=True)):
             match = _PROJECT.fullmatch(project)

@@ -192,7 +192,7 @@ def tree_share(interval: Interval, kind: str, drawn_j: float, *, gpu: int = 0, i
         seconds = (interval.end_ns - interval.start_ns) * 1e-9
         shares = share_out_gpu(drawn_j, interval.gpu_use.get(gpu, {}), idle_j=idle_w * seconds)
         return min(drawn_j, sum(joules for pid, joules in shares.items() if pid in interval.tree_pids))
-    raise ValueError(f"kind: {kind!r} is none of cpu, dram, gpu")
+    raise ValueError(f"kind must be cpu, dram or gpu, not {kind!r}")
 
 
 def snapshot(
@@ -309,7 +309,7 @@ class TreeMeter:
         nvml: Nvml | ModuleType | None = None,
     ) -> None:
         if not period_s > 0:
-            raise ValueError(f"period_s: {period_s} is not above 0")
+            raise ValueError(f"period_s must be above 0, not {period_s}")
         self.root = psutil.Process(pid)
         self.period_s = period_s
         self.leave_out = leave_out

@@ -7,7 +7,6 @@ windows, a ``power_metrics.json`` by its trapezoid divided by the number of late
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -19,14 +18,21 @@ import pyarrow as pa
 
 from fastgreen.errors import TraceError
 from fastgreen.experiment.runner import WINDOW, read_status
+from fastgreen.guards.printable import encodable
+from fastgreen.guards.untrusted import check_inside, check_outputs, read_object
 from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
 from fastgreen.table_files import save_table
 from fastgreen.training.gauges import GAUGE_UNITS
 
 __all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
 
+_TABLES = ("sizes", "channels", "runs", "pearson", "spearman")
+_MOST_BATCH = 10**9
+_LONGEST_NAME = 200  # characters of a study's name and of the unit of its sizes
+_LARGEST = 1e15  # of a mean of memory, use or temperature: more is no reading
+_MOST_CORRELATED = 100  # columns: their pairs are worked out one by one
 _RUN = re.compile(r"run_\d{1,9}")
-_INTERRUPTED = ("interrupted", "the run was cut off; it is run anew when the study goes on")
+_INTERRUPTED = ("interrupted", "the run was cut off; it is repeated when the study goes on")
 _PUBLISHED_GAUGES = {
     "cpu_use": ("process/cpu_use",),
     "memory_b": ("process/memory", "process/memory_uss", "memory"),
@@ -84,17 +90,22 @@ class Compiled:
     size_unit: str = ""
     name: str = ""
     estimated: bool = False
+    folder: Path = Path()
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write every table as Arrow and as CSV; returns the files."""
+        """Write every table as Arrow and as CSV; returns the files. TraceError where a link lies in their place."""
+        names = [name + suffix for name in _TABLES for suffix in (".arrow", ".csv")]
+        folder = self.output_folder(folder, names)
+        for name in names:
+            save_table(getattr(self, Path(name).stem), folder / name)
+        return [folder / name for name in names]
+
+    def output_folder(self, folder: str | Path, names: list[str]) -> Path:
+        """Make a folder for files of these names. TraceError where writing them would write through a link."""
         folder = Path(folder)
+        check_outputs(folder, names, self.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        out = []
-        for name in ("sizes", "channels", "runs", "pearson", "spearman"):
-            for suffix in (".arrow", ".csv"):
-                out.append(folder / (name + suffix))
-                save_table(getattr(self, name), out[-1])
-        return out
+        return folder
 
 
 def compile_study(folder: str | Path) -> Compiled:
@@ -108,13 +119,13 @@ def compile_study(folder: str | Path) -> Compiled:
     folder = Path(folder)
     if not folder.is_dir():
         raise TraceError(f"{folder}: no such folder")
-    about = _object(folder / "study.json")
+    about = _about(folder)
     places = _places(folder)
     if not places:
         raise TraceError(f"{folder}: no run in it; a study has folders input_<size>/run_<k>")
-    runs = [_load(place) for place in places]
+    runs = [_load(place, folder) for place in places]
     sizes = list(dict.fromkeys(run.size for run in runs))
-    table = _size_table(runs, sizes, about.get("batch", 1))
+    table = _size_table(runs, sizes, about.batch)
     pearson, spearman = correlations(table)
     return Compiled(
         table,
@@ -122,10 +133,11 @@ def compile_study(folder: str | Path) -> Compiled:
         _run_table(runs),
         pearson,
         spearman,
-        _notes(runs),
-        about.get("size_unit", ""),
-        about.get("protocol", folder.name),
+        [*about.notes, *_notes(runs)],
+        about.size_unit,
+        about.name,
         any(run.estimated for run in runs),
+        folder,
     )
 
 
@@ -140,25 +152,48 @@ def sample_run(folder: str | Path) -> tuple[str, Any] | None:
     import fastgreen
 
     for place in sorted(_places(Path(folder)), key=lambda p: _order(p.parent.name), reverse=True):
-        name = f"size {place.parent.name.removeprefix('input_')}, run {place.name[4:]}"
+        name = f"size {encodable(place.parent.name.removeprefix('input_'))}, run {place.name[4:]}"
         try:
+            check_inside(place / "run", Path(folder))
             status = read_status(place)
             if (status is None or status.state == "done") and (place / "run").is_dir():
                 return name, fastgreen.load(place / "run")
             if (place / "power_metrics.json").exists():
                 return name, read_aipowermeter(place)
-        except TraceError:
+        except (TraceError, OSError):
             continue
     return None
 
 
-def _object(file: Path) -> dict[str, Any]:
-    """What a JSON file says, nothing where it is missing or says nothing."""
+@dataclass
+class _About:
+    """What study.json says, as far as it can be meant."""
+
+    name: str
+    size_unit: str = ""
+    batch: int = 1
+    notes: list[str] = field(default_factory=list)
+
+
+def _about(folder: Path) -> _About:
+    about = _About(encodable(folder.name))
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        there = read_object(folder / "study.json", folder)
+    except FileNotFoundError:
+        return about
+    except (OSError, TraceError) as error:
+        about.notes.append(f"study.json is not read: {error}")
+        return about
+    name, unit, batch = there.get("protocol", about.name), there.get("size_unit", ""), there.get("batch", 1)
+    if isinstance(name, str) and isinstance(unit, str):
+        about.name, about.size_unit = encodable(name)[:_LONGEST_NAME], encodable(unit)[:_LONGEST_NAME]
+    else:
+        about.notes.append("study.json: the name of the study or the unit of its sizes is not a text: not used")
+    if type(batch) is int and 1 <= batch <= _MOST_BATCH:
+        about.batch = batch
+    else:
+        about.notes.append(f"study.json: batch must be a whole number above 0, not {str(batch)[:60]!r}: taken as 1")
+    return about
 
 
 def _order(name: str) -> tuple[int, float, str]:
@@ -170,9 +205,10 @@ def _order(name: str) -> tuple[int, float, str]:
     return (0, size, text) if math.isfinite(size) else (1, 0.0, text)
 
 
-def _load(place: Path) -> _Run:
-    run = _Run(place.parent.name.removeprefix("input_"), int(place.name[4:]), "done")
+def _load(place: Path, study: Path) -> _Run:
+    run = _Run(encodable(place.parent.name.removeprefix("input_")), int(place.name[4:]), "done")
     try:
+        check_inside(place / "run", study)
         status = read_status(place)
         if status is not None and status.state == "failed":
             run.state, run.note = "failed", status.error
@@ -187,8 +223,8 @@ def _load(place: Path) -> _Run:
             run.state, run.note = _INTERRUPTED
         else:
             run.state, run.note = "empty", "nothing recorded in this folder"
-    except (TraceError, KeyError) as error:
-        run.state, run.note = "damaged", str(error.args[0])
+    except (TraceError, KeyError, OSError) as error:
+        run.state, run.note = "damaged", encodable(str(error if isinstance(error, OSError) else error.args[0]))
     return run
 
 
@@ -218,8 +254,13 @@ def _load_saved(run: _Run, place: Path) -> None:
 
 
 def _saved_gauges(place: Path) -> dict[str, float]:
-    there = _object(place / "gauges.json")
-    return {name: float(there[name]) for name in GAUGE_UNITS if isinstance(there.get(name), (int, float))}
+    """Means of memory, use and temperature; those that cannot be meant are left out."""
+    try:
+        there = read_object(place / "gauges.json", place)
+    except (OSError, TraceError):
+        return {}
+    known = [(name, there.get(name)) for name in GAUGE_UNITS]
+    return {n: float(v) for n, v in known if isinstance(v, (int, float)) and -_LARGEST <= v <= _LARGEST}
 
 
 def _published_gauges(means: dict[str, float | None]) -> dict[str, float]:
@@ -332,8 +373,11 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
     gauges = [name for name in GAUGE_UNITS if any(name in run.gauges for run in runs)]
     fields += [(name, pa.float64(), GAUGE_UNITS[name]) for name in gauges]
     rows = []
+    by_size: dict[str, list[_Run]] = {}
+    for run in runs:
+        by_size.setdefault(run.size, []).append(run)
     for size in sizes:
-        mine = [run for run in runs if run.size == size]
+        mine = by_size[size]
         done = [run for run in mine if run.state == "done"]
         row: dict[str, Any] = {
             "size": float(size) if numeric else size,
@@ -393,7 +437,7 @@ def correlations(table: pa.Table) -> tuple[pa.Table, pa.Table]:
         if pa.types.is_floating(f.type)
         and table.column(f.name).null_count < table.num_rows
         and not _SPREAD.search(f.name)
-    ]
+    ][:_MOST_CORRELATED]
     columns = [table.column(name).to_numpy().astype(float) for name in names]
     out = []
     for how in (lambda x: x, _ranks):

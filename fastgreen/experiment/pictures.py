@@ -12,6 +12,8 @@ import numpy as np
 
 from fastgreen.experiment.compile import Compiled
 from fastgreen.experiment.tradeoffs import Tradeoff
+from fastgreen.guards.printable import picture_text
+from fastgreen.plot import finish
 from fastgreen.units import counted
 
 __all__ = [
@@ -69,13 +71,14 @@ def _sizes(compiled: Compiled) -> tuple[list[Any], list[str] | None]:
 
 def _size_axis(axes: Any, compiled: Compiled) -> None:
     _, words = _sizes(compiled)
-    axes.set_xlabel(f"input size ({compiled.size_unit})" if compiled.size_unit else "input size")
+    unit = picture_text(compiled.size_unit)
+    axes.set_xlabel(f"input size ({unit})" if unit else "input size")
     if words is not None:
-        axes.set_xticks(range(len(words)), words, rotation=30 if len(words) > 6 else 0)
+        axes.set_xticks(range(len(words)), [picture_text(w, 24) for w in words], rotation=30 if len(words) > 6 else 0)
 
 
 def _title(compiled: Compiled, what: str) -> str:
-    return f"{compiled.name}: {what}" + (" (estimated)" if compiled.estimated else "")
+    return f"{picture_text(compiled.name)}: {what}" + (" (estimated)" if compiled.estimated else "")
 
 
 def energy_by_size(compiled: Compiled) -> Any:
@@ -92,7 +95,7 @@ def energy_by_size(compiled: Compiled) -> Any:
         middle, low, high = (
             np.array([row[k] for _, row in mine]) * factor for k in ("energy_j", "energy_q1_j", "energy_q3_j")
         )
-        axes.errorbar(x, middle, yerr=[middle - low, high - middle], label=name, capsize=2.5, **_style(i))
+        axes.errorbar(x, middle, yerr=[middle - low, high - middle], label=picture_text(name), capsize=2.5, **_style(i))
     axes.set_ylim(bottom=0)
     axes.set_ylabel(f"energy per inference ({unit})")
     _size_axis(axes, compiled)
@@ -181,13 +184,13 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
         breaks = np.flatnonzero(np.diff(segment)) + 1
         seconds = np.insert((time_ns - start_ns) * 1e-9, breaks, np.nan)
         style = {**_style(i), "marker": None}
-        axes.plot(seconds, np.insert(watts, breaks, np.nan), label=name, **style)
+        axes.plot(seconds, np.insert(watts, breaks, np.nan), label=picture_text(name), **style)
     shown = _mark_windows(axes, source, windows, start_ns) if hasattr(source, "windows") else None
     axes.set_ylim(0, 1.06 * max((float(np.nanmax(w, initial=0.0)) for _, _, w in curves.values()), default=1.0) or 1.0)
     axes.set_xlabel("time (s)")
     axes.set_ylabel("power (W)")
     figure.set_label(title)
-    axes.set_title((title or "power over time") + (f", shaded: {shown}" if shown else ""), fontsize=10)
+    axes.set_title((picture_text(title) or "power over time") + (f", shaded: {shown}" if shown else ""), fontsize=10)
     if curves:
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
@@ -207,7 +210,7 @@ def _mark_windows(axes: Any, result: Any, name: str | None, start_ns: int) -> st
     for a, b in zip([0, *apart], [*(apart - 1), len(end) - 1], strict=True):
         axes.axvspan(begin[a], end[b], color="#888888", alpha=0.18, linewidth=0)
     names = list(dict.fromkeys(table.column("name").to_pylist()))
-    return f"{counted(table.num_rows, 'window')} of {', '.join(map(repr, names))}"
+    return f"{counted(table.num_rows, 'window')} of {picture_text(', '.join(map(repr, names)))}"
 
 
 def pareto_front(result: Tradeoff) -> Any:
@@ -221,16 +224,17 @@ def pareto_front(result: Tradeoff) -> Any:
     for i, level in enumerate(seconds):
         mine = np.array([r.get(result.by[1], "") == level for r in rows])
         style = {"color": _COLOURS[i % 7], "marker": _MARKS[i % 7], "linestyle": "", "markersize": 6}
-        axes.plot(energy[mine] * factor, quality[mine], label=level or None, **style)
+        axes.plot(energy[mine] * factor, quality[mine], label=picture_text(str(level)) or None, **style)
     front = np.flatnonzero(on)[np.argsort(energy[on], kind="stable")]
     axes.plot(energy[front] * factor, quality[front], color="#000000", linewidth=1.2, zorder=1, label="Pareto front")
-    axes.set_xlabel(f"median energy per unit of work: {result.work} ({unit})")
-    axes.set_ylabel(f"median {result.quality}")
-    axes.set_title(f"what saves energy, and what it costs in {result.quality}", fontsize=10)
+    named = picture_text(result.quality)
+    axes.set_xlabel(f"median energy per unit of work: {picture_text(result.work)} ({unit})")
+    axes.set_ylabel(f"median {named}")
+    axes.set_title(f"what saves energy, and what it costs in {named}", fontsize=10)
     axes.margins(0.08)
     _spread_near_one(axes, quality)
     axes.legend(frameon=False, fontsize=8, loc="best")
-    words = [r[result.by[0]] for r in rows]
+    words = [picture_text(str(r[result.by[0]])) for r in rows]
     if len(rows) > _MANY:  # words for all of them would hide each other
         words = [word if front else "" for word, front in zip(words, on, strict=True)]
     _label_points(axes, energy * factor, quality, words, bold=on)
@@ -254,11 +258,11 @@ def _spread_near_one(axes: Any, quality: np.ndarray) -> None:
 
 
 def _short(size: Any) -> str:
-    return f"{size:g}" if isinstance(size, float) else str(size)
+    return f"{size:g}" if isinstance(size, float) else picture_text(str(size), 24)
 
 
 def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bold: np.ndarray | None = None) -> None:
-    """A word beside each point, moved to where it hides nothing; call it last, when limits and legend stand."""
+    """A word beside each point, moved to where it hides nothing; call it last, after limits and legend."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = axes.figure
@@ -356,8 +360,6 @@ def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None, na
     """Draw the pictures of a study into a folder; `sample` is one of its runs, for power over time, and `name` its
     name.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "energy_by_size": energy_by_size(compiled),
         "latency_against_energy": latency_against_energy(compiled),
@@ -365,8 +367,9 @@ def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None, na
     }
     if sample is not None:
         figures["power_over_time"] = power_over_time(sample, title=f"{compiled.name}: {name}" if name else "")
+    folder = compiled.output_folder(folder, [f"{name}.png" for name in figures])
     out = []
     for name, figure in figures.items():
         out.append(folder / f"{name}.png")
-        figure.savefig(out[-1], metadata={"Title": figure.get_label() or name})
+        finish(figure, out[-1], metadata={"Title": figure.get_label() or name})
     return out

@@ -6,7 +6,7 @@ A study is a folder::
     input_<size>/run_<k>/run/           the saved run: channels, samples, and one window per inference
     input_<size>/run_<k>/latency.csv    seconds of each inference, a line each, as the published layout has it
     input_<size>/run_<k>/gauges.json    means of memory, use and temperature, of the processor and of the GPU
-    input_<size>/run_<k>/status.json    written last, in one step: a folder without it was interrupted and is run anew
+    input_<size>/run_<k>/status.json    written last, in one step: a folder without it was interrupted and is repeated
 
 The timed loop holds nothing but the inference and its window. What the model raises is kept as the failure of its
 run; what the meter or the disk raises ends the study, and the run is still to be done.
@@ -26,9 +26,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fastgreen.atomic_file import write_text
 from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.experiment.protocols import CommandFailed, Protocol
-from fastgreen.recordings.published_layout import run_folder
+from fastgreen.guards.printable import encodable
+from fastgreen.guards.untrusted import read_object
+from fastgreen.recordings.published_layout import run_folder, write_latencies
 from fastgreen.training.gauges import Gauges, watching
 
 __all__ = ["WINDOW", "RunStatus", "Study", "read_status"]
@@ -97,7 +100,7 @@ class Study:
         if repeats < 1:
             raise ValueError(f"repeats: {repeats} is below 1")
         if not 0 <= pause_s < float("inf"):
-            raise ValueError(f"pause_s: {pause_s} is not a time to wait")
+            raise ValueError(f"pause_s must be 0 or above, not {pause_s}")
         if order not in ("sizes", "rounds"):
             raise ValueError(f"order: {order!r} is neither 'sizes' nor 'rounds'")
         self.folder = Path(folder)
@@ -108,7 +111,7 @@ class Study:
         self._options = {name: value for name, value in (("channels", channels), ("hz", hz)) if value is not None}
         self._monitor = monitor or _monitor
         self._gauges = gauges
-        self._monitor(**self._options)  # a channel or a rate that does not exist is told before anything is written
+        self._monitor(**self._options)  # a channel or a rate that does not exist is an error before anything is written
         self._claim()
 
     def _claim(self) -> None:
@@ -162,7 +165,7 @@ class Study:
                 _check_saved(folder / "run", self.protocol.iterations(size))
             return status
         except (TraceError, KeyError) as error:
-            warnings.warn(f"{folder} is damaged and is run anew: {error.args[0]}", FastgreenWarning, stacklevel=2)
+            warnings.warn(f"{folder} is damaged and is repeated: {error.args[0]}", FastgreenWarning, stacklevel=2)
             return None
 
     def run(self, *, progress: bool = True, retry_failed: bool = False) -> list[RunStatus]:
@@ -220,7 +223,7 @@ class Study:
                 status = RunStatus(str(size), repeat, "done", iterations)
             except _ModelRaised as raised:
                 status = raised.status(size, repeat, iterations)
-                (folder / "error.txt").write_text(raised.traceback, encoding="utf-8", errors="backslashreplace")
+                write_text(folder / "error.txt", raised.traceback)
                 model.forget()
         _write_whole(folder / "status.json", vars(status))
         return status
@@ -239,8 +242,7 @@ class Study:
                         inference()
         result = monitor.result
         result.save(folder / "run")
-        seconds = result.windows(WINDOW).column("duration_s").to_pylist()
-        (folder / "latency.csv").write_text("".join(f"{s!r}\n" for s in seconds))
+        write_latencies(folder, result.windows(WINDOW).column("duration_s").to_pylist())
         means = gauges.means()
         if not self.protocol.inside:
             del means["memory_b"]
@@ -293,43 +295,46 @@ def _monitor(**options: Any) -> Any:
 
 def _sentence(error: Exception) -> str:
     said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    return encodable(f"{type(error).__name__}: {said[0]}" if said else type(error).__name__)
 
 
 def _write_whole(file: Path, value: dict[str, Any]) -> None:
-    """All of the file or nothing of it, whenever the process is killed."""
-    partial = file.with_name(file.name + ".part")
-    with open(partial, "w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    """All of the file or nothing of it, whenever the process is killed or the power fails."""
+    write_text(file, json.dumps(value, indent=1), durable=True)
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_object(file, file.parent)
+    except (OSError, TraceError) as error:
         raise TraceError(f"{file}: not readable as a study: {error}") from None
-    if not isinstance(value, dict):
-        raise TraceError(f"{file}: not a study")
-    return value
+
+
+_OPTIONAL = {"error": "", "exit_code": None}
+_KINDS: dict[str, tuple[type, ...]] = {
+    "size": (str,),
+    "repeat": (int,),
+    "state": (str,),
+    "iterations": (int,),
+    "error": (str,),
+    "exit_code": (int, type(None)),
+}
+_LONGEST = 4000  # characters of an error that is shown
 
 
 def read_status(folder: Path) -> RunStatus | None:
     """How the run in a folder ended, None if it did not."""
     file = folder / "status.json"
-    if not file.exists():
+    if not os.path.lexists(file):
         return None
-    value = _read(file)
-    known = [field for field in RunStatus.__dataclass_fields__ if field in value]
-    try:
-        status = RunStatus(**{field: value[field] for field in known})
-    except TypeError as error:
-        raise TraceError(f"{file}: not the status of a run: {error}") from None
-    if status.state not in ("done", "failed"):
-        raise TraceError(f"{file}: not the status of a run: its state is {status.state!r}")
-    return status
+    value = {**_OPTIONAL, **_read(file)}
+    for field, kinds in _KINDS.items():
+        if type(value.get(field)) not in kinds:
+            raise TraceError(f"{file}: not the status of a run: its {field} is {str(value.get(field))[:60]!r}")
+    if value["state"] not in ("done", "failed"):
+        raise TraceError(f"{file}: not the status of a run: its state is {value['state'][:60]!r}")
+    texts = {field: encodable(value[field])[:_LONGEST] for field in ("size", "state", "error")}
+    return RunStatus(**{field: texts.get(field, value[field]) for field in _KINDS})
 
 
 def _check_saved(folder: Path, iterations: int) -> None:

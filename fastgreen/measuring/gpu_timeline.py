@@ -1,4 +1,4 @@
-"""Where GPU events lie on CLOCK_MONOTONIC: pure bookkeeping and arithmetic, told by a backend when an event has passed.
+"""Where GPU events lie on CLOCK_MONOTONIC: bookkeeping and arithmetic; a backend says when an event has passed.
 
 Recording an event does not wait for the GPU, and the GPU stamps it with its own clock when its stream gets there. What
 can be asked afterwards is how many milliseconds lie between two events. So: at an *anchor* the GPU is idle, an event is
@@ -38,7 +38,7 @@ class Events(Protocol):
         """A new event that keeps time."""
 
     def record(self, event: Any) -> None:
-        """Put it into the current stream, anew if it was used before; return at once."""
+        """Put it into the current stream, again if it was used before; return at once."""
 
     def query(self, event: Any) -> bool:
         """Whether the GPU has passed it."""
@@ -149,6 +149,11 @@ class Timeline:
             self._collect()
             self.anchors.append(min((self._strike() for _ in range(_STRIKES)), key=lambda a: a.half_ns))
             self._place()
+
+    def wait(self) -> None:
+        """Wait until the GPU has done everything."""
+        with self._lock:
+            self._events.synchronize()
 
     def give_up(self) -> int:
         """After an error of the GPU: place what is known by the last anchors; how many windows are lost."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastgreen.errors import FastgreenError
+from fastgreen.guards.printable import encodable
 from fastgreen.measuring.gpu_timeline import Edge, Events, Timeline
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class CupyEvents:
         self._device.synchronize()
 
 
+_METHODS = ("create", "record", "query", "elapsed_ms", "synchronize")
 _BACKENDS: dict[str, Callable[[int], Events]] = {"torch": TorchEvents, "cupy": CupyEvents}
 
 
@@ -156,10 +158,13 @@ class GpuWindows:
     def __init__(self, monitor: HasWindows, backend: str | Events = "torch", device: int = 0) -> None:
         if isinstance(backend, str) and backend not in _BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, not {backend!r}")
+        if not isinstance(backend, str) and not all(hasattr(backend, name) for name in _METHODS):
+            raise TypeError(f"backend must have the methods {', '.join(_METHODS)}, not be {backend!r}")
         self._owner = monitor.window_handles
         self._handles: dict[tuple[int, str], GpuWindow] = {}
         self._open: set[GpuWindow] = set()
         self._finished = False
+        self.notes: list[str] = []
         self._owner.check_running()
         self.backend, self.device = backend, device
         events = _BACKENDS[backend](device) if isinstance(backend, str) else backend
@@ -171,6 +176,7 @@ class GpuWindows:
         """A handle for stretches called `name`; the same again for the same thread and name, unless it is open."""
         if not isinstance(name, str):
             raise TypeError(f"a window's name must be a string, not {name!r}")
+        name = encodable(name)
         key = (threading.get_ident(), name)
         handle = self._handles.get(key)
         if handle is None or handle.is_open:
@@ -208,17 +214,23 @@ class GpuWindows:
         """In a forked child, which CUDA does not survive either."""
         self._finished = True
 
-    def finish(self) -> list[str]:
-        """End open windows, compare the clocks a last time, place everything; what the result's notes should say."""
-        notes = []
+    def finish(self) -> None:
+        """End open windows, compare the clocks a last time, place everything. `notes` has what a reader should know.
+
+        This may run in another thread than the one of the work, whose current stream is another: so an open window ends
+        when the GPU has done everything that it was given.
+        """
+        if self._finished:
+            return
         try:
+            if self._open:
+                self._timeline.wait()
             for handle in sorted(self._open, key=lambda h: h.name):
                 handle.end()
-                notes.append(f"GPU window {handle.name!r} was still open at the end and ended there")
+                self.notes.append(f"GPU window {handle.name!r} was still open at the end and ended there")
             self._finished = True
             self._timeline.anchor()
         except RuntimeError as error:  # what PyTorch and CuPy raise for every error of CUDA
             self._finished = True
             lost = self._timeline.give_up()
-            notes.append(f"the GPU failed at the end, so its last windows ({lost}) are lost: {error}")
-        return notes
+            self.notes.append(f"the GPU failed at the end, so its last windows ({lost}) are lost: {error}")

@@ -28,22 +28,38 @@ __all__ = ["Measurement", "measure"]
 
 
 class Measurement:
-    """What `measure` returns: a monitor round one block, whose numbers are there after it.
+    """The value of `measure`: a monitor around one block, with the numbers after it.
 
     Attributes of `Result` (``energy_j``, ``energy_low_j``, ``duration_s``, ...) can be asked of it directly.
     """
 
     def __init__(self, **options: Any) -> None:
         self._options = options
-        self.result: Result | None = None
+        self._monitor: Monitor | None = None
+        self._result: Result | None = None
+        self._left = False
 
     def __enter__(self) -> Measurement:
+        self._result, self._left = None, False
         self._monitor = Monitor(**self._options).start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.result = self._monitor.stop()
-        del self._monitor  # what was measured does not need it
+        self._left = True
+        self._take_result()
+
+    def _take_result(self) -> None:
+        """Stop the monitor, or go on with a stop that an exception interrupted."""
+        if self._monitor is not None:
+            self._result = self._monitor.stop()
+            self._monitor = None  # what was measured does not need it
+
+    @property
+    def result(self) -> Result | None:
+        """The `Result` after the block, None before."""
+        if self._left:
+            self._take_result()
+        return self._result
 
     def __call__(self, function: Callable[Given, Returned]) -> Measured[Given, Returned]:
         return _measured(function, self._options)
@@ -62,7 +78,7 @@ def _measured(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
             f"calling the generator function {function!r} does no work to be measured: put `with fastgreen.measure()` "
-            "round the loop over it"
+            "around the loop over it"
         )
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -70,13 +86,19 @@ def _measured(function: Callable[..., Any], options: dict[str, Any]) -> Any:
         try:
             return function(*args, **kwargs)
         finally:
-            wrapped.result = monitor.stop()  # type: ignore[attr-defined]
+            _keep_result(monitor)
 
     async def awaited(*args: Any, **kwargs: Any) -> Any:
         monitor = Monitor(**options).start()
         try:
             return await function(*args, **kwargs)
         finally:
+            _keep_result(monitor)
+
+    def _keep_result(monitor: Monitor) -> None:
+        try:
+            monitor.stop()
+        finally:  # also when an exception interrupted that: nobody else can ask this monitor
             wrapped.result = monitor.stop()  # type: ignore[attr-defined]
 
     wrapped = functools.wraps(function)(awaited if inspect.iscoroutinefunction(function) else wrapper)
@@ -114,7 +136,7 @@ def measure(function: Callable[..., Any] | None = None, /, **options: Any) -> An
     Raises
     ------
     TypeError
-        If `function` is none, or is a generator function, whose call does no work that could be measured.
+        If `function` is not callable, or is a generator function, whose call does no work to measure.
     FastgreenError, ValueError
         As `Monitor`, when the block or the function is entered.
 

@@ -1,53 +1,45 @@
 """The monitor: starts the sampling threads, empties their rings, keeps the windows, and hands over the result.
 
-Nothing here is on a hot path: sampling is C threads, windows are two timestamps in C; one Python thread wakes a few
-times a second to move samples from the rings to memory or to the disk.
+Nothing here is on a hot path: sampling is C threads, windows are two timestamps in C; one Python thread (see
+`fastgreen.measuring.live_run`) wakes a few times a second to move samples from the rings to memory or to the disk.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import functools
 import math
 import os
 import threading
 import time
 import warnings
-import weakref
 
-from fastgreen import _core, _window
-from fastgreen._light_dataclass import replace
+from fastgreen import _window
 from fastgreen.errors import FastgreenError, FastgreenWarning
+from fastgreen.guards.arguments import number, path_text
+from fastgreen.measuring import at_exit
+from fastgreen.measuring.notes import Notes
 from fastgreen.measuring.rates import check_wraps, rates
-from fastgreen.measuring.recorder import Recorder, finished_windows, kept_chunks
-from fastgreen.measuring.source_sampler import Group
+from fastgreen.measuring.source_sampler import Group, open_groups
+from fastgreen.measuring.standstill import CounterJudge
 from fastgreen.measuring.window_handles import WindowHandles
-from fastgreen.results.result import Result
-from fastgreen.results.run_metadata import run_metadata
-from fastgreen.results.trace import Trace
-from fastgreen.sensors.catalog import counted_ids, discover, names_of, select
+from fastgreen.sensors.catalog import discover, names_of, select
 from fastgreen.sensors.channel import Channel, Seams
-from fastgreen.units import NS_PER_S
+from fastgreen.sensors.nvml import board_notes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Literal
 
-    import pyarrow as pa
-
     from fastgreen.measuring.gpu_timeline import Events
     from fastgreen.measuring.gpu_windows import GpuWindow
+    from fastgreen.measuring.live_run import LiveRun
+    from fastgreen.results.result import Result
     from fastgreen.training.log import TrainingLog
 
 __all__ = ["Monitor"]
 
-_DRAIN_S = 0.25
-_PATIENCE_NS = 200_000_000  # for the first reading of a source; one that blocks longer starts late
 _SETTLE_NS = 250_000_000
-
-_running: weakref.WeakSet[Monitor] = weakref.WeakSet()
 
 
 class Monitor:
@@ -56,8 +48,9 @@ class Monitor:
     Parameters
     ----------
     channels : str or iterable of str, optional
-        Ids or patterns (``"rapl:*"``), or ``"replay:PATH"`` to play a saved run; default: every readable channel that
-        counts toward a total, and the power beside a GPU's energy counter.
+        Ids, patterns (``"rapl:*"``) or the words ``"gpu"`` (GPU boards), ``"cpu"`` (CPU packages, or the estimate
+        where no package can be read) and ``"dram"`` (memory); or ``"replay:PATH"`` to play a saved run. Default: every
+        readable channel that counts toward a total, and the power beside a GPU's energy counter.
     hz : float or dict of float, optional
         Readings per second, for all sources or by source (``{"rapl": 1000}``); up to a million. Above a few ten
         thousand a source's thread no longer sleeps: it takes a core, and 24 bytes for every sample.
@@ -72,9 +65,13 @@ class Monitor:
         Watts of the machine's CPUs at idle and at full load, for the ``procstat`` estimate.
     speed : float
         For a replay: 1 in real time, 2 twice as fast, 0 as fast as it can.
+    report_on_exit : bool
+        Print the report to stderr when the program ends, also by Ctrl-C or another exception that it does not catch. A
+        program that a signal kills, as SIGTERM does unless the program handles it, prints nothing; `record` keeps what
+        it measured.
     **seams
-        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``; see
-        `fastgreen.sensors.channel.Seams`.
+        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
+        ``cpu_root``, ``power_supply_root``; see `fastgreen.sensors.channel.Seams`.
 
     Raises
     ------
@@ -107,36 +104,37 @@ class Monitor:
         settle: bool = False,
         estimate: tuple[float, float] | None = None,
         speed: float = 1.0,
+        report_on_exit: bool = False,
         **seams: str | os.PathLike | None,
     ) -> None:
         if sync is not None and not callable(sync):
             raise ValueError(f"sync must be callable, not {sync!r}")
-        if not (isinstance(speed, (int, float)) and math.isfinite(speed) and speed >= 0):
+        if not (isinstance(speed, (int, float)) and 0 <= speed < math.inf):
             raise ValueError(f"speed must be 0 or above, not {speed!r}")
         self._seams = Seams.of(**seams)
         self._settle_ns = _SETTLE_NS if settle else 0
-        self._speed = float(speed)
-        self._record = os.fspath(record) if record is not None else None
-        self._notes: list[str] = []
-        self._unsaid: list[str] = []
+        self._speed = number("speed", speed)
+        self._record = path_text("record", record) if record is not None else None
+        self._notes = Notes()
+        self._asked: list[str] | None = None
+        self._judge = CounterJudge([])
         self.channels = self._choose(channels, estimate)
         self._hz = rates(hz, self.channels)
         check_wraps(self.channels, self._hz)
-        self._say()
+        self._notes.say()
         self._groups: list[Group] = []
-        self._recorder: Recorder | None = None
+        self._run: LiveRun | None = None
         self._lock = threading.RLock()
         self.window_handles = WindowHandles(sync, self._lock)
-        self._wake = threading.Event()
-        self._drainer: threading.Thread | None = None
-        self._state: Literal["new", "running", "stopped", "inert"] = "new"
-        self._metadata: dict[str, Any] = {}
-        self._reports: dict[str, dict[str, Any]] = {}
+        self._state: Literal["new", "running", "stopping", "stopped", "inert"] = "new"
+        self._ending = False
+        self._report_on_exit = report_on_exit
+        if report_on_exit:
+            at_exit.prepare_report()
         self._result: Result | None = None
-        self._start_ns = self._end_ns = 0
 
     def _choose(self, wanted: str | Iterable[str] | None, estimate: tuple[float, float] | None) -> list[Channel]:
-        patterns = None if wanted is None else names_of(wanted)
+        patterns = self._asked = None if wanted is None else names_of(wanted)
         if patterns and any(p.startswith("replay:") for p in patterns):
             from fastgreen.measuring.replay import replay_channels
 
@@ -144,19 +142,13 @@ class Monitor:
                 raise ValueError("a replay is measured alone: give only the one 'replay:PATH'")
             return replay_channels(patterns[0].removeprefix("replay:"), self._speed)
         found, _ = discover(self._seams, estimate)
+        self._judge = CounterJudge(found)
         chosen, unreadable = select(found, patterns)
         for channel in unreadable:
-            self._note(str(channel.error()))
+            self._notes.add(str(channel.error()))
+        for text in board_notes(found, chosen, by_default=patterns is None):
+            self._notes.add(text)
         return chosen
-
-    def _note(self, text: str) -> None:
-        self._notes.append(text)
-        self._unsaid.append(text)
-
-    def _say(self) -> None:
-        """Warn of what was noted; apart from noting, because a warning can be made an exception."""
-        while self._unsaid:
-            warnings.warn(self._unsaid.pop(0), FastgreenWarning, stacklevel=3)
 
     # ---- life ----
 
@@ -180,35 +172,23 @@ class Monitor:
         with self._lock:
             if self._state != "new":
                 raise RuntimeError(f"this monitor is {self._state}; a monitor measures once, make another")
-            sources = dict.fromkeys(c.source for c in self.channels)
-            groups = [
-                Group(
-                    s, [c for c in self.channels if c.source == s], self._hz[s], self._seams.nvml_library, self._speed
-                )
-                for s in sources
-            ]
-            self._metadata = run_metadata()
-            if self._record is not None:
-                self._recorder = Recorder(self._record, self._metadata, self._channel_table)
-            self._groups = groups
-            self._start_ns = _core.now_ns()
-            for group in groups:
-                group.sampler.start(_PATIENCE_NS)
-            self._state = "running"
-            self.window_handles.open()
-            pause_s = min([_DRAIN_S, *(group.full_s / 4 for group in groups)])
-            self._drainer = threading.Thread(
-                target=_drain_loop, args=(weakref.ref(self), self._wake, pause_s), name="fastgreen-drain", daemon=True
+            needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
+            groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed)
+            self.channels = [c for group in groups for c in group.channels]
+            for text in self._judge.lose(lost):
+                self._notes.add(text)
+            # What the end needs loads now: while the interpreter exits, nothing can be imported.
+            from fastgreen.measuring.live_run import LiveRun
+            from fastgreen.results import resolving  # noqa: F401
+
+            run = LiveRun(
+                self.channels, groups, self.window_handles, self._notes, self._record, self._judge, self._asked is None
             )
-            self._drainer.start()
-            _running.add(self)
+            self._groups, self._run = groups, run
+            self._state = "running"  # from here on, also of a start that an exception cuts, there is an end to make
+            at_exit.running.add(self)
+            run.start()
         return self
-
-    def _channel_table(self) -> pa.Table:
-        from fastgreen.results.run_reader import channel_table
-
-        span = (self._start_ns, self._end_ns) if self._state == "stopped" else None
-        return channel_table(self._traces(self._reports or None), self._notes, span)
 
     def stop(self) -> Result | None:
         """Take a last reading of every channel and end. Idempotent, from any thread.
@@ -238,53 +218,27 @@ class Monitor:
         return self.result
 
     def _end(self) -> None:
-        """The one end of a running monitor: `stop`, the end of a ``with`` block and `__del__` come here."""
-        if self._state == "running" and "training_log" in self.__dict__:
-            self.training_log.stop()  # outside the lock, because it waits for a thread that reads this monitor
-        with self._lock:
-            if self._state == "running":
-                self._finish()
-        _running.discard(self)  # not before: a child that is forked meanwhile must become inert
-        self._say()
+        """The one end of a running monitor: of `stop`, a ``with`` block, the program, and a monitor that is dropped.
 
-    def _finish(self) -> None:
-        if self._speed == 0.0 and any(c.source == "replay" for c in self.channels):
-            self.wait()
-        for text in self.window_handles.close():
-            self._note(text)
-        self._end_ns = _core.now_ns()
-        for group in self._groups:
-            group.sampler.stop_soon(self._settle_ns)
-        for group in self._groups:
-            group.sampler.stop(self._settle_ns)
-        self._state = "stopped"
-        self._wake.set()
-        if self._drainer is not None and self._drainer is not threading.current_thread():
-            self._drainer.join()
-        self._drain()
-        self._reports = {identity: report for group in self._groups for identity, report in group.reports().items()}
-        self._note_silence()
-        self._close_record()
-
-    def _note_silence(self) -> None:
-        """A channel whose last reading failed was measured up to its last good one only."""
-        for channel in self.channels:
-            report = self._reports[channel.id]
-            silent_s = (self._end_ns - report["end_at_ns"]) / NS_PER_S
-            if report["samples"] and not report["why_ended"] and channel.source != "replay" and silent_s > 0:
-                reason = report["last_error"] or "unknown reason"
-                self._note(f"{channel.id} gave no reading in the last {silent_s:.3g} s: {reason}")
-
-    def _close_record(self) -> None:
-        if self._recorder is not None:
-            self._recorder.close()
-            self._note_problems(self._recorder)
-            self._recorder.write_channels(self._channel_table)
-            self._note_problems(self._recorder)
-
-    def _note_problems(self, recorder: Recorder) -> None:
-        for text in recorder.take_problems():
-            self._note(text)
+        An exception at any instruction, as Ctrl-C raises one, leaves an end that the next call completes.
+        """
+        self._ending = True
+        if self._state == "running":
+            if "training_log" in self.__dict__:
+                self.training_log.stop()  # outside the lock, because it waits for a thread that reads this monitor
+            if self._speed == 0.0:
+                self.wait()
+            self._state = "stopping"
+        if self._state == "stopping" and self._run is not None:
+            with self._lock:
+                self._run.ask_to_end(self._settle_ns)
+            self._run.wait_for_end()  # without the lock, which a signal handler's stop may find held by this thread
+            if self._run.ended:
+                self._state = "stopped"
+        if self._report_on_exit and self._state == "stopped":
+            at_exit.report(self.result)
+        at_exit.running.discard(self)  # not before: a child that is forked meanwhile must become inert
+        self._notes.say(3)
 
     def __enter__(self) -> Monitor:
         return self.start()
@@ -293,8 +247,10 @@ class Monitor:
         self._end()
 
     def __del__(self) -> None:
-        if getattr(self, "_state", None) == "running":
+        state = getattr(self, "_state", None)
+        if state == "running":
             warnings.warn(f"{self!r} was dropped while measuring", ResourceWarning, stacklevel=2)
+        if state in ("running", "stopping"):
             self._end()
 
     def __repr__(self) -> str:
@@ -314,12 +270,13 @@ class Monitor:
             False when `timeout` seconds passed before. True at once where nothing is replayed.
         """
         self._check_not_inert()
-        deadline = time.monotonic() + timeout if timeout is not None else math.inf
+        deadline = time.monotonic() + number("timeout", timeout) if timeout is not None else math.inf
         while not all(g.sampler.finished() for g in self._groups if g.channels[0].source == "replay"):
             if time.monotonic() >= deadline:
                 return False
+            if self._run is not None:
+                self._run.poke()
             time.sleep(0.005)
-            self._drain()
         return True
 
     # ---- windows ----
@@ -331,7 +288,8 @@ class Monitor:
         ----------
         name : str
             What the stretches are called. The same thread and name give the same handle again, unless it is open: then
-            a new one, for nesting. Handles of one name are one name in the result.
+            a new one, for nesting. Handles of one name are one name in the result. Half a surrogate pair, which no file
+            can hold, becomes its escape.
 
         Returns
         -------
@@ -366,7 +324,7 @@ class Monitor:
         """The `fastgreen.experiment.TrainingLog` of this monitor's checkpoints, from its start on."""
         from fastgreen.training.log import TrainingLog
 
-        return TrainingLog(self, started_ns=self._start_ns)
+        return TrainingLog(self, started_ns=self._run.start_ns if self._run is not None else 0)
 
     def checkpoint(self, accuracy: float, **values: Any) -> None:
         """Note a moment of a training: accuracy and energy so far. See `fastgreen.experiment.TrainingLog.checkpoint`.
@@ -388,93 +346,28 @@ class Monitor:
             J by channel id, counted or not (`Channel.root` says which add up); after `stop` that of the result.
         """
         self._check_not_inert()
-        if self._reports:
+        if self._run is not None and self._run.ended:
             return {identity: float(total.energy_j) for identity, total in self.result.totals.items()}
         return {identity: joules for group in self._groups for identity, joules in group.energy_j().items()}
 
     @property
     def result(self) -> Result:
-        """The `Result`, after `stop`. RuntimeError before."""
+        """The `Result`, after `stop`; RuntimeError before. It completes a `stop` that an exception interrupted."""
         self._check_not_inert()
-        if self._state != "stopped":
+        if self._ending and self._state != "stopped":
+            self._end()
+        if self._run is None or self._state != "stopped":
             raise RuntimeError("the result is there after the monitor has stopped; energy_j() is live")
         with self._lock:
             if self._result is None:
-                self._result = self._make_result()
+                self._result = self._run.result()
             return self._result
 
     def _check_not_inert(self) -> None:
         if self._state == "inert":
             raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
 
-    def _make_result(self) -> Result:
-        traces = self._traces(self._reports)
-        windows = functools.partial(finished_windows, self.window_handles.windows)
-        return Result(traces, windows, self._metadata, self._start_ns, self._end_ns, self._notes)
-
-    def _traces(self, reports: dict[str, dict[str, Any]] | None) -> list[Trace]:
-        counted = counted_ids(self.channels)
-        kept = {c.id: samples for g in self._groups for c, samples in zip(g.channels, g.samples, strict=True)}
-        recorded = self._recorder.samples_path if self._recorder is not None else None
-        return [
-            Trace(
-                replace(c, sensor={}),  # a replay's is the whole recording
-                c.id in counted,
-                reports[c.id] if reports else {},
-                functools.partial(kept_chunks, recorded, c.id, kept.get(c.id, [])),
-            )
-            for c in self.channels
-        ]
-
-    # ---- the drainer ----
-
-    def _drain(self) -> None:
-        """Move what waits in the rings to memory or to the recording."""
-        recorder = self._recorder
-        with self._lock:
-            for group in self._groups:
-                for i, channel in enumerate(group.channels):
-                    samples = group.sampler.drain(i)
-                    if samples and not (recorder and recorder.add_samples(channel.id, samples)):
-                        group.samples[i].append(samples)
-            if recorder is not None:
-                recorder.add_windows(self.window_handles.windows)
-                self._note_problems(recorder)
-
     def _become_inert(self) -> None:
         self._state = "inert"
         self._lock = threading.RLock()
         self.window_handles.become_inert(self._lock)
-
-
-def _drain_loop(monitor: weakref.ref[Monitor], wake: threading.Event, pause_s: float) -> None:
-    while not wake.wait(pause_s):
-        target = monitor()
-        if target is None or target._state != "running":
-            return
-        # While it stops, the lock is held by who waits for this thread to end.
-        if target._lock.acquire(blocking=False):
-            try:
-                target._drain()
-            finally:
-                target._lock.release()
-        with contextlib.suppress(FastgreenWarning):  # made an exception, it must not end this thread
-            target._say()
-        del target
-
-
-def _after_fork_in_child() -> None:
-    for monitor in list(_running):
-        monitor._become_inert()
-    _running.clear()
-
-
-def _stop_all() -> None:
-    for monitor in list(_running):
-        monitor.window_handles.make_inert()  # other threads may still hold windows; those become no-ops
-        with contextlib.suppress(FastgreenWarning):
-            monitor.stop()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_stop_all)

@@ -9,7 +9,21 @@ from fastgreen.units import NS_PER_S
 __all__ = ["DEFAULT_HZ", "blind_ns", "check_wraps", "default_hz", "rates"]
 
 # Hz; NVML: a quarter of its update period, which is 100 ms until learnt better.
-DEFAULT_HZ = {"rapl": 100.0, "perf": 100.0, "hwmon": 100.0, "nvml": 40.0, "procstat": 10.0, "replay": 1000.0}
+DEFAULT_HZ = {
+    "rapl": 100.0,
+    "perf": 100.0,
+    "hwmon": 100.0,
+    "nvml": 40.0,
+    "scmi": 10.0,
+    "dtpm": 10.0,
+    "battery": 1.0,
+    "procstat": 10.0,
+    "replay": 1000.0,
+}
+# Drivers that add up a register of 32 bits only when somebody reads it (Linux, i915_hwmon.c and early xe_hwmon.c), so
+# that it must be read at least once a minute, also while the board is idle.
+KEPT_POLLED = ("i915", "xe")
+LONGEST_UNREAD_S = 60.0
 MIN_HZ, MAX_HZ = 0.01, 1_000_000.0
 
 
@@ -50,6 +64,12 @@ def check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
 
     A replay's samples were taken long ago, and know their wraps.
     """
+    for channel in channels:
+        if _kept_polled(channel) and hz[channel.source] * LONGEST_UNREAD_S < 1:
+            raise ValueError(
+                f"hz of {hz[channel.source]!r} is too low for {channel.id}: its driver must be read once in "
+                f"{LONGEST_UNREAD_S:.0f} s"
+            )
     for channel in (c for c in channels if c.source != "replay"):
         most_w = channel.ceiling_w or FALLBACK_CEILING_W
         if channel.wrap_j and channel.wrap_j / most_w < 2 / hz[channel.source]:
@@ -59,8 +79,14 @@ def check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
             )
 
 
+def _kept_polled(channel: Channel) -> bool:
+    return channel.source == "hwmon" and channel.kind == "energy" and channel.device in KEPT_POLLED
+
+
 def blind_ns(channel: Channel) -> int:
     """How long a channel may go unread before wraps can be missed: half a wrap at its highest power; 0 = for ever."""
+    if _kept_polled(channel):
+        return round(LONGEST_UNREAD_S * NS_PER_S)
     if not channel.wrap_j or channel.source == "replay":  # who recorded it has seen to it
         return 0
     return round(channel.wrap_j / 2 / (channel.ceiling_w or FALLBACK_CEILING_W) * NS_PER_S)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fastgreen.measuring.gpu_timeline import Lane
+    from fastgreen.results.open_folder import KeptFile
 
 __all__ = ["Recorder", "finished_windows", "kept_chunks"]
 
@@ -44,8 +45,9 @@ class Recorder:
         self._problems: list[str] = []
 
     @property
-    def samples_path(self) -> Path:
-        return self._folder.path / "samples.arrow"
+    def samples_file(self) -> Path | KeptFile:
+        """What was written of the samples: its path, or, where that was lost, the open file."""
+        return self._folder.samples_file
 
     def add_samples(self, channel: str, samples: bytearray) -> bool:
         """False when they were not written, and memory has to take them."""
@@ -75,8 +77,12 @@ class Recorder:
         self._at_the_end(self._folder.close)
 
     def write_channels(self, channels: Callable[[], pa.Table]) -> None:
-        """Write the channels as they are known in the end, after `close`."""
+        """Write the channels as they are known in the end, after `close`, and leave the folder."""
         self._at_the_end(lambda: self._folder.write_channels(channels()))
+        if not self._folder.leave():
+            self._problems.append(
+                f"{self._path} was removed, moved or replaced while the run was recorded, so the recording is not there"
+            )
 
     def _at_the_end(self, step: Callable[[], None]) -> None:
         try:
@@ -95,10 +101,11 @@ def finished_windows(handles: list[_window.Window | Lane]) -> list[Windows]:
     return [Windows(handle.name, i, *handle.edges()) for i, handle in enumerate(handles)]
 
 
-def kept_chunks(recorded: Path | None, channel: str, kept: list[bytearray]) -> Iterator[np.ndarray]:
+def kept_chunks(recorded: Path | KeptFile | None, channel: str, kept: list[bytearray]) -> Iterator[np.ndarray]:
     """The samples of a channel: those on disk, then those in memory."""
     if recorded is not None:
+        from fastgreen.results.open_folder import KeptFile
         from fastgreen.results.run_reader import stored_chunks
 
-        yield from stored_chunks(recorded, channel)
+        yield from stored_chunks(recorded.path if isinstance(recorded, KeptFile) else recorded, channel)
     yield from map(_resolver.samples, kept)

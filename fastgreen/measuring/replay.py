@@ -32,7 +32,7 @@ def replay_channels(path: str, speed: float = 1.0) -> list[Channel]:
             continue
         samples = np.concatenate(chunks)
         # What settling read behind the end is no part of the total.
-        samples = samples[samples["at_ns"] <= trace.report["end_at_ns"]]
+        samples = samples[samples["at_ns"] <= trace.tally["end_at_ns"]]
         samples["at_ns"] -= result.start_ns
         channel = trace.channel
         if channel.kind == "power":

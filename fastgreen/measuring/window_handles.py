@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from fastgreen import _window
+from fastgreen.guards.printable import encodable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     class LateWindows(Protocol):
         """Windows whose edges are known only after a while: `GpuWindows`."""
 
-        def finish(self) -> list[str]: ...
+        notes: list[str]
+
+        def finish(self) -> None: ...
         def become_inert(self) -> None: ...
 
 
@@ -29,11 +32,13 @@ class WindowHandles:
     Attributes
     ----------
     lock : RLock
-        The monitor's; whoever adds windows holds it.
+        The monitor's lock; a caller that adds windows holds it.
     windows : list of Window and Lane
         Everything whose stretches the result holds.
     late : list of GpuWindows
         What ends with the monitor.
+    notes : list of str
+        After `close` and `finish_late`: windows that were open then.
     """
 
     def __init__(self, sync: Callable[[], object] | None, lock: threading.RLock) -> None:
@@ -43,6 +48,7 @@ class WindowHandles:
         self.late: list[LateWindows] = []
         self._by_thread: dict[tuple[int, str], _window.Window] = {}
         self.state = "new"
+        self._ended: dict[int, str] = {}
 
     def open(self) -> None:
         """The monitor runs: windows may begin."""
@@ -53,6 +59,7 @@ class WindowHandles:
         """See `Monitor.window`."""
         if not isinstance(name, str):
             raise TypeError(f"a window's name must be a string, not {name!r}")
+        name = encodable(name)
         key = (threading.get_ident(), name)
         window = self._by_thread.get(key)
         if window is None or window.is_open:
@@ -71,16 +78,23 @@ class WindowHandles:
         if self.state != "running":
             raise RuntimeError(f"GPU windows need a running monitor; this one is {self.state}")
 
-    def close(self) -> list[str]:
-        """End what is open. Returns notes for the result."""
+    def close(self) -> None:
+        """End what is open. Idempotent: after an exception the next call ends the rest."""
         self._gate.close()  # first, so that no window of another thread begins meanwhile
-        notes = [text for late in self.late for text in late.finish()]
-        for window in self.windows:
+        for i, window in enumerate(self.windows):
             if window.is_open:
+                self._ended[i] = f"window {window.name!r} was still open at the end of the measurement and ended there"
                 window.end()
-                notes.append(f"window {window.name!r} was still open at the end of the measurement and ended there")
         self.state = "stopped"
-        return notes
+
+    def finish_late(self) -> None:
+        """End the windows of GPUs, after `close`; this waits for the GPUs."""
+        for late in self.late:
+            late.finish()
+
+    @property
+    def notes(self) -> list[str]:
+        return [text for late in self.late for text in late.notes] + list(self._ended.values())
 
     def make_inert(self) -> None:
         """While the interpreter ends, windows of threads that still run do nothing."""

@@ -32,7 +32,11 @@ class Domain:
         hint = ""
         if self.percent and 1 < value <= 100:
             hint = f"; if it is in percent, divide it by 100 ({name} is a fraction)"
-        return ValueError(f"{name} {self.rule}, got {value:g}{where}{hint}")
+        try:
+            shown = f"{value:g}"
+        except OverflowError:  # an integer that no float can hold
+            shown = "a number of over 300 digits"
+        return ValueError(f"{name} {self.rule}, not {shown}{where}{hint}")
 
 
 ACCURACY = Domain(0.0, 1.0, "must lie in 0..1", percent=True)
@@ -48,7 +52,7 @@ def as_numbers(name: str, value: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        If it is none: text, objects, complex numbers, dates, truth values, nested lists of unequal lengths.
+        If it is not: text, objects, complex numbers, dates, truth values, nested lists of unequal lengths.
     """
     try:
         array = np.asarray(value)
@@ -87,10 +91,10 @@ def check(name: str, value: Any, domain: Domain) -> Any:
 
 
 def check_shapes(**arrays: Any) -> tuple[int, ...]:
-    """The shape that the arguments broadcast to; ValueError with every shape if there is none."""
+    """The shape that the arguments broadcast to; ValueError that lists every shape if they do not broadcast."""
     shapes = {name: np.shape(value) for name, value in arrays.items()}
     try:
         return np.broadcast_shapes(*shapes.values())
     except ValueError:
-        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
-        raise ValueError(f"shapes that do not fit together: {told}") from None
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
+        raise ValueError(f"shapes that do not fit together: {listed}") from None

@@ -354,7 +354,7 @@ def _at_target(name: str, values: Any, accuracy: Any, target: Any) -> Any:
     column, fractions = as_numbers(name, check(name, values, AMOUNT)), as_numbers("accuracy", accuracy)
     check("accuracy", fractions, ACCURACY)
     if np.ndim(target) or np.isnan(check("target", target, ACCURACY)):
-        raise ValueError(f"target must be one number, got {target!r}")
+        raise ValueError(f"target must be one number, not {target!r}")
     if fractions.ndim not in (1, 2) or column.shape not in (fractions.shape, fractions.shape[-1:]):
         raise ValueError(f"shapes that do not fit together: {name} {column.shape}, accuracy {fractions.shape}")
     reached = fractions >= target
@@ -366,7 +366,7 @@ def _at_target(name: str, values: Any, accuracy: Any, target: Any) -> Any:
 
 
 def time_to_accuracy(time: Any, accuracy: Any, target: float) -> Any:
-    """Time of the first checkpoint whose accuracy reaches the target, in the unit of `time`; inf if none does.
+    """Time of the first checkpoint whose accuracy reaches the target, in the unit of `time`; inf if no checkpoint does.
 
     Parameters
     ----------
@@ -398,7 +398,7 @@ def time_to_accuracy(time: Any, accuracy: Any, target: float) -> Any:
 
 
 def energy_to_accuracy(energy: Any, accuracy: Any, target: float) -> Any:
-    """Energy spent up to the first checkpoint whose accuracy reaches the target, in its unit; inf if none does.
+    """Energy spent up to the first checkpoint whose accuracy reaches the target, in its unit; inf if none reaches it.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ def thread_count(threads: int | None) -> int:
     if threads is None:
         return cpu_count()
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads must be a whole number above 0, got {threads!r}")
+        raise ValueError(f"threads must be a whole number above 0, not {threads!r}")
     return threads
 
 

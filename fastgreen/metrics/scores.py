@@ -19,7 +19,7 @@ def _score(ufunc: np.ufunc, out: Any, arguments: dict[str, tuple[Any, Domain]]) 
     except ValueError:
         shape = check_shapes(**values)
         if out is not None and np.shape(out) != shape:
-            raise ValueError(f"out must be an array of shape {shape}, got {np.shape(out)}") from None
+            raise ValueError(f"out must be an array of shape {shape}, not {np.shape(out)}") from None
         raise
 
 

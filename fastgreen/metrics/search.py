@@ -21,7 +21,7 @@ class Search(NamedTuple):
     accuracy_delta: float
     alpha: float
     beta: float
-    target: float  # NaN: none, the best is searched for
+    target: float  # NaN: without a target, search for the best
     quantize: bool
 
     @classmethod
@@ -32,14 +32,14 @@ class Search(NamedTuple):
         values: list[float] = []
         for (name, domain), value in zip(given.items(), (cost_delta, accuracy_delta, alpha, beta), strict=True):
             if np.ndim(value) or not np.isfinite(check(name, value, domain)):
-                raise ValueError(f"{name} must be one finite number, got {value!r}")
+                raise ValueError(f"{name} must be one finite number, not {value!r}")
             values.append(float(value))
         first, second, third, fourth = values
         search = cls(first, second, third, fourth, math.nan, bool(quantize))
         return search._replace(target=search._score_of(target, cost_name))
 
     def _score_of(self, target: Any, cost_name: str) -> float:
-        """The score to reach: the target as such, or that of a pair (accuracy, consumption), which is quantised too."""
+        """The score to reach: the target itself, or that of a pair (accuracy, consumption), which is quantised too."""
         if target is None:
             return math.nan
         if np.ndim(target) == 0:
@@ -54,8 +54,8 @@ class Search(NamedTuple):
                 score = float(apc(cost, accuracy, self.alpha, self.beta))
         else:
             raise ValueError(
-                f"target must be a score, a pair (accuracy, {cost_name}) or None, got an array of {np.shape(target)}"
+                f"target must be a score, a pair (accuracy, {cost_name}) or None, not an array of {np.shape(target)}"
             )
         if math.isnan(score):
-            raise ValueError(f"target must be a number, got {target!r}; leave it out to search for the best")
+            raise ValueError(f"target must be a number, not {target!r}; leave it out to search for the best")
         return score

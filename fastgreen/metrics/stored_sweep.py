@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import TraceError
+from fastgreen.guards.arguments import path_text
 from fastgreen.metrics.sweep_writer import FORMAT, KEY
 
 __all__ = ["StoredSweep", "open_sweep"]
@@ -42,11 +43,11 @@ class StoredSweep:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        with self._told():
+        self.path = Path(path_text("path", path))
+        with self._errors_named():
             reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
         metadata = self._metadata(reader.schema)
-        with self._told():
+        with self._errors_named():
             self.table = reader.read_all()
             self.table.validate()
         try:
@@ -57,8 +58,8 @@ class StoredSweep:
             raise TraceError(f"{self.path} is damaged: its metadata do not describe its points: {error!r}") from error
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What pyarrow says of a damaged file, as a TraceError; what the system says stays an OSError."""
+    def _errors_named(self) -> Iterator[None]:
+        """Turn pyarrow's errors about a damaged file into TraceError; errors of the system stay OSError."""
         try:
             yield
         except (pa.ArrowException, OSError) as error:

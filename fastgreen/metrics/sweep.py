@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastgreen.guards.arguments import number
 from fastgreen.metrics.domains import ACCURACY, ALPHA, AMOUNT, DELTA, FRACTION_DELTA, Domain, as_numbers, check
 from fastgreen.metrics.parallel import for_each_range
 from fastgreen.metrics.score_grid import ScoreGrid
@@ -45,11 +46,11 @@ class Sweep:
         Only for "ttcapc" and "ttcapec": axes of cell sizes.
     target : list, optional
         Only for "ttcapc" and "ttcapec": an axis of targets, each a score, a pair (accuracy, consumption) or None. One
-        pair stands in a list as well.
+        pair needs a list as well.
     quantize : bool
         Only for "ttcapc" and "ttcapec", see `time_to_closest_apc`.
     unit : str, optional
-        Unit of consumption or cost, as it shall stand in files and pictures.
+        Unit of consumption or cost, for files and pictures.
 
     Attributes
     ----------
@@ -95,8 +96,8 @@ class Sweep:
         quantize: bool = True,
         unit: str | None = None,
     ) -> None:
-        if metric not in METRICS:
-            raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+        if not isinstance(metric, str) or metric not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
         self.metric, self.unit = metric, unit
         name = METRICS[metric]
         amount, other = (consumption, cost) if name == "consumption" else (cost, consumption)
@@ -182,7 +183,7 @@ class Sweep:
     def _checked_out(self, out: Any, dtype: Any) -> np.ndarray:
         if not isinstance(out, np.ndarray) or out.shape != self.shape:
             raise ValueError(
-                f"out must be an array of shape {self.shape}, got {getattr(out, 'shape', type(out).__name__)}"
+                f"out must be an array of shape {self.shape}, not {getattr(out, 'shape', type(out).__name__)}"
             )
         if out.dtype != self._checked_dtype(out.dtype if dtype is None else dtype):
             raise ValueError(f"out is {out.dtype}, dtype is {np.dtype(dtype)}")
@@ -191,7 +192,7 @@ class Sweep:
         return out
 
     def _checked_dtype(self, dtype: Any) -> np.dtype:
-        """The dtype. ValueError where it is none, or where a coordinate would become infinite in it."""
+        """The dtype. ValueError if it is not float64 or float32, or if a coordinate would become infinite in it."""
         wanted = as_dtype(dtype)
         most = float(np.finfo(wanted).max)
         for name, values in self.plan.inputs.items():
@@ -251,8 +252,8 @@ class Sweep:
         OSError
             If the disk is full or cannot be written to; no file is left.
         ValueError
-            If an argument is none of those above, or an axis or a time holds more than float32 can where that is asked
-            for.
+            If an argument is not one of those above, or an axis or a time exceeds the range of float32 where
+            float32 is asked for.
         """
         from fastgreen.metrics.sweep_writer import write_sweep
 
@@ -279,7 +280,7 @@ class Sweep:
             If `k` is no whole number above 0.
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise ValueError(f"k must be a whole number above 0, got {k!r}")
+            raise ValueError(f"k must be a whole number above 0, not {k!r}")
         return self._table(self.plan.best(min(int(k), self.size)))
 
     def where(self, low: float = -math.inf, high: float = math.inf) -> pa.Table:
@@ -302,9 +303,10 @@ class Sweep:
         MemoryError
             If the answer is larger than the free memory.
         """
+        low, high = number("low", low), number("high", high)
         if not low <= high:
             raise ValueError(f"low must not be above high, got low={low!r}, high={high!r}")
-        return self._table(self.plan.where(float(low), float(high)))
+        return self._table(self.plan.where(low, high))
 
     def _table(self, points: np.ndarray) -> pa.Table:
         import pyarrow as pa
@@ -351,7 +353,7 @@ def as_dtype(dtype: Any) -> np.dtype:
     except TypeError:
         found = None
     if found not in (np.float64, np.float32):
-        raise ValueError(f"dtype must be float64 or float32, got {dtype!r}")
+        raise ValueError(f"dtype must be float64 or float32, not {dtype!r}")
     return found
 
 

@@ -1,7 +1,7 @@
 """A sweep as one Arrow IPC file, written tile by tile in constant memory; `stored_sweep` reads it.
 
 Dense: a row for each combination of all axes but the fastest, whose values are a tensor column. Long: a row for each
-point. The axes stand in the schema metadata, under the key ``fastgreen``, as JSON; one of more than 65536 points as
+point. The axes are in the schema metadata, under the key ``fastgreen``, as JSON; one of more than 65536 points as
 ``{"float64": base64 of the little-endian bytes}``.
 """
 
@@ -23,6 +23,7 @@ import pyarrow as pa
 
 import fastgreen
 from fastgreen.atomic_file import new_file
+from fastgreen.guards.arguments import path_text
 from fastgreen.metrics.parallel import cpu_count, thread_count
 from fastgreen.units import unit_metadata
 
@@ -68,19 +69,19 @@ def write_sweep(
     """See `Sweep.write`."""
     layouts: dict[str, type[_Layout]] = {"dense": _Dense, "long": _Long}
     if layout not in layouts:
-        raise ValueError(f"layout must be dense or long, got {layout!r}")
+        raise ValueError(f"layout must be dense or long, not {layout!r}")
     if compression not in (None, "lz4", "zstd"):
-        raise ValueError(f"compression must be lz4, zstd or None, got {compression!r}")
+        raise ValueError(f"compression must be lz4, zstd or None, not {compression!r}")
     # This thread writes, and on its CPU another one would only be in its way; few outrun any disk.
     workers = min(_MOST_WORKERS, max(1, cpu_count() - 1)) if threads is None else thread_count(threads)
     tiles = layouts[layout](sweep, dtype)
-    target = Path(path)
+    target = Path(path_text("path", path))
     with new_file(target, overwrite) as place:
         if compression is None:
             _check_space(target, tiles.file_bytes)
         options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
         with (
-            _Told(target, tiles.file_bytes),
+            _NamesFile(target, tiles.file_bytes),
             pa.OSFile(place, "ab") as sink,
             pa.ipc.new_file(sink, tiles.schema, options=options) as writer,
             _progress(sweep, progress) as advance,
@@ -222,8 +223,8 @@ def _progress(sweep: Grid, shown: bool) -> Iterator[Callable[[int], None]]:
         yield lambda points: bar.advance(task, points)
 
 
-class _Told:
-    """Says in an OSError which file it was and how large it would have become."""
+class _NamesFile:
+    """Adds the file and the size of the whole sweep to an OSError."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path, self.size = path, size

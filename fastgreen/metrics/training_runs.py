@@ -30,7 +30,7 @@ class Runs:
     time, accuracy, cost : ndarray
         The columns; `time` has one run's length only where all runs share it.
     many : bool
-        Whether the caller gave many runs, be it that there is but one of them.
+        True if the caller gave a list of runs, also a list of one.
     """
 
     def __init__(self, columns: dict[str, np.ndarray], offset: np.ndarray, many: bool, shared_time: bool) -> None:
@@ -45,7 +45,7 @@ class Runs:
 
     @classmethod
     def of(cls, time: Any, accuracy: Any, cost: Any, cost_name: str) -> Runs:
-        """From three 1-D arrays (one run), 2-D arrays (a row per run; time may be 1-D) or Arrow list arrays.
+        """From three 1-D arrays (one training run), 2-D arrays (a row per run; time may be 1-D) or Arrow list arrays.
 
         The values are checked by `reach`, while they pass through the cache.
 
@@ -79,19 +79,21 @@ class Runs:
     @classmethod
     def _regular(cls, columns: dict[str, Any]) -> Runs:
         arrays = {name: as_numbers(name, value) for name, value in columns.items()}
-        told = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         time, accuracy, cost = arrays.values()
         if any(array.ndim not in (1, 2) for array in arrays.values()):
-            raise ValueError(f"a run is a 1-D array, many runs are 2-D arrays; got {told}")
+            raise ValueError(f"a run is a 1-D array, many runs are 2-D arrays, not {shapes}")
         if not (accuracy.shape == cost.shape and time.shape in (cost.shape, cost.shape[-1:])):
-            raise ValueError(f"shapes that do not fit together: {told}; runs of unequal length go in Arrow list arrays")
+            raise ValueError(
+                f"shapes that do not fit together: {shapes}; runs of unequal length go in Arrow list arrays"
+            )
         many = accuracy.ndim == 2
         count, length = accuracy.shape if many else (1, accuracy.size)
         flat = {name: array.reshape(-1) for name, array in arrays.items()}
         offset = np.arange(count + 1, dtype=np.int64)
         offset *= length
         shared_time = many and time.ndim == 1
-        if shared_time and np.isnan(time).any():  # which checkpoints lack it stands in each run's accuracy
+        if shared_time and np.isnan(time).any():  # each run's accuracy decides which checkpoints lack a time
             flat["time"], shared_time = np.tile(time, count), False
         if shared_time:
             check("time", time, _TIME)
@@ -171,7 +173,7 @@ def _check_rising(name: str, time: np.ndarray, where: str) -> None:
 
 
 def _is_arrow_list(value: Any) -> bool:
-    pa = sys.modules.get("pyarrow")  # if it was never imported, the value is none of its arrays
+    pa = sys.modules.get("pyarrow")  # before its import no value can be one of its arrays
     if pa is None or not isinstance(value, pa.Array | pa.ChunkedArray):
         return False
     return pa.types.is_list(value.type) or pa.types.is_large_list(value.type)

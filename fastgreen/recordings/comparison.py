@@ -90,7 +90,7 @@ def compare(
         The two do not overlap.
     """
     if not abs(shift_s) < LATEST_NS * 1e-9:
-        raise ValueError(f"shift_s: {shift_s} is not a time to shift by")
+        raise ValueError(f"shift_s must be a number of seconds, not {shift_s}")
     shift_ns = round(shift_s * 1e9)
     ours, theirs = _curves(inner, inner_channels, shift_ns), _curves(outer, outer_channels, 0)
     common = _common(list(ours.values()) + list(theirs.values()))

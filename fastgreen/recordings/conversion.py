@@ -55,21 +55,11 @@ def result_of(recording: Curves) -> Any:
             name, recording.source, "power", row["id"], "nW", parent=parent, root=row["root"], traits=kinds
         )
         chunks = _Chunks(recording, row["id"], later_ns, _resolver.SAMPLE)
-        account = _resolver.Account(kinds)
-        for chunk in chunks():
-            account.feed(chunk)
-        report = account.report()
-        report |= {
-            "end_at_ns": report["last_at_ns"],
-            "end_total": report["total"],
-            "why_ended": None,
-            "last_error": None,
-        }
-        report |= {"missed": None, "lost": row["absent"], "read_errors": row["absent"]}
-        built.append(Trace(channel, row["root"], report, chunks))
+        absent = row["absent"]
+        built.append(Trace.recounted(channel, row["root"], chunks, lost=absent, read_errors=absent))
         spans += _spans(recording, row["id"], later_ns)
     windows = [Windows("segment", 0, *np.array(_union(spans), np.int64).T)] if spans else []
-    start = min((t.report["first_at_ns"] for t in built), default=0)
+    start = min((t.tally["first_at_ns"] for t in built), default=0)
     about = {"format": FORMAT, "version": __version__, "host": "", "realtime_ns": start, "monotonic_ns": start}
     notes = [*recording.notes, *(f"{name} is absent" for name in recording.absent)]
     if later_ns.any():
@@ -78,7 +68,7 @@ def result_of(recording: Curves) -> Any:
 
 
 def _laid_out(recording: Curves, channels: list[str]) -> np.ndarray:
-    """How much later each segment is laid, in ns by its number, so that none begins before the one before it ends.
+    """Delay of each segment in ns, by its number, so that no segment begins before the end of its predecessor.
 
     The clock of a result never goes back; that of a recording does. All channels move alike.
     """
@@ -101,7 +91,7 @@ def _laid_out(recording: Curves, channels: list[str]) -> np.ndarray:
 
 
 class _Chunks:
-    """The samples of one channel, made anew each time they are asked for."""
+    """The samples of one channel, made again for each call."""
 
     def __init__(self, recording: Curves, channel: str, later_ns: np.ndarray, dtype: np.dtype) -> None:
         self.recording, self.channel, self.later_ns, self.dtype = recording, channel, later_ns, dtype

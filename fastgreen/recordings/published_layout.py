@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from fastgreen.atomic_file import new_file, write_text
 from fastgreen.errors import FastgreenWarning
 from fastgreen.recordings.comparison import Curve
 from fastgreen.recordings.readers.aipowermeter import SEGMENT_END
@@ -36,7 +37,7 @@ _KEYS = {
     "gpu": ("gpu", ("nvidia_draw_absolute",)),
     "process/gpu": ("gpu", ("nvidia_estimated_attributable_power_draw",)),
 }
-# Channels of fastgreen; the estimate of a machine without sensors stands where the package would.
+# Channels of fastgreen; the estimate of a machine without sensors takes the place of the package.
 _OURS = (
     (r"(?:rapl|perf):package-\d+|procstat:\w+|hwmon:amd_energy(?:@\w+)?/Esocket\d+", "package"),
     (r"(?:rapl|perf):package-\d+/(?:die-\d+/)?(core|uncore|dram)", r"\1"),
@@ -72,9 +73,13 @@ def write_run(
     folder = run_folder(main, size, repeat)
     folder.mkdir(parents=True, exist_ok=True)
     write_power_metrics(folder / "power_metrics.json", source, period_s=period_s, timezone=timezone)
-    with open(folder / "latency.csv", "w", encoding="utf-8") as stream:
-        stream.writelines(f"{seconds!r}\n" for seconds in map(float, latency_s))
+    write_latencies(folder, latency_s)
     return folder
+
+
+def write_latencies(folder: Path, latency_s: Iterable[float]) -> None:
+    """``latency.csv``: the seconds of an inference on each line, no header."""
+    write_text(folder / "latency.csv", "".join(f"{seconds!r}\n" for seconds in map(float, latency_s)))
 
 
 def write_power_metrics(path: str | Path, source: Any, *, period_s: float | None = None, timezone: str = "UTC") -> None:
@@ -101,7 +106,7 @@ def write_power_metrics(path: str | Path, source: Any, *, period_s: float | None
         period_s = 2.0
     raw = _resampled(points, period_s) if period_s is not None else _as_recorded(points)
     lines = ((at_ns, segment, _gathered(values, places)) for at_ns, segment, values in raw)
-    with open(path, "w", encoding="utf-8") as stream:
+    with new_file(path, overwrite=True, devices=True) as place, open(place, "w", encoding="utf-8") as stream:
         last = None
         for at_ns, segment, values in lines:
             if last is not None and segment != last:
@@ -113,7 +118,7 @@ def write_power_metrics(path: str | Path, source: Any, *, period_s: float | None
 
 
 def _places(recording: Recording) -> dict[str, list[str]]:
-    """The channels of each word of the format; one that counts and has no word is told."""
+    """The channels of each word of the format; a counted channel without a word is an error."""
     places: dict[str, list[str]] = {}
     for row in recording.channels.to_pylist():
         place = published_name(row["id"])
@@ -160,7 +165,7 @@ def _resampled(
     points: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], period_s: float
 ) -> Iterable[tuple[int, int, dict[str, float]]]:
     if not period_s > 0:
-        raise ValueError(f"period_s: {period_s} is not above 0")
+        raise ValueError(f"period_s must be above 0, not {period_s}")
     curves = {name: Curve(*p) for name, p in points.items()}
     spans = {name: curve.spans() for name, curve in curves.items()}
     if not any(spans.values()):

@@ -298,7 +298,7 @@ class RecordingBuilder:
         return name in self._entries
 
     def channel(self, name: str, *, kind: str = "power", unit: str = "W", root: bool = False, parent: str = "") -> None:
-        """Declare a channel; the first declaration of a name stands."""
+        """Declare a channel; the first declaration of a name holds."""
         self._entries.setdefault(name, _Channel(name, kind, unit, root, parent))
 
     def add(self, name: str, time_ns: np.ndarray, segment: np.ndarray, value: np.ndarray) -> None:
@@ -310,7 +310,7 @@ class RecordingBuilder:
         self._spool.add(list(self._entries).index(name), time_ns, segment, value)
 
     def _sensible(self, name: str, value: np.ndarray) -> np.ndarray:
-        """The values that a meter can mean; the others would overflow every sum that they stand in."""
+        """The values that a meter can mean; the others would overflow every sum."""
         absurd = np.abs(value) > _LARGEST[self._entries[name].kind]
         if not absurd.any():
             return value
@@ -361,7 +361,7 @@ def recording_of(source: Any) -> Recording:
         builder.channel(name, root=trace.counted, parent=channel.parent or "")
         if channel.estimated:
             builder.note(f"{name} is an estimate")
-        samples = list(trace.chunks())
+        samples = list(trace.settled())  # without the readings of a counter that jumped
         if not samples:
             continue
         joined = np.concatenate(samples)

@@ -8,19 +8,35 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from fastgreen.guards.printable import printable
 from fastgreen.units import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pyarrow as pa
 
     from fastgreen.results.trace import Trace
 
-__all__ = ["PlainTable", "bounds", "people_console", "plain_table", "quantity", "render", "show"]
+__all__ = [
+    "PlainTable",
+    "PrintableConsole",
+    "bounds",
+    "people_console",
+    "plain_table",
+    "quantity",
+    "render",
+    "show",
+    "titled",
+]
 
+_MOST_ROWS = 2000  # of one table: a terminal shows fewer, and to lay out more takes seconds
+_LONGEST_CELL = 300  # characters: more of one name would be a screen of its own
 _FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 
@@ -47,24 +63,53 @@ def bounds(low: float | None, high: float | None, unit: str) -> str:
     return f"{first.split(' ')[0] if shared else first} .. {last}"
 
 
+class PrintableConsole(Console):
+    """A console that prints only printable text, whatever names and notes hold: no escape sequence but its own."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if not segment.control and not segment.text.isprintable():
+                segment = Segment(printable(segment.text, lines=True, most=len(segment.text)), segment.style)
+            yield segment
+
+
 def people_console(stderr: bool = False) -> Console:
-    """A console for tables: as wide as COLUMNS says, else as the terminal, else, where there is none to ask, 120."""
-    console = Console(stderr=stderr, highlight=False)
+    """A console for tables: as wide as COLUMNS, else as the terminal, else 120."""
+    console = PrintableConsole(stderr=stderr, highlight=False)
     if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console
-    return Console(stderr=stderr, highlight=False, width=120)
+    return PrintableConsole(stderr=stderr, highlight=False, width=120)
 
 
 class PlainTable(Table):
     """A table whose cells are shown as they are: names come from others, and "[/b]" is no markup."""
 
+    def add_column(self, header: RenderableType = "", *args: Any, **options: Any) -> None:
+        super().add_column(_cell(header), *args, **options)
+
+    most_rows: int | None = None
+    left_out = 0
+
     def add_row(self, *cells: Any, **options: Any) -> None:
-        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+        if self.most_rows is not None and self.row_count >= self.most_rows:
+            self.left_out += 1
+            return
+        super().add_row(*map(_cell, cells), **options)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from super().__rich_console__(console, options)
+        if self.left_out:
+            yield Text(f"... {counted(self.left_out, 'more row')}; --json prints them all")
+
+
+def _cell(cell: Any) -> Any:
+    return Text(printable(cell, most=_LONGEST_CELL)) if isinstance(cell, str) else cell
 
 
 def plain_table(title: str, *columns: str) -> Table:
     """A table without vertical rules; the first column is text, the others are numbers."""
     table = PlainTable(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.most_rows = _MOST_ROWS
     for i, name in enumerate(columns):
         table.add_column(name, justify="right" if i else "left", overflow="fold")
     return table
@@ -120,21 +165,26 @@ def show(result: Printable, console: Console) -> None:
     if result.names and result.known:
         console.print(_window_table(result))
     for note in result.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {printable(note)}", markup=False, soft_wrap=True)
 
 
 def _faults(row: dict) -> str:
     said = [f"{row[key]} {word}" for key, word in _FAULTS if row[key]]
-    if row["restarts"]:
-        said.append(counted(row["restarts"], "restart"))
+    said += [counted(row[name + "s"], name) for name in ("restart", "jump", "standstill") if row[name + "s"]]
     return ", ".join(said) or "none"
+
+
+def titled(identity: str, name: str) -> str:
+    """A channel's id, for a whole GPU with the name of the board: a number alone does not say which board it is."""
+    board = identity.startswith("nvml:") and "/" not in identity and name != identity
+    return f"{identity} ({name})" if board else identity
 
 
 def _channel_table(result: Printable) -> Table:
     table = plain_table("channels", "channel", "energy", "between", "power", "samples", "faults", "method")
     for row in result.channels.to_pylist():
         table.add_row(
-            row["id"] + ("" if row["counted"] else " *"),
+            titled(row["id"], row["name"]) + ("" if row["counted"] else " *"),
             quantity(row["energy_j"], "J"),
             bounds(row["energy_low_j"], row["energy_high_j"], "J"),
             quantity(row["mean_power_w"], "W"),
@@ -164,5 +214,5 @@ def _window_table(result: Printable) -> Table:
 
 def render(result: Printable, width: int = 120) -> str:
     buffer = io.StringIO()
-    show(result, Console(file=buffer, width=width, highlight=False))
+    show(result, PrintableConsole(file=buffer, width=width, highlight=False))
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).rstrip("\n")

@@ -21,13 +21,13 @@ class Energies:
         self.traces = traces
         self.metadata = metadata
         read = [t for t in traces if t.has_data]
-        self.start_ns = min((t.report["first_at_ns"] for t in read), default=start_ns)
-        self.end_ns = max((t.report["end_at_ns"] for t in read), default=end_ns)
+        self.start_ns = min((t.tally["first_at_ns"] for t in read), default=start_ns)
+        self.end_ns = max((t.tally["end_at_ns"] for t in read), default=end_ns)
 
     @property
     def known(self) -> bool:
-        """Whether any counted channel was read; if not, every energy is 0 for want of a reading."""
-        return any(t.counted and t.has_data for t in self.traces)
+        """Whether any counted channel was read and moved; if not, every energy is 0 because there is no reading."""
+        return any(t.counted and t.has_data and not t.dead for t in self.traces)
 
     @cached_property
     def totals(self) -> dict[str, Bounded]:

@@ -85,10 +85,19 @@ def resolve_windows(
 def _feed(parts: list[_resolver.Part], chunk: NDArray[np.void]) -> None:
     _resolver.check_samples(chunk)  # here a wrong type is an error; in a thread it would be lost
     others = [threading.Thread(target=part.feed, args=(chunk,)) for part in parts[1:]]
-    for other in others:
-        other.start()
+    running = [other for other in others if _started(other)]
     try:
         parts[0].feed(chunk)
     finally:
-        for other in others:
+        for other in running:
             other.join()
+
+
+def _started(thread: threading.Thread) -> bool:
+    """Start a thread; where there is none to be had, at a limit or while the interpreter ends, do its work here."""
+    try:
+        thread.start()
+    except RuntimeError:
+        thread.run()
+        return False
+    return True

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
+from fastgreen.guards.arguments import path_text
+from fastgreen.guards.printable import encodable
 from fastgreen.results.energies import Energies
+from fastgreen.results.lies import lies
 from fastgreen.results.trace import Trace, Windows
 from fastgreen.units import NS_PER_S, counted
 
@@ -73,14 +76,15 @@ class Result(Energies):
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know of this run, a sentence each."""
+        """Notes on this run, a sentence each."""
         out = list(self.given_notes)
         for trace in self.traces:
-            identity, report = trace.channel.id, trace.report
+            identity, tally = trace.channel.id, trace.tally
             if not trace.has_data:
-                out.append(f"{identity} gave no reading: {report.get('last_error') or 'unknown reason'}")
-            elif report.get("why_ended"):
-                out.append(f"{identity} ended early: {report['why_ended']}")
+                out.append(f"{identity} gave no reading: {tally.get('last_error') or 'unknown reason'}")
+            elif tally.get("why_ended"):
+                out.append(f"{identity} ended early: {tally['why_ended']}")
+            out += lies(trace)
             out += [
                 f"{identity} was not read for {(p.end_ns - p.begin_ns) / NS_PER_S:.3g} s, in which it can have wrapped "
                 f"unseen: up to {p.hidden_j:.6g} J more, which its upper bounds contain"
@@ -99,7 +103,7 @@ class Result(Energies):
 
     @cached_property
     def channels(self) -> pa.Table:
-        """A row per channel: id, energies (J), power (W), counts, how it was measured and what became of it.
+        """A row per channel: id, energies (J), power (W), counts, its method and its faults.
 
         ``energy_j`` is null for a channel that was never read; ``counted`` says which rows make up the total.
         """
@@ -119,7 +123,7 @@ class Result(Energies):
         Returns
         -------
         pyarrow.Table
-            A row per sample, channel after channel, each in time order; units stand in the field metadata.
+            A row per sample, channel after channel, each in time order; units are in the field metadata.
 
         Raises
         ------
@@ -164,6 +168,7 @@ class Result(Energies):
         return result_tables.window_table(self.traces, self._named(name), per_channel, self.estimated)
 
     def _named(self, name: str | None) -> list[Windows]:
+        name = encodable(name) if isinstance(name, str) else name  # as `Monitor.window` does
         if name is not None and name not in self.names:
             raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
         return [w for w in self._windows if name is None or w.name == name]
@@ -237,7 +242,7 @@ class Result(Energies):
 
         from fastgreen.results.run_reader import save_run
 
-        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes, self._span)
+        save_run(Path(path_text("path", path)), self.traces, self._windows, self.metadata, self.given_notes, self._span)
 
     def to_dict(self) -> dict[str, Any]:
         """Totals, channels and window summary as plain Python, for JSON."""
@@ -295,5 +300,5 @@ def load(path: str | os.PathLike) -> Result:
 
     from fastgreen.results.run_reader import read_run
 
-    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path))
+    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path_text("path", path)))
     return Result(traces, windows, metadata, start_ns, end_ns, notes)

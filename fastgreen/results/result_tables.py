@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from fastgreen.guards.arguments import number
 from fastgreen.results.trace import Bounded, Trace, Windows
 from fastgreen.units import NS_PER_S, unit_metadata
 
@@ -47,6 +48,8 @@ def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.
             ("method", "string", None),
             ("counted", "bool", None),
             ("restarts", "int64", None),
+            ("jumps", "int64", None),
+            ("standstills", "int64", None),
             ("mean_read_s", "float64", "s"),
             ("update_longest_s", "float64", "s"),
             ("averaging_s", "float64", "s"),
@@ -54,35 +57,40 @@ def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.
             ("ratio_to_counter", "float64", None),
             ("status", "string", None),
             ("note", "string", None),
+            ("name", "string", None),
         ],
     )
 
 
 def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
-    report, total = trace.report, totals[trace.channel.id]
-    seconds = (report["end_at_ns"] - report["first_at_ns"]) / NS_PER_S
+    tally, total = trace.learnt, totals[trace.channel.id]
+    seconds = (tally["end_at_ns"] - tally["first_at_ns"]) / NS_PER_S
     known = trace.has_data
     return (
         trace.channel.id,
-        *((float(x) if known else None) for x in (total.energy_j, total.low_j, total.high_j)),
-        float(total.energy_j) / seconds if known and seconds > 0 else None,
-        report["samples"],
-        report["updates"],
-        report["period_mean_ns"] / NS_PER_S if report["period_mean_ns"] else None,
-        report["missed"],
-        report["lost"],
-        report["read_errors"],
+        float(total.energy_j) if known and not trace.dead else None,
+        *((float(x) if known else None) for x in (total.low_j, total.high_j)),
+        float(total.energy_j) / seconds if known and not trace.dead and seconds > 0 else None,
+        tally["samples"],
+        tally["updates"],
+        tally["period_mean_ns"] / NS_PER_S if tally["period_mean_ns"] else None,
+        tally["missed"],
+        tally["lost"],
+        tally["read_errors"],
         trace.channel.estimated,
         trace.method,
         trace.counted,
-        report["resets"],
-        report["read_mean_ns"] / NS_PER_S if known else None,
-        report["period_upper_ns"] / NS_PER_S if report["period_upper_ns"] else None,
+        trace.tally["resets"],
+        tally.get("jumps", 0),
+        len(tally.get("still_ns", [])),
+        tally["read_mean_ns"] / NS_PER_S if known else None,
+        tally["period_upper_ns"] / NS_PER_S if tally["period_upper_ns"] else None,
         trace.channel.averaging_s,
         trace.channel.coverage,
         _ratio_to_counter(trace, totals),
-        report.get("why_ended") or ("ok" if known else report.get("last_error") or "no reading"),
+        tally.get("why_ended") or ("ok" if known else tally.get("last_error") or "no reading"),
         trace.channel.note,
+        trace.channel.name,
     )
 
 
@@ -239,8 +247,8 @@ def _steps(result: Energies, step_s: float | None) -> Windows:
     if step_s is None:
         step_s = _round_step_s(result)
     if isinstance(step_s, bool) or not isinstance(step_s, (int, float)) or not 0 < step_s < math.inf:
-        raise ValueError(f"step_s must be a number of seconds above 0, got {step_s!r}")
-    if result.duration_s / step_s > _MOST_STEPS:
+        raise ValueError(f"step_s must be a number of seconds above 0, not {step_s!r}")
+    if result.duration_s / number("step_s", step_s) > _MOST_STEPS:
         raise ValueError(f"step_s of {step_s:g} s cuts {result.duration_s:.4g} s into more than {_MOST_STEPS:,} steps")
     step_ns = max(1, round(step_s * NS_PER_S))
     # A last piece of less than half a step would show the noise of the first and the last reading, not a power.
@@ -251,7 +259,9 @@ def _steps(result: Energies, step_s: float | None) -> Windows:
 
 def _round_step_s(result: Energies) -> float:
     """1, 2 or 5 times a power of ten: at most 500 steps, none shorter than a counted sensor's mean update."""
-    slowest_ns = max((t.report["period_mean_ns"] for t in result.traces if t.counted and t.has_data), default=0)
+    # None for a channel that was seen to update once at most: it says nothing of how long an update takes
+    periods_ns = [t.learnt["period_mean_ns"] or 0 for t in result.traces if t.counted and t.has_data]
+    slowest_ns = max(periods_ns, default=0)
     least_s = max(result.duration_s / _STEPS, slowest_ns / NS_PER_S, 1e-6)
     decade = 10.0 ** math.floor(math.log10(least_s))
     return next(n * decade for n in (1.0, 2.0, 5.0, 10.0) if n * decade >= least_s)

@@ -1,6 +1,6 @@
 """Whether what the files of a run say can be so: every number that is computed with later, and the samples' order.
 
-Each check raises ValueError that names the member and what it holds; who reads the file says which file it was.
+Each check raises ValueError that names the member and what it holds; the reader of the file adds its name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
     "SamplesCheck",
     "check_channel",
     "check_integer",
-    "check_report",
+    "check_tally",
     "parse_json",
 ]
 
@@ -38,6 +38,8 @@ _MOST_COUNTS = (1 << 63) - (1 << 12)  # what a counter can have grown by: 64 bit
 _MOST_QUANTUM = 1 << 40  # millions of restarts of such a counter fit in 64 bits
 _MOST_W = 1e15
 _MOST_S = 1e9
+
+_KEPT = 1 << (16 - _resolver.BETWEEN)  # samples that a later one can come back across
 
 _TEXTS = ("id", "source", "kind", "name", "unit", "device", "driver")
 _TEXTS_OR_NONE = ("parent", "reason", "remedy", "note")
@@ -95,7 +97,7 @@ def _check_member(name: str, value: Any, kind: type) -> None:
 
 
 def check_channel(row: dict[str, Any], traits: dict[str, Any]) -> None:
-    """A row of channels.arrow but for its report. ValueError or KeyError."""
+    """A row of channels.arrow without the report in it. ValueError or KeyError."""
     for name in _TEXTS:
         _check_member(name, row[name], str)
     for name in _TEXTS_OR_NONE:
@@ -117,64 +119,84 @@ def check_channel(row: dict[str, Any], traits: dict[str, Any]) -> None:
         check_integer(name, traits[name], least, most)
 
 
-def check_report(report: dict[str, Any], channel: Channel) -> None:
-    """What the engine reports of a channel (``_core.Sampler.report``). ValueError or KeyError."""
+def check_tally(tally: dict[str, Any], channel: Channel) -> None:
+    """The final counts of a channel (``_core.Sampler.tally``). ValueError or KeyError where one cannot be."""
     for name in _COUNTS:
-        check_integer(name, report[name])
+        check_integer(name, tally[name])
     for name in _INSTANTS:
-        check_integer(name, report[name], EARLIEST_NS, LATEST_NS)
+        check_integer(name, tally[name], EARLIEST_NS, LATEST_NS)
     for name in _LENGTHS:
-        check_integer(name, report[name], 0, 3 * LONGEST_NS)
-    check_integer("period_ns", report["period_ns"], 1, 3 * LONGEST_NS)
+        check_integer(name, tally[name], 0, 3 * LONGEST_NS)
+    check_integer("period_ns", tally["period_ns"], 1, 3 * LONGEST_NS)
     for name in _FAULTS:
-        if report[name] is not None:
-            check_integer(name, report[name])
-    _check_number("read_mean_ns", report["read_mean_ns"], 0.0, LARGEST)
-    _check_number("peak_per_ns", report["peak_per_ns"], 0.0, 2.0**64)
-    if report["period_mean_ns"] is not None:
-        _check_number("period_mean_ns", report["period_mean_ns"], 0.0, LARGEST)
+        if tally[name] is not None:
+            check_integer(name, tally[name])
+    _check_number("read_mean_ns", tally["read_mean_ns"], 0.0, LARGEST)
+    _check_number("peak_per_ns", tally["peak_per_ns"], 0.0, 2.0**64)
+    if tally["period_mean_ns"] is not None:
+        _check_number("period_mean_ns", tally["period_mean_ns"], 0.0, LARGEST)
     for name in ("total", "end_total"):
         if channel.kind == "energy":
-            check_integer(name, report[name], most=(1 << 63) - 1)
+            check_integer(name, tally[name], most=(1 << 63) - 1)
         else:
-            _check_number(name, report[name], -1e38, 1e38)
+            _check_number(name, tally[name], -1e38, 1e38)
     for name in ("why_ended", "last_error"):
-        if report[name] is not None:
-            _check_member(name, report[name], str)
-    _check_order(report)
+        if tally[name] is not None:
+            _check_member(name, tally[name], str)
+    check_integer("jumps", tally.get("jumps", 0), most=tally["samples"])
+    check_integer("tick_ns", tally.get("tick_ns", 0))
+    _check_member("still_why", tally.get("still_why", ""), str)
+    _check_stretches("still_ns", tally.get("still_ns", []))
+    _check_stretches("in_turn_ns", [tally["in_turn_ns"]] if tally.get("in_turn_ns") else [])
+    _check_order(tally)
 
 
-def _check_order(report: dict[str, Any]) -> None:
+def _check_stretches(name: str, stretches: Any) -> None:
+    """Pairs of instants, each before the next."""
+    if type(stretches) is not list or not all(type(pair) is list and len(pair) == 2 for pair in stretches):
+        raise ValueError(f"{name} is {_shown(stretches)}")
+    instants = [instant for pair in stretches for instant in pair]
+    for instant in instants:
+        check_integer(name, instant, EARLIEST_NS, LATEST_NS)
+    if instants != sorted(instants):
+        raise ValueError(f"{name} is {_shown(stretches)}, which runs backwards")
+
+
+def _check_order(tally: dict[str, Any]) -> None:
     """Its counts and instants beside each other."""
     for name in ("updates", "gaps", "resets", "periods"):
-        if report[name] > report["samples"]:
-            raise ValueError(f"{name} is {report[name]}, of {counted(report['samples'], 'sample')}")
+        if tally[name] > tally["samples"]:
+            raise ValueError(f"{name} is {tally[name]}, of {counted(tally['samples'], 'sample')}")
     for earlier, later in (("first_at_ns", "end_at_ns"), ("first_at_ns", "last_at_ns"), ("end_at_ns", "last_at_ns")):
-        if report["samples"] > 0 and report[earlier] > report[later]:
-            raise ValueError(f"{earlier} is {report[earlier]}, after {later}, {report[later]}")
+        if tally["samples"] > 0 and tally[earlier] > tally[later]:
+            raise ValueError(f"{earlier} is {tally[earlier]}, after {later}, {tally[later]}")
 
 
 class SamplesCheck:
-    """Looks at the samples of one channel, chunk by chunk: that they go forwards, and are those of its report.
+    """Looks at the samples of one channel, chunk by chunk: that they go forwards and fit its tally.
 
     Parameters
     ----------
     channel : Channel
-    report : dict or None
+    tally : dict or None
         None where the recording process was killed before it wrote one.
     """
 
-    def __init__(self, channel: Channel, report: dict[str, Any] | None) -> None:
-        self.channel, self.report = channel, report
+    def __init__(self, channel: Channel, tally: dict[str, Any] | None) -> None:
+        self.channel, self.tally = channel, tally
         self._last: np.ndarray | None = None
         self._count = self._resets = self._grown = 0
+        self._totals: np.ndarray = np.zeros(1, np.int64)  # of the last samples: one may come back to any of them
         self._until_end: float = 0  # a counter's stays an integer
         self._rounding = 0.0
+        self._raws: np.ndarray = np.zeros(1, np.int64)
 
     def take(self, samples: np.ndarray) -> None:
         """The next samples (dtype ``_resolver.SAMPLE``). ValueError."""
         if len(samples) == 0:
             return
+        if self._last is None:
+            self._raws = samples["raw"][:1].copy()
         joined = samples if self._last is None else np.concatenate([self._last, samples])
         self._last = samples[-1:].copy()
         self._count += len(samples)
@@ -187,16 +209,16 @@ class SamplesCheck:
             self._take_counts(joined)
         else:
             self._take_powers(joined)
-        if self.report is not None:
-            self._compare(int(samples["at_ns"][0]), int(at_ns[-1]), self.report)
+        if self.tally is not None:
+            self._compare(int(samples["at_ns"][0]), int(at_ns[-1]), self.tally)
 
     def _take_counts(self, joined: np.ndarray) -> None:
-        raw, wraps, identity = joined["raw"], joined["wraps"][1:], self.channel.id
-        restarted = (joined["flags"][1:] & _resolver.RESET) != 0
+        raw, wraps, flags = joined["raw"], joined["wraps"][1:], joined["flags"][1:]
+        identity, modulus = self.channel.id, self.channel.traits["modulus"]
+        restarted = (flags & _resolver.RESET) != 0
         if int(raw.max()) - int(raw.min()) > _MOST_COUNTS:
             raise ValueError(f"the counter of {identity} jumps from {raw.min()} to {raw.max()}")
         steps = np.diff(raw)
-        modulus = self.channel.traits["modulus"]
         most = np.where(restarted, 0.0, steps + wraps * float(modulus))
         if self._grown + float(most.sum()) > _MOST_COUNTS:
             raise ValueError(f"the counter of {identity} wraps more often than 64 bits can count")
@@ -205,38 +227,55 @@ class SamplesCheck:
             raise ValueError(f"the counter of {identity} runs backwards, and neither wraps nor restarts")
         self._grown += int(steps.sum())
         self._resets += int(np.count_nonzero(restarted))
-        if self.report is not None:
-            self._until_end += int(steps[joined["at_ns"][1:] <= self.report["end_at_ns"]].sum())
+        self._add_up(joined, steps)
+
+    def _add_up(self, joined: np.ndarray, steps: np.ndarray) -> None:
+        """Totals after each sample; one that comes back goes on from the sample before the jump."""
+        raw, flags = np.concatenate([self._raws, joined["raw"][1:]]), joined["flags"][1:]
+        first = len(self._totals)
+        totals = np.concatenate([self._totals, self._totals[-1] + np.cumsum(steps)])
+        for i in np.flatnonzero(flags & _resolver.RETURN).tolist():
+            place = first + i
+            before = place - 1 - (int(flags[i]) >> _resolver.BETWEEN)
+            if before < 0:
+                raise ValueError(f"the counter of {self.channel.id} comes back to a sample before its first")
+            grown = int(raw[place]) - int(raw[before]) + int(joined["wraps"][1 + i]) * self.channel.traits["modulus"]
+            totals[place:] += int(totals[before]) + grown - int(totals[place])
+        if self.tally is not None:
+            until = int(np.searchsorted(joined["at_ns"][1:], self.tally["end_at_ns"], side="right"))
+            self._until_end = int(totals[first + until - 1]) if until else self._until_end
+        self._totals, self._raws = totals[-_KEPT:], raw[-_KEPT:]
 
     def _take_powers(self, joined: np.ndarray) -> None:
-        if self.report is None:
+        if self.tally is None:
             return
         raw, at_ns = joined["raw"].astype(np.float64), joined["at_ns"]
-        if raw.max() > self.report["peak_per_ns"]:
+        if raw.max() > self.tally["peak_per_ns"]:
             raise ValueError(
-                f"{self.channel.id} shows {raw.max():.0f}, its report says {self.report['peak_per_ns']:.0f} at most"
+                f"{self.channel.id} shows {raw.max():.0f}, channels.arrow says {self.tally['peak_per_ns']:.0f} at most"
             )
         parts = (raw[1:] + raw[:-1]) / 2 * np.diff(at_ns)
-        self._until_end += float(parts[at_ns[1:] <= self.report["end_at_ns"]].sum())
+        self._until_end += float(parts[at_ns[1:] <= self.tally["end_at_ns"]].sum())
         self._rounding += 1e-9 * float(np.abs(parts).sum())
 
-    def _compare(self, first_ns: int, last_ns: int, report: dict[str, Any]) -> None:
+    def _compare(self, first_ns: int, last_ns: int, tally: dict[str, Any]) -> None:
         identity = self.channel.id
-        if first_ns < report["first_at_ns"] or last_ns > report["last_at_ns"]:
+        if first_ns < tally["first_at_ns"] or last_ns > tally["last_at_ns"]:
             raise ValueError(
                 f"samples of {identity} lie from {first_ns} to {last_ns} ns, "
-                f"its report from {report['first_at_ns']} to {report['last_at_ns']}"
+                f"channels.arrow says from {tally['first_at_ns']} to {tally['last_at_ns']}"
             )
-        if self._count > report["samples"] or self._resets > report["resets"]:
+        taken_back = tally["samples"] if tally.get("jumps") else 0  # restarts of a counter that came back after all
+        if self._count > tally["samples"] or self._resets > tally["resets"] + taken_back:
             raise ValueError(
                 f"{identity} has {counted(self._count, 'sample')} with {counted(self._resets, 'restart')} or "
-                f"more, its report {report['samples']} with {report['resets']}"
+                f"more, channels.arrow says {tally['samples']} with {tally['resets']}"
             )
 
     def finish(self) -> None:
-        """All have been taken. ValueError where every sample is there and they do not sum up to the report's total."""
-        if self.report is None or self._count != self.report["samples"]:
+        """All have been taken. ValueError where every sample is there and they do not sum up to the tally's total."""
+        if self.tally is None or self._count != self.tally["samples"]:
             return
-        said = self.report["end_total"]
+        said = self.tally["end_total"]
         if abs(self._until_end - said) > self._rounding:
-            raise ValueError(f"{self.channel.id} sums up to {self._until_end:.0f}, its report says {said:.0f}")
+            raise ValueError(f"{self.channel.id} sums up to {self._until_end:.0f}, channels.arrow says {said:.0f}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,13 @@ except ModuleNotFoundError as missing:
 
 from fastgreen import _resolver
 from fastgreen.errors import TraceError
+from fastgreen.guards.untrusted import open_regular
+from fastgreen.results.open_folder import KeptFile, OpenFolder, name_of
 from fastgreen.results.run_checks import EARLIEST_NS, LARGEST, LATEST_NS, check_integer, parse_json
 from fastgreen.results.run_metadata import FORMAT
 from fastgreen.units import unit_metadata
 
-__all__ = ["RunFolder", "read_stream", "sample_batch", "samples_of", "write_table"]
+__all__ = ["RunFolder", "read_stream", "sample_batch", "samples_of"]
 
 FILES = ("channels.arrow", "samples.arrow", "windows.arrow")
 
@@ -143,9 +144,8 @@ def read_stream(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     TraceError when it is missing, no Arrow stream, or (while the batches are read) damaged before its end.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
-            raise TraceError(f"{path} is no file")
-        reader = pa.ipc.open_stream(pa.memory_map(str(path)))
+        os.close(open_regular(path))  # a pipe would be waited for
+        reader = pa.ipc.open_stream(pa.memory_map(os.fsencode(path)))
     except FileNotFoundError as error:
         raise TraceError(f"{path} is missing") from error
     except (pa.ArrowException, OSError) as error:
@@ -190,38 +190,32 @@ def check_names(schema: pa.Schema) -> None:
             raise ValueError(f"there are two columns {name}")
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write one table as an IPC stream, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 class _Stream:
     """An IPC stream that grows; every batch has been handed to the kernel when `write` returns.
 
     A failed write is undone, so that the file ends with the last whole batch.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.path = path
-        self.file = pa.OSFile(str(path), "wb")
+    def __init__(self, folder: OpenFolder, name: str, schema: pa.Schema) -> None:
+        self.name = name
+        self.handle = folder.create(name)
+        self.file = pa.OSFile(name_of(self.handle, folder.path / name), "wb")
         self.writer = pa.ipc.new_stream(self.file, schema)
         self.good = 0
         self.failed = False
         # The schema goes with the first batch: an empty one, lest a process killed soon leave a file of no kind.
         self.write(pa.RecordBatch.from_pylist([], schema=schema))
 
+    def __del__(self) -> None:
+        if getattr(self, "handle", -1) >= 0:
+            os.close(self.handle)
+
     def write(self, batch: pa.RecordBatch) -> None:
         try:
             self.writer.write_batch(batch)
         except (OSError, pa.ArrowInvalid):
             self.failed = True
-            os.truncate(self.path, self.good)
+            os.ftruncate(self.handle, self.good)
             raise
         self.good = self.file.tell()
 
@@ -232,6 +226,11 @@ class _Stream:
         finally:
             self.file.close()
 
+    def take_handle(self) -> int:
+        """A descriptor of the file, which the caller closes."""
+        handle, self.handle = self.handle, -1
+        return handle
+
 
 class RunFolder:
     """The folder of a run that is being recorded. FileExistsError when it holds a run already."""
@@ -240,21 +239,33 @@ class RunFolder:
         self.path = Path(path).absolute()  # the program may change its folder while it is measured
         self.metadata = metadata
         self.failed = False  # set by the writer's owner: a stream that failed once is not written again
-        self.path.mkdir(parents=True, exist_ok=True)
-        taken = [name for name in FILES if (self.path / name).exists()]
+        self.folder = OpenFolder(self.path)
+        taken = [name for name in FILES if self.folder.has(name)]
         if taken:
             raise FileExistsError(f"{self.path} holds a run already ({taken[0]}); choose another folder or remove it")
         self.sample_schema = with_metadata(SAMPLES, metadata)
         self.window_schema = with_metadata(WINDOWS, metadata)
         self.write_channels(channels)
-        self.samples = _Stream(self.path / FILES[1], self.sample_schema)
-        self.windows = _Stream(self.path / FILES[2], self.window_schema)
+        self.samples = _Stream(self.folder, FILES[1], self.sample_schema)
+        self.windows = _Stream(self.folder, FILES[2], self.window_schema)
+        self.samples_file: Path | KeptFile = self.path / FILES[1]
 
     def write_channels(self, channels: pa.Table) -> None:
-        write_table(
-            self.path / FILES[0],
-            channels.replace_schema_metadata(with_metadata(channels.schema, self.metadata).metadata),
-        )
+        """Write the table of the channels, whole or not at all."""
+        table = channels.replace_schema_metadata(with_metadata(channels.schema, self.metadata).metadata)
+        partial = FILES[0] + ".partial"
+        self.folder.remove(partial)  # of a process that was killed
+        handle = self.folder.create(partial)
+        try:
+            with (
+                pa.OSFile(name_of(handle, self.path / partial), "wb") as sink,
+                pa.ipc.new_stream(sink, table.schema) as writer,
+            ):
+                writer.write_table(table)
+            self.folder.rename(partial, FILES[0])
+        finally:
+            os.close(handle)
+            self.folder.remove(partial)
 
     def add_samples(self, channel: str, samples: np.ndarray | bytearray) -> None:
         """Samples of one channel, as an array or as the engine gave them."""
@@ -265,7 +276,19 @@ class RunFolder:
         self.windows.write(window_batch(name, handle, begin, end, self.window_schema))
 
     def close(self) -> None:
+        """End samples and windows."""
         try:
             self.samples.close()
         finally:
             self.windows.close()
+
+    def leave(self) -> bool:
+        """After the last write: whether the paths of the run still lead to what was written.
+
+        If not, `samples_file` is the open file, which goes on to be read.
+        """
+        found = all(self.folder.leads_to(stream.name, stream.handle) for stream in (self.samples, self.windows))
+        if not found:
+            self.samples_file = KeptFile(self.samples.take_handle(), self.path / FILES[1])
+        self.folder.close()
+        return found

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fastgreen import _resolver
 from fastgreen.errors import TraceError
+from fastgreen.guards.untrusted import check_inside
 from fastgreen.results import run_folder
 from fastgreen.results.run_checks import (
     EARLIEST_NS,
@@ -21,7 +21,7 @@ from fastgreen.results.run_checks import (
     SamplesCheck,
     check_channel,
     check_integer,
-    check_report,
+    check_tally,
     parse_json,
 )
 from fastgreen.results.trace import Trace, Windows
@@ -29,7 +29,7 @@ from fastgreen.sensors.channel import Channel
 
 __all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
 
-_COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits"}
+_COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits", "role"}
 
 
 _SPAN = b"fastgreen_span"
@@ -38,7 +38,7 @@ Span = tuple[int, int]
 
 
 def channel_table(traces: list[Trace], notes: list[str], span: Span | None = None) -> pa.Table:
-    """channels.arrow: a row per channel, what it is; `traits` and `report` as JSON, null while the run goes on.
+    """channels.arrow: a row per channel, `traits` and `report` (the tally) as JSON, null while the run goes on.
 
     When the run began and ended (ns) stands in the schema's metadata, with the notes: it may have no channel.
     """
@@ -49,7 +49,7 @@ def channel_table(traces: list[Trace], notes: list[str], span: Span | None = Non
             counted=t.counted,
             traits=json.dumps(t.channel.traits),
             notes=json.dumps(notes),
-            report=json.dumps(t.report) if t.report.get("samples") is not None else None,
+            report=json.dumps(t.tally) if t.tally.get("samples") is not None else None,
         )
         rows.append(row)
     text, number, flag = pa.string(), pa.float64(), pa.bool_()
@@ -106,6 +106,7 @@ def save_run(
             folder.add_windows(w.name, w.handle, w.begin_ns, w.end_ns)
     finally:
         folder.close()
+        folder.leave()
 
 
 def _read_windows(path: Path) -> list[Windows]:
@@ -140,28 +141,11 @@ def _trace(row: dict[str, Any], samples: Path) -> Trace:
     check_channel(row, traits)
     channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=traits)
     if row["report"] is None:
-        chunks = _StoredChunks(samples, channel, None)
-        return Trace(channel, row["counted"], _recount(_resolver.Account(traits), chunks), chunks)
-    report = parse_json(row["report"])
-    check_report(report, channel)
-    return Trace(channel, row["counted"], report, _StoredChunks(samples, channel, report))
-
-
-def _recount(account: _resolver.Account, chunks: Callable[[], Iterator[np.ndarray]]) -> dict[str, Any]:
-    """The report of a run that was killed before it wrote one."""
-    for chunk in chunks():
-        account.feed(chunk)
-    report = account.report()
-    return {
-        **report,
-        "end_at_ns": report["last_at_ns"],
-        "end_total": report["total"],
-        "missed": None,
-        "lost": None,
-        "read_errors": None,
-        "why_ended": "the recording process ended before the run was stopped",
-        "last_error": None,
-    }
+        cut_off = "the recording process ended before the run was stopped"
+        return Trace.recounted(channel, row["counted"], _StoredChunks(samples, channel, None), why_ended=cut_off)
+    tally = parse_json(row["report"])
+    check_tally(tally, channel)
+    return Trace(channel, row["counted"], tally, _StoredChunks(samples, channel, tally))
 
 
 def _traces(rows: list[dict[str, Any]], samples: Path) -> list[Trace]:
@@ -193,6 +177,8 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
     if not path.is_dir():
         raise TraceError(f"{path} is not a folder")
     tables, samples, windows = (path / name for name in run_folder.FILES)
+    for file in (tables, samples, windows):
+        check_inside(file, path)
     schema, batches = run_folder.read_stream(tables)
     metadata = run_folder.metadata_of(schema, tables)
     if not run_folder.is_whole(tables):
@@ -222,16 +208,16 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
 
 
 class _StoredChunks:
-    """Reads the samples of a channel, each time anew. TraceError where they cannot be those of the report, which is
+    """Reads the samples of a channel, again for each call. TraceError where they cannot be those of the tally, which is
     looked at until they were found to be once."""
 
-    def __init__(self, path: Path, channel: Channel, report: dict[str, Any] | None) -> None:
+    def __init__(self, path: Path, channel: Channel, tally: dict[str, Any] | None) -> None:
         self.path = path.absolute()  # the reader may change its folder, or be another process
-        self.channel, self.report = channel, report
+        self.channel, self.tally = channel, tally
         self.sound = False
 
     def __call__(self) -> Iterator[np.ndarray]:
-        check = None if self.sound else SamplesCheck(self.channel, self.report)
+        check = None if self.sound else SamplesCheck(self.channel, self.tally)
         for samples in stored_chunks(self.path, self.channel.id):
             if check is not None:
                 _checked(self.path, check.take, samples)

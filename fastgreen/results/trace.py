@@ -9,7 +9,7 @@ from functools import cached_property
 
 from fastgreen import _resolver
 from fastgreen._light_dataclass import dataclass
-from fastgreen.results import resolving
+from fastgreen.results import settled_samples
 from fastgreen.sensors.channel import Channel
 from fastgreen.units import NS_PER_S, counted, joules_per_unit, watts_to_units_per_ns
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Array: TypeAlias = np.ndarray
 
 __all__ = ["Bounded", "Trace", "Windows"]
+
+_LEARNT = ("period_ns", "period_mean_ns", "period_lower_ns", "period_upper_ns", "periods", "peak_per_ns", "resets")
 
 # For a channel that says nothing of its limits and has not been seen to draw anything.
 FALLBACK_CEILING_W = 1000.0
@@ -79,26 +81,45 @@ class Trace:
     channel : Channel
     counted : bool
         Whether it is part of the total.
-    report : dict
-        What the engine counted, see ``_core.Sampler.report``.
+    tally : dict
+        The final counts and totals of the channel, see ``_core.Sampler.tally``.
     chunks : callable
         Returns an iterable of sample arrays (dtype ``_resolver.SAMPLE``) in time order.
     """
 
     def __init__(
-        self, channel: Channel, counted: bool, report: dict[str, Any], chunks: Callable[[], Iterable[Array]]
+        self, channel: Channel, counted: bool, tally: dict[str, Any], chunks: Callable[[], Iterable[Array]]
     ) -> None:
         self.channel = channel
         self.counted = counted
-        self.report = report
+        self.tally = tally
         self._chunks = chunks
 
+    @classmethod
+    def recounted(
+        cls, channel: Channel, counted: bool, chunks: Callable[[], Iterable[Array]], **known: int | str | None
+    ) -> Trace:
+        """The trace of samples that no sampler tallied: counted here, its faults unknown but for those given."""
+        account = _resolver.Account(channel.traits)
+        for chunk in chunks():
+            account.feed(chunk)
+        tally = account.tally()
+        ends = {"end_at_ns": tally["last_at_ns"], "end_total": tally["total"]}
+        unknown = dict.fromkeys(("missed", "lost", "read_errors", "why_ended", "last_error"))
+        return cls(channel, counted, {**tally, **ends, **unknown, **known}, chunks)
+
     def __repr__(self) -> str:
-        return f"<trace of {self.channel.id}: {counted(self.report['samples'], 'sample')}>"
+        return f"<trace of {self.channel.id}: {counted(self.tally['samples'], 'sample')}>"
 
     @property
     def has_data(self) -> bool:
-        return self.report["samples"] > 0
+        return self.tally["samples"] > 0
+
+    @property
+    def dead(self) -> bool:
+        """Whether its counter never moved though there was load: it has measured nothing."""
+        still = not self.channel.estimated and bool(self.tally.get("still_ns"))
+        return still and self.tally["updates"] == 0
 
     @property
     def method(self) -> str:
@@ -111,7 +132,7 @@ class Trace:
     def ceiling_w(self) -> float:
         """The most the channel can draw: its own limit, else twice the highest seen, and never less than seen."""
         scale = joules_per_unit(self.channel.unit)
-        peak_w = self.report["peak_per_ns"] * scale * NS_PER_S
+        peak_w = self.learnt["peak_per_ns"] * scale * NS_PER_S
         if self.channel.estimated:
             return self.channel.ceiling_w or 0.0
         return max(self.channel.ceiling_w or 2 * peak_w or FALLBACK_CEILING_W, peak_w)
@@ -120,16 +141,47 @@ class Trace:
         return iter(self._chunks())
 
     @cached_property
+    def unknown(self) -> list[tuple[int, int]]:
+        """Stretches (begin_ns, end_ns) in which the counter tells nothing: its ceiling alone bounds the energy."""
+        stretches = [(int(b), int(e)) for b, e in self.tally.get("still_ns", [])]
+        if self.tally.get("in_turn_ns"):
+            stretches.append(tuple(self.tally["in_turn_ns"]))
+        out: list[tuple[int, int]] = []
+        for begin, end in sorted(stretches):
+            if out and begin <= out[-1][1]:
+                out[-1] = (out[-1][0], max(end, out[-1][1]))
+            else:
+                out.append((begin, end))
+        return out
+
+    def _undone(self) -> Iterator[Array]:
+        return settled_samples.undone(self._chunks) if self.tally.get("jumps") else self.chunks()
+
+    def settled(self) -> Iterator[Array]:
+        """The samples without those that tell nothing; all of them where the counter never lied."""
+        return settled_samples.without(self._undone(), self.unknown) if self.unknown else self._undone()
+
+    @cached_property
+    def learnt(self) -> dict[str, Any]:
+        """The report, but what is learnt of a counter that lied is learnt of its settled samples."""
+        if not self.tally.get("jumps") and not self.unknown:
+            return self.tally
+        account = _resolver.Account({**self.channel.traits, "tick_ns": self.tally.get("tick_ns", 0)})
+        for chunk in self.settled():
+            account.feed(chunk)
+        return {**self.tally, **{name: value for name, value in account.tally().items() if name in _LEARNT}}
+
+    @cached_property
     def pauses(self) -> list[Pause]:
         """Where wraps may have gone unseen: the process was stopped, the machine suspended, reads failed for long."""
         import numpy as np
 
-        modulus, longest_s = self.channel.traits["modulus"], self.report["step_longest_ns"] / NS_PER_S
+        modulus, longest_s = self.channel.traits["modulus"], self.tally["step_longest_ns"] / NS_PER_S
         scale, ceiling_w = joules_per_unit(self.channel.unit), self.ceiling_w
         if self.channel.kind != "energy" or not 0 < modulus * scale <= longest_s * ceiling_w:
             return []
         out, last = [], None
-        for chunk in self.chunks():
+        for chunk in self.settled():
             samples = chunk if last is None else np.concatenate([last, chunk])
             grown = np.diff(samples["raw"]) + samples["wraps"][1:].astype(np.int64) * modulus
             most = np.diff(samples["at_ns"]) * (ceiling_w / NS_PER_S / scale)
@@ -143,10 +195,10 @@ class Trace:
         """Energy from the first sample to the last one asked for; the estimate is the counter's own difference."""
         import numpy as np
 
-        begin, end = self.report["first_at_ns"], self.report["end_at_ns"]
+        begin, end = self.tally["first_at_ns"], self.tally["end_at_ns"]
         if not self.has_data:
             return Bounded(float("nan"), float("nan"), float("nan"))
-        energy_j = self.report["end_total"] * joules_per_unit(self.channel.unit)
+        energy_j = self.tally["end_total"] * joules_per_unit(self.channel.unit)
         shown_ns = round((self.channel.delay_s or 0.0) * NS_PER_S) if self.channel.kind == "power" else 0
         bounds = self.windows(np.array([begin - shown_ns]), np.array([end - shown_ns]))[0]
         if self.channel.estimated:
@@ -158,17 +210,22 @@ class Trace:
         """Energy of the stretches [begin_ns, end_ns], both columns sorted. ValueError where they are not."""
         import numpy as np
 
+        from fastgreen.results import resolving
+
         begin_ns, end_ns = np.asarray(begin_ns), np.asarray(end_ns)
         channel = self.channel
         if channel.kind == "power" and channel.delay_s:
             # The value shown at t is of t - delay: look for the window where its power was shown.
             delay_ns = round(channel.delay_s * NS_PER_S)
             begin_ns, end_ns = begin_ns + delay_ns, end_ns + delay_ns
-        traits = {**channel.traits, "period_ns": self.report["period_ns"]}
+        traits = {**channel.traits, "period_ns": self.learnt["period_ns"]}
         ceiling = watts_to_units_per_ns(self.ceiling_w, channel.unit)
         low, estimate, high = resolving.resolve_windows(
-            traits, ceiling, self.chunks(), begin_ns, end_ns, restarts=self.report["resets"] > 0
+            traits, ceiling, self.settled(), begin_ns, end_ns, restarts=self.learnt["resets"] > 0
         )
+        if self.unknown:  # within the bounds the counter is still the best guess
+            _, estimate, _ = resolving.resolve_windows(traits, ceiling, self._undone(), begin_ns, end_ns)
+            np.clip(estimate, low, high, out=estimate)
         scale = joules_per_unit(channel.unit)
         if channel.estimated:
             # Sampling says how well the model was followed, not how well it describes the machine: between its own

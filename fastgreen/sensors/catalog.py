@@ -1,4 +1,4 @@
-"""What can be read on this machine: every channel that exists, and for one that cannot be read why, and what mends it.
+"""The channels of this machine; for each that cannot be read, the reason and a remedy.
 
 Discovery only looks at names, limits and permissions; the hot path gets plain descriptions (``Channel.sensor`` and
 ``Channel.traits``) and stays in C.
@@ -6,13 +6,13 @@ Discovery only looks at names, limits and permissions; the hot path gets plain d
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from fastgreen._light_dataclass import replace
-from fastgreen.errors import ChannelNotFound
-from fastgreen.sensors import grant_client, hwmon, nvml, perf, procstat, rapl
-from fastgreen.sensors.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus
+from fastgreen.errors import ChannelNotFound, FastgreenError
+from fastgreen.sensors import batteries, grant_client, hwmon, nvml, perf, power_zones, procstat, rapl, settlement
+from fastgreen.sensors.channel import PLAUSIBLE_W, Channel, Found, Seams, SourceStatus, by_own_limit
 from fastgreen.sensors.sensor_facts import recall
 
 __all__ = ["Channel", "channels", "counted_ids", "discover", "names_of", "select"]
@@ -22,7 +22,7 @@ def _check_estimate(estimate: tuple[float, float]) -> None:
     try:
         idle_w, max_w = (float(watts) for watts in estimate)
         valid = 0 <= idle_w <= max_w <= PLAUSIBLE_W
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         valid = False
     if not valid:
         raise ValueError(
@@ -37,31 +37,44 @@ def discover(
     seams = seams or Seams.of()
     if estimate is not None:
         _check_estimate(estimate)
-    found: list[Channel] = []
-    states: list[SourceStatus] = []
-    zones, zones_state = rapl.rapl(seams)
-    events, events_state = perf.perf(seams)
-    found += perf.settle(grant_client.granted(zones, seams.grant_socket), events)
-    states += [zones_state, events_state]
-    for look in (nvml.nvml, hwmon.hwmon):
-        more, state = look(seams)
+    zones, zones_state = _looked("rapl", lambda: rapl.rapl(seams))
+    events, events_state = _looked("perf", lambda: perf.perf(seams))
+    found = [*_granted(zones, seams), *events]
+    states = [zones_state, events_state]
+    for source, look in (("nvml", nvml.nvml), ("hwmon", hwmon.hwmon), ("battery", batteries.batteries)):
+        more, state = _looked(source, functools.partial(look, seams))
         found += more
         states.append(state)
-    cpu = [c for c in found if c.source in ("rapl", "perf") and c.root and c.readable]
-    if cpu:  # amd_energy counts the same sockets as RAPL
-        found = [
-            replace(c, root=False, note="the same sockets as rapl")
-            if c.source == "hwmon" and c.device == "amd_energy"
-            else c
-            for c in found
-        ]
-    cpu += [c for c in found if c.source == "hwmon" and c.device == "amd_energy" and c.root]
-    more, state = procstat.procstat(seams, estimate)
-    found = recall(found)
-    stands_in = not any(c.readable for c in cpu)
-    found += [replace(c, root=stands_in) for c in more]
+    more, zone_states = _looked_at_zones(seams)
+    found += more
+    states += zone_states
+    more, state = _looked("procstat", lambda: procstat.procstat(seams, estimate))
+    found += more
     states.append(state)
-    return found, states
+    return [by_own_limit(c) for c in recall(settlement.settle(found))], states
+
+
+def _looked_at_zones(seams: Seams) -> tuple[list[Channel], list[SourceStatus]]:
+    try:
+        return power_zones.power_zones(seams)
+    except (FastgreenError, OSError, ValueError, LookupError, ArithmeticError) as error:
+        return [], [SourceStatus("scmi", 0, f"looking for its channels failed: {str(error) or type(error).__name__}")]
+
+
+def _looked(source: str, look: Callable[[], Found]) -> Found:
+    """What a source finds; a source that cannot even look for its channels is not there, and never ends another."""
+    try:
+        return look()
+    except (FastgreenError, OSError, ValueError, LookupError, ArithmeticError) as error:
+        return [], SourceStatus(source, 0, f"looking for its channels failed: {str(error) or type(error).__name__}")
+
+
+def _granted(zones: list[Channel], seams: Seams) -> list[Channel]:
+    """The zones, with the counters that were handed out; without them where the grant fails."""
+    try:
+        return grant_client.granted(zones, seams.grant_socket)
+    except (FastgreenError, OSError, ValueError):
+        return zones
 
 
 def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.PathLike | None) -> list[Channel]:
@@ -72,18 +85,18 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
     estimate : (float, float), optional
         Watts of the whole machine's CPUs at idle and at full load, for the ``procstat`` estimate.
     **seams
-        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``:
-        where to look, see `Seams`.
+        ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
+        ``cpu_root``, ``power_supply_root``: where to look, see `Seams`.
 
     Returns
     -------
     list of Channel
-        What can be read and what cannot, which says why (`reason`) and what mends it (`remedy`).
+        All channels. One that cannot be read has a `reason` and a `remedy`.
 
     Raises
     ------
     ValueError
-        For an `estimate` that is none.
+        If `estimate` is not a pair of watts (idle, full load).
     TypeError
         For a seam that is unknown.
 
@@ -97,12 +110,15 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
 
 
 def _unknown(pattern: str, known: Iterable[str]) -> ChannelNotFound:
-    import difflib
-
     known = list(known)
-    near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ChannelNotFound(f"no channel matches {pattern!r}.{hint} This machine has: {', '.join(known) or 'none'}")
+    hint = ""
+    if pattern not in _WORDS:
+        import difflib
+
+        near = difflib.get_close_matches(pattern, [*known, *_WORDS], n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+    there = f"This machine has: {', '.join(known)}" if known else "This machine has no channel"
+    return ChannelNotFound(f"no channel matches {pattern!r}.{hint} {there}")
 
 
 def names_of(wanted: str | Iterable[str]) -> list[str]:
@@ -114,7 +130,30 @@ def names_of(wanted: str | Iterable[str]) -> list[str]:
     return names
 
 
+_GPU_DRIVERS = ("amdgpu", "i915", "xe")
+
+
+def _is_gpu(channel: Channel) -> bool:
+    return channel.source == "nvml" or (channel.source == "hwmon" and channel.device in _GPU_DRIVERS)
+
+
+def _is_dram(channel: Channel) -> bool:
+    return channel.source in ("rapl", "perf") and channel.name == "dram"
+
+
+def _is_cpu(channel: Channel) -> bool:
+    """A CPU package, or the estimate; `discover` makes the estimate a root where no package can be read."""
+    package = channel.source in ("rapl", "perf", "procstat") and not _is_dram(channel)
+    return package or (channel.source == "hwmon" and channel.device == "amd_energy")
+
+
+# Plain words for channels: each means the visible root channels of one kind, of whatever source.
+_WORDS = {"gpu": _is_gpu, "cpu": _is_cpu, "dram": _is_dram}
+
+
 def _matching(found: list[Channel], pattern: str) -> list[Channel]:
+    if pattern in _WORDS:
+        return [c for c in found if c.root and c.visible and _WORDS[pattern](c)]
     from fnmatch import fnmatchcase
 
     return [c for c in found if fnmatchcase(c.id, pattern)]
@@ -124,7 +163,8 @@ def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[li
     """Choose the channels to read: (chosen, chosen by itself but unreadable).
 
     ``None`` takes every readable root channel and the power channels beside a GPU's energy counter. Otherwise each of
-    `wanted` is an id or a pattern.
+    `wanted` is an id, a pattern or a word: ``gpu`` (GPU boards), ``cpu`` (CPU packages, or the estimate where no
+    package can be read) or ``dram`` (memory).
 
     Raises
     ------

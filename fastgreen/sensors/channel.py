@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 
-from fastgreen._light_dataclass import dataclass, field
+from fastgreen._light_dataclass import dataclass, field, replace
 from fastgreen.errors import ChannelPermission, ChannelReadError
+from fastgreen.guards.arguments import path_text
 from fastgreen.units import UNITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Channel", "Found", "Seams", "SourceStatus", "traits"]
+__all__ = ["ENGINE_SOURCE", "Channel", "Found", "Seams", "SourceStatus", "by_own_limit", "plausible_w", "traits"]
 
-# A counter that seems to have drawn more than this has restarted: no channel of one machine draws a megawatt.
+# Sources that the engine reads in the way of another one: attributes of sysfs that hold an integer.
+ENGINE_SOURCE = {"scmi": "hwmon", "dtpm": "hwmon", "battery": "hwmon"}
+
+# No limit above this is believed, and no model draws more: no channel of one machine draws a megawatt.
 PLAUSIBLE_W = 1e6
+# Growth beyond the plausible power, over the time since the counter last changed and 50 ms (csrc/fg_jump.h), is no
+# energy. A channel's own limit is a mean over its window, can be raised in mid-run, and is 0 or absurd in some
+# firmware: hence the headroom, a least and a most. A channel without a limit counts as one of 1 kW.
+HEADROOM = 4.0
+LEAST_PLAUSIBLE_W, MOST_PLAUSIBLE_W = 200.0, 20_000.0
+UNLIMITED_W = 1000.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,10 @@ class Seams:
         ``FASTGREEN_GRANT_SOCKET``, default ``/run/fastgreen/grant.sock``: who hands out counters.
     proc_root : str
         ``FASTGREEN_PROC_ROOT``, default ``/proc``.
+    cpu_root : str
+        ``FASTGREEN_CPU_ROOT``, default ``/sys/devices/system/cpu``: which CPUs share a package.
+    power_supply_root : str
+        ``FASTGREEN_POWER_SUPPLY_ROOT``, default ``/sys/class/power_supply``: batteries.
     """
 
     powercap_root: str = "/sys/class/powercap"
@@ -44,6 +58,8 @@ class Seams:
     proc_root: str = "/proc"
     event_source_root: str = "/sys/bus/event_source/devices"
     grant_socket: str = "/run/fastgreen/grant.sock"
+    cpu_root: str = "/sys/devices/system/cpu"
+    power_supply_root: str = "/sys/class/power_supply"
 
     @classmethod
     def of(cls, **given: str | os.PathLike | None) -> Seams:
@@ -56,7 +72,7 @@ class Seams:
             for name in cls.__annotations__
             if os.environ.get(f"FASTGREEN_{name.upper()}")
         }
-        values.update({name: os.fspath(value) for name, value in given.items() if value is not None})
+        values.update({name: path_text(name, value) for name, value in given.items() if value is not None})
         return cls(**values)
 
 
@@ -69,7 +85,7 @@ class Channel:
     id : str
         ``rapl:package-0``, ``rapl:package-0/dram``, ``nvml:0``, ...
     source : str
-        ``rapl``, ``perf``, ``nvml``, ``hwmon``, ``procstat`` or ``replay``.
+        ``rapl``, ``perf``, ``nvml``, ``hwmon``, ``scmi``, ``dtpm``, ``battery``, ``procstat`` or ``replay``.
     kind : str
         ``energy`` (a cumulative counter) or ``power``.
     name : str
@@ -80,11 +96,11 @@ class Channel:
         True when it counts toward a total.
     readable : bool
     reason, remedy : str or None
-        Why it cannot be read, and the command or step that mends it.
+        Why it cannot be read, and the command or step that makes it readable.
     estimated : bool
         True when it is computed from a model and not measured.
     unit : str
-        Unit of the raw integer: uJ, mJ, J/2^32, uW or mW.
+        Unit of the raw integer: uJ, mJ, J/2^32, pW, uW or mW.
     wrap_j : float or None
         Energy at which the counter starts again from 0, in J; None when it does not, or when it is not known.
     note : str or None
@@ -98,6 +114,8 @@ class Channel:
     period_s, averaging_s, delay_s, coverage : float or None
         What `fastgreen.sensors.sensor_facts` remembers of the sensor: time between updates, length and age of the mean
         that a power channel shows, and the share of time it looks at.
+    role : str
+        The word of `fastgreen.sensors.settlement` for its kind of sensor; the source where that says enough.
     """
 
     id: str
@@ -124,6 +142,7 @@ class Channel:
     coverage: float | None = None
     sensor: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     traits: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    role: str = field(default_factory=str, repr=False, compare=False)
 
     def error(self) -> ChannelPermission | ChannelReadError:
         """The exception to raise for a channel that was asked for and cannot be read."""
@@ -140,6 +159,20 @@ class SourceStatus:
     found: int
     reason: str | None = None
     remedy: str | None = None
+
+
+def plausible_w(limit_w: float | None) -> float:
+    """The power above which a channel's growth is no energy, in W; `limit_w` is its own limit, if there is one."""
+    limit_w = limit_w if limit_w is not None and limit_w > 0 else UNLIMITED_W
+    return min(max(HEADROOM * limit_w, LEAST_PLAUSIBLE_W), MOST_PLAUSIBLE_W)
+
+
+def by_own_limit(channel: Channel) -> Channel:
+    """The channel with the plausibility of its own limit; an estimate follows its model, whatever that says."""
+    if channel.kind != "energy" or channel.estimated:
+        return channel
+    most = round(plausible_w(channel.ceiling_w) / UNITS[channel.unit])
+    return replace(channel, traits={**channel.traits, "plausible_per_s": most})
 
 
 Found = tuple[list[Channel], SourceStatus]

@@ -1,7 +1,7 @@
 """The second road to RAPL: the kernel's ``power`` event source, which counts the same registers as powercap.
 
 One read brings all domains of a package and nothing wraps; the permission is another one (perf_event_paranoid or
-CAP_PERFMON instead of a file's mode). The two are never added up: see `settle`.
+CAP_PERFMON instead of a file's mode). The two are never added up: `settlement` has the rules.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from fastgreen._light_dataclass import replace
 from fastgreen.errors import ChannelPermission, FastgreenError
 from fastgreen.sensors import sysfs
 from fastgreen.sensors.channel import Channel, Seams, SourceStatus, traits
+from fastgreen.sensors.topology import CpuGroup, cpu_list, groups, place
 from fastgreen.units import NS_PER_MS, UNITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["perf", "settle"]
+__all__ = ["perf"]
 
 # Event -> powercap's word for the domain. Linux arch/x86/events/rapl.c has these five.
 DOMAINS = {"energy-pkg": "package", "energy-ram": "dram", "energy-cores": "core", "energy-gpu": "uncore"}
@@ -29,8 +29,8 @@ PSYS = "energy-psys"
 # The registers step by 61 uJ or less (Intel SDM 3B, 15.10.1: a unit of 2^-ESU J, by default 2^-14); no file says by
 # how much here. psys has been seen to step by 1 J.
 STEP_J, PSYS_STEP_J = 2.0**-14, 1.0
-CPU_BITS = 16  # more CPUs than a kernel is built for
 FINEST = 40  # the kernel counts in 2^-32 J; a step of 1 J in units far below would not fit its integers
+MOST_TRIED = 4  # CPUs of a package to try where the first ones have gone offline
 DRAM_NOTE = "its unit can differ from powercap's by 0.27 %"
 PSYS_NOTE = "the whole platform, packages included; it can step by 1 J"
 
@@ -42,17 +42,8 @@ def _within(number: int, bits: int) -> int:
     return number
 
 
-def _cpus(text: str) -> list[int]:
-    """The numbers of a CPU list: "0,18" or "0-1,4"."""
-    numbers: list[int] = []
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        numbers += range(_within(int(first), CPU_BITS), _within(int(last or first), CPU_BITS) + 1)
-    return numbers
-
-
 def _unit(events: str, name: str) -> str:
-    """The unit of an event's integer; ValueError where it is none that is known."""
+    """The unit of an event's integer; ValueError if it is not known."""
     unit, scale = sysfs.read(f"{events}/{name}.unit"), float(sysfs.read(f"{events}/{name}.scale"))
     mantissa, exponent = math.frexp(scale)
     if unit != "Joules" or mantissa != 0.5 or not 1 <= 1 - exponent <= FINEST:
@@ -87,78 +78,132 @@ def _refusal(error: FastgreenError, seams: Seams) -> dict[str, Any]:
     return {"readable": False, "reason": str(error)}
 
 
-def _probe(channels: list[Channel], seams: Seams) -> list[Channel]:
-    """Open each event and close it again: whether that is allowed no file says for certain (containers filter it)."""
-    out = []
-    for channel in channels:
+def _opened(channel: Channel, cpus: tuple[int, ...], seams: Seams) -> Channel:
+    """The channel, read on the first of `cpus` where its event opens; with the reason where it opens on no CPU.
+
+    Whether opening is allowed no file says for certain (containers filter it), so the event is opened and closed again.
+    A CPU can be listed and have gone offline since.
+    """
+    refusal: dict[str, Any] = {}
+    for cpu in cpus[:MOST_TRIED]:
+        event = {**channel.sensor["event"], "cpu": cpu}
+        tried = replace(channel, device=f"cpu{cpu}", sensor={**channel.sensor, "event": event})
         try:
-            _core.Sampler("perf", [channel.sensor], [channel.traits], period_ns=NS_PER_MS, ring_capacity=2)
+            _core.Sampler("perf", [tried.sensor], [tried.traits], period_ns=NS_PER_MS, ring_capacity=2)
         except FastgreenError as error:
-            channel = replace(channel, **_refusal(error, seams))
-        out.append(channel)
-    return out
+            refusal = refusal or _refusal(error, seams)
+            if isinstance(error, ChannelPermission):
+                break
+        else:
+            return tried
+    return replace(channel, **refusal)
 
 
-def _channel(source: str, name: str, domain: str, package: str, kind: int, cpu: int) -> Channel:
+def _channel(source: str, event: str, kind: int, cpu: int, **fields: Any) -> Channel:
+    """The channel of an event on a CPU; `fields` are those of its `Channel`."""
     events = f"{source}/events"
-    top = domain == "package" or name == PSYS
-    step_j = PSYS_STEP_J if name == PSYS else STEP_J
-    identity = f"perf:{package}" if top else f"perf:{package}/{domain}"
-    common: dict[str, Any] = {
-        "id": identity,
-        "source": "perf",
-        "kind": "energy",
-        "name": package if top else domain,
-        "parent": None if top else f"perf:{package}",
-        "root": domain in ("package", "dram"),
-        "device": f"cpu{cpu}",
-        "note": {PSYS: PSYS_NOTE, "energy-ram": DRAM_NOTE}.get(name, None if top else f"inside {package}"),
-    }
+    step_j = PSYS_STEP_J if event == PSYS else STEP_J
+    common: dict[str, Any] = {"source": "perf", "kind": "energy", "device": f"cpu{cpu}", **fields}
     try:
-        unit = _unit(events, name)
-        event = {"type": kind, "config": _config(events, name), "cpu": cpu}
+        unit = _unit(events, event)
+        description = {"type": kind, "config": _config(events, event), "cpu": cpu}
     except (OSError, ValueError) as error:
         return Channel(unit="J", readable=False, reason=str(error), **common)
     return Channel(
         unit=unit,
-        sensor={"path": f"power/{name}", "event": event},
+        sensor={"path": f"{os.path.basename(source)}/{event}", "event": description},
         traits=traits("energy", unit, quantum=max(1, round(step_j / UNITS[unit])), period_ns=1 * NS_PER_MS),
         **common,
     )
 
 
+def _domains(source: str, names: set[str], kind: int, group: CpuGroup, psys: str) -> list[Channel]:
+    """The channels of one package (or die): a channel for each event that the source has."""
+    package, found = group.name, []
+    for name, domain in {**DOMAINS, PSYS: "psys"}.items():
+        if name not in names:
+            continue
+        top = domain in ("package", "psys")
+        title = package if domain == "package" else psys if top else domain
+        note = {PSYS: PSYS_NOTE, "energy-ram": DRAM_NOTE}.get(name, None if top else f"inside {package}")
+        found.append(
+            _channel(
+                source,
+                name,
+                kind,
+                group.cpus[0],
+                id=f"perf:{title}" if top else f"perf:{package}/{domain}",
+                name=title,
+                parent=None if top else f"perf:{package}",
+                root=domain in ("package", "dram"),
+                note=note,
+            )
+        )
+    return found
+
+
+def _described(source: str) -> tuple[int, list[int], set[str]]:
+    """(type, CPUs, names of events) of an event source. OSError or ValueError."""
+    kind, cpus = _within(int(sysfs.read(f"{source}/type")), 32), cpu_list(sysfs.read(f"{source}/cpumask"))
+    if not cpus:
+        raise ValueError("its cpumask names no CPU, so no CPU that counts is online")
+    return kind, cpus, set(os.listdir(f"{source}/events"))
+
+
+def _cores(seams: Seams, packages: set[str]) -> list[Channel]:
+    """AMD's counters of single cores, from Linux 6.14 on (``power_core``): each lies inside its package."""
+    source, name = f"{seams.event_source_root}/power_core", "energy-core"
+    try:
+        kind, cpus, names = _described(source)
+    except (OSError, ValueError):
+        return []  # no such counters; the packages, which hold the cores, are listed by `perf`
+    if name not in names:
+        return []
+    cores: dict[str, Channel] = {}
+    for cpu in cpus:
+        found = place(seams.cpu_root, cpu)
+        package = f"package-{found.package}" if found else ""
+        core = f"{package}/core-{f'{found.die}-' if found.die else ''}{found.core}" if found else f"core-of-cpu{cpu}"
+        if f"perf:{core}" in cores:  # the other thread of a core
+            continue
+        cores[f"perf:{core}"] = _channel(
+            source,
+            name,
+            kind,
+            cpu,
+            id=f"perf:{core}",
+            name=core.rpartition("/")[2],
+            parent=f"perf:{package}" if package in packages else None,
+            root=False,
+            note=f"inside {package or 'its package'}",
+        )
+    channels = list(cores.values())
+    first = _opened(channels[0], tuple(cpus[:1]), seams) if channels[0].readable else channels[0]
+    fields: dict[str, Any] = (
+        {} if first.readable else {"readable": False, "reason": first.reason, "remedy": first.remedy}
+    )
+    return [replace(c, **fields) if c.readable else c for c in channels]  # one is tried: a server has hundreds
+
+
 def perf(seams: Seams) -> tuple[list[Channel], SourceStatus]:
-    """Every event of the ``power`` source on every package; the source names one CPU to ask for each."""
+    """Every event of the ``power`` source on every package, each read on one CPU of its package."""
     source = f"{seams.event_source_root}/power"
     try:
-        kind, cpus = _within(int(sysfs.read(f"{source}/type")), 32), _cpus(sysfs.read(f"{source}/cpumask"))
-        names = set(os.listdir(f"{source}/events"))
+        kind, cpus, names = _described(source)
     except FileNotFoundError as error:
         return [], SourceStatus("perf", 0, f"no {error.filename}", "on a physical machine: sudo modprobe rapl")
     except (OSError, ValueError) as error:
         return [], SourceStatus("perf", 0, f"{source}: {error}")
+    intel = "GenuineIntel" in (sysfs.text(f"{seams.proc_root}/cpuinfo") or "")
+    listed = groups(seams.cpu_root, cpus, dies=intel)
+    if not all(g.name and not g.doubtful for g in listed):
+        from fastgreen.sensors.perf_mirrors import counters_once
+
+        firsts = ((g.cpus[0], _domains(source, names, kind, g, "psys")[:1]) for g in listed)
+        listed = counters_once(listed, {cpu: c for cpu, found in firsts for c in found if c.readable})
     found: list[Channel] = []
-    for index, cpu in enumerate(cpus):
-        domains = [(n, d, f"package-{index}") for n, d in DOMAINS.items()]
-        domains.append((PSYS, "psys", "psys" if len(cpus) == 1 else f"psys-{index}"))
-        found += [_channel(source, n, d, package, kind, cpu) for n, d, package in domains if n in names]
-    readable = _probe([c for c in found if c.readable], seams)
-    by_id = {c.id: c for c in readable}
-    found = [by_id.get(c.id, c) for c in found]
+    for index, group in enumerate(listed):
+        domains = _domains(source, names, kind, group, "psys" if len(listed) == 1 else f"psys-{index}")
+        found += [_opened(c, group.cpus, seams) if c.readable else c for c in domains]
+    found += _cores(seams, {g.name for g in listed})
     return found, SourceStatus("perf", len(found), None if found else f"{source} has no energy event")
-
-
-def settle(rapl: Iterable[Channel], perf: Iterable[Channel]) -> list[Channel]:
-    """Both roads with one of them counting: powercap where it may be read, perf where only that may be, never both."""
-    rapl, perf = list(rapl), list(perf)
-    by_powercap = any(c.root and c.readable for c in rapl)
-    by_perf = not by_powercap and any(c.root and c.readable for c in perf)
-    if by_perf:
-        rapl = [_aside(c, "read through perf instead") for c in rapl]
-    elif rapl:
-        perf = [_aside(c, "the same counters as rapl") for c in perf]
-    return rapl + perf
-
-
-def _aside(channel: Channel, why: str) -> Channel:
-    return replace(channel, root=False, note="; ".join(filter(None, [channel.note, why]))) if channel.root else channel

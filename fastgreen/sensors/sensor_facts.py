@@ -183,13 +183,13 @@ def remember(channel: Channel, facts: SensorFacts, folder: str | os.PathLike | N
     import json
     from dataclasses import asdict
 
+    from fastgreen.atomic_file import write_text
+
     path = cache_file(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = _stored(str(path))
     stored[_key(channel)] = asdict(facts)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(stored, indent=1, sort_keys=True), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(stored, indent=1, sort_keys=True))
     return path
 
 

@@ -1,4 +1,4 @@
-"""What is slow to read and worth a look a second: memory, temperature and use, of the processor and of the GPUs."""
+"""Gauges that are slow to read, so they are read once a second: memory, temperature and use of CPU and GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 
 __all__ = ["GAUGE_UNITS", "Gauges", "name_thread", "watching"]
 
-# What a look may find, and its unit.
+# Gauge and its unit.
 GAUGE_UNITS = {
     "cpu_use": "1",
     "memory_b": "B",
@@ -33,7 +33,8 @@ class Gauges:
     Parameters
     ----------
     nvml : module, optional
-        ``pynvml`` or what has its functions. By default it is imported, and done without where there is no driver.
+        ``pynvml`` or a module with its functions. By default ``pynvml`` is imported; without a driver there are no
+        GPU gauges.
     gpu : int
         Which GPU; the published table has one.
     """
@@ -131,7 +132,7 @@ class Gauges:
 
 
 def name_thread(name: str) -> None:
-    """Name the calling thread for the kernel, so that what it uses can be told from work.
+    """Name the calling thread for the kernel, so that its CPU time can be separated from the work's.
 
     Before Python 3.14 a thread's own name does not reach it.
     """

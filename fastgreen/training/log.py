@@ -1,8 +1,7 @@
 """The log of a training: accuracy against energy so far, and at the end one row of the published run table.
 
-The meter itself stays in the engine; beside it one thread looks about once a second at what is slow to read (memory,
-temperature, use of the GPU) and at the energy so far, so that a price that changes over the day is paid for the
-joules it applied to.
+The engine measures the energy. One thread beside it reads the slow gauges (memory, temperature, use of the GPU) and
+the energy so far about once a second, so that each joule is paid at the price of its hour.
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 import fastgreen
+from fastgreen.guards.arguments import number
+from fastgreen.guards.bell import Bell
+from fastgreen.guards.printable import encodable
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.training.gauges import Gauges, name_thread
 from fastgreen.units import J_PER_KWH, J_PER_WH
@@ -57,15 +59,15 @@ class Series:
     def __init__(self, value: float | Iterable[tuple[float, float]], name: str = "value") -> None:
         pairs = _pairs(value, name)
         if not pairs:
-            raise ValueError(f"{name}: an empty series")
+            raise ValueError(f"{name} must have at least one pair")
         self.moments = np.array([t for t, _ in pairs])
         self.values = np.array([v for _, v in pairs])
         if np.any(np.isnan(self.moments)):
-            raise ValueError(f"{name}: the moment nan is none")
+            raise ValueError(f"{name}: a moment is NaN")
         if np.any(np.diff(self.moments) < 0):
             raise ValueError(f"{name}: the moments go back at {self.moments[1:][np.diff(self.moments) < 0][0]}")
         if not np.all(np.isfinite(self.values)):
-            raise ValueError(f"{name}: {self.values[~np.isfinite(self.values)][0]} is not finite")
+            raise ValueError(f"{name} must be finite, not {self.values[~np.isfinite(self.values)][0]}")
         self.since_1970 = bool(self.moments[-1] > 1e8)
 
     def at(self, moments: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -73,7 +75,7 @@ class Series:
         return self.values[np.maximum(index, 0)]
 
     def over(self, elapsed_s: np.ndarray, energy_j: np.ndarray, started_s: float) -> np.ndarray:
-        """What the energy up to each point has cost: value x kWh, with power even between two points."""
+        """Cost of the energy up to each point: value x kWh, with constant power between two points."""
         moments = elapsed_s + (started_s if self.since_1970 else 0.0)
         turns = self.moments[(self.moments > moments[0]) & (self.moments < moments[-1])]
         grid = np.union1d(moments, turns)
@@ -88,7 +90,7 @@ def _pairs(value: Any, name: str) -> list[tuple[float, float]]:
     try:
         return [(t.timestamp() if isinstance(t, datetime) else float(t), float(v)) for t, v in value]
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: {value!r} is neither a number nor pairs of a moment and a number") from None
+        raise ValueError(f"{name} must be a number or pairs (moment, number), not {value!r}") from None
 
 
 class TrainingLog:
@@ -132,7 +134,7 @@ class TrainingLog:
         started_ns: int | None = None,
     ) -> None:
         if not period_s > 0:
-            raise ValueError(f"period_s: {period_s} is not above 0")
+            raise ValueError(f"period_s must be above 0, not {period_s}")
         self.price = None if price_per_kwh is None else Series(price_per_kwh, "price_per_kwh")
         self.carbon = None if carbon_g_per_kwh is None else Series(carbon_g_per_kwh, "carbon_g_per_kwh")
         self.gauges = gauges or Gauges()
@@ -145,12 +147,12 @@ class TrainingLog:
         self._looks: list[tuple[float, float]] = [(0.0, 0.0)]
         self._points: list[dict[str, Any]] = []
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._stop = Bell()
         self._thread = threading.Thread(
             target=_watch, args=(weakref.ref(self), self.gauges, self._stop, period_s), name="fg-training", daemon=True
         )
         self._thread.start()
-        weakref.finalize(self, self._stop.set)
+        weakref.finalize(self, self._stop.ring)
 
     def __enter__(self) -> TrainingLog:
         return self
@@ -185,34 +187,34 @@ class TrainingLog:
         RuntimeError
             The log is stopped, or its monitor is.
         """
-        accuracy = float(accuracy)
+        accuracy = number("accuracy", accuracy)
         if not 0 <= accuracy <= 1:
             hint = "; is it in percent?" if 1 < accuracy <= 100 else ""
-            raise ValueError(f"accuracy: {accuracy} is not between 0 and 1{hint}")
-        if self._stop.is_set():
+            raise ValueError(f"accuracy must lie in 0..1, not {accuracy}{hint}")
+        if self._stop.rung:
             raise RuntimeError("the training log is stopped; a checkpoint after that has no energy")
         elapsed, energy = self._look()
         before = self._points[-1]["seen"] if self._points else 0
         point = {
             "elapsed_s": elapsed,
-            "epoch": len(self._points) + 1 if epoch is None else int(epoch),
+            "epoch": len(self._points) + 1 if epoch is None else int(number("epoch", epoch)),
             "accuracy": accuracy,
-            "seen": before + int(seen or 0),
+            "seen": before + int(number("seen", seen) if seen is not None else 0),
             "energy_j": energy,
         }
-        self._points.append({**point, **{name: float(value) for name, value in values.items()}})
+        self._points.append({**point, **{encodable(name): number(name, value) for name, value in values.items()}})
 
     def stop(self) -> None:
         """End the slow readings; the table and the row stay. Doing it twice does nothing."""
-        if not self._stop.is_set():
+        if not self._stop.rung:
             with contextlib.suppress(RuntimeError):  # the monitor has stopped already
                 self._look()
-            self._stop.set()
+            self._stop.ring()
             self._thread.join()
 
     @property
     def stopped(self) -> bool:
-        return self._stop.is_set()
+        return self._stop.rung
 
     @property
     def duration_s(self) -> float:
@@ -260,7 +262,7 @@ class TrainingLog:
             The log knows no price.
         """
         if self.price is None:
-            raise ValueError("price_per_kwh: the log was made without a price")
+            raise ValueError("time_to_closest_apec needs price_per_kwh, which this log was made without")
         table = self._checkpoints()
         cost = table.column("cost").to_numpy()
         return fastgreen.time_to_closest_apec(
@@ -301,7 +303,7 @@ class TrainingLog:
         }
 
 
-def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: threading.Event, period_s: float) -> None:
+def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: Bell, period_s: float) -> None:
     """Read the gauges and the energy once a period, until the log is stopped or dropped."""
     name_thread("fg-training")
     gauges.open()

@@ -1,9 +1,9 @@
-/* The resolver's slow twin: for every instant all samples are looked at, straight from the definition in fg_energy.h.
+/* The resolver's slow twin: for every instant all samples are looked at, straight from the definition in fg_resolver.h.
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef SLOW_RESOLVER_H
 #define SLOW_RESOLVER_H
 
-#include "fg_energy.h"
+#include "fg_resolver.h"
 
 #include <math.h>
 

@@ -1,6 +1,7 @@
 /* Faults that take long or cannot be arranged in the world: a full ring, a stalled drainer, a suspended machine, a day.
  * What comes out is shown where a user sees it, in the energy of windows. SPDX-License-Identifier: Apache-2.0 */
 #include "fg_driven.h"
+#include "fg_resolver.h"
 #include "fg_sampler.h"
 #include "fg_test.h"
 

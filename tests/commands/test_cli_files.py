@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from fastgreen.cli import main
-from fastgreen.commands.wording import sentence
+from fastgreen.commands.common import sentence
 
 AXES = "--consumption 0:1:0.1 --accuracy 0:1:0.1"
 STUDY = "--sizes 1 --repeats 1 --quiet"

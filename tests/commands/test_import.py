@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import fastgreen as fg
-from fastgreen import _core, _resolver
+from fastgreen import _core, _resolver, _window
 from tests.fakes.powercap import Zone
 from tests.oracles.interpreter import without_fork_warning
 
@@ -145,6 +146,28 @@ def test_no_submodule_takes_the_name_of_a_public_function(python):
     assert done.stdout.strip() == "True", done.stderr
 
 
+def every_module() -> list[str]:
+    return sorted(
+        info.name
+        for info in pkgutil.walk_packages([str(PACKAGE)], "fastgreen.")
+        if info.name not in ("fastgreen.__main__", "fastgreen.experiment.models_torch")
+    )
+
+
+@pytest.mark.parametrize("name", every_module())
+def test_each_modules_all_is_true(name):
+    module = importlib.import_module(name)
+    for member in getattr(module, "__all__", []):
+        assert hasattr(module, member), member
+
+
+def test_no_module_of_a_folder_takes_the_name_of_a_name_that_the_folder_forwards():
+    for init in PACKAGE.rglob("*/__init__.py"):
+        folder = importlib.import_module(f"fastgreen.{init.parent.relative_to(PACKAGE).as_posix().replace('/', '.')}")
+        modules = {module.name for module in pkgutil.iter_modules([str(init.parent)])}
+        assert not modules & set(getattr(folder, "_HOME", {})), folder.__name__
+
+
 # The finder of an editable install gives a source folder the compiled modules of another: as if there were none.
 PLAIN = "import sys; sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]; "
 MISSING = r"ImportError: fastgreen is imported from its source folder, .*: change to another folder .* in this one$"
@@ -172,18 +195,9 @@ def test_a_source_folder_that_hides_the_installed_package_says_what_to_do(python
 
 def test_a_module_that_a_compiled_one_lacks_is_not_taken_for_the_compiled_one(python, tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "fastgreen", ignore=shutil.ignore_patterns("*.so", "*.pyx", "__pycache__"))
-    (tmp_path / "fastgreen" / "_core.py").write_text("import not_there")
+    (tmp_path / "fastgreen" / "_window.py").write_text("import not_there")
     done = python(PLAIN + "import fastgreen; fastgreen.Monitor()", cwd=tmp_path)
     assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'not_there'"
-
-
-def test_each_modules_all_is_true():
-    for info in pkgutil.iter_modules([str(PACKAGE)]):
-        if info.name == "__main__":
-            continue
-        module = importlib.import_module(f"fastgreen.{info.name}")
-        for name in getattr(module, "__all__", []):
-            assert hasattr(module, name), f"{info.name}.{name}"
 
 
 def test_errors_are_also_the_builtins_that_they_are_closest_to():
@@ -201,16 +215,20 @@ def test_errors_are_also_the_builtins_that_they_are_closest_to():
     assert issubclass(errors.FastgreenWarning, UserWarning)
 
 
-def stub() -> ast.Module:
-    return ast.parse((PACKAGE / "_core.pyi").read_text(encoding="utf-8"))
+DOORS = (_core, _resolver, _window)
 
 
-def test_the_stub_names_exactly_what_the_engine_has():
+def stub(door: ModuleType) -> ast.Module:
+    return ast.parse((PACKAGE / f"{door.__name__.rpartition('.')[2]}.pyi").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_the_stub_names_exactly_what_the_engine_has(door):
     assert _resolver.SAMPLE.names  # comes on first use
-    here = {name for name, value in vars(_core).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    here = {name for name, value in vars(door).items() if not name.startswith("_") and not inspect.ismodule(value)}
     imported = {"ChannelNotFound", "ChannelPermission", "ChannelReadError", "FastgreenError"}
     stubbed: dict[str, ast.stmt] = {}
-    for node in stub().body:
+    for node in stub(door).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             stubbed[node.name] = node
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -221,20 +239,21 @@ def test_the_stub_names_exactly_what_the_engine_has():
             continue
         members = {m.name for m in node.body if isinstance(m, ast.FunctionDef)}
         members |= {m.target.id for m in node.body if isinstance(m, ast.AnnAssign) and isinstance(m.target, ast.Name)}
-        public = {m for m in vars(getattr(_core, name)) if not m.startswith("_")}
+        public = {m for m in vars(getattr(door, name)) if not m.startswith("_")}
         assert {m for m in members if not m.startswith("_")} == public, name
         for member in members - {"__init__"}:
-            assert hasattr(getattr(_core, name), member), f"{name}.{member}"
+            assert hasattr(getattr(door, name), member), f"{name}.{member}"
 
 
-def test_the_stub_gives_the_arguments_that_the_engine_takes():
-    for node in ast.walk(stub()):
+@pytest.mark.parametrize("door", DOORS)
+def test_the_stub_gives_the_arguments_that_the_engine_takes(door):
+    for node in ast.walk(stub(door)):
         if not isinstance(node, ast.ClassDef):
             continue
         for method in node.body:
             if not isinstance(method, ast.FunctionDef) or method.name.startswith("__"):
                 continue
-            signature = (getattr(getattr(_core, node.name), method.name).__doc__ or "").splitlines()[:1]
+            signature = (getattr(getattr(door, node.name), method.name).__doc__ or "").splitlines()[:1]
             if any(isinstance(d, ast.Name) and d.id == "property" for d in method.decorator_list) or not signature:
                 continue
             told = [a.arg for a in method.args.args][1:]
@@ -253,7 +272,7 @@ def test_stubtest_finds_no_difference(tmp_path):
         sys.executable,
         "-m",
         "mypy.stubtest",
-        "fastgreen._core",
+        *(door.__name__ for door in DOORS),
         "--ignore-missing-stub",
         "--ignore-disjoint-bases",
         "--allowlist",

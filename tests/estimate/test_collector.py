@@ -237,7 +237,7 @@ def test_a_collection_that_is_interrupted_says_how_to_go_on(tmp_path):
         running.send_signal(signal.SIGINT)
         said = running.communicate(timeout=240)[1]
     assert running.returncode == 130
-    assert "the same command goes on" in said
+    assert "the same command continues" in said
     assert "Traceback" not in said
     assert read_rows(file).num_rows > 1
 

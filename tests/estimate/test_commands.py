@@ -136,10 +136,10 @@ def test_a_grid_is_drawn_by_batch_size(tmp_path):
 
 
 @pytest.mark.parametrize(("given", "why"), [
-    (("--grid", "1:99999999999"), "has more than 1000000"), (("--grid", "1:9:0"), "neither FROM:TO"),
-    (("--grid", "1:99999999999999999999999"), "neither FROM:TO"), (("--grid", "5:1"), "no batch size"),
-    (("--grid", "0:3"), "below 1 or above"), (("--grid", "1,9999999999"), "below 1 or above"),
-    (("--grid", "1,x"), "neither FROM:TO"), (("--grid", "1:2:3:4"), "neither FROM:TO"),
+    (("--grid", "1:99999999999"), "more than 1000000 numbers"), (("--grid", "1:9:0"), "is not a range"),
+    (("--grid", "1:99999999999999999999999"), "is not a range"), (("--grid", "5:1"), "STOP must be at least START"),
+    (("--grid", "0:3"), "must be from 1 to"), (("--grid", "1,9999999999"), "must be from 1 to"),
+    (("--grid", "1,x"), "is not a range"), (("--grid", "1:2:3:4"), "is not a range"),
     (("--batch", "0"), "not in the range"), (("--batch", "99999999999999999999"), "not in the range"),
     (("--accuracy", "nan"), "nan is not in the range"), (("--accuracy", "71"), "not in the range"),
     (("--input-shape", "3,x"), "not whole numbers"), (("--input-shape", "0,3,3"), "at least 1"),
@@ -180,9 +180,9 @@ def test_apc_by_accuracy_and_batch_size_goes_through_a_sweep(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["resnet1000"], 1, "is no file"), (["alexnet", "--batch", "0"], 2, "0 is not in the range"),
-        (["alexnet", "--grid", "0:3"], 2, "below 1"),
-        (["alexnet", "--grid", "x"], 2, "neither"), (["alexnet", "--input-shape", "a,b"], 2, "whole numbers"),
+        (["resnet1000"], 2, "is no file"), (["alexnet", "--batch", "0"], 2, "0 is not in the range"),
+        (["alexnet", "--grid", "0:3"], 2, "must be from 1"),
+        (["alexnet", "--grid", "x"], 2, "not a range"), (["alexnet", "--input-shape", "a,b"], 2, "whole numbers"),
         (["alexnet", "--accuracy", "76"], 2, "76"), (["alexnet", "--models", "no.json"], 1, "no.json"),
         (["alexnet", "--sweep", "x"], 2, "needs --grid"),
     ],
@@ -321,21 +321,21 @@ def test_ablation_command_tries_every_subset(tmp_path):
 def test_pictures_show_what_they_were_given(tmp_path):
     from fastgreen.estimate.builtin import zoo
     from fastgreen.estimate.network import Network
-    from fastgreen.estimate.pictures import plot_ablation, plot_predicted, plot_shares
+    from fastgreen.estimate.pictures import draw_ablation, draw_predicted, draw_shares
 
     measured = np.array([1.0, 2.0, 4.0])
-    figure = plot_predicted({"good": (measured, measured), "bad": (measured, np.array([-1.0, 2.0, 4.0]))})
+    figure = draw_predicted({"good": (measured, measured), "bad": (measured, np.array([-1.0, 2.0, 4.0]))})
     panels = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title().splitlines()[0] for axis in panels] == ["good", "bad"]
     assert "R² 1.0000" in panels[0].get_title()
     assert panels[1].texts[0].get_text() == "1 predicted below 0 J"
-    shares = plot_shares({name: Network(zoo(name)).estimate(8) for name in ("alexnet", "vgg11")})
+    shares = draw_shares({name: Network(zoo(name)).estimate(8) for name in ("alexnet", "vgg11")})
     widths = [
         sum(bar.get_width() for bar in bars if round(bar.get_y() + 0.35) == 0) for bars in shares.axes[0].containers
     ]
     assert sum(widths) == pytest.approx(1)
-    assert len(plot_ablation({"Linear": ablation(small_table(), jobs=1)}).axes) == 2
-    for empty in (plot_predicted, plot_shares, plot_ablation):
+    assert len(draw_ablation({"Linear": ablation(small_table(), jobs=1)}).axes) == 2
+    for empty in (draw_predicted, draw_shares, draw_ablation):
         with pytest.raises(ValueError, match="nothing to plot"):
             empty({})
 
@@ -345,11 +345,11 @@ def test_numbers_on_the_axes_of_an_ablation_do_not_run_into_each_other(spread):
     pytest.importorskip("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from fastgreen.estimate.pictures import plot_ablation
+    from fastgreen.estimate.pictures import draw_ablation
 
     left = 0.3 / (1 + spread) ** np.linspace(0, 1, 4)
     table = pa.table({"features": [["macs"] * n for n in range(4, 0, -1)], "size": [4, 3, 2, 1], "r2": 1 - left[::-1]})
-    figure = plot_ablation({"Tanh": table})
+    figure = draw_ablation({"Tanh": table})
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     for axis in figure.axes:

@@ -117,24 +117,23 @@ def test_a_study_in_which_everything_fails_ends_with_1(tmp_path):
     assert not (tmp_path / "s" / "compiled").exists()
 
 
-@pytest.mark.parametrize("sizes", ["x", "1,x", "1,,2", "", "1.5", "1:2", "1:x:1", "1:9:0"])
+@pytest.mark.parametrize("sizes", ["x", "1,x", "1,,2", "", "1.5", "1:2:", "1:x:1", "1:9:0"])
 def test_sizes_that_are_no_numbers_are_refused(tmp_path, sizes):
     done = call("bench", "command", "--sizes", sizes, "-o", tmp_path / "s", "--", "true")
     assert done.exit_code == 2
-    assert "--sizes: " in done.output
+    assert "--sizes" in done.output
     assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["bench", "alexnot", "--sizes", "1"], "'alexnot' is no series (alexnet, resnet50, bert, convnets)"),
+        (["bench", "alexnot", "--sizes", "1"], "'alexnot' is not a series (alexnet, resnet50, bert, convnets)"),
         (["bench", "alexnet", "--sizes", "1"], "the series alexnet has its own sizes"),
-        (["bench", "bert", "--scale", "0"], "scale: 0"),
-        (["bench", "m.onnx"], "--sizes: which input sizes?"),
-        (["bench", "m.onnx", "--sizes", "1:2"], "'1:2' is neither"),
+        (["bench", "bert", "--scale", "0"], "scale must be above 0"),
+        (["bench", "m.onnx"], "which input sizes?"),
+        (["bench", "m.onnx", "--sizes", "1:2:3:4"], "'1:2:3:4' is not a range"),
         (["bench", "m.onnx", "--sizes", "1", "--repeats", "0"], "repeats: 0"),
-        (["bench", "nofile.py:build", "--sizes", "1"], "no such Python file"),
     ],
 )
 def test_what_the_user_got_wrong_is_one_sentence_and_code_2(tmp_path, monkeypatch, words, said):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fastgreen.commands.wording import sentence
+from fastgreen.commands.common import sentence
 from tests.oracles.places import EXAMPLES
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")

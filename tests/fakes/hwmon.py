@@ -16,6 +16,7 @@ class Chip:
     name: str
     files: Mapping[str, int | str]
     device: str = "platform/fake.0"
+    at_device: bool = False  # as older kernels lay out ACPI meters: the files in the device's folder
 
 
 def amdgpu(average_uw: int | None = 30_000_000, input_uw: int | None = None, bus: str = "0000:03:00.0") -> Chip:
@@ -71,6 +72,49 @@ def power_meter(input_uw: int = 10_000_000, label: str | None = None) -> Chip:
     return Chip("power_meter", files, "platform/ACPI000D:00")
 
 
+def apu(input_uw: int = 25_000_000, bus: str = "0000:c4:00.0") -> Chip:
+    """The graphics of an AMD laptop: the power of the whole chip, and the voltages vddgfx and vddnb."""
+    files = {"power1_label": "PPT", "power1_input": input_uw, "in0_label": "vddgfx", "in0_input": 900}
+    return Chip("amdgpu", files | {"in1_label": "vddnb", "in1_input": 800}, f"pci0000:00/{bus}")
+
+
+def acpi_meter(oem_info: str, average_uw: int, number: int = 0, at_device: bool = True) -> Chip:
+    """An ACPI power meter with the name that its firmware gives it; the mean over 50 ms."""
+    files = {"power1_average": average_uw, "power1_oem_info": oem_info, "power1_average_interval": 50}
+    return Chip("power_meter", files, f"platform/ACPI000D:{number:02x}", at_device)
+
+
+def altra(cores: int = 4, socket: int = 0) -> Chip:
+    """Ampere's counters in uJ, one a core."""
+    files: dict[str, int | str] = {}
+    for number in range(1, cores + 1):
+        files |= {f"energy{number}_label": f"Core Energy {number - 1:03}", f"energy{number}_input": 0}
+    return Chip("altra_hwmon", files, f"platform/AMPC0005:{socket:02x}")
+
+
+def apm_xgene(cpu_uw: int, io_uw: int) -> Chip:
+    """Two powers of one chip, the CPU's and that of its inputs and outputs."""
+    files = {"power1_label": "CPU power", "power1_input": cpu_uw, "power2_label": "IO power", "power2_input": io_uw}
+    return Chip("apm_xgene", files, "platform/APMC0D29:00")
+
+
+def amd_hsmp(input_uw: int, socket: int = 0) -> Chip:
+    """EPYC's socket power by HSMP; a driver of 2025, without labels."""
+    files = {"power1_input": input_uw, "power1_cap": 400_000_000, "power1_cap_max": 400_000_000}
+    return Chip("amd_hsmp_hwmon", files, f"platform/AMDI0097:{socket:02x}")
+
+
+def ina238(millivolt: int, milliampere: int, label: str | None = None) -> Chip:
+    """A monitor of one rail: in0 is its shunt, in1 the rail, power1 the product; Thor names the rail by `label`."""
+    files: dict[str, int | str] = {
+        "in0_input": 3,
+        "in1_input": millivolt,
+        "curr1_input": milliampere,
+        "power1_input": millivolt * milliampere,
+    }
+    return Chip("ina238", files | ({"label": label} if label is not None else {}), "platform/i2c-2/2-0044")
+
+
 @dataclass
 class HwmonTree:
     """`root` stands for /sys/class/hwmon; chip number i is `hwmon<i>`."""
@@ -87,9 +131,10 @@ class HwmonTree:
             folder = device / "hwmon" / f"hwmon{number}"
             folder.mkdir(parents=True)
             (folder / "device").symlink_to(os.path.relpath(device, folder))
-            (folder / "name").write_text(f"{chip.name}\n")
+            home = device if chip.at_device else folder
+            (home / "name").write_text(f"{chip.name}\n")
             for name, value in chip.files.items():
-                (folder / name).write_text(f"{value}\n")
+                (home / name).write_text(f"{value}\n")
             (self.root / folder.name).symlink_to(os.path.relpath(folder, self.root))
 
     def path(self, number: int, file: str) -> Path:

@@ -33,13 +33,13 @@ def bounds_hold(scene: Scene) -> None:
     honest = Honest(scene.result, scene.tree) if scene.tree is not None and scene.tree.moving else None
     result = honest.result if honest else scene.result
     known = {
-        t.channel.id: t.report
+        t.channel.id: t.tally
         for t in result.traces
         if t.channel.kind == "energy"
-        and scene.true_j(t.channel.id, t.report["first_at_ns"], t.report["end_at_ns"]) is not None
+        and scene.true_j(t.channel.id, t.tally["first_at_ns"], t.tally["end_at_ns"]) is not None
     }
-    for channel, report in known.items():
-        total, edges = result.totals[channel], (report["first_at_ns"], report["end_at_ns"])
+    for channel, tally in known.items():
+        total, edges = result.totals[channel], (tally["first_at_ns"], tally["end_at_ns"])
         assert _holds(scene, honest, channel, edges, total.low_j, total.high_j), (total, scene.true_j(channel, *edges))
     for row in result.windows(per_channel=True).to_pylist():
         if row["channel"] in known:
@@ -129,10 +129,10 @@ def raises(kind: type[BaseException], pattern: str) -> Expect:
 @expect("no sample is lost, every deadline is kept or counted")
 def nothing_lost(scene: Scene) -> None:
     for trace in scene.result.traces:
-        report = trace.report
+        tally = trace.tally
         kept = scene.result.samples(trace.channel.id).num_rows
-        assert report["lost"] == 0
-        assert kept == report["samples"]
+        assert tally["lost"] == 0
+        assert kept == tally["samples"]
         assert math.isfinite(scene.result.totals[trace.channel.id].energy_j)
 
 
@@ -144,7 +144,7 @@ def no_burst(scene: Scene, hz: float, channel: str) -> None:
     # A tick is read somewhere within its period or, blocked, later; the last reading comes out of turn.
     allowed = 3 + 0.02 * ticks
     assert len(at_ns) - 1 + row["missed"] == pytest.approx(
-        ticks, abs=allowed + 1e-9 * hz * trace.report["read_longest_ns"]
+        ticks, abs=allowed + 1e-9 * hz * trace.tally["read_longest_ns"]
     )
     assert len(at_ns) - 1 <= ticks + 3
 

@@ -69,8 +69,8 @@ sys.exit(7)
 
 def _equal_readings(scene: Scene) -> bool:
     """100 W all along, every reading equal: the energy is the power times the time, to rounding."""
-    report = scene.result.traces[0].report
-    seconds = (report["end_at_ns"] - report["first_at_ns"]) * 1e-9
+    tally = scene.result.traces[0].tally
+    seconds = (tally["end_at_ns"] - tally["first_at_ns"]) * 1e-9
     return abs(scene.result.energy_j - 100.0 * seconds) <= 1e-9 * scene.result.energy_j
 
 
@@ -104,8 +104,8 @@ def _over_the_wrap(scene: Scene) -> None:
 
 def _near_power(scene: Scene, watts: float) -> bool:
     """To a hundredth, and by what mover and reader were late: the counter shows no more than they let it."""
-    report = scene.result.traces[0].report
-    late_s = (sum(scene.tree.punctuality_ns()) + report["read_longest_ns"]) * 1e-9
+    tally = scene.result.traces[0].tally
+    late_s = (sum(scene.tree.punctuality_ns()) + tally["read_longest_ns"]) * 1e-9
     return abs(scene.result.energy_j - watts * scene.result.duration_s) < watts * (
         0.01 * scene.result.duration_s + late_s
     )
@@ -117,8 +117,8 @@ def _many_wraps(scene: Scene, watts: float) -> None:
     for range_j in (30, 120, 480, 1920):
         powercap(Zone(watts=watts, range_uj=range_j * 1_000_000)).run(scene)
         measure(wait(13 * range_j / watts), channels="rapl:package-0", hz=1000).run(scene)
-        report = scene.result.traces[0].report
-        unseen_ns = report["step_longest_ns"] + report["read_longest_ns"] + scene.tree.punctuality_ns()[0]
+        tally = scene.result.traces[0].tally
+        unseen_ns = tally["step_longest_ns"] + tally["read_longest_ns"] + scene.tree.punctuality_ns()[0]
         if unseen_ns * 1e-9 * watts < range_j / 2:
             break
 
@@ -201,7 +201,8 @@ OF_OTHERS = [
         "1000 J between two readings",
         "perun: 500 or 1500 J (a counter turned into power, then integrated)",
         (
-            powercap(Zone(counter_start_uj=1_000_000)),
+            # by a channel that may draw so much: what the limit of a CPU forbids is no energy
+            powercap(Zone(counter_start_uj=1_000_000, limit_uw=5_000_000_000, max_power_uw=5_000_000_000)),
             measure(begin("w"), reads(3), counter(1_001_000_000), end("w"), channels="rapl:package-0", hz=100),
         ),
         (energy(1000.0), window_energy("w", 1000.0), counted("restarts", 0, 0)),
@@ -231,7 +232,7 @@ OF_OTHERS = [
     ),
     Fault(
         "Python is busy in all threads",
-        "CodeCarbon, nvitop: asked 1 kHz, got 70 or 21 Hz",
+        "CodeCarbon, nvitop: asked 1 kHz, not 70 or 21 Hz",
         (powercap(Zone(watts=50.0)), call("two threads of pure Python at 1 kHz", _busy_ratio)),
         (
             value("the rate stays above 0.8 of that with another interpreter as busy", lambda s: s.value > 0.8),

@@ -39,10 +39,10 @@ def _trace(channel: Channel, raw: np.ndarray, start_ns: int, step_ns: int) -> Tr
     samples["flags"][30] = _resolver.GAP
     account = _resolver.Account({**channel.traits, "tick_ns": 10 * MS})
     account.feed(samples)
-    report = account.report()
-    ends = {"end_at_ns": report["last_at_ns"], "end_total": report["total"], "why_ended": None, "last_error": None}
+    tally = account.tally()
+    ends = {"end_at_ns": tally["last_at_ns"], "end_total": tally["total"], "why_ended": None, "last_error": None}
     counts = {"missed": 0, "lost": 0, "read_errors": 1}
-    return Trace(channel, channel.root, {**report, **ends, **counts}, lambda: [samples[:40], samples[40:]])
+    return Trace(channel, channel.root, {**tally, **ends, **counts}, lambda: [samples[:40], samples[40:]])
 
 
 def save_a_run(path: Path, start_ns: int = 6 * SECOND, step_ns: int = 10 * MS) -> None:

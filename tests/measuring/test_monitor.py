@@ -61,11 +61,11 @@ def test_energy_of_a_known_wave_lies_within_its_bounds_across_a_wrap(powercap, w
     truth = Honest(monitor.result, tree)
     result = truth.result
     for row in result.channels.to_pylist():
-        zone, report = row["id"][5:], result.trace(row["id"]).report
-        edges = (report["first_at_ns"], report["end_at_ns"])
+        zone, tally = row["id"][5:], result.trace(row["id"]).tally
+        edges = (tally["first_at_ns"], tally["end_at_ns"])
         assert truth.holds([zone], [edges], row["energy_low_j"], row["energy_high_j"])
         # at the highest power of these waves, what the mover and a reader that was kept waiting may be late by
-        stale_j = 120e-9 * (truth.age_ns + truth.delay_ns + report["read_longest_ns"])
+        stale_j = 120e-9 * (truth.age_ns + truth.delay_ns + tally["read_longest_ns"])
         assert row["energy_j"] == pytest.approx(tree.energy_j(zone, *edges), abs=0.001 + stale_j)
     package = result.samples("rapl:package-0")
     raw = package["raw"].to_pylist()
@@ -84,13 +84,13 @@ def test_energy_across_many_wraps_of_a_short_counter_is_exact_to_a_unit(powercap
             while monitor.energy_j()["rapl:package-0"] < 5100 * wrap_s and time.monotonic() < until:
                 time.sleep(0.01)
         truth = Honest(monitor.result, tree)
-        report = monitor.result.traces[0].report
-        unseen.append((report["step_longest_ns"] + report["read_longest_ns"] + truth.age_ns) * 1e-9 / wrap_s)
+        tally = monitor.result.traces[0].tally
+        unseen.append((tally["step_longest_ns"] + tally["read_longest_ns"] + truth.age_ns) * 1e-9 / wrap_s)
         if unseen[-1] < 0.5:
             break  # else the machine let half a wrap pass unseen, which no reader can tell from a restart
     assert unseen[-1] < 0.5, f"wraps that the busy machine let pass unseen, at slower and slower counters: {unseen}"
-    report = monitor.result.traces[0].report
-    edges = (report["first_at_ns"], report["end_at_ns"])
+    tally = monitor.result.traces[0].tally
+    edges = (tally["first_at_ns"], tally["end_at_ns"])
     assert truth.holds(["package-0"], [edges], truth.result.energy_low_j, truth.result.energy_high_j)
     samples = monitor.result.samples()
     wraps = sum(samples["wraps"].to_pylist())
@@ -202,7 +202,7 @@ def test_settling_narrows_the_last_bound_of_a_slow_counter(nvml):
                 time.sleep(1.25)  # eight updates teach the period
             trace = monitor.result.trace("nvml:0")
             samples = np.concatenate(list(trace.chunks()))
-            asked = samples["at_ns"] <= trace.report["end_at_ns"]
+            asked = samples["at_ns"] <= trace.tally["end_at_ns"]
             assert (~asked).any() == settle
             kept = samples[asked]
             still_ns = kept["at_ns"][-1] - kept["at_ns"][kept["raw"] < kept["raw"][-1]][-1]
@@ -210,10 +210,10 @@ def test_settling_narrows_the_last_bound_of_a_slow_counter(nvml):
             tried.append(((samples["raw"][-1] - kept["raw"][-1]) * 1e-3, trace.ceiling_w * still_ns * 1e-9))
     update_j, most_j = tried[-1]
     assert 0 < update_j <= 0.9 * most_j, f"the next update and the most drawn since the last one, in J: {tried}"
-    cut = Trace(trace.channel, trace.counted, trace.report, lambda: [kept]).total()
+    cut = Trace(trace.channel, trace.counted, trace.tally, lambda: [kept]).total()
     total = trace.total()
     assert cut.low_j <= total.low_j <= total.energy_j <= total.high_j < cut.high_j
-    read_j = trace.ceiling_w * trace.report["read_longest_ns"] * 1e-9
+    read_j = trace.ceiling_w * trace.tally["read_longest_ns"] * 1e-9
     assert total.high_j <= total.energy_j + update_j + read_j + 0.002  # no more than the next update shows
 
 
@@ -290,7 +290,7 @@ def test_two_monitors_at_once_agree_and_do_not_disturb_each_other(powercap):
         time.sleep(0.05)
     for monitor in (outer, inner):
         truth = Honest(monitor.result, tree)
-        edges = (truth.result.traces[0].report["first_at_ns"], truth.result.traces[0].report["end_at_ns"])
+        edges = (truth.result.traces[0].tally["first_at_ns"], truth.result.traces[0].tally["end_at_ns"])
         assert truth.holds(["package-0"], [edges], truth.result.energy_low_j, truth.result.energy_high_j)
     assert inner.result.duration_s < outer.result.duration_s
 
@@ -393,11 +393,11 @@ def test_a_long_run_at_a_high_rate_loses_nothing_and_counts_what_it_missed(power
         assert row["lost"] == 0
         assert row["samples"] == result.samples(row["id"]).num_rows
         # A reading that was kept waiting is stamped in its middle.
-        late = 10_000e-9 * result.trace(row["id"]).report["read_longest_ns"]
+        late = 10_000e-9 * result.trace(row["id"]).tally["read_longest_ns"]
         expected = 10_000 * result.duration_s
         assert row["samples"] + row["missed"] == pytest.approx(expected, abs=0.02 * expected + late)
     truth = Honest(result, tree)
-    edges = (result.traces[0].report["first_at_ns"], result.traces[0].report["end_at_ns"])
+    edges = (result.traces[0].tally["first_at_ns"], result.traces[0].tally["end_at_ns"])
     total = truth.result.totals["rapl:package-0"]
     assert truth.holds(["package-0"], [edges], total.low_j, total.high_j)
 
@@ -416,6 +416,6 @@ def test_at_the_highest_rate_samples_follow_each_other_and_every_one_that_is_los
     between_ns = np.diff(kept["at_ns"]) - kept["half_ns"][:-1] - kept["half_ns"][1:]
     assert np.percentile(between_ns, 25) < 5e3
     truth = Honest(result, tree)
-    edges = (result.traces[0].report["first_at_ns"], result.traces[0].report["end_at_ns"])
+    edges = (result.traces[0].tally["first_at_ns"], result.traces[0].tally["end_at_ns"])
     total = truth.result.totals["rapl:package-0"]
     assert truth.holds(["package-0"], [edges], total.low_j, total.high_j)

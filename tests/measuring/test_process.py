@@ -180,11 +180,11 @@ def test_a_killed_process_loses_at_most_the_last_second_and_its_totals_are_made_
     assert told[-1][0] < 1, f"seconds lost, and the longest without a write: {told}"
     truth = Honest(loaded, tree)
     for trace in loaded.traces:
-        report, zone = trace.report, trace.channel.id[5:]
-        edges = (report["first_at_ns"], report["end_at_ns"])
+        tally, zone = trace.tally, trace.channel.id[5:]
+        edges = (tally["first_at_ns"], tally["end_at_ns"])
         total = truth.result.totals[trace.channel.id]
         assert truth.holds([zone], [edges], total.low_j, total.high_j)
-        late_ns = truth.age_ns + truth.delay_ns + report["read_longest_ns"]
+        late_ns = truth.age_ns + truth.delay_ns + tally["read_longest_ns"]
         assert total.energy_j == pytest.approx(tree.energy_j(zone, *edges), rel=0.05, abs=0.5 + 90e-9 * late_ns)
     assert sum("ended before the run was stopped" in note for note in loaded.notes) == 2
     assert loaded.channels["missed"].to_pylist() == [None, None]
@@ -222,9 +222,9 @@ def test_a_process_that_is_stopped_while_the_counter_goes_round_says_that_it_can
             break  # else the mover, kept waiting, left out half a wrap, as no counter does
     assert ages[-1] < 0.5, f"of slower and slower counters the busy machine left out so many wraps: {ages}"
     trace, total = truth.result.traces[0], truth.result.totals["rapl:package-0"]
-    edges = (trace.report["first_at_ns"], trace.report["end_at_ns"])
+    edges = (trace.tally["first_at_ns"], trace.tally["end_at_ns"])
     assert truth.holds(["package-0"], [edges], total.low_j, total.high_j)
-    assert trace.report["resets"] >= 1
+    assert trace.tally["resets"] >= 1
 
 
 FULL_DISK = """

@@ -45,10 +45,10 @@ def test_the_default_rate_is_the_one_it_is_read_at(channels):
         time.sleep(1.3)
     rows = {row["id"]: row for row in monitor.result.channels.to_pylist()}
     for channel, step_ns in (("rapl:package-0", 10e6), ("nvml:0", 25e6), ("procstat:cpu", 100e6)):
-        report, row = monitor.result.trace(channel).report, rows[channel]
-        deadlines = (report["end_at_ns"] - report["first_at_ns"]) / step_ns
+        tally, row = monitor.result.trace(channel).tally, rows[channel]
+        deadlines = (tally["end_at_ns"] - tally["first_at_ns"]) / step_ns
         # Kept or missed; the last reading comes besides, and one that was kept waiting is stamped in its middle.
-        late = 1 + report["read_longest_ns"] / step_ns
+        late = 1 + tally["read_longest_ns"] / step_ns
         assert row["samples"] - 1 + row["missed"] == pytest.approx(deadlines, abs=late + 1e-6), channel
 
 

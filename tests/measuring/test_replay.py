@@ -67,15 +67,15 @@ def test_a_stall_of_the_sampler_is_no_slow_sensor_when_it_is_played_either(tmp_p
     samples["raw"] = (samples["at_ns"] // (SECOND // 20)) * 1000  # updated every 50 ms
     live = _resolver.Account({**channel.traits, "tick_ns": SECOND // 100})
     live.feed(samples)
-    report = live.report()
-    ends = {"end_at_ns": report["last_at_ns"], "end_total": report["total"], "why_ended": None, "last_error": None}
+    tally = live.tally()
+    ends = {"end_at_ns": tally["last_at_ns"], "end_total": tally["total"], "why_ended": None, "last_error": None}
     faults = {"missed": 0, "lost": 0, "read_errors": 0}
-    trace = Trace(channel, True, {**report, **ends, **faults}, lambda: [samples])
+    trace = Trace(channel, True, {**tally, **ends, **faults}, lambda: [samples])
     save_run(tmp_path / "run", [trace], [], run_metadata(), [], (SECOND, int(samples["at_ns"][-1])))
     with fg.Monitor(f"replay:{tmp_path / 'run'}", speed=speed) as monitor:
         assert monitor.wait(timeout=60)
-    replayed_ns = monitor.result.trace("rapl:package-0").report["period_ns"]
-    assert replayed_ns == pytest.approx(report["period_ns"] / (speed or 1), rel=0.001 if speed else 1e-12)
+    replayed_ns = monitor.result.trace("rapl:package-0").tally["period_ns"]
+    assert replayed_ns == pytest.approx(tally["period_ns"] / (speed or 1), rel=0.001 if speed else 1e-12)
 
 
 def test_as_fast_as_it_can_an_hour_is_no_hour(tmp_path):
@@ -97,7 +97,7 @@ def test_in_real_time_it_takes_its_time_and_gives_the_same_totals(original):
         passed_ns = time.monotonic_ns() - begin
         assert monitor.wait(timeout=120)
     assert time.monotonic_ns() - begin >= recorded.duration_s * SECOND
-    first_ns = counter.report["first_at_ns"]
+    first_ns = counter.tally["first_at_ns"]
     assert early_j <= counter.windows([first_ns], [first_ns + passed_ns]).high_j[0]  # nothing comes before its time
     assert totals(monitor.result) == totals(recorded)
 

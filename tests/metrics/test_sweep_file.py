@@ -341,7 +341,7 @@ def test_an_axis_that_memory_cannot_hold_is_told_before_any_of_it_is_made(tmp_pa
     """
     done = python(code, psutil.virtual_memory().total // 40, cwd=tmp_path)
     assert done.returncode == 2
-    assert "has more points than memory can hold" in done.stderr
+    assert "has more numbers than memory can hold" in done.stderr
     assert "GB are free" in done.stderr
 
 
@@ -383,10 +383,10 @@ def test_a_sweep_whose_column_is_no_number_or_lacks_one_is_refused(tmp_path):
 def test_the_command_writes_what_the_library_computes(tmp_path):
     path = tmp_path / "grid.arrow"
     axes = ["--consumption", "0:10:0.1", "--accuracy", "0:1:0.01", "--alpha", "0.1,0.25"]
-    assert "20,000 points" in command("sweep", "apc", *axes, "-o", path, "--unit", "Wh")
+    assert "20,402 points" in command("sweep", "apc", *axes, "-o", path, "--unit", "Wh")
     stored = fg.open_sweep(path)
-    assert stored.shape == (1, 2, 100, 100)
-    assert np.array_equal(stored.axes["consumption"], np.arange(100) * 0.1)
+    assert stored.shape == (1, 2, 101, 101)
+    assert np.array_equal(stored.axes["consumption"], [*(np.arange(100) * 0.1), 10.0])
     assert "exists already" in command("sweep", "apc", *axes, "-o", path, code=1)
     command("sweep", "apc", *axes, "-o", path, "--overwrite", "--progress", "--layout", "long", "--dtype", "float32")
     assert fg.open_sweep(path).dtype == np.float32
@@ -394,12 +394,12 @@ def test_the_command_writes_what_the_library_computes(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "count", "last"),
-    [("0:1:0.1", 10, 0.9), ("0:10:0.01", 1000, 9.99), ("0:0.3:0.1", 3, 0.2), ("1:2:0.3", 4, 1.9)],
+    [("0:1:0.1", 11, 1.0), ("0:10:0.01", 1001, 10.0), ("0:0.3:0.1", 4, 0.3), ("1:2:0.3", 4, 1.9)],
 )
 def test_an_axis_has_the_points_that_its_decimals_name(text, count, last):
-    from fastgreen.commands.metrics import Axis
+    from fastgreen.commands.ranges import Range
 
-    axis = Axis().convert(text, None, None)
+    axis = Range().convert(text, None, None)
     assert axis.size == count
     assert axis[-1] == pytest.approx(last, abs=1e-12)
 
@@ -435,12 +435,12 @@ def test_the_command_reads_runs_from_a_table(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["apc", "--consumption", "0:x:1", "--accuracy", "0.5", "--best", "1"], "is no axis"),
-        (["apc", "--consumption", "0:10", "--accuracy", "0.5", "--best", "1"], "use START:STOP:STEP"),
-        (["apc", "--consumption", "0:1e18:1e-3", "--accuracy", "0.5", "--best", "1"], "leads to 1e+21 points"),
-        (["apc", "--consumption", "0:1:0", "--accuracy", "0.5", "--best", "1"], "step must be above 0"),
-        (["apc", "--consumption", "1:0:0.1", "--accuracy", "0.5", "--best", "1"], "START must be below STOP"),
-        (["apc", "--consumption", "1", "--accuracy", "0.5"], "say where to write it"),
+        (["apc", "--consumption", "0:x:1", "--accuracy", "0.5", "--best", "1"], "is not a range"),
+        (["apc", "--consumption", "0:10", "--accuracy", "0.5", "--best", "1"], "must be START:STOP:STEP"),
+        (["apc", "--consumption", "0:1e18:1e-3", "--accuracy", "0.5", "--best", "1"], "has 1e+21 numbers"),
+        (["apc", "--consumption", "0:1:0", "--accuracy", "0.5", "--best", "1"], "STEP must be above 0"),
+        (["apc", "--consumption", "1:0:0.1", "--accuracy", "0.5", "--best", "1"], "STOP must be at least START"),
+        (["apc", "--consumption", "1", "--accuracy", "0.5"], "give a file to write"),
         (["acp", "--best", "1"], "Invalid value"),
     ],
 )
@@ -457,7 +457,7 @@ def test_a_misused_command_says_how_to_use_it(arguments, message):
     ],
 )
 def test_a_bad_value_is_one_sentence(arguments, message):
-    output = command("sweep", *arguments, *(["--best", "1"] if "-o" not in arguments else []), code=1)
+    output = command("sweep", *arguments, *(["--best", "1"] if "-o" not in arguments else []), code=2)
     assert message in output
     assert output.startswith("Error: ")
 

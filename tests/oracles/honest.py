@@ -15,7 +15,7 @@ from tests.fakes.powercap import PowercapTree
 class Honest:
     """`result` with the T that the tree kept, and the check that the truth lies within its bounds.
 
-    A number that is shown `delay_ns` after its instant holds that much less than the model of fg_energy.h says, so an
+    A number that is shown `delay_ns` after its instant holds that much less than the model of fg_resolver.h says, so an
     edge may lie that much earlier.
     """
 
@@ -23,7 +23,7 @@ class Honest:
         age_ns, self.delay_ns = tree.punctuality_ns()
         self.age_ns, self.tree = age_ns, tree
         traces = [
-            Trace(t.channel, t.counted, {**t.report, "period_ns": max(t.report["period_ns"], age_ns)}, t.chunks)
+            Trace(t.channel, t.counted, {**t.tally, "period_ns": max(t.tally["period_ns"], age_ns)}, t.chunks)
             for t in result.traces
         ]
         self.result = Result(traces, result._windows, result.metadata, result.start_ns, result.end_ns, result.notes)

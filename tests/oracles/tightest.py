@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tightest bounds that samples allow, without fg_energy.h's reasoning: every history that could have been is tried.
+"""The tightest bounds that samples allow, without fg_resolver.h's reasoning: try every possible history.
 
 Time is a grid of a few points. A history is a set of update instants, none further than T from the next, and an instant
 for every read within its duration. It fixes of which update each sample tells, and so which energies are possible: they

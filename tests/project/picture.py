@@ -21,14 +21,16 @@ UPDATE_S = 0.004  # slow enough that a step of the curve has visible bounds
 
 def record(folder: Path) -> Path:
     """Measure the made-up load in real time; the folder of the run."""
-    with moving(folder / "powercap", Zone("package-0", watts=PACKAGE), period_s=UPDATE_S) as tree:
-        _sleep_until(tree, BEGIN_S)
-        with fg.Monitor("rapl:*", hz=500, record=folder / "run", powercap_root=tree.root) as monitor:
-            for name, start_s, seconds in WINDOWS:
-                _sleep_until(tree, start_s)
-                with monitor.window(name):
-                    _sleep_until(tree, start_s + seconds)
-            _sleep_until(tree, END_S)
+    with (
+        moving(folder / "powercap", Zone("package-0", watts=PACKAGE), period_s=UPDATE_S) as tree,
+        fg.Monitor("rapl:*", hz=100, record=folder / "run", powercap_root=tree.root) as monitor,
+    ):
+        begin = time.monotonic()
+        for name, start_s, seconds in WINDOWS:
+            time.sleep(max(0.0, begin + start_s - time.monotonic()))
+            with monitor.window(name):
+                time.sleep(seconds)
+        time.sleep(max(0.0, begin + 2.8 - time.monotonic()))
     return folder / "run"
 
 

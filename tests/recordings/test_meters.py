@@ -187,7 +187,7 @@ def test_channels_read_at_different_moments_are_written_as_means_over_periods(tm
     energy = read_aipowermeter(tmp_path).energy_j()
     assert energy["package"] == pytest.approx(20.0 * 20.9, rel=0.02)
     assert energy["gpu"] == pytest.approx(10.0 * 20.9, rel=0.05)
-    with pytest.raises(ValueError, match="period_s: 0"):
+    with pytest.raises(ValueError, match="period_s must be above 0, not 0"):
         write_power_metrics(tmp_path / "x.json", builder.finish(), period_s=0)
 
 
@@ -232,7 +232,7 @@ def test_a_recording_in_pieces_makes_the_same_result():
         pieces = builder.finish()
         assert pieces.energy_j() == pytest.approx(whole.energy_j())
         a, b = result_of(pieces), result_of(whole)
-        numbers = [(r.energy_j, r.energy_low_j, r.energy_high_j, r.traces[0].report["gaps"]) for r in (a, b)]
+        numbers = [(r.energy_j, r.energy_low_j, r.energy_high_j, r.traces[0].tally["gaps"]) for r in (a, b)]
         assert numbers[0] == pytest.approx(numbers[1])
         assert numbers[0][3] == 2
 
@@ -255,7 +255,7 @@ def test_a_measured_run_as_a_recording_keeps_its_counters(tmp_path):
     result = monitor.result
     source = recording_of(result)
     trace = result.traces[0]
-    counted = trace.report["end_total"] * 1e-6
+    counted = trace.tally["end_total"] * 1e-6
     assert source.energy_j()[trace.channel.id] == pytest.approx(counted, rel=1e-9)
     write_run(tmp_path, 1, 0, result, [0.4])
     assert read_aipowermeter(tmp_path / "input_1" / "run_0").energy_j()["package"] == pytest.approx(counted, rel=0.05)
@@ -293,7 +293,7 @@ def test_energies_and_uses_that_are_none_are_refused(bad):
         share_out(bad, {}, 1.0)
     with pytest.raises(ValueError, match="use:"):
         share_out_gpu(1.0, {"x": bad})
-    with pytest.raises(ValueError, match="kind: 'psu'"):
+    with pytest.raises(ValueError, match="kind must be .*not 'psu'"):
         tree_share(between(snap(0), snap(1)), "psu", 1.0)
 
 
@@ -369,5 +369,5 @@ def test_the_trees_part_of_a_run_is_at_most_the_run():
     table = attribute(monitor.result, tree.intervals).to_pylist()
     assert [row["kind"] for row in table] == ["cpu"]
     assert 0 < table[0]["tree_j"] <= table[0]["drawn_j"]
-    with pytest.raises(ValueError, match="period_s: 0"):
+    with pytest.raises(ValueError, match="period_s must be above 0, not 0"):
         TreeMeter(period_s=0)

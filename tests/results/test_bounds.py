@@ -50,19 +50,19 @@ def resolved(request):
     """Truth, low, estimate and high of WINDOWS random windows of one scenario."""
     scenario = request.param
     truth = sim.Truth(scenario)
-    samples, traits, report = sim.record(scenario, truth)
+    samples, traits, tally = sim.record(scenario, truth)
     ceiling_per_ns = scenario.unit_per_s / 1e9
     rows = []
     for begin, end in sim.windows(scenario, samples, WINDOWS):
         low, estimate, high = resolving.resolve_windows(traits, ceiling_per_ns, [samples], begin, end)
         rows.append((truth.until(end) - truth.until(begin), low, estimate, high))
-    return scenario, report, *np.concatenate(rows, axis=1)
+    return scenario, tally, *np.concatenate(rows, axis=1)
 
 
 def test_true_energy_lies_within_the_bounds_every_time(resolved):
-    scenario, report, true, low, _, high = resolved
+    scenario, tally, true, low, _, high = resolved
     rounding = 1e-9 * true.max()  # of the truth's own floating-point sums
-    assert report["resets"] == 0
+    assert tally["resets"] == 0
     outside = np.flatnonzero((true < low - rounding) | (true > high + rounding))
     assert outside.size == 0, (scenario.name, outside.size, true[outside[0]], low[outside[0]], high[outside[0]])
 
@@ -80,16 +80,16 @@ def test_mean_error_of_the_estimate_is_below_a_thousandth_of_the_mean_energy(res
 
 
 def test_learnt_period_is_not_below_the_true_one(resolved):
-    scenario, report, *_ = resolved
-    assert report["period_ns"] >= scenario.update_ns * (1 - 0.02 * (scenario.tick_ns < scenario.update_ns))
+    scenario, tally, *_ = resolved
+    assert tally["period_ns"] >= scenario.update_ns * (1 - 0.02 * (scenario.tick_ns < scenario.update_ns))
 
 
 def test_every_wrap_is_counted():
     scenario = SCENARIOS[2]
     again = sim.Scenario(scenario.name, modulus=scenario.modulus, seed=scenario.seed)
     truth = sim.Truth(again)
-    samples, _, report = sim.record(again, truth)
+    samples, _, tally = sim.record(again, truth)
     assert samples["wraps"].sum() > 20
-    assert report["total"] == pytest.approx(
+    assert tally["total"] == pytest.approx(
         truth.until(samples["at_ns"][-1]) - truth.until(samples["at_ns"][0]), rel=1e-3
     )

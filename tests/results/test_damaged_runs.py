@@ -131,8 +131,8 @@ def test_a_report_that_no_engine_gives_is_refused_by_name(run, name, value):
 )
 def test_a_report_that_ends_before_it_begins_is_refused(run, name, other):
     with pa.ipc.open_stream((run / "channels.arrow").read_bytes()) as reader:
-        report = json.loads(reader.read_all()["report"][0].as_py())
-    set_member(run, "report", name, report[other] - 1)
+        tally = json.loads(reader.read_all()["report"][0].as_py())
+    set_member(run, "report", name, tally[other] - 1)
     with pytest.raises(TraceError, match=f"after {name}"):
         fg.load(run)
 
@@ -187,7 +187,7 @@ SAMPLES = [
     ("monotonic_ns", (1 << 63) - 1, "runs backwards"),
     ("raw", lambda raw: raw - 1_000_000, "runs backwards, and neither wraps nor restarts"),
     ("raw", 1 << 62, "runs backwards"),
-    ("wraps", 1, "sums up to 69500000, its report says 49500000"),
+    ("wraps", 1, "sums up to 69500000, channels.arrow says 49500000"),
     ("flags", _resolver.RESET, "with 1 restart or more"),
     *((name, None, f"a value of {name} is missing") for name in ("monotonic_ns", "raw", "wraps", "flags", "time")),
 ]
@@ -203,7 +203,7 @@ def test_samples_that_no_counter_gives_are_refused(run, name, value, words, samp
 
 
 @pytest.mark.parametrize(
-    ("raw", "words"), [(17_000_000, "shows 17000000, its report says 16000000"), (-9_000_000, "sums up to 12")]
+    ("raw", "words"), [(17_000_000, "shows 17000000, channels.arrow says 16000000"), (-9_000_000, "sums up to 12")]
 )
 def test_a_power_that_its_report_does_not_know_is_refused(run, raw, words):
     set_sample(run, "raw", raw, channel=3)
@@ -422,9 +422,9 @@ def test_text_columns_of_channels_may_be_of_any_type_that_holds_the_same(run):
 def test_what_is_no_file_or_cannot_be_opened_is_refused_and_not_waited_for(run, name):
     whole = (run / name).read_bytes()
     for make, words in (
-        (os.mkfifo, "is no file"),
+        (os.mkfifo, "is not a regular file"),
         (lambda path: path.symlink_to(name), "cannot be read: Too many levels of symbolic links"),
-        (lambda path: path.symlink_to("/dev/zero"), "is no file"),
+        (lambda path: path.symlink_to("/dev/zero"), "leads out of .*run: links"),
     ):
         (run / name).unlink()
         make(run / name)

@@ -152,8 +152,8 @@ def test_windows_that_fill_the_run_add_up_to_it(powercap):
     total = monitor.result.summary().to_pylist()[0]
     assert total["energy_low_j"] <= monitor.result.energy_high_j
     left_out_s = monitor.result.duration_s - total["total_duration_s"]
-    report = monitor.result.traces[0].report  # a jump of the counter, or a pause of its reader, may fall in between
-    late_s = (sum(tree.punctuality_ns()) + report["step_longest_ns"] + report["read_longest_ns"]) * 1e-9
+    tally = monitor.result.traces[0].tally  # a jump of the counter, or a pause of its reader, may fall in between
+    late_s = (sum(tree.punctuality_ns()) + tally["step_longest_ns"] + tally["read_longest_ns"]) * 1e-9
     allowed_j = 2.0 + 80.0 * (left_out_s + late_s)
     assert total["energy_j"] == pytest.approx(monitor.result.energy_j, rel=0.1, abs=allowed_j)
 
@@ -167,8 +167,8 @@ def test_the_power_integral_of_a_step_lies_between_its_bounds(powercap, hwmon, s
         after_ns = time.monotonic_ns()
         time.sleep(0.1)
     result = monitor.result
-    report = result.traces[0].report
-    first, last = report["first_at_ns"], report["end_at_ns"]
+    tally = result.traces[0].tally
+    first, last = tally["first_at_ns"], tally["end_at_ns"]
     least_j = (20 * (after_ns - first) + 80 * (last - after_ns)) * 1e-9
     most_j = (20 * (before_ns - first) + 80 * (last - before_ns)) * 1e-9
     assert result.energy_low_j <= most_j

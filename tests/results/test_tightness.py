@@ -64,10 +64,10 @@ def still_case(rng, count):
     case = tt.Case(2, quantum, at, [int(h) for h in half], [int(v) for v in value])
     account = _resolver.Account({**case.traits(), "period_ns": 1})
     account.feed(case.samples())
-    return replace(case, period=account.report()["period_ns"] // tt.STEP_NS)
+    return replace(case, period=account.tally()["period_ns"] // tt.STEP_NS)
 
 
-# A reader cannot tell a counter that stands still for want of energy from a sensor that stalls (fg_energy.h), so T is
+# A reader cannot tell a counter that stands still for want of energy from a sensor that stalls (fg_resolver.h), so T is
 # learnt as long as the longest such stretch can have been. Here nothing at all is held against a sensor that stalls:
 # updates may be as far apart as the samples let them.
 @pytest.mark.parametrize(("count", "cases"), [(4, 30), (5, 6)])

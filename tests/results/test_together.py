@@ -29,7 +29,7 @@ def simulated(scenario, restarts=0):
     """Truth and a trace of a scenario; its counter goes back to 0 right after some of the reads."""
     scenario = replace(scenario)
     truth = sim.Truth(scenario)
-    samples, traits, report = sim.record(scenario, truth)
+    samples, traits, tally = sim.record(scenario, truth)
     if restarts:
         shown = samples["raw"].copy()
         rises = np.flatnonzero((np.diff(shown) > 0) & (shown[1:] < 2 * shown[:-1]))
@@ -38,12 +38,12 @@ def simulated(scenario, restarts=0):
         samples["flags"] &= _resolver.GAP
         account = _resolver.Account(traits)
         account.feed(samples)
-        report = account.report()
-        assert report["resets"] > 0
+        tally = account.tally()
+        assert tally["resets"] > 0
     watts = scenario.unit_per_s * 1e-6
     traits = {key: traits[key] for key in ("kind", "modulus", "quantum", "period_ns", "plausible_per_s")}
     channel = Channel("rapl:sim", "rapl", "energy", "sim", "uJ", ceiling_w=watts, traits=traits)
-    return scenario.rng, truth, Trace(channel, True, report, lambda: [samples])
+    return scenario.rng, truth, Trace(channel, True, tally, lambda: [samples])
 
 
 def sequence(rng, first_ns, last_ns, overlap):

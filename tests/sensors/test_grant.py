@@ -110,8 +110,8 @@ def test_a_barred_channel_becomes_readable_and_is_measured(tree, serve):
             with fg.Monitor() as monitor:
                 time.sleep(0.5)
         result, late_ns = monitor.result, sum(tree.punctuality_ns())
-    truth = sum(tree.energy_j(t.channel.name, t.report["first_at_ns"], t.report["end_at_ns"]) for t in result.traces)
-    late_ns += max(t.report["read_longest_ns"] for t in result.traces)
+    truth = sum(tree.energy_j(t.channel.name, t.tally["first_at_ns"], t.tally["end_at_ns"]) for t in result.traces)
+    late_ns += max(t.tally["read_longest_ns"] for t in result.traces)
     assert result.energy_j == pytest.approx(truth, rel=0.01, abs=34e-9 * late_ns)
     assert truth > 1.0
 
@@ -196,8 +196,8 @@ with fg.Monitor() as monitor:
 result = monitor.result
 out.update(
     channels=[c.id for c in monitor.channels], energy=result.energy_j,
-    edges={t.channel.id: [t.report["first_at_ns"], t.report["end_at_ns"]] for t in result.traces},
-    read_ns=max(t.report["read_longest_ns"] for t in result.traces))
+    edges={t.channel.id: [t.tally["first_at_ns"], t.tally["end_at_ns"]] for t in result.traces},
+    read_ns=max(t.tally["read_longest_ns"] for t in result.traces))
 print(json.dumps(out))
 """
 
@@ -466,10 +466,10 @@ def test_granted_descriptors_outlive_the_helper(command, tree, only_fakes):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "say who may measure"),
+        ([], "give the users allowed to measure"),
         (["--user", "no-such-user-here"], "there is no user 'no-such-user-here'"),
         (["--group", "no-such-group-here"], "there is no group"),
-        (["--user", "0", "--mode", "9"], "is no octal mode"),
+        (["--user", "0", "--mode", "9"], "mode must be octal"),
         (["--user", "0", "--socket", "/proc/none/sock"], "cannot serve /proc/none/sock"),
     ],
 )

@@ -28,15 +28,15 @@ def rows(monitor: fg.Monitor) -> dict[str, dict]:
 
 def span_s(monitor: fg.Monitor, identity: str) -> float:
     """From the channel's own first reading to its last."""
-    report = monitor.result.trace(identity).report
-    return (report["end_at_ns"] - report["first_at_ns"]) * 1e-9
+    tally = monitor.result.trace(identity).tally
+    return (tally["end_at_ns"] - tally["first_at_ns"]) * 1e-9
 
 
 def holds(fake: FakeNvml, monitor: fg.Monitor, identity: str, device: int = 0, slack: float = 0.0) -> bool:
     """Whether the true energy lies within the channel's bounds."""
-    report = monitor.result.trace(identity).report
+    tally = monitor.result.trace(identity).tally
     total = monitor.result.totals[identity]
-    true_j = fake.energy_j(device, report["first_at_ns"], report["end_at_ns"])
+    true_j = fake.energy_j(device, tally["first_at_ns"], tally["end_at_ns"])
     return total.low_j * (1 - slack) <= true_j <= total.high_j * (1 + slack)
 
 
@@ -155,7 +155,7 @@ def test_a_board_lost_while_running_keeps_what_it_had_and_the_rest_goes_on(nvml,
     assert len([row for row in found.values() if row["counted"] and not row["estimated"]]) == 8
     assert "lost" in found["nvml:5"]["status"].lower()
     assert had_j <= found["nvml:5"]["energy_j"]
-    assert monitor.result.trace("nvml:5").report["end_at_ns"] <= lost_ns
+    assert monitor.result.trace("nvml:5").tally["end_at_ns"] <= lost_ns
     assert holds(fake, monitor, "nvml:5", 5)
     for n in set(range(8)) - {5}:
         assert found[f"nvml:{n}"]["status"] == "ok"

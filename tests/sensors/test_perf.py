@@ -43,9 +43,7 @@ def run(given: list[dict], reads: int = 8) -> tuple[list[np.ndarray], list[dict]
     live = lambda: engine.live(0)  # noqa: E731
     soon(lambda: live()["samples"] + live()["read_errors"] >= reads or live()["ended"])
     engine.stop(0)
-    return [_resolver.samples(engine.drain(i)) for i in range(len(given))], [
-        engine.report(i) for i in range(len(given))
-    ]
+    return [_resolver.samples(engine.drain(i)) for i in range(len(given))], [engine.tally(i) for i in range(len(given))]
 
 
 def counted_by_the_kernel(cpu: int = 0) -> None:
@@ -78,9 +76,9 @@ def test_all_values_of_a_group_come_from_one_read():
 
 def test_a_group_that_the_kernel_gave_up_ends_its_channels_with_the_reason():
     with GroupStream([(5, 50), (6, 60)]) as stream:
-        _, reports = run(sensors(stream.fd, 0, 1))
-    assert [r["total"] for r in reports] == [1, 10]
-    assert all("is counted no more" in r["why_ended"] for r in reports)
+        _, tallies = run(sensors(stream.fd, 0, 1))
+    assert [r["total"] for r in tallies] == [1, 10]
+    assert all("is counted no more" in r["why_ended"] for r in tallies)
 
 
 def test_a_total_is_exact_beyond_what_a_double_can_count(tmp_path):
@@ -90,7 +88,7 @@ def test_a_total_is_exact_beyond_what_a_double_can_count(tmp_path):
         engine.start(60 * 10**9)
         group.write(start + 12345)
         engine.stop(0)
-    assert engine.report(0)["total"] == 12345
+    assert engine.tally(0)["total"] == 12345
 
 
 @pytest.mark.parametrize(
@@ -109,10 +107,10 @@ def test_what_is_no_group_is_a_failed_read_with_its_reason(tmp_path, content, sa
     path = tmp_path / "group"
     path.write_bytes(content)
     with open(path, "rb") as file:
-        samples, reports = run(sensors(file.fileno(), 0))
+        samples, tallies = run(sensors(file.fileno(), 0))
     assert len(samples[0]) == 0
-    assert reports[0]["read_errors"] > 0
-    assert said in reports[0]["last_error"]
+    assert tallies[0]["read_errors"] > 0
+    assert said in tallies[0]["last_error"]
 
 
 def test_a_failed_group_read_leaves_a_gap_and_the_rest_goes_on(tmp_path):
@@ -124,10 +122,10 @@ def test_a_failed_group_read_leaves_a_gap_and_the_rest_goes_on(tmp_path):
         group.write(9, 90)
         engine.stop(0)
     for i, growth in enumerate((2, 20)):
-        report = engine.report(i)
-        assert report["total"] == growth
-        assert report["read_errors"] > 0
-        assert report["gaps"] >= 1
+        tally = engine.tally(i)
+        assert tally["total"] == growth
+        assert tally["read_errors"] > 0
+        assert tally["gaps"] >= 1
 
 
 def test_a_slot_that_no_group_has_is_refused():
@@ -155,15 +153,15 @@ def test_real_events_are_counted_as_one_group():
     apart_ns = []
     while not apart_ns or min(apart_ns) >= 1_000_000:
         assert len(apart_ns) < 10, apart_ns
-        samples, reports = run(given, reads=100)
+        samples, tallies = run(given, reads=100)
         first, second, third = samples
         # Enabled together: less than a tick between them at the first read, unless their CPU was taken from the kernel.
         apart_ns.append(abs(int(first["raw"][0]) - int(third["raw"][0])))
     np.testing.assert_array_equal(first["at_ns"], third["at_ns"])
     # The CPU clock counts ns of that CPU: as many as passed between the first and the last read.
     passed_ns = int(first["at_ns"][-1] - first["at_ns"][0])
-    for s, report in zip((first, second, third), reports, strict=True):
-        assert report["total"] == pytest.approx(passed_ns, rel=0.2, abs=2 * report["read_longest_ns"])
+    for s, tally in zip((first, second, third), tallies, strict=True):
+        assert tally["total"] == pytest.approx(passed_ns, rel=0.2, abs=2 * tally["read_longest_ns"])
         assert s["raw"][0] >= 0
 
 
@@ -315,8 +313,8 @@ def test_a_monitor_measures_through_perf_and_bounds_hold(tmp_path):
     table = result.channels.to_pylist()
     assert {row["id"] for row in table} == {c.id for c in monitor.channels}
     row = next(r for r in table if r["id"] == "perf:package-0")
-    report = monitor.result.trace("perf:package-0").report
-    span_s, read_s = (report["end_at_ns"] - report["first_at_ns"]) * 1e-9, report["read_longest_ns"] * 1e-9
+    tally = monitor.result.trace("perf:package-0").tally
+    span_s, read_s = (tally["end_at_ns"] - tally["first_at_ns"]) * 1e-9, tally["read_longest_ns"] * 1e-9
     assert row["energy_j"] == pytest.approx(expected_w * span_s, rel=0.1, abs=expected_w * read_s)
     assert row["mean_power_w"] == pytest.approx(row["energy_j"] / span_s, rel=1e-6)
     assert row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]

@@ -68,7 +68,8 @@ def test_energy_so_far_never_goes_back_even_if_a_live_reading_does():
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "hint"), [(75.0, "percent"), (-0.1, "between"), (float("nan"), "between"), (101, "between")]
+    ("accuracy", "hint"),
+    [(75.0, "percent"), (-0.1, "lie in 0"), (float("nan"), "lie in 0"), (101, "lie in 0")],
 )
 def test_an_accuracy_that_is_no_fraction_is_refused(accuracy, hint):
     with log_of(Meter()) as log, pytest.raises(ValueError, match=f"accuracy.*{hint}"):
@@ -83,9 +84,9 @@ def test_a_stopped_log_takes_no_checkpoint_and_stopping_twice_does_nothing():
         log.checkpoint(accuracy=0.5)
     with pytest.raises(ValueError, match="no checkpoint"):
         log.time_to_closest_apc()
-    with pytest.raises(ValueError, match="without a price"):
+    with pytest.raises(ValueError, match="without"):
         log.time_to_closest_apec()
-    with pytest.raises(ValueError, match="period_s: 0"):
+    with pytest.raises(ValueError, match="period_s must be above 0, not 0"):
         TrainingLog(Meter(), period_s=0)
 
 
@@ -122,17 +123,17 @@ def test_the_cost_equals_adding_up_a_thousand_little_stretches(pairs, steps):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "an empty series"),
+        ([], "at least one pair"),
         ([(5, 1), (3, 1)], "go back at 3"),
-        ([(0, float("nan"))], "nan is not finite"),
-        ([(float("nan"), 1)], "the moment nan is none"),
-        (float("inf"), "inf is not finite"),
-        ("0.3", "'0.3' is neither a number nor pairs of a moment and a number"),
-        ([0.3, 0.4], "is neither a number nor pairs"),
+        ([(0, float("nan"))], "must be finite, not nan"),
+        ([(float("nan"), 1)], "a moment is NaN"),
+        (float("inf"), "must be finite, not inf"),
+        ("0.3", "must be a number or pairs .*not '0.3'"),
+        ([0.3, 0.4], "must be a number or pairs"),
     ],
 )
 def test_bad_series_name_the_argument_and_the_value(value, message):
-    with pytest.raises(ValueError, match=f"price_per_kwh: .*{message}"):
+    with pytest.raises(ValueError, match=f"price_per_kwh.*{message}"):
         TrainingLog(Meter(), price_per_kwh=value)
 
 

@@ -38,7 +38,7 @@ def format_of(path: str | Path) -> str:
         for name, known in _IN_FOLDER.items():
             if (path / name).exists():
                 return known
-        raise TraceError(f"{path}: this folder has none of {', '.join(_IN_FOLDER)}")
+        raise TraceError(f"{path}: this folder has no file of {', '.join(_IN_FOLDER)}")
     try:
         with open_text(path) as stream:
             head = stream.read(65536)
@@ -61,5 +61,5 @@ def read(path: str | Path, format: str | None = None, **options: Any) -> Recordi
     """Read a recording of any known format; `options` go to its reader."""
     known = format or format_of(path)
     if known not in FORMATS:
-        raise ValueError(f"format: {known!r} is none of {', '.join(FORMATS)}")
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {known!r}")
     return FORMATS[known](path, **options)

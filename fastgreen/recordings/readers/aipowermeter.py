@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from fastgreen.errors import TraceError
+from fastgreen.guards.untrusted import open_regular, read_small
 from fastgreen.recordings.readers.timestamps import ABSENT_NS, check_zone, segments_of, to_utc_ns
 from fastgreen.recordings.recording import Recording, RecordingBuilder
 from fastgreen.units import counted
@@ -33,6 +35,8 @@ __all__ = ["KNOWN", "SEGMENT_END", "read_aipowermeter"]
 SEGMENT_END = "END OF RECORDING SEGMENT"
 CHUNK_BYTES = 8 << 20
 LONGEST_LINE = 64 << 20
+_MOST_BESIDE = 64 << 20  # bytes of a file of latencies: four million of them
+_LONGEST_S = 1e9  # of one inference: 30 years
 _FEW_LINES = 16
 _BARE_NULL = re.compile(rb"\}\s*null")
 _MANY_FIELDS = 400  # a shape that has met more processes than this is forgotten: each would be a column of every block
@@ -114,7 +118,7 @@ def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: 
     Raises
     ------
     TraceError
-        There is no such file or folder, or it cannot be opened. What stands inside never raises.
+        There is no such file or folder, or it cannot be opened. Its content never raises.
     """
     check_zone(timezone)
     path = Path(path)
@@ -123,7 +127,7 @@ def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: 
     for key in _KEYS:
         builder.channel(key.name, kind=key.kind, unit=key.unit, root=key.root, parent=key.parent)
     try:
-        with open(file, "rb") as stream:
+        with os.fdopen(open_regular(file, path if path.is_dir() else None), "rb") as stream:
             _Reader(builder, timezone).read(stream)
     except FileNotFoundError:
         if not path.is_dir():
@@ -183,7 +187,7 @@ class _Reader:
         self.builder.lines += count
 
     def _segments(self, data: bytes) -> None:
-        """Cut a block at the markers, then read what stands between them."""
+        """Cut a block at the markers, then read the lines between them."""
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
         marker = SEGMENT_END.encode()
@@ -392,7 +396,7 @@ def _shape(value: Any) -> Any:
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """Both shapes at once; where they contradict each other the new one stands, for the lines to come are like it."""
+    """Both shapes at once; where they differ the new one wins, because the lines that follow have it."""
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{name: _merged(old[name], s) if name in old else s for name, s in new.items()}}
     if isinstance(old, list) and isinstance(new, list):
@@ -458,14 +462,14 @@ def _beside(folder: Path, recording: Recording) -> None:
     }
     for name, parse in readers.items():
         try:
-            parsed = parse((folder / name).read_text())
+            parsed = parse(read_small(folder / name, folder, _MOST_BESIDE).decode())
         except FileNotFoundError:
             continue
         except (OSError, ValueError, TypeError, RecursionError) as error:
             recording.notes.append(f"{name} could not be read: {error}")
             continue
         if name.startswith("latency"):
-            good = np.isfinite(parsed) & (parsed >= 0)
+            good = np.isfinite(parsed) & (parsed >= 0) & (parsed < _LONGEST_S)
             recording.latency_s = parsed[good]
             if not good.all():
                 recording.notes.append(f"{counted(int((~good).sum()), 'line')} of {name} without a time: left out")

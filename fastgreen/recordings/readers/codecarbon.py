@@ -35,12 +35,12 @@ def read_codecarbon(path: str | Path, *, timezone: str = "UTC") -> Recording:
     -------
     Recording
         Roots ``cpu``, ``gpu``, ``ram``; ``total`` is the root where a version of CodeCarbon wrote nothing else.
-        ``extra["runs"]`` is the table as it stands.
+        ``extra["runs"]`` is the table as read.
 
     Raises
     ------
     TraceError
-        No such file, or none of its columns is known.
+        No such file, or no known column in it.
     """
     check_zone(timezone)
     path = Path(path)

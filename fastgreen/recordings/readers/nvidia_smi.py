@@ -75,7 +75,7 @@ def read_nvidia_smi(path: str | Path, *, timezone: str = "UTC", drop_first: int 
     Raises
     ------
     TraceError
-        No such file, or no column of time and none that is known beside it.
+        No such file, or no column of time, or no known column beside it.
     """
     check_zone(timezone)
     for name, value in (("drop_first", drop_first), ("drop_last", drop_last)):

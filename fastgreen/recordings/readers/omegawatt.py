@@ -43,7 +43,7 @@ def read_omegawatt(path: str | Path, *, max_gap_s: float = 1.0) -> Recording:
         No such file, or no columns of that kind in it.
     """
     if not max_gap_s > 0:
-        raise ValueError(f"max_gap_s: {max_gap_s} is not above 0")
+        raise ValueError(f"max_gap_s must be above 0, not {max_gap_s}")
     path = Path(path)
     file = path / "omegawatt.csv" if path.is_dir() else path
     builder = RecordingBuilder("omegawatt", str(path))

@@ -1,12 +1,17 @@
-"""Text of unknown origin: opened by its byte order mark, split into rows whatever stands in it, shown without harm."""
+"""Text of unknown origin: opened by its byte order mark, split into rows whatever it holds, shown without harm."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import io
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
+
+from fastgreen.guards.printable import printable
+from fastgreen.guards.untrusted import open_regular
 
 __all__ = ["csv_rows", "open_text", "shown"]
 
@@ -15,15 +20,23 @@ _MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (cod
 
 
 def open_text(path: Path) -> TextIO:
-    """A file as text, line ends as they are; what is no character becomes a replacement mark."""
-    with open(path, "rb") as stream:
-        head = stream.read(3)
+    """A file as text, line ends as they are; what is no character becomes a replacement mark.
+
+    Raises
+    ------
+    TraceError
+        If it is not a regular file, but a pipe or a device, say.
+    OSError
+        If it is not there, or may not be read.
+    """
+    stream = os.fdopen(open_regular(path), "rb")
+    head = stream.peek(3)
     encoding = next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
-    return open(path, newline="", encoding=encoding, errors="replace")
+    return io.TextIOWrapper(stream, newline="", encoding=encoding, errors="replace")
 
 
 def csv_rows(stream: Iterable[str]) -> Iterator[list[str]]:
-    """The rows of a CSV file, empty lines apart; a line that is none comes as one empty field."""
+    """The rows of a CSV file, empty lines apart; a line that is not CSV comes as one empty field."""
     reader = csv.reader(stream, skipinitialspace=True)
     while True:
         try:
@@ -40,4 +53,4 @@ def shown(words: Iterable[str], limit: int = 300) -> str:
     """Words of a file for an error message: nothing in them that a terminal obeys, and not too many."""
     text = ", ".join(words)
     text = text if len(text) <= limit else text[:limit] + "..."
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return printable(text)

@@ -1,0 +1,49 @@
+"""``fastgreen report``: a saved run for people, as JSON, as a picture and as a table of power over time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fastgreen.commands.common import JsonAnswer, json_options
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@json_options()
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw power over time and the windows to this file.")
+@click.option(
+    "--power", type=click.Path(path_type=Path), help="Write power over time to this file: .csv, .parquet or Arrow."
+)
+@click.option(
+    "--step", "step_s", type=click.FloatRange(0, min_open=True), help="Seconds between two points of power over time."
+)
+@click.option("--per-channel", is_flag=True, help="With --power: one row per step and channel, instead of the total.")
+def report(
+    folder: Path, answer: JsonAnswer, picture: Path | None, power: Path | None, step_s: float | None, per_channel: bool
+) -> None:
+    """Show a saved run.
+
+    RUN is the folder of the run.
+    """
+    from fastgreen.results.console import people_console, show
+    from fastgreen.results.result import load
+
+    if step_s is not None and not (picture or power):
+        raise click.UsageError("--step needs --power or --picture")
+    if per_channel and not power:
+        raise click.UsageError("--per-channel needs --power")
+    result = load(folder)
+    if picture is not None:
+        from fastgreen import plot
+
+        plot.power(result, step_s=step_s, path=picture)
+    if power is not None:
+        from fastgreen.table_files import save_table
+
+        save_table(result.power(step_s, per_channel), power)
+    if not answer.give(result.to_dict):
+        show(result, people_console())

@@ -1,0 +1,256 @@
+"""A run while it is measured: its samplers, its recording, its notes, and the thread that empties the rings.
+
+The end is worked out in that thread. Python runs signal handlers in the main thread only, so neither Ctrl-C nor the
+exception of another handler can cut the end short. `Monitor.stop` asks for the end and waits. An exception while it
+waits changes nothing: the next call waits on, or finds everything done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+
+from fastgreen import _core
+from fastgreen._light_dataclass import replace
+from fastgreen.errors import FastgreenWarning
+from fastgreen.guards.bell import Bell
+from fastgreen.measuring.notes import Notes
+from fastgreen.measuring.recorder import Recorder, finished_windows, kept_chunks
+from fastgreen.measuring.source_sampler import Group
+from fastgreen.measuring.standstill import CounterJudge
+from fastgreen.measuring.window_handles import WindowHandles
+from fastgreen.results.result import Result
+from fastgreen.results.run_metadata import run_metadata
+from fastgreen.results.trace import Trace
+from fastgreen.sensors.catalog import counted_ids
+from fastgreen.sensors.channel import Channel
+from fastgreen.units import NS_PER_S
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    import pyarrow as pa
+
+__all__ = ["LiveRun"]
+
+_DRAIN_S = 0.25
+_PATIENCE_NS = 200_000_000  # for the first reading of a source; one that blocks longer starts late
+_WAIT_S = 0.05  # between two looks at a thread that may have died
+
+
+class LiveRun:
+    """What a monitor measures, from `start` to its result. It knows no monitor, which may be dropped meanwhile.
+
+    Parameters
+    ----------
+    channels : list of Channel
+    groups : list of Group
+        The same channels by source, opened.
+    handles : WindowHandles
+    notes : Notes
+    record : str or None
+        The folder to write to while running. FileExistsError when it holds a run, OSError when it cannot be written.
+    judge : CounterJudge
+        Watches the load of the CPUs, and finds counters that stood still under it.
+    may_replace : bool
+        Whether the estimate may count in the place of such a counter.
+
+    Attributes
+    ----------
+    start_ns, end_ns : int
+        When it began, and when its end was asked for (0 before), ns of CLOCK_MONOTONIC.
+    metadata : dict
+    tallies : dict
+        The final counts of each channel, by id; empty before the end.
+    """
+
+    def __init__(
+        self,
+        channels: list[Channel],
+        groups: list[Group],
+        handles: WindowHandles,
+        notes: Notes,
+        record: str | None,
+        judge: CounterJudge,
+        may_replace: bool,
+    ) -> None:
+        self.judge, self._may_replace = judge, may_replace
+        self.channels, self.groups, self.handles, self.notes = channels, groups, handles, notes
+        self.start_ns = self.end_ns = 0
+        self.metadata = run_metadata()
+        self.tallies: dict[str, dict[str, Any]] = {}
+        self._recorder: Recorder | None = None  # while it writes its first table
+        if record is not None:
+            self._recorder = Recorder(record, self.metadata, self._channel_table)
+        self._settle_ns = 0
+        self._draining = False
+        self._left = [
+            self.handles.finish_late,
+            self._stop_samplers,
+            self.drain,
+            self._take_tallies,
+            self._judge_counters,
+            self._note_the_end,
+            self._close_record,
+            self._write_channels,
+        ]
+        self._wake, self._done = Bell(), Bell()
+        self._one_at_a_time = threading.RLock()
+        self._thread = threading.Thread(target=self._work, name="fastgreen-drain", daemon=True)
+
+    def start(self) -> None:
+        """Start the sampling threads and the one that empties their rings."""
+        self.start_ns = _core.now_ns()
+        self.judge.look()
+        for group in self.groups:
+            group.sampler.start(_PATIENCE_NS)
+        self.handles.open()
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Have the rings emptied now."""
+        self._wake.poke()
+
+    # ---- the end ----
+
+    @property
+    def asked(self) -> bool:
+        """Whether its end was asked for."""
+        return self._wake.rung
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything is there that a result needs, and the recording is closed."""
+        return not self._left
+
+    def ask_to_end(self, settle_ns: int) -> None:
+        """Have open windows ended, a last reading taken of every channel, and the rest done. Idempotent.
+
+        An exception at any instruction leaves the run asked to end, or as it was.
+        """
+        if not self.asked:
+            self._settle_ns = settle_ns
+            self.handles.close()
+            self._wake.ring()
+
+    def wait_for_end(self) -> None:
+        """Wait until the run has ended. Idempotent, from any thread.
+
+        In the run's own thread, where a monitor can be dropped while samples are moved, that is after this call.
+        """
+        own = self._thread is threading.current_thread()
+        while not self.ended and not (own and self._draining):
+            if own or not self._thread.is_alive():  # an error ended it
+                self._conclude()
+            else:
+                self._done.wait(_WAIT_S)
+
+    def _work(self) -> None:
+        """The thread: empty the rings a few times a second, then end the run."""
+        pause_s = min([_DRAIN_S, *(group.full_s / 4 for group in self.groups)])
+        try:
+            while not self._wake.wait(pause_s):
+                self.drain()
+                with contextlib.suppress(FastgreenWarning):  # made an exception, it must not end this thread
+                    self.notes.say()
+            self._conclude()
+        finally:
+            self._done.ring()
+
+    def _conclude(self) -> None:
+        """Do the steps that are left, in order. One that an exception interrupted is done again."""
+        with self._one_at_a_time:
+            while self._left:
+                self._left[0]()
+                del self._left[0]
+
+    def _stop_samplers(self) -> None:
+        self.end_ns = _core.now_ns()
+        for group in self.groups:
+            group.sampler.stop_soon(self._settle_ns)
+        for group in self.groups:
+            group.sampler.stop(self._settle_ns)
+
+    def _take_tallies(self) -> None:
+        self.tallies = {identity: tally for group in self.groups for identity, tally in group.tallies().items()}
+
+    def _judge_counters(self) -> None:
+        """Find the counters that stood still under load; where none of the CPU's moved, the estimate counts."""
+        if self.judge.stand_ins:  # done before an exception interrupted the end
+            return
+        note = self.judge.decide(self._traces(), self._recorder, may_replace=self._may_replace)
+        if note is not None:
+            self.notes.add(note)
+
+    def _note_the_end(self) -> None:
+        """Windows that were open, and channels whose last reading failed: those were measured up to a good one only."""
+        for text in self.handles.notes:
+            self.notes.add(text)
+        for channel in self.channels:
+            tally = self.tallies[channel.id]
+            silent_s = (self.end_ns - tally["end_at_ns"]) / NS_PER_S
+            if tally["samples"] and not tally["why_ended"] and channel.source != "replay" and silent_s > 0:
+                reason = tally["last_error"] or "unknown reason"
+                self.notes.add(f"{channel.id} gave no reading in the last {silent_s:.3g} s: {reason}")
+
+    def _close_record(self) -> None:
+        if self._recorder is not None:
+            self._recorder.close()
+            self._note_problems(self._recorder)
+
+    def _write_channels(self) -> None:
+        if self._recorder is not None:
+            self._recorder.write_channels(self._channel_table)
+            self._note_problems(self._recorder)
+
+    def _note_problems(self, recorder: Recorder) -> None:
+        for text in recorder.take_problems():
+            self.notes.add(text)
+
+    # ---- samples ----
+
+    def drain(self) -> None:
+        """Move the samples that wait in the rings to memory or to the recording."""
+        self._draining = True
+        try:
+            self._drain()
+        finally:
+            self._draining = False
+
+    def _drain(self) -> None:
+        recorder = self._recorder
+        self.judge.look()
+        for group in self.groups:
+            for i, channel in enumerate(group.channels):
+                samples = group.sampler.drain(i)
+                if samples and not (recorder and recorder.add_samples(channel.id, samples)):
+                    group.samples[i].append(samples)
+        if recorder is not None:
+            recorder.add_windows(self.handles.windows)
+            self._note_problems(recorder)
+
+    def result(self) -> Result:
+        """What was measured; after the end."""
+        windows = functools.partial(finished_windows, self.handles.windows)
+        return Result(self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts)
+
+    def _channel_table(self) -> pa.Table:
+        from fastgreen.results.run_reader import channel_table
+
+        return channel_table(self._traces(), self.notes.texts, (self.start_ns, self.end_ns) if self.end_ns else None)
+
+    def _traces(self) -> list[Trace]:
+        counted = counted_ids(self.channels)
+        kept = {c.id: samples for g in self.groups for c, samples in zip(g.channels, g.samples, strict=True)}
+        recorded = self._recorder.samples_file if self._recorder is not None else None
+        return [
+            Trace(
+                replace(c, sensor={}),  # a replay's is the whole recording
+                c.id in counted - self.judge.replaced,
+                self.tallies.get(c.id, {}),
+                functools.partial(kept_chunks, recorded, c.id, kept.get(c.id, [])),
+            )
+            for c in self.channels
+        ] + self.judge.stand_ins

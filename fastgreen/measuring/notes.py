@@ -1,0 +1,31 @@
+"""Notes on a measurement: each is a sentence of the result, and a warning once."""
+
+from __future__ import annotations
+
+import warnings
+
+from fastgreen.errors import FastgreenWarning
+
+__all__ = ["Notes"]
+
+
+class Notes:
+    """What a reader of the result should know, a sentence each; each is also a warning, once.
+
+    Attributes
+    ----------
+    texts : list of str
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._unsaid: list[str] = []
+
+    def add(self, text: str) -> None:
+        self.texts.append(text)
+        self._unsaid.append(text)
+
+    def say(self, stacklevel: int = 2) -> None:
+        """Warn; apart from `add`, because a warning can be made an exception."""
+        while self._unsaid:
+            warnings.warn(self._unsaid.pop(0), FastgreenWarning, stacklevel=stacklevel + 1)
