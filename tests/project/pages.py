@@ -144,7 +144,7 @@ def fastgreen_fault(words: list[str]) -> str | None:
         given, _, _ = command.make_parser(context).parse_args(list(words))
         for parameter in command.params:
             value = given.get(parameter.name or "")
-            missing = value is None or value == ()
+            missing = not isinstance(value, (str, int, float, list, tuple)) or value == ()
             if missing and parameter.required:
                 return f"{words}: {parameter.human_readable_name} is missing"
             if not missing and not isinstance(parameter.type, (click.Path, click.File)):
