@@ -91,7 +91,7 @@ class Result(Energies):
                 for p in trace.pauses
             ]
         if not self.known:
-            out.append("no channel gave a reading, so the energies of this run are unknown; they stand as 0")
+            out.append("no channel gave a reading, so the energies of this run are unknown and appear as 0")
         return out
 
     @property
