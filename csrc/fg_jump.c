@@ -48,17 +48,8 @@ void fg_jumps_forget(struct fg_jumps *jumps, uint64_t next_index)
 	jumps->line_from = next_index;
 }
 
-/* Whether a moment's 0 ends that began after `place`, the last one: where the counter wrapped meanwhile, nothing else
- * tells it from a wrap to 0. */
-static bool from_zero(const struct fg_jumps *jumps, const struct fg_place *place, const struct fg_place *last,
-					  int64_t raw)
-{
-	return last->raw == 0 && raw > 0 && place == &jumps->departures[jumps->departure_count - 1] &&
-		   place->step == place->raw;
-}
-
 /* Whether the sample after `last` can continue the line of `place`, and with what growth. It can have wrapped since
- * where a jump up from there went round too, and now comes down as far, or while the counter showed 0. */
+ * where a jump up from there went round too, and now comes down as far. */
 static bool continues(const struct fg_jumps *jumps, const struct fg_place *place, const struct fg_place *last,
 					  int64_t raw, int64_t until_ns, int64_t *growth)
 {
@@ -67,7 +58,7 @@ static bool continues(const struct fg_jumps *jumps, const struct fg_place *place
 	if (between == 0 || between > FG_JUMP_LONGEST || between > stood || __builtin_sub_overflow(raw, place->raw, growth))
 		return false;
 	bool down = raw < last->raw && jumps->modulus - place->step >= (last->raw - raw) / 2;
-	if (*growth < 0 && place->step > 0 && (down || from_zero(jumps, place, last, raw)) && *growth + jumps->modulus < jumps->modulus / 2)
+	if (*growth < 0 && place->step > 0 && down && *growth + jumps->modulus < jumps->modulus / 2)
 		*growth += jumps->modulus;
 	return *growth >= 0 && fg_jumps_allow(jumps, (double)*growth, place->since_ns, until_ns);
 }
@@ -94,10 +85,9 @@ static const struct fg_place *left(const struct fg_jumps *jumps, const struct fg
 	for (size_t i = jumps->departure_count; i-- > 0;) {
 		const struct fg_place *place = &jumps->departures[i];
 
-		if (plausible && place->believed && !from_zero(jumps, place, last, raw))
+		if (plausible && place->believed)
 			continue;
-		bool back = undoes(place, last, raw) || from_zero(jumps, place, last, raw);
-		if (back && continues(jumps, place, last, raw, until_ns, &growth) && growth < least) {
+		if (undoes(place, last, raw) && continues(jumps, place, last, raw, until_ns, &growth) && growth < least) {
 			found = place;
 			least = growth;
 		}
