@@ -58,7 +58,8 @@ static void add_growth(struct fg_account *account, struct fg_sample *sample)
 	struct fg_jumps *jumps = &account->jumps;
 	fg_int128 delta = (fg_int128)sample->raw - account->last_raw;
 	bool wrapped = delta < 0 && sample->wraps == 0 && traits->modulus > 0;
-	bool known = (sample->flags & FG_SAMPLE_RESET) == 0, believed = known;
+	bool blind = traits->blind_ns > 0 && sample->at_ns - account->last_at_ns > traits->blind_ns;
+	bool believed = (sample->flags & FG_SAMPLE_RESET) == 0 && !blind;
 
 	if (wrapped) {
 		sample->wraps = 1;
@@ -67,9 +68,6 @@ static void add_growth(struct fg_account *account, struct fg_sample *sample)
 	delta += (fg_int128)sample->wraps * traits->modulus;
 	believed = believed &&
 			   fg_jumps_allow(jumps, (double)delta, shown_since_ns(account), sample->at_ns + sample->half_ns);
-	/* The process was stopped, or reads failed, for so long that the counter may have gone round: nobody knows. */
-	if (traits->blind_ns > 0 && sample->at_ns - account->last_at_ns > traits->blind_ns)
-		believed = known = false;
 	int64_t until_ns = sample->at_ns + sample->half_ns;
 	struct fg_landing landing;
 	if (believed && delta >= 0 && delta <= INT64_MAX - account->total) {
@@ -86,7 +84,8 @@ static void add_growth(struct fg_account *account, struct fg_sample *sample)
 	}
 	sample->wraps = 0;
 	sample->flags |= FG_SAMPLE_RESET;
-	if (!known) {
+	/* The process was stopped, or reads failed, for so long that the counter may have gone round: nobody knows. */
+	if (blind) {
 		fg_jumps_forget(jumps, account->samples);
 		return;
 	}

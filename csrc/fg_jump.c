@@ -57,8 +57,8 @@ static bool continues(const struct fg_jumps *jumps, const struct fg_place *place
 
 	if (between == 0 || between > FG_JUMP_LONGEST || between > stood || __builtin_sub_overflow(raw, place->raw, growth))
 		return false;
-	bool down = *growth < 0 && place->step > 0 && raw < last->raw;
-	if (down && jumps->modulus - place->step >= (last->raw - raw) / 2 && *growth + jumps->modulus < jumps->modulus / 2)
+	bool down = raw < last->raw && jumps->modulus - place->step >= (last->raw - raw) / 2;
+	if (*growth < 0 && place->step > 0 && down && *growth + jumps->modulus < jumps->modulus / 2)
 		*growth += jumps->modulus;
 	return *growth >= 0 && fg_jumps_allow(jumps, (double)*growth, place->since_ns, until_ns);
 }
@@ -108,7 +108,7 @@ static const struct fg_place *find(struct fg_jumps *jumps, const struct fg_place
 
 		if (found != NULL && place->index <= found->index)
 			break;
-		if (most >= fall / 2 && continues(jumps, place, last, raw, until_ns, &growth))
+		if (most >= fall / 2 && raw >= place->raw && continues(jumps, place, last, raw, until_ns, &growth))
 			return place;
 		most = back + 1 < jumps->trail_known && trail_at(jumps, back + 1)->step > most ? trail_at(jumps, back + 1)->step
 																					  : most;

@@ -108,7 +108,7 @@ def test_where_any_two_sources_are_broken_the_others_measure(powercap, nvml, hwm
     for source in broken:
         monkeypatch.setenv(SOURCES[source], breaks(tmp_path, how))
     found, states = discover()
-    assert [s.source for s in states] == ["rapl", "perf", "nvml", "hwmon", "procstat"]
+    assert {"rapl", "perf", "nvml", "hwmon", "procstat"} <= {s.source for s in states}
     assert all(s.reason for s in states if s.source in broken)
     alive = {"rapl", "nvml", "hwmon", "procstat"} - set(broken)
     assert {c.source for c in found} == alive

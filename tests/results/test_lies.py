@@ -6,8 +6,11 @@ import functools
 import numpy as np
 import pytest
 
+from fastgreen import Monitor
 from fastgreen.results import settled_samples
 from fastgreen.results.lies import lies as sentences
+from fastgreen.results.result import Result, load
+from fastgreen.results.run_metadata import run_metadata
 from fastgreen.results.trace import Trace
 from fastgreen.sensors.channel import Channel, plausible_w
 from tests.oracles import lies
@@ -15,7 +18,7 @@ from tests.oracles import simulation as sim
 
 LIMIT_W = 54.0
 MODULUS = 65_532_610_987
-WRAPPING = 40_000_000_000  # less than ten seconds after START_UJ at ...
+WRAPPING = 33_000_000_000  # it wraps in mid-run
 SEEDS = range(4)
 WINDOWS = 25_000  # of each seed
 KNOWN = {
@@ -64,7 +67,7 @@ def check(kind, hz, seed, modulus=MODULUS, tight=True):
     scenario, truth, lie, trace, sound = played(kind, hz, seed, modulus)
     if issubclass(getattr(kind, "func", kind), lies.Still):
         trace.tally["still_ns"] = settled_samples.still_stretches(trace.chunks(), sim.SECOND)
-    margin_ns = 3 * sim.SECOND // hz + 2 * settled_samples_margin_ns
+    margin_ns = 3 * sim.SECOND // hz + 200_000_000  # a lie that was believed at first is known to 0.1 s
     for begin, end in windows_of(scenario, trace, WINDOWS):
         true = (truth.until(end) - truth.until(begin)) * 1e-6
         found, best = trace.windows(begin, end), sound.windows(begin, end)
@@ -79,9 +82,6 @@ def check(kind, hz, seed, modulus=MODULUS, tight=True):
     return trace
 
 
-settled_samples_margin_ns = 100_000_000
-
-
 @pytest.mark.parametrize("hz", RATES)
 @pytest.mark.parametrize("kind", KNOWN.values(), ids=KNOWN)
 @pytest.mark.parametrize("seed", SEEDS)
@@ -91,6 +91,45 @@ def test_jumps_are_undone_counted_and_bounded(kind, hz, seed):
     assert trace.tally["resets"] == 0
     assert trace.tally["jumps"] > 0
     assert "jumped and came back" in sentences(trace)[0]
+
+
+@pytest.mark.parametrize("hz", RATES)
+@pytest.mark.parametrize("kind", KNOWN.values(), ids=KNOWN)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_jumps_of_a_counter_that_wraps_are_bounded(kind, hz, seed, request):
+    if (kind, hz, seed) == (lies.Zeros, 1, 1):
+        reason = "read once a second, a 0 in the second of a wrap looks like that wrap"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    trace = check(kind, hz, seed, WRAPPING, tight=False)
+    assert not trace.unknown
+    assert trace.tally["jumps"] > 0
+
+
+@pytest.mark.parametrize("hz", RATES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_sound_counter_never_jumps(hz, seed):
+    *_, sound = played(lies.Spikes, hz, seed, WRAPPING)
+    assert (sound.tally["jumps"], sound.tally["resets"], sound.unknown) == (0, 0, [])
+
+
+def test_a_saved_run_with_jumps_is_read_back_and_replayed(tmp_path):
+    _, _, _, trace, _ = played(lies.Spikes, 100, 0)
+    metadata = run_metadata()
+    first_ns, last_ns = trace.tally["first_at_ns"], trace.tally["last_at_ns"]
+    trace.tally |= {"missed": 0, "lost": 0, "read_errors": 0, "why_ended": None, "last_error": None}
+    result = Result([trace], [], metadata, first_ns, last_ns)
+    result.save(tmp_path / "run")
+    again = load(tmp_path / "run")
+    assert (again.energy_j, again.energy_low_j, again.energy_high_j) == (
+        result.energy_j,
+        result.energy_low_j,
+        result.energy_high_j,
+    )
+    assert again.channels["jumps"].to_pylist() == [trace.tally["jumps"]]
+    with Monitor(f"replay:{tmp_path / 'run'}", speed=0) as replayed:
+        pass
+    assert replayed.result.energy_j == pytest.approx(result.energy_j, rel=1e-12)
+    assert replayed.result.channels["jumps"].to_pylist() == [trace.tally["jumps"]]
 
 
 @pytest.mark.parametrize("hz", RATES)
