@@ -43,9 +43,13 @@ extensions = [
     for name, sources in MODULES.items()
 ]
 
+# What Cython writes fits one NumPy, so one clone serves several Pythons only if each has a folder of its own.
+GENERATED = f"build/cython/{sys.implementation.cache_tag}-numpy-{numpy.__version__}"
+
 setup(
     ext_modules=cythonize(
         extensions,
+        build_dir=GENERATED,
         language_level=3,
         annotate=os.environ.get("FASTGREEN_ANNOTATE") == "1",
         compiler_directives={"binding": False, "embedsignature": True, "freethreading_compatible": False},

@@ -125,7 +125,7 @@ def test_the_commands_of_every_shell_block_exist_with_their_arguments(block: Blo
     ("script", "fault"),
     [
         ("fastgreen rum -- true", "no command rum"),
-        ("fastgreen report", "FOLDER"),
+        ("fastgreen report", "is missing"),
         ("fastgreen run --hertz 5 -- true", "No such option"),
         ("fastgreen run --hz", "requires an argument"),
         ("fastgreen run --hz often -- true", "not a valid float"),
