@@ -73,7 +73,7 @@ def test_measuring_loads_numpy_only_when_numbers_are_asked_for(python, powercap)
 def test_at_exit_and_in_a_forked_child_nothing_is_loaded(python, powercap):
     powercap(Zone("package-0", watts=20.0), move=True)
     code = """
-        import atexit, os, sys
+        import atexit, linecache, os, sys, tokenize  # Python 3.12 shows the line of its warning about fork
 
         @atexit.register  # before the package's own, so called after it
         def check():
