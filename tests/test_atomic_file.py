@@ -106,7 +106,6 @@ from fastgreen.estimate import layerfile
 from fastgreen.estimate.modelfile import ModelSet
 from fastgreen.experiment import read, runner
 from fastgreen.recordings import published_layout
-from fastgreen.results import run_folder
 from fastgreen.sensors import sensor_facts
 from fastgreen.sensors.channel import Channel
 
@@ -129,7 +128,6 @@ writers = {
     "latency.csv": lambda path: published_layout.write_latencies(path.parent, [0.5] * 100_000),
     "power_metrics.json": lambda path: published_layout.write_power_metrics(path, recording),
     "status.json": lambda path: runner._write_whole(path, {"a": "b" * 100_000}),
-    "channels.arrow": lambda path: run_folder.write_table(path, table),
     "layers.arrow": collect,
     "x.csv": lambda path: table_files.save_table(table, path),
     "x.parquet": lambda path: table_files.save_table(table, path),
@@ -146,7 +144,7 @@ for name, write in writers.items():
     except OSError as error:
         print(name, "failed")
 """
-NAMES = ("models.json", "sensors.json", "latency.csv", "power_metrics.json", "status.json", "channels.arrow",
+NAMES = ("models.json", "sensors.json", "latency.csv", "power_metrics.json", "status.json",
          "layers.arrow", "x.csv", "x.parquet", "x.arrow", "y.csv", "x.png")  # fmt: skip
 LOG = "timestamp, power.draw [W]\n" + "".join(f"2024/01/01 00:00:{s:02}.000, 50.00 W\n" for s in range(60))
 

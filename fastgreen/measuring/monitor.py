@@ -147,7 +147,7 @@ class Monitor:
         for channel in unreadable:
             self._notes.add(str(channel.error()))
         for text in board_notes(found, chosen, by_default=patterns is None):
-            self._notes.add(text)
+            self._notes.add(text, warn=False)
         return chosen
 
     # ---- life ----

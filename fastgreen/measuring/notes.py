@@ -21,9 +21,11 @@ class Notes:
         self.texts: list[str] = []
         self._unsaid: list[str] = []
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, warn: bool = True) -> None:
+        """Keep a note; without `warn` it is no warning, only a sentence of the result."""
         self.texts.append(text)
-        self._unsaid.append(text)
+        if warn:
+            self._unsaid.append(text)
 
     def say(self, stacklevel: int = 2) -> None:
         """Warn; apart from `add`, because a warning can be made an exception."""

@@ -48,7 +48,7 @@ def test_with_sensors_every_model_has_joules_per_inference_with_bounds(powercap,
     by_name = {row["name"]: row for row in run.summary().to_pylist()}
     truth = Honest(run, tree)
     honest = {row["name"]: row for row in truth.result.summary().to_pylist()}
-    paused_ns = max(t.report["read_longest_ns"] + max(0, t.report["step_longest_ns"] - 20_000_000) for t in run.traces)
+    paused_ns = max(t.tally["read_longest_ns"] + max(0, t.tally["step_longest_ns"] - 20_000_000) for t in run.traces)
     late_s = (truth.age_ns + truth.delay_ns + paused_ns) * 1e-9
     for row in report["models"]:
         name = f"infer {row['model']}"

@@ -157,7 +157,7 @@ def test_compile_prints_a_strangers_names_as_text_and_writes_no_formula(tmp_path
 def run_with_window_inference(path) -> None:
     save_a_run(path.with_name("other"))
     loaded = fg.load(path.with_name("other"))
-    traces = [Trace(t.channel, t.counted, t.report, t.chunks) for t in loaded.traces]
+    traces = [Trace(t.channel, t.counted, t.tally, t.chunks) for t in loaded.traces]
     lanes = [Windows("inference", 0, w.begin_ns, w.end_ns) for w in loaded._windows[:1]]
     Result(traces, lanes, loaded.metadata, loaded.start_ns, loaded.end_ns).save(path)
 
