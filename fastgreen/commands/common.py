@@ -220,13 +220,15 @@ def table(title: str, rows: Iterable[Mapping[str, Any]], ruled: bool = True) -> 
     from rich import box
     from rich.text import Text
 
-    from fastgreen.results.console import PlainTable
+    from fastgreen.results.console import MOST_ROWS, PlainTable
 
     rows = list(rows)
     look: dict[str, Any] = {"box": None, "pad_edge": False}
     if ruled:
         look = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
     shown = PlainTable(title=Text(title, "bold") if title else None, title_justify="left", **look)
+    if ruled:
+        shown.most_rows = MOST_ROWS
     for place, name in enumerate(rows[0] if rows else []):
         words = place == 0 or any(isinstance(row[name], str) and row[name][:1].isalpha() for row in rows)
         shown.add_column(name, justify="left" if words else "right", overflow="fold")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastgreen.results.trace import Trace
 
 __all__ = [
+    "MOST_ROWS",
     "PlainTable",
     "PrintableConsole",
     "bounds",
@@ -35,7 +36,7 @@ __all__ = [
     "titled",
 ]
 
-_MOST_ROWS = 2000  # of one table: a terminal shows fewer, and to lay out more takes seconds
+MOST_ROWS = 2000  # of one table: a terminal shows fewer, and to lay out more takes seconds
 _LONGEST_CELL = 300  # characters: more of one name would be a screen of its own
 _FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
@@ -109,7 +110,7 @@ def _cell(cell: Any) -> Any:
 def plain_table(title: str, *columns: str) -> Table:
     """A table without vertical rules; the first column is text, the others are numbers."""
     table = PlainTable(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.most_rows = _MOST_ROWS
+    table.most_rows = MOST_ROWS
     for i, name in enumerate(columns):
         table.add_column(name, justify="right" if i else "left", overflow="fold")
     return table
