@@ -57,7 +57,9 @@ static bool continues(const struct fg_jumps *jumps, const struct fg_place *place
 
 	if (between == 0 || between > FG_JUMP_LONGEST || between > stood || __builtin_sub_overflow(raw, place->raw, growth))
 		return false;
-	bool down = raw < last->raw && jumps->modulus - place->step >= (last->raw - raw) / 2;
+	/* In doubles: a step and a fall can each span all 64 bits. */
+	bool down = raw < last->raw &&
+				(double)jumps->modulus - (double)place->step >= ((double)last->raw - (double)raw) / 2;
 	if (*growth < 0 && place->step > 0 && down && *growth + jumps->modulus < jumps->modulus / 2)
 		*growth += jumps->modulus;
 	return *growth >= 0 && fg_jumps_allow(jumps, (double)*growth, place->since_ns, until_ns);
@@ -190,8 +192,10 @@ bool fg_jumps_pass(struct fg_jumps *jumps, const struct fg_place *last, int64_t 
 				   struct fg_landing *landing)
 {
 	size_t departures = jumps->departure_count;
-	int64_t growth = raw - last->raw;
+	int64_t growth;
 
+	if (__builtin_sub_overflow(raw, last->raw, &growth))
+		growth = raw < last->raw ? INT64_MIN : INT64_MAX;
 	if (departures > 0 && last->index - jumps->departures[departures - 1].index > FG_JUMP_LONGEST)
 		jumps->departure_count = 0; /* too long ago, as all before it */
 	const struct fg_place *place = left(jumps, last, raw, until_ns, true);
