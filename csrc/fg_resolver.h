@@ -24,8 +24,8 @@
  * Power. The three outputs are running integrals of the trapezoid, the smaller end and the larger end of each step. A
  * step across a gap counts 0 and the ceiling in the bounds. While a read lasts (s_k -+ half, but not beyond the
  * neighbours' stamps), the steps on both its sides bound the power, because the value can be that of any instant of the
- * read. Past the last sample the estimate continues with the last value (or the ceiling, if that is less) for at most T;
- * the smaller end adds nothing and the larger end adds the ceiling.
+ * read. Past the last sample the estimate continues with the last value (or the ceiling, if that is less) for at most
+ * T; the smaller end adds nothing and the larger end adds the ceiling.
  *
  * So the energy of a window [t0, t1] lies within
  *     energy: low(t1) - high(t0) .. high(t1) - low(t0) + unknown(t1) - unknown(t0)
