@@ -25,7 +25,7 @@ METRIC = sorted(glob("csrc/fg_metric*.c"))
 RESOLVER = sorted(glob("csrc/fg_resolver*.c"))
 MODULES = {
     "_kernels": METRIC,
-    "_resolver": ["csrc/fg_account.c", *RESOLVER],
+    "_resolver": ["csrc/fg_account.c", "csrc/fg_jump.c", *RESOLVER],
     "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER}),
     "_window": ["csrc/fg_clock.c"],
 }
@@ -43,9 +43,13 @@ extensions = [
     for name, sources in MODULES.items()
 ]
 
+# What Cython writes fits one NumPy, so one clone serves several Pythons only if each has a folder of its own.
+GENERATED = f"build/cython/{sys.implementation.cache_tag}-numpy-{numpy.__version__}"
+
 setup(
     ext_modules=cythonize(
         extensions,
+        build_dir=GENERATED,
         language_level=3,
         annotate=os.environ.get("FASTGREEN_ANNOTATE") == "1",
         compiler_directives={"binding": False, "embedsignature": True, "freethreading_compatible": False},

@@ -12,10 +12,10 @@
  *   1. The thread of a sampler (fg_sampler) sleeps until an absolute deadline of the monotonic clock (fg_clock).
  *   2. It asks its source (fg_source) for the raw integer of each sensor, and stamps the integer with the middle of
  *      the call. The result is a sample: an instant, an integer, half the duration of the call.
- *   3. The channel of the sensor (fg_channel) takes the sample. First its account (fg_account) undoes wraps, adds the
- *      growth to the running total and learns how often the sensor updates; the traits (fg_traits) hold the facts
- *      known before. Then its ring (fg_ring) passes the sample to a slower thread without a lock. If the ring is full,
- *      the point of the curve is lost and counted; the total is complete.
+ *   3. The channel of the sensor (fg_channel) takes the sample. First its account (fg_account) undoes wraps and jumps
+ *      of the counter (fg_jump), adds the growth to the running total and learns how often the sensor updates; the
+ *      traits (fg_traits) hold the facts known before. Then its ring (fg_ring) passes the sample to a slower thread
+ *      without a lock. If the ring is full, the point of the curve is lost and counted; the total is complete.
  *   4. At the end a resolver (fg_resolver) walks once over the samples and over the sorted edges of all windows. For
  *      each window it gives the least, the most and the likely energy.
  *
@@ -35,7 +35,7 @@
  * time, and all paths give the same bits.
  *
  * Layers; a file includes only files to the left of it:
- *   error, clock  <-  thread, ring, sysfs, metric  <-  traits  <-  account, resolver  <-  channel, source
+ *   error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver  <-  channel, source
  *   <-  nvml  <-  source_*  <-  sampler */
 #ifndef FG_H
 #define FG_H
@@ -44,6 +44,7 @@
 #include "fg_clock.h"
 #include "fg_thread.h"
 #include "fg_ring.h"
+#include "fg_jump.h"
 #include "fg_sysfs.h"
 #include "fg_traits.h"
 #include "fg_account.h"

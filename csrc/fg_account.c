@@ -10,36 +10,89 @@ void fg_account_init(struct fg_account *account, const struct fg_traits *traits)
 {
 	memset(account, 0, sizeof *account);
 	account->traits = *traits;
+	fg_jumps_init(&account->jumps, traits->modulus, traits->quantum, traits->period_ns, traits->plausible_per_s);
 }
 
-/* Add the counter's growth from the last sample to this one; settles the sample's wraps and reset flag. */
+void fg_account_forget(struct fg_account *account)
+{
+	fg_jumps_forget(&account->jumps, account->samples);
+}
+
+/* The value shown was no update older than this. */
+static int64_t shown_since_ns(const struct fg_account *account)
+{
+	return account->updates > 0 ? account->change_after_ns : account->first_at_ns - account->first_half_ns;
+}
+
+static struct fg_place last_place(const struct fg_account *account)
+{
+	return (struct fg_place){
+		.index = account->samples - 1,
+		.at_ns = account->last_at_ns,
+		.raw = account->last_raw,
+		.since_ns = shown_since_ns(account),
+		.total = account->total,
+		.line_from = account->jumps.line_from,
+		.resets = account->resets,
+		.ups = account->jumps.ups,
+	};
+}
+
+/* The counter is back on a line that it left: its total is what it was there, and the growth since. */
+static void come_back(struct fg_account *account, struct fg_sample *sample, const struct fg_landing *landing)
+{
+	sample->wraps = 0;
+	sample->flags |= FG_SAMPLE_RESET;
+	if (landing->growth > INT64_MAX - landing->place->total)
+		return;
+	sample->wraps = landing->wrapped;
+	account->total = landing->place->total + landing->growth;
+	account->resets = landing->place->resets;
+	sample->flags |= (uint16_t)(FG_SAMPLE_RETURN | landing->between << FG_SAMPLE_BETWEEN);
+}
+
+/* Add the counter's growth from the last sample to this one; settles the sample's wraps and flags. */
 static void add_growth(struct fg_account *account, struct fg_sample *sample)
 {
 	const struct fg_traits *traits = &account->traits;
+	struct fg_jumps *jumps = &account->jumps;
 	fg_int128 delta = (fg_int128)sample->raw - account->last_raw;
-	bool believed = (sample->flags & FG_SAMPLE_RESET) == 0;
+	bool wrapped = delta < 0 && sample->wraps == 0 && traits->modulus > 0;
+	bool blind = traits->blind_ns > 0 && sample->at_ns - account->last_at_ns > traits->blind_ns;
+	bool believed = (sample->flags & FG_SAMPLE_RESET) == 0 && !blind;
 
-	if (delta < 0 && sample->wraps == 0 && traits->modulus > 0) {
+	if (wrapped) {
 		sample->wraps = 1;
 		believed = believed && delta + traits->modulus < traits->modulus / 2;
 	}
 	delta += (fg_int128)sample->wraps * traits->modulus;
-	if (traits->plausible_per_s > 0) {
-		/* The value before was up to a period old when it was read, so this much time can lie between the two. */
-		double elapsed_ns = (double)(sample->at_ns + sample->half_ns - account->last_at_ns + account->last_half_ns) +
-							(double)traits->period_ns;
-
-		believed = believed && (double)delta * (double)FG_NS_PER_S <= (double)traits->plausible_per_s * elapsed_ns;
-	}
-	/* The process was stopped, or reads failed, for so long that the counter may have gone round: nobody knows. */
-	if (traits->blind_ns > 0 && sample->at_ns - account->last_at_ns > traits->blind_ns)
-		believed = false;
+	believed = believed &&
+			   fg_jumps_allow(jumps, (double)delta, shown_since_ns(account), sample->at_ns + sample->half_ns);
+	int64_t until_ns = sample->at_ns + sample->half_ns;
+	struct fg_landing landing;
 	if (believed && delta >= 0 && delta <= INT64_MAX - account->total) {
+		if (wrapped || !fg_jumps_go_on(jumps, (int64_t)delta, account->last_at_ns)) {
+			struct fg_place last = last_place(account);
+
+			if (fg_jumps_pass(jumps, &last, sample->raw, until_ns, &landing)) {
+				come_back(account, sample, &landing);
+				return;
+			}
+		}
 		account->total += (int64_t)delta;
 		return;
 	}
 	sample->wraps = 0;
 	sample->flags |= FG_SAMPLE_RESET;
+	/* The process was stopped, or reads failed, for so long that the counter may have gone round: nobody knows. */
+	if (blind) {
+		fg_jumps_forget(jumps, account->samples);
+		return;
+	}
+	struct fg_place last = last_place(account);
+	fg_jumps_land(jumps, &last, sample->raw, until_ns, &landing);
+	if (landing.place != NULL)
+		come_back(account, sample, &landing);
 }
 
 /* A change of value was seen at this sample: learn from the interval since the change before. `torn`: it may have come
@@ -71,8 +124,11 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 	const struct fg_traits *traits = &account->traits;
 	int64_t read_ns = 2 * (int64_t)sample->half_ns;
 
+	if (sample->flags & FG_SAMPLE_RETURN)
+		sample->flags &= FG_SAMPLE_GAP;
 	if (account->samples == 0) {
 		account->first_at_ns = sample->at_ns;
+		account->first_half_ns = sample->half_ns;
 		account->first_raw = sample->raw;
 		sample->wraps = 0;
 		sample->flags &= (uint16_t)~FG_SAMPLE_RESET;
@@ -107,7 +163,7 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 	}
 	account->samples++;
 	account->gaps += (sample->flags & FG_SAMPLE_GAP) != 0;
-	account->resets += (sample->flags & FG_SAMPLE_RESET) != 0;
+	account->resets += (sample->flags & (FG_SAMPLE_RESET | FG_SAMPLE_RETURN)) == FG_SAMPLE_RESET;
 	account->last_at_ns = sample->at_ns;
 	account->last_half_ns = sample->half_ns;
 	account->last_raw = sample->raw;

@@ -49,8 +49,10 @@ void fg_channel_add(struct fg_channel *channel, struct fg_sample *sample)
 		channel->unpushed_wraps = 0;
 		channel->unpushed_flags = 0;
 	} else {
+		/* Samples are no longer counted through: what came back has restarted, and nothing comes back across. */
 		channel->unpushed_wraps = sample->wraps;
-		channel->unpushed_flags = sample->flags | FG_SAMPLE_GAP;
+		channel->unpushed_flags = (sample->flags & (FG_SAMPLE_GAP | FG_SAMPLE_RESET)) | FG_SAMPLE_GAP;
+		fg_account_forget(&channel->account);
 		fg_channel_count(&channel->lost, 1);
 	}
 	publish(channel);

@@ -22,7 +22,7 @@ struct fg_traits {
 	int64_t quantum;         /* the counter's step in its own unit, >= 1: it shows the energy rounded down to a step */
 	int64_t period_ns;       /* T: the longest time between two updates, until the account learns a better value */
 	int64_t tick_ns;         /* the sampler's period, to tell a gap in sampling from a slow sensor; 0: unknown */
-	int64_t plausible_per_s; /* faster growth than this means that the counter restarted; 0: any growth is plausible */
+	int64_t plausible_per_s; /* faster growth than this is not energy (see fg_jump.h); 0: any growth is plausible */
 	int64_t blind_ns;        /* if two samples lie further apart, wraps may be missed: a restart; 0: they never are */
 };
 

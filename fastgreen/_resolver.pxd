@@ -12,6 +12,15 @@ cdef extern from "fg_account.h" nogil:
     cdef enum fg_sample_flag:
         FG_SAMPLE_GAP
         FG_SAMPLE_RESET
+        FG_SAMPLE_RETURN
+    enum:
+        FG_SAMPLE_BETWEEN
+
+    cdef struct fg_jumps:
+        uint64_t count
+        int64_t first_ns
+        int64_t last_ns
+        bint in_turn
 
     cdef enum fg_kind:
         FG_ENERGY
@@ -46,6 +55,7 @@ cdef extern from "fg_account.h" nogil:
         int64_t period_sum_ns
         uint64_t periods
         double peak_per_ns
+        fg_jumps jumps
 
     void fg_account_init(fg_account *account, const fg_traits *traits)
     void fg_account_add(fg_account *account, fg_sample *sample)

@@ -11,6 +11,8 @@ _Energies: TypeAlias = NDArray[np.float64]
 SAMPLE: np.dtype[np.void]
 GAP: int
 RESET: int
+RETURN: int
+BETWEEN: int
 
 def samples(waiting: bytearray | _Samples) -> _Samples: ...
 def resolve_instants(

@@ -8,6 +8,8 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 
 GAP = FG_SAMPLE_GAP
 RESET = FG_SAMPLE_RESET
+RETURN = FG_SAMPLE_RETURN
+BETWEEN = FG_SAMPLE_BETWEEN
 
 def __getattr__(str name):
     if name != "SAMPLE":
@@ -71,6 +73,9 @@ cdef dict account_dict(const fg_account *account):
         "period_upper_ns": account.period_upper_ns,
         "periods": account.periods,
         "peak_per_ns": account.peak_per_ns,
+        "tick_ns": account.traits.tick_ns,
+        "jumps": account.jumps.count,
+        "in_turn_ns": [account.jumps.first_ns, account.jumps.last_ns] if account.jumps.in_turn else [],
     }
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastgreen.atomic_file import new_file
+from fastgreen.guards.printable import picture_text
 from fastgreen.metrics.domains import ACCURACY, AMOUNT, check
 from fastgreen.metrics.scores import apc
 from fastgreen.metrics.sweep import METRICS, Sweep
-from fastgreen.printable import picture_text
 from fastgreen.results.console import bounds, quantity
 from fastgreen.units import NS_PER_S, counted
 

@@ -139,7 +139,7 @@ def joules_per_unit(table: pa.Table, name: str, unit: str | None) -> float:
     unit = unit or (metadata.get(b"unit") or b"").decode() or None
     if unit is not None:
         if unit not in JOULES_PER:
-            raise ValueError(f"energy_unit: {unit!r} is none of {', '.join(JOULES_PER)}")
+            raise ValueError(f"energy_unit must be one of {', '.join(JOULES_PER)}, not {unit!r}")
         return JOULES_PER[unit]
     match = _UNIT.search(name)
     if match is None or match[2] == "mj":

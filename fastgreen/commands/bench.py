@@ -11,7 +11,7 @@ import click
 
 from fastgreen.commands.common import channel_option, did_you_mean, load_object, names_object
 from fastgreen.commands.ranges import Range
-from fastgreen.printable import printable
+from fastgreen.guards.printable import printable
 from fastgreen.units import counted
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
 )
 @channel_option()
 @click.option("--hz", type=float, help="Readings per second.")
+@click.option("--trust", is_flag=True, help="Load a .pt, .pt2 or .pth file, which can run any code of its author.")
 @click.option("--device", help="Device of a PyTorch model, such as cpu, cuda or cuda:1.")
 @click.option("--retry-failed", is_flag=True, help="Repeat the failed runs.")
 @click.option("--quiet", is_flag=True, help="Show no progress bar.")
@@ -127,7 +128,7 @@ def _protocol(what: str, arguments: tuple[str, ...], sizes: np.ndarray | None, o
     if what.endswith(".onnx"):
         return protocols.for_onnx(what, chosen, **given)
     if what.endswith(MODEL_FILES):
-        return protocols.for_torch(what, chosen, device=options["device"], **given)
+        return protocols.for_torch(what, chosen, device=options["device"], trust=options.get("trust", False), **given)
     if found is None:
         known, near = ", ".join(protocols.SERIES), did_you_mean(what, [*protocols.SERIES, "command"])
         raise click.UsageError(
@@ -144,6 +145,8 @@ def _refuse_ignored(what: str, series: bool, arguments: tuple[str, ...], options
     if options["scale"] is not None and not series:
         raise click.UsageError("--scale: only a published series has counts to scale; --iterations sets them")
     torch_file = what.endswith(MODEL_FILES) and not what.endswith(".onnx")
+    if options.get("trust") and not torch_file:
+        raise click.UsageError("--trust: only a .pt, .pt2 or .pth file needs it")
     if options["device"] is not None and not (series or torch_file):
         raise click.UsageError("--device: only PyTorch models take one; your own function chooses its own")
     if what.endswith(".py"):

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastgreen.errors import FastgreenError, FastgreenWarning
-from fastgreen.printable import printable
+from fastgreen.guards.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -87,7 +87,7 @@ def _show_tradeoff(result: Any) -> None:
 
 
 def _change_row(row: dict[str, Any], quality: str) -> dict[str, Any]:
-    """A line of the table of changes; a question mark stands where the test (Dunn, Holm) finds no difference."""
+    """A line of the table of changes; a question mark where the test (Dunn, Holm) finds no difference."""
     doubts = ["?" if p is not None and p >= 0.05 else "" for p in (row["p_holm"], row["quality_p_holm"])]
     changed = row["quality_change"]
     cost = f"{changed:+.4f}{doubts[1]}" if changed else "0"

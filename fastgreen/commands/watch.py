@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fastgreen.commands.common import JsonAnswer, channel_option, json_options, table
 from fastgreen.measuring.monitor import Monitor
-from fastgreen.results.console import people_console, quantity, show
+from fastgreen.results.console import people_console, quantity, show, titled
 from fastgreen.sensors.catalog import counted_ids
 
 __all__ = ["watch"]
@@ -42,7 +42,7 @@ def watch(
                 for _ in glances:
                     pass
             else:
-                _show_for_people(glances)
+                _show_for_people(glances, {c.id: titled(c.id, c.name) for c in monitor.channels})
     except KeyboardInterrupt:
         pass  # the usual way to end it
     finally:
@@ -82,25 +82,25 @@ def _glances(monitor: Monitor, every_s: float, most_s: float | None) -> Iterator
         before, energies = now, seen
 
 
-def _show_for_people(glances: Iterator[dict[str, Any]]) -> None:
+def _show_for_people(glances: Iterator[dict[str, Any]], titles: dict[str, str]) -> None:
     """One table that changes on a terminal; a line a glance where there is none."""
     console = people_console()
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             for glance in glances:
-                live.update(_table(glance), refresh=True)
+                live.update(_table(glance, titles), refresh=True)
         return
     for glance in glances:
-        parts = [f"{name} {quantity(c['power_w'], 'W')}" for name, c in glance["channels"].items()]
+        parts = [f"{titles[name]} {quantity(c['power_w'], 'W')}" for name, c in glance["channels"].items()]
         mark = " estimated" if glance["estimated"] else ""
         total = f"{quantity(glance['power_w'], 'W')}{mark}"
         console.print(f"{glance['time']}  {total}  ({', '.join(parts)})", markup=False, soft_wrap=True)
 
 
-def _table(glance: dict[str, Any]) -> Table:
+def _table(glance: dict[str, Any], titles: dict[str, str]) -> Table:
     rows = [
         {
-            "channel": name + ("" if channel["counted"] else " *"),
+            "channel": titles[name] + ("" if channel["counted"] else " *"),
             "power": quantity(channel["power_w"], "W"),
             "energy": quantity(channel["energy_j"], "J"),
         }

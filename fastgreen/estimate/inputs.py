@@ -41,7 +41,7 @@ class InputShape:
 
     @classmethod
     def parse(cls, text: str) -> InputShape:
-        """Read ``[NAME=]SIZE,SIZE,...[:DTYPE]``; x may stand between the sizes, too."""
+        """Read ``[NAME=]SIZE,SIZE,...[:DTYPE]``; x may separate the sizes too."""
         name, _, rest = text.rpartition("=")
         sizes, _, dtype = rest.partition(":")
         try:

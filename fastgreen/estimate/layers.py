@@ -131,7 +131,7 @@ class Layer:
     sizes : dict of str to int
         Sizes per sample; the batch is not among them.
     name : str
-        Where it stands in its network.
+        Its place in its network.
 
     Examples
     --------
@@ -204,6 +204,8 @@ def whole(where: str, name: str, value: Any) -> np.ndarray:
         # Integers beyond int64 are objects here; None and words are too.
         try:
             as_float = array.astype(np.float64)
+        except OverflowError as error:
+            raise ValueError(f"{where}: {name} must be at most 2**53, not a number of over 300 digits") from error
         except (ValueError, TypeError) as error:
             first = next((one for one in array.ravel().tolist() if not isinstance(one, int | float)), value)
             raise ValueError(f"{where}: {name} must be a whole number, not {first!r}") from error

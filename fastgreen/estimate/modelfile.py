@@ -20,8 +20,11 @@ from fastgreen.estimate.linear import FeatureSet, LinearModel
 from fastgreen.estimate.physical import PhysicalModel, choose_terms
 from fastgreen.estimate.tables import Table
 from fastgreen.estimate.work import TERMS
+from fastgreen.guards.untrusted import read_small
 
 __all__ = ["VERSION", "Model", "ModelSet", "default_models", "fit_physical", "load_models"]
+
+_LARGEST_FILE = 64 << 20  # bytes
 
 FORMAT = "fastgreen-estimate"
 VERSION = 1
@@ -92,8 +95,8 @@ def load_models(path: str | Path) -> ModelSet:
         If the file is no such file, is damaged, or is of another version.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        document = json.loads(read_small(Path(path), most=_LARGEST_FILE).decode())
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"{path}: not a model file of fastgreen ({error})") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise TraceError(f"{path}: not a model file of fastgreen (its format is not {FORMAT!r})")

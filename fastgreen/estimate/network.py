@@ -179,9 +179,16 @@ class Network:
         rows: dict[str, list[Any]] = {
             name: [] for name in ("name", "kind", "sizes", "macs", "parameters", "basis", "note")
         }
-        guessed = {part.layer: part for part in self.parts if part.stand_in}
+        guessed: dict[int, list[str]] = {}  # the kinds that stand in for a layer
+        for part in self.parts:
+            if part.stand_in or part.layer in guessed:
+                guessed.setdefault(part.layer, []).append(part.kind)
+        unknown = frozenset(self.unknown)
         for index, layer in enumerate(self.layers):
-            basis, note = self._basis(index, layer, batch_size, bool(outside[index]), guessed.get(index))
+            if index in unknown:
+                basis, note = "unknown", "counted as 0 J"
+            else:
+                basis, note = self._basis(layer, batch_size, bool(outside[index]), guessed.get(index))
             known = layer.kind in KINDS
             rows["name"].append(layer.name or f"{index + 1}.{layer.kind}")
             rows["kind"].append(layer.kind)
@@ -197,14 +204,11 @@ class Network:
             self.models.estimated, self._warnings(table),
         )  # fmt: skip
 
-    def _basis(self, index: int, layer: Layer, batch: int, outside: bool, guess: Part | None) -> tuple[str, str]:
+    def _basis(self, layer: Layer, batch: int, outside: bool, guess: list[str] | None) -> tuple[str, str]:
         if layer.kind in FREE:
             return "free", "moves no data"
-        if index in self.unknown:
-            return "unknown", "counted as 0 J"
         if guess is not None:
-            kinds = dict.fromkeys(part.kind for part in self.parts if part.layer == index)
-            return "stand-in", f"no table; priced as {', '.join(kinds)}"
+            return "stand-in", f"no table; priced as {', '.join(dict.fromkeys(guess))}"
         if not outside:
             return "fitted", ""
         ranges = self.models.models[layer.kind].ranges

@@ -7,6 +7,7 @@ the input and the option that fixes it; a name that several inputs share needs t
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,17 @@ from typing import Any
 from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.estimate.inputs import InputShape, Shapes, as_shapes
 from fastgreen.estimate.layers import Layer
+from fastgreen.estimate.onnx_limits import check_expansion
 from fastgreen.estimate.onnx_nodes import FREE_NODES, POINTWISE_NODES, READERS, WINDOWS, unknown
 from fastgreen.estimate.onnx_shapes import TensorShapes
+from fastgreen.guards.untrusted import open_regular
 from fastgreen.units import counted
 
 __all__ = ["from_onnx"]
+
+# What onnx and its C++ parts raise of a damaged file.
+_DAMAGE = (UnicodeDecodeError, KeyError, TypeError, IndexError, OverflowError, RuntimeError)
+_LARGEST_FILE = 1 << 31  # Protocol Buffers, "Proto Limits": a message has at most 2 GiB
 
 
 def from_onnx(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
@@ -48,18 +55,23 @@ def from_onnx(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
         raise ImportError("reading an ONNX file needs onnx: pip install 'fastgreen[onnx]'") from error
     path = Path(path)
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        with os.fdopen(open_regular(path), "rb") as stream:
+            if os.fstat(stream.fileno()).st_size > _LARGEST_FILE:
+                raise TraceError(f"{path}: not an ONNX model (larger than 2 GiB, the most that the format can hold)")
+            model = onnx.load_model_from_string(stream.read())
     except (DecodeError, OSError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise TraceError(f"{path}: not an ONNX model ({why})") from error
     try:
         _refuse_damage(model, path)
         if model.functions:
+            check_expansion(model, str(path))
             model = onnx.inliner.inline_local_functions(model)
         symbols = _fix_inputs(model, str(path), as_shapes(input_shape))
         return Graph(onnx, model, TensorShapes(onnx, model, path, symbols)).layers()
-    except (onnx.checker.ValidationError, UnicodeDecodeError, KeyError) as error:
-        raise TraceError(f"{path}: not a valid ONNX model ({str(error).strip().splitlines()[0]})") from error
+    except (*_DAMAGE, onnx.checker.ValidationError) as error:
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise TraceError(f"{path}: not a valid ONNX model ({why})") from error
 
 
 def _refuse_damage(model: Any, path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastgreen.errors import TraceError
+from fastgreen.estimate.onnx_limits import MOST_BYTES, FoldingBudget
 
 __all__ = ["TensorShapes"]
 
@@ -50,6 +51,7 @@ class TensorShapes:
         self.types: dict[str, Any] = {}
         self.values: dict[str, np.ndarray] = {}
         self.constant: set[str] = set()
+        self.budget = FoldingBudget()
         self.said = {value.name: value.type for value in (*model.graph.value_info, *model.graph.output)}
         for tensor in model.graph.initializer:
             self._weight(tensor)
@@ -72,11 +74,11 @@ class TensorShapes:
     def _weight(self, tensor: Any) -> None:
         self.types[tensor.name] = self.onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
         self.constant.add(tensor.name)
-        if math.prod(tensor.dims) > MOST_VALUES:
+        if math.prod(tensor.dims) > MOST_VALUES or tensor.ByteSize() > MOST_BYTES:
             return
         try:
             self.values[tensor.name] = self.onnx.numpy_helper.to_array(tensor, base_dir=str(self.path.parent))
-        except (OSError, ValueError, self.onnx.checker.ValidationError):
+        except (OSError, ValueError, TypeError, KeyError, self.onnx.checker.ValidationError):
             # Its file is missing or not to be trusted. It is most often a small weight; if it is a shape, what
             # depends on it is listed as unknown.
             return
@@ -128,6 +130,8 @@ class TensorShapes:
         sizes = [self.shape(name) for name in node.output if name]
         if node.op_type.startswith("Random") or any(size is None or math.prod(size) > MOST_VALUES for size in sizes):
             return
+        if not self.budget.take(node):
+            return
         from onnx.reference import ReferenceEvaluator
 
         inputs = {name: self.values[name] for name in node.input if name}
@@ -139,7 +143,7 @@ class TensorShapes:
             # The reference does not know the operator, or not on these values: the shape alone is then known.
             return
         for name, value in zip(node.output, results, strict=False):
-            if name and isinstance(value, np.ndarray | np.generic):
+            if name and isinstance(value, np.ndarray | np.generic) and np.size(value) <= MOST_VALUES:
                 self._keep(name, np.asarray(value))
 
     def _keep(self, name: str, value: np.ndarray) -> None:

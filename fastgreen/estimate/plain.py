@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import json
@@ -18,8 +19,11 @@ from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.estimate.builtin import NAMES, zoo
 from fastgreen.estimate.inputs import Shapes, as_shapes
 from fastgreen.estimate.layers import FREE, KINDS, Layer
+from fastgreen.guards.untrusted import read_small
 
 __all__ = ["from_file", "from_list", "load_network"]
+
+_LARGEST_LIST = 64 << 20  # bytes
 
 
 def from_list(entries: Any, where: str = "layers") -> list[Layer]:
@@ -42,13 +46,22 @@ def from_list(entries: Any, where: str = "layers") -> list[Layer]:
     return layers
 
 
+@functools.lru_cache(maxsize=1024)
+def _near(name: str) -> str:
+    """The known kind that is spelt like this one, empty where there is none; a longer name than any is like none."""
+    known = [kind.lower() for kind in (*KINDS, *FREE)]
+    if len(name) > 2 * max(map(len, known)):
+        return ""
+    return next(iter(difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.75)), "")
+
+
 def _kind(name: str) -> str:
     """The kind as it is spelt here, where the case differs; a warning where an unknown one looks like a slip."""
     spelt = {kind.lower(): kind for kind in (*KINDS, *FREE)}
     if name.lower() in spelt:
         return spelt[name.lower()]
-    if near := difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.75):
-        warnings.warn(f"kind {name!r} is not known; did you mean {spelt[near[0]]}?", FastgreenWarning, stacklevel=3)
+    if near := _near(name):
+        warnings.warn(f"kind {name!r} is not known; did you mean {spelt[near]}?", FastgreenWarning, stacklevel=3)
     return name
 
 
@@ -74,9 +87,14 @@ def from_file(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
         found = suffix or "a file without suffix"
         raise ValueError(f"{path}: a network is read from .onnx, {', '.join(_LISTS)}, not {found}")
     try:
-        return from_list(_LISTS[suffix](path), str(path))
+        entries = _LISTS[suffix](path)
     except _UNREADABLE as error:
         raise TraceError(f"{path}: not a list of layers ({type(error).__name__}: {error})") from error
+    except ValueError as error:  # a number of thousands of digits, which Python does not convert
+        if isinstance(error, TraceError):
+            raise
+        raise TraceError(f"{path}: not a list of layers ({error})") from error
+    return from_list(entries, str(path))
 
 
 def _from_json(path: Path) -> Any:
@@ -85,12 +103,13 @@ def _from_json(path: Path) -> Any:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8-sig")
+    return read_small(path, most=_LARGEST_LIST).decode("utf-8-sig")
 
 
 def _from_csv(path: Path) -> list[dict[str, Any]]:
     from fastgreen.table_files import load_table
 
+    read_small(path, most=_LARGEST_LIST)  # a pipe or an endless file is refused
     table = load_table(path)
     if "kind" not in table.column_names:
         raise ValueError(f"a list of layers needs a column 'kind'; there are {', '.join(table.column_names)}")
@@ -103,7 +122,7 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """A whole number where it is one; a size that is none is refused, with its name, by the layer."""
+    """A whole number where it is one; the layer refuses a size that is not a number, by its name."""
     try:
         return int(value) if isinstance(value, str) else value
     except ValueError:

@@ -41,6 +41,7 @@ import numpy as np
 from fastgreen.errors import TraceError
 from fastgreen.estimate.layers import KINDS, complete
 from fastgreen.estimate.work import TERMS, terms
+from fastgreen.guards.untrusted import read_small
 
 __all__ = ["Plan", "allowed", "configurations", "read_plan"]
 
@@ -99,8 +100,8 @@ def read_plan(path: str | Path) -> Plan:
         For a key that is not known, a range that is empty, a rule that is no comparison, a kind that is not known.
     """
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document = tomllib.loads(read_small(Path(path)).decode())
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"{path}: not a TOML file ({error})") from error
     return plan_from(document, str(path))
 

@@ -22,6 +22,7 @@ import psutil
 import pyarrow as pa
 
 from fastgreen.training.gauges import name_thread
+from fastgreen.units import NS_PER_S
 
 __all__ = [
     "Interval",
@@ -189,10 +190,10 @@ def tree_share(interval: Interval, kind: str, drawn_j: float, *, gpu: int = 0, i
     if kind == "dram":
         return share_out(drawn_j, {"tree": interval.tree_memory_bytes}, interval.machine_memory_bytes)["tree"]
     if kind == "gpu":
-        seconds = (interval.end_ns - interval.start_ns) * 1e-9
+        seconds = (interval.end_ns - interval.start_ns) / NS_PER_S
         shares = share_out_gpu(drawn_j, interval.gpu_use.get(gpu, {}), idle_j=idle_w * seconds)
         return min(drawn_j, sum(joules for pid, joules in shares.items() if pid in interval.tree_pids))
-    raise ValueError(f"kind: {kind!r} is none of cpu, dram, gpu")
+    raise ValueError(f"kind must be cpu, dram or gpu, not {kind!r}")
 
 
 def snapshot(

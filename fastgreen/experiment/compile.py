@@ -18,11 +18,12 @@ import pyarrow as pa
 
 from fastgreen.errors import TraceError
 from fastgreen.experiment.runner import WINDOW, read_status
-from fastgreen.printable import encodable
+from fastgreen.guards.printable import encodable
+from fastgreen.guards.untrusted import check_inside, check_outputs, read_object
 from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
 from fastgreen.table_files import save_table
 from fastgreen.training.gauges import GAUGE_UNITS
-from fastgreen.untrusted import check_inside, check_outputs, read_object
+from fastgreen.units import NS_PER_S
 
 __all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
 
@@ -32,7 +33,7 @@ _LONGEST_NAME = 200  # characters of a study's name and of the unit of its sizes
 _LARGEST = 1e15  # of a mean of memory, use or temperature: more is no reading
 _MOST_CORRELATED = 100  # columns: their pairs are worked out one by one
 _RUN = re.compile(r"run_\d{1,9}")
-_INTERRUPTED = ("interrupted", "the run was cut off; it is run anew when the study goes on")
+_INTERRUPTED = ("interrupted", "the run was cut off; it is repeated when the study goes on")
 _PUBLISHED_GAUGES = {
     "cpu_use": ("process/cpu_use",),
     "memory_b": ("process/memory", "process/memory_uss", "memory"),
@@ -236,7 +237,7 @@ def _load_saved(run: _Run, place: Path) -> None:
     table = result.windows(WINDOW)
     run.latency_s = table.column("duration_s").to_numpy()
     begin_ns = table.column("start_ns").to_numpy()
-    windows = Windows(WINDOW, 0, begin_ns, begin_ns + np.rint(run.latency_s * 1e9).astype(np.int64))
+    windows = Windows(WINDOW, 0, begin_ns, begin_ns + np.rint(run.latency_s * NS_PER_S).astype(np.int64))
     seconds, count = float(run.latency_s.sum()), run.latency_s.size
     for trace in result.traces:
         if not trace.has_data or not count:

@@ -12,9 +12,9 @@ import numpy as np
 
 from fastgreen.experiment.compile import Compiled
 from fastgreen.experiment.tradeoffs import Tradeoff
+from fastgreen.guards.printable import picture_text
 from fastgreen.plot import finish
-from fastgreen.printable import picture_text
-from fastgreen.units import counted
+from fastgreen.units import NS_PER_S, counted
 
 __all__ = [
     "draw_study",
@@ -182,7 +182,7 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
     start_ns = min((c[0][0] for c in curves.values()), default=0)
     for i, (name, (time_ns, segment, watts)) in enumerate(curves.items()):
         breaks = np.flatnonzero(np.diff(segment)) + 1
-        seconds = np.insert((time_ns - start_ns) * 1e-9, breaks, np.nan)
+        seconds = np.insert((time_ns - start_ns) / NS_PER_S, breaks, np.nan)
         style = {**_style(i), "marker": None}
         axes.plot(seconds, np.insert(watts, breaks, np.nan), label=picture_text(name), **style)
     shown = _mark_windows(axes, source, windows, start_ns) if hasattr(source, "windows") else None
@@ -201,7 +201,7 @@ def _mark_windows(axes: Any, result: Any, name: str | None, start_ns: int) -> st
     if not table.num_rows:
         return None
     shift = result.metadata["realtime_ns"] - result.metadata["monotonic_ns"] - start_ns
-    begin = (table.column("start_ns").to_numpy() + shift) * 1e-9
+    begin = (table.column("start_ns").to_numpy() + shift) / NS_PER_S
     end = begin + table.column("duration_s").to_numpy()
     order = np.argsort(begin, kind="stable")
     begin, end = begin[order], np.maximum.accumulate(end[order])
@@ -262,7 +262,7 @@ def _short(size: Any) -> str:
 
 
 def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bold: np.ndarray | None = None) -> None:
-    """A word beside each point, moved to where it hides nothing; call it last, when limits and legend stand."""
+    """A word beside each point, moved to where it hides nothing; call it last, after limits and legend."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = axes.figure

@@ -63,7 +63,7 @@ class Protocol:
             raise ValueError("sizes: a study needs at least one size")
         if len(set(map(str, self.sizes))) != len(self.sizes):
             twice = next(s for i, s in enumerate(self.sizes) if str(s) in map(str, self.sizes[:i]))
-            raise ValueError(f"sizes: {twice!r} stands there twice")
+            raise ValueError(f"sizes must be different, not {twice!r} twice")
         bad = next((s for s in map(str, self.sizes) if "/" in s or s in (".", "..")), None)
         if bad is not None:
             raise ValueError(f"sizes: {bad!r} cannot name a folder")
@@ -147,6 +147,7 @@ def for_torch(
     iterations: int | Callable[[Any], int] = 100,
     device: str | None = None,
     name: str | None = None,
+    trust: bool = False,
     **options: Any,
 ) -> Protocol:
     """A study of a PyTorch model.
@@ -154,11 +155,23 @@ def for_torch(
     Parameters
     ----------
     model : a file made by ``torch.export.save`` or ``torch.jit.save``, or a factory: size -> module
+    trust : whether a file may run code of its author. PyTorch's loaders may unpickle, and a pickle can do anything that
+        this user can, so a file of a stranger must not be loaded
     inputs : size -> tensor or tuple of tensors; by default random images of that many pixels
     device : by default the GPU where there is one
+
+    Raises
+    ------
+    ValueError
+        `model` is a file, and `trust` is off.
     """
     from fastgreen.experiment import models_torch as nets
 
+    if isinstance(model, (str, Path)) and not trust:
+        raise ValueError(
+            f"trust: {Path(model).name} is loaded by PyTorch, which may unpickle it, and a pickle can run any code. "
+            "If its author is to be trusted, give --trust, or trust=True in Python; an .onnx file runs no code"
+        )
     make_inputs = inputs or nets.images
     make_model = _torch_file(Path(model)) if isinstance(model, (str, Path)) else model
 

@@ -6,7 +6,7 @@ A study is a folder::
     input_<size>/run_<k>/run/           the saved run: channels, samples, and one window per inference
     input_<size>/run_<k>/latency.csv    seconds of each inference, a line each, as the published layout has it
     input_<size>/run_<k>/gauges.json    means of memory, use and temperature, of the processor and of the GPU
-    input_<size>/run_<k>/status.json    written last, in one step: a folder without it was interrupted and is run anew
+    input_<size>/run_<k>/status.json    written last, in one step: a folder without it was interrupted and is repeated
 
 The timed loop holds nothing but the inference and its window. What the model raises is kept as the failure of its
 run; what the meter or the disk raises ends the study, and the run is still to be done.
@@ -29,10 +29,10 @@ from typing import Any
 from fastgreen.atomic_file import write_text
 from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.experiment.protocols import CommandFailed, Protocol
-from fastgreen.printable import encodable
+from fastgreen.guards.printable import encodable
+from fastgreen.guards.untrusted import read_object
 from fastgreen.recordings.published_layout import run_folder, write_latencies
 from fastgreen.training.gauges import Gauges, watching
-from fastgreen.untrusted import read_object
 
 __all__ = ["WINDOW", "RunStatus", "Study", "read_status"]
 
@@ -111,7 +111,7 @@ class Study:
         self._options = {name: value for name, value in (("channels", channels), ("hz", hz)) if value is not None}
         self._monitor = monitor or _monitor
         self._gauges = gauges
-        self._monitor(**self._options)  # a channel or a rate that does not exist is told before anything is written
+        self._monitor(**self._options)  # a channel or a rate that does not exist is an error before anything is written
         self._claim()
 
     def _claim(self) -> None:
@@ -165,7 +165,7 @@ class Study:
                 _check_saved(folder / "run", self.protocol.iterations(size))
             return status
         except (TraceError, KeyError) as error:
-            warnings.warn(f"{folder} is damaged and is run anew: {error.args[0]}", FastgreenWarning, stacklevel=2)
+            warnings.warn(f"{folder} is damaged and is repeated: {error.args[0]}", FastgreenWarning, stacklevel=2)
             return None
 
     def run(self, *, progress: bool = True, retry_failed: bool = False) -> list[RunStatus]:

@@ -164,7 +164,7 @@ def _factors(runs: pa.Table, by: Sequence[str] | None) -> tuple[str, str]:
             f"by: one or two columns make the groups, not {len(chosen)}; there are {', '.join(runs.column_names)}"
         )
     if len(set(chosen)) < len(chosen):
-        raise ValueError(f"by: {chosen[0]!r} stands there twice")
+        raise ValueError(f"by must name different columns, not {chosen[0]!r} twice")
     return chosen[0], chosen[1] if len(chosen) == 2 else ""
 
 

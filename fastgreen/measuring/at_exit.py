@@ -1,4 +1,4 @@
-"""What becomes of monitors when the program ends or forks: those that run are stopped, and reports are printed.
+"""The end of the program, and forks: running monitors are stopped, and reports are printed.
 
 Python calls this after the traceback of an exception that ended the program, Ctrl-C's as well, and not in a process
 that a signal kills.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare_report", "report", "running"]
 
-_MOST_INTERRUPTS = 3  # of one monitor's end: whoever presses Ctrl-C more often is obeyed
+_MOST_INTERRUPTS = 3  # of one monitor's end; after more presses of Ctrl-C the program ends at once
 
 running: weakref.WeakSet[Stops] = weakref.WeakSet()
 _to_report: dict[int, Result] = {}

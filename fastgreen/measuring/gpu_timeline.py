@@ -1,4 +1,4 @@
-"""Where GPU events lie on CLOCK_MONOTONIC: pure bookkeeping and arithmetic, told by a backend when an event has passed.
+"""Where GPU events lie on CLOCK_MONOTONIC: bookkeeping and arithmetic; a backend says when an event has passed.
 
 Recording an event does not wait for the GPU, and the GPU stamps it with its own clock when its stream gets there. What
 can be asked afterwards is how many milliseconds lie between two events. So: at an *anchor* the GPU is idle, an event is
@@ -21,10 +21,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastgreen.units import NS_PER_S
+
 __all__ = ["Edge", "Events", "Lane", "Timeline"]
 
 _HOP_MS = 1000.0
-_COLLECT_NS = 1_000_000_000
+_COLLECT_NS = NS_PER_S
 _PENDING = 64
 _STRIKES = 5  # events per anchor; the one that took least time is kept
 _ANCHORS = 1024  # more than that and the oldest are thinned out
@@ -38,7 +40,7 @@ class Events(Protocol):
         """A new event that keeps time."""
 
     def record(self, event: Any) -> None:
-        """Put it into the current stream, anew if it was used before; return at once."""
+        """Put it into the current stream, again if it was used before; return at once."""
 
     def query(self, event: Any) -> bool:
         """Whether the GPU has passed it."""

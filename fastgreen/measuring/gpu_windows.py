@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastgreen.errors import FastgreenError
+from fastgreen.guards.printable import encodable
 from fastgreen.measuring.gpu_timeline import Edge, Events, Timeline
-from fastgreen.printable import encodable
 
 if TYPE_CHECKING:
     from fastgreen.measuring.window_handles import WindowHandles
@@ -88,6 +88,7 @@ class CupyEvents:
         self._device.synchronize()
 
 
+_METHODS = ("create", "record", "query", "elapsed_ms", "synchronize")
 _BACKENDS: dict[str, Callable[[int], Events]] = {"torch": TorchEvents, "cupy": CupyEvents}
 
 
@@ -157,6 +158,8 @@ class GpuWindows:
     def __init__(self, monitor: HasWindows, backend: str | Events = "torch", device: int = 0) -> None:
         if isinstance(backend, str) and backend not in _BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, not {backend!r}")
+        if not isinstance(backend, str) and not all(hasattr(backend, name) for name in _METHODS):
+            raise TypeError(f"backend must have the methods {', '.join(_METHODS)}, not be {backend!r}")
         self._owner = monitor.window_handles
         self._handles: dict[tuple[int, str], GpuWindow] = {}
         self._open: set[GpuWindow] = set()

@@ -13,11 +13,12 @@ import threading
 
 from fastgreen import _core
 from fastgreen._light_dataclass import replace
-from fastgreen.bell import Bell
 from fastgreen.errors import FastgreenWarning
+from fastgreen.guards.bell import Bell
 from fastgreen.measuring.notes import Notes
 from fastgreen.measuring.recorder import Recorder, finished_windows, kept_chunks
 from fastgreen.measuring.source_sampler import Group
+from fastgreen.measuring.standstill import CounterJudge
 from fastgreen.measuring.window_handles import WindowHandles
 from fastgreen.results.result import Result
 from fastgreen.results.run_metadata import run_metadata
@@ -51,6 +52,10 @@ class LiveRun:
     notes : Notes
     record : str or None
         The folder to write to while running. FileExistsError when it holds a run, OSError when it cannot be written.
+    judge : CounterJudge
+        Watches the load of the CPUs, and finds counters that stood still under it.
+    may_replace : bool
+        Whether the estimate may count in the place of such a counter.
 
     Attributes
     ----------
@@ -62,8 +67,16 @@ class LiveRun:
     """
 
     def __init__(
-        self, channels: list[Channel], groups: list[Group], handles: WindowHandles, notes: Notes, record: str | None
+        self,
+        channels: list[Channel],
+        groups: list[Group],
+        handles: WindowHandles,
+        notes: Notes,
+        record: str | None,
+        judge: CounterJudge,
+        may_replace: bool,
     ) -> None:
+        self.judge, self._may_replace = judge, may_replace
         self.channels, self.groups, self.handles, self.notes = channels, groups, handles, notes
         self.start_ns = self.end_ns = 0
         self.metadata = run_metadata()
@@ -78,6 +91,7 @@ class LiveRun:
             self._stop_samplers,
             self.drain,
             self._take_tallies,
+            self._judge_counters,
             self._note_the_end,
             self._close_record,
             self._write_channels,
@@ -89,6 +103,7 @@ class LiveRun:
     def start(self) -> None:
         """Start the sampling threads and the one that empties their rings."""
         self.start_ns = _core.now_ns()
+        self.judge.look()
         for group in self.groups:
             group.sampler.start(_PATIENCE_NS)
         self.handles.open()
@@ -161,6 +176,14 @@ class LiveRun:
     def _take_tallies(self) -> None:
         self.tallies = {identity: tally for group in self.groups for identity, tally in group.tallies().items()}
 
+    def _judge_counters(self) -> None:
+        """Find the counters that stood still under load; where none of the CPU's moved, the estimate counts."""
+        if self.judge.stand_ins:  # done before an exception interrupted the end
+            return
+        note = self.judge.decide(self._traces(), self._recorder, may_replace=self._may_replace)
+        if note is not None:
+            self.notes.add(note)
+
     def _note_the_end(self) -> None:
         """Windows that were open, and channels whose last reading failed: those were measured up to a good one only."""
         for text in self.handles.notes:
@@ -198,6 +221,7 @@ class LiveRun:
 
     def _drain(self) -> None:
         recorder = self._recorder
+        self.judge.look()
         for group in self.groups:
             for i, channel in enumerate(group.channels):
                 samples = group.sampler.drain(i)
@@ -224,9 +248,9 @@ class LiveRun:
         return [
             Trace(
                 replace(c, sensor={}),  # a replay's is the whole recording
-                c.id in counted,
+                c.id in counted - self.judge.replaced,
                 self.tallies.get(c.id, {}),
                 functools.partial(kept_chunks, recorded, c.id, kept.get(c.id, [])),
             )
             for c in self.channels
-        ]
+        ] + self.judge.stand_ins

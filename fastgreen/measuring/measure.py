@@ -28,7 +28,7 @@ __all__ = ["Measurement", "measure"]
 
 
 class Measurement:
-    """What `measure` returns: a monitor round one block, whose numbers are there after it.
+    """The value of `measure`: a monitor around one block, with the numbers after it.
 
     Attributes of `Result` (``energy_j``, ``energy_low_j``, ``duration_s``, ...) can be asked of it directly.
     """
@@ -78,7 +78,7 @@ def _measured(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
             f"calling the generator function {function!r} does no work to be measured: put `with fastgreen.measure()` "
-            "round the loop over it"
+            "around the loop over it"
         )
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -136,7 +136,7 @@ def measure(function: Callable[..., Any] | None = None, /, **options: Any) -> An
     Raises
     ------
     TypeError
-        If `function` is none, or is a generator function, whose call does no work that could be measured.
+        If `function` is not callable, or is a generator function, whose call does no work to measure.
     FastgreenError, ValueError
         As `Monitor`, when the block or the function is entered.
 

@@ -15,10 +15,12 @@ import warnings
 
 from fastgreen import _window
 from fastgreen.errors import FastgreenError, FastgreenWarning
+from fastgreen.guards.arguments import number, path_text
 from fastgreen.measuring import at_exit
 from fastgreen.measuring.notes import Notes
 from fastgreen.measuring.rates import check_wraps, rates
-from fastgreen.measuring.source_sampler import Group
+from fastgreen.measuring.source_sampler import Group, open_groups
+from fastgreen.measuring.standstill import CounterJudge
 from fastgreen.measuring.window_handles import WindowHandles
 from fastgreen.sensors.catalog import discover, names_of, select
 from fastgreen.sensors.channel import Channel, Seams
@@ -107,13 +109,15 @@ class Monitor:
     ) -> None:
         if sync is not None and not callable(sync):
             raise ValueError(f"sync must be callable, not {sync!r}")
-        if not (isinstance(speed, (int, float)) and math.isfinite(speed) and speed >= 0):
+        if not (isinstance(speed, (int, float)) and 0 <= speed < math.inf):
             raise ValueError(f"speed must be 0 or above, not {speed!r}")
         self._seams = Seams.of(**seams)
         self._settle_ns = _SETTLE_NS if settle else 0
-        self._speed = float(speed)
-        self._record = os.fspath(record) if record is not None else None
+        self._speed = number("speed", speed)
+        self._record = path_text("record", record) if record is not None else None
         self._notes = Notes()
+        self._asked: list[str] | None = None
+        self._judge = CounterJudge([])
         self.channels = self._choose(channels, estimate)
         self._hz = rates(hz, self.channels)
         check_wraps(self.channels, self._hz)
@@ -130,7 +134,7 @@ class Monitor:
         self._result: Result | None = None
 
     def _choose(self, wanted: str | Iterable[str] | None, estimate: tuple[float, float] | None) -> list[Channel]:
-        patterns = None if wanted is None else names_of(wanted)
+        patterns = self._asked = None if wanted is None else names_of(wanted)
         if patterns and any(p.startswith("replay:") for p in patterns):
             from fastgreen.measuring.replay import replay_channels
 
@@ -138,6 +142,7 @@ class Monitor:
                 raise ValueError("a replay is measured alone: give only the one 'replay:PATH'")
             return replay_channels(patterns[0].removeprefix("replay:"), self._speed)
         found, _ = discover(self._seams, estimate)
+        self._judge = CounterJudge(found)
         chosen, unreadable = select(found, patterns)
         for channel in unreadable:
             self._notes.add(str(channel.error()))
@@ -167,18 +172,18 @@ class Monitor:
         with self._lock:
             if self._state != "new":
                 raise RuntimeError(f"this monitor is {self._state}; a monitor measures once, make another")
-            sources = dict.fromkeys(c.source for c in self.channels)
-            groups = [
-                Group(
-                    s, [c for c in self.channels if c.source == s], self._hz[s], self._seams.nvml_library, self._speed
-                )
-                for s in sources
-            ]
+            needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
+            groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed)
+            self.channels = [c for group in groups for c in group.channels]
+            for text in self._judge.lose(lost):
+                self._notes.add(text)
             # What the end needs loads now: while the interpreter exits, nothing can be imported.
             from fastgreen.measuring.live_run import LiveRun
             from fastgreen.results import resolving  # noqa: F401
 
-            run = LiveRun(self.channels, groups, self.window_handles, self._notes, self._record)
+            run = LiveRun(
+                self.channels, groups, self.window_handles, self._notes, self._record, self._judge, self._asked is None
+            )
             self._groups, self._run = groups, run
             self._state = "running"  # from here on, also of a start that an exception cuts, there is an end to make
             at_exit.running.add(self)
@@ -265,7 +270,7 @@ class Monitor:
             False when `timeout` seconds passed before. True at once where nothing is replayed.
         """
         self._check_not_inert()
-        deadline = time.monotonic() + timeout if timeout is not None else math.inf
+        deadline = time.monotonic() + number("timeout", timeout) if timeout is not None else math.inf
         while not all(g.sampler.finished() for g in self._groups if g.channels[0].source == "replay"):
             if time.monotonic() >= deadline:
                 return False

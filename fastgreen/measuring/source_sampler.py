@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from fastgreen import _core
+from fastgreen.errors import FastgreenError
 from fastgreen.measuring.rates import blind_ns
 from fastgreen.sensors.channel import ENGINE_SOURCE, Channel
 from fastgreen.units import NS_PER_S, joules_per_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
-__all__ = ["Group"]
+__all__ = ["Group", "open_groups"]
 
 _RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C ...
 _RING_MOST = 1 << 17  # ... unless that is more than 3 MiB a channel; then they are emptied more often
@@ -57,5 +60,47 @@ class Group:
         return out
 
     def tallies(self) -> dict[str, dict[str, Any]]:
-        """The final counts and totals of each channel, after the end of the sampler."""
+        """What the sampler knows of each channel after its end."""
         return {channel.id: self.sampler.tally(i) for i, channel in enumerate(self.channels)}
+
+
+def open_groups(
+    channels: list[Channel], hz: Mapping[str, float], library: str, speed: float, needed: Collection[str]
+) -> tuple[list[Group], list[tuple[Channel, Exception]]]:
+    """A group for each source, and the channels that could not be opened after all, each with the reason.
+
+    A channel that fails ends no other. One whose id is in `needed` raises, and so does the first where all fail.
+    """
+    groups: list[Group] = []
+    lost: list[tuple[Channel, Exception]] = []
+    for source in dict.fromkeys(c.source for c in channels):
+        own = [c for c in channels if c.source == source]
+        make = functools.partial(Group, source, hz=hz[source], library=library, speed=speed)
+        group, failed = _open(make, own)
+        groups += [group] if group is not None else []
+        lost += failed
+    for channel, error in lost:
+        if channel.id in needed or not groups:
+            raise error
+    return groups, lost
+
+
+def _open(
+    make: Callable[[list[Channel]], Group], channels: list[Channel]
+) -> tuple[Group | None, list[tuple[Channel, Exception]]]:
+    """A group of those channels of a source that can be opened; a sampler opens all of its channels or none."""
+    try:
+        return make(channels), []
+    except (FastgreenError, OSError) as error:
+        together = error
+    failed: list[tuple[Channel, Exception]] = []
+    for channel in channels if len(channels) > 1 else []:
+        try:
+            make([channel])
+        except (FastgreenError, OSError) as error:
+            failed.append((channel, error))
+    if len(failed) in (0, len(channels)):
+        return None, failed or [(channel, together) for channel in channels]
+    lost = {channel.id for channel, _ in failed}
+    group, more = _open(make, [c for c in channels if c.id not in lost])
+    return group, failed + more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from fastgreen import _window
-from fastgreen.printable import encodable
+from fastgreen.guards.printable import encodable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class WindowHandles:
     Attributes
     ----------
     lock : RLock
-        The monitor's; whoever adds windows holds it.
+        The monitor's lock; a caller that adds windows holds it.
     windows : list of Window and Lane
         Everything whose stretches the result holds.
     late : list of GpuWindows

@@ -32,7 +32,11 @@ class Domain:
         hint = ""
         if self.percent and 1 < value <= 100:
             hint = f"; if it is in percent, divide it by 100 ({name} is a fraction)"
-        return ValueError(f"{name} {self.rule}, not {value:g}{where}{hint}")
+        try:
+            shown = f"{value:g}"
+        except OverflowError:  # an integer that no float can hold
+            shown = "a number of over 300 digits"
+        return ValueError(f"{name} {self.rule}, not {shown}{where}{hint}")
 
 
 ACCURACY = Domain(0.0, 1.0, "must lie in 0..1", percent=True)

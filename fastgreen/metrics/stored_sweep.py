@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import TraceError
+from fastgreen.guards.arguments import path_text
 from fastgreen.metrics.sweep_writer import FORMAT, KEY
 
 __all__ = ["StoredSweep", "open_sweep"]
@@ -42,7 +43,7 @@ class StoredSweep:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path_text("path", path))
         with self._errors_named():
             reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
         metadata = self._metadata(reader.schema)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastgreen.guards.arguments import number
 from fastgreen.metrics.domains import ACCURACY, ALPHA, AMOUNT, DELTA, FRACTION_DELTA, Domain, as_numbers, check
 from fastgreen.metrics.parallel import for_each_range
 from fastgreen.metrics.score_grid import ScoreGrid
@@ -95,7 +96,7 @@ class Sweep:
         quantize: bool = True,
         unit: str | None = None,
     ) -> None:
-        if metric not in METRICS:
+        if not isinstance(metric, str) or metric not in METRICS:
             raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
         self.metric, self.unit = metric, unit
         name = METRICS[metric]
@@ -302,9 +303,10 @@ class Sweep:
         MemoryError
             If the answer is larger than the free memory.
         """
+        low, high = number("low", low), number("high", high)
         if not low <= high:
             raise ValueError(f"low must not be above high, got low={low!r}, high={high!r}")
-        return self._table(self.plan.where(float(low), float(high)))
+        return self._table(self.plan.where(low, high))
 
     def _table(self, points: np.ndarray) -> pa.Table:
         import pyarrow as pa

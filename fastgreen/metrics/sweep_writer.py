@@ -23,6 +23,7 @@ import pyarrow as pa
 
 import fastgreen
 from fastgreen.atomic_file import new_file
+from fastgreen.guards.arguments import path_text
 from fastgreen.metrics.parallel import cpu_count, thread_count
 from fastgreen.units import unit_metadata
 
@@ -74,7 +75,7 @@ def write_sweep(
     # This thread writes, and on its CPU another one would only be in its way; few outrun any disk.
     workers = min(_MOST_WORKERS, max(1, cpu_count() - 1)) if threads is None else thread_count(threads)
     tiles = layouts[layout](sweep, dtype)
-    target = Path(path)
+    target = Path(path_text("path", path))
     with new_file(target, overwrite) as place:
         if compression is None:
             _check_space(target, tiles.file_bytes)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from fastgreen.recordings.curve import Curve
 from fastgreen.recordings.readers.timestamps import LATEST_NS
 from fastgreen.recordings.recording import Recording
+from fastgreen.units import NS_PER_S
 
 __all__ = ["Comparison", "NoOverlap", "compare"]
 
@@ -89,16 +90,16 @@ def compare(
     NoOverlap
         The two do not overlap.
     """
-    if not abs(shift_s) < LATEST_NS * 1e-9:
+    if not abs(shift_s) < LATEST_NS / NS_PER_S:
         raise ValueError(f"shift_s must be a number of seconds, not {shift_s}")
-    shift_ns = round(shift_s * 1e9)
+    shift_ns = round(shift_s * NS_PER_S)
     ours, theirs = _curves(inner, inner_channels, shift_ns), _curves(outer, outer_channels, 0)
     common = _common(list(ours.values()) + list(theirs.values()))
     if not common:
         raise NoOverlap(f"the two recordings do not overlap: {_when(ours)} against {_when(theirs)}")
     joules = [sum(c.energy_j(a, b) for c in curves.values() for a, b in common) for curves in (ours, theirs)]
-    seconds = sum(b - a for a, b in common) * 1e-9
-    covered = [sum(b - a for a, b in _common(list(curves.values()))) * 1e-9 for curves in (ours, theirs)]
+    seconds = sum(b - a for a, b in common) / NS_PER_S
+    covered = [sum(b - a for a, b in _common(list(curves.values()))) / NS_PER_S for curves in (ours, theirs)]
     left_out = sum(covered) - 2 * seconds
     return Comparison(_name(inner, ours), _name(outer, theirs), joules[0], joules[1], seconds, max(0.0, left_out))
 

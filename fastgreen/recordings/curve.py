@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastgreen.units import NS_PER_S
+
 __all__ = ["Curve"]
 
 
@@ -41,8 +43,8 @@ class Curve:
             if times[0] <= start_ns and end_ns <= times[-1]:
                 inside = (times > start_ns) & (times < end_ns)
                 # Relative to the start: nanoseconds since 1970 do not fit a double.
-                seconds = (times - start_ns) * 1e-9
-                edges = np.array([0.0, (end_ns - start_ns) * 1e-9])
+                seconds = (times - start_ns) / NS_PER_S
+                edges = np.array([0.0, (end_ns - start_ns) / NS_PER_S])
                 t = np.concatenate([edges[:1], seconds[inside], edges[1:]])
                 w = np.interp(t, seconds, self.watts[a:b])
                 return float((np.diff(t) * 0.5 * (w[1:] + w[:-1])).sum())

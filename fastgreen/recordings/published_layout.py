@@ -23,6 +23,7 @@ from fastgreen.recordings.comparison import Curve
 from fastgreen.recordings.readers.aipowermeter import SEGMENT_END
 from fastgreen.recordings.readers.timestamps import check_zone
 from fastgreen.recordings.recording import Recording, recording_of
+from fastgreen.units import NS_PER_S
 
 __all__ = ["run_folder", "write_power_metrics", "write_run"]
 
@@ -172,7 +173,7 @@ def _resampled(
         return
     start = min(a for s in spans.values() for a, _ in s)
     end = max(b for s in spans.values() for _, b in s)
-    edges = np.append(np.arange(start, end, round(period_s * 1e9), dtype=np.int64), end)
+    edges = np.append(np.arange(start, end, round(period_s * NS_PER_S), dtype=np.int64), end)
     means = []
     for a, b in pairwise(edges):
         means.append({name: _mean_w(curve, spans[name], int(a), int(b)) for name, curve in curves.items()})
@@ -185,7 +186,7 @@ def _resampled(
 def _mean_w(curve: Curve, spans: list[tuple[int, int]], start_ns: int, end_ns: int) -> float:
     inside = [(max(a, start_ns), min(b, end_ns)) for a, b in spans]
     inside = [(a, b) for a, b in inside if a < b]
-    seconds = sum(b - a for a, b in inside) * 1e-9
+    seconds = sum(b - a for a, b in inside) / NS_PER_S
     return sum(curve.energy_j(a, b) for a, b in inside) / seconds if seconds else math.nan
 
 
@@ -214,6 +215,6 @@ def _metrics(values: dict[str, float]) -> dict[str, Any]:
 
 
 def _local(at_ns: int, zone: ZoneInfo) -> str:
-    seconds, rest = divmod(at_ns, 10**9)
+    seconds, rest = divmod(at_ns, NS_PER_S)
     moment = datetime.fromtimestamp(seconds, zone).replace(tzinfo=None) + timedelta(microseconds=round(rest / 1000))
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -143,7 +143,7 @@ class _Channel:
         left, right = value[:-1], value[1:]
         same = segment[1:] == segment[:-1]
         both = same & np.isfinite(left) & np.isfinite(right)
-        step_s = step_ns[both] * 1e-9
+        step_s = step_ns[both] / NS_PER_S
         left, right = left[both], right[both]
         self.covered_ns += int(step_ns[both].sum())
         self.missing_ns += int(step_ns[(step_ns > 0) & ~both].sum())
@@ -153,7 +153,7 @@ class _Channel:
 
     def row(self) -> dict[str, Any]:
         power = self.kind == "power" and self.covered_ns > 0
-        seconds = self.covered_ns * 1e-9
+        seconds = self.covered_ns / NS_PER_S
         energy = math.fsum(self.energy) if power else None
         return {
             "id": self.name,
@@ -166,7 +166,7 @@ class _Channel:
             "energy_high_j": math.fsum(self.high) if power else None,
             "mean_power_w": energy / seconds if energy is not None and seconds else None,
             "covered_s": seconds,
-            "missing_s": self.missing_ns * 1e-9,
+            "missing_s": self.missing_ns / NS_PER_S,
             "mean": self.total / self.samples if self.samples else None,
             "max": self.largest if self.samples else None,
             "samples": self.samples,
@@ -239,7 +239,7 @@ class Recording:
     @property
     def duration_s(self) -> float:
         """The longest time covered by one channel."""
-        return max((e.covered_ns for e in self._entries), default=0) * 1e-9
+        return max((e.covered_ns for e in self._entries), default=0) / NS_PER_S
 
     def points(self, channel: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(time in ns since 1970 UTC, segment number, value) of a channel; an absent value is NaN."""
@@ -361,7 +361,7 @@ def recording_of(source: Any) -> Recording:
         builder.channel(name, root=trace.counted, parent=channel.parent or "")
         if channel.estimated:
             builder.note(f"{name} is an estimate")
-        samples = list(trace.chunks())
+        samples = list(trace.settled())  # without the readings of a counter that jumped
         if not samples:
             continue
         joined = np.concatenate(samples)
@@ -384,5 +384,5 @@ def _steps(samples: np.ndarray, modulus: int, joules: float) -> tuple[np.ndarray
     step_ns, energy = np.diff(moments), np.diff(total) * joules
     good = step_ns > 0
     time_ns = np.column_stack([moments[:-1][good], moments[1:][good]]).ravel()
-    watts = energy[good] / (step_ns[good] * 1e-9)
+    watts = energy[good] / (step_ns[good] / NS_PER_S)
     return time_ns, np.zeros(time_ns.size, np.int32), np.repeat(watts, 2)

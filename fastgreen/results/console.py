@@ -8,12 +8,12 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from fastgreen.printable import printable
+from fastgreen.guards.printable import printable
 from fastgreen.units import counted
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = [
     "titled",
 ]
 
+_MOST_ROWS = 2000  # of one table: a terminal shows fewer, and to lay out more takes seconds
 _LONGEST_CELL = 300  # characters: more of one name would be a screen of its own
 _FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
@@ -73,7 +74,7 @@ class PrintableConsole(Console):
 
 
 def people_console(stderr: bool = False) -> Console:
-    """A console for tables: as wide as COLUMNS says, else as the terminal, else, where there is none to ask, 120."""
+    """A console for tables: as wide as COLUMNS, else as the terminal, else 120."""
     console = PrintableConsole(stderr=stderr, highlight=False)
     if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console
@@ -86,8 +87,19 @@ class PlainTable(Table):
     def add_column(self, header: RenderableType = "", *args: Any, **options: Any) -> None:
         super().add_column(_cell(header), *args, **options)
 
+    most_rows: int | None = None
+    left_out = 0
+
     def add_row(self, *cells: Any, **options: Any) -> None:
+        if self.most_rows is not None and self.row_count >= self.most_rows:
+            self.left_out += 1
+            return
         super().add_row(*map(_cell, cells), **options)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from super().__rich_console__(console, options)
+        if self.left_out:
+            yield Text(f"... {counted(self.left_out, 'more row')}; --json prints them all")
 
 
 def _cell(cell: Any) -> Any:
@@ -97,6 +109,7 @@ def _cell(cell: Any) -> Any:
 def plain_table(title: str, *columns: str) -> Table:
     """A table without vertical rules; the first column is text, the others are numbers."""
     table = PlainTable(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.most_rows = _MOST_ROWS
     for i, name in enumerate(columns):
         table.add_column(name, justify="right" if i else "left", overflow="fold")
     return table
@@ -157,8 +170,7 @@ def show(result: Printable, console: Console) -> None:
 
 def _faults(row: dict) -> str:
     said = [f"{row[key]} {word}" for key, word in _FAULTS if row[key]]
-    if row["restarts"]:
-        said.append(counted(row["restarts"], "restart"))
+    said += [counted(row[name + "s"], name) for name in ("restart", "jump", "standstill") if row[name + "s"]]
     return ", ".join(said) or "none"
 
 

@@ -26,8 +26,8 @@ class Energies:
 
     @property
     def known(self) -> bool:
-        """Whether any counted channel was read; if not, every energy is 0 for want of a reading."""
-        return any(t.counted and t.has_data for t in self.traces)
+        """Whether any counted channel was read and moved; if not, every energy is 0 because there is no reading."""
+        return any(t.counted and t.has_data and not t.dead for t in self.traces)
 
     @cached_property
     def totals(self) -> dict[str, Bounded]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
-from fastgreen.printable import encodable
+from fastgreen.guards.arguments import path_text
+from fastgreen.guards.printable import encodable
 from fastgreen.results.energies import Energies
+from fastgreen.results.lies import lies
 from fastgreen.results.trace import Trace, Windows
 from fastgreen.units import NS_PER_S, counted
 
@@ -74,7 +76,7 @@ class Result(Energies):
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know of this run, a sentence each."""
+        """Notes on this run, a sentence each."""
         out = list(self.given_notes)
         for trace in self.traces:
             identity, tally = trace.channel.id, trace.tally
@@ -82,13 +84,14 @@ class Result(Energies):
                 out.append(f"{identity} gave no reading: {tally.get('last_error') or 'unknown reason'}")
             elif tally.get("why_ended"):
                 out.append(f"{identity} ended early: {tally['why_ended']}")
+            out += lies(trace)
             out += [
                 f"{identity} was not read for {(p.end_ns - p.begin_ns) / NS_PER_S:.3g} s, in which it can have wrapped "
                 f"unseen: up to {p.hidden_j:.6g} J more, which its upper bounds contain"
                 for p in trace.pauses
             ]
         if not self.known:
-            out.append("no channel gave a reading, so the energies of this run are unknown; they stand as 0")
+            out.append("no channel gave a reading, so the energies of this run are unknown and appear as 0")
         return out
 
     @property
@@ -100,7 +103,7 @@ class Result(Energies):
 
     @cached_property
     def channels(self) -> pa.Table:
-        """A row per channel: id, energies (J), power (W), counts, how it was measured and what became of it.
+        """A row per channel: id, energies (J), power (W), counts, its method and its faults.
 
         ``energy_j`` is null for a channel that was never read; ``counted`` says which rows make up the total.
         """
@@ -120,7 +123,7 @@ class Result(Energies):
         Returns
         -------
         pyarrow.Table
-            A row per sample, channel after channel, each in time order; units stand in the field metadata.
+            A row per sample, channel after channel, each in time order; units are in the field metadata.
 
         Raises
         ------
@@ -239,7 +242,7 @@ class Result(Energies):
 
         from fastgreen.results.run_reader import save_run
 
-        save_run(Path(path), self.traces, self._windows, self.metadata, self.given_notes, self._span)
+        save_run(Path(path_text("path", path)), self.traces, self._windows, self.metadata, self.given_notes, self._span)
 
     def to_dict(self) -> dict[str, Any]:
         """Totals, channels and window summary as plain Python, for JSON."""
@@ -297,5 +300,5 @@ def load(path: str | os.PathLike) -> Result:
 
     from fastgreen.results.run_reader import read_run
 
-    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path))
+    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path_text("path", path)))
     return Result(traces, windows, metadata, start_ns, end_ns, notes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from fastgreen.guards.arguments import number
 from fastgreen.results.trace import Bounded, Trace, Windows
 from fastgreen.units import NS_PER_S, unit_metadata
 
@@ -47,6 +48,8 @@ def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.
             ("method", "string", None),
             ("counted", "bool", None),
             ("restarts", "int64", None),
+            ("jumps", "int64", None),
+            ("standstills", "int64", None),
             ("mean_read_s", "float64", "s"),
             ("update_longest_s", "float64", "s"),
             ("averaging_s", "float64", "s"),
@@ -60,13 +63,14 @@ def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.
 
 
 def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
-    tally, total = trace.tally, totals[trace.channel.id]
+    tally, total = trace.learnt, totals[trace.channel.id]
     seconds = (tally["end_at_ns"] - tally["first_at_ns"]) / NS_PER_S
     known = trace.has_data
     return (
         trace.channel.id,
-        *((float(x) if known else None) for x in (total.energy_j, total.low_j, total.high_j)),
-        float(total.energy_j) / seconds if known and seconds > 0 else None,
+        float(total.energy_j) if known and not trace.dead else None,
+        *((float(x) if known else None) for x in (total.low_j, total.high_j)),
+        float(total.energy_j) / seconds if known and not trace.dead and seconds > 0 else None,
         tally["samples"],
         tally["updates"],
         tally["period_mean_ns"] / NS_PER_S if tally["period_mean_ns"] else None,
@@ -76,7 +80,9 @@ def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
         trace.channel.estimated,
         trace.method,
         trace.counted,
-        tally["resets"],
+        trace.tally["resets"],
+        tally.get("jumps", 0),
+        len(tally.get("still_ns", [])),
         tally["read_mean_ns"] / NS_PER_S if known else None,
         tally["period_upper_ns"] / NS_PER_S if tally["period_upper_ns"] else None,
         trace.channel.averaging_s,
@@ -242,7 +248,7 @@ def _steps(result: Energies, step_s: float | None) -> Windows:
         step_s = _round_step_s(result)
     if isinstance(step_s, bool) or not isinstance(step_s, (int, float)) or not 0 < step_s < math.inf:
         raise ValueError(f"step_s must be a number of seconds above 0, not {step_s!r}")
-    if result.duration_s / step_s > _MOST_STEPS:
+    if result.duration_s / number("step_s", step_s) > _MOST_STEPS:
         raise ValueError(f"step_s of {step_s:g} s cuts {result.duration_s:.4g} s into more than {_MOST_STEPS:,} steps")
     step_ns = max(1, round(step_s * NS_PER_S))
     # A last piece of less than half a step would show the noise of the first and the last reading, not a power.
@@ -254,7 +260,7 @@ def _steps(result: Energies, step_s: float | None) -> Windows:
 def _round_step_s(result: Energies) -> float:
     """1, 2 or 5 times a power of ten: at most 500 steps, none shorter than a counted sensor's mean update."""
     # None for a channel that was seen to update once at most: it says nothing of how long an update takes
-    periods_ns = [t.tally["period_mean_ns"] or 0 for t in result.traces if t.counted and t.has_data]
+    periods_ns = [t.learnt["period_mean_ns"] or 0 for t in result.traces if t.counted and t.has_data]
     slowest_ns = max(periods_ns, default=0)
     least_s = max(result.duration_s / _STEPS, slowest_ns / NS_PER_S, 1e-6)
     decade = 10.0 ** math.floor(math.log10(least_s))

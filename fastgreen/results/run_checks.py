@@ -1,6 +1,6 @@
 """Whether what the files of a run say can be so: every number that is computed with later, and the samples' order.
 
-Each check raises ValueError that names the member and what it holds; who reads the file says which file it was.
+Each check raises ValueError that names the member and what it holds; the reader of the file adds its name.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ _MOST_COUNTS = (1 << 63) - (1 << 12)  # what a counter can have grown by: 64 bit
 _MOST_QUANTUM = 1 << 40  # millions of restarts of such a counter fit in 64 bits
 _MOST_W = 1e15
 _MOST_S = 1e9
+
+_KEPT = 1 << (16 - _resolver.BETWEEN)  # samples that a later one can come back across
 
 _TEXTS = ("id", "source", "kind", "name", "unit", "device", "driver")
 _TEXTS_OR_NONE = ("parent", "reason", "remedy", "note")
@@ -141,7 +143,23 @@ def check_tally(tally: dict[str, Any], channel: Channel) -> None:
     for name in ("why_ended", "last_error"):
         if tally[name] is not None:
             _check_member(name, tally[name], str)
+    check_integer("jumps", tally.get("jumps", 0), most=tally["samples"])
+    check_integer("tick_ns", tally.get("tick_ns", 0))
+    _check_member("still_why", tally.get("still_why", ""), str)
+    _check_stretches("still_ns", tally.get("still_ns", []))
+    _check_stretches("in_turn_ns", [tally["in_turn_ns"]] if tally.get("in_turn_ns") else [])
     _check_order(tally)
+
+
+def _check_stretches(name: str, stretches: Any) -> None:
+    """Pairs of instants, each before the next."""
+    if type(stretches) is not list or not all(type(pair) is list and len(pair) == 2 for pair in stretches):
+        raise ValueError(f"{name} is {_shown(stretches)}")
+    instants = [instant for pair in stretches for instant in pair]
+    for instant in instants:
+        check_integer(name, instant, EARLIEST_NS, LATEST_NS)
+    if instants != sorted(instants):
+        raise ValueError(f"{name} is {_shown(stretches)}, which runs backwards")
 
 
 def _check_order(tally: dict[str, Any]) -> None:
@@ -168,13 +186,17 @@ class SamplesCheck:
         self.channel, self.tally = channel, tally
         self._last: np.ndarray | None = None
         self._count = self._resets = self._grown = 0
+        self._totals: np.ndarray = np.zeros(1, np.int64)  # of the last samples: one may come back to any of them
         self._until_end: float = 0  # a counter's stays an integer
         self._rounding = 0.0
+        self._raws: np.ndarray = np.zeros(1, np.int64)
 
     def take(self, samples: np.ndarray) -> None:
         """The next samples (dtype ``_resolver.SAMPLE``). ValueError."""
         if len(samples) == 0:
             return
+        if self._last is None:
+            self._raws = samples["raw"][:1].copy()
         joined = samples if self._last is None else np.concatenate([self._last, samples])
         self._last = samples[-1:].copy()
         self._count += len(samples)
@@ -191,12 +213,12 @@ class SamplesCheck:
             self._compare(int(samples["at_ns"][0]), int(at_ns[-1]), self.tally)
 
     def _take_counts(self, joined: np.ndarray) -> None:
-        raw, wraps, identity = joined["raw"], joined["wraps"][1:], self.channel.id
-        restarted = (joined["flags"][1:] & _resolver.RESET) != 0
+        raw, wraps, flags = joined["raw"], joined["wraps"][1:], joined["flags"][1:]
+        identity, modulus = self.channel.id, self.channel.traits["modulus"]
+        restarted = (flags & _resolver.RESET) != 0
         if int(raw.max()) - int(raw.min()) > _MOST_COUNTS:
             raise ValueError(f"the counter of {identity} jumps from {raw.min()} to {raw.max()}")
         steps = np.diff(raw)
-        modulus = self.channel.traits["modulus"]
         most = np.where(restarted, 0.0, steps + wraps * float(modulus))
         if self._grown + float(most.sum()) > _MOST_COUNTS:
             raise ValueError(f"the counter of {identity} wraps more often than 64 bits can count")
@@ -205,8 +227,24 @@ class SamplesCheck:
             raise ValueError(f"the counter of {identity} runs backwards, and neither wraps nor restarts")
         self._grown += int(steps.sum())
         self._resets += int(np.count_nonzero(restarted))
+        self._add_up(joined, steps)
+
+    def _add_up(self, joined: np.ndarray, steps: np.ndarray) -> None:
+        """Totals after each sample; one that comes back goes on from the sample before the jump."""
+        raw, flags = np.concatenate([self._raws, joined["raw"][1:]]), joined["flags"][1:]
+        first = len(self._totals)
+        totals = np.concatenate([self._totals, self._totals[-1] + np.cumsum(steps)])
+        for i in np.flatnonzero(flags & _resolver.RETURN).tolist():
+            place = first + i
+            before = place - 1 - (int(flags[i]) >> _resolver.BETWEEN)
+            if before < 0:
+                raise ValueError(f"the counter of {self.channel.id} comes back to a sample before its first")
+            grown = int(raw[place]) - int(raw[before]) + int(joined["wraps"][1 + i]) * self.channel.traits["modulus"]
+            totals[place:] += int(totals[before]) + grown - int(totals[place])
         if self.tally is not None:
-            self._until_end += int(steps[joined["at_ns"][1:] <= self.tally["end_at_ns"]].sum())
+            until = int(np.searchsorted(joined["at_ns"][1:], self.tally["end_at_ns"], side="right"))
+            self._until_end = int(totals[first + until - 1]) if until else self._until_end
+        self._totals, self._raws = totals[-_KEPT:], raw[-_KEPT:]
 
     def _take_powers(self, joined: np.ndarray) -> None:
         if self.tally is None:
@@ -227,7 +265,8 @@ class SamplesCheck:
                 f"samples of {identity} lie from {first_ns} to {last_ns} ns, "
                 f"channels.arrow says from {tally['first_at_ns']} to {tally['last_at_ns']}"
             )
-        if self._count > tally["samples"] or self._resets > tally["resets"]:
+        taken_back = tally["samples"] if tally.get("jumps") else 0  # restarts of a counter that came back after all
+        if self._count > tally["samples"] or self._resets > tally["resets"] + taken_back:
             raise ValueError(
                 f"{identity} has {counted(self._count, 'sample')} with {counted(self._resets, 'restart')} or "
                 f"more, channels.arrow says {tally['samples']} with {tally['resets']}"

@@ -21,11 +21,11 @@ except ModuleNotFoundError as missing:
 
 from fastgreen import _resolver
 from fastgreen.errors import TraceError
+from fastgreen.guards.untrusted import open_regular
 from fastgreen.results.open_folder import KeptFile, OpenFolder, name_of
 from fastgreen.results.run_checks import EARLIEST_NS, LARGEST, LATEST_NS, check_integer, parse_json
 from fastgreen.results.run_metadata import FORMAT
 from fastgreen.units import unit_metadata
-from fastgreen.untrusted import open_regular
 
 __all__ = ["RunFolder", "read_stream", "sample_batch", "samples_of"]
 

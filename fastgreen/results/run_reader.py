@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastgreen.errors import TraceError
+from fastgreen.guards.untrusted import check_inside
 from fastgreen.results import run_folder
 from fastgreen.results.run_checks import (
     EARLIEST_NS,
@@ -25,7 +26,6 @@ from fastgreen.results.run_checks import (
 )
 from fastgreen.results.trace import Trace, Windows
 from fastgreen.sensors.channel import Channel
-from fastgreen.untrusted import check_inside
 
 __all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
 
@@ -208,7 +208,7 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
 
 
 class _StoredChunks:
-    """Reads the samples of a channel, each time anew. TraceError where they cannot be those of the tally, which is
+    """Reads the samples of a channel, again for each call. TraceError where they cannot be those of the tally, which is
     looked at until they were found to be once."""
 
     def __init__(self, path: Path, channel: Channel, tally: dict[str, Any] | None) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from fastgreen import _resolver
 from fastgreen._light_dataclass import dataclass
+from fastgreen.results import settled_samples
 from fastgreen.sensors.channel import Channel
 from fastgreen.units import NS_PER_S, counted, joules_per_unit, watts_to_units_per_ns
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     Array: TypeAlias = np.ndarray
 
 __all__ = ["Bounded", "Trace", "Windows"]
+
+_LEARNT = ("period_ns", "period_mean_ns", "period_lower_ns", "period_upper_ns", "periods", "peak_per_ns", "resets")
 
 # For a channel that says nothing of its limits and has not been seen to draw anything.
 FALLBACK_CEILING_W = 1000.0
@@ -113,6 +116,12 @@ class Trace:
         return self.tally["samples"] > 0
 
     @property
+    def dead(self) -> bool:
+        """Whether its counter never moved though there was load: it has measured nothing."""
+        still = not self.channel.estimated and bool(self.tally.get("still_ns"))
+        return still and self.tally["updates"] == 0
+
+    @property
     def method(self) -> str:
         """How its energy comes about: ``counter``, ``trapezoid`` or ``estimate``."""
         if self.channel.estimated:
@@ -123,13 +132,44 @@ class Trace:
     def ceiling_w(self) -> float:
         """The most the channel can draw: its own limit, else twice the highest seen, and never less than seen."""
         scale = joules_per_unit(self.channel.unit)
-        peak_w = self.tally["peak_per_ns"] * scale * NS_PER_S
+        peak_w = self.learnt["peak_per_ns"] * scale * NS_PER_S
         if self.channel.estimated:
             return self.channel.ceiling_w or 0.0
         return max(self.channel.ceiling_w or 2 * peak_w or FALLBACK_CEILING_W, peak_w)
 
     def chunks(self) -> Iterator[Array]:
         return iter(self._chunks())
+
+    @cached_property
+    def unknown(self) -> list[tuple[int, int]]:
+        """Stretches (begin_ns, end_ns) in which the counter tells nothing: its ceiling alone bounds the energy."""
+        stretches = [(int(b), int(e)) for b, e in self.tally.get("still_ns", [])]
+        if self.tally.get("in_turn_ns"):
+            stretches.append(tuple(self.tally["in_turn_ns"]))
+        out: list[tuple[int, int]] = []
+        for begin, end in sorted(stretches):
+            if out and begin <= out[-1][1]:
+                out[-1] = (out[-1][0], max(end, out[-1][1]))
+            else:
+                out.append((begin, end))
+        return out
+
+    def _undone(self) -> Iterator[Array]:
+        return settled_samples.undone(self._chunks) if self.tally.get("jumps") else self.chunks()
+
+    def settled(self) -> Iterator[Array]:
+        """The samples without those that tell nothing; all of them where the counter never lied."""
+        return settled_samples.without(self._undone(), self.unknown) if self.unknown else self._undone()
+
+    @cached_property
+    def learnt(self) -> dict[str, Any]:
+        """The report, but what is learnt of a counter that lied is learnt of its settled samples."""
+        if not self.tally.get("jumps") and not self.unknown:
+            return self.tally
+        account = _resolver.Account({**self.channel.traits, "tick_ns": self.tally.get("tick_ns", 0)})
+        for chunk in self.settled():
+            account.feed(chunk)
+        return {**self.tally, **{name: value for name, value in account.tally().items() if name in _LEARNT}}
 
     @cached_property
     def pauses(self) -> list[Pause]:
@@ -141,7 +181,7 @@ class Trace:
         if self.channel.kind != "energy" or not 0 < modulus * scale <= longest_s * ceiling_w:
             return []
         out, last = [], None
-        for chunk in self.chunks():
+        for chunk in self.settled():
             samples = chunk if last is None else np.concatenate([last, chunk])
             grown = np.diff(samples["raw"]) + samples["wraps"][1:].astype(np.int64) * modulus
             most = np.diff(samples["at_ns"]) * (ceiling_w / NS_PER_S / scale)
@@ -178,11 +218,14 @@ class Trace:
             # The value shown at t is of t - delay: look for the window where its power was shown.
             delay_ns = round(channel.delay_s * NS_PER_S)
             begin_ns, end_ns = begin_ns + delay_ns, end_ns + delay_ns
-        traits = {**channel.traits, "period_ns": self.tally["period_ns"]}
+        traits = {**channel.traits, "period_ns": self.learnt["period_ns"]}
         ceiling = watts_to_units_per_ns(self.ceiling_w, channel.unit)
         low, estimate, high = resolving.resolve_windows(
-            traits, ceiling, self.chunks(), begin_ns, end_ns, restarts=self.tally["resets"] > 0
+            traits, ceiling, self.settled(), begin_ns, end_ns, restarts=self.learnt["resets"] > 0
         )
+        if self.unknown:  # within the bounds the counter is still the best guess
+            _, estimate, _ = resolving.resolve_windows(traits, ceiling, self._undone(), begin_ns, end_ns)
+            np.clip(estimate, low, high, out=estimate)
         scale = joules_per_unit(channel.unit)
         if channel.estimated:
             # Sampling says how well the model was followed, not how well it describes the machine: between its own

@@ -1,4 +1,4 @@
-"""What can be read on this machine: every channel that exists, and for one that cannot be read why, and what mends it.
+"""The channels of this machine; for each that cannot be read, the reason and a remedy.
 
 Discovery only looks at names, limits and permissions; the hot path gets plain descriptions (``Channel.sensor`` and
 ``Channel.traits``) and stays in C.
@@ -6,12 +6,13 @@ Discovery only looks at names, limits and permissions; the hot path gets plain d
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from fastgreen.errors import ChannelNotFound
+from fastgreen.errors import ChannelNotFound, FastgreenError
 from fastgreen.sensors import batteries, grant_client, hwmon, nvml, perf, power_zones, procstat, rapl, settlement
-from fastgreen.sensors.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus
+from fastgreen.sensors.channel import PLAUSIBLE_W, Channel, Found, Seams, SourceStatus, by_own_limit
 from fastgreen.sensors.sensor_facts import recall
 
 __all__ = ["Channel", "channels", "counted_ids", "discover", "names_of", "select"]
@@ -21,7 +22,7 @@ def _check_estimate(estimate: tuple[float, float]) -> None:
     try:
         idle_w, max_w = (float(watts) for watts in estimate)
         valid = 0 <= idle_w <= max_w <= PLAUSIBLE_W
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         valid = False
     if not valid:
         raise ValueError(
@@ -36,21 +37,44 @@ def discover(
     seams = seams or Seams.of()
     if estimate is not None:
         _check_estimate(estimate)
-    found: list[Channel] = []
-    states: list[SourceStatus] = []
-    zones, zones_state = rapl.rapl(seams)
-    events, events_state = perf.perf(seams)
-    found += [*grant_client.granted(zones, seams.grant_socket), *events]
-    states += [zones_state, events_state]
-    for look in (nvml.nvml, hwmon.hwmon, batteries.batteries):
-        more, state = look(seams)
+    zones, zones_state = _looked("rapl", lambda: rapl.rapl(seams))
+    events, events_state = _looked("perf", lambda: perf.perf(seams))
+    found = [*_granted(zones, seams), *events]
+    states = [zones_state, events_state]
+    for source, look in (("nvml", nvml.nvml), ("hwmon", hwmon.hwmon), ("battery", batteries.batteries)):
+        more, state = _looked(source, functools.partial(look, seams))
         found += more
         states.append(state)
-    zones, zone_states = power_zones.power_zones(seams)
-    more, state = procstat.procstat(seams, estimate)
-    found += zones + more
-    states += [*zone_states, state]
-    return recall(settlement.settle(found)), states
+    more, zone_states = _looked_at_zones(seams)
+    found += more
+    states += zone_states
+    more, state = _looked("procstat", lambda: procstat.procstat(seams, estimate))
+    found += more
+    states.append(state)
+    return [by_own_limit(c) for c in recall(settlement.settle(found))], states
+
+
+def _looked_at_zones(seams: Seams) -> tuple[list[Channel], list[SourceStatus]]:
+    try:
+        return power_zones.power_zones(seams)
+    except (FastgreenError, OSError, ValueError, LookupError, ArithmeticError) as error:
+        return [], [SourceStatus("scmi", 0, f"looking for its channels failed: {str(error) or type(error).__name__}")]
+
+
+def _looked(source: str, look: Callable[[], Found]) -> Found:
+    """What a source finds; a source that cannot even look for its channels is not there, and never ends another."""
+    try:
+        return look()
+    except (FastgreenError, OSError, ValueError, LookupError, ArithmeticError) as error:
+        return [], SourceStatus(source, 0, f"looking for its channels failed: {str(error) or type(error).__name__}")
+
+
+def _granted(zones: list[Channel], seams: Seams) -> list[Channel]:
+    """The zones, with the counters that were handed out; without them where the grant fails."""
+    try:
+        return grant_client.granted(zones, seams.grant_socket)
+    except (FastgreenError, OSError, ValueError):
+        return zones
 
 
 def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.PathLike | None) -> list[Channel]:
@@ -67,12 +91,12 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
     Returns
     -------
     list of Channel
-        What can be read and what cannot, which says why (`reason`) and what mends it (`remedy`).
+        All channels. One that cannot be read has a `reason` and a `remedy`.
 
     Raises
     ------
     ValueError
-        For an `estimate` that is none.
+        If `estimate` is not a pair of watts (idle, full load).
     TypeError
         For a seam that is unknown.
 

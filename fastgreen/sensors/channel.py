@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import os
 
-from fastgreen._light_dataclass import dataclass, field
+from fastgreen._light_dataclass import dataclass, field, replace
 from fastgreen.errors import ChannelPermission, ChannelReadError
+from fastgreen.guards.arguments import path_text
 from fastgreen.units import UNITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["ENGINE_SOURCE", "Channel", "Found", "Seams", "SourceStatus", "traits"]
+__all__ = ["ENGINE_SOURCE", "Channel", "Found", "Seams", "SourceStatus", "by_own_limit", "plausible_w", "traits"]
 
 # Sources that the engine reads in the way of another one: attributes of sysfs that hold an integer.
 ENGINE_SOURCE = {"scmi": "hwmon", "dtpm": "hwmon", "battery": "hwmon"}
 
-# A counter that seems to have drawn more than this has restarted: no channel of one machine draws a megawatt.
+# No limit above this is believed, and no model draws more: no channel of one machine draws a megawatt.
 PLAUSIBLE_W = 1e6
+# Growth beyond the plausible power, over the time since the counter last changed and 50 ms (csrc/fg_jump.h), is no
+# energy. A channel's own limit is a mean over its window, can be raised in mid-run, and is 0 or absurd in some
+# firmware: hence the headroom, a least and a most. A channel without a limit counts as one of 1 kW.
+HEADROOM = 4.0
+LEAST_PLAUSIBLE_W, MOST_PLAUSIBLE_W = 200.0, 20_000.0
+UNLIMITED_W = 1000.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Seams:
             for name in cls.__annotations__
             if os.environ.get(f"FASTGREEN_{name.upper()}")
         }
-        values.update({name: os.fspath(value) for name, value in given.items() if value is not None})
+        values.update({name: path_text(name, value) for name, value in given.items() if value is not None})
         return cls(**values)
 
 
@@ -89,7 +96,7 @@ class Channel:
         True when it counts toward a total.
     readable : bool
     reason, remedy : str or None
-        Why it cannot be read, and the command or step that mends it.
+        Why it cannot be read, and the command or step that makes it readable.
     estimated : bool
         True when it is computed from a model and not measured.
     unit : str
@@ -152,6 +159,20 @@ class SourceStatus:
     found: int
     reason: str | None = None
     remedy: str | None = None
+
+
+def plausible_w(limit_w: float | None) -> float:
+    """The power above which a channel's growth is no energy, in W; `limit_w` is its own limit, if there is one."""
+    limit_w = limit_w if limit_w is not None and limit_w > 0 else UNLIMITED_W
+    return min(max(HEADROOM * limit_w, LEAST_PLAUSIBLE_W), MOST_PLAUSIBLE_W)
+
+
+def by_own_limit(channel: Channel) -> Channel:
+    """The channel with the plausibility of its own limit; an estimate follows its model, whatever that says."""
+    if channel.kind != "energy" or channel.estimated:
+        return channel
+    most = round(plausible_w(channel.ceiling_w) / UNITS[channel.unit])
+    return replace(channel, traits={**channel.traits, "plausible_per_s": most})
 
 
 Found = tuple[list[Channel], SourceStatus]

@@ -88,7 +88,7 @@ class Granter:
     counters : sequence of Counter
     allowed : Allowed
     mode : int
-        Of the socket: who may connect at all.
+        Mode of the socket: the users that may connect.
     group : int, optional
         Group of the socket.
     say : callable

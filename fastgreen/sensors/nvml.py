@@ -91,7 +91,7 @@ def _only(boards: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _distinct(device: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
+def _told_apart(device: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
     """The device, or in its place an error where its UUID cannot find it again."""
     if "error" in device:
         return device
@@ -149,23 +149,29 @@ def _board_notes(device: dict[str, Any], visible: bool, mixed: bool) -> list[str
     return [text for text, holds in notes.items() if holds]
 
 
-def _lost_board(identity: str, error: Exception) -> Channel:
-    return Channel(
-        id=identity,
-        source="nvml",
-        kind="energy",
-        name=identity,
-        unit="mJ",
-        readable=False,
-        reason=str(error),
-        remedy=_REMEDIES.get(getattr(error, "code", 0)),
-    )
+def _role(device: dict[str, Any], module: bool) -> str:
+    """The board's word in `settlement`; `module`: what counts is the power of the whole module."""
+    words = device["name"].lower().replace("(", " ").replace(")", " ").split()
+    if any(word in _INTEGRATED for word in words):
+        return "nvml-integrated"
+    return "nvml-module" if module else ""
 
 
 def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[Channel]:
     identity = f"nvml:{device['index']}"
     if "error" in device:
-        return [_lost_board(identity, device["error"])]
+        return [
+            Channel(
+                id=identity,
+                source="nvml",
+                kind="energy",
+                name=identity,
+                unit="mJ",
+                readable=False,
+                reason=str(device["error"]),
+                remedy=_REMEDIES.get(getattr(device["error"], "code", 0)),
+            )
+        ]
     notes = _board_notes(device, visible, mixed)
     limit_w = device["power_limit_mw"] * 1e-3
     common: dict[str, Any] = {
@@ -177,10 +183,9 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
     }
     power = next((q for q in ("instant", "average", "usage") if device[q] == 0), None)
     scope = device["scope"] if power in ("instant", "average") else 0
+    common["role"] = _role(device, module=scope == 1 and device["energy"] != 0)
     if scope == 1:
         notes.append("power is the module's: the board refuses GPU scope")
-    integrated = not set(_INTEGRATED).isdisjoint(device["name"].lower().replace("(", " ").replace(")", " ").split())
-    common["role"] = "nvml-integrated" if integrated else ""
     found = []
     if device["energy"] == 0:
         found.append(
@@ -196,8 +201,6 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
         )
     if power is not None:
         child = bool(found)
-        if scope == 1 and not child and not common["role"]:
-            common["role"] = "nvml-module"
         found.append(
             Channel(
                 id=f"{identity}/power" if child else identity,
@@ -223,7 +226,7 @@ def nvml(seams: Seams, patience_s: float = PATIENCE_S) -> tuple[list[Channel], S
         listed = _devices(seams.nvml_library, patience_s)
     except FastgreenError as error:
         return [], SourceStatus("nvml", 0, str(error), _REMEDIES.get(error.code))
-    devices = [_distinct(d, listed["devices"]) for d in listed["devices"]]
+    devices = [_told_apart(d, listed["devices"]) for d in listed["devices"]]
     variable = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = _visible_boards(devices, variable)
     mixed = (

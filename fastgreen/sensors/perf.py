@@ -43,7 +43,7 @@ def _within(number: int, bits: int) -> int:
 
 
 def _unit(events: str, name: str) -> str:
-    """The unit of an event's integer; ValueError where it is none that is known."""
+    """The unit of an event's integer; ValueError if it is not known."""
     unit, scale = sysfs.read(f"{events}/{name}.unit"), float(sysfs.read(f"{events}/{name}.scale"))
     mantissa, exponent = math.frexp(scale)
     if unit != "Joules" or mantissa != 0.5 or not 1 <= 1 - exponent <= FINEST:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from fastgreen.sensors import sysfs
 from fastgreen.sensors.channel import Channel, Found, Seams, SourceStatus, traits
-from fastgreen.units import NS_PER_MS
+from fastgreen.units import NS_PER_MS, NS_PER_S
 
-__all__ = ["IDLE_W_PER_CPU", "MAX_W_PER_CPU", "procstat"]
+__all__ = ["IDLE_W_PER_CPU", "MAX_W_PER_CPU", "cpu_times_ns", "procstat"]
 
 # Cloud Carbon Footprint, "Methodology", average over its server microarchitectures: watts per virtual CPU.
 IDLE_W_PER_CPU = 0.74
@@ -15,8 +17,23 @@ MAX_W_PER_CPU = 3.50
 
 def _holds_cpu_times(text: str) -> bool:
     """Whether the file begins as the engine wants it: "cpu", then user, nice, system, idle and perhaps more."""
-    name, *times = text.partition("\n")[0].split()
+    name, *times = text.partition("\n")[0].split() or [""]
     return name == "cpu" and len(times) >= 4 and all(t.isascii() and t.isdigit() and len(t) < 19 for t in times)
+
+
+def cpu_times_ns(path: str) -> tuple[int, int] | None:
+    """Busy and all CPU time of the machine since its start, in ns; None where the file does not tell.
+
+    Guest time lies inside user and nice; waiting for disks is idle time (proc(5)).
+    """
+    text = sysfs.text(path)
+    if text is None or not _holds_cpu_times(text):
+        return None
+    user, nice, system, idle, *more = (int(t) for t in text.partition("\n")[0].split()[1:9])
+    waiting, *busy = more or [0]
+    tick_ns = NS_PER_S // os.sysconf("SC_CLK_TCK")
+    total = user + nice + system + sum(busy)
+    return total * tick_ns, (total + idle + waiting) * tick_ns
 
 
 def procstat(seams: Seams, estimate: tuple[float, float] | None) -> Found:

@@ -91,7 +91,7 @@ def groups(root: str, cpus: list[int], *, dies: bool) -> list[CpuGroup]:
     Parameters
     ----------
     root : str
-        What stands for ``/sys/devices/system/cpu``.
+        The folder in place of ``/sys/devices/system/cpu``.
     cpus : list of int
         The CPUs that the event source names.
     dies : bool

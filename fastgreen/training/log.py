@@ -20,11 +20,12 @@ import numpy as np
 import pyarrow as pa
 
 import fastgreen
-from fastgreen.bell import Bell
-from fastgreen.printable import encodable
+from fastgreen.guards.arguments import number
+from fastgreen.guards.bell import Bell
+from fastgreen.guards.printable import encodable
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.training.gauges import Gauges, name_thread
-from fastgreen.units import J_PER_KWH, J_PER_WH
+from fastgreen.units import J_PER_KWH, J_PER_WH, NS_PER_S
 
 __all__ = ["Series", "TrainingLog"]
 
@@ -141,7 +142,7 @@ class TrainingLog:
         self._energy_now = energy_j or (lambda: root_energy_j(held()))
         now_ns = time.monotonic_ns()
         self._started_ns = now_ns if started_ns is None else started_ns
-        self._started_s = time.time() - (now_ns - self._started_ns) * 1e-9
+        self._started_s = time.time() - (now_ns - self._started_ns) / NS_PER_S
         self._first_j = self._energy_now() if started_ns is None else 0.0
         self._looks: list[tuple[float, float]] = [(0.0, 0.0)]
         self._points: list[dict[str, Any]] = []
@@ -161,7 +162,7 @@ class TrainingLog:
 
     def _look(self) -> tuple[float, float]:
         with self._lock:
-            elapsed = (time.monotonic_ns() - self._started_ns) * 1e-9
+            elapsed = (time.monotonic_ns() - self._started_ns) / NS_PER_S
             # A live total may lag behind the last one by an update; energy so far never goes back.
             energy = max(self._looks[-1][1], self._energy_now() - self._first_j)
             self._looks.append((elapsed, energy))
@@ -186,7 +187,7 @@ class TrainingLog:
         RuntimeError
             The log is stopped, or its monitor is.
         """
-        accuracy = float(accuracy)
+        accuracy = number("accuracy", accuracy)
         if not 0 <= accuracy <= 1:
             hint = "; is it in percent?" if 1 < accuracy <= 100 else ""
             raise ValueError(f"accuracy must lie in 0..1, not {accuracy}{hint}")
@@ -196,12 +197,12 @@ class TrainingLog:
         before = self._points[-1]["seen"] if self._points else 0
         point = {
             "elapsed_s": elapsed,
-            "epoch": len(self._points) + 1 if epoch is None else int(epoch),
+            "epoch": len(self._points) + 1 if epoch is None else int(number("epoch", epoch)),
             "accuracy": accuracy,
-            "seen": before + int(seen or 0),
+            "seen": before + int(number("seen", seen) if seen is not None else 0),
             "energy_j": energy,
         }
-        self._points.append({**point, **{encodable(name): float(value) for name, value in values.items()}})
+        self._points.append({**point, **{encodable(name): number(name, value) for name, value in values.items()}})
 
     def stop(self) -> None:
         """End the slow readings; the table and the row stay. Doing it twice does nothing."""

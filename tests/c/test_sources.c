@@ -116,6 +116,39 @@ FG_TEST(hwmon_reads_an_energy_a_power_and_a_product)
 	fg_files_remove(&files, (const char *[]){"curr1_input", "in1_input"}, 2);
 }
 
+FG_TEST(hwmon_turns_a_sign_whatever_the_number)
+{
+	static const struct {
+		const char *text;
+		int64_t raw, product;
+	} cases[] = {{"-1500\n", 1500, 18000}, {"1500\n", -1500, -18000}, {"0\n", 0, 0}};
+	struct fg_files files;
+	struct fg_error err;
+	struct fg_source *source = NULL;
+	int64_t raw;
+
+	fg_files_make(&files);
+	char current[128], voltage[128];
+	strcpy(current, fg_files_write(&files, "current_now", "-9223372036854775807\n", 21));
+	strcpy(voltage, fg_files_write(&files, "voltage_now", "12\n", 3));
+	struct fg_sensor sensors[] = {{.path = current, .negate = true, .fd = -1},
+								  {.path = current, .factor = voltage, .negate = true, .fd = -1}};
+	struct fg_source_config config = config_of(sensors, 2, &fg_clock_monotonic);
+	fg_require(fg_source_hwmon.open(&config, &source, &err) == FG_OK);
+	fg_check(read_one(&fg_source_hwmon, source, 0, &raw) == FG_OK);
+	fg_check_int(raw, INT64_MAX);
+	fg_check(read_one(&fg_source_hwmon, source, 1, &raw) == FG_MALFORMED);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		fg_files_write(&files, "current_now", cases[i].text, strlen(cases[i].text));
+		fg_check(read_one(&fg_source_hwmon, source, 0, &raw) == FG_OK);
+		fg_check_int(raw, cases[i].raw);
+		fg_check(read_one(&fg_source_hwmon, source, 1, &raw) == FG_OK);
+		fg_check_int(raw, cases[i].product);
+	}
+	fg_source_hwmon.close(source);
+	fg_files_remove(&files, (const char *[]){"current_now", "voltage_now"}, 2);
+}
+
 FG_TEST(procstat_adds_idle_watts_and_busy_time)
 {
 	struct fg_files files;
@@ -247,6 +280,7 @@ int main(void)
 	fg_run(sources_are_found_by_name);
 	fg_run(rapl_reads_its_counters_and_names_what_is_wrong);
 	fg_run(hwmon_reads_an_energy_a_power_and_a_product);
+	fg_run(hwmon_turns_a_sign_whatever_the_number);
 	fg_run(procstat_adds_idle_watts_and_busy_time);
 	fg_run(procstat_tells_a_foreign_file_from_a_stat_file);
 	fg_run(a_replay_hands_out_each_sample_when_its_time_has_come);

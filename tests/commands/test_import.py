@@ -263,8 +263,11 @@ def test_the_stub_gives_the_arguments_that_the_engine_takes(door):
 
 
 @pytest.mark.slow
-def test_stubtest_finds_no_difference():
+def test_stubtest_finds_no_difference(tmp_path):
     pytest.importorskip("mypy")
+    allowed = tmp_path / "allowed"
+    # Python 3.13 invents a `self` for a compiled function of a module that takes no arguments.
+    allowed.write_text("fastgreen._core.now_ns\n" if sys.version_info >= (3, 13) else "")
     command = [
         sys.executable,
         "-m",
@@ -272,6 +275,8 @@ def test_stubtest_finds_no_difference():
         *(door.__name__ for door in DOORS),
         "--ignore-missing-stub",
         "--ignore-disjoint-bases",
+        "--allowlist",
+        str(allowed),
         "--mypy-config-file",
         "pyproject.toml",
     ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from fastgreen.cli import main
+from fastgreen.experiment.protocols import for_torch
 
 MINE = """
 def build(size):
@@ -121,7 +123,34 @@ def test_a_torch_file_of_another_kind_says_how_to_save_it(here):
     Path("weights.pt2").write_bytes(Path("weights.pt").read_bytes())
     Path("no_zip.pth").write_text("hello")
     for name in ("weights.pt", "weights.pt2", "no_zip.pth"):
-        done = bench(name, "--sizes", "8", "--iterations", 1, "-o", f"of-{name}")
+        done = bench(name, "--trust", "--sizes", "8", "--iterations", 1, "-o", f"of-{name}")
         assert done.exit_code == 1
         assert f"{name} holds no program" in said(done)
         assert "torch.export.save" in said(done)
+
+
+class Trap:
+    """Writes a file where it is unpickled."""
+
+    def __reduce__(self):
+        return open, ("sprung", "w")
+
+
+@pytest.mark.parametrize("name", ["trap.pt", "trap.pt2", "trap.pth"])
+def test_a_file_that_pytorch_may_unpickle_is_not_opened_without_trust(here, name):
+    Path(name).write_bytes(pickle.dumps(Trap()))
+    done = bench(name, "--sizes", "8", "-o", "of-trap")
+    assert done.exit_code == 2
+    assert "can run any code" in said(done)
+    assert "--trust" in said(done)
+    assert not Path("sprung").exists()
+    assert not Path("of-trap").exists()
+    with pytest.raises(ValueError, match="trust=True"):
+        for_torch(name, [8])
+
+
+def test_trust_is_for_files_of_pytorch_only(here):
+    done = bench("mine.py:build", "--trust", "--sizes", "1", "-o", "s")
+    assert done.exit_code == 2
+    assert "--trust: only a .pt, .pt2 or .pth file" in said(done)
+    assert "which can run any code of its author" in said(bench("--help"))

@@ -63,7 +63,7 @@ def test_the_run_that_a_study_was_in_when_it_was_stopped_is_interrupted_not_empt
         (tmp_path / "input_3" / "run_1" / name).unlink()
     shutil.rmtree(tmp_path / "input_3" / "run_1" / "run")
     (note,) = quietly_compiled(tmp_path).notes
-    assert note == "size 3, run 1: interrupted: the run was cut off; it is run anew when the study goes on"
+    assert note == "size 3, run 1: interrupted: the run was cut off; it is repeated when the study goes on"
 
 
 def test_latencies_of_nothing_have_no_throughput(tmp_path):

@@ -19,10 +19,10 @@ import fastgreen as fg
 from fastgreen.cli import main
 from fastgreen.errors import TraceError
 from fastgreen.experiment.compile import compile_study
+from fastgreen.guards.untrusted import check_inside, open_regular, read_object, read_small
 from fastgreen.recordings.readers import read
 from fastgreen.results.result import Result
 from fastgreen.results.trace import Windows
-from fastgreen.untrusted import check_inside, open_regular, read_object, read_small
 from tests.fuzz.saved import save_a_run
 
 STATUS = {"size": "1", "repeat": 0, "state": "done", "iterations": 1, "error": ""}

@@ -58,7 +58,7 @@ def test_a_finished_run_that_was_damaged_is_told_and_run_anew(tmp_path, damage):
     written = {
         p: p.stat().st_mtime_ns for p in tmp_path.glob("*/*/status.json") if p.parent.parent.name != "input_1000"
     }
-    with pytest.warns(FastgreenWarning, match="run_0.*is damaged and is run anew"):
+    with pytest.warns(FastgreenWarning, match="run_0.*is damaged and is repeated"):
         statuses = Study(tmp_path, summing(), repeats=2, **CPU).run(progress=False)
     assert [s.state for s in statuses] == ["done"] * 4
     compiled = compile_study(tmp_path)
@@ -98,7 +98,7 @@ def test_runs_with_other_channels_or_another_rate_are_another_study(tmp_path):
 
 
 def test_a_model_on_another_device_is_another_study(tmp_path):
-    on = [for_torch(tmp_path / "m.pt2", [1], device=device) for device in (None, "cpu", "cuda:1")]
+    on = [for_torch(tmp_path / "m.pt2", [1], device=device, trust=True) for device in (None, "cpu", "cuda:1")]
     assert len({protocol.what for protocol in on}) == 3
 
 

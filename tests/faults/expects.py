@@ -165,7 +165,7 @@ def exits(scene: Scene, code: int) -> None:
 
 @expect('it says "{pattern}"')
 def says(scene: Scene, pattern: str) -> None:
-    assert re.search(pattern, scene.program.stdout + scene.program.stderr), scene.program
+    assert re.search(pattern, scene.program.stdout + without_fork_warning(scene.program.stderr)), scene.program
 
 
 @expect("nothing on stderr")

@@ -305,7 +305,7 @@ def test_a_start_that_is_interrupted_leaves_a_monitor_that_can_be_stopped(powerc
 def test_the_bell_wakes_all_who_wait():
     import threading
 
-    from fastgreen.bell import Bell
+    from fastgreen.guards.bell import Bell
 
     bell, woken = Bell(), []
     threads = [threading.Thread(target=lambda: woken.append(bell.wait(30))) for _ in range(8)]

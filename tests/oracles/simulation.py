@@ -102,8 +102,11 @@ def stamps(scenario):
     return begin[ok], half[ok], flagged[ok]
 
 
-def record(scenario, truth):
-    """Samples as the sampler takes them, their wraps settled by the account, and the account's tally."""
+def record(scenario, truth, lie=None, plausible_per_s=None):
+    """Samples as the sampler takes them, their wraps settled by the account, and the account's tally.
+
+    `lie` makes of instants and the counter's values then, before they wrap, the values that it shows instead.
+    """
     rng = scenario.rng
     count = int(scenario.seconds * SECOND / scenario.update_ns / (1 - scenario.update_jitter)) + 2
     intervals = scenario.update_ns * (1 - scenario.update_jitter * rng.random(count))
@@ -115,6 +118,7 @@ def record(scenario, truth):
     samples["half_ns"] = half
     taken_ns = begin + (rng.random(begin.size) * 2 * half).astype(np.int64)
     value = shown[np.maximum(np.searchsorted(updates, taken_ns, side="right") - 1, 0)]
+    value = value if lie is None else lie(taken_ns, value)
     samples["raw"] = value % scenario.modulus if scenario.modulus else value
     samples["flags"] = np.where(flagged, _resolver.GAP, 0)
     traits = {
@@ -123,12 +127,13 @@ def record(scenario, truth):
         "quantum": scenario.quantum,
         "period_ns": scenario.assume_ns or scenario.update_ns,
         "tick_ns": scenario.tick_ns,
-        "plausible_per_s": int(scenario.unit_per_s * 20),
+        "plausible_per_s": int(plausible_per_s or scenario.unit_per_s * 20),
     }
     account = _resolver.Account(traits)
     account.feed(samples)
-    tally = account.tally()
-    return samples, traits | {"period_ns": tally["period_ns"]}, tally
+    report = account.tally()
+    report |= {"end_at_ns": report["last_at_ns"], "end_total": report["total"]}
+    return samples, traits | {"period_ns": report["period_ns"]}, report
 
 
 def windows(scenario, samples, count, lengths=40):

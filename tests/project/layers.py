@@ -10,8 +10,9 @@ from pathlib import Path
 # A file imports only from rows above its own, or from its own folder. A name is a folder or a module of the package.
 # README, CONTRIBUTING and the package's __init__ point here.
 LAYERS: list[set[str]] = [
-    {"errors", "units", "bell", "printable", "_light_dataclass"},
-    {"atomic_file", "table_files", "untrusted"},
+    {"errors", "units", "_light_dataclass"},
+    {"guards", "atomic_file"},
+    {"table_files"},
     {"_kernels", "_resolver"},
     {"_core", "ufuncs"},
     {"_window"},
@@ -26,7 +27,7 @@ LAYERS: list[set[str]] = [
 # The same for C, by the beginning of a name; a longer name goes before a shorter one.
 C_LAYERS: list[set[str]] = [
     {"fg_error", "fg_clock"},
-    {"fg_thread", "fg_ring", "fg_sysfs", "fg_metric"},
+    {"fg_thread", "fg_ring", "fg_jump", "fg_sysfs", "fg_metric"},
     {"fg_traits"},
     {"fg_account", "fg_resolver"},
     {"fg_channel", "fg_source"},

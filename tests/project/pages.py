@@ -27,7 +27,19 @@ PAGES = [
 ]
 _FENCE = re.compile(r"^(?:<!-- ([^\n]*?) -->\n\n?)?```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Programs of the system that the pages name. Each other program is one whose arguments are checked here.
-SYSTEM = {"chmod", "groupadd", "usermod", "systemd-tmpfiles", "sysctl", "setcap", "modprobe", "export", "cat", "cd"}
+SYSTEM = {
+    "chmod",
+    "groupadd",
+    "usermod",
+    "systemd-tmpfiles",
+    "sysctl",
+    "setcap",
+    "modprobe",
+    "export",
+    "cat",
+    "cd",
+    "rm",
+}
 
 
 @dataclass(frozen=True)
@@ -132,7 +144,7 @@ def fastgreen_fault(words: list[str]) -> str | None:
         given, _, _ = command.make_parser(context).parse_args(list(words))
         for parameter in command.params:
             value = given.get(parameter.name or "")
-            missing = value is None or value == ()
+            missing = not isinstance(value, (str, int, float, list, tuple)) or value == ()
             if missing and parameter.required:
                 return f"{words}: {parameter.human_readable_name} is missing"
             if not missing and not isinstance(parameter.type, (click.Path, click.File)):

@@ -181,7 +181,7 @@ def test_a_report_draws_and_writes_power_over_time(run, tmp_path):
         (["--step", "nan", "--picture", "p.png"], 2, "step_s"),
         (["--picture", "p.docx"], 2, "docx"),
         (["--picture", "no/such/p.png"], 1, "no such folder"),
-        (["--power", "no/such/p.csv"], 1, "No such file"),
+        (["--power", "no/such/p.csv"], 1, "no such folder"),
     ],
 )
 def test_wrong_requests_for_power_are_answered_in_a_sentence(run, tmp_path, monkeypatch, options, code, said):

@@ -105,7 +105,7 @@ def test_an_energy_past_63_bits_is_a_failed_read_and_one_that_jumps_a_restart(ho
     assert measured()["nvml:0"]["samples"] == 0
     hostile("energy jumps")
     row = measured()["nvml:0"]
-    assert row["restarts"] > 10
+    assert row["restarts"] + row["jumps"] > 10
     assert row["energy_j"] < 1
     assert row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"] < math.inf
 

@@ -25,10 +25,10 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from fastgreen.errors import TraceError
+from fastgreen.guards.untrusted import open_regular, read_small
 from fastgreen.recordings.readers.timestamps import ABSENT_NS, check_zone, segments_of, to_utc_ns
 from fastgreen.recordings.recording import Recording, RecordingBuilder
 from fastgreen.units import counted
-from fastgreen.untrusted import open_regular, read_small
 
 __all__ = ["KNOWN", "SEGMENT_END", "read_aipowermeter"]
 

@@ -11,7 +11,7 @@ from fastgreen.errors import TraceError
 from fastgreen.recordings.readers.text import csv_rows, open_text, shown
 from fastgreen.recordings.readers.timestamps import ABSENT_NS, check_zone, to_utc_ns
 from fastgreen.recordings.recording import Recording, RecordingBuilder
-from fastgreen.units import J_PER_KWH, counted
+from fastgreen.units import J_PER_KWH, NS_PER_S, counted
 
 __all__ = ["read_codecarbon"]
 
@@ -93,12 +93,12 @@ def _fill(builder: RecordingBuilder, rows: list[dict[str, str]], timezone: str) 
             parts[name] = np.where(values < 0, math.nan, values)
     for name in _PARTS:
         builder.channel(name, root=name != "total" or set(parts) == {"total"})
-    length_ns = np.rint(seconds * 1e9).astype(np.int64)
+    length_ns = np.rint(seconds * NS_PER_S).astype(np.int64)
     segment = np.repeat(np.arange(order.size), 2)
     ends = np.repeat(stamps[order], 2)
     ends[::2] -= length_ns[order]
     for name, energy in parts.items():
-        power = energy[order] / (length_ns[order] * 1e-9)
+        power = energy[order] / (length_ns[order] / NS_PER_S)
         builder.add(name, ends, segment, np.repeat(power, 2))
 
 

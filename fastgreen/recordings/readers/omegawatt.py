@@ -13,7 +13,7 @@ from fastgreen.errors import TraceError
 from fastgreen.recordings.readers.text import csv_rows, open_text
 from fastgreen.recordings.readers.timestamps import LATEST_NS, segments_of
 from fastgreen.recordings.recording import Recording, RecordingBuilder
-from fastgreen.units import counted
+from fastgreen.units import NS_PER_S, counted
 
 __all__ = ["read_omegawatt"]
 
@@ -72,14 +72,14 @@ def _read(builder: RecordingBuilder, header: list[str], rows: Iterator[list[str]
         builder.lines += len(chunk)
         whole = [r for r in chunk if len(r) >= len(header) and (ok_at < 0 or r[ok_at].strip().lower() in _TRUE)]
         seconds = np.array([_number(r[time_at]) for r in whole])
-        good = (seconds >= 0) & (seconds <= LATEST_NS * 1e-9)
+        good = (seconds >= 0) & (seconds <= LATEST_NS / NS_PER_S)
         whole = [r for r, fine in zip(whole, good, strict=True) if fine]
         builder.dropped += len(chunk) - len(whole)
         if not whole:
             continue
         stamps = np.array([_to_ns(r[time_at]) for r in whole], np.int64)
         steps = np.diff(stamps, prepend=stamps[0] if last_ns is None else last_ns)
-        marks = steps > max_gap_s * 1e9
+        marks = steps > max_gap_s * NS_PER_S
         numbers, segment, went_back = segments_of(stamps, marks, last_ns, segment)
         last_ns, back, holes = int(stamps[-1]), back + went_back, holes + int(marks.sum())
         for at, name in meters.items():
@@ -104,5 +104,5 @@ def _to_ns(text: str) -> int:
     """Seconds since 1970 in ns; a double would keep only a quarter of a microsecond."""
     whole, _, fraction = text.strip().partition(".")
     if whole.isdigit() and (fraction.isdigit() or not fraction):
-        return int(whole) * 1_000_000_000 + int((fraction + "000000000")[:9])
-    return round(float(text) * 1e9)
+        return int(whole) * NS_PER_S + int((fraction + "000000000")[:9])
+    return round(float(text) * NS_PER_S)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from fastgreen.printable import printable
-from fastgreen.untrusted import open_regular
+from fastgreen.guards.printable import printable
+from fastgreen.guards.untrusted import open_regular
 
 __all__ = ["csv_rows", "open_text", "shown"]
 

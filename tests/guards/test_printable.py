@@ -17,7 +17,7 @@ from rich.table import Table
 
 import fastgreen as fg
 from fastgreen.cli import main
-from fastgreen.printable import encodable, printable
+from fastgreen.guards.printable import encodable, printable
 from fastgreen.results.console import PrintableConsole, plain_table
 from fastgreen.results.result import Result
 from fastgreen.results.trace import Trace, Windows

@@ -1,0 +1,102 @@
+"""Limits for the ONNX files of strangers: how far functions are expanded, and what is computed while a file is read.
+
+A file of a few kilobytes can hold functions that call each other 2^40 times, and operators that run for hours on a
+constant. A real model is far within these limits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from fastgreen.errors import TraceError
+
+__all__ = ["FOLDED", "MOST_BYTES", "FoldingBudget", "check_expansion"]
+
+MOST_NODES = 50_000  # of a model with its functions expanded; the largest published ones have some ten thousand
+MOST_GROWTH = 256 << 20  # bytes that expanding may add
+MOST_BYTES = 1 << 20  # of a constant that says a shape
+_MOST_EVALUATIONS = 20_000
+_MOST_S = 3.0
+
+# What exporters compute shapes with. Nothing here takes longer, or gives more, than its inputs and its result say.
+FOLDED = frozenset(
+    {
+        "Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape",
+        "CumSum", "Div", "Equal", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Greater",
+        "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "NonZero", "Not", "Or",
+        "Pad", "Pow", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round",
+        "ScatterElements", "ScatterND", "Sign", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "Transpose",
+        "Unsqueeze", "Where", "Xor",
+    }
+)  # fmt: skip
+
+
+class FoldingBudget:
+    """What may still be computed while one file is read: certain operators, so many of them, for so long."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_EVALUATIONS
+        self._until_s = 0.0
+
+    def take(self, node: Any) -> bool:
+        """Whether this node may be computed; it is then counted."""
+        now_s = time.monotonic()
+        self._until_s = self._until_s or now_s + _MOST_S
+        if node.domain not in ("", "ai.onnx") or node.op_type not in FOLDED or self._left <= 0 or now_s > self._until_s:
+            return False
+        self._left -= 1
+        return True
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of a graph or a function, those of graphs inside of nodes among them."""
+    waiting = list(graph.node)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                waiting.extend(inner.node)
+
+
+def _key(one: Any) -> tuple[str, str, str]:
+    return (one.domain, getattr(one, "op_type", "") or one.name, getattr(one, "overload", ""))
+
+
+def check_expansion(model: Any, where: str) -> None:
+    """TraceError where a model is too large with its functions expanded, or a function calls itself.
+
+    Each function is counted once, from those that call no other on, so this takes no longer than reading the file.
+    """
+    functions = {(one.domain, one.name, getattr(one, "overload", "")): one for one in model.functions}
+    calls: dict[Any, list[Any]] = {}
+    own: dict[Any, tuple[int, int]] = {}
+    for key, body in [*functions.items(), (None, model.graph)]:
+        nodes = list(_nodes(body))
+        calls[key] = [_key(node) for node in nodes if _key(node) in functions]
+        own[key] = len(nodes), body.ByteSize()
+    whole: dict[Any, tuple[int, int]] = {}
+    open_: set[Any] = set()
+    stack: list[Any] = [None]
+    while stack:
+        key = stack[-1]
+        if key in whole:
+            stack.pop()
+            continue
+        missing = [one for one in dict.fromkeys(calls[key]) if one not in whole]
+        if missing and key not in open_:
+            open_.add(key)
+            stack.extend(missing)
+            continue
+        if missing:
+            raise TraceError(f"{where}: not a valid ONNX model (the function {missing[0][1]!r} calls itself)")
+        parts = [own[key], *(whole[one] for one in calls[key])]
+        whole[key] = sum(n for n, _ in parts), sum(b for _, b in parts)
+        if whole[key][0] > MOST_NODES or whole[key][1] - own[None][1] > MOST_GROWTH:
+            raise TraceError(
+                f"{where}: its functions expand to more than {MOST_NODES} nodes or {MOST_GROWTH >> 20} MiB"
+            )
+        open_.discard(key)
+        stack.pop()

@@ -1,0 +1,200 @@
+"""Counters that stand still: whether there was load meanwhile, and what counts in their place.
+
+A package or a board always draws something, so a counter that shows no growth for a second and longer, while the CPUs
+worked or the board's own power says otherwise, does not count. On an idle machine it may be at rest.
+"""
+
+from __future__ import annotations
+
+from fastgreen import _core, _resolver
+from fastgreen._light_dataclass import replace
+from fastgreen.results.settled_samples import LEAST_STILL_NS, STILL_UPDATES, still_stretches
+from fastgreen.results.trace import Trace
+from fastgreen.sensors import procstat
+from fastgreen.units import NS_PER_S
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from fastgreen.measuring.recorder import Recorder
+    from fastgreen.sensors.channel import Channel
+
+__all__ = ["CounterJudge", "LoadWitness"]
+
+_PAUSE_NS = NS_PER_S // 2  # between two looks at /proc/stat, which takes a millisecond where there are many CPUs
+_MOST_LOOKS = 20_000  # then every second one is dropped: CPU time is cumulative
+BUSY_CPUS = 0.05  # fewer are an idle machine's own
+DRAWN_W = 1.0  # of a board whose own power says so
+
+
+class LoadWitness:
+    """CPU time from /proc/stat, a few times a second, beside the counters.
+
+    Parameters
+    ----------
+    channels : sequence of Channel
+        Every channel of the machine; the one of ``procstat``, if there is one, says where to look.
+    """
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self.channel = next((c for c in channels if c.source == "procstat"), None)
+        self._looks: list[tuple[int, int, int]] = []  # when (ns), busy and all CPU time (ns)
+
+    def look(self, last: bool = False) -> None:
+        """Note the CPU time so far, where the last look was long ago, or this is the `last` one."""
+        now_ns = _core.now_ns()
+        if self.channel is None or (self._looks and not last and now_ns - self._looks[-1][0] < _PAUSE_NS):
+            return
+        times = procstat.cpu_times_ns(self.channel.sensor["path"])
+        if times is not None:
+            self._looks.append((now_ns, *times))
+        if len(self._looks) > _MOST_LOOKS:
+            del self._looks[1::2]
+
+    @property
+    def stood_still(self) -> bool:
+        """Whether /proc/stat showed no time pass at all, as in some sandboxes."""
+        looks = self._looks
+        return len(looks) > 1 and looks[-1][0] - looks[0][0] >= LEAST_STILL_NS and looks[0][2] == looks[-1][2]
+
+    def busy_cpus(self, begin_ns: int, end_ns: int) -> float | None:
+        """CPUs that were busy on average from begin_ns to end_ns; None where that is not known."""
+        import numpy as np
+
+        if len(self._looks) < 2 or self.stood_still or end_ns <= begin_ns:
+            return None
+        at_ns, busy_ns, _ = np.array(self._looks, np.int64).T
+        before, after = np.interp([begin_ns, end_ns], at_ns, busy_ns)
+        return float((after - before) / (end_ns - begin_ns))
+
+    def samples(self) -> np.ndarray:
+        """What the ``procstat`` channel would have read at each look."""
+        import numpy as np
+
+        assert self.channel is not None
+        out = np.zeros(len(self._looks), _resolver.SAMPLE)
+        at_ns, busy_ns, _ = np.array(self._looks, np.int64).T
+        out["at_ns"] = at_ns
+        sensor = self.channel.sensor
+        # mW * ns = pJ, as csrc/fg_source_procstat.c
+        out["raw"] = (sensor["idle_mw"] * (at_ns - at_ns[0]) + sensor["slope_mw"] * (busy_ns - busy_ns[0])) // 1_000_000
+        return out
+
+
+def _is_of_the_cpu(channel: Channel) -> bool:
+    """Whether it counts what busy CPUs draw; an idle graphics part beside them may rest."""
+    return (channel.source in ("rapl", "perf") or channel.device == "amd_energy") and channel.name not in (
+        "uncore",
+        "gpu",
+    )
+
+
+def _why(trace: Trace, traces: Sequence[Trace], witness: LoadWitness, stretch: tuple[int, int]) -> str | None:
+    """What shows that there was load in a stretch, for a sentence; None where nothing does."""
+    import numpy as np
+
+    begin_ns, end_ns = stretch
+    for power in traces:
+        if power.channel.kind == "power" and power.channel.parent == trace.channel.id and power.has_data:
+            joules = float(power.windows(np.array([begin_ns]), np.array([end_ns]))[0].energy_j)
+            watts = joules * NS_PER_S / (end_ns - begin_ns)
+            if watts >= DRAWN_W:
+                return f"{power.channel.id} showed {watts:.3g} W"
+    if not _is_of_the_cpu(trace.channel):
+        return None
+    busy = witness.busy_cpus(begin_ns, end_ns)
+    if busy is None:
+        whole = trace.tally["updates"] == 0 and trace.channel.root
+        return "the load of the CPUs is not known" if whole else None
+    return f"{busy:.2f} CPUs were busy" if busy >= BUSY_CPUS else None
+
+
+def _note_standstills(traces: Sequence[Trace], witness: LoadWitness) -> None:
+    """Note in each tally where its counter stood still under load: ``still_ns`` and ``still_why``."""
+    for trace in traces:
+        tally, channel = trace.tally, trace.channel
+        if channel.kind != "energy" or channel.source == "replay" or not trace.has_data:
+            continue
+        if channel.estimated:
+            if channel.source == "procstat" and witness.stood_still:
+                tally["still_ns"] = [[tally["first_at_ns"], tally["last_at_ns"]]]
+            continue
+        stood_ns = tally["period_lower_ns"] if tally["updates"] else tally["last_at_ns"] - tally["first_at_ns"]
+        if stood_ns < LEAST_STILL_NS // 2:
+            continue
+        least_ns = max(LEAST_STILL_NS, STILL_UPDATES * round(tally["period_mean_ns"] or channel.traits["period_ns"]))
+        found = [(s, _why(trace, traces, witness, s)) for s in still_stretches(trace.settled(), least_ns)]
+        under_load = [(s, why) for s, why in found if why]
+        if under_load:
+            tally["still_ns"] = [list(s) for s, _ in under_load]
+            tally["still_why"] = max(under_load, key=lambda found: found[0][1] - found[0][0])[1]
+
+
+def _stand_in(traces: Sequence[Trace], lost: Sequence[Channel], witness: LoadWitness) -> tuple[Trace, set[str]] | None:
+    """The estimate from CPU time, where every counter of the CPU that counts never moved or was `lost` when it was to
+    be opened, and the ids of those."""
+    counters = [t for t in traces if t.counted and _is_of_the_cpu(t.channel) and t.channel.parent is None]
+    gone = [c.id for c in lost if _is_of_the_cpu(c) and c.root] + [t.channel.id for t in counters if t.dead]
+    if not gone or not all(t.dead for t in counters) or witness.channel is None or witness.stood_still:
+        return None
+    if any(t.channel.id == witness.channel.id for t in traces):
+        return None
+    samples = witness.samples()
+    account = _resolver.Account(witness.channel.traits)
+    account.feed(samples)
+    tally = account.tally()
+    tally |= {"end_at_ns": tally["last_at_ns"], "end_total": tally["total"], "missed": 0, "lost": 0}
+    tally |= {"read_errors": 0, "why_ended": None, "last_error": None}
+    return Trace(replace(witness.channel, sensor={}), True, tally, lambda: [samples]), set(gone)
+
+
+class CounterJudge:
+    """Decides in the end of a run which of its counters counted.
+
+    Attributes
+    ----------
+    lost : list of Channel
+        Those that could not be opened.
+    replaced : set of str
+        Ids of the channels in whose place an estimate counts.
+    stand_ins : list of Trace
+        That estimate, if there is one.
+    """
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._witness = LoadWitness(channels)
+        self.lost: list[Channel] = []
+        self.replaced: set[str] = set()
+        self.stand_ins: list[Trace] = []
+
+    def lose(self, failed: list[tuple[Channel, Exception]]) -> list[str]:
+        """Take note of channels that could not be opened; a sentence on each."""
+        self.lost = [channel for channel, _ in failed]
+        return [f"{channel.id} could not be opened, so it is left out: {error}" for channel, error in failed]
+
+    def look(self) -> None:
+        """Note the load of the CPUs; to be called a few times a second."""
+        self._witness.look()
+
+    def decide(self, traces: Sequence[Trace], recorder: Recorder | None, may_replace: bool) -> str | None:
+        """Note in the reports which counters stood still under load.
+
+        Returns
+        -------
+        str or None
+            A sentence where an estimate counts in the place of counters; its samples are recorded too.
+        """
+        self._witness.look(last=True)
+        _note_standstills(traces, self._witness)
+        found = _stand_in(traces, self.lost, self._witness) if may_replace else None
+        if found is None:
+            return None
+        estimate, self.replaced = found
+        self.stand_ins = [estimate]
+        if recorder is not None:
+            for chunk in estimate.chunks():
+                recorder.add_samples(estimate.channel.id, bytearray(chunk.tobytes()))
+        return f"the estimate {estimate.channel.id} counts in the place of {', '.join(sorted(self.replaced))}"
