@@ -17,9 +17,9 @@
 enum fg_sample_flag {
 	FG_SAMPLE_GAP = 1,   /* after the sample before, reads failed, points were lost, or nothing was read for long */
 	FG_SAMPLE_RESET = 2, /* the counter restarted: the energy since the sample before is unknown */
-	/* With FG_SAMPLE_RESET: after a jump the counter has returned to its line. The samples of the jump, which are the last
-	 * flags >> FG_SAMPLE_BETWEEN ones, tell nothing, and `wraps` counts from the sample before them. Readers of older
-	 * versions see a restart. */
+	/* With FG_SAMPLE_RESET: after a jump the counter has returned to its line. The samples of the jump, which are the
+	 * last flags >> FG_SAMPLE_BETWEEN ones, tell nothing, and `wraps` counts from the sample before them. Readers of
+	 * older versions see a restart. */
 	FG_SAMPLE_RETURN = 4,
 };
 
