@@ -56,8 +56,10 @@ static bool continues(const struct fg_jumps *jumps, const struct fg_place *place
 
 	if (between == 0 || between > FG_JUMP_LONGEST || between > stood || __builtin_sub_overflow(raw, place->raw, growth))
 		return false;
-	bool down = raw < last->raw && jumps->modulus - place->step >= (last->raw - raw) / 2;
-	if (*growth < 0 && place->step > 0 && down && *growth + jumps->modulus < jumps->modulus / 2)
+	/* Unsigned, a fall from one end of 64 bits to the other does not overflow. */
+	uint64_t fall = raw < last->raw ? (uint64_t)last->raw - (uint64_t)raw : 0;
+	bool wraps = *growth < 0 && place->step > 0 && fall > 0 && *growth + jumps->modulus < jumps->modulus / 2;
+	if (wraps && jumps->modulus - place->step >= (int64_t)(fall / 2))
 		*growth += jumps->modulus;
 	return *growth >= 0 && fg_jumps_allow(jumps, (double)*growth, place->since_ns, until_ns);
 }
