@@ -1,26 +1,42 @@
-/* fastgreen's engine, in reading order.
+/* fastgreen's engine, in reading order. Read this page, then the headers in the order of the includes below.
  * SPDX-License-Identifier: Apache-2.0
  *
- * The story of one sample. A sampler's thread (fg_sampler) sleeps until an absolute deadline of the monotonic clock
- * (fg_clock). It asks its source (fg_source: rapl, perf, nvml, hwmon, procstat, replay) for the raw integer of one
- * sensor and stamps it with the middle of that call. The sensor's channel (fg_channel) takes it: its account (fg_account)
- * undoes wraps and jumps (fg_jump), adds the growth to the running total and learns how often the sensor updates; its ring (fg_ring) hands
- * the sample to a slower thread, and if that one lags and the ring is full, the point of the curve is lost and counted,
- * the total is not. A sensor that never answers costs its own source and nothing else (fg_thread). In the end a
- * resolver (fg_resolver) walks once over samples and over the sorted edges of all windows, and says for each how much
- * energy there was at least, at most, and most likely; its two inner loops have one path per instruction set
- * (fg_resolver_path). Failures are a status and a struct fg_error that the caller owns (fg_error).
+ * The engine reads energy sensors from threads of its own, and says later how much energy any window of time took.
  *
- * Each source is one file. fg_source_rapl reads powercap's attributes and fg_source_hwmon those of drivers, both over
- * descriptors kept open (fg_sysfs); fg_source_perf takes the same energy as rapl from the kernel's power events, all
- * domains of a package in one read; fg_source_nvml asks NVIDIA's library, loaded at run time (fg_nvml);
- * fg_source_procstat estimates from CPU time; fg_source_replay plays a saved run.
+ * The story of one sample:
  *
- * Apart from that story stand the metrics (fg_metric): loops that score columns and grids, one path per instruction
- * set. They share nothing with the sampler but the rules of the house.
+ *   sensor --raw--> source --reading--> sampler --sample--> channel = account + ring --samples--> resolver --> joules
+ *           (driver)        (one thread for each source)      |                (Python, at leisure)
+ *                                                             '--> live totals, for any thread
  *
- * An arrow never points up or sideways:  error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits
- *   <-  account, resolver  <-  channel, source  <-  nvml  <-  source_*  <-  sampler */
+ *   1. The thread of a sampler (fg_sampler) sleeps until an absolute deadline of the monotonic clock (fg_clock).
+ *   2. It asks its source (fg_source) for the raw integer of each sensor, and stamps the integer with the middle of
+ *      the call. The result is a sample: an instant, an integer, half the duration of the call.
+ *   3. The channel of the sensor (fg_channel) takes the sample. First its account (fg_account) undoes wraps and jumps
+ *      of the counter (fg_jump), adds the growth to the running total and learns how often the sensor updates; the
+ *      traits (fg_traits) hold the facts known before. Then its ring (fg_ring) passes the sample to a slower thread
+ *      without a lock. If the ring is full, the point of the curve is lost and counted; the total is complete.
+ *   4. At the end a resolver (fg_resolver) walks once over the samples and over the sorted edges of all windows. For
+ *      each window it gives the least, the most and the likely energy.
+ *
+ * If something fails: each function returns a status and fills a struct fg_error that the caller owns (fg_error). A
+ * sensor that never answers stops its own source only (fg_thread).
+ *
+ * Sources, one file each:
+ *   fg_source_rapl       powercap's attributes, through descriptors that stay open (fg_sysfs)
+ *   fg_source_hwmon      attributes of drivers, in the same way
+ *   fg_source_perf       the energy of rapl from the kernel's perf events, all domains of a package in one read
+ *   fg_source_nvml       NVIDIA boards, through NVIDIA's library, which is loaded at run time (fg_nvml)
+ *   fg_source_procstat   an estimate from CPU time
+ *   fg_source_replay     a saved run
+ *
+ * The metrics (fg_metric) are a second subject: loops that score columns and grids of accuracy and cost. They share
+ * only fg_* conventions with the sampler. The metrics and the resolver have one path per instruction set, chosen at run
+ * time, and all paths give the same bits.
+ *
+ * Layers; a file includes only files to the left of it:
+ *   error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver  <-  channel, source
+ *   <-  nvml  <-  source_*  <-  sampler */
 #ifndef FG_H
 #define FG_H
 

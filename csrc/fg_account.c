@@ -153,8 +153,8 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 		else if (sample->flags & FG_SAMPLE_RESET)
 			account->change_at_ns = sample->at_ns + sample->half_ns;
 		else if (account->updates > 0 && (traits->kind == FG_ENERGY || !account->broken))
-			account->period_lower_ns =
-				fg_clock_later_ns(account->period_lower_ns, sample->at_ns - sample->half_ns - account->change_at_ns);
+			account->period_lower_ns = fg_clock_later_ns(account->period_lower_ns,
+														 sample->at_ns - sample->half_ns - account->change_at_ns);
 	}
 	if (traits->kind == FG_POWER) {
 		account->power_integral = (double)account->twice_integral / 2.0;

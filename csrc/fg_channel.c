@@ -84,8 +84,7 @@ void fg_channel_mark_end(struct fg_channel *channel)
 
 bool fg_channel_has_moved(const struct fg_channel *channel)
 {
-	return channel->dead || channel->account.traits.kind != FG_ENERGY ||
-		   channel->account.total != channel->end_total;
+	return channel->dead || channel->account.traits.kind != FG_ENERGY || channel->account.total != channel->end_total;
 }
 
 void fg_channel_live(const struct fg_channel *channel, struct fg_live *out)
@@ -103,7 +102,7 @@ void fg_channel_live(const struct fg_channel *channel, struct fg_live *out)
 	memcpy(&out->power_integral, &bits, sizeof bits);
 }
 
-void fg_channel_report(const struct fg_channel *channel, struct fg_report *out)
+void fg_channel_tally(const struct fg_channel *channel, struct fg_tally *out)
 {
 	out->account = channel->account;
 	fg_channel_live(channel, &out->live);

@@ -1,4 +1,4 @@
-/* Time: monotonic nanoseconds, and a sleep that can be cut short.
+/* Time: monotonic nanoseconds, and a sleep that another thread can end.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Every instant is an int64_t of nanoseconds of CLOCK_MONOTONIC, named *_at_ns; every duration is *_ns. A sampler takes
@@ -12,14 +12,14 @@
 
 #define FG_NS_PER_S INT64_C(1000000000)
 
-/* What a sleeper watches: 0 sleep on, anything else wake up. */
+/* A sleeping thread watches this word. 0: sleep on; another value: wake up. */
 struct fg_wake {
 	_Atomic uint32_t word;
 };
 
 struct fg_clock {
 	int64_t (*now_ns)(void *context);
-	/* Returns at the deadline or, if wake->word is or becomes non-zero, at once. May return early without cause. */
+	/* Returns at the deadline or, if wake->word is or becomes non-zero, at once. May return early without a reason. */
 	void (*sleep_until)(void *context, int64_t deadline_at_ns, struct fg_wake *wake);
 	void *context;
 };
@@ -36,8 +36,8 @@ static inline int64_t fg_clock_now_ns(void)
 	return (int64_t)now.tv_sec * FG_NS_PER_S + now.tv_nsec;
 }
 
-/* Arithmetic of instants, said once. The middle and the half of a stretch; the half is rounded up, and is at most what
- * a sample's half_ns holds. */
+/* The later of two instants; the middle of a read; half its duration, rounded up, at most UINT32_MAX (a sample's
+ * half_ns). */
 static inline int64_t fg_clock_later_ns(int64_t a_ns, int64_t b_ns)
 {
 	return a_ns > b_ns ? a_ns : b_ns;
@@ -58,8 +58,8 @@ static inline uint32_t fg_clock_half_ns(int64_t begin_ns, int64_t end_ns)
 /* Set the word and wake every sleeper that watches it. Any thread. */
 void fg_clock_wake(struct fg_wake *wake);
 
-/* Let this thread's timers fire when they are due: the kernel's default of 50 us of slack doubles a sampler's lateness
- * (measured: median 77 us with it, 28 us without). */
+/* Remove the timer slack of this thread. The kernel's default of 50 us doubles the delay of a sampler (measured: median
+ * 77 us with the slack, 28 us without). */
 void fg_clock_sharpen_this_thread(void);
 
 #endif

@@ -1,13 +1,13 @@
 /* Status codes and the error that a caller owns.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Every function that can fail returns an enum fg_status and, when it failed, has filled the struct fg_error that the
- * caller passed (or left it alone where the caller passed NULL). Outputs are untouched on failure. Nothing here
- * allocates, so an error can be made on any thread, the sampling threads included. */
+ * Every function that can fail returns an enum fg_status. On failure it fills the struct fg_error of the caller, unless
+ * the caller passed NULL, and leaves all outputs unchanged. These functions do not allocate, so any thread can make an
+ * error, including sampling threads. */
 #ifndef FG_ERROR_H
 #define FG_ERROR_H
 
-/* X(name, what it means) */
+/* X(name, meaning) */
 #define FG_STATUS_LIST(X)                                                                                              \
 	X(OK, "success")                                                                                                   \
 	X(NO_MEMORY, "out of memory")                                                                                      \
@@ -22,17 +22,19 @@
 	X(SYSTEM, "system call failed")
 
 enum fg_status {
+/* clang-format off */
 #define FG_STATUS_ENUM(name, text) FG_##name,
 	FG_STATUS_LIST(FG_STATUS_ENUM)
 #undef FG_STATUS_ENUM
 	FG_STATUS_COUNT
+	/* clang-format on */
 };
 
 struct fg_error {
 	enum fg_status status;
-	int sys_errno;     /* errno of the failed system call, 0 where there was none */
-	int vendor_code;   /* nvmlReturn_t of the failed NVML call, 0 where there was none */
-	char message[240]; /* one sentence, UTF-8, NUL-terminated: what failed, on what */
+	int sys_errno;     /* errno of the failed system call; 0: no system call failed */
+	int vendor_code;   /* nvmlReturn_t of the failed NVML call; 0: no NVML call failed */
+	char message[240]; /* one sentence, UTF-8, NUL-terminated: the call that failed, and its object */
 };
 
 #if defined(__GNUC__)

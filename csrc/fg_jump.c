@@ -9,8 +9,7 @@
 
 enum { ROW_FASTER = 25 }; /* a wrong limit is believed to be wrong by no more than this */
 
-void fg_jumps_init(struct fg_jumps *jumps, int64_t modulus, int64_t quantum, int64_t period_ns,
-				   int64_t plausible_per_s)
+void fg_jumps_init(struct fg_jumps *jumps, int64_t modulus, int64_t quantum, int64_t period_ns, int64_t plausible_per_s)
 {
 	memset(jumps, 0, sizeof *jumps);
 	jumps->modulus = modulus;
@@ -57,10 +56,10 @@ static bool continues(const struct fg_jumps *jumps, const struct fg_place *place
 
 	if (between == 0 || between > FG_JUMP_LONGEST || between > stood || __builtin_sub_overflow(raw, place->raw, growth))
 		return false;
-	/* In doubles: a step and a fall can each span all 64 bits. */
-	bool down = raw < last->raw &&
-				(double)jumps->modulus - (double)place->step >= ((double)last->raw - (double)raw) / 2;
-	if (*growth < 0 && place->step > 0 && down && *growth + jumps->modulus < jumps->modulus / 2)
+	/* Unsigned, a fall from one end of 64 bits to the other does not overflow. */
+	uint64_t fall = raw < last->raw ? (uint64_t)last->raw - (uint64_t)raw : 0;
+	bool wraps = *growth < 0 && place->step > 0 && fall > 0 && *growth + jumps->modulus < jumps->modulus / 2;
+	if (wraps && jumps->modulus - place->step >= (int64_t)(fall / 2))
 		*growth += jumps->modulus;
 	return *growth >= 0 && fg_jumps_allow(jumps, (double)*growth, place->since_ns, until_ns);
 }
@@ -113,7 +112,7 @@ static const struct fg_place *find(struct fg_jumps *jumps, const struct fg_place
 		if (most >= fall / 2 && raw >= place->raw && continues(jumps, place, last, raw, until_ns, &growth))
 			return place;
 		most = back + 1 < jumps->trail_known && trail_at(jumps, back + 1)->step > most ? trail_at(jumps, back + 1)->step
-																					  : most;
+																					   : most;
 	}
 	return found;
 }
@@ -180,8 +179,8 @@ static void land_on(struct fg_jumps *jumps, const struct fg_place *place, const 
 {
 	bool wrapped = raw < place->raw;
 
-	*landing = (struct fg_landing){
-		place, last->index - place->index, raw - place->raw + (wrapped ? jumps->modulus : 0), wrapped};
+	*landing = (struct fg_landing){place, last->index - place->index, raw - place->raw + (wrapped ? jumps->modulus : 0),
+								   wrapped};
 	if (jumps->first_ns == 0)
 		jumps->first_ns = place->at_ns;
 	jumps->last_ns = until_ns;

@@ -1,16 +1,16 @@
-/* The table of paths: one per instruction set, the best first. Each is the same loops, compiled from templates:
+/* The table of paths: one for each instruction set, the best first. All are the same loops, compiled from templates:
  * SPDX-License-Identifier: Apache-2.0
  *
  *   fg_metric_avx512.c    fg_metric_avx2.c    fg_metric_baseline.c      define the vector type and its operations
  *          |                    |                     |
  *          |                fg_metric_rows.h  (columns: loads and stores of a part of a vector)
  *          |                    |                     |
- *        fg_metric_both.h                                             includes fg_metric_loops.h twice, double and float
+ *        fg_metric_both.h                                             includes fg_metric_loops.h for double and float
  *          '-- fg_metric_loops.h                                      columns: APC, WC, closest APC
  *                |-- fg_metric_grid.h                                 the product of axes, a row at a time
  *                '-- fg_metric_reach.h                                the search through training runs
  *
- * fg_metric_path.h is what these files share; nobody else includes it. */
+ * All of them include fg_metric_path.h, and no other file does. */
 #include "fg_metric.h"
 
 #include "fg_metric_path.h"

@@ -1,12 +1,13 @@
-/* fg_metric_loops.h for double and for float; before it, what a search through runs does in double whatever its input.
+/* Includes fg_metric_loops.h for double and for float. Before that come the steps of a search through runs that both
+ * types do in double.
  * SPDX-License-Identifier: Apache-2.0
  *
- * The file that includes it has defined VECTOR_SIZE, STREAM_FENCE and VECTORS_END, for both types STREAM_, BELOW_,
+ * The file that includes this one defines VECTOR_SIZE, STREAM_FENCE and VECTORS_END, for both types STREAM_, BELOW_,
  * whole_ and part_, and for double
- *     FLOOR_f64(x)                floor of what is not negative
- *     LESSER_f64(a, b)            the lesser; b where one is NaN
- *     SIGNS_f64(lanes)            a bit for each lane with a sign
- *     FUSED_f64(a, b, c)          a * b + c in one rounding, where there is such an instruction,
+ *     FLOOR_f64(x)                floor of a value >= 0
+ *     LESSER_f64(a, b)            the lesser; b if one is NaN
+ *     SIGNS_f64(lanes)            a bit for each negative lane
+ *     FUSED_f64(a, b, c)          a * b + c, in one rounding if the CPU has that instruction,
  *     FUSED_MINUS_f64(a, b, c)    and c - a * b */
 
 typedef int64_t lanes_f64 __attribute__((vector_size(VECTOR_SIZE)));
@@ -67,8 +68,8 @@ static inline vector_f64 in_cells(vector_f64 x, const struct cells *cells)
 struct prepared {
 	struct cells cost, accuracy;
 	vector_f64 alpha, part, beta; /* part: 1 - alpha */
-	vector_f64 top;				  /* the last cell of accuracy */
-	double start;				  /* what a score has to exceed */
+	vector_f64 top;               /* the last cell of accuracy */
+	double start;                 /* what a score has to exceed */
 	bool best, quantize, tame;
 };
 
@@ -120,7 +121,7 @@ struct search {
 	vector_f64 score;
 	lanes_f64 index;
 	lanes_f64 odd; /* signs of values that need another look */
-	bool over;	   /* what was searched for is found */
+	bool over;     /* what was searched for is found */
 };
 
 static inline void search_begin(struct search *search, const struct prepared *goal)

@@ -1,11 +1,11 @@
 /* The loop over a grid, for one element type; a part of the template fg_metric_loops.h, which includes it.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Streaming stores write whole vectors. Where a row ends within a vector of the output, that vector is put together in
- * the first-level cache and written when the rows after have completed it: written in two halves through the cache, its
- * line would first be read from memory, and the streaming stores behind it would wait for that. */
+ * Streaming stores write whole vectors. If a row ends inside a vector of the output, this vector is collected in the
+ * first-level cache and written when the next rows have completed it. Two half writes through the cache would first
+ * read the line from memory, and the next streaming stores would wait for that. */
 
-/* The vector of the output that holds next, as far as it is known: its elements from begin up to next. */
+/* The vector of the output that contains `next`; its elements from `begin` up to `next` are known. */
 struct NAME(seam) {
 	VECTOR line;
 	REAL *next;
@@ -18,7 +18,7 @@ INLINE size_t NAME(place)(const REAL *out)
 	return (uintptr_t)out % VECTOR_SIZE / sizeof(REAL);
 }
 
-/* The elements begin..end-1 go where they belong; `to` is where the vector begins. */
+/* Write the elements begin..end-1 of the vector that begins at `to`. */
 INLINE void NAME(seam_write)(struct NAME(seam) *seam, REAL *to, size_t end)
 {
 	if (seam->begin == 0 && end == LANES)
@@ -66,7 +66,7 @@ INLINE void NAME(row_plain)(REAL *out, const REAL *cost, size_t n, const struct 
 		NAME(part)(out + whole, cost + whole, n - whole, row);
 }
 
-/* The points first..last-1 as far as their costs are from..to-1. */
+/* Those of the points first..last-1 whose costs are from..to-1. */
 static void NAME(grid_block)(const struct NAME(fg_metric_grid) *grid, size_t first, size_t last, size_t from, size_t to,
 							 REAL *out, struct NAME(seam) *seam)
 {

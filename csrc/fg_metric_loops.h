@@ -1,16 +1,16 @@
 /* The loops of one path for one element type; a template, included twice by each fg_metric_<path>.c.
  * SPDX-License-Identifier: Apache-2.0
  *
- * The file that includes it has defined
+ * The file that includes this one defines
  *     REAL          double or float
  *     SIGNED, MASK  the signed and the unsigned integer of its size
  *     REAL_MAX      its largest finite value
- *     ROUND_OFF     what a quotient of two REALs may be off by, relative, 0 for double
+ *     ROUND_OFF     the relative error of a quotient of two REALs, 0 for double
  *     NAME(noun)    noun_f64 or noun_f32
- *     STREAM        which writes a vector past the cache
+ *     STREAM        writes a vector past the cache
  * and VECTOR_SIZE in bytes, the functions NAME(whole) and NAME(part), which fill parts of a row of a grid, NAME(BELOW),
- * which compares two vectors, and VECTORS_END, which ends the use of wide registers where GCC forgets to; here is what
- * is written in plain C and vectorised by the compiler. It undefines those of the list. */
+ * which compares two vectors, and VECTORS_END, which ends the use of wide registers, because GCC can forget it. The
+ * loops here are plain C, and the compiler vectorises them. At its end this file undefines the names of the list. */
 
 #define AT(column, i) (*(const REAL *)((column).at + (column).step * (ptrdiff_t)(i)))
 #define INLINE static inline __attribute__((always_inline))
@@ -32,7 +32,7 @@ INLINE REAL NAME(score_one)(REAL cost, REAL accuracy, REAL alpha, REAL beta)
 	return accuracy / (beta * (cost * NAME(weight)(accuracy, alpha)) + 1);
 }
 
-/* NaN is inside: a NaN will come of it without a word. */
+/* NaN counts as inside: the result is then NaN without a warning. */
 INLINE bool NAME(inside)(REAL cost, REAL accuracy, REAL alpha, REAL beta)
 {
 	return !(cost < 0 || cost > REAL_MAX || accuracy < 0 || accuracy > 1 || alpha < 0 || alpha > 1 || beta < 0 ||
@@ -169,11 +169,10 @@ static bool NAME(closest)(const struct fg_metric_column *in, char *out, ptrdiff_
 		const double cost = AT(in[0], i), accuracy = AT(in[1], i), cost_delta = PARAMETER(2), delta = PARAMETER(3);
 		const double alpha = PARAMETER(4), beta = PARAMETER(5);
 		const bool inside = cost >= 0 && cost <= REAL_MAX && accuracy >= 0 && accuracy <= 1 && cost_delta > 0 &&
-							cost_delta <= DBL_MAX && delta > 0 && delta <= 1 && alpha >= 0 && alpha <= 1 &&
-							beta >= 0 && beta <= DBL_MAX;
+							cost_delta <= DBL_MAX && delta > 0 && delta <= 1 && alpha >= 0 && alpha <= 1 && beta >= 0 &&
+							beta <= DBL_MAX;
 		const double top = NAME(top_cell)(delta);
-		const double q =
-			inside ? NAME(closest_one)(cost, accuracy, cost_delta, delta, top, alpha, beta) : (double)NAN;
+		const double q = inside ? NAME(closest_one)(cost, accuracy, cost_delta, delta, top, alpha, beta) : (double)NAN;
 		made |= q != q && cost == cost && accuracy == accuracy && cost_delta == cost_delta && delta == delta &&
 				alpha == alpha && beta == beta;
 		*(REAL *)(out + out_step * (ptrdiff_t)i) = (REAL)q;

@@ -1,4 +1,4 @@
-/* What the files of the single paths share, and nobody else needs.
+/* Shared by the files of the metric paths only; fg_metric.c draws which file includes which.
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef FG_METRIC_PATH_H
 #define FG_METRIC_PATH_H
@@ -11,7 +11,7 @@ extern const struct fg_metric_path fg_metric_path_avx2;
 #endif
 extern const struct fg_metric_path fg_metric_path_baseline; /* SSE2 or NEON */
 
-/* What all points of a row of a grid share; no cost is above cost_max. */
+/* The values that all points of a row of a grid share; each cost is at most cost_max. */
 struct fg_metric_row_f64 {
 	double accuracy, weight, beta, cost_max;
 };
@@ -28,6 +28,7 @@ struct fg_metric_row_f32 {
 	typedef float vector_at_f32 __attribute__((vector_size(size), may_alias, aligned(sizeof(float))))
 
 /* The initializer of a path, from the functions that fg_metric_loops.h made in the same file. */
+/* clang-format off */
 #define FG_METRIC_PATH(path_name, is_usable)                                                                           \
 	{                                                                                                                  \
 		.name = path_name, .usable = is_usable,                                                                        \
@@ -38,5 +39,6 @@ struct fg_metric_row_f32 {
 		.reach_f64 = reach_f64, .reach_f32 = reach_f32,                                                                \
 		.outside_f64 = outside_f64, .outside_f32 = outside_f32,                                                        \
 	}
+/* clang-format on */
 
 #endif

@@ -1,9 +1,9 @@
 /* The search through runs, for one element type; a part of the template fg_metric_loops.h, which includes it.
  * SPDX-License-Identifier: Apache-2.0
  *
- * A run is scored by whole vectors, and its domain looked at in passing: what is rare (NaN, enormous amounts, values
- * outside the domain) leaves a sign, and only then is looked for. The last vector of a run begins early enough to be
- * whole: checkpoints that come twice win nothing, as the earliest of equals is meant. */
+ * A run is scored in whole vectors, and each vector also gives a sign if it holds a rare value (NaN, an enormous
+ * amount, a value outside the domain). Only a run with a sign is searched for those. The last vector of a run begins
+ * early enough to be whole: a checkpoint that comes twice changes nothing, because the earliest of equals wins. */
 
 #define FEW NAME(few)
 typedef REAL FEW __attribute__((vector_size(LANES_F64 * sizeof(REAL)), may_alias, aligned(sizeof(REAL))));
@@ -53,7 +53,7 @@ static void NAME(search_run)(struct search *search, const struct prepared *goal,
 	}
 }
 
-/* The same by the definition, checkpoint after checkpoint, whatever the values. */
+/* The same from the definition, checkpoint after checkpoint, for any values. */
 static void NAME(search_singly)(struct search *search, const struct prepared *goal, const REAL *cost,
 								const REAL *accuracy, int64_t n)
 {
@@ -72,7 +72,7 @@ static void NAME(search_singly)(struct search *search, const struct prepared *go
 	}
 }
 
-/* Search one run. False where a cost or an accuracy lies outside the domain. */
+/* Search one run. False: a cost or an accuracy lies outside the domain. */
 INLINE bool NAME(reach_one)(const struct prepared *goal, const REAL *cost, const REAL *accuracy, int64_t n,
 							struct search *search)
 {

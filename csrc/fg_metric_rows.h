@@ -1,8 +1,8 @@
-/* Parts of a row of a grid in C, for vectors of VECTOR_SIZE bytes, with STREAM_f64 and STREAM_f32 to write one past the
- * cache: for the paths without a trick of their own.
+/* Parts of a row of a grid, in plain C, for the paths without their own trick. The file that includes this one defines
+ * VECTOR_SIZE in bytes, and STREAM_f64 and STREAM_f32, which write a vector past the cache.
  * SPDX-License-Identifier: Apache-2.0
  *
- * whole_ takes a multiple of a vector, and an aligned out where it streams; part_ less than a vector. */
+ * whole_ fills a multiple of a vector, and needs an aligned `out` to stream; part_ fills less than a vector. */
 
 #define ROW_FUNCTIONS(REAL, noun)                                                                                      \
 	static inline void whole_##noun(REAL *out, const REAL *cost, size_t n, const struct fg_metric_row_##noun *row,     \

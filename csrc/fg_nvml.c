@@ -1,4 +1,5 @@
-/* See fg_nvml.h. One table of names and offsets finds every function; what is missing is a NULL that each use tests.
+/* See fg_nvml.h. One table of names and offsets finds every function. A missing function is NULL;
+ * each use tests for it.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_nvml.h"
 
@@ -39,6 +40,7 @@ static const struct symbol {
 	bool required;
 	const char *names[3]; /* newest first */
 } symbols[] = {
+/* clang-format off */
 #define SYMBOL(member, required, ...) {offsetof(struct fg_nvml, member), required, {__VA_ARGS__}}
 	SYMBOL(init, true, "nvmlInit_v2", "nvmlInit"),
 	SYMBOL(shutdown, true, "nvmlShutdown"),
@@ -58,6 +60,7 @@ static const struct symbol {
 	SYMBOL(mig_max, false, "nvmlDeviceGetMaxMigDeviceCount"),
 	SYMBOL(mig_by_index, false, "nvmlDeviceGetMigDeviceHandleByIndex"),
 #undef SYMBOL
+	/* clang-format on */
 };
 
 /* nvmlPciInfo_v3 begins with the old 16 byte bus id and ends with the full one. */
@@ -99,7 +102,7 @@ static bool is_printable(char c)
 	return c >= ' ' && c <= '~';
 }
 
-/* A text of the library's, whether or not it ended it: ASCII without control characters. */
+/* Make a text from the library printable: ended by NUL, ASCII without control characters. */
 static void make_printable(char *text, size_t size)
 {
 	text[size - 1] = '\0';
@@ -133,8 +136,8 @@ static enum fg_status find_symbols(struct fg_nvml *nvml, const char *library, st
 		for (size_t j = 0; j < 3 && found == NULL && symbols[i].names[j] != NULL; j++)
 			found = dlsym(nvml->library, symbols[i].names[j]);
 		if (found == NULL && symbols[i].required)
-			return fg_error_set(err, FG_NOT_SUPPORTED, 0, FG_NVML_FUNCTION_NOT_FOUND, "%s has no %s: too old a driver",
-								library, symbols[i].names[0]);
+			return fg_error_set(err, FG_NOT_SUPPORTED, 0, FG_NVML_FUNCTION_NOT_FOUND,
+								"%s has no function %s: the driver is too old", library, symbols[i].names[0]);
 		/* POSIX lets an object pointer from dlsym stand for a function; ISO C has no cast for it. */
 		memcpy((char *)nvml + symbols[i].offset, &found, sizeof found);
 	}
@@ -147,9 +150,10 @@ enum fg_status fg_nvml_open(const char *library, struct fg_nvml **out, struct fg
 	struct fg_nvml *nvml = calloc(1, sizeof *nvml);
 
 	if (nvml == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for NVML");
-	if (library[0] == '\0') { /* which dlopen takes for this program itself */
-		status = fg_error_set(err, FG_NOT_FOUND, 0, FG_NVML_LIBRARY_NOT_FOUND, "no library is named");
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for NVML");
+	if (library[0] == '\0') { /* for dlopen an empty name means this program itself */
+		status = fg_error_set(err, FG_NOT_FOUND, 0, FG_NVML_LIBRARY_NOT_FOUND,
+							  "library must be the name of a file, not empty");
 		goto fail;
 	}
 	nvml->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
@@ -202,12 +206,13 @@ enum fg_status fg_nvml_device_count(struct fg_nvml *nvml, unsigned *out, struct 
 	if (code != FG_NVML_SUCCESS)
 		return failed(nvml, err, "nvmlDeviceGetCount", code);
 	if (count > MOST_DEVICES)
-		return fg_error_set(err, FG_MALFORMED, 0, 0, "nvmlDeviceGetCount says that there are %u devices", count);
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "nvmlDeviceGetCount reports %u devices, more than %d", count,
+							MOST_DEVICES);
 	*out = count;
 	return FG_OK;
 }
 
-/* Whether a quantity can be read: one refusal can pass (drivers polled fast give a false one), the third stands. */
+/* Whether a quantity can be read. A driver that is polled fast may refuse falsely, so only three refusals count. */
 static int trial(struct fg_nvml *nvml, device_t handle, enum fg_nvml_quantity quantity, unsigned scope)
 {
 	int64_t raw;
@@ -218,7 +223,7 @@ static int trial(struct fg_nvml *nvml, device_t handle, enum fg_nvml_quantity qu
 	return code;
 }
 
-/* UUIDs of the instances that a board is split into. Their places can have gaps. */
+/* UUIDs of the instances that a board is split into. Their numbers can have gaps. */
 static void find_parts(struct fg_nvml *nvml, device_t handle, struct fg_nvml_device *device)
 {
 	unsigned places = 0;
@@ -304,7 +309,7 @@ enum fg_status fg_nvml_find(struct fg_nvml *nvml, const char *uuid, struct fg_nv
 	return failed(nvml, err, uuid, code == FG_NVML_SUCCESS ? FG_NVML_NOT_FOUND : code);
 }
 
-/* False where the field's type is not known, or its value is no integer of 63 bits. */
+/* False: the type of the field is unknown, or its value is not an integer of 63 bits. */
 static bool field_value(const struct fg_nvml_field *field, int64_t *out)
 {
 	switch (field->value_type) {
@@ -343,7 +348,7 @@ static int read_field(struct fg_nvml *nvml, device_t device, unsigned id, unsign
 	if (nvml->fields == NULL)
 		return FG_NVML_FUNCTION_NOT_FOUND;
 	int code = nvml->fields(device, 1, &field);
-	if (code == FG_NVML_SUCCESS) /* the call went well; the field has a status of its own */
+	if (code == FG_NVML_SUCCESS) /* the call succeeded; the field has its own status */
 		code = field.status;
 	if (code != FG_NVML_SUCCESS)
 		return code;

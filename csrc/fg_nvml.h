@@ -1,9 +1,9 @@
-/* NVIDIA's management library, loaded at run time: the declarations needed, what devices there are, how to read one.
+/* NVIDIA's management library, loaded at run time: its declarations, its devices, and reading one of them.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Nothing is linked and no NVIDIA header is needed; the structure below is checked against the vendor's header in a
- * test. The library is thread-safe and counts its initialisations; its state does not survive fork. Every text that
- * comes from it is made to end within its room and to hold printable ASCII only. */
+ * The build needs neither NVIDIA's library nor its header; a test compares the structure below with that header. The
+ * library is thread-safe and counts its initialisations; its state does not survive fork. Every text from it is cut to
+ * its buffer and reduced to printable ASCII. */
 #ifndef FG_NVML_H
 #define FG_NVML_H
 
@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-/* nvmlReturn_t, those told apart (nvml.h of driver 580) */
+/* nvmlReturn_t: the codes with a meaning here (nvml.h of driver 580) */
 enum fg_nvml_return {
 	FG_NVML_SUCCESS = 0,
 	FG_NVML_UNINITIALIZED = 1,
@@ -52,13 +52,13 @@ struct fg_nvml_field {
 struct fg_nvml;        /* a loaded and initialised library */
 struct fg_nvml_handle; /* nvmlDevice_t points to one */
 
-enum { FG_NVML_PARTS = 8 }; /* no board has been split into more than 7 */
+enum { FG_NVML_PARTS = 8 }; /* the largest known split of a board is 7 */
 
 struct fg_nvml_device {
 	char uuid[96];
 	char name[96];
-	char bus_id[32];        /* empty where the library does not tell */
-	bool mig;               /* split into MIG instances; power and energy remain the whole board's */
+	char bus_id[32]; /* empty: the library does not report it */
+	bool mig;        /* split into MIG instances; power and energy remain the whole board's */
 	unsigned mig_count;
 	char mig_uuids[FG_NVML_PARTS][96];
 	int64_t power_limit_mw; /* enforced limit; 0 unknown */
@@ -69,8 +69,8 @@ struct fg_nvml_device {
 	unsigned scope; /* scope at which instant or average power answered: 0 GPU, 1 module */
 };
 
-/* dlopen `library`, find its functions (versioned names first) and initialise it. FG_NOT_FOUND: no such library or no
- * driver; FG_NOT_SUPPORTED: it lacks a function that cannot be done without. */
+/* dlopen `library`, find its functions (versioned names first) and initialise it. FG_NOT_FOUND: there is no library
+ * or no driver of this name; FG_NOT_SUPPORTED: the library lacks a required function. */
 FG_MUST_CHECK enum fg_status fg_nvml_open(const char *library, struct fg_nvml **out, struct fg_error *err);
 void fg_nvml_close(struct fg_nvml *nvml);
 
@@ -85,7 +85,7 @@ FG_MUST_CHECK enum fg_status fg_nvml_find(struct fg_nvml *nvml, const char *uuid
 /* Read one quantity; returns the nvmlReturn. */
 int fg_nvml_read(struct fg_nvml *nvml, struct fg_nvml_handle *device, enum fg_nvml_quantity quantity, unsigned scope,
 				 int64_t *raw);
-/* Initialise again after the library forgot (fork, driver reload). Returns the nvmlReturn. */
+/* Initialise again after the library lost its state (fork, driver reload). Returns the nvmlReturn. */
 int fg_nvml_init_again(struct fg_nvml *nvml);
 
 /* The status and the name of an nvmlReturn. */

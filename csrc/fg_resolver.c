@@ -295,8 +295,8 @@ static inline double greater(double a, double b)
 }
 
 /* The value of a read was taken at some instant of it, so the steps on its two sides each reach to its other end: while
- * a read lasts, both bound the power. What bounds the end of a step is known one sample later, so steps are answered one
- * sample behind. */
+ * a read lasts, both bound the power. The bound at the end of a step is known one sample later, so steps are answered
+ * one sample behind. */
 static inline struct fg_band joined(struct fg_band a, struct fg_band b)
 {
 	return (struct fg_band){lesser(a.least, b.least), greater(a.most, b.most)};
@@ -372,7 +372,7 @@ static void answer_power(struct fg_resolver *r, struct fg_band next)
 
 			put(s, s->edge,
 				(struct fg_answer){r->low_sum + part.least, r->sum + (low + value) * 0.5 * part_ns,
-								r->high_sum + part.most});
+								   r->high_sum + part.most});
 		}
 	}
 
@@ -424,7 +424,7 @@ static void finish_power(struct fg_resolver *r)
 
 			put(s, s->edge,
 				(struct fg_answer){r->low_sum + past.least, r->sum + value * fmin(past_ns, held_ns),
-								r->high_sum + past.most});
+								   r->high_sum + past.most});
 		}
 	}
 }

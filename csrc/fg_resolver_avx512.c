@@ -18,7 +18,6 @@ enum {
 	AHEAD = 256 /* samples, instants, answers: blocks come and go too fast for the prefetcher of the CPU */
 };
 
-
 struct sixteen {
 	__m512i first, second;
 };
@@ -120,37 +119,37 @@ static size_t tabulate(struct fg_resolver *r, const struct fg_sample *samples, s
 	const __m512i least = _mm512_set1_epi64(INT64_MIN);
 	const __m512i total = _mm512_set1_epi64(r->total - r->last.raw), rounded = _mm512_set1_epi64(r->rounded);
 	__m512i at_ns = _mm512_set1_epi64(r->last.at_ns), raw = _mm512_set1_epi64(r->last.raw);
-	__m512i early_ns = _mm512_set1_epi64(r->last.at_ns - r->last.half_ns), late_ns = _mm512_set1_epi64(r->sure_at_ns);
+	__m512i begin_ns = _mm512_set1_epi64(r->last.at_ns - r->last.half_ns), sure_ns = _mm512_set1_epi64(r->sure_at_ns);
 	__m512i reach_ns = _mm512_set1_epi64(r->reach_at_ns);
 	size_t taken = 0;
 
 	for (; taken + LANES <= count && t->count + FG_TABLE_STEP <= FG_TABLE; taken += LANES) {
 		const struct eight now = columns(samples + taken);
-		const __m512i early = _mm512_sub_epi64(now.at_ns, now.half_ns);
-		const __m512i late = _mm512_add_epi64(now.at_ns, now.half_ns);
+		const __m512i begin = _mm512_sub_epi64(now.at_ns, now.half_ns);
+		const __m512i end = _mm512_add_epi64(now.at_ns, now.half_ns);
 		const __mmask8 changed = _mm512_cmpneq_epi64_mask(now.raw, BACK(now.raw, raw, 1));
-		const __m512i still = _mm512_max_epi64(_mm512_sub_epi64(early, period_ns),
-											   _mm512_mask_mov_epi64(least, changed, BACK(early, early_ns, 1)));
+		const __m512i still = _mm512_max_epi64(_mm512_sub_epi64(begin, period_ns),
+											   _mm512_mask_mov_epi64(least, changed, BACK(begin, begin_ns, 1)));
 		const __m512i reach = running_max(still, last_lane(reach_ns));
-		const __m512i high = _mm512_min_epi64(_mm512_add_epi64(BACK(reach, reach_ns, 1), one), late);
+		const __m512i high = _mm512_min_epi64(_mm512_add_epi64(BACK(reach, reach_ns, 1), one), end);
 		const __m512i since = _mm512_max_epi64(BACK(now.at_ns, at_ns, 1), _mm512_sub_epi64(now.at_ns, period_ns));
 		const __m512i knot = half(_mm512_add_epi64(since, now.at_ns));
 		const __m512i grown = _mm512_add_epi64(total, now.raw);
 		const size_t new = t->count + 1;
 
-		if ((_mm512_test_epi64_mask(now.marks, now.marks) | _mm512_cmplt_epi64_mask(late, BACK(late, late_ns, 1))) != 0)
+		if ((_mm512_test_epi64_mask(now.marks, now.marks) | _mm512_cmplt_epi64_mask(end, BACK(end, sure_ns, 1))) != 0)
 			break;
-		append(&t->low_ns[new], changed, late);
+		append(&t->low_ns[new], changed, end);
 		append(&t->high_ns[new], changed, high);
 		append(&t->knot_ns[new], changed, knot);
 		append(&t->total[new], changed, grown);
-		_mm512_storeu_pd(&t->value[new], _mm512_cvtepi64_pd(_mm512_sub_epi64(
-											 _mm512_maskz_compress_epi64(changed, grown), rounded)));
+		_mm512_storeu_pd(&t->value[new],
+						 _mm512_cvtepi64_pd(_mm512_sub_epi64(_mm512_maskz_compress_epi64(changed, grown), rounded)));
 		t->count += (size_t)__builtin_popcount(changed);
 		at_ns = now.at_ns;
 		raw = now.raw;
-		early_ns = early;
-		late_ns = late;
+		begin_ns = begin;
+		sure_ns = end;
 		reach_ns = reach;
 	}
 	if (!near(t, before + 1)) {
@@ -199,8 +198,8 @@ static inline __attribute__((always_inline)) void answer(const struct fg_table *
 	const struct sixteen knots = load(&t->knot_ns[place + 1]), highs = load(&t->high_ns[place + 1]);
 	const __m512i knot = advance(knots, advance(knots, low, at, 1), at, 1);
 	const __m512i high = advance(highs, advance(highs, advance(highs, low, at, 1), at, 1), at, 1);
-	const __m512i since =
-		_mm512_max_epi64(_mm512_sub_epi64(at, pick(load(&t->from_ns[place]), knot)), _mm512_setzero_si512());
+	const __m512i since = _mm512_max_epi64(_mm512_sub_epi64(at, pick(load(&t->from_ns[place]), knot)),
+										   _mm512_setzero_si512());
 	const __m512d rise = _mm512_mul_pd(pick_pd(load(&t->slope[place]), knot), _mm512_cvtepi64_pd(since));
 	const struct sixteen values = load(&t->value[place]);
 

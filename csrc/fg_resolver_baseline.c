@@ -31,8 +31,8 @@ static inline __attribute__((always_inline)) void look_up_edge(const struct fg_t
 		size_t knot = low + (knots[1] <= at_ns) + (knots[2] <= at_ns);
 		size_t high = low + (highs[1] <= at_ns) + (highs[2] <= at_ns) + (highs[3] <= at_ns);
 
-		fg_write_answer(
-			&out, i, edge, (struct fg_answer){t->value[low], fg_on_line(t, knot, at_ns), t->value[high] + t->quantum});
+		fg_write_answer(&out, i, edge,
+						(struct fg_answer){t->value[low], fg_on_line(t, knot, at_ns), t->value[high] + t->quantum});
 	}
 	s->next = i;
 }

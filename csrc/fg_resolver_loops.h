@@ -1,5 +1,5 @@
-/* What all paths say in the same words; included by each fg_resolver_<path>.c behind its look_up_edge(), so that it is
- * compiled for that path's CPU. SPDX-License-Identifier: Apache-2.0 */
+/* The functions that all paths share as text. Each fg_resolver_<path>.c includes this file after its look_up_edge(), so
+ * that they are compiled for the CPU of that path. SPDX-License-Identifier: Apache-2.0 */
 
 static void draw(struct fg_table *t)
 {
@@ -14,7 +14,7 @@ static void draw(struct fg_table *t)
 		t->low_ns[i] = t->high_ns[i] = t->knot_ns[i] = INT64_MAX;
 }
 
-/* A begin is written as an instant is: what is taken off it comes with its end. */
+/* A begin is written like an instant: the subtraction comes with the end. */
 static void look_up(const struct fg_table *t, struct fg_stream *s, int64_t until_ns)
 {
 	if (s->edge == FG_END)

@@ -1,8 +1,13 @@
-/* What the files of the resolver share, and nobody else needs.
+/* Shared by the files of the resolver only.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Tabling and looking up are all that a resolver spends its time on, so they exist once for each kind of CPU. All give
- * the same bits. */
+ * A resolver spends its time on two loops: tabling the changes of a counter, and looking instants up in the table. Each
+ * kind of CPU has its own path, that is, its own two loops; all paths give the same bits.
+ *
+ *   fg_resolver.c             chooses a path, and does all that is rare or not in a loop
+ *     |-- fg_resolver_avx512.c    AVX-512: tabulate, look_up_edge
+ *     '-- fg_resolver_baseline.c  any CPU: look_up_edge (tabulate leaves all samples to fg_resolver.c)
+ *           '-- fg_resolver_loops.h   included at the end of both: draw, look_up */
 #ifndef FG_RESOLVER_PATH_H
 #define FG_RESOLVER_PATH_H
 
@@ -12,13 +17,13 @@
 struct fg_resolver_path {
 	const char *name;
 	bool (*usable)(void);
-	/* Table the changes that samples make, as long as they need no second thought and the table is not full. Returns
-	 * how many samples were taken: it may be none. */
+	/* Table the changes that samples make, as long as they are simple (no wraps, no flags, no overlapping reads) and
+	 * the table is not full. Returns the number of samples taken, which may be 0. */
 	size_t (*tabulate)(struct fg_resolver *r, const struct fg_sample *samples, size_t count);
 	/* Draw the lines of the estimate between the tabled changes. */
 	void (*draw)(struct fg_table *t);
-	/* Answer instants from the stream's next on, not before the table begins, as long as they lie before `until_ns`,
-	 * where it ends. */
+	/* Answer the instants of the stream, from its next one up to `until_ns`, the end of the table. None lies before the
+	 * beginning of the table. */
 	void (*look_up)(const struct fg_table *t, struct fg_stream *s, int64_t until_ns);
 };
 
@@ -43,8 +48,8 @@ static inline double fg_on_line(const struct fg_table *t, size_t line, int64_t a
 	return t->base[line] + t->slope[line] * (double)fg_clock_later_ns(at_ns - t->from_ns[line], 0);
 }
 
-/* Write the answer of instant i. Begins are answered before the ends of their windows, so the former are written and
- * taken off the latter, and no output need be zeroed. */
+/* Write the answer of instant i. The begin of a window is answered before its end: it is written, and later subtracted
+ * from the end. So the outputs need not be zeroed. */
 static inline __attribute__((always_inline)) void fg_write_answer(const struct fg_answers *out, size_t i,
 																  enum fg_edge edge, struct fg_answer a)
 {

@@ -15,7 +15,7 @@ enum fg_status fg_ring_init(struct fg_ring *ring, size_t capacity, struct fg_err
 		rounded *= 2;
 	struct fg_sample *samples = calloc(rounded, sizeof *samples);
 	if (samples == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for a ring of %zu samples", rounded);
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for a ring of %zu samples", rounded);
 	memset(ring, 0, sizeof *ring);
 	ring->samples = samples;
 	ring->mask = rounded - 1;

@@ -1,9 +1,9 @@
-/* See fg_sampler.h. The loop is sleep, read, account, push; it never allocates, locks, prints or takes the GIL. What
- * others may see while it runs are relaxed atomics, each meaningful alone; the rest is handed over by join.
+/* See fg_sampler.h. The loop is sleep, read, account, push; it never allocates, locks, prints or takes the GIL. While
+ * it runs, other threads see only relaxed atomics, each independent; join hands over the rest.
  *
- * A read may never come back (a hung driver). So that nobody waits for it, a thread lends its channels out while it
- * reads (CALLING); who stops it may then take them (LEFT), and the thread that returns after all finds them gone and
- * ends.
+ * The one trick: a read may never return (a hung driver), and no thread must wait for it. So the sampling thread lends
+ * its channels while it reads (CALLING). A controlling thread that stops it may then take them (LEFT). If the read does
+ * return, the sampling thread finds that they are taken, and ends.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_sampler.h"
 
@@ -15,13 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Whose the channels, the source and the memory are. */
+/* The owner of the channels, the source and the memory. */
 enum hold {
-	OWNED,   /* the thread's while it runs, else the controlling thread's */
-	CALLING, /* on loan while the thread is in a read */
-	LEFT,    /* the controlling thread's: the read did not come back; the thread must not touch them any more */
-	CLOSED,  /* nobody's: the thread gives all back if it ever returns */
-	ENDED,   /* the controlling thread's: the thread that was left has ended after all */
+	OWNED,   /* the sampling thread while it runs, else the controlling thread */
+	CALLING, /* on loan: the sampling thread is in a read */
+	LEFT,    /* the controlling thread: the read did not return, and the sampling thread must not touch them again */
+	CLOSED,  /* the sampling thread, to free all of it if the read ever returns */
+	ENDED,   /* the controlling thread: the read did return, and the sampling thread has ended */
 };
 
 struct fg_sampler {
@@ -58,11 +58,11 @@ static void lend(struct fg_sampler *sampler, size_t channel)
 {
 	sampler->calling = channel;
 	fg_channel_count(&sampler->calls, 1);
-	/* Release: who takes the channels sees all that was done to them. */
+	/* Release: a thread that takes the channels sees all writes to them. */
 	atomic_store_explicit(&sampler->hold, CALLING, memory_order_release);
 }
 
-/* False: they were taken meanwhile, and nothing of the sampler may be touched. */
+/* False: the controlling thread has taken the channels; the caller must not touch the sampler again. */
 static bool take_back(struct fg_sampler *sampler)
 {
 	int calling = CALLING;
@@ -71,8 +71,8 @@ static bool take_back(struct fg_sampler *sampler)
 												   memory_order_relaxed);
 }
 
-/* Read every living channel once (a source with a timetable: until it has no more), from now, which is begin_ns, until
- * *at_ns. False: left. */
+/* Read every channel that has not ended once, or, from a source with its own timetable, until it has no more values.
+ * The caller passes the present as begin_ns and gets the end of the last read as *at_ns. False: see take_back. */
 static bool read_all(struct fg_sampler *sampler, int64_t begin_ns, int64_t *at_ns)
 {
 	for (size_t i = 0; i < sampler->count; i++) {
@@ -122,7 +122,7 @@ static bool all_moved(const struct fg_sampler *sampler)
 	return true;
 }
 
-/* What was read up to now is what was asked for. */
+/* Mark the last reading of every channel as the end of the measurement. */
 static void mark_end(struct fg_sampler *sampler)
 {
 	for (size_t i = 0; i < sampler->count; i++)
@@ -130,13 +130,13 @@ static void mark_end(struct fg_sampler *sampler)
 	sampler->ended = true;
 }
 
-/* The last reading, and what comes after it. */
+/* Take the last reading, then settle. */
 static void finish(struct fg_sampler *sampler, int64_t deadline_ns)
 {
 	struct fg_wake never = {0};
 	int64_t at_ns, begin_ns = now_ns(sampler);
 
-	/* Of the deadlines that have passed, the last reading stands for one. */
+	/* The last reading counts for one of the deadlines that have passed. */
 	if (sampler->ops->due_at_ns == NULL && begin_ns - deadline_ns >= sampler->period_ns)
 		fg_channel_count(&sampler->missed, (uint64_t)((begin_ns - deadline_ns) / sampler->period_ns));
 	if (!read_all(sampler, begin_ns, &at_ns))
@@ -165,7 +165,7 @@ static int64_t next_deadline(struct fg_sampler *sampler, int64_t deadline_ns, in
 	}
 	deadline_ns += sampler->period_ns;
 	if (deadline_ns <= at_ns) {
-		/* Overrun: go on at the next deadline to come, never fire a burst to catch up. */
+		/* Overrun: continue at the next deadline in the future, never with a burst to catch up. */
 		int64_t skipped = (at_ns - deadline_ns) / sampler->period_ns + 1;
 
 		fg_channel_count(&sampler->missed, (uint64_t)skipped);
@@ -210,7 +210,7 @@ static void *run(void *argument)
 	fg_clock_sharpen_this_thread();
 	watch(sampler);
 	if (atomic_load_explicit(&sampler->hold, memory_order_acquire) == OWNED)
-		fg_clock_wake(&sampler->done); /* the last touch: who waits for it joins */
+		fg_clock_wake(&sampler->done); /* the last access: the waiting thread joins */
 	else if (!atomic_compare_exchange_strong_explicit(&sampler->hold, &left, ENDED, memory_order_acq_rel,
 													  memory_order_acquire))
 		destroy(sampler);
@@ -224,12 +224,13 @@ enum fg_status fg_sampler_open(const struct fg_sampler_config *config, struct fg
 	size_t size = sizeof(struct fg_sampler) + count * sizeof(struct fg_channel);
 
 	if (count == 0 || config->period_ns <= 0)
-		return fg_error_set(err, FG_INVALID, 0, 0, "a sampler needs a channel and a period above 0");
+		return fg_error_set(err, FG_INVALID, 0, 0, "count and period_ns must be above 0, not %zu and %" PRId64, count,
+							config->period_ns);
 	/* malloc does not promise the ring's cache-line alignment */
-	struct fg_sampler *sampler =
-		aligned_alloc(FG_CACHE_LINE, (size + FG_CACHE_LINE - 1) / FG_CACHE_LINE * FG_CACHE_LINE);
+	struct fg_sampler *sampler = aligned_alloc(FG_CACHE_LINE,
+											   (size + FG_CACHE_LINE - 1) / FG_CACHE_LINE * FG_CACHE_LINE);
 	if (sampler == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for a sampler of %zu channels", count);
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for a sampler of %zu channels", count);
 	memset(sampler, 0, size);
 	sampler->ops = config->ops;
 	sampler->clock = config->source.clock;
@@ -259,8 +260,8 @@ enum fg_status fg_sampler_start(struct fg_sampler *sampler, int64_t patience_ns,
 	char name[16];
 
 	if (sampler->running || is_set(&sampler->stop))
-		return fg_error_set(err, FG_INVALID, 0, 0, "the sampler of %s %s", sampler->ops->name,
-							sampler->running ? "is running" : "has run");
+		return fg_error_set(err, FG_INVALID, 0, 0, "the %s sampler %s", sampler->ops->name,
+							sampler->running ? "is already running" : "has already run once");
 	snprintf(name, sizeof name, "fg-%s", sampler->ops->name);
 	int code = fg_thread_start(&sampler->thread, name, run, sampler);
 	if (code != 0)
@@ -281,7 +282,7 @@ void fg_sampler_stop_soon(struct fg_sampler *sampler, int64_t settle_ns)
 	fg_clock_wake(&sampler->stop);
 }
 
-/* Wait until the thread has ended. False: one and the same read has gone on for `patience_ns`. */
+/* Wait until the thread has ended. False: a single read has lasted for `patience_ns`. */
 static bool wait_for_end(struct fg_sampler *sampler, int64_t patience_ns)
 {
 	uint64_t calls = atomic_load_explicit(&sampler->calls, memory_order_relaxed);
@@ -301,7 +302,7 @@ static bool wait_for_end(struct fg_sampler *sampler, int64_t patience_ns)
 	return true;
 }
 
-/* Take the channels from a thread that hangs in a read; false where it does not, or no longer. */
+/* Take the channels from a thread that hangs in a read. False: it is not in a read. */
 static bool leave(struct fg_sampler *sampler)
 {
 	int calling = CALLING;
@@ -310,14 +311,14 @@ static bool leave(struct fg_sampler *sampler)
 												   memory_order_relaxed);
 }
 
-/* In the place of the thread that was left: what it has read counts, and every channel says why there is no more. */
+/* Finish for a thread that was left behind: its readings count, and every channel ends with the reason. */
 static void end_without_answer(struct fg_sampler *sampler, int64_t patience_ns)
 {
 	struct fg_error err;
 
 	if (!sampler->ended)
 		mark_end(sampler);
-	fg_error_set(&err, FG_LOST, 0, 0, "%s does not answer: a read had not come back after %" PRId64 " ms",
+	fg_error_set(&err, FG_LOST, 0, 0, "%s does not answer: a read has taken longer than %" PRId64 " ms",
 				 sampler->ops->name, patience_ns / 1000000);
 	fg_channel_fail(&sampler->channels[sampler->calling], FG_LOST, &err);
 	for (size_t i = 0; i < sampler->count; i++)
@@ -350,7 +351,7 @@ void fg_sampler_close(struct fg_sampler *sampler)
 	int left = LEFT;
 
 	fg_sampler_stop(sampler, 0);
-	/* A thread that is still in its read needs source and memory: it gives them back, should it ever return. */
+	/* A thread that is still in its read needs the source and the memory: it frees them if the read ever returns. */
 	if (!atomic_compare_exchange_strong_explicit(&sampler->hold, &left, CLOSED, memory_order_acq_rel,
 												 memory_order_acquire))
 		destroy(sampler);
@@ -377,8 +378,8 @@ bool fg_sampler_finished(const struct fg_sampler *sampler)
 	return atomic_load_explicit(&sampler->finished, memory_order_relaxed);
 }
 
-void fg_sampler_report(const struct fg_sampler *sampler, size_t channel, struct fg_report *out)
+void fg_sampler_tally(const struct fg_sampler *sampler, size_t channel, struct fg_tally *out)
 {
-	fg_channel_report(&sampler->channels[channel], out);
+	fg_channel_tally(&sampler->channels[channel], out);
 	fg_sampler_live(sampler, channel, &out->live);
 }

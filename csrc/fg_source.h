@@ -1,8 +1,8 @@
-/* A source: one way to read sensors, as three functions.
+/* A source: one way to read sensors, as a table of functions.
  * SPDX-License-Identifier: Apache-2.0
  *
- * A source knows nothing of rings, samplers or other sources. Which sensors exist, what they are called and why one
- * cannot be read, Python finds out (fastgreen/sensors/). Here arrive plain descriptions; only the hot path is done.
+ * A source knows nothing about rings, samplers or other sources. Python (fastgreen/sensors/) finds the sensors, names
+ * them and explains why one cannot be read. C gets plain descriptions and only reads.
  * A source belongs to one thread at a time; open may run on another thread than read. */
 #ifndef FG_SOURCE_H
 #define FG_SOURCE_H
@@ -13,7 +13,7 @@
 
 #include <stdbool.h>
 
-/* What to read of an NVIDIA device; the first three are in the order of preference. */
+/* The quantity to read from an NVIDIA device; the first three are in the order of preference. */
 enum fg_nvml_quantity {
 	FG_NVML_ENERGY,        /* nvmlDeviceGetTotalEnergyConsumption, mJ */
 	FG_NVML_POWER_INSTANT, /* field 186, mW */
@@ -21,7 +21,7 @@ enum fg_nvml_quantity {
 	FG_NVML_POWER_USAGE,   /* nvmlDeviceGetPowerUsage, mW: a different mean on every generation */
 };
 
-/* A recorded channel to be played again. The columns are the caller's and outlive the source. */
+/* A recorded channel to play again. The columns belong to the caller and must outlive the source. */
 struct fg_recording {
 	const struct fg_sample *samples; /* at_ns counts from the moment the source is opened */
 	size_t count;
@@ -31,11 +31,11 @@ struct fg_recording {
 struct fg_perf_event {
 	uint32_t type;
 	uint64_t config;
-	int cpu;       /* the one that reads for its package */
-	unsigned slot; /* where sensor.fd is given: which value of that group it is */
+	int cpu;       /* the CPU that reads for its package */
+	unsigned slot; /* if sensor.fd is not -1: the position of the value in that group */
 };
 
-/* One sensor; which members matter is the source's business. Strings are copied by open. */
+/* One sensor; each source uses only some of the members. open copies the strings. */
 struct fg_sensor {
 	const char *path;   /* rapl, hwmon: the attribute; procstat: the stat file; perf: its name in messages */
 	const char *factor; /* hwmon: a second attribute to multiply with (current x voltage), or NULL */
@@ -52,37 +52,37 @@ struct fg_sensor {
 struct fg_source_config {
 	const struct fg_sensor *sensors;
 	size_t count;
-	const char *library;           /* nvml: what to dlopen */
-	double speed;                  /* replay: 1 in real time, 2 twice as fast, 0 as fast as it can */
+	const char *library; /* nvml: the library to load */
+	double speed;        /* replay: 1 in real time, 2 twice as fast, 0 as fast as it can */
 	const struct fg_clock *clock;
 };
 
 struct fg_reading {
 	int64_t raw;
-	/* A source that knows better than the sampler when the value was taken sets at_ns (not 0) and half_ns. */
+	/* Set by a source that knows the time of the value better than the sampler; at_ns 0: the sampler stamps it. */
 	int64_t at_ns;
 	uint32_t half_ns;
 	uint16_t wraps; /* replay only, as flags */
 	uint16_t flags;
 };
 
-struct fg_source; /* each source's own */
+struct fg_source; /* each source defines its own */
 
-/* Drivers have been seen to hold a lock for 10 s and to go on; what takes longer is taken for hung. */
+/* Some drivers held a lock for 10 s and then continued; a call that takes longer than this counts as hung. */
 #define FG_PATIENCE_NS (15 * FG_NS_PER_S)
 
 struct fg_source_ops {
 	const char *name;
-	/* Open every sensor of the configuration or none. FG_NOT_FOUND, FG_NOT_PERMITTED, ... name the sensor. */
+	/* Open all sensors of the configuration; if one fails, close the others. The error message names the sensor. */
 	enum fg_status (*open)(const struct fg_source_config *config, struct fg_source **out, struct fg_error *err);
-	/* Read sensor `index`. FG_NOT_READY: no new value, which is no fault. FG_LOST: the sensor is gone for good.
-	 * Never allocates; formats text only when it fails. */
+	/* Read sensor `index`. FG_NOT_READY: no new value, which is not a fault. FG_LOST: the sensor is gone for
+	 * ever. It never allocates, and formats text only if it fails. */
 	enum fg_status (*read)(struct fg_source *source, size_t index, struct fg_reading *out, struct fg_error *err);
 	void (*close)(struct fg_source *source);
-	/* NULL, or for a source with a timetable of its own: when the next value is due (INT64_MAX: never again). Such a
-	 * source is read until FG_NOT_READY at every tick. */
+	/* NULL, or for a source with its own timetable: the instant of the next value (INT64_MAX: there are no more). The
+	 * sampler reads this source until FG_NOT_READY at every tick. */
 	int64_t (*due_at_ns)(struct fg_source *source);
-	/* How long one read may take before the source is taken for hung, and left; 0: FG_PATIENCE_NS. */
+	/* If one read takes longer than this, the source counts as hung and is left behind; 0: FG_PATIENCE_NS. */
 	int64_t patience_ns;
 };
 

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 struct hwmon_sensor {
-	char *path, *factor_path; /* factor_path NULL: the first alone */
+	char *path, *factor_path; /* factor_path NULL: path alone */
 	int fd, factor_fd;
 	bool negate;
 };
@@ -40,7 +40,7 @@ static enum fg_status open_sensor(const struct fg_sensor *from, struct hwmon_sen
 	if (from->factor != NULL)
 		to->factor_path = strdup(from->factor);
 	if (to->path == NULL || (from->factor != NULL && to->factor_path == NULL))
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for the path of a hwmon sensor");
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for the path of a hwmon sensor");
 	enum fg_status status = fg_sysfs_open(to->path, from->fd, &to->fd, err);
 	if (status == FG_OK && from->factor != NULL)
 		status = fg_sysfs_open(to->factor_path, -1, &to->factor_fd, err);
@@ -52,7 +52,7 @@ static enum fg_status hwmon_open(const struct fg_source_config *config, struct f
 	struct fg_source *source = calloc(1, sizeof *source + config->count * sizeof *source->sensors);
 
 	if (source == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu hwmon sensors", config->count);
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for %zu hwmon sensors", config->count);
 	for (size_t i = 0; i < config->count; i++) {
 		source->sensors[i].fd = source->sensors[i].factor_fd = -1;
 		source->count = i + 1;
@@ -81,7 +81,8 @@ static enum fg_status hwmon_read(struct fg_source *source, size_t index, struct 
 		if (status != FG_OK)
 			return status;
 		if (__builtin_mul_overflow(raw, factor, &raw)) /* mA * mV = uW */
-			return fg_error_set(err, FG_MALFORMED, 0, 0, "%s times %s overflows", sensor->path, sensor->factor_path);
+			return fg_error_set(err, FG_MALFORMED, 0, 0, "%s times %s is more than 63 bits", sensor->path,
+								sensor->factor_path);
 	}
 	out->raw = raw;
 	return FG_OK;

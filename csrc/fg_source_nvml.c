@@ -1,6 +1,6 @@
 /* NVIDIA boards: one reading is one library call. When the library has forgotten its initialisation (fork, driver
- * reload) it is initialised again and the board found again by its UUID, because handles and indices do not survive.
- * Whatever may take for ever is done on a thread that can be left.
+ * reload), the source initialises it and finds each board by its UUID again: handles and indices do not survive.
+ * Calls that may never return run on a thread that can be left behind.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_nvml.h"
 #include "fg_thread.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* As Python's PLAUSIBLE_W: no board draws a megawatt, and what says so is no reading. */
+/* As Python's PLAUSIBLE_W: a board cannot draw a megawatt, so a larger value is not a reading. */
 #define MOST_POWER_MW INT64_C(1000000000)
 
 struct board {
@@ -55,7 +55,7 @@ static void connect_library(void *context)
 		source->status = fg_nvml_find(source->nvml, source->boards[i].uuid, &source->boards[i].handle, &source->err);
 }
 
-/* What to open, copied: the thread that opens may outlive the caller's patience. */
+/* A copy of the configuration: the thread that opens may run longer than the caller waits. */
 static struct fg_source *describe(const struct fg_source_config *config)
 {
 	struct fg_source *source = calloc(1, sizeof *source + config->count * sizeof *source->boards);
@@ -85,7 +85,7 @@ static enum fg_status nvml_open(const struct fg_source_config *config, struct fg
 	struct fg_source *source = describe(config);
 
 	if (source == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu NVIDIA channels", config->count);
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for %zu NVIDIA channels", config->count);
 	if (!fg_thread_call(connect_library, give_back, source, FG_PATIENCE_NS))
 		return fg_error_set(err, FG_READ_FAILED, 0, 0, "%s does not answer", config->library);
 	enum fg_status status = source->status;
@@ -116,6 +116,7 @@ static int recover(struct fg_source *source)
 static enum fg_status nvml_read(struct fg_source *source, size_t index, struct fg_reading *out, struct fg_error *err)
 {
 	struct board *board = &source->boards[index];
+	bool is_energy = board->quantity == FG_NVML_ENERGY;
 	int64_t raw;
 	int code = fg_nvml_read(source->nvml, board->handle, board->quantity, board->scope, &raw);
 
@@ -124,12 +125,12 @@ static enum fg_status nvml_read(struct fg_source *source, size_t index, struct f
 	if (code != FG_NVML_SUCCESS)
 		return fg_error_set(err, fg_nvml_status(code), 0, code, "%s: %s (NVML %d)", board->uuid,
 							fg_nvml_text(source->nvml, code), code);
-	/* Polled too fast, some drivers answer 0 mW; no board draws nothing. */
-	if (board->quantity != FG_NVML_ENERGY && raw == 0)
-		return fg_error_set(err, FG_READ_FAILED, 0, 0, "%s: a power of 0 mW", board->uuid);
-	if (raw < 0 || (board->quantity != FG_NVML_ENERGY && raw > MOST_POWER_MW))
-		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s: it shows %s of %" PRId64, board->uuid,
-							board->quantity == FG_NVML_ENERGY ? "an energy in mJ" : "a power in mW", raw);
+	/* Some drivers answer 0 mW when polled too fast; every board draws more than that. */
+	if (!is_energy && raw == 0)
+		return fg_error_set(err, FG_READ_FAILED, 0, 0, "%s reports a power of 0 mW", board->uuid);
+	if (raw < 0 || (!is_energy && raw > MOST_POWER_MW))
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s reports an impossible %s: %" PRId64 " %s", board->uuid,
+							is_energy ? "energy" : "power", raw, is_energy ? "mJ" : "mW");
 	out->raw = raw;
 	return FG_OK;
 }

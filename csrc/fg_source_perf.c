@@ -108,10 +108,11 @@ static enum fg_status open_sensor(struct fg_source *source, const struct fg_sens
 	event->group = group;
 	event->path = strdup(sensor->path);
 	if (event->path == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for the name of a perf event");
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for the name of a perf event");
 	event->slot = sensor->fd >= 0 ? sensor->event.slot : group->count;
 	if (event->slot >= SLOTS)
-		return fg_error_set(err, FG_INVALID, 0, 0, "%s: a group of more than %d perf events", event->path, SLOTS);
+		return fg_error_set(err, FG_INVALID, 0, 0, "%s: a group must not have more than %d perf events", event->path,
+							SLOTS);
 	if (sensor->fd < 0) {
 		group->count++;
 		return open_event(event, &sensor->event, leads ? -1 : source->events[group->first].fd, err);
@@ -130,11 +131,12 @@ static enum fg_status perf_open(const struct fg_source_config *config, struct fg
 	struct fg_source *source = calloc(1, sizeof *source + config->count * sizeof *source->events);
 
 	if (source == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu perf events", config->count);
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for %zu perf events", config->count);
 	source->clock = config->clock;
 	source->groups = calloc(config->count, sizeof *source->groups);
 	if (source->groups == NULL) {
-		status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu groups of perf events", config->count);
+		status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for %zu groups of perf events",
+							  config->count);
 		goto fail;
 	}
 	for (size_t i = 0; i < config->count; i++) {
@@ -150,7 +152,7 @@ static enum fg_status perf_open(const struct fg_source_config *config, struct fg
 
 		if (group->count > 0 && ioctl(leader->fd, PERF_EVENT_IOC_ENABLE, PERF_IOC_FLAG_GROUP) != 0) {
 			int code = errno;
-			status = fg_error_set(err, fg_status_from_errno(code), code, 0, "enabling %s: %s", leader->path,
+			status = fg_error_set(err, fg_status_from_errno(code), code, 0, "enable %s: %s", leader->path,
 								  strerror(code));
 			goto fail;
 		}
@@ -168,18 +170,19 @@ static enum fg_status read_group(struct fg_source *source, struct group *group, 
 	const struct event *leader = &source->events[group->first];
 	uint64_t words[1 + SLOTS];
 	int64_t begin_ns = source->clock->now_ns(source->clock->context);
-	ssize_t length =
-		group->seekable ? pread(leader->fd, words, sizeof words, 0) : read(leader->fd, words, sizeof words);
+	ssize_t length = group->seekable ? pread(leader->fd, words, sizeof words, 0)
+									 : read(leader->fd, words, sizeof words);
 	int code = errno;
 	int64_t end_ns = source->clock->now_ns(source->clock->context);
 
 	if (length < 0)
 		return fg_error_set(err, fg_status_from_errno(code), code, 0, "read %s: %s", leader->path, strerror(code));
 	if (length == 0 && !group->seekable) /* what a pinned group in error state answers, see perf_event_open(2) */
-		return fg_error_set(err, FG_LOST, 0, 0, "%s is counted no more", leader->path);
+		return fg_error_set(err, FG_LOST, 0, 0, "the kernel no longer counts %s", leader->path);
 	if ((size_t)length < sizeof *words || words[0] > SLOTS || (size_t)length != (1 + words[0]) * sizeof *words ||
 		(group->count > 0 && words[0] != group->count))
-		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s: %zd bytes are no group of perf values", leader->path, length);
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "read %s: %zd bytes are not a group of perf values", leader->path,
+							length);
 	memcpy(group->values, words + 1, words[0] * sizeof *words);
 	group->held = words[0];
 	group->at_ns = fg_clock_middle_ns(begin_ns, end_ns);
@@ -201,9 +204,9 @@ static enum fg_status perf_read(struct fg_source *source, size_t index, struct f
 	}
 	group->next = index + 1;
 	if (event->slot >= group->held)
-		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s: its group has no value %u", event->path, event->slot);
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "read %s: the group has no value %u", event->path, event->slot);
 	if (group->values[event->slot] > INT64_MAX)
-		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s has counted past 63 bits", event->path);
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s has a value of more than 63 bits", event->path);
 	out->raw = (int64_t)group->values[event->slot];
 	out->at_ns = group->at_ns;
 	out->half_ns = group->half_ns;

@@ -1,5 +1,5 @@
-/* An estimate of CPU energy from CPU time: idle watts all the time, and a slope for every busy CPU. It is cumulative,
- * as a counter is, so that no work between two readings is missed.
+/* An estimate of CPU energy from CPU time: idle watts at all times, and a slope for each busy CPU. It is
+ * cumulative like a counter, so it misses no work between two readings.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_source.h"
 #include "fg_sysfs.h"
@@ -33,10 +33,10 @@ static enum fg_status procstat_open(const struct fg_source_config *config, struc
 	enum fg_status status;
 
 	if (config->count != 1)
-		return fg_error_set(err, FG_INVALID, 0, 0, "procstat has one channel, not %zu", config->count);
+		return fg_error_set(err, FG_INVALID, 0, 0, "procstat must have one channel, not %zu", config->count);
 	struct fg_source *source = calloc(1, sizeof *source);
 	if (source == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for the procstat source");
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for the procstat source");
 	source->fd = -1;
 	source->clock = config->clock;
 	source->opened_at_ns = config->clock->now_ns(config->clock->context);
@@ -45,7 +45,7 @@ static enum fg_status procstat_open(const struct fg_source_config *config, struc
 	source->ns_per_tick = FG_NS_PER_S / sysconf(_SC_CLK_TCK);
 	source->path = strdup(sensor->path);
 	if (source->path == NULL) {
-		status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for the path of the stat file");
+		status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for the path of the stat file");
 		goto fail;
 	}
 	status = fg_sysfs_open(source->path, sensor->fd, &source->fd, err);
@@ -59,7 +59,7 @@ fail:
 }
 
 /* Busy ticks of the first line, "cpu  user nice system idle iowait irq softirq steal guest guest_nice"; guest time is
- * already inside user and nice. False where the line is not that. */
+ * already inside user and nice. False: the line has another form. */
 static bool busy_ticks(const char *line, int64_t *out)
 {
 	static const bool busy[] = {true, true, true, false, false, true, true, true};
@@ -96,13 +96,14 @@ static enum fg_status procstat_read(struct fg_source *source, size_t index, stru
 	}
 	text[length] = '\0';
 	if (!busy_ticks(text, &ticks))
-		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s does not begin with a line of CPU times", source->path);
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s must begin with a line of CPU times", source->path);
 	/* mW * ns = pJ, which 63 bits hold for 9 MJ only: a day of 100 W. */
 	int64_t elapsed_ns = source->clock->now_ns(source->clock->context) - source->opened_at_ns;
 	fg_int128 energy_uj = ((fg_int128)source->idle_mw * elapsed_ns +
-						   (fg_int128)source->slope_mw * ((fg_int128)ticks * source->ns_per_tick)) / 1000000;
+						   (fg_int128)source->slope_mw * ((fg_int128)ticks * source->ns_per_tick)) /
+						  1000000;
 	if (energy_uj > INT64_MAX)
-		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s gives more CPU time than there can be", source->path);
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s shows an impossible CPU time", source->path);
 	out->raw = (int64_t)energy_uj;
 	return FG_OK;
 }

@@ -34,7 +34,7 @@ static enum fg_status rapl_open(const struct fg_source_config *config, struct fg
 	struct fg_source *source = calloc(1, sizeof *source + config->count * sizeof *source->attributes);
 
 	if (source == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu powercap zones", config->count);
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for %zu powercap zones", config->count);
 	for (size_t i = 0; i < config->count; i++) {
 		struct attribute *attribute = &source->attributes[i];
 
@@ -42,7 +42,7 @@ static enum fg_status rapl_open(const struct fg_source_config *config, struct fg
 		source->count = i + 1;
 		attribute->path = strdup(config->sensors[i].path);
 		if (attribute->path == NULL) {
-			status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for the path of a powercap zone");
+			status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for the path of a powercap zone");
 			goto fail;
 		}
 		status = fg_sysfs_open(attribute->path, config->sensors[i].fd, &attribute->fd, err);

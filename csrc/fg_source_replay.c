@@ -21,7 +21,7 @@ static enum fg_status replay_open(const struct fg_source_config *config, struct 
 	struct fg_source *source = calloc(1, sizeof *source + config->count * sizeof *source->tracks);
 
 	if (source == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory to replay %zu channels", config->count);
+		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory to replay %zu channels", config->count);
 	source->clock = config->clock;
 	source->opened_at_ns = config->clock->now_ns(config->clock->context);
 	source->speed = config->speed;

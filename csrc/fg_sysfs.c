@@ -47,7 +47,7 @@ enum fg_status fg_sysfs_parse(const char *text, size_t length, int64_t *out)
 
 enum fg_status fg_sysfs_read(int fd, const char *path, int64_t *out, struct fg_error *err)
 {
-	char text[32]; /* 19 digits, a sign, a newline; one that fills it is not an integer of 63 bits */
+	char text[32]; /* 19 digits, a sign, a newline; a longer text is not an integer of 63 bits */
 	ssize_t length = pread(fd, text, sizeof text, 0);
 
 	if (length < 0) {
@@ -55,7 +55,7 @@ enum fg_status fg_sysfs_read(int fd, const char *path, int64_t *out, struct fg_e
 		return fg_error_set(err, fg_status_from_errno(code), code, 0, "pread %s: %s", path, strerror(code));
 	}
 	if ((size_t)length == sizeof text || fg_sysfs_parse(text, (size_t)length, out) != FG_OK)
-		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s holds no integer: '%.*s'", path,
+		return fg_error_set(err, FG_MALFORMED, 0, 0, "%s does not hold an integer: '%.*s'", path,
 							(int)strnlen(text, length < 24 ? (size_t)length : 24), text);
 	return FG_OK;
 }

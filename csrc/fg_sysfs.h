@@ -8,15 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Open `path` for reading, or duplicate `fd` when it is not -1. On success *out is a descriptor to close(2).
- * Permission is checked here and never again: a descriptor opened by a privileged helper reads for anyone. */
+/* Open `path` for reading, or duplicate `fd` if it is not -1. On success *out is a descriptor to close(2). The kernel
+ * checks permission only now: a descriptor that a privileged helper has opened works for every user. */
 FG_MUST_CHECK enum fg_status fg_sysfs_open(const char *path, int fd, int *out, struct fg_error *err);
 
-/* Read the attribute anew: one pread, no allocation. FG_MALFORMED where it is empty or no decimal integer of 63 bits
- * with at most white space behind it. `path` only names it in messages. */
+/* Read the attribute again: one pread, no allocation. FG_MALFORMED: the text is not a decimal integer of 63 bits; white
+ * space after it is allowed. Only messages use `path`. */
 FG_MUST_CHECK enum fg_status fg_sysfs_read(int fd, const char *path, int64_t *out, struct fg_error *err);
 
-/* Parse what fg_sysfs_read read: `length` bytes that need no NUL. */
+/* Parse the text of an attribute: `length` bytes, a NUL is not needed. */
 FG_MUST_CHECK enum fg_status fg_sysfs_parse(const char *text, size_t length, int64_t *out);
 
 #endif

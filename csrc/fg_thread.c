@@ -1,5 +1,5 @@
-/* See fg_thread.h. The one trick: whoever is late gives back. Caller and thread settle by one compare-and-swap which of
- * them that is, so that no lock is held by a thread that hangs.
+/* See fg_thread.h. The one trick: the side that finishes last frees the memory. One compare-and-swap between caller and
+ * thread decides which side that is, so a thread that hangs never holds a lock.
  * SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE /* pthread_setname_np */
 #include "fg_thread.h"

@@ -1,4 +1,4 @@
-/* Threads that leave the application's signals alone, and calls that may never come back.
+/* Threads that receive no signals, and calls that may never return.
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef FG_THREAD_H
 #define FG_THREAD_H
@@ -12,8 +12,8 @@
 int fg_thread_start(pthread_t *out, const char *name, void *(*run)(void *), void *argument);
 
 /* Call work(context) on a thread of its own and wait for it, but not longer than `patience_ns`. True: it has returned.
- * False: it goes on and the context is no longer the caller's; should it return after all, discard(context) (which may
- * be NULL) is called on that thread. Where no thread can be had work is called on this one. */
+ * False: it still runs, and the context no longer belongs to the caller; if work returns later, its thread calls
+ * discard(context), unless discard is NULL. If no thread can be started, work runs on the calling thread. */
 bool fg_thread_call(void (*work)(void *), void (*discard)(void *), void *context, int64_t patience_ns);
 
 #endif

@@ -114,7 +114,7 @@ cdef extern from "fg.h" nogil:
         uint64_t read_errors
         bint ended
 
-    cdef struct fg_report:
+    cdef struct fg_tally:
         fg_account account
         fg_live live
         int64_t end_at_ns
@@ -132,4 +132,4 @@ cdef extern from "fg.h" nogil:
     size_t fg_sampler_waiting(const fg_sampler *sampler, size_t channel)
     void fg_sampler_live(const fg_sampler *sampler, size_t channel, fg_live *out)
     bint fg_sampler_finished(const fg_sampler *sampler)
-    void fg_sampler_report(const fg_sampler *sampler, size_t channel, fg_report *out)
+    void fg_sampler_tally(const fg_sampler *sampler, size_t channel, fg_tally *out)

@@ -185,9 +185,9 @@ cdef class Sampler:
     def tally(self, Py_ssize_t channel):
         """The final counts and totals of a channel, after stop: its account, its faults, the total at the last reading
         asked for."""
-        cdef fg_report tally
+        cdef fg_tally tally
         self._index(channel)
-        fg_sampler_report(self.sampler, channel, &tally)
+        fg_sampler_tally(self.sampler, channel, &tally)
         out = account_dict(&tally.account)
         energy = tally.account.traits.kind == FG_ENERGY
         out["end_at_ns"] = tally.end_at_ns

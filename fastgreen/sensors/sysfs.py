@@ -84,7 +84,7 @@ def unreadable(path: str, kind: str) -> dict[str, Any]:
         return {"readable": False, "reason": f"{error.strerror} ({name}): {path}"}
     value = _parse(content)
     if value is None:
-        return {"readable": False, "reason": f"{path} holds no integer: {content[:24]!r}"}
+        return {"readable": False, "reason": f"{path} does not hold an integer: {content[:24]!r}"}
     if kind == "energy" and value < 0:
         return {"readable": False, "reason": f"{path} holds a negative energy: {content!r}"}
     return {}

@@ -75,7 +75,7 @@ struct rig {
 	struct fg_traits traits;
 	struct fg_driven driven;
 	struct fg_sampler *sampler;
-	struct fg_report report;
+	struct fg_tally tally;
 };
 
 static void rig_init(struct rig *rig, int64_t end_ns)
@@ -110,7 +110,7 @@ static inline void rig_run(struct rig *rig, int64_t period_ns, size_t capacity, 
 	if (settle_ns > 0) /* else time stands still until it has stopped, however long that takes to happen */
 		rig->driven.end_at_ns = INT64_MAX / 2;
 	fg_sampler_stop(rig->sampler, settle_ns);
-	fg_sampler_report(rig->sampler, 0, &rig->report);
+	fg_sampler_tally(rig->sampler, 0, &rig->tally);
 }
 
 static void rig_close(struct rig *rig)

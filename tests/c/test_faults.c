@@ -53,7 +53,7 @@ struct rig {
 	struct fg_traits traits;
 	struct fg_driven driven;
 	struct fg_sampler *sampler;
-	struct fg_report report;
+	struct fg_tally tally;
 	struct fg_sample *samples;
 	size_t count, capacity;
 };
@@ -93,7 +93,7 @@ static void rig_stop(struct rig *rig)
 {
 	fg_sampler_stop(rig->sampler, 0);
 	rig_drain(rig);
-	fg_sampler_report(rig->sampler, 0, &rig->report);
+	fg_sampler_tally(rig->sampler, 0, &rig->tally);
 }
 
 static void rig_close(struct rig *rig)
@@ -146,9 +146,9 @@ FG_TEST(a_full_ring_widens_the_bounds_and_loses_no_joule)
 	rig.driven.end_at_ns = 20 * FG_NS_PER_S + 500 * MS; /* and some more, drained in time */
 	rig_wait(&rig, 10 * MS);
 	rig_stop(&rig);
-	fg_check_int(rig.report.account.total, true_uj(rig.report.account.last_at_ns));
-	fg_check_int((int64_t)(rig.report.live.samples - rig.report.live.lost), (int64_t)rig.count);
-	fg_check(rig.report.live.lost > 1900);
+	fg_check_int(rig.tally.account.total, true_uj(rig.tally.account.last_at_ns));
+	fg_check_int((int64_t)(rig.tally.live.samples - rig.tally.live.lost), (int64_t)rig.count);
+	fg_check(rig.tally.live.lost > 1900);
 	for (size_t i = 0; i < rig.count; i++)
 		gaps += (rig.samples[i].flags & FG_SAMPLE_GAP) != 0;
 	fg_check_int((int64_t)gaps, 1);
@@ -175,8 +175,8 @@ FG_TEST(a_drainer_that_stalls_now_and_then_gets_a_whole_account)
 		total += rig.samples[i].raw - rig.samples[i - 1].raw + rig.samples[i].wraps * (int64_t)MODULUS;
 	/* what the curve shows is what the account has counted, but for points lost behind the last that was kept */
 	fg_check_int(total, true_uj(rig.samples[rig.count - 1].at_ns));
-	fg_check_int(rig.report.account.total, true_uj(rig.report.account.last_at_ns));
-	fg_check_int((int64_t)(rig.report.live.samples - rig.report.live.lost), (int64_t)rig.count);
+	fg_check_int(rig.tally.account.total, true_uj(rig.tally.account.last_at_ns));
+	fg_check_int((int64_t)(rig.tally.live.samples - rig.tally.live.lost), (int64_t)rig.count);
 	check_windows(&rig, 500, 100 * MS);
 	rig_close(&rig);
 }
@@ -195,17 +195,17 @@ FG_TEST(a_suspended_machine_misses_deadlines_and_not_the_counter)
 	rig.driven.end_at_ns = 34 * FG_NS_PER_S;
 	rig_wait(&rig, 10 * MS);
 	rig_stop(&rig);
-	fg_check_int((int64_t)rig.report.live.lost, 0);
+	fg_check_int((int64_t)rig.tally.live.lost, 0);
 	/* a deadline slept through is a miss and never a reading: 3400 in all */
-	int64_t deadlines = (int64_t)(rig.report.live.missed + rig.report.live.samples);
-	fg_check(rig.report.live.missed >= 2990 && rig.report.live.missed <= 3010);
+	int64_t deadlines = (int64_t)(rig.tally.live.missed + rig.tally.live.samples);
+	fg_check(rig.tally.live.missed >= 2990 && rig.tally.live.missed <= 3010);
 	fg_check(deadlines >= 3395 && deadlines <= 3405);
 	for (size_t i = 1; i + 1 < rig.count; i++)
 		fg_check(rig.samples[i].at_ns - rig.samples[i - 1].at_ns >= 5 * MS || i == before);
-	fg_check_int(rig.report.account.total, true_uj(rig.report.account.last_at_ns));
-	fg_check(rig.report.account.step_longest_ns >= asleep_ns);
+	fg_check_int(rig.tally.account.total, true_uj(rig.tally.account.last_at_ns));
+	fg_check(rig.tally.account.step_longest_ns >= asleep_ns);
 	/* the sensor is not taken for one that updates every half minute */
-	fg_check(fg_account_period_ns(&rig.report.account) <= 100 * MS);
+	fg_check(fg_account_period_ns(&rig.tally.account) <= 100 * MS);
 	check_windows(&rig, 1000, 50 * MS);
 	check_windows(&rig, 50, 10 * FG_NS_PER_S);
 	rig_close(&rig);
@@ -223,11 +223,11 @@ FG_TEST(a_day_of_wraps_is_exact_to_a_unit)
 		rig_drain(&rig);
 	}
 	rig_stop(&rig);
-	fg_check_int((int64_t)rig.report.live.missed, 0);
-	fg_check_int((int64_t)rig.report.live.lost, 0);
-	fg_check_int((int64_t)rig.report.account.resets, 0);
+	fg_check_int((int64_t)rig.tally.live.missed, 0);
+	fg_check_int((int64_t)rig.tally.live.lost, 0);
+	fg_check_int((int64_t)rig.tally.account.resets, 0);
 	fg_check((int64_t)rig.count >= 863990);
-	fg_check_int(rig.report.account.total, true_uj(rig.report.account.last_at_ns));
+	fg_check_int(rig.tally.account.total, true_uj(rig.tally.account.last_at_ns));
 	int64_t total = 0, wraps = 0;
 	for (size_t i = 1; i < rig.count; i++) {
 		wraps += rig.samples[i].wraps;

@@ -17,7 +17,7 @@ static void rig_left(struct rig *rig)
 	int64_t begin_ns = fg_clock_now_ns();
 	fg_sampler_stop(rig->sampler, 0);
 	fg_check(fg_clock_now_ns() - begin_ns >= scripted.patience_ns);
-	fg_sampler_report(rig->sampler, 0, &rig->report);
+	fg_sampler_tally(rig->sampler, 0, &rig->tally);
 }
 
 FG_TEST(a_read_that_never_returns_is_left_and_what_came_before_counts)
@@ -26,13 +26,13 @@ FG_TEST(a_read_that_never_returns_is_left_and_what_came_before_counts)
 	struct fg_sample out[64];
 
 	rig_left(&rig);
-	fg_check_int((int64_t)rig.report.account.samples, 5);
-	fg_check_int(rig.report.end_total, 40);
-	fg_check_int(rig.report.end_at_ns, rig.report.account.last_at_ns);
-	fg_check_int(rig.report.why_ended.status, FG_LOST);
-	fg_check(strstr(rig.report.why_ended.message, "script does not answer") != NULL);
-	fg_check_int((int64_t)rig.report.live.read_errors, 1);
-	fg_check(rig.report.live.ended);
+	fg_check_int((int64_t)rig.tally.account.samples, 5);
+	fg_check_int(rig.tally.end_total, 40);
+	fg_check_int(rig.tally.end_at_ns, rig.tally.account.last_at_ns);
+	fg_check_int(rig.tally.why_ended.status, FG_LOST);
+	fg_check(strstr(rig.tally.why_ended.message, "script does not answer") != NULL);
+	fg_check_int((int64_t)rig.tally.live.read_errors, 1);
+	fg_check(rig.tally.live.ended);
 	fg_check_int((int64_t)fg_sampler_drain(rig.sampler, 0, out, 64), 5);
 	fg_sampler_stop(rig.sampler, 0);
 	rig_close(&rig); /* returns, and closes nothing: the source is being read */
@@ -52,10 +52,10 @@ FG_TEST(a_first_reading_while_settling_ends_where_it_begins_though_the_next_one_
 	fg_require(rig_open(&rig, &fg_clock_monotonic, 600 * FG_NS_PER_S, 64) == FG_OK);
 	fg_require(fg_sampler_start(rig.sampler, 60 * FG_NS_PER_S, NULL) == FG_OK);
 	fg_sampler_stop(rig.sampler, 60 * FG_NS_PER_S);
-	fg_sampler_report(rig.sampler, 0, &rig.report);
-	fg_check_int((int64_t)rig.report.account.samples, 1);
-	fg_check_int(rig.report.end_at_ns, rig.report.account.first_at_ns);
-	fg_check_int(rig.report.end_total, 0);
+	fg_sampler_tally(rig.sampler, 0, &rig.tally);
+	fg_check_int((int64_t)rig.tally.account.samples, 1);
+	fg_check_int(rig.tally.end_at_ns, rig.tally.account.first_at_ns);
+	fg_check_int(rig.tally.end_total, 0);
 	rig.script.let_go = true;
 	rig_close(&rig);
 	while (rig.script.closed == 0)
@@ -65,16 +65,16 @@ FG_TEST(a_first_reading_while_settling_ends_where_it_begins_though_the_next_one_
 FG_TEST(a_left_thread_that_returns_before_the_close_changes_nothing)
 {
 	struct rig rig;
-	struct fg_report after;
+	struct fg_tally after;
 
 	rig_left(&rig);
 	rig.script.let_go = true;
 	for (int i = 0; i < 20; i++)
 		fg_clock_monotonic.sleep_until(NULL, fg_clock_now_ns() + MS, &(struct fg_wake){0});
-	fg_sampler_report(rig.sampler, 0, &after);
-	fg_check_int((int64_t)after.account.samples, (int64_t)rig.report.account.samples);
-	fg_check_int(after.end_total, rig.report.end_total);
-	fg_check_int(after.account.total, rig.report.account.total);
+	fg_sampler_tally(rig.sampler, 0, &after);
+	fg_check_int((int64_t)after.account.samples, (int64_t)rig.tally.account.samples);
+	fg_check_int(after.end_total, rig.tally.end_total);
+	fg_check_int(after.account.total, rig.tally.account.total);
 	fg_check_int((int64_t)after.live.read_errors, 1);
 	rig_close(&rig);
 	while (rig.script.closed == 0) /* by whoever came last */
@@ -91,9 +91,9 @@ FG_TEST(reads_slower_than_the_patience_in_sum_are_waited_for)
 	fg_require(rig_open(&rig, &fg_clock_monotonic, MS, 4096) == FG_OK);
 	fg_require(fg_sampler_start(rig.sampler, 60 * FG_NS_PER_S, NULL) == FG_OK);
 	fg_sampler_stop(rig.sampler, scripted.patience_ns + 300 * MS);
-	fg_sampler_report(rig.sampler, 0, &rig.report);
-	fg_check_int(rig.report.why_ended.status, FG_OK);
-	fg_check(rig.report.account.last_at_ns - rig.report.end_at_ns > scripted.patience_ns);
+	fg_sampler_tally(rig.sampler, 0, &rig.tally);
+	fg_check_int(rig.tally.why_ended.status, FG_OK);
+	fg_check(rig.tally.account.last_at_ns - rig.tally.end_at_ns > scripted.patience_ns);
 	rig_close(&rig);
 }
 

@@ -11,13 +11,13 @@ FG_TEST(a_day_by_the_driven_clock_misses_nothing)
 
 	rig_init(&rig, day_ns);
 	rig_run(&rig, 1000 * MS, 16, 0);
-	int64_t samples = (int64_t)rig.report.account.samples;
+	int64_t samples = (int64_t)rig.tally.account.samples;
 	fg_check(samples >= 86398);
-	fg_check_int((int64_t)rig.report.live.missed, 0);
-	fg_check_int(rig.report.end_total, (samples - 1) * 10); /* not a joule lost, though the ring was full all day */
-	fg_check_int((int64_t)rig.report.live.lost, samples - 16);
+	fg_check_int((int64_t)rig.tally.live.missed, 0);
+	fg_check_int(rig.tally.end_total, (samples - 1) * 10); /* not a joule lost, though the ring was full all day */
+	fg_check_int((int64_t)rig.tally.live.lost, samples - 16);
 	/* every deadline at its place: the last sample but the one of stop lies on the grid */
-	fg_check(rig.report.account.last_at_ns - rig.report.account.first_at_ns >= (samples - 2) * 1000 * MS);
+	fg_check(rig.tally.account.last_at_ns - rig.tally.account.first_at_ns >= (samples - 2) * 1000 * MS);
 	rig_close(&rig);
 }
 
@@ -43,16 +43,16 @@ FG_TEST(wraps_of_lost_points_are_carried_and_the_gap_is_flagged)
 	} while (live.samples < 80);
 	fg_sampler_stop(rig.sampler, 0);
 	got += fg_sampler_drain(rig.sampler, 0, out + got, 64 - got);
-	fg_sampler_report(rig.sampler, 0, &rig.report);
+	fg_sampler_tally(rig.sampler, 0, &rig.tally);
 	fg_check_int((int64_t)got, 8);
-	fg_check_int((int64_t)(rig.report.live.samples - rig.report.live.lost), 8);
+	fg_check_int((int64_t)(rig.tally.live.samples - rig.tally.live.lost), 8);
 	int64_t total = 0;
 	for (size_t i = 1; i < got; i++) {
 		total += out[i].raw - out[i - 1].raw + out[i].wraps * 35;
 		fg_check_int(out[i].flags, i == 4 ? FG_SAMPLE_GAP : 0);
 		fg_check_int(total, (out[i].at_ns - out[0].at_ns) / MS * 10);
 	}
-	fg_check_int(rig.report.end_total, (int64_t)(rig.report.account.samples - 1) * 10);
+	fg_check_int(rig.tally.end_total, (int64_t)(rig.tally.account.samples - 1) * 10);
 	rig_close(&rig);
 }
 
@@ -67,7 +67,7 @@ FG_TEST(an_overrun_skips_to_the_next_deadline_and_counts_without_a_burst)
 	rig_run(&rig, 10 * MS, 512, 0);
 	size_t got = fg_sampler_drain(rig.sampler, 0, out, 512);
 	fg_check(got > 20 && got < 40);
-	fg_check_int((int64_t)rig.report.live.missed, 2 * ((int64_t)got - 1));
+	fg_check_int((int64_t)rig.tally.live.missed, 2 * ((int64_t)got - 1));
 	for (size_t i = 0; i + 1 < got; i++) {
 		fg_check_int(out[i].half_ns, 25 * MS / 2);
 		fg_check_int(out[i].at_ns - 25 * MS / 2, FG_NS_PER_S + (int64_t)i * 30 * MS); /* on the grid, stamped in its middle */
@@ -92,11 +92,11 @@ FG_TEST(deadlines_missed_before_the_stop_are_counted_though_no_reading_came_afte
 			fg_sampler_stop_soon(rig.sampler, 0); /* whichever it sees first */
 		rig.driven.at_ns += 10 * MS;
 		fg_sampler_stop(rig.sampler, 0);
-		fg_sampler_report(rig.sampler, 0, &rig.report);
-		int64_t asked_at_ns = rig.report.account.last_at_ns - rig.report.account.last_half_ns;
-		int64_t passed = (asked_at_ns - rig.report.account.first_at_ns) / MS;
-		int64_t told = (int64_t)(rig.report.account.samples - 1 + rig.report.live.missed);
-		fg_check(told == passed || told == passed + 1); /* the last reading may come besides one in its turn */
+		fg_sampler_tally(rig.sampler, 0, &rig.tally);
+		int64_t asked_at_ns = rig.tally.account.last_at_ns - rig.tally.account.last_half_ns;
+		int64_t passed = (asked_at_ns - rig.tally.account.first_at_ns) / MS;
+		int64_t counted = (int64_t)(rig.tally.account.samples - 1 + rig.tally.live.missed);
+		fg_check(counted == passed || counted == passed + 1); /* the last reading may come besides one in its turn */
 		rig_close(&rig);
 	}
 }
@@ -108,8 +108,8 @@ FG_TEST(lateness_is_no_miss_until_a_whole_period_is_gone)
 	rig_init(&rig, 1000 * MS);
 	rig.driven.lateness_ns = 9 * MS;
 	rig_run(&rig, 10 * MS, 512, 0);
-	fg_check_int((int64_t)rig.report.live.missed, 0);
-	fg_check(rig.report.account.samples >= 98);
+	fg_check_int((int64_t)rig.tally.live.missed, 0);
+	fg_check(rig.tally.account.samples >= 98);
 	rig_close(&rig);
 }
 
@@ -121,20 +121,20 @@ FG_TEST(three_not_supported_in_a_row_end_a_channel_and_two_do_not)
 	rig_init(&rig, 100 * MS);
 	memcpy(rig.script.statuses, (enum fg_status[]){ok, no, ok, no, no, ok, no, no, bad, no, no, ok}, 12 * sizeof ok);
 	rig_run(&rig, MS, 512, 0);
-	fg_check(!rig.report.live.ended);
-	fg_check_int(rig.report.why_ended.status, FG_OK);
-	fg_check_int((int64_t)rig.report.live.read_errors, 8);
-	fg_check_int(rig.report.last_error.status, FG_NOT_SUPPORTED);
-	fg_check_int((int64_t)rig.report.account.gaps, 3); /* one for each run of failures */
+	fg_check(!rig.tally.live.ended);
+	fg_check_int(rig.tally.why_ended.status, FG_OK);
+	fg_check_int((int64_t)rig.tally.live.read_errors, 8);
+	fg_check_int(rig.tally.last_error.status, FG_NOT_SUPPORTED);
+	fg_check_int((int64_t)rig.tally.account.gaps, 3); /* one for each run of failures */
 	rig_close(&rig);
 
 	rig_init(&rig, 100 * MS);
 	memcpy(rig.script.statuses, (enum fg_status[]){ok, ok, no, no, no, ok}, 6 * sizeof ok);
 	rig_run(&rig, MS, 512, 0);
-	fg_check(rig.report.live.ended);
-	fg_check_int(rig.report.why_ended.status, FG_NOT_SUPPORTED);
+	fg_check(rig.tally.live.ended);
+	fg_check_int(rig.tally.why_ended.status, FG_NOT_SUPPORTED);
 	fg_check_int(rig.script.reads, 5); /* and is left alone from then on */
-	fg_check_int((int64_t)rig.report.account.samples, 2);
+	fg_check_int((int64_t)rig.tally.account.samples, 2);
 	rig_close(&rig);
 }
 
@@ -145,10 +145,10 @@ FG_TEST(a_lost_device_ends_its_channel_at_once)
 	rig_init(&rig, 100 * MS);
 	rig.script.statuses[3] = FG_LOST;
 	rig_run(&rig, MS, 512, 0);
-	fg_check(rig.report.live.ended);
-	fg_check_int(rig.report.why_ended.status, FG_LOST);
+	fg_check(rig.tally.live.ended);
+	fg_check_int(rig.tally.why_ended.status, FG_LOST);
 	fg_check_int(rig.script.reads, 4);
-	fg_check_int(rig.report.end_total, 20);
+	fg_check_int(rig.tally.end_total, 20);
 	rig_close(&rig);
 }
 
@@ -164,9 +164,9 @@ FG_TEST(failed_reads_leave_a_gap_and_no_value_yet_leaves_none)
 	size_t got = fg_sampler_drain(rig.sampler, 0, out, 512);
 	for (size_t i = 0; i < got; i++)
 		fg_check_int(out[i].flags, i == 2 ? FG_SAMPLE_GAP : 0);
-	fg_check_int((int64_t)rig.report.live.read_errors, 2);
-	fg_check_int((int64_t)rig.report.account.gaps, 1);
-	fg_check_int(rig.report.last_error.status, FG_READ_FAILED);
+	fg_check_int((int64_t)rig.tally.live.read_errors, 2);
+	fg_check_int((int64_t)rig.tally.account.gaps, 1);
+	fg_check_int(rig.tally.last_error.status, FG_READ_FAILED);
 	rig_close(&rig);
 }
 
@@ -176,15 +176,15 @@ FG_TEST(settling_waits_for_one_more_update_and_no_longer_than_allowed)
 
 	rig_init(&rig, 20 * MS);
 	rig_run(&rig, MS, 512, 500 * MS);
-	fg_check_int(rig.report.account.total, rig.report.end_total + 10);
+	fg_check_int(rig.tally.account.total, rig.tally.end_total + 10);
 	rig_close(&rig);
 
 	rig_init(&rig, 20 * MS);
 	rig.script.growing_reads = 3; /* then it stands still for ever */
 	rig_run(&rig, MS, 512, 500 * MS);
-	fg_check_int(rig.report.account.total, rig.report.end_total);
-	fg_check(rig.report.account.last_at_ns - rig.report.end_at_ns >= 480 * MS);
-	fg_check(rig.report.account.last_at_ns - rig.report.end_at_ns <= 520 * MS);
+	fg_check_int(rig.tally.account.total, rig.tally.end_total);
+	fg_check(rig.tally.account.last_at_ns - rig.tally.end_at_ns >= 480 * MS);
+	fg_check(rig.tally.account.last_at_ns - rig.tally.end_at_ns <= 520 * MS);
 	rig_close(&rig);
 }
 
@@ -196,9 +196,9 @@ FG_TEST(a_first_reading_while_settling_ends_where_it_begins)
 	for (size_t i = 0; i < 15; i++)
 		rig.script.statuses[i] = FG_NOT_READY;
 	rig_run(&rig, MS, 512, 500 * MS);
-	fg_check(rig.report.account.samples > 0);
-	fg_check_int(rig.report.end_at_ns, rig.report.account.first_at_ns);
-	fg_check_int(rig.report.end_total, 0);
+	fg_check(rig.tally.account.samples > 0);
+	fg_check_int(rig.tally.end_at_ns, rig.tally.account.first_at_ns);
+	fg_check_int(rig.tally.end_total, 0);
 	rig_close(&rig);
 }
 
@@ -213,9 +213,9 @@ FG_TEST(stop_wakes_a_sleeper_at_once_and_takes_a_last_reading)
 	fg_sampler_stop(rig.sampler, 0);
 	fg_check(fg_clock_now_ns() - begin_ns < 30 * FG_NS_PER_S); /* not the 600 s it would sleep */
 	fg_sampler_stop(rig.sampler, 0);                            /* again is nothing */
-	fg_sampler_report(rig.sampler, 0, &rig.report);
-	fg_check_int((int64_t)rig.report.account.samples, 2);
-	fg_check_int(rig.report.end_total, 10);
+	fg_sampler_tally(rig.sampler, 0, &rig.tally);
+	fg_check_int((int64_t)rig.tally.account.samples, 2);
+	fg_check_int(rig.tally.end_total, 10);
 	fg_check(fg_sampler_start(rig.sampler, 0, NULL) == FG_INVALID); /* one life only */
 	fg_check_int((int64_t)fg_sampler_waiting(rig.sampler, 0), 2);
 	rig_close(&rig);
@@ -238,8 +238,8 @@ FG_TEST(a_slow_source_delays_only_its_own_sampler)
 		sched_yield();
 		fg_sampler_live(slow.sampler, 0, &live);
 	} while (live.missed < 1000);
-	fg_check_int((int64_t)fast.report.live.missed, 0);
-	fg_check(fast.report.account.samples >= 98);
+	fg_check_int((int64_t)fast.tally.live.missed, 0);
+	fg_check(fast.tally.account.samples >= 98);
 	rig_close(&slow);
 	rig_close(&fast);
 }
@@ -254,7 +254,7 @@ FG_TEST(a_replay_is_played_whole_and_then_says_so)
 									   {.sensors = &sensor, .count = 1, .clock = &fg_clock_monotonic, .speed = 0},
 									   &traits, MS, 64};
 	struct fg_sampler *sampler;
-	struct fg_report report;
+	struct fg_tally tally;
 	size_t got = 0;
 
 	for (int64_t i = 0; i < COUNT; i++)
@@ -268,10 +268,10 @@ FG_TEST(a_replay_is_played_whole_and_then_says_so)
 	int64_t begin_ns = fg_clock_now_ns();
 	fg_sampler_stop(sampler, 600 * FG_NS_PER_S); /* nothing will move any more: no use in waiting */
 	fg_check(fg_clock_now_ns() - begin_ns < 300 * FG_NS_PER_S);
-	fg_sampler_report(sampler, 0, &report);
+	fg_sampler_tally(sampler, 0, &tally);
 	fg_check_int((int64_t)got, COUNT);
-	fg_check_int((int64_t)report.live.lost, 0);
-	fg_check_int(report.end_total, (COUNT - 1) * 17);
+	fg_check_int((int64_t)tally.live.lost, 0);
+	fg_check_int(tally.end_total, (COUNT - 1) * 17);
 	for (size_t i = 1; i < got; i++)
 		fg_check(out[i].at_ns - out[i - 1].at_ns == 1000 && out[i].raw == samples[i].raw);
 	fg_sampler_close(sampler);

@@ -307,7 +307,7 @@ def listed(fault: str) -> Fault:
         ),
         (
             warns("package-1"),
-            note(f"package-1: .*{wanted.get(fault, 'holds (no integer|a negative)')}"),
+            note(f"package-1: .*{wanted.get(fault, '(does not hold an integer|holds a negative)')}"),
             goes_on("rapl:package-0"),
         ),
         "a counter file cannot be read from the start (" + ", ".join(LISTED) + ")",

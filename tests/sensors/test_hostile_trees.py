@@ -107,7 +107,7 @@ def test_what_the_engine_cannot_read_is_not_listed_as_readable(tree, text):
     zone(tree / "intel-rapl:0", "package-0", energy=text)
     (channel,) = found().values()
     assert not channel.readable
-    assert "holds no integer" in channel.reason
+    assert "does not hold an integer" in channel.reason
 
 
 def test_both_factors_of_a_product_must_be_readable(hwmon):

@@ -78,7 +78,7 @@ def test_a_group_that_the_kernel_gave_up_ends_its_channels_with_the_reason():
     with GroupStream([(5, 50), (6, 60)]) as stream:
         _, tallies = run(sensors(stream.fd, 0, 1))
     assert [r["total"] for r in tallies] == [1, 10]
-    assert all("is counted no more" in r["why_ended"] for r in tallies)
+    assert all("the kernel no longer counts" in r["why_ended"] for r in tallies)
 
 
 def test_a_total_is_exact_beyond_what_a_double_can_count(tmp_path):
@@ -94,12 +94,12 @@ def test_a_total_is_exact_beyond_what_a_double_can_count(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "0 bytes are no group"),
-        (b"\1", "1 bytes are no group"),
-        (np.array([2, 5], "u8").tobytes(), "16 bytes are no group"),
-        (np.array([1 << 40, 5], "u8").tobytes(), "16 bytes are no group"),
+        (b"", "0 bytes are not a group"),
+        (b"\1", "1 bytes are not a group"),
+        (np.array([2, 5], "u8").tobytes(), "16 bytes are not a group"),
+        (np.array([1 << 40, 5], "u8").tobytes(), "16 bytes are not a group"),
         (np.array([0], "u8").tobytes(), "has no value 0"),
-        (np.array([1, 1 << 63], "u8").tobytes(), "counted past 63 bits"),
+        (np.array([1, 1 << 63], "u8").tobytes(), "value of more than 63 bits"),
     ],
     ids=["empty", "short", "fewer than said", "absurd number", "no values", "64 bits"],
 )
