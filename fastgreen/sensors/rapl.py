@@ -26,7 +26,7 @@ def _is_zone(name: str) -> bool:
 def _zones(root: str) -> dict[str, str]:
     """Zone id -> folder. /sys/class/powercap lists every zone at the top; a copied tree may only nest them.
 
-    Level by level, and every folder once however many links lead to it: what stands higher is the zone itself.
+    The walk goes level by level and takes each folder once, by the shortest of the links that lead to it.
     """
     zones: dict[str, str] = {}
     seen: set[tuple[int, int]] = set()
