@@ -15,6 +15,7 @@ from fastgreen.errors import FastgreenError
 from fastgreen.sensors.channel import Seams
 from fastgreen.sensors.grant_client import ask
 from fastgreen.sensors.grant_server import Allowed, Granter, counters
+from tests.fakes.grant_helper import of_tree
 from tests.fakes.powercap import Zone
 
 
@@ -24,7 +25,7 @@ def tree(powercap):
     return powercap(Zone(), mode="file")
 
 
-def test_a_socket_has_its_mode_from_the_start_and_nothing_is_changed_through_its_path(tmp_path):
+def test_a_socket_has_its_mode_from_the_start_and_nothing_is_changed_through_its_path(tmp_path, tree):
     """Who owns the folder could put a link in the socket's place, and root would change what it leads to."""
     seen: list[tuple[str, object]] = []
     watching = True
@@ -35,7 +36,7 @@ def test_a_socket_has_its_mode_from_the_start_and_nothing_is_changed_through_its
 
     sys.addaudithook(watch)
     for mode in (0o600, 0o660, 0o666):
-        granter = Granter(str(tmp_path / f"{mode:o}"), counters(Seams.of()), Allowed(), mode=mode)
+        granter = Granter(str(tmp_path / f"{mode:o}"), counters(Seams.of()), Allowed(), mode=mode, **of_tree(tree.root))
         granter.open()
         assert stat.S_IMODE(os.stat(granter.path).st_mode) == mode
         granter.close()
@@ -44,8 +45,8 @@ def test_a_socket_has_its_mode_from_the_start_and_nothing_is_changed_through_its
     assert seen == []
 
 
-def test_a_link_that_takes_the_sockets_place_survives_its_end(tmp_path):
-    granter = Granter(str(tmp_path / "s"), counters(Seams.of()), Allowed())
+def test_a_link_that_takes_the_sockets_place_survives_its_end(tmp_path, tree):
+    granter = Granter(str(tmp_path / "s"), counters(Seams.of()), Allowed(), **of_tree(tree.root))
     granter.open()
     os.rename(granter.path, tmp_path / "moved")
     os.symlink(tmp_path / "moved", granter.path)
