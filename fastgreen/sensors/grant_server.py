@@ -316,8 +316,8 @@ class Granter:
             self._drop(client)
             return
         try:
-            # Looked at and left: to take a message would close the descriptors in it, which may take its time.
-            request = client.connection.recv(len(REQUEST) + 1, socket.MSG_PEEK)
+            # Looked at and left: to take a message would close descriptors in it, which may take its time.
+            request = client.connection.recv(len(REQUEST) + 1, socket.MSG_PEEK if self._stalls else 0)
         except BlockingIOError:
             return
         except OSError:
