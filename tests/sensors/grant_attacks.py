@@ -8,6 +8,7 @@ that nobody reads, while a friend asks for its counters all the time, and prints
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401  (the interpreter's own folder may be barred to other users)
 import json
 import os
 import random
@@ -33,6 +34,7 @@ FRIEND, GREEDY, STRANGER = 4101, 4102, 4103
 FEW_FILES = 256
 ATTACKERS = 3
 SECRET = "not for you"
+BROKEN = 70  # exit status of an attack that failed by its own fault
 _HELD_S = 1.0
 
 
@@ -180,18 +182,20 @@ def _child(work: Callable[[], None]) -> int:
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        status = BROKEN
         try:
-            work()
-        except (OSError, FastgreenError):
-            pass
+            with contextlib.suppress(OSError, FastgreenError):
+                work()
+            status = 0
         finally:
-            os._exit(0)
+            os._exit(status)
     return pid
 
 
-def attack_for(path: str, seconds: float, seed: int) -> None:
+def attack_for(path: str, seconds: float, seed: int, report: Path) -> None:
     """One attack after the other, each in a process of its own that lives for three seconds at most, or for eight."""
     random.seed(seed)
+    played, broken = dict.fromkeys(ATTACKS, 0), set()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         name, uid = random.choice(list(ATTACKS)), random.choice((GREEDY, STRANGER))
@@ -202,11 +206,15 @@ def attack_for(path: str, seconds: float, seed: int) -> None:
             ATTACKS[name](path)
 
         pid, end = _child(work), time.monotonic() + random.choice((3.0, 8.0))
-        while (ended := os.waitpid(pid, os.WNOHANG)[0] == pid) is False and time.monotonic() < end:
+        while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
             time.sleep(0.01)
-        if not ended:
+        if ended == (0, 0):
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            ended = os.waitpid(pid, 0)
+        played[name] += 1
+        if os.waitstatus_to_exitcode(ended[1]) == BROKEN:
+            broken.add(name)
+    report.write_text(json.dumps({"played": played, "broken": sorted(broken)}))
 
 
 def be_friend(path: str, seconds: float, report: Path) -> None:
@@ -269,7 +277,8 @@ def _play(machine: Path, process: subprocess.Popen, tree: PowercapTree, seconds:
         be_friend(path, seconds, report)
 
     children = [_child(friend)]
-    children += [_child(lambda n=n: attack_for(path, seconds, seed + n)) for n in range(ATTACKERS)]
+    reports = [machine / f"attacker{n}.json" for n in range(ATTACKERS)]
+    children += [_child(lambda n=n: attack_for(path, seconds, seed + n, reports[n])) for n in range(ATTACKERS)]
     begin = time.monotonic()
     most, memory = 0, []
     while time.monotonic() < begin + seconds:
@@ -282,9 +291,12 @@ def _play(machine: Path, process: subprocess.Popen, tree: PowercapTree, seconds:
     until = time.monotonic() + 20.0
     while _descriptors(process.pid) > at_rest and time.monotonic() < until:
         time.sleep(0.1)
+    attacks = [json.loads(file.read_text()) for file in reports]
     warm = memory[: max(1, len(memory) // 3)]
     return {
         **json.loads(report.read_text()),
+        "played": {name: sum(a["played"][name] for a in attacks) for name in ATTACKS},
+        "broken": sorted({name for a in attacks for name in a["broken"]}),
         "alive": process.poll() is None,
         "descriptors_at_rest": at_rest,
         "descriptors_most": most,
