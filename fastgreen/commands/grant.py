@@ -6,6 +6,8 @@ import grp
 import os
 import pwd
 import signal
+import stat
+import sys
 from collections.abc import Callable
 
 import click
@@ -72,10 +74,12 @@ def grant(path: str | None, users: tuple[str, ...], groups: tuple[str, ...], mod
     seams = Seams() if path is None else Seams(grant_socket=path)
     # The socket's group is one only; where users are named too, the check of the peer alone must do.
     only_group = allowed_groups[0] if len(allowed_groups) == 1 and not allowed_users else None
+    log = Log()
+    for folder in _folders_of_others():
+        log(f"warning: not only root can write {folder}, from which this program, run as root, imports")
     found = counters(seams)
     if path is None:
         prepare_folder(seams.grant_socket)
-    log = Log()
     granter = Granter(
         path=seams.grant_socket,
         counters=found,
@@ -105,3 +109,21 @@ def _user_of_sudo() -> int:
     if not (user.isascii() and user.isdigit()):
         raise click.UsageError("give the users allowed to measure: --user NAME or --group NAME")
     return int(user)
+
+
+def _folders_of_others() -> list[str]:
+    """Folders that this process imports from, where it is root's, and that other users can write."""
+    if os.geteuid() != 0:
+        return []
+    import fastgreen
+
+    folders = {os.path.realpath(folder or ".") for folder in [*sys.path, *fastgreen.__path__]}
+    return sorted(folder for folder in folders if _writable_by_others(folder))
+
+
+def _writable_by_others(folder: str) -> bool:
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return False
+    return found.st_uid != 0 or bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))

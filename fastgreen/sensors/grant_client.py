@@ -199,9 +199,9 @@ def _check_server(uid: int) -> None:
 def _has_no_number(uid: int) -> bool:
     """Whether `uid` may be a user outside of this user namespace."""
     try:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
+        with open("/proc/self/uid_map", "rb") as file:
             named = sum(int(line.split()[2]) for line in file)
-        with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+        with open("/proc/sys/kernel/overflowuid", "rb") as file:
             return uid == int(file.read()) and named < (1 << 32) - 1
     except (OSError, ValueError, LookupError):
         return False
