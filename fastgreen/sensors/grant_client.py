@@ -142,8 +142,8 @@ def ask(path: str, patience_s: float = _PATIENCE_S) -> dict[str, tuple[Descripto
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         try:
             # A timeout of the kernel: a connect with Python's own does not wait its turn where many start at once.
-            seconds, part = divmod(patience_s, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(seconds), int(part * 1e6)))
+            timeout = struct.pack("ll", int(patience_s), int(patience_s % 1 * 1e6))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
             connection.connect(path)
             _check_server(peer(connection)[1])
             # Strangers are refused before they ask; the refusal is there although the connection has gone.

@@ -3,8 +3,8 @@
 It takes no path, name or option from a client: it passes the counters that it found itself, opened read-only, to users
 and groups named when it was started. Descriptors of clients never enter it, and each user has a share of its places.
 
-A sent message can not be taken back from the socket of its reader. So the counters wait in a socket pair of the
-helper's own: the client gets one end of it, the helper keeps a copy of this end and empties it when the client does not.
+A message cannot be taken back from the socket of its reader. So the counters wait in a socket pair of the helper's
+own: the client gets one end of it, and the helper keeps a copy of this end and empties it when the client does not.
 """
 
 from __future__ import annotations

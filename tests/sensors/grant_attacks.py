@@ -166,10 +166,8 @@ def no_room(path: str) -> None:
             ask(path)
 
 
-ATTACKS: dict[str, Callable[[str], None]] = {
-    attack.__name__: attack
-    for attack in (silent, vanishing, garbage, unread, half_read, lingering, circular, half_closed, flood, stopped, no_room)
-}
+_ALL = (silent, vanishing, garbage, unread, half_read, lingering, circular, half_closed, flood, stopped, no_room)
+ATTACKS: dict[str, Callable[[str], None]] = {attack.__name__: attack for attack in _ALL}
 
 
 def become(uid: int) -> None:

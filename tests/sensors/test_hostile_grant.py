@@ -22,7 +22,7 @@ import fastgreen as fg
 from fastgreen.errors import FastgreenError
 from fastgreen.sensors.channel import Seams
 from fastgreen.sensors.grant_client import _is_counter, ask, granted
-from fastgreen.sensors.grant_server import Allowed, Counter, Granter, counters
+from fastgreen.sensors.grant_server import Allowed, Granter, counters
 from fastgreen.sensors.grant_tree import Tree, on_sysfs
 from fastgreen.sensors.rapl import rapl
 from tests.fakes.grant_helper import helper, of_tree
@@ -263,7 +263,8 @@ from fastgreen.sensors.grant_client import _is_counter
 assert os.system(f"mount -t sysfs none {sys.argv[2]}") == 0
 place = sys.argv[2] + sys.argv[3].removeprefix("/sys")
 passed, seen = os.fstat(int(sys.argv[1])), os.stat(place)
-print(passed.st_dev != seen.st_dev, _is_counter(int(sys.argv[1]), place), _is_counter(int(sys.argv[1]), sys.argv[2] + "/kernel/fscaps"))
+other = sys.argv[2] + "/kernel/fscaps"
+print(passed.st_dev != seen.st_dev, _is_counter(int(sys.argv[1]), place), _is_counter(int(sys.argv[1]), other))
 """
 
 
