@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every attack on the granting helper that docs/permissions.md lists and a client can play, at random and at once.
 
-``python -m tests.sensors.grant_attacks SECONDS`` (as root) plays them against a helper with few open files and a log
+``python -m tests.sensors.grant_attacks SECONDS SEED refuse`` (as root; ``accept`` for a kernel before Linux 6.16) plays them against a helper with few open files and a log
 that nobody reads, while a friend asks for its counters all the time, and prints what the friend and the helper felt.
 """
 
@@ -102,25 +102,23 @@ def half_read(path: str) -> None:
 
 def lingering(path: str) -> None:
     """A TCP socket in a message waits for a minute in the process that closes it."""
-    for _ in range(5):
-        with connect(path) as connection, socket.create_server(("127.0.0.1", 0)) as server:
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            connection = stack.enter_context(connect(path))
             tcp = socket.create_connection(server.getsockname())
             tcp.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 while tcp.send(b"x" * 65536):
                     pass
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
-            with contextlib.suppress(OSError):
+            try:
                 socket.send_fds(connection, [random.choice((REQUEST, b"take this"))], [tcp.fileno()])
-            with contextlib.suppress(OSError):
-                connection.recv(100)
-            os.close(tcp.detach()) if random.random() < 0.1 else _forget(tcp)
-
-
-def _forget(tcp: socket.socket) -> None:
-    """Close it here without a wait, as only the process that ends does."""
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    tcp.close()
+            except OSError:
+                tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            tcp.close()  # the message, where it was sent, has the last reference now
+            connection.close()
+        time.sleep(_HELD_S)  # to end would reset the connections, and with them the wait
 
 
 def circular(path: str) -> None:
@@ -305,15 +303,15 @@ def _play(machine: Path, process: subprocess.Popen, tree: PowercapTree, seconds:
     }
 
 
-def play(seconds: float, seed: int = 0) -> dict:
-    """All attacks for so long; what the friend and the helper felt."""
+def play(seconds: float, seed: int = 0, refuse_rights: bool = True) -> dict:
+    """All attacks for so long; what the friend and the helper felt. Without `refuse_rights`, as before Linux 6.16."""
     machine = Path(tempfile.mkdtemp(prefix="fastgreen-"))
     try:
         machine.chmod(0o755)
         (machine / "secret").write_text(SECRET)
         (machine / "secret").chmod(0o600)
         tree = PowercapTree(machine / "tree", [Zone(counter_start_uj=5, children=[Zone("dram", counter_start_uj=7)])])
-        options = {"mode": 0o666, "stderr": subprocess.PIPE, "preexec_fn": _few_rights}
+        options = {"mode": 0o666, "refuse_rights": refuse_rights, "stderr": subprocess.PIPE, "preexec_fn": _few_rights}
         with helper(machine / "grant.sock", tree.root, FRIEND, GREEDY, **options) as process:
             assert process.stderr is not None
             process.stderr.readline()  # and not a line more
@@ -323,4 +321,4 @@ def play(seconds: float, seed: int = 0) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(play(float(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else 0), indent=1))
+    print(json.dumps(play(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "refuse"), indent=1))

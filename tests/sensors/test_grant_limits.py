@@ -263,11 +263,14 @@ for _ in range(3):
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.connect(str(path))
-    with contextlib.suppress(OSError):
+    try:
         socket.send_fds(connection, [b"take this"], [tcp.fileno()])
-    tcp.detach()
+        tcp.close()  # the message has the last reference now
+        connection.close()
+    except PermissionError:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 ready()
-# Only the helper's reference is left when this process has gone.
+time.sleep(60)  # to end would reset the connection, and with it the wait
 """
 
 
@@ -279,11 +282,10 @@ def test_a_socket_that_lingers_inside_a_message_holds_up_nobody(tree, place, ref
     with running(tree, place, FRIEND, GREEDY, refuse_rights=refuse_rights) as process:
         process.send_signal(signal.SIGSTOP)
         with as_user(uid, LINGERING, place):
-            pass
-        process.send_signal(signal.SIGCONT)
-        assert ask_as(FRIEND, place) == (8, "")
-        process.terminate()
-        assert process.wait(10) == 0
+            process.send_signal(signal.SIGCONT)
+            assert ask_as(FRIEND, place) == (8, "")
+            process.terminate()
+            assert process.wait(10) == 0
 
 
 # ---- a helper that does not answer ----
