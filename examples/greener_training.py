@@ -56,7 +56,7 @@ def train(architecture: str, environment: str, seed: int) -> dict:
 
 
 def whole_rows(table: Path) -> list[dict]:
-    """The rows of the runs so far; one that was cut off while it was written is taken away, and its run done anew."""
+    """The rows of the runs so far; one that was cut off while it was written is taken away, and its run is repeated."""
     if not table.exists():
         return []
     text = table.read_text()
