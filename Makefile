@@ -22,7 +22,6 @@ $(BIN)/python:
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-.PHONY: another-python
 another-python:
 	@echo "Another Python made $(VENV) ($(HELD)): $(PYTHON) makes it again."
 
@@ -35,7 +34,7 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 endef
 $(foreach name,demo collect study test lint bench fuzz,$(eval $(call extra,$(name))))
 
-.PHONY: help demo collect-demo study training-study test bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean
+.PHONY: help demo collect-demo study training-study test bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean another-python
 
 help: ## print this index
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
