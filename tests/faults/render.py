@@ -8,27 +8,29 @@ from .model import Fault
 HEAD = """\
 # Faults, and the answer of fastgreen
 
-Each row is a fault that sensors, drivers, machines or users have shown, and the answer that fastgreen must give. The rows
-are in `tests/faults/`, and `tests/test_faults.py` plays them, so each row of the table is tested. `make sanitize-python`
-plays them with the engine under AddressSanitizer and ThreadSanitizer, and `make sanitize` runs the tests of the C parts
-there. ThreadSanitizer does not support the fork of a process with threads, so it leaves out the rows with a fork.
+Each row is a fault that sensors, drivers, machines or users have shown, and the answer that fastgreen must give. The
+rows are in `tests/faults/`, and `tests/test_faults.py` plays them, so each row of the table is tested.
+`make sanitize-python` plays them with the engine under AddressSanitizer and ThreadSanitizer, and `make sanitize` runs
+the tests of the C parts there. ThreadSanitizer does not support the fork of a process with threads, so it leaves out
+the rows with a fork.
 
-The fakes are real things: a powercap tree that moves, a `libnvidia-ml.so.1` that answers by a script, files in a folder.
+The fakes are real things: a powercap tree that moves, a `libnvidia-ml.so.1` that answers by a script, files in a
+folder.
 """
 
 TAIL = """
 ## Limits
 
-- If a counter wraps twice between two readings, it looks like one wrap. fastgreen refuses a rate that is too low for the
-  wrap of the channel. After a pause that is long enough for a second wrap (a stopped process, a suspended machine), it
-  adds the possible wraps to the high bound, and a note reports it.
-- The energy during the reset of a counter (driver reload, zone removed and back) is not known. The estimate leaves it out,
-  and the bounds contain it up to the power limit of the channel.
+- If a counter wraps twice between two readings, it looks like one wrap. fastgreen refuses a rate that is too low for
+  the wrap of the channel. After a pause that is long enough for a second wrap (a stopped process, a suspended machine),
+  it adds the possible wraps to the high bound, and a note reports it.
+- The energy during the reset of a counter (driver reload, zone removed and back) is not known. The estimate leaves it
+  out, and the bounds contain it up to the power limit of the channel.
 - A text that is a number is believed. If a counter file is cut in the middle of its digits, it looks like a restart of
   the counter.
 - The estimate is for the whole machine. In a container, `/proc/stat` is also that of the machine.
-- fastgreen waits for a driver that hangs: 30 s when it lists the boards (once per program), and 15 s at the end of a run.
-  The thread of the driver stays until the program ends.
+- fastgreen waits for a driver that hangs: 30 s when it lists the boards (once per program), and 15 s at the end of a
+  run. The thread of the driver stays until the program ends.
 - The wall clock is read once, at the start of a run. If the clock is set later, the `time` columns keep the old clock.
 """
 

@@ -232,7 +232,7 @@ OF_OTHERS = [
     ),
     Fault(
         "Python is busy in all threads",
-        "CodeCarbon, nvitop: asked for 1 kHz, gave less than 70 or 21 Hz",
+        "CodeCarbon, nvitop: asked for 1 kHz, gave at most 70 and 21 Hz",
         (powercap(Zone(watts=50.0)), call("two threads of pure Python at 1 kHz", _busy_ratio)),
         (
             value(
