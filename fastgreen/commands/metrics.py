@@ -175,7 +175,7 @@ def plot(
 ) -> None:
     """Draw a sweep as a heat map.
 
-    GRID is a file of `fastgreen sweep`.
+    GRID is a file that `fastgreen sweep` has written.
 
     \b
     fastgreen plot grid.arrow

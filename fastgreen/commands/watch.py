@@ -29,7 +29,7 @@ __all__ = ["watch"]
 def watch(
     channels: list[str] | None, every: float, seconds: float | None, hz: float | None, answer: JsonAnswer
 ) -> None:
-    """Show the present power, and at the end the energy.
+    """Show the power while it changes, and the energy at the end.
 
     Each power is the mean since the line before. A counter that updates seldom (NVML: every 10 to 100 ms) makes its
     power jump by up to one update; a longer --every smooths that.

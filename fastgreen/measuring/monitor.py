@@ -171,7 +171,7 @@ class Monitor:
         """
         with self._lock:
             if self._state != "new":
-                raise RuntimeError(f"this monitor is {self._state}; a monitor measures once, make another")
+                raise RuntimeError(f"this monitor is {self._state}; a monitor measures only once, so make another one")
             needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
             groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed)
             self.channels = [c for group in groups for c in group.channels]
@@ -249,7 +249,7 @@ class Monitor:
     def __del__(self) -> None:
         state = getattr(self, "_state", None)
         if state == "running":
-            warnings.warn(f"{self!r} was dropped while measuring", ResourceWarning, stacklevel=2)
+            warnings.warn(f"{self!r} was deleted while it was measuring", ResourceWarning, stacklevel=2)
         if state in ("running", "stopping"):
             self._end()
 
@@ -332,7 +332,7 @@ class Monitor:
         The table and time to closest APC are asked of `training_log`.
         """
         if self._state != "running":
-            raise RuntimeError(f"this monitor is {self._state}; a checkpoint needs one that runs")
+            raise RuntimeError(f"this monitor is {self._state}; a checkpoint needs a running monitor")
         self.training_log.checkpoint(accuracy, **values)
 
     # ---- numbers ----
@@ -357,7 +357,7 @@ class Monitor:
         if self._ending and self._state != "stopped":
             self._end()
         if self._run is None or self._state != "stopped":
-            raise RuntimeError("the result is there after the monitor has stopped; energy_j() is live")
+            raise RuntimeError("the result exists only after the monitor has stopped; energy_j() works while it runs")
         with self._lock:
             if self._result is None:
                 self._result = self._run.result()
@@ -365,7 +365,7 @@ class Monitor:
 
     def _check_not_inert(self) -> None:
         if self._state == "inert":
-            raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
+            raise FastgreenError("this monitor belongs to the parent process; after a fork it does not measure here")
 
     def _become_inert(self) -> None:
         self._state = "inert"

@@ -47,7 +47,7 @@ def rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[
         if not MIN_HZ <= value <= MAX_HZ:
             raise ValueError(f"hz must be from {MIN_HZ:g} to {MAX_HZ:.0f}, not {value!r}")
         if source and source not in DEFAULT_HZ:
-            raise ValueError(f"hz names no source {source!r}; there are {', '.join(DEFAULT_HZ)}")
+            raise ValueError(f"hz must name a source, not {source!r}; the sources are {', '.join(DEFAULT_HZ)}")
     if hz is not None and not isinstance(hz, dict):
         return {s: float(hz) for s in sources}
     return {s: float(given.get(s) or default_hz(s, channels)) for s in sources}
@@ -67,7 +67,7 @@ def check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
     for channel in channels:
         if _kept_polled(channel) and hz[channel.source] * LONGEST_UNREAD_S < 1:
             raise ValueError(
-                f"hz of {hz[channel.source]!r} is too low for {channel.id}: its driver must be read once in "
+                f"hz of {hz[channel.source]!r} is too low for {channel.id}: its driver must be read once every "
                 f"{LONGEST_UNREAD_S:.0f} s"
             )
     for channel in (c for c in channels if c.source != "replay"):

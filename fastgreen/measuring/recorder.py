@@ -68,7 +68,7 @@ class Recorder:
             write(*given)
         except (OSError, ValueError) as error:
             self._folder.failed = True
-            self._problems.append(f"recording to {self._path} failed and goes on in memory: {error}")
+            self._problems.append(f"recording to {self._path} failed, and the run continues in memory: {error}")
             return False
         return True
 
@@ -81,7 +81,7 @@ class Recorder:
         self._at_the_end(lambda: self._folder.write_channels(channels()))
         if not self._folder.leave():
             self._problems.append(
-                f"{self._path} was removed, moved or replaced while the run was recorded, so the recording is not there"
+                f"{self._path} was removed, moved or replaced while the run was recorded, so the recording is lost"
             )
 
     def _at_the_end(self, step: Callable[[], None]) -> None:

@@ -197,4 +197,4 @@ class CounterJudge:
         if recorder is not None:
             for chunk in estimate.chunks():
                 recorder.add_samples(estimate.channel.id, bytearray(chunk.tobytes()))
-        return f"the estimate {estimate.channel.id} counts in the place of {', '.join(sorted(self.replaced))}"
+        return f"the estimate {estimate.channel.id} replaces {', '.join(sorted(self.replaced))}"

@@ -76,14 +76,14 @@ class WindowHandles:
     def check_running(self) -> None:
         """RuntimeError if the monitor does not run."""
         if self.state != "running":
-            raise RuntimeError(f"GPU windows need a running monitor; this one is {self.state}")
+            raise RuntimeError(f"GPU windows need a running monitor; this monitor is {self.state}")
 
     def close(self) -> None:
         """End what is open. Idempotent: after an exception the next call ends the rest."""
         self._gate.close()  # first, so that no window of another thread begins meanwhile
         for i, window in enumerate(self.windows):
             if window.is_open:
-                self._ended[i] = f"window {window.name!r} was still open at the end of the measurement and ended there"
+                self._ended[i] = f"window {window.name!r} was still open at the end, and was ended there"
                 window.end()
         self.state = "stopped"
 

@@ -160,7 +160,7 @@ def show(result: Printable, console: Console) -> None:
     if result.estimated:
         console.print("[bold]estimated[/bold]: from a model of the CPU, not a measurement")
     if not result.traces:
-        console.print("No channel could be read; `fastgreen channels` says why.")
+        console.print("No channel could be read; `fastgreen channels` gives the reasons.")
     else:
         console.print(_channel_table(result))
     if result.names and result.known:

@@ -16,7 +16,7 @@ DRIVERS = ("power_meter", "acpi_power_meter")
 
 # The first that fits; case does not matter.
 _GRACE = (
-    Meaning(r".*(output power|chipthrot|throttle).*", "", "label", refused="it shows no power that is drawn"),
+    Meaning(r".*(output power|chipthrot|throttle).*", "", "label", refused="it shows no power in use"),
     Meaning(r"total cpu energy\b.*", "grace-counter", "socket", "a counter of uJ in a file of power", kind="energy"),
     Meaning(r"grace power\b.*|total (input )?power\b.*", "grace-total", "socket"),
     Meaning(r"module (power )?socket\b.*|module power\b.*", "grace-module", "socket"),

@@ -39,7 +39,7 @@ def _refused(folder: str, sensor: dict[str, Any]) -> dict[str, Any]:
         said = sysfs.printable(status) or "empty"
         fields = {
             "readable": False,
-            "reason": f"its status is {said}: only while it discharges it shows what the machine draws",
+            "reason": f"its status is {said}: it shows the power of the machine only while it discharges",
             "remedy": "unplug the charger",
         }
     return fields

@@ -58,7 +58,7 @@ def _looked_at_zones(seams: Seams) -> tuple[list[Channel], list[SourceStatus]]:
     try:
         return power_zones.power_zones(seams)
     except (FastgreenError, OSError, ValueError, LookupError, ArithmeticError) as error:
-        return [], [SourceStatus("scmi", 0, f"looking for its channels failed: {str(error) or type(error).__name__}")]
+        return [], [SourceStatus("scmi", 0, f"discovery of its channels failed: {str(error) or type(error).__name__}")]
 
 
 def _looked(source: str, look: Callable[[], Found]) -> Found:
@@ -66,7 +66,7 @@ def _looked(source: str, look: Callable[[], Found]) -> Found:
     try:
         return look()
     except (FastgreenError, OSError, ValueError, LookupError, ArithmeticError) as error:
-        return [], SourceStatus(source, 0, f"looking for its channels failed: {str(error) or type(error).__name__}")
+        return [], SourceStatus(source, 0, f"discovery of its channels failed: {str(error) or type(error).__name__}")
 
 
 def _granted(zones: list[Channel], seams: Seams) -> list[Channel]:

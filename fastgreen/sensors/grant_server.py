@@ -132,7 +132,7 @@ class Granter:
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(found.st_mode):
-            raise FastgreenError(f"{self.path} is there and is no socket")
+            raise FastgreenError(f"{self.path} exists and is not a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
             try:
                 probe.connect(self.path)
@@ -140,8 +140,8 @@ class Granter:
                 os.unlink(self.path)
                 return
             except OSError as error:
-                raise FastgreenError(f"{self.path} is not ours to replace: {error.strerror}") from error
-        raise FastgreenError(f"{self.path} is served already")
+                raise FastgreenError(f"{self.path} cannot be replaced: {error.strerror}") from error
+        raise FastgreenError(f"{self.path} is already in use by another fastgreen grant")
 
     def stop(self) -> None:
         """End `serve`; from any thread or signal handler."""

@@ -82,7 +82,7 @@ def _settled(channels: dict[str, Channel]) -> list[Channel]:
         if above:
             channel = replace(channel, root=False, note=f"inside {channels[above].id}")
         elif channel.parent is not None:
-            channel = replace(channel, note=f"counts because {channel.parent}, which holds it, cannot be read")
+            channel = replace(channel, note=f"counts because {channel.parent}, which contains it, cannot be read")
         out.append(channel)
     return out
 

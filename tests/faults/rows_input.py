@@ -97,7 +97,7 @@ ROWS = [
         "a window ended twice",
         "bad input",
         (powercap(Zone(watts=10.0)), measure(begin("w"), end("w"), call("", lambda s: s.monitor.window("w").end()))),
-        (raises(RuntimeError, "'w' ended without having begun"),),
+        (raises(RuntimeError, "'w' was ended before it was begun"),),
     ),
     Fault(
         "a window begun twice",

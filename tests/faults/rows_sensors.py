@@ -393,7 +393,7 @@ COUNTERS = [
         (),
         (
             Proof(
-                "no zone is hidden and none shown twice",
+                "no zone is hidden, and no zone is shown twice",
                 "tests/sensors/test_hostile_trees.py::test_links_that_lead_back_hide_no_zone_and_show_none_twice",
             ),
             Proof(
