@@ -132,8 +132,8 @@ def _refuse_other_channels(
 ) -> frozenset[str] | None:
     if before is not None and now is not None and before != now:
         raise TraceError(
-            f"{path}: its rows were measured by {', '.join(sorted(before))}, and now the readable channels are "
-            f"{', '.join(sorted(now))}; collect into another folder, or give --channel"
+            f"{path}: its rows were measured by {', '.join(sorted(before))}, and what can be read now is "
+            f"{', '.join(sorted(now))}; collect into another folder, or choose --channels"
         )
     return now or before
 
@@ -190,7 +190,7 @@ def _rows(result: Any, empty: dict[str, Any], passes: list[int], first: int) -> 
         entry = {name: row[name] for name in ("energy_j", "energy_low_j", "energy_high_j")}
         single.setdefault(row["index"], []).append({"id": row["channel"], **entry})
     if not single:
-        raise ChannelNotFound("no energy channel can be read here; `fastgreen channels` gives the reasons")
+        raise ChannelNotFound("no energy channel can be read here; `fastgreen channels` says why")
     rows = []
     for repeat, (row, done) in enumerate(zip(whole, passes, strict=True)):
         energies = {name: row[name] for name in ("duration_s", "energy_j", "energy_low_j", "energy_high_j")}

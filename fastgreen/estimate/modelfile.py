@@ -116,7 +116,7 @@ def _model_set(document: dict[str, Any]) -> ModelSet:
         if not isinstance(document[name], kind):
             raise ValueError(f"{name}: {str(document[name])[:60]!r} is not {_NAMES[kind]}")
     if not document["models"]:
-        raise ValueError("models: there is no model")
+        raise ValueError("models: there are none")
     models = {kind: _from_json(kind, entry) for kind, entry in document["models"].items()}
     return ModelSet(models, document["machine"], document["source"], document["estimated"], document["notes"])
 
@@ -176,7 +176,7 @@ def _ranges(kind: str, entry: dict[str, Any]) -> dict[str, tuple[int, int]]:
             raise ValueError(f"ranges: {kind} has no size {name!r}")
         found[name] = (int(_number(name, low, 0)), int(_number(name, high, low)))
     if missing := [name for name in ("batch_size", *KINDS[kind].needs) if name not in found]:
-        raise ValueError(f"ranges: {kind} has no range of {missing[0]}")
+        raise ValueError(f"ranges: {kind} has none of {missing[0]}")
     return found
 
 

@@ -107,7 +107,7 @@ class Network:
         self, layers: Sequence[Layer], name: str = "network", models: ModelSet | None = None, strict: bool = False
     ) -> None:
         if not layers:
-            raise ValueError(f"layers: {name} has no layers")
+            raise ValueError(f"layers: {name} has none")
         self.layers, self.name = list(layers), name
         self.models = default_models() if models is None else models
         self.parts: list[Part] = []

@@ -248,8 +248,8 @@ def _draw(
             missed = 0
     if len(found) < count:
         raise ValueError(
-            f"{where}: only {len(found)} of {count} {kind} configurations found, and no more in {MOST_TRIES} "
-            "further draws; widen the ranges, loosen the rules, or raise max_bytes"
+            f"{where}: only {len(found)} of {count} {kind} configurations found, and none in {MOST_TRIES} more draws; "
+            "widen the ranges, loosen the rules, or raise max_bytes"
         )
     return list(found.values())
 

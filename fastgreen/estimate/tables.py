@@ -162,7 +162,7 @@ def read_tables(folder: str | Path, channel: str | None = None) -> dict[str, Tab
         table.kind: table for table in (read_table(path, channel or "cpu_energy") for path in files if path.exists())
     }
     if not tables:
-        raise ValueError(f"{folder}: it has neither layers.arrow nor any of {', '.join(path.name for path in files)}")
+        raise ValueError(f"{folder}: no layers.arrow and none of {', '.join(path.name for path in files)}")
     return tables
 
 

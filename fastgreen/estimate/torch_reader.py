@@ -52,7 +52,7 @@ def from_torch(module: Any, input_shape: Shapes, dtype: Any = None) -> list[Laye
         raise ValueError(f"module: a PyTorch module is needed, not {type(module).__name__}")
     module = getattr(module, "_orig_mod", module)  # what torch.compile was given
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise ValueError("module: TorchScript hides its calls; give the module it was made from, or an ONNX file")
+        raise ValueError("module: TorchScript hides what it calls; give the module it was made from, or an ONNX file")
     others = {str(part.dtype) for part in module.parameters() if part.is_floating_point()} - {"torch.float32"}
     if others:
         name = min(others).removeprefix("torch.")

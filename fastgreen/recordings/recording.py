@@ -333,7 +333,7 @@ class RecordingBuilder:
         """The recording; ``known`` are the channels of the format, those without any value are its absent ones."""
         self._spool.close()
         if self._absurd:
-            self.note(f"{counted(self._absurd, 'value')} beyond any measurable range: absent")
+            self.note(f"{counted(self._absurd, 'value')} beyond what can be measured: absent")
         for entry in self._entries.values():
             if not entry.samples:
                 entry.root = False

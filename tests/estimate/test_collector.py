@@ -163,7 +163,7 @@ def test_energies_of_other_channels_are_not_mixed_in(tmp_path):
             table = super().windows(name, per_channel)
             return table.filter(pa.compute.equal(table["channel"], "cpu")) if per_channel else table
 
-    with pytest.raises(TraceError, match=r"measured by cpu, gpu, and now the readable channels are cpu;"):
+    with pytest.raises(TraceError, match=r"measured by cpu, gpu, and what can be read now is cpu;"):
         collect(
             linear_plan(4), tmp_path, monitor=lambda channels: OneChannel(bench.now), workload=bench.workload,
             clock=lambda: bench.now[0],

@@ -150,7 +150,7 @@ def linear_document():
 @pytest.mark.parametrize(("make", "change", "why"), [
     (physical_document, {"machine": 3}, "machine: '3' is not words"),
     (physical_document, {"estimated": "false"}, "estimated: 'false' is not true or false"),
-    (physical_document, {"models": {}}, "models: there is no model"),
+    (physical_document, {"models": {}}, "models: there are none"),
     (physical_document, {"models.Lineal": {}}, "'Lineal' is not one of"),
     (physical_document, {"models.GELU": {}}, "'GELU' is not one of"),
     (physical_document, {"models.Linear.prices.macs": "1"}, "macs: 1 is not a number"),
@@ -164,7 +164,7 @@ def linear_document():
     (physical_document, {"models.Linear.ranges.input_size": [1, float("inf")]}, "input_size: inf"),
     (physical_document, {"models.Linear.ranges.input_size": [10**400, 10**400]}, "input_size: 1000"),
     (physical_document, {"models.Linear.ranges.depth": [1, 2]}, "Linear has no size 'depth'"),
-    (physical_document, {"models.Linear.ranges": {}}, "Linear has no range of batch_size"),
+    (physical_document, {"models.Linear.ranges": {}}, "Linear has none of batch_size"),
     (physical_document, {"models.Linear.residual": [2.0, 1.0]}, "residual: 2"),
     (physical_document, {"models.Linear.residual": [1.0]}, "not enough values"),
     (physical_document, {"models.Linear.rows": 1e400}, "rows: inf"),
