@@ -215,7 +215,7 @@ class GpuWindows:
         self._finished = True
 
     def finish(self) -> None:
-        """End open windows, compare the clocks a last time, place everything. `notes` has what a reader should know.
+        """End open windows, compare the clocks a last time, and place all windows in time; `notes` reports problems.
 
         This may run in another thread than the one of the work, whose current stream is another: so an open window ends
         when the GPU has done everything that it was given.

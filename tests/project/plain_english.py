@@ -21,7 +21,7 @@ from tests.project.pages import PAGES
 
 # The column "avoid" of CONTRIBUTING.md -> a pattern that finds it, case-insensitive.
 AVOID = {
-    "who, what, that which (for things)": r"\b(what|that which)\b|(?<!person )(?<!people )(?<!user )(?<!users )\bwhom?\b",
+    "who, what, that which (for things)": r"\b(what|that which)\b|(?<!person |people )(?<!user )(?<!users )\bwhom?\b",
     'none (for "not one", "not a")': r"(?-i:\bnone\b)",
     "told, said": r"\b(told|said)\b",
     "mends": r"\bmend(s|ed|ing)?\b",
