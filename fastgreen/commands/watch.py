@@ -83,7 +83,7 @@ def _glances(monitor: Monitor, every_s: float, most_s: float | None) -> Iterator
 
 
 def _show_for_people(glances: Iterator[dict[str, Any]], titles: dict[str, str]) -> None:
-    """One table that changes on a terminal; a line a glance where there is none."""
+    """One table that changes on a terminal; elsewhere a line at each look."""
     console = people_console()
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:

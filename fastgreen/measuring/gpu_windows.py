@@ -129,7 +129,7 @@ class GpuWindow:
 
 
 class GpuWindows:
-    """Windows whose edges are CUDA events in the current stream instead of moments of the CPU.
+    """Windows with CUDA events in the current stream as edges, instead of moments of the CPU.
 
     CUDA runs behind the program that launches it, so a window of the CPU's time measures launches, and one that
     synchronises at its edges stalls the pipeline that it measures. These windows record an event at each edge and go

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Returned = TypeVar("Returned", covariant=True)
 
     class Measured(Protocol[Given, Returned]):
-        """A measured function: what it was, and the `Result` of its last call."""
+        """A measured function: the function itself, and the `Result` of its last call."""
 
         result: Result | None
 

@@ -58,7 +58,7 @@ class Monitor:
         A folder to write samples and windows to while running, in constant memory; needs pyarrow.
     sync : callable, optional
         Called at both edges of every window before its time is taken, e.g. ``torch.cuda.synchronize``: without it, a
-        window round asynchronous GPU work measures the launch.
+        window around asynchronous GPU work measures the launch.
     settle : bool
         At the end, wait for one more update of every counter (at most 250 ms), which tightens the last bounds.
     estimate : (float, float), optional
@@ -282,7 +282,7 @@ class Monitor:
     # ---- windows ----
 
     def window(self, name: str) -> _window.Window:
-        """A handle for stretches of time whose energy is wanted; use it in the thread that asked for it.
+        """A handle for windows of this name; use it in the thread that asked for it.
 
         Parameters
         ----------
@@ -305,7 +305,7 @@ class Monitor:
         return self.window_handles.window(name)
 
     def gpu_window(self, name: str, backend: str | Events = "torch", device: int = 0) -> GpuWindow:
-        """A handle as of `window`, whose edges are CUDA events and do not wait for the GPU.
+        """A handle like that of `window`, with CUDA events as edges, which do not wait for the GPU.
 
         `backend` is ``"torch"``, ``"cupy"`` or an `Events`, `device` a number as the backend counts; see `GpuWindows`.
         """

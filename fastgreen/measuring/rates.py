@@ -1,4 +1,4 @@
-"""How often each source is read: the defaults, what may be asked for, and what a counter that wraps demands."""
+"""Readings per second of each source: the defaults, the permitted range, and the least rate of a counter that wraps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _is_number(value: object) -> bool:
 
 
 def rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[str, float]:
-    """Readings per second by source: what was asked for, else the default. ValueError for what cannot be."""
+    """Readings per second by source: the rate asked for, else the default. ValueError for an impossible rate."""
     sources = dict.fromkeys(c.source for c in channels)
     given = hz if isinstance(hz, dict) else {}
     for source, value in given.items() if isinstance(hz, dict) else [("", hz)]:
@@ -54,7 +54,7 @@ def rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[
 
 
 def default_hz(source: str, channels: list[Channel]) -> float:
-    """The source's default; for NVML four readings an update, where that is known, but none within 10 ms."""
+    """The source's default; for NVML four readings per update, if its period is known, but at most one in 10 ms."""
     periods = [c.period_s for c in channels if c.source == "nvml" and c.period_s]
     return min(100.0, 4 / min(periods)) if source == "nvml" and periods else DEFAULT_HZ[source]
 

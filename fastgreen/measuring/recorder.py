@@ -54,7 +54,7 @@ class Recorder:
         return self._try(self._folder.add_samples, channel, samples)
 
     def add_windows(self, handles: list[_window.Window | Lane]) -> None:
-        """Write what was added to the handles, always the same ones first, since the last call."""
+        """Write the windows that the handles gained since the last call, always in the same order."""
         self._written += [0] * (len(handles) - len(self._written))
         for i, handle in enumerate(handles):
             begin, end = handle.edges(self._written[i])

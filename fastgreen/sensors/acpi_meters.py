@@ -39,6 +39,6 @@ def label(folder: str, number: str) -> str | None:
 
 
 def mean_over_ms(folder: str, number: str) -> int | None:
-    """How long the mean is that ``powerN_average`` shows, in ms; None where that is not said or cannot be."""
+    """The averaging time of ``powerN_average``, in ms; None if it is missing or impossible."""
     interval = sysfs.integer(f"{folder}/power{number}_average_interval")
     return interval if interval is not None and 0 < interval <= 3_600_000 else None

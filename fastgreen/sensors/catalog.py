@@ -191,7 +191,7 @@ def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[li
 
 
 def counted_ids(channels: list[Channel]) -> set[str]:
-    """Ids that make up the total: the roots, or where none was chosen those that lie in no other chosen one."""
+    """Ids that make up the total: the roots; without a root, the channels that are not inside another chosen one."""
     roots = {c.id for c in channels if c.root}
     chosen = {c.id for c in channels}
     return roots or {c.id for c in channels if c.parent not in chosen}

@@ -1,4 +1,4 @@
-"""Counters that a privileged helper has opened: asking for their descriptors, and what the two sides say to each other.
+"""Counters that a privileged helper has opened: the request for their descriptors, and the messages of both sides.
 
 The kernel checks permission when a counter is opened and never again, so ``sudo fastgreen grant`` opens the RAPL
 counters and passes the descriptors over a Unix socket (SCM_RIGHTS); the program that measures stays unprivileged.

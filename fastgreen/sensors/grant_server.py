@@ -1,4 +1,4 @@
-"""The helper behind ``sudo fastgreen grant``: opens the RAPL counters and hands the descriptors to whom it may.
+"""The helper behind ``sudo fastgreen grant``: opens the RAPL counters and passes the descriptors to permitted users.
 
 It takes no path, name or option from a client: it passes the counters that it found itself, opened read-only, to users
 and groups named when it was started. A client that says nothing, says nonsense or does not listen costs a place in a
@@ -42,7 +42,7 @@ class Counter:
 
 
 def counters(seams: Seams) -> list[Counter]:
-    """Every RAPL counter that this process may open. FastgreenError where there is none."""
+    """Every RAPL counter that this process may open. FastgreenError without one."""
     channels, state = rapl(seams)
     found = [Counter(c.device, c.sensor["path"], _mirrored(c.note or "")) for c in channels if c.readable]
     if not found:

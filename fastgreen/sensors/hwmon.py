@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["hwmon"]
 
-_NOT_KNOWN = Meaning(
-    "", "", "label", "may overlap other channels, so not part of a total unless its id is given"
-)
+_NOT_KNOWN = Meaning("", "", "label", "may overlap other channels, so not part of a total unless its id is given")
 _UPDATE_MS = 100  # until learnt better
 
 
@@ -44,7 +42,7 @@ class _Sensor:
 
 
 def _attributes(chip: str, seen: set[str]) -> list[tuple[str, str, str, str]]:
-    """(folder, attribute, quantity, number) of what can be energy, in order. Each real file once on the whole machine:
+    """(folder, attribute, quantity, number) of each energy or power, in order. Each real file is listed once:
     a driver can show an attribute in the chip's folder, in that of its device, and in both by a link."""
     import re
 

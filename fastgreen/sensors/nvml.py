@@ -150,7 +150,7 @@ def _board_notes(device: dict[str, Any], visible: bool, mixed: bool) -> list[str
 
 
 def _role(device: dict[str, Any], module: bool) -> str:
-    """The board's word in `settlement`; `module`: what counts is the power of the whole module."""
+    """The board's word in `settlement`; `module`: the power of the whole module counts."""
     words = device["name"].lower().replace("(", " ").replace(")", " ").split()
     if any(word in _INTEGRATED for word in words):
         return "nvml-integrated"
@@ -221,7 +221,7 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
 
 
 def nvml(seams: Seams, patience_s: float = PATIENCE_S) -> tuple[list[Channel], SourceStatus]:
-    """Every board, as the library lists them; none where it has not answered in `patience_s`."""
+    """Every board, as the library lists them; empty if it has not answered in `patience_s`."""
     try:
         listed = _devices(seams.nvml_library, patience_s)
     except FastgreenError as error:

@@ -151,7 +151,7 @@ def _described(source: str) -> tuple[int, list[int], set[str]]:
 
 
 def _cores(seams: Seams, packages: set[str]) -> list[Channel]:
-    """AMD's counters of single cores, from Linux 6.14 on (``power_core``): each lies inside its package."""
+    """AMD's counters of single cores, from Linux 6.14 on (``power_core``): each is inside its package."""
     source, name = f"{seams.event_source_root}/power_core", "energy-core"
     try:
         kind, cpus, names = _described(source)

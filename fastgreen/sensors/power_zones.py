@@ -73,7 +73,7 @@ def _is_limit(name: str) -> bool:
 
 
 def _settled(channels: dict[str, Channel]) -> list[Channel]:
-    """The zones, of which those count that lie inside no readable one."""
+    """The zones; a zone counts if no readable zone contains it."""
     out = []
     for zone, channel in channels.items():
         above = zone.rpartition(":")[0]

@@ -1,4 +1,4 @@
-"""RAPL through powercap: which zones exist, what they are called, which count toward a total."""
+"""RAPL through powercap: the zones, their names, and the zones that count toward a total."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _zones(root: str) -> dict[str, str]:
 
 
 def _folder_identity(path: str) -> tuple[int, int] | None:
-    """The same for every link that leads to one folder; None where none does."""
+    """The same for every link that leads to one folder; None for any other."""
     try:
         found = os.stat(path)
     except OSError:
@@ -57,7 +57,7 @@ def _folder_identity(path: str) -> tuple[int, int] | None:
 
 
 def _same_counter(first: str, second: str) -> bool:
-    """True when two zones show one counter: the second's value lies between two reads of the first."""
+    """True when two zones show one counter: the second's value is between two reads of the first."""
     before, value, after = (sysfs.integer(f"{p}/energy_uj") for p in (first, second, first))
     return before is not None and value is not None and after is not None and 0 < before <= value <= after
 
