@@ -30,7 +30,7 @@ __all__ = ["watch"]
 def watch(
     channels: list[str] | None, every: float, seconds: float | None, hz: float | None, answer: JsonAnswer
 ) -> None:
-    """Show the present power, and at the end the energy.
+    """Show the power while it changes, and the energy at the end.
 
     Each power is the mean since the line before. A counter that updates seldom (NVML: every 10 to 100 ms) makes its
     power jump by up to one update; a longer --every smooths that.
@@ -98,7 +98,7 @@ def _glances(monitor: Monitor, every_s: float, most_s: float | None) -> Iterator
 
 
 def _show_for_people(glances: Iterator[dict[str, Any]], titles: dict[str, str]) -> None:
-    """One table that changes on a terminal; a line a glance where there is none."""
+    """One table that changes on a terminal; elsewhere a line at each look."""
     console = people_console()
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:

@@ -59,7 +59,7 @@ class Monitor:
         A folder to write samples and windows to while running, in constant memory; needs pyarrow.
     sync : callable, optional
         Called at both edges of every window before its time is taken, e.g. ``torch.cuda.synchronize``: without it, a
-        window round asynchronous GPU work measures the launch.
+        window around asynchronous GPU work measures the launch.
     settle : bool
         At the end, wait for one more update of every counter (at most 250 ms), which tightens the last bounds.
     estimate : (float, float), optional
@@ -171,7 +171,7 @@ class Monitor:
         """
         with self._lock:
             if self._state != "new":
-                raise RuntimeError(f"this monitor is {self._state}; a monitor measures once, make another")
+                raise RuntimeError(f"this monitor is {self._state}; a monitor measures only once, so make another one")
             needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
             groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed)
             self.channels = [c for group in groups for c in group.channels]
@@ -249,7 +249,7 @@ class Monitor:
     def __del__(self) -> None:
         state = getattr(self, "_state", None)
         if state == "running":
-            warnings.warn(f"{self!r} was dropped while measuring", ResourceWarning, stacklevel=2)
+            warnings.warn(f"{self!r} was deleted while it was measuring", ResourceWarning, stacklevel=2)
         if state in ("running", "stopping"):
             self._end()
 
@@ -282,7 +282,7 @@ class Monitor:
     # ---- windows ----
 
     def window(self, name: str) -> _window.Window:
-        """A handle for stretches of time whose energy is wanted; use it in the thread that asked for it.
+        """A handle for windows of this name; use it in the thread that asked for it.
 
         Parameters
         ----------
@@ -305,7 +305,7 @@ class Monitor:
         return self.window_handles.window(name)
 
     def gpu_window(self, name: str, backend: str | Events = "torch", device: int = 0) -> GpuWindow:
-        """A handle as of `window`, whose edges are CUDA events and do not wait for the GPU.
+        """A handle like that of `window`, with CUDA events as edges, which do not wait for the GPU.
 
         `backend` is ``"torch"``, ``"cupy"`` or an `Events`, `device` a number as the backend counts; see `GpuWindows`.
         """
@@ -340,7 +340,7 @@ class Monitor:
         The table and time to closest APC are asked of `training_log`.
         """
         if self._state != "running":
-            raise RuntimeError(f"this monitor is {self._state}; a checkpoint needs one that runs")
+            raise RuntimeError(f"this monitor is {self._state}; a checkpoint needs a running monitor")
         self.training_log.checkpoint(accuracy, **values)
 
     # ---- numbers ----
@@ -387,14 +387,14 @@ class Monitor:
         if self._ending and self._state != "stopped":
             self._end()
         if self._run is None or self._state != "stopped":
-            raise RuntimeError("the result is there after the monitor has stopped; energy_j() is live")
+            raise RuntimeError("the result exists only after the monitor has stopped; energy_j() works while it runs")
         result = self._run.result()
         assert result is not None
         return result
 
     def _check_not_inert(self) -> None:
         if self._state == "inert":
-            raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
+            raise FastgreenError("this monitor belongs to the parent process; after a fork it does not measure here")
 
     def _become_inert(self) -> None:
         self._state = "inert"

@@ -97,7 +97,7 @@ def open_groups(
 def _open(
     make: Callable[[list[Channel]], Group], channels: list[Channel]
 ) -> tuple[Group | None, list[tuple[Channel, Exception]]]:
-    """A group of those channels of a source that can be opened; a sampler opens all of its channels or none."""
+    """A group of those channels of a source that can be opened; a sampler opens all of its channels or fails."""
     try:
         return make(channels), []
     except (FastgreenError, OSError) as error:
