@@ -1,6 +1,6 @@
-"""Whole studies instead of single measurements: many sizes, many repeats, resumed, compiled, tested, drawn.
+"""Studies: many sizes and repeats, resumed after a break, compiled into tables, tested and drawn.
 
-The map, an arrow never pointing up or sideways::
+The files of this folder; a file imports only files to the left of its arrow::
 
     statistics  <-  tradeoffs        protocols (models_torch)  <-  runner  <-  compile  <-  pictures        attribution
 
