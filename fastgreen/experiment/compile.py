@@ -1,6 +1,6 @@
 """Tables of a study: medians over the runs of each size, by channel; correlations; files for other tools.
 
-A study is a folder ``input_<size>/run_<k>/`` of fastgreen or AIPowerMeter. The energy of one inference in a saved run is
+A study is a folder ``input_<size>/run_<k>/`` of fastgreen or AIPowerMeter. The energy of an inference in a saved run is
 that of its windows; in a ``power_metrics.json`` it is the integral of power (trapezoids) over the number of latencies.
 """
 

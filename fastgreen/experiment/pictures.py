@@ -1,5 +1,4 @@
-"""Pictures of studies and trade-offs; points differ in shape as well as in colour, for grey prints and the colour-blind.
-"""
+"""Pictures of studies and trade-offs. Points differ in shape as well as in colour, so that grey prints are legible."""
 
 from __future__ import annotations
 

@@ -307,7 +307,7 @@ def test_a_dynamic_size_is_an_error_that_names_the_input_and_the_option(tmp_path
     assert counted(layers, 1) == counted(from_file(small_onnx(tmp_path / "n.onnx")), 1)
     with pytest.raises(ValueError, match="3 sizes without the batch, not 2"):
         from_file(path, (40, 48))
-    with pytest.raises(ValueError, match="fixed at 3, not 4"):
+    with pytest.raises(ValueError, match="fixed size 3, not 4"):
         from_file(path, (4, 40, 48))
 
 
@@ -414,7 +414,7 @@ def test_a_network_is_found_by_name_file_and_python_object(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="a folder"):
         load_network(".")
     for name, why in (
-        ("os:sep", "neither a PyTorch module"), ("json:loads", "without arguments"), ("os:", "is not package"),
+        ("os:sep", "must be a PyTorch module"), ("json:loads", "without arguments"), ("os:", "is not package"),
         (":x", "is not package"), ("os:getcwd", "module is needed"), ("torch.nn:Linear", "without arguments"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=why):
