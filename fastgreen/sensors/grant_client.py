@@ -1,4 +1,4 @@
-"""Counters that a privileged helper has opened: asking for their descriptors, and what the two sides say to each other.
+"""Counters that a privileged helper has opened: the request for their descriptors, and the messages of both sides.
 
 The kernel checks permission when a counter is opened and never again, so ``sudo fastgreen grant`` opens the RAPL
 counters and passes the descriptors over a Unix socket (SCM_RIGHTS); the program that measures stays unprivileged.
@@ -112,7 +112,7 @@ def _answer(data: bytes) -> dict[str, Any]:
             raise FastgreenError(printable(str(answer["error"])))
         answer.keys()
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise FastgreenError(f"it answered what is no grant: {data[:40]!r}") from error
+        raise FastgreenError(f"its answer is not a grant: {data[:40]!r}") from error
     return answer
 
 
@@ -120,9 +120,9 @@ def _parse(data: bytes, descriptors: list[Descriptor]) -> list[dict[str, Any]]:
     try:
         zones = [{"zone": str(z["zone"]), "mirrors": _name(z.get("mirrors"))} for z in _answer(data)["zones"]]
     except (KeyError, TypeError, AttributeError) as error:
-        raise FastgreenError(f"it answered what is no grant: {data[:40]!r}") from error
+        raise FastgreenError(f"its answer is not a grant: {data[:40]!r}") from error
     if len(zones) != len(descriptors):
-        raise FastgreenError(f"it named {counted(len(zones), 'counter')} and passed {len(descriptors)}")
+        raise FastgreenError(f"it named {counted(len(zones), 'counter')}, but passed {len(descriptors)}")
     return zones
 
 
@@ -154,14 +154,14 @@ def ask(path: str, patience_s: float = _PATIENCE_S) -> dict[str, tuple[Descripto
             except ConnectionResetError:
                 data, passed, flags = _receive(connection, until)
             if "enclosed" not in _answer(data) or len(passed) != 1:
-                raise FastgreenError(f"it answered what is no grant: {data[:40]!r}")
+                raise FastgreenError(f"its answer is not a grant: {data[:40]!r}")
             data, descriptors, flags = _unwrap(passed[0])
         except BlockingIOError as error:
             raise _NoAnswer(f"no answer in {patience_s:g} s") from error
         except OSError as error:
             raise FastgreenError(f"{error.strerror or error}", code=error.errno or 0) from error
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        raise FastgreenError("its answer did not fit")
+        raise FastgreenError("its answer is too long")
     zones = _parse(data, descriptors)
     return {z["zone"]: (d, z["mirrors"]) for z, d in zip(zones, descriptors, strict=True)}
 
@@ -182,18 +182,18 @@ def _unwrap(passed: Descriptor) -> tuple[bytes, list[Descriptor], int]:
         except BlockingIOError:
             data = b""
         if not data:
-            raise FastgreenError("it has withdrawn its answer, which was not read in time")
+            raise FastgreenError("it has withdrawn its answer, which this program did not read in time")
     return data, descriptors, flags
 
 
 def _check_server(uid: int) -> None:
     """FastgreenError for a server that is neither root nor this user.
 
-    In a user namespace, all users without a number there look alike, root outside among them. Nothing can be said of
-    them, so there the comparison of each descriptor with its counter must do (`_is_counter`).
+    In a user namespace, all users without a number there look alike, root outside among them. So the helper of any of
+    them is asked. `_is_counter` still compares each descriptor with its counter.
     """
     if uid not in (0, os.getuid()) and not _has_no_number(uid):
-        raise FastgreenError(f"it is served by user {uid}, who is neither root nor this user")
+        raise FastgreenError(f"it belongs to user {uid}, and only root or this user is trusted")
 
 
 def _has_no_number(uid: int) -> bool:
@@ -225,7 +225,7 @@ def _ask_if_it_answers(place: tuple[str, int, int]) -> dict[str, tuple[Descripto
     """`ask`, unless this helper was silent lately: a stopped one costs a program its patience once."""
     again = _silent.get(place)
     if again is not None and _now() < again:
-        raise _NoAnswer("it did not answer before, and is not asked again for a minute")
+        raise _NoAnswer("it did not answer before; the next request is a minute after that")
     try:
         answer = ask(place[0], _PATIENCE_S if again is None else _SHORT_PATIENCE_S)
     except _NoAnswer:

@@ -60,7 +60,7 @@ class Counter:
 
 
 def counters(seams: Seams) -> list[Counter]:
-    """Every RAPL counter that this process may open. FastgreenError where there is no counter."""
+    """Every RAPL counter that this process may open. FastgreenError without one."""
     channels, state = rapl(seams)
     found = [Counter(c.device, c.sensor["path"], _mirrored(c.note or "")) for c in channels if c.readable]
     if not found:
@@ -174,7 +174,7 @@ class Granter:
         Raises
         ------
         FastgreenError
-            Where another one serves it, something else is in its place, or a counter is outside of the root.
+            If another helper serves it, a file of another kind is in its place, or a counter is outside of the root.
         """
         self._tree = Tree(self.root, self.check)
         self._files: list[tuple[Counter, tuple[str, ...]]] = []
@@ -215,7 +215,7 @@ class Granter:
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(found.st_mode):
-            raise FastgreenError(f"{self.path} is there and is no socket")
+            raise FastgreenError(f"{self.path} exists and is not a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as probe:
             try:
                 probe.connect(self.path)
@@ -225,8 +225,8 @@ class Granter:
             except BlockingIOError:
                 pass  # a stopped one with a full queue
             except OSError as error:
-                raise FastgreenError(f"{self.path} is not ours to replace: {error.strerror}") from error
-        raise FastgreenError(f"{self.path} is served already")
+                raise FastgreenError(f"{self.path} cannot be replaced: {error.strerror}") from error
+        raise FastgreenError(f"{self.path} is already in use by another fastgreen grant")
 
     def stop(self) -> None:
         """End `serve`; from any thread or signal handler."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every attack on the granting helper that docs/permissions.md lists and a client can play, at random and at once.
 
-``python -m tests.sensors.grant_attacks SECONDS SEED refuse`` (as root; ``accept`` for a kernel before Linux 6.16) plays them against a helper with few open files and a log
-that nobody reads, while a friend asks for its counters all the time, and prints what the friend and the helper felt.
+``python -m tests.sensors.grant_attacks SECONDS SEED refuse`` (as root; ``accept`` as before Linux 6.16) plays them
+against a helper with few open files and a log that nobody reads, while a friend asks for its counters all the time, and
+prints the waits of the friend, and the memory and descriptors of the helper.
 """
 
 from __future__ import annotations
@@ -304,7 +305,7 @@ def _play(machine: Path, process: subprocess.Popen, tree: PowercapTree, seconds:
 
 
 def play(seconds: float, seed: int = 0, refuse_rights: bool = True) -> dict:
-    """All attacks for so long; what the friend and the helper felt. Without `refuse_rights`, as before Linux 6.16."""
+    """The waits of the friend, memory and descriptors of the helper; without `refuse_rights`, as before Linux 6.16."""
     machine = Path(tempfile.mkdtemp(prefix="fastgreen-"))
     try:
         machine.chmod(0o755)
