@@ -265,13 +265,13 @@ def _is_counter(number: int, path: str) -> bool:
     if passed.st_dev == seen.st_dev:
         return True
     # A container has its own sysfs: another device, the same inodes.
-    from fastgreen.sensors.grant_tree import on_sysfs
+    from fastgreen._core import on_sysfs
 
     return on_sysfs(number) and _on_sysfs(path)
 
 
 def _on_sysfs(path: str) -> bool:
-    from fastgreen.sensors.grant_tree import on_sysfs
+    from fastgreen._core import on_sysfs
 
     number = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:

@@ -29,10 +29,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastgreen._core import on_sysfs
 from fastgreen.errors import FastgreenError
 from fastgreen.sensors.channel import Seams
 from fastgreen.sensors.grant_client import MOST_DESCRIPTORS, REQUEST, peer
-from fastgreen.sensors.grant_tree import Tree, on_sysfs
+from fastgreen.sensors.grant_tree import Tree
 from fastgreen.sensors.rapl import rapl
 
 __all__ = ["Allowed", "Counter", "Granter", "counters", "more_descriptors", "prepare_folder"]

@@ -12,31 +12,10 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fastgreen._core import on_sysfs
 from fastgreen.errors import FastgreenError
 
-__all__ = ["SYSFS_MAGIC", "Tree", "file_system", "on_sysfs"]
-
-SYSFS_MAGIC = 0x62656572  # include/uapi/linux/magic.h
-_STATFS_BYTES = 256  # struct statfs has at most 120 on the architectures of Linux
-
-
-def file_system(number: int) -> int:
-    """The magic number of the file system that an open file is on (fstatfs; Python's own call leaves it out)."""
-    import ctypes
-    import sys
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
-    if libc.fstatfs(number, buffer) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    # f_type comes first; it is a long, and an unsigned int on s390x.
-    width = 4 if os.uname().machine.startswith("s390") else ctypes.sizeof(ctypes.c_long)
-    return int.from_bytes(buffer.raw[:width], sys.byteorder) & 0xFFFFFFFF
-
-
-def on_sysfs(number: int) -> bool:
-    """Whether an open file belongs to the kernel's sysfs."""
-    return file_system(number) == SYSFS_MAGIC
+__all__ = ["Tree"]
 
 
 @dataclass(frozen=True)

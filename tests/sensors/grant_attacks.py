@@ -214,25 +214,41 @@ def attack_for(path: str, seconds: float, seed: int, report: Path) -> None:
     report.write_text(json.dumps({"played": played, "broken": sorted(broken)}))
 
 
-def be_friend(path: str, seconds: float, report: Path) -> None:
-    """Ask all the time; note the waits, the failures, and any counter that is not one."""
+def _queued_s(*pids: int) -> float:
+    """Time that these processes were ready to run and the machine ran others; 0 where the kernel does not count it."""
+    with contextlib.suppress(OSError):
+        return sum(int(Path(f"/proc/{pid}/schedstat").read_bytes().split()[1]) for pid in pids) * 1e-9
+    return 0.0
+
+
+def be_friend(path: str, seconds: float, report: Path, helper_pid: int) -> None:
+    """Ask all the time; note the waits, the failures, and any counter that is not one.
+
+    A wait has two parts: the machine was busy with others, so that neither the helper nor the friend ran; and the rest,
+    which is the helper's.
+    """
     waits: list[float] = []
+    busy: list[float] = []
     failures: list[str] = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
+        before = _queued_s(os.getpid(), helper_pid)
         begin = time.monotonic()
         try:
             zones = ask(path)
             waits.append(time.monotonic() - begin)
+            busy.append(min(waits[-1], _queued_s(os.getpid(), helper_pid) - before))
             texts = [os.pread(int(descriptor), 30, 0) for descriptor, _ in zones.values()]
             if "intel-rapl:0" not in zones or not all(text.strip().isdigit() for text in texts):
                 failures.append(f"{sorted(zones)} {texts}")
         except (FastgreenError, OSError) as error:
             failures.append(f"{error} after {time.monotonic() - begin:.2f} s")
         time.sleep(0.02)
+    by_helper = max((wait - late for wait, late in zip(waits, busy, strict=True)), default=None)
     waits.sort()
     middle, late = (waits[int(len(waits) * part)] if waits else None for part in (0.5, 0.999))
     answer = {"asked": len(waits), "median_s": middle, "p999_s": late, "longest_s": waits[-1] if waits else None}
+    answer |= {"longest_by_helper_s": by_helper, "busiest_s": max(busy, default=None)}
     with open(report, "w", encoding="utf-8") as file:
         json.dump({**answer, "failures": failures[:20], "failed": len(failures)}, file)
 
@@ -271,7 +287,7 @@ def _play(machine: Path, process: subprocess.Popen, tree: PowercapTree, seconds:
 
     def friend() -> None:
         become(FRIEND)
-        be_friend(path, seconds, report)
+        be_friend(path, seconds, report, process.pid)
 
     children = [_child(friend)]
     reports = [machine / f"attacker{n}.json" for n in range(ATTACKERS)]

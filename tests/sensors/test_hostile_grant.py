@@ -19,11 +19,12 @@ from pathlib import Path
 import pytest
 
 import fastgreen as fg
+from fastgreen._core import on_sysfs
 from fastgreen.errors import FastgreenError
 from fastgreen.sensors.channel import Seams
 from fastgreen.sensors.grant_client import _is_counter, ask, granted
 from fastgreen.sensors.grant_server import Allowed, Granter, counters
-from fastgreen.sensors.grant_tree import Tree, on_sysfs
+from fastgreen.sensors.grant_tree import Tree
 from fastgreen.sensors.rapl import rapl
 from tests.fakes.grant_helper import helper, of_tree
 from tests.fakes.permissions import without_dac_override
