@@ -83,9 +83,8 @@ def _door(name: str) -> Any:
         if error.name != whole:
             raise
         raise ImportError(
-            f"fastgreen is imported from its source folder, {__path__[0]}, where {name} is not compiled for this "
-            "Python: change to another folder to use the installed package, or run `pip install --editable .` in "
-            "this one",
+            f"{name} is not compiled for this Python in the source folder {__path__[0]}: use the installed package from "
+            "another folder, or run `pip install --editable .` in the clone",
             name=whole,
             path=error.path,
         ) from None
