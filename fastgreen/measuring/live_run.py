@@ -84,6 +84,7 @@ class LiveRun:
         self._recorder: Recorder | None = None  # while it writes its first table
         if record is not None:
             self._recorder = Recorder(record, self.metadata, self._channel_table)
+        self._result: Result | None = None
         self._settle_ns = 0
         self._draining = False
         self._left = [
@@ -231,10 +232,17 @@ class LiveRun:
             recorder.add_windows(self.handles.windows)
             self._note_problems(recorder)
 
-    def result(self) -> Result:
-        """What was measured; after the end."""
-        windows = functools.partial(finished_windows, self.handles.windows)
-        return Result(self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts)
+    def result(self) -> Result | None:
+        """The measurement, always the same object; None before the end."""
+        if not self.ended:
+            return None
+        with self._one_at_a_time:
+            if self._result is None:
+                windows = functools.partial(finished_windows, self.handles.windows)
+                self._result = Result(
+                    self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts
+                )
+            return self._result
 
     def _channel_table(self) -> pa.Table:
         from fastgreen.results.run_reader import channel_table

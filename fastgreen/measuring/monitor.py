@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fastgreen.measuring.gpu_timeline import Events
     from fastgreen.measuring.gpu_windows import GpuWindow
     from fastgreen.measuring.live_run import LiveRun
+    from fastgreen.measuring.source_sampler import Reading
     from fastgreen.results.result import Result
     from fastgreen.training.log import TrainingLog
 
@@ -131,7 +132,6 @@ class Monitor:
         self._report_on_exit = report_on_exit
         if report_on_exit:
             at_exit.prepare_report()
-        self._result: Result | None = None
 
     def _choose(self, wanted: str | Iterable[str] | None, estimate: tuple[float, float] | None) -> list[Channel]:
         patterns = self._asked = None if wanted is None else names_of(wanted)
@@ -321,10 +321,18 @@ class Monitor:
 
     @functools.cached_property
     def training_log(self) -> TrainingLog:
-        """The `fastgreen.experiment.TrainingLog` of this monitor's checkpoints, from its start on."""
+        """The `fastgreen.experiment.TrainingLog` of this monitor's checkpoints, from its start on.
+
+        RuntimeError before `start`.
+        """
         from fastgreen.training.log import TrainingLog
 
-        return TrainingLog(self, started_ns=self._run.start_ns if self._run is not None else 0)
+        if self._run is None:
+            raise RuntimeError("this monitor was not started; a training log needs one that was")
+        log = TrainingLog(self, started_ns=self._run.start_ns)
+        if not self.running:
+            log.stop()
+        return log
 
     def checkpoint(self, accuracy: float, **values: Any) -> None:
         """Note a moment of a training: accuracy and energy so far. See `fastgreen.experiment.TrainingLog.checkpoint`.
@@ -348,7 +356,29 @@ class Monitor:
         self._check_not_inert()
         if self._run is not None and self._run.ended:
             return {identity: float(total.energy_j) for identity, total in self.result.totals.items()}
-        return {identity: joules for group in self._groups for identity, joules in group.energy_j().items()}
+        return {identity: reading.energy_j for identity, reading in self.readings().items()}
+
+    def readings(self) -> dict[str, Reading]:
+        """The last reading of each channel: energy so far and its instant. It reads no sensor.
+
+        Returns
+        -------
+        dict of str to Reading
+            By channel id: ``energy_j`` in J since the start, ``at_ns`` in ns of CLOCK_MONOTONIC (0 before the first
+            reading).
+        """
+        self._check_not_inert()
+        return {identity: reading for group in self._groups for identity, reading in group.readings().items()}
+
+    @property
+    def finished_result(self) -> Callable[[], Result | None]:
+        """A function that returns the result once this run has ended, and None before.
+
+        It keeps the measurement alive and not the monitor. RuntimeError before `start`.
+        """
+        if self._run is None:
+            raise RuntimeError("this monitor was not started")
+        return self._run.result
 
     @property
     def result(self) -> Result:
@@ -358,10 +388,9 @@ class Monitor:
             self._end()
         if self._run is None or self._state != "stopped":
             raise RuntimeError("the result exists only after the monitor has stopped; energy_j() works while it runs")
-        with self._lock:
-            if self._result is None:
-                self._result = self._run.result()
-            return self._result
+        result = self._run.result()
+        assert result is not None
+        return result
 
     def _check_not_inert(self) -> None:
         if self._state == "inert":
