@@ -164,9 +164,7 @@ def _factors(runs: pa.Table, by: Sequence[str] | None) -> tuple[str, str]:
         if name not in runs.column_names:
             raise ValueError(f"by must be of the columns {', '.join(map(repr, runs.column_names))}, not {name!r}")
     if not 1 <= len(chosen) <= 2:
-        raise ValueError(
-            f"by must be one or two columns of {', '.join(runs.column_names)}, not {len(chosen)}"
-        )
+        raise ValueError(f"by must be one or two columns of {', '.join(runs.column_names)}, not {len(chosen)}")
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"by must name different columns, not {chosen[0]!r} twice")
     return chosen[0], chosen[1] if len(chosen) == 2 else ""
