@@ -424,7 +424,7 @@ def training_threads():
 
 
 @pytest.mark.parametrize("end", ["with", "stop", "exception", "dropped"])
-@pytest.mark.filterwarnings("ignore:.*dropped while measuring:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:.*deleted while it was measuring:ResourceWarning")
 def test_the_log_of_a_monitor_ends_with_it_however_it_ends(end):
     monitor = Monitor("procstat:*", hz=50).start()
     monitor.checkpoint(0.5)
