@@ -62,7 +62,7 @@ def test_a_file_that_does_not_run_is_one_sentence_with_its_line(here, text, sent
     ("words", "sentence"),
     [
         (["mine.py:build", "--sizes", "1", "--scale", "0.1"], "--scale: only a published series can be scaled"),
-        (["mine.py:build", "--sizes", "1", "--device", "cuda"], "--device: only PyTorch models take one"),
+        (["mine.py:build", "--sizes", "1", "--device", "cuda"], "--device: only PyTorch models take a device"),
         (["mine.py:build", "more", "--sizes", "1"], "more: only 'command' takes arguments"),
         (["alexnet", "more"], "more: only 'command' takes arguments"),
         (["mine.py", "--sizes", "1"], "mine.py: add the name of the function: mine.py:NAME"),
