@@ -1,7 +1,7 @@
-"""The log of a training: accuracy against energy so far, and at the end one row of the published run table.
+"""Log of a training: accuracy and energy at each checkpoint, and at the end one row of the published run table.
 
-The engine measures the energy. One thread beside it reads the slow gauges (memory, temperature, use of the GPU) and
-the energy so far about once a second, so that each joule is paid at the price of its hour.
+The monitor measures the energy. A thread of the log reads the gauges (memory, temperature, use of the GPU) and the
+energy so far about once a second, so that each joule gets the price of its hour.
 """
 
 from __future__ import annotations
@@ -42,13 +42,20 @@ _QUALITIES = {"precision": "precision", "recall": "recall", "auc": "AUC", "f1": 
 
 
 class Series:
-    """A quantity per kWh that is constant, or changes at given moments.
+    """Quantity per kWh (price, carbon intensity) that is constant or changes at given times.
 
     Parameters
     ----------
-    value : a number, or (moment, number) pairs
-        A number holds from its moment until the next one; the first also before it. Moments are seconds since the
-        start of the training, or since 1970 (numbers above 1e8), or `datetime` objects.
+    value : float or iterable of (time, float)
+        A number counts from its time until the next one; the first number counts before its time as well. Times are
+        seconds since the start of the training, seconds since 1970 (numbers above 1e8), or `datetime` objects.
+    name : str
+        Name of the argument in errors.
+
+    Raises
+    ------
+    ValueError
+        If there is no pair, times go back, or a number is not finite.
 
     Examples
     --------
@@ -63,19 +70,30 @@ class Series:
         self.moments = np.array([t for t, _ in pairs])
         self.values = np.array([v for _, v in pairs])
         if np.any(np.isnan(self.moments)):
-            raise ValueError(f"{name}: a moment is NaN")
+            raise ValueError(f"{name} must have numbers as moments, not NaN")
         if np.any(np.diff(self.moments) < 0):
-            raise ValueError(f"{name}: the moments go back at {self.moments[1:][np.diff(self.moments) < 0][0]}")
+            raise ValueError(f"{name}: moments must rise, not go back to {self.moments[1:][np.diff(self.moments) < 0][0]}")
         if not np.all(np.isfinite(self.values)):
             raise ValueError(f"{name} must be finite, not {self.values[~np.isfinite(self.values)][0]}")
         self.since_1970 = bool(self.moments[-1] > 1e8)
 
     def at(self, moments: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Value at each of (n,) times, as (n,) float64."""
         index = np.searchsorted(self.moments, moments, side="right") - 1
         return self.values[np.maximum(index, 0)]
 
     def over(self, elapsed_s: np.ndarray, energy_j: np.ndarray, started_s: float) -> np.ndarray:
-        """Cost of the energy up to each point: value x kWh, with constant power between two points."""
+        """Cumulative value x kWh at each of (n,) points, with constant power between two points.
+
+        Parameters
+        ----------
+        elapsed_s : (n,) ndarray
+            Seconds since the start, rising.
+        energy_j : (n,) ndarray
+            Cumulative energy in J.
+        started_s : float
+            Start of the training, seconds since 1970.
+        """
         moments = elapsed_s + (started_s if self.since_1970 else 0.0)
         turns = self.moments[(self.moments > moments[0]) & (self.moments < moments[-1])]
         grid = np.union1d(moments, turns)
@@ -94,24 +112,25 @@ def _pairs(value: Any, name: str) -> list[tuple[float, float]]:
 
 
 class TrainingLog:
-    """Follows a training through a running monitor.
+    """Log of a training under a running monitor.
 
     Parameters
     ----------
     monitor : fastgreen.Monitor
-        Running; its total over the root channels is the energy. The log does not keep it alive.
-    price_per_kwh : number or (moment, number) pairs, optional
-        See :class:`Series`. The cost has the currency of the price.
-    carbon_g_per_kwh : number or pairs, optional
-        Carbon intensity of the electricity.
+        A running monitor; its total over the root channels is the energy. The log does not keep it alive.
+    price_per_kwh : float or iterable of (time, float), optional
+        Price of the energy, see :class:`Series`. The cost has the currency of the price.
+    carbon_g_per_kwh : float or iterable of (time, float), optional
+        Carbon intensity of the electricity in g CO2e per kWh.
     period_s : float
-        Time between two looks at the slow readings.
+        Seconds between two readings of the gauges, above 0.
     gauges : Gauges, optional
-        What reads memory, temperature and GPU use; a seam.
+        Reader of memory, temperature and GPU use; by default :class:`~fastgreen.training.gauges.Gauges`.
     energy_j : callable, optional
-        Joules so far, instead of the monitor's total.
+        Returns the joules so far; by default the monitor's total.
     started_ns : int, optional
-        When the energy began to count, ns of CLOCK_MONOTONIC: the start of the monitor. By default both begin now.
+        CLOCK_MONOTONIC in ns at the start of the energy: the start of the monitor. By default time and energy start
+        now.
 
     Examples
     --------
@@ -138,7 +157,7 @@ class TrainingLog:
         self.price = None if price_per_kwh is None else Series(price_per_kwh, "price_per_kwh")
         self.carbon = None if carbon_g_per_kwh is None else Series(carbon_g_per_kwh, "carbon_g_per_kwh")
         self.gauges = gauges or Gauges()
-        held = weakref.ref(monitor)  # a log never keeps alive the monitor that it belongs to
+        held = weakref.ref(monitor)  # the log does not keep its monitor alive
         self._energy_now = energy_j or (lambda: root_energy_j(held()))
         now_ns = time.monotonic_ns()
         self._started_ns = now_ns if started_ns is None else started_ns
@@ -163,7 +182,7 @@ class TrainingLog:
     def _look(self) -> tuple[float, float]:
         with self._lock:
             elapsed = (time.monotonic_ns() - self._started_ns) / NS_PER_S
-            # A live total may lag behind the last one by an update; energy so far never goes back.
+            # A live total may be one update behind the previous one; energy so far never falls.
             energy = max(self._looks[-1][1], self._energy_now() - self._first_j)
             self._looks.append((elapsed, energy))
         return elapsed, energy
@@ -171,21 +190,25 @@ class TrainingLog:
     def checkpoint(
         self, accuracy: float, *, seen: int | None = None, epoch: int | None = None, **values: float
     ) -> None:
-        """Note a moment of the training.
+        """Log a checkpoint: the accuracy, and time and energy so far.
 
         Parameters
         ----------
-        accuracy : fraction, 0..1
-        seen : samples seen since the checkpoint before
-        epoch : by default the number of the checkpoint, from 1
-        **values : anything else worth a column: loss, precision, recall, auc, f1
+        accuracy : float
+            Fraction of right answers, 0..1.
+        seen : int, optional
+            Samples seen since the previous checkpoint.
+        epoch : int, optional
+            By default the number of the checkpoint, from 1.
+        **values : float
+            Other columns: loss, precision, recall, auc, f1.
 
         Raises
         ------
         ValueError
-            The accuracy is no fraction.
+            If the accuracy is not in 0..1.
         RuntimeError
-            The log is stopped, or its monitor is.
+            If the log or its monitor is stopped.
         """
         accuracy = number("accuracy", accuracy)
         if not 0 <= accuracy <= 1:
@@ -205,7 +228,7 @@ class TrainingLog:
         self._points.append({**point, **{encodable(name): number(name, value) for name, value in values.items()}})
 
     def stop(self) -> None:
-        """End the slow readings; the table and the row stay. Doing it twice does nothing."""
+        """Stop the readings; the table and the row remain. A second call does nothing."""
         if not self._stop.rung:
             with contextlib.suppress(RuntimeError):  # the monitor has stopped already
                 self._look()
@@ -214,14 +237,17 @@ class TrainingLog:
 
     @property
     def stopped(self) -> bool:
+        """Whether the log is stopped."""
         return self._stop.rung
 
     @property
     def duration_s(self) -> float:
+        """Seconds from the start to the last reading."""
         return self._looks[-1][0]
 
     @property
     def energy_j(self) -> float:
+        """Joules from the start to the last reading."""
         return self._looks[-1][1]
 
     def _spent(self, series: Series | None, at_s: np.ndarray) -> np.ndarray | None:
@@ -232,7 +258,7 @@ class TrainingLog:
         return np.interp(at_s, elapsed, series.over(elapsed, energy, self._started_s))
 
     def table(self) -> pa.Table:
-        """A row per checkpoint: elapsed_s, epoch, accuracy, seen, energy_j, cost, carbon_g, and what else was given."""
+        """Table of the checkpoints: elapsed_s, epoch, accuracy, seen, energy_j, cost, carbon_g, and other values."""
         extra = list(dict.fromkeys(name for point in self._points for name in point if name not in _COLUMNS))
         at_s = np.array([point["elapsed_s"] for point in self._points], float)
         spent = {"cost": self._spent(self.price, at_s), "carbon_g": self._spent(self.carbon, at_s)}
@@ -246,7 +272,22 @@ class TrainingLog:
         return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
     def time_to_closest_apc(self, **options: Any) -> Any:
-        """:func:`fastgreen.time_to_closest_apc` of the checkpoints: seconds, accuracy and watt hours so far."""
+        """Time to the closest APC over the checkpoints: seconds, accuracy and watt-hours so far.
+
+        Parameters
+        ----------
+        **options
+            Arguments of :func:`fastgreen.time_to_closest_apc`.
+
+        Returns
+        -------
+        Closest
+
+        Raises
+        ------
+        ValueError
+            If there is no checkpoint.
+        """
         table = self._checkpoints()
         wh = table.column("energy_j").to_numpy() / J_PER_WH
         return fastgreen.time_to_closest_apc(
@@ -254,15 +295,24 @@ class TrainingLog:
         )
 
     def time_to_closest_apec(self, **options: Any) -> Any:
-        """:func:`fastgreen.time_to_closest_apec` of the checkpoints: seconds, accuracy and cost so far.
+        """Time to the closest APEC over the checkpoints: seconds, accuracy and cost so far.
+
+        Parameters
+        ----------
+        **options
+            Arguments of :func:`fastgreen.time_to_closest_apec`.
+
+        Returns
+        -------
+        Closest
 
         Raises
         ------
         ValueError
-            The log knows no price.
+            If the log has no price or no checkpoint.
         """
         if self.price is None:
-            raise ValueError("time_to_closest_apec needs price_per_kwh, which this log was made without")
+            raise ValueError("price_per_kwh must be given to the log for time_to_closest_apec")
         table = self._checkpoints()
         cost = table.column("cost").to_numpy()
         return fastgreen.time_to_closest_apec(
@@ -275,13 +325,18 @@ class TrainingLog:
         return self.table()
 
     def row(self, **identity: Any) -> dict[str, Any]:
-        """One row of the published run table; what this machine cannot read is None.
+        """Row of the published run table.
 
         Parameters
         ----------
-        **identity : columns that only the caller knows, with ``_`` for a blank: architecture, training_environment,
-        run,
-            batch_size, GFLOPs, training_size, validation_size
+        **identity
+            Other columns, with ``_`` for a blank: architecture, training_environment, run, batch_size, GFLOPs,
+            training_size, validation_size.
+
+        Returns
+        -------
+        dict
+            By name of the column; None for values that this machine cannot read.
         """
         last = self._points[-1] if self._points else {}
         end = np.array([self.duration_s])
@@ -304,7 +359,7 @@ class TrainingLog:
 
 
 def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: Bell, period_s: float) -> None:
-    """Read the gauges and the energy once a period, until the log is stopped or dropped."""
+    """Read the gauges and the energy once per period, until the log is stopped or deleted."""
     name_thread("fg-training")
     gauges.open()
     try:
@@ -315,7 +370,7 @@ def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: Bell, period_s: 
             watched = log()
             if watched is None:
                 return
-            with contextlib.suppress(RuntimeError):  # the monitor has stopped; checkpoint() says so
+            with contextlib.suppress(RuntimeError):  # the monitor has stopped; checkpoint() reports it
                 watched._look()
             del watched
     finally:
@@ -323,8 +378,8 @@ def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: Bell, period_s: 
 
 
 def root_energy_j(monitor: Any) -> float:
-    """Joules so far over the channels of a running monitor that make up its total; RuntimeError if it does not run."""
+    """Total joules so far of a running monitor, over its counted channels; RuntimeError if it is not running."""
     if monitor is None or not monitor.running:
-        raise RuntimeError("the monitor does not run; a training log needs one that does")
+        raise RuntimeError("monitor must be running for a training log, not stopped")
     counted = counted_ids(monitor.channels)
     return math.fsum(joules for name, joules in monitor.energy_j().items() if name in counted)
