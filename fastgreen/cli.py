@@ -1,4 +1,4 @@
-"""The command line: one lazy table of commands, so that ``fastgreen --help`` imports none of them."""
+"""Command line ``fastgreen``: a table of commands. A command's module is imported when the command is used."""
 
 from __future__ import annotations
 
@@ -73,8 +73,7 @@ def main() -> None:
 
 
 def _fill_standard_places() -> None:
-    """Open what the caller closed of stdin, stdout and stderr, lest a file that we open takes its place, into which a
-    child would then write."""
+    """Open closed standard streams on /dev/null; else a file could get their number, and children write into it."""
     for place in (0, 1, 2):
         try:
             os.fstat(place)

@@ -105,9 +105,8 @@ class Sweep:
             (consumption_delta, cost_delta) if name == "consumption" else (cost_delta, consumption_delta)
         )
         if other is not None or other_delta is not None:
-            raise ValueError(
-                f"{name} must be given for a sweep of {metric}, not the other of consumption and cost"
-            )
+            wrong = "cost" if name == "consumption" else "consumption"
+            raise ValueError(f"{name} must be given for a sweep of {metric}, not {wrong}")
         parameters = {"beta": _axis("beta", beta, AMOUNT), "alpha": _axis("alpha", alpha, ALPHA)}
         if metric.startswith("ttc"):
             self._require(**{"time": time, "accuracy": accuracy, name: amount})

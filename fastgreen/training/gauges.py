@@ -49,12 +49,12 @@ class Gauges:
         self._process = psutil.Process()
 
     def open(self) -> None:
-        """Reach the GPU, where there is one."""
+        """Open the GPU if there is one."""
         if self._nvml is None:
             import pynvml
 
             self._nvml = pynvml
-        psutil.cpu_percent()  # its first answer is about no time at all
+        psutil.cpu_percent()  # the first call starts the interval; its result has no meaning
         try:
             self._nvml.nvmlInit()
         except self._nvml.NVMLError:

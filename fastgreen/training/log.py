@@ -72,7 +72,8 @@ class Series:
         if np.any(np.isnan(self.moments)):
             raise ValueError(f"{name} must have numbers as moments, not NaN")
         if np.any(np.diff(self.moments) < 0):
-            raise ValueError(f"{name}: moments must rise, not go back to {self.moments[1:][np.diff(self.moments) < 0][0]}")
+            back = self.moments[1:][np.diff(self.moments) < 0][0]
+            raise ValueError(f"{name} must have rising moments, not go back to {back}")
         if not np.all(np.isfinite(self.values)):
             raise ValueError(f"{name} must be finite, not {self.values[~np.isfinite(self.values)][0]}")
         self.since_1970 = bool(self.moments[-1] > 1e8)

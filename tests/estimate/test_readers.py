@@ -414,8 +414,8 @@ def test_a_network_is_found_by_name_file_and_python_object(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="a folder"):
         load_network(".")
     for name, why in (
-        ("os:sep", "must be a PyTorch module"), ("json:loads", "without arguments"), ("os:", "is not package"),
-        (":x", "is not package"), ("os:getcwd", "module is needed"), ("torch.nn:Linear", "without arguments"),
+        ("os:sep", "must be a PyTorch module"), ("json:loads", "without arguments"), ("os:", "must be package"),
+        (":x", "must be package"), ("os:getcwd", "module is needed"), ("torch.nn:Linear", "without arguments"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=why):
             load_network(name, (4,))

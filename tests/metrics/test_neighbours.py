@@ -295,7 +295,7 @@ BAD = [
     ({"accuracy": [True]}, "accuracy must be numbers .* bool"),
     ({"accuracy": True}, "accuracy must be numbers .* bool"),
     ({"consumption": np.array(["2020-01-01"], "M8[D]")}, "consumption must be numbers .* datetime64"),
-    ({"consumption": [[1, 2], [3]]}, "consumption is not an array"),
+    ({"consumption": [[1, 2], [3]]}, "consumption must be an array"),
     ({"consumption": np.longdouble([1])}, "consumption must be numbers .* not float128|longdouble"),
     ({"consumption": [1, 2, 3], "accuracy": [0.5, 0.6]}, r"broadcast together, not consumption \(3,\), accuracy \(2,\)"),
 ]
@@ -412,7 +412,7 @@ def test_time_and_energy_to_accuracy_are_those_of_the_first_checkpoint_to_reach_
         (lambda: metrics.netscore(70, 0, 1), "parameters_millions"),
         (lambda: metrics.sci(1, 1, 0, 0), "functional_units"),
         (lambda: metrics.accuracy_per_joule(90, 1), "accuracy .* percent"),
-        (lambda: metrics.time_to_accuracy([1, 2], [0.5], 0.5), "do not fit"),
+        (lambda: metrics.time_to_accuracy([1, 2], [0.5], 0.5), "must fit together"),
         (lambda: metrics.time_to_accuracy([1], [0.5], 50), "target .* percent"),
     ],
 )

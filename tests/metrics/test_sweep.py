@@ -99,8 +99,8 @@ def test_a_sweep_knows_its_axes():
         ({"consumption": [[1, 2]]}, "one-dimensional"),
         ({"consumption": ["a"]}, "consumption must be numbers"),
         ({"consumption": np.array([1, None])}, "consumption must be numbers"),
-        ({"consumption": None}, "needs consumption"),
-        ({"cost": [1]}, "takes consumption, not cost"),
+        ({"consumption": None}, "consumption must be given"),
+        ({"cost": [1]}, "consumption must be given .*, not cost"),
         ({"time": [1]}, "time must be left out"),
         ({"target": 0.5}, "target must be left out"),
     ],
@@ -119,7 +119,7 @@ def test_bad_requests_are_refused(tmp_path):
         (lambda: small().compute(threads=0), "threads"),
         (lambda: small().compute(out=np.empty(3)), "shape"),
         (lambda: small().compute(out=np.empty(small().shape, int)), "float64 or float32"),
-        (lambda: small().compute(dtype="float32", out=np.empty(small().shape)), "out is float64"),
+        (lambda: small().compute(dtype="float32", out=np.empty(small().shape)), "out must be float32 as dtype is, not float64"),
         (lambda: small().compute(out=np.empty(small().shape[::-1]).T), "C-contiguous"),
         (lambda: small().best(0), "k must be"),
         (lambda: small().where(0.5, 0.4), "low must not be above high"),
@@ -138,7 +138,7 @@ def test_a_sweep_larger_than_memory_says_its_size_and_points_to_write():
     sweep = fg.Sweep("apc", consumption=axis, accuracy=axis, alpha=axis, beta=[1.0])
     with pytest.raises(MemoryError, match=r"8,000\.0 GB \(1,000,000,000,000 points\).*write\(path\)"):
         sweep.compute()
-    with pytest.raises(MemoryError, match=r"points lie in low..high"):
+    with pytest.raises(MemoryError, match=r"points are in low..high"):
         sweep.where(0, 1)
 
 
@@ -233,10 +233,10 @@ def test_a_sweep_of_times_over_ragged_runs_and_on_cost():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"time": None}, "needs time"),
+        ({"time": None}, "time must be given"),
         ({"accuracy_delta": [0.1, 0.0]}, "accuracy_delta .* not 0 at index 1"),
         ({"consumption_delta": [-1.0]}, "consumption_delta .* not -1"),
-        ({"cost_delta": [1.0]}, "takes consumption, not cost"),
+        ({"cost_delta": [1.0]}, "consumption must be given .*, not cost"),
         ({"target": []}, "axis target must not be empty"),
         ({"target": [0.5, 50]}, "target .* not 50"),
         ({"time": np.zeros((6, 40))}, "must (fit|broadcast) together"),
@@ -246,7 +246,7 @@ def test_a_bad_sweep_of_times_is_told_what_is_wrong(changes, message):
     _, runs = run_sweep()
     with pytest.raises(ValueError, match=message):
         fg.Sweep("ttcapc", **{**runs, **changes})
-    with pytest.raises(ValueError, match=r"two scores or one pair: give \[0.9, 0.5\] or \[\(0.9, 0.5\)\]"):
+    with pytest.raises(ValueError, match=r"must be \[0.9, 0.5\] .two scores. or \[\(0.9, 0.5\)\]"):
         fg.Sweep("ttcapc", **runs, target=(0.9, 0.5))
     for axis, wanted in (([0.9, 0.5], [0.9, 0.5]), ([(0.9, 0.5)], ["(0.9, 0.5)"]), ((0.9, 0.5, 0.4), [0.9, 0.5, 0.4])):
         assert fg.Sweep("ttcapc", **runs, target=axis).axes["target"].tolist() == wanted

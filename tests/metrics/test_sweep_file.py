@@ -141,7 +141,7 @@ def test_a_stored_sweep_larger_than_memory_says_its_size_and_points_to_its_tiles
     small().write(tmp_path / "x")
     stored = fg.open_sweep(tmp_path / "x")
     stored.nbytes = 10**18  # as that of a file that does not fit on this disk either
-    with pytest.raises(MemoryError, match=r"takes 1,000,000,000\.0 GB .* read it by tiles\(\)"):
+    with pytest.raises(MemoryError, match=r"takes 1,000,000,000\.0 GB.* read it by tiles\(\)"):
         stored.to_numpy()
 
 
@@ -452,7 +452,7 @@ def test_a_misused_command_says_how_to_use_it(arguments, message):
     ("arguments", "message"),
     [
         (["apc", "--consumption", "1", "--accuracy", "50"], "if it is in percent"),
-        (["apc", "--accuracy", "0.5"], "needs consumption"),
+        (["apc", "--accuracy", "0.5"], "consumption must be given"),
         (["apc", "--consumption", "0:1:1e-7", "--accuracy", "0:1:1e-7", "-o", "here.arrow"], "layout='long'"),
     ],
 )
