@@ -79,9 +79,9 @@ def _door(name: str) -> Any:
     """Import a compiled module; if it is missing, the ImportError shows the fix."""
     full_name = f"{__name__}.{name}"
     try:
-        return importlib.import_module(whole)
+        return importlib.import_module(full_name)
     except ModuleNotFoundError as error:
-        if error.name != whole:
+        if error.name != full_name:
             raise
         raise ImportError(
             f"fastgreen is imported from its source folder, {__path__[0]}, where {name} is not compiled for this "

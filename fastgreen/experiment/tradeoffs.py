@@ -33,6 +33,8 @@ _WORK = ("total seen images", "total seen samples", "seen_samples", "inferences"
 _QUALITY = ("f1-score", "f1", "accuracy")
 _FACTORS = ("architecture", "training environment", "environment", "gpu model", "model", "device")
 _RUN = "run"
+# No quantities of their own, so no row in a table of what goes with the energy.
+_UNCORRELATED = (_RUN, "energy_per_work_j", "energy low (MJ)", "energy high (MJ)", "energy_low_j", "energy_high_j")
 
 
 @dataclass
@@ -162,9 +164,7 @@ def _factors(runs: pa.Table, by: Sequence[str] | None) -> tuple[str, str]:
         if name not in runs.column_names:
             raise ValueError(f"by must be of the columns {', '.join(map(repr, runs.column_names))}, not {name!r}")
     if not 1 <= len(chosen) <= 2:
-        raise ValueError(
-            f"by must be one or two columns of {', '.join(runs.column_names)}, not {len(chosen)}"
-        )
+        raise ValueError(f"by must be one or two columns of {', '.join(runs.column_names)}, not {len(chosen)}")
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"by must name different columns, not {chosen[0]!r} twice")
     return chosen[0], chosen[1] if len(chosen) == 2 else ""
@@ -379,7 +379,7 @@ def _spearman(runs: pa.Table, energy: np.ndarray) -> pa.Table:
     rows = []
     for field in runs.schema:
         numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        if not numeric or field.name in ("energy_per_work_j", _RUN):
+        if not numeric or field.name in _UNCORRELATED:
             continue
         rho, p, n = rank_correlation(column(runs, field.name, "table"), energy)
         rows.append({"column": field.name, "rho": rho, "p": p, "n": n})
