@@ -297,7 +297,10 @@ BAD = [
     ({"consumption": np.array(["2020-01-01"], "M8[D]")}, "consumption must be numbers .* datetime64"),
     ({"consumption": [[1, 2], [3]]}, "consumption must be an array"),
     ({"consumption": np.longdouble([1])}, "consumption must be numbers .* not float128|longdouble"),
-    ({"consumption": [1, 2, 3], "accuracy": [0.5, 0.6]}, r"broadcast together, not consumption \(3,\), accuracy \(2,\)"),
+    (
+        {"consumption": [1, 2, 3], "accuracy": [0.5, 0.6]},
+        r"broadcast together, not consumption \(3,\), accuracy \(2,\)",
+    ),
 ]
 
 

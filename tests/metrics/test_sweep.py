@@ -119,7 +119,10 @@ def test_bad_requests_are_refused(tmp_path):
         (lambda: small().compute(threads=0), "threads"),
         (lambda: small().compute(out=np.empty(3)), "shape"),
         (lambda: small().compute(out=np.empty(small().shape, int)), "float64 or float32"),
-        (lambda: small().compute(dtype="float32", out=np.empty(small().shape)), "out must be float32 as dtype is, not float64"),
+        (
+            lambda: small().compute(dtype="float32", out=np.empty(small().shape)),
+            "out must be float32 as dtype is, not float64",
+        ),
         (lambda: small().compute(out=np.empty(small().shape[::-1]).T), "C-contiguous"),
         (lambda: small().best(0), "k must be"),
         (lambda: small().where(0.5, 0.4), "low must not be above high"),
