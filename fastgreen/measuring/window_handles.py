@@ -101,7 +101,7 @@ class WindowHandles:
         self._gate.make_inert()
 
     def become_inert(self, lock: threading.RLock) -> None:
-        """Stop measuring in a forked child. Takes a new lock: a thread that does not exist here may hold the old one."""
+        """Stop measuring in a forked child. It needs a new lock: a thread of the parent may hold the old one."""
         self.state = "inert"
         for windows in self.deferred:
             windows.become_inert()
