@@ -197,7 +197,7 @@ def test_rows_are_dropped_from_logs_of_nvidia_smi_alone(tmp_path):
     file = written(tmp_path / "power_metrics.json", metrics(package([10, 10])))
     done = call("import", file, "--drop", 3)
     assert done.exit_code == 2
-    assert "--drop: only logs of nvidia-smi" in done.output
+    assert "--drop: only a log of nvidia-smi" in done.output
 
 
 def test_a_shifted_clock_is_put_right(tmp_path):
