@@ -125,7 +125,7 @@ def test_a_torch_file_of_another_kind_says_how_to_save_it(here):
     for name in ("weights.pt", "weights.pt2", "no_zip.pth"):
         done = bench(name, "--trust", "--sizes", "8", "--iterations", 1, "-o", f"of-{name}")
         assert done.exit_code == 1
-        assert f"{name} holds no program" in said(done)
+        assert f"{name} must be a program" in said(done)
         assert "torch.export.save" in said(done)
 
 

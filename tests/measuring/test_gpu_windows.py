@@ -290,7 +290,7 @@ def test_one_backend_and_device_share_a_timeline_and_handles_are_kept(gpu):
             assert nested is not first
             with nested:
                 gpu.work(MS)
-        assert len(monitor.window_handles.late) == 1
+        assert len(monitor.window_handles.deferred) == 1
     assert len(monitor.result.windows("a")) == 2
 
 

@@ -146,7 +146,7 @@ def test_a_recording_whose_time_goes_back_can_be_saved_and_loaded_with_its_energ
     windows = result.windows("segment")
     assert windows.num_rows == 3
     assert windows.column("energy_j").to_pylist() == pytest.approx([80.0, 30.0, 10.0])
-    assert any("laid one after the other" in note for note in result.notes)
+    assert any("placed one after the other" in note for note in result.notes)
 
 
 def test_overlapping_runs_of_two_devices_stay_together(tmp_path):
@@ -176,7 +176,7 @@ def test_gpus_count_where_their_sum_is_not_recorded(tmp_path):
     assert recording.to_result().energy_j == pytest.approx(recording.total_j)
 
 
-def test_latencies_that_are_none_are_left_out_and_told(tmp_path):
+def test_values_that_are_no_latencies_are_left_out_and_reported(tmp_path):
     written(tmp_path / "power_metrics.json", metrics(package([10, 10])))
     written(tmp_path / "latency.csv", "0.1\nnan\n-1\ninf\n0.3\n")
     written(tmp_path / "results_exp.json", "[" * 100_000)
