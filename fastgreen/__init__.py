@@ -84,7 +84,7 @@ def _door(name: str) -> Any:
         if error.name != full_name:
             raise
         raise ImportError(
-            f"{name} is not compiled for this Python in the source folder {__path__[0]}: use the installed package from "
+            f"{name} is not compiled for this Python in the source folder {__path__[0]}: use the package from "
             "another folder, or run `pip install --editable .` in the clone",
             name=full_name,
             path=error.path,
