@@ -137,7 +137,7 @@ cdef class Window:
         self._begin()
 
     def end(self):
-        """End the stretch. RuntimeError if none has begun."""
+        """End the stretch. RuntimeError if no stretch has begun."""
         self._end()
 
     def _enter(self):

@@ -399,7 +399,7 @@ def time_to_accuracy(time: Any, accuracy: Any, target: float) -> Any:
 
 
 def energy_to_accuracy(energy: Any, accuracy: Any, target: float) -> Any:
-    """Energy up to the first checkpoint whose accuracy reaches the target, in the unit of `energy`; else inf.
+    """Energy to the first checkpoint whose accuracy reaches the target, in the unit of `energy`; inf if never reached.
 
     Parameters
     ----------

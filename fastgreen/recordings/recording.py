@@ -348,7 +348,7 @@ class RecordingBuilder:
         """Make the recording; the channels in ``known`` (those of the format) without a value are its absent ones."""
         self._spool.close()
         if self._absurd:
-            self.note(f"{counted(self._absurd, 'value')} beyond any measurable range: absent")
+            self.note(f"{counted(self._absurd, 'value')} larger than any possible reading: absent")
         for entry in self._entries.values():
             if not entry.samples:
                 entry.root = False

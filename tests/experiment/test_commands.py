@@ -131,7 +131,7 @@ def test_sizes_that_are_no_numbers_are_refused(tmp_path, sizes):
         (["bench", "alexnot", "--sizes", "1"], "'alexnot' is not a series (alexnet, resnet50, bert, convnets)"),
         (["bench", "alexnet", "--sizes", "1"], "the series alexnet has its own sizes"),
         (["bench", "bert", "--scale", "0"], "scale must be above 0"),
-        (["bench", "m.onnx"], "give the input sizes"),
+        (["bench", "m.onnx"], "--sizes is missing"),
         (["bench", "m.onnx", "--sizes", "1:2:3:4"], "'1:2:3:4' is not a range"),
         (["bench", "m.onnx", "--sizes", "1", "--repeats", "0"], "repeats must be at least 1, not 0"),
     ],

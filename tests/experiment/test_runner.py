@@ -225,7 +225,7 @@ def test_bad_studies_name_the_argument(tmp_path):
         Study(tmp_path, protocol(), pause_s=-1)
     with pytest.raises(ValueError, match="scale must be above 0 and at most 1, not 2"):
         SERIES["bert"](scale=2)
-    with pytest.raises(ValueError, match="command: it is empty"):
+    with pytest.raises(ValueError, match="command must be at least one word"):
         for_command([], [1])
 
 

@@ -112,7 +112,7 @@ def test_one_run_per_group_has_no_spread_to_test_with():
         ({}, {"by": ["nowhere"]}, "by must be of the columns .*, not 'nowhere'"),
         ({}, {"by": ["architecture", "energy_j", "accuracy"]}, "by must be one or two columns"),
         ({}, {"energy": "watts"}, "energy must be one of .*, not 'watts'"),
-        ({}, {"quality": "architecture"}, "quality: the column 'architecture' holds string"),
+        ({}, {"quality": "architecture"}, "quality: column 'architecture' must hold numbers, not string"),
         ({"power": [1, 2, 3, 4]}, {"energy": "power"}, "energy_unit must be given for column 'power'"),
         ({}, {"energy_unit": "BTU"}, "energy_unit must be one of .*not 'BTU'"),
         ({}, {"repeats": 0}, "repeats must be at least 1, not 0"),

@@ -47,7 +47,7 @@ def package(watts, start=0, day="2024-01-01"):
 def test_watts_that_no_meter_can_mean_are_absent(tmp_path):
     recording = quiet(read_aipowermeter, written(tmp_path / "m", metrics(package([10, 10, 1e308, 1e308, 2e9, 10, 10]))))
     assert recording.energy_j() == {"package": 40.0}
-    assert "3 values beyond any measurable range: absent" in recording.notes
+    assert "3 values larger than any possible reading: absent" in recording.notes
     text = SMI + "".join(f"2024/01/01 00:00:0{i}, {w} W\n" for i, w in enumerate([50, 50, 1e300, "1e400", 50, 50]))
     recording = quiet(read_nvidia_smi, written(tmp_path / "s.csv", text))
     assert recording.energy_j() == {"gpu:0": 100.0}
