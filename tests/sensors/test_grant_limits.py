@@ -377,6 +377,12 @@ def _full_pipe() -> int:
     return ours
 
 
+def _answers(path: Path) -> bool:
+    """Whether the helper listens; between bind and listen its socket is there and refuses."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
 LOGS = {"closed": _closed, "without reader": _without_reader, "full disk": _full_disk, "full pipe": _full_pipe}
 
 
@@ -389,7 +395,7 @@ def test_a_helper_whose_log_cannot_be_written_serves_on(tree, only_fakes, soon, 
 
     passed = () if kind == "closed" else (number,)
     with helper(path, tree.root, os.getuid(), preexec_fn=become_stderr, pass_fds=passed) as process:
-        soon(lambda: process.poll() is not None or path.exists())
+        soon(lambda: process.poll() is not None or _answers(path))
         for _ in range(2 * grant_log.BURST):
             assert len(ask(str(path))) == 8
         process.terminate()
