@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fastgreen.errors import TraceError
 from fastgreen.guards.untrusted import check_inside
@@ -24,10 +23,11 @@ from fastgreen.results.run_checks import (
     check_tally,
     parse_json,
 )
-from fastgreen.results.trace import Trace, Windows
+from fastgreen.results.sample_file import SampleFile, StoredChunks
+from fastgreen.results.trace import Trace, Windows, recount
 from fastgreen.sensors.channel import Channel
 
-__all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
+__all__ = ["channel_table", "read_run", "save_run"]
 
 _COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits", "role"}
 
@@ -73,19 +73,6 @@ def channel_table(traces: list[Trace], notes: list[str], span: Span | None = Non
     if span is not None:
         schema = schema.with_metadata({_SPAN: json.dumps({"start_ns": span[0], "end_ns": span[1], "notes": notes})})
     return pa.Table.from_pylist(rows, schema=schema)
-
-
-def stored_chunks(path: Path, channel: str) -> Iterator[np.ndarray]:
-    """Samples of one channel of a samples.arrow, batch by batch."""
-    for batch in run_folder.read_columns(path, run_folder.SAMPLES):
-        run_folder.check_nulls(batch, path)
-        column = batch.column("channel")
-        names = column.dictionary.to_pylist()
-        if names != [channel]:
-            if channel not in names:
-                continue
-            batch = batch.filter(pc.equal(column.indices, names.index(channel)))
-        yield run_folder.samples_of(batch)
 
 
 def save_run(
@@ -135,24 +122,30 @@ def _read_windows(path: Path) -> list[Windows]:
     return found
 
 
-def _trace(row: dict[str, Any], samples: Path) -> Trace:
-    """The trace that a row of channels.arrow describes; KeyError, TypeError or ValueError where it does not."""
+def _channel(row: dict[str, Any]) -> Channel:
+    """The channel that a row of channels.arrow describes; KeyError, TypeError or ValueError where it does not."""
     traits = parse_json(row["traits"])
     check_channel(row, traits)
-    channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=traits)
-    if row["report"] is None:
-        cut_off = "the recording process ended before the run was stopped"
-        return Trace.recounted(channel, row["counted"], _StoredChunks(samples, channel, None), why_ended=cut_off)
-    tally = parse_json(row["report"])
-    check_tally(tally, channel)
-    return Trace(channel, row["counted"], tally, _StoredChunks(samples, channel, tally))
+    return Channel(**{n: row[n] for n in _COLUMNS}, traits=traits)
 
 
 def _traces(rows: list[dict[str, Any]], samples: Path) -> list[Trace]:
-    traces = [_trace(row, samples) for row in rows]
+    file, traces, cut = SampleFile(samples), [], []
+    for row in rows:
+        channel = _channel(row)
+        if row["report"] is None:
+            trace = Trace(channel, row["counted"], {}, StoredChunks(file, channel, partial(SamplesCheck, channel, None)))
+            cut.append(trace)
+        else:
+            tally = parse_json(row["report"])
+            check_tally(tally, channel)
+            check = partial(SamplesCheck, channel, tally)
+            trace = Trace(channel, row["counted"], tally, StoredChunks(file, channel, check))
+        traces.append(trace)
     ids = [t.channel.id for t in traces]
     if len(set(ids)) < len(ids):
         raise ValueError(f"two channels are called {max(ids, key=ids.count)!r}")
+    recount(cut, why_ended="the recording process ended before the run was stopped")
     return traces
 
 
@@ -205,30 +198,3 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
             if not run_folder.is_whole(p)
         ]
     return traces, read, metadata, notes, span
-
-
-class _StoredChunks:
-    """Reads the samples of a channel, again for each call. TraceError where they cannot be those of the tally, which is
-    looked at until they were found to be once."""
-
-    def __init__(self, path: Path, channel: Channel, tally: dict[str, Any] | None) -> None:
-        self.path = path.absolute()  # the reader may change its folder, or be another process
-        self.channel, self.tally = channel, tally
-        self.sound = False
-
-    def __call__(self) -> Iterator[np.ndarray]:
-        check = None if self.sound else SamplesCheck(self.channel, self.tally)
-        for samples in stored_chunks(self.path, self.channel.id):
-            if check is not None:
-                _checked(self.path, check.take, samples)
-            yield samples
-        if check is not None:
-            _checked(self.path, check.finish)
-        self.sound = True
-
-
-def _checked(path: Path, check: Callable[..., None], *arguments: Any) -> None:
-    try:
-        check(*arguments)
-    except ValueError as error:
-        raise TraceError(f"{path} is damaged: {error}") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +19,13 @@ from fastgreen.errors import TraceError
 from fastgreen.guards.untrusted import open_regular
 from fastgreen.results import run_folder
 from fastgreen.results.batch_forms import find_forms
+from fastgreen.results.open_folder import KeptFile
+from fastgreen.results.run_checks import SamplesCheck
 
-__all__ = ["SampleFile"]
+if TYPE_CHECKING:
+    from fastgreen.sensors.channel import Channel
+
+__all__ = ["SampleFile", "StoredChunks"]
 
 # A block holds all samples of a stretch of the file: 6 MB of samples, or of so many batches.
 _ROWS, _BATCHES = 1 << 18, 1 << 15
@@ -34,11 +39,16 @@ class SampleFile:
 
     Parameters
     ----------
-    path : Path
+    place : Path or KeptFile
+        A path may be relative: the reader may change its folder, or be another process.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, place: Path | KeptFile) -> None:
+        self._place = place if isinstance(place, KeptFile) else place.absolute()
+
+    @property
+    def path(self) -> Path:
+        return self._place.path if isinstance(self._place, KeptFile) else self._place
 
     def parts(self, names: list[str]) -> Iterator[Part]:
         """(place in `names`, samples) in the order of time for each channel, each an array of dtype SAMPLE.
@@ -110,3 +120,67 @@ class SampleFile:
             if name in places:
                 rows = batch.filter(pc.equal(column.indices, names.index(name)))
                 yield places[name], run_folder.samples_of(rows)
+
+
+class StoredChunks:
+    """The samples of one channel: those of a file, again for each call, and those that memory kept after them.
+
+    Parameters
+    ----------
+    file : SampleFile
+    channel : Channel
+    examine : callable, optional
+        Makes a `SamplesCheck`. The samples are looked at until they were found sound once.
+    kept : list of bytearray
+        As the engine gave them.
+    """
+
+    def __init__(
+        self,
+        file: SampleFile,
+        channel: Channel,
+        examine: Callable[[], SamplesCheck] | None = None,
+        kept: list[bytearray] | None = None,
+    ) -> None:
+        self.file, self.channel = file, channel
+        self._examine, self._kept = examine, kept if kept is not None else []
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        check = self.check()
+        for samples in self.file.chunks(self.channel.id):
+            check.take(samples)
+            yield samples
+        check.finish()
+        yield from self.kept()
+
+    def kept(self) -> Iterator[np.ndarray]:
+        return map(_resolver.samples, self._kept)
+
+    def check(self) -> _Check:
+        """For the samples of the file, in one pass."""
+        return _Check(self, self._examine() if self._examine is not None else None)
+
+    def found_sound(self) -> None:
+        self._examine = None
+
+
+class _Check:
+    """Raises TraceError for samples that cannot be."""
+
+    def __init__(self, chunks: StoredChunks, check: SamplesCheck | None) -> None:
+        self._chunks, self._check = chunks, check
+
+    def take(self, samples: np.ndarray) -> None:
+        if self._check is not None:
+            self._try(self._check.take, samples)
+
+    def finish(self) -> None:
+        if self._check is not None:
+            self._try(self._check.finish)
+            self._chunks.found_sound()
+
+    def _try(self, step: Callable[..., None], *given: Any) -> None:
+        try:
+            step(*given)
+        except ValueError as error:
+            raise TraceError(f"{self._chunks.file.path} is damaged: {error}") from error
