@@ -116,6 +116,7 @@ cdef extern from "fg_batches.h" nogil:
         const char *names
         const size_t *name_ends
         size_t name_count
+        fg_rows left
         uint64_t passed
 
     fg_batches_end fg_batches_next(fg_batches *batches, fg_rows *out, size_t most, size_t most_rows, size_t *count)

@@ -297,6 +297,11 @@ cdef class Batches:
         """Batches that were taken."""
         return self.c.passed
 
+    @property
+    def at(self):
+        """No byte before this place is read any more."""
+        return self.c.at if self.c.left.count == 0 else 0
+
     def next(self, size_t most_rows, size_t most_batches):
         """(end, samples, ends): channel c has samples[ends[c - 1] : ends[c]]; `end` is FULL, END, CUT or OTHER."""
         import numpy as np

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SampleFile", "StoredChunks"]
 
-# A block holds all samples of a stretch of the file: 6 MB of samples, or of so many batches.
-_ROWS, _BATCHES = 1 << 18, 1 << 15
+# A block holds all samples of a stretch of the file: 25 MB of samples, or those of so many batches.
+_ROWS, _BATCHES = 1 << 20, 1 << 16
+_CHUNK = 1 << 16  # samples of one channel that are passed on at one time
 _PROBED = 4  # batches in which pyarrow looks for the first with rows
 
 Part = tuple[int, np.ndarray]
@@ -65,8 +66,10 @@ class SampleFile:
                 while end == _resolver.FULL:
                     end, samples, ends = reader.next(_ROWS, _BATCHES)
                     for i, (begin, until) in enumerate(zip([0, *ends], ends, strict=False)):
-                        if until > begin:
-                            yield i, samples[begin:until]
+                        for at in range(begin, until, _CHUNK):
+                            yield i, samples[at : min(at + _CHUNK, until)]
+                    del samples
+                    data.madvise(mmap.MADV_DONTNEED, 0, reader.at // mmap.PAGESIZE * mmap.PAGESIZE)
                 if end == _resolver.END:
                     return
                 if end == _resolver.CUT:
