@@ -32,6 +32,7 @@ __all__ = ["channel_table", "read_run", "save_run"]
 _COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits", "role"}
 
 
+_ROWS = 1 << 18  # of windows, looked at at one time
 _SPAN = b"fastgreen_span"
 
 Span = tuple[int, int]
@@ -96,30 +97,63 @@ def save_run(
         folder.leave()
 
 
+class _Column:
+    """A column that grows in place: while a hundred million windows are read, no second copy of them is there."""
+
+    def __init__(self) -> None:
+        self._values, self.count = np.empty(0, np.int64), 0
+
+    def add(self, values: np.ndarray) -> None:
+        until = self.count + len(values)
+        if until > len(self._values):
+            self._values.resize(max(until, len(self._values) * 17 // 16), refcheck=False)
+        self._values[self.count : until] = values
+        self.count = until
+
+    def taken(self) -> np.ndarray:
+        self._values.resize(self.count, refcheck=False)
+        return self._values
+
+
+class _Edges:
+    """The stretches of a handle, as they are read: in order and without overlap, or TraceError."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.begin_ns, self.end_ns = _Column(), _Column()
+        self._path, self._name = path, name
+        self._last_ns: int | None = None
+
+    def add(self, begin_ns: np.ndarray, end_ns: np.ndarray) -> None:
+        back = self._last_ns is not None and begin_ns[0] < self._last_ns
+        if back or np.any(end_ns < begin_ns) or np.any(begin_ns[1:] < end_ns[:-1]):
+            raise TraceError(f"{self._path} is damaged: the stretches of {self._name!r} run backwards")
+        if begin_ns[0] < EARLIEST_NS or end_ns[-1] > LATEST_NS:
+            raise TraceError(
+                f"{self._path} is damaged: the stretches of {self._name!r} lie from {begin_ns[0]} to {end_ns[-1]} ns"
+            )
+        self._last_ns = int(end_ns[-1])
+        self.begin_ns.add(begin_ns)
+        self.end_ns.add(end_ns)
+
+
 def _read_windows(path: Path) -> list[Windows]:
-    parts: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
-    for batch in run_folder.read_columns(path, run_folder.WINDOWS):
+    found: dict[tuple[str, int], _Edges] = {}
+    for batch in run_folder.read_columns(path, run_folder.WINDOWS, mapped=False):
         if batch.num_rows == 0:
             continue
         run_folder.check_nulls(batch, path)
         name, handle = batch.column("name")[0].as_py(), batch.column("handle")[0].as_py()
         if len(batch.column("name").unique()) > 1 or len(batch.column("handle").unique()) > 1:
             raise TraceError(f"{path} mixes handles in one batch")
-        parts.setdefault((name, handle), []).append(
-            (batch.column("start_ns").to_numpy(), batch.column("end_ns").to_numpy())
-        )
-    found = [
-        Windows(name, handle, *(np.concatenate(column) for column in zip(*edges, strict=True)))
-        for (name, handle), edges in parts.items()
+        edges = found.get((name, handle))
+        if edges is None:
+            edges = found[name, handle] = _Edges(path, name)
+        begin_ns, end_ns = (batch.column(c).to_numpy() for c in ("start_ns", "end_ns"))
+        for first in range(0, batch.num_rows, _ROWS):
+            edges.add(begin_ns[first : first + _ROWS], end_ns[first : first + _ROWS])
+    return [
+        Windows(name, handle, edges.begin_ns.taken(), edges.end_ns.taken()) for (name, handle), edges in found.items()
     ]
-    for w in found:
-        if np.any(w.end_ns < w.begin_ns) or np.any(w.begin_ns[1:] < w.end_ns[:-1]):
-            raise TraceError(f"{path} is damaged: the stretches of {w.name!r} run backwards")
-        if w.begin_ns[0] < EARLIEST_NS or w.end_ns[-1] > LATEST_NS:
-            raise TraceError(
-                f"{path} is damaged: the stretches of {w.name!r} lie from {w.begin_ns[0]} to {w.end_ns[-1]} ns"
-            )
-    return found
 
 
 def _channel(row: dict[str, Any]) -> Channel:

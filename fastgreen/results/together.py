@@ -6,6 +6,8 @@ resolver goes on from a base, which has taken all samples before. So a block cos
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from fastgreen import _resolver
 from fastgreen.results.bounded import Bounded, Windows
 from fastgreen.results.questions import in_joules, resolver_facts, shown_ns
@@ -13,6 +15,7 @@ from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     import numpy as np
@@ -91,7 +94,6 @@ class _Blocks:
         self._reach_ns = -(1 << 63)  # instants from here on are still open
         self._open: list[_resolver.Edges] = []
         self._next = 0
-        self.done: list[_resolver.Edges] = []
         if len(begin_ns) <= BLOCK:
             self._begin_block()
 
@@ -108,42 +110,38 @@ class _Blocks:
         self._open.append(block)
         return block
 
-    def feed(self, samples: Array) -> None:
-        """The next samples, perhaps no samples."""
+    def feed(self, samples: Array) -> Iterator[_resolver.Edges]:
+        """The blocks that are resolved with the next samples; all must be taken."""
         for first in range(0, len(samples), _PIECE):
-            self._feed(samples[first : first + _PIECE] if len(samples) > _PIECE else samples)
+            yield from self._feed(samples[first : first + _PIECE] if len(samples) > _PIECE else samples)
 
-    def _feed(self, samples: Array) -> None:
+    def _feed(self, samples: Array) -> Iterator[_resolver.Edges]:
         for block in self._open:
             block.feed(samples)
-        self._harvest()
+        yield from self._resolved()
         if not self._left:
             return
         self._reach_ns = max(self._reach_ns, int((samples["at_ns"] + samples["half_ns"]).max()))
         while self._left and int(self._columns[0][self._next]) + self._delay_ns < self._reach_ns:
             self._begin_block(self._base).feed(samples)
-            self._harvest()
+            yield from self._resolved()
         if self._left:
             self._base.feed(samples)
 
-    def _harvest(self) -> None:
+    def _resolved(self) -> Iterator[_resolver.Edges]:
         while self._open and self._open[0].done:
-            self._open[0].finish()
-            self.done.append(self._open.pop(0))
-
-    def finish(self) -> None:
-        for block in self._open:
+            block = self._open.pop(0)
             block.finish()
-        self.done += self._open
-        self._open = []
+            yield block
 
-    def last(self) -> bool:
-        """Begin and finish the next block that no sample reaches; False where there is no more."""
-        if not self._left:
-            return False
-        self._begin_block(self._base).finish()
-        self.done.append(self._open.pop())
-        return True
+    def rest(self) -> Iterator[_resolver.Edges]:
+        """The other blocks, after the last sample."""
+        while self._open or self._left:
+            if not self._open:
+                self._begin_block(self._base)
+            block = self._open.pop(0)
+            block.finish()
+            yield block
 
 
 class TogetherQuestion:
@@ -157,42 +155,40 @@ class TogetherQuestion:
         self._settled = _Blocks(trace, begin, end, trace.learnt["resets"] > 0)
         self._undone = _Blocks(trace, begin, end, False) if trace.unknown else None
         self._columns, self._taken, self._delay_ns = (begin, end), 0, shown_ns(trace.channel)
+        self._waiting: tuple[list[_resolver.Edges], list[_resolver.Edges]] = [], []
         self._sums = [0.0, 0.0, 0.0]
         self._last: tuple[_Edges, list[float]] | None = None  # an open row of windows: its edges and its sums
 
     def feed(self, settled: Array, undone: Array) -> None:
-        self._settled.feed(settled)
-        if self._undone is not None:
-            self._undone.feed(undone)
-        self._take()
+        self._take(self._settled.feed(settled), self._undone.feed(undone) if self._undone is not None else iter(()))
 
     def answer(self) -> Bounded:
-        for blocks in filter(None, (self._settled, self._undone)):
-            blocks.finish()
-        self._take()
-        while self._settled.last():
-            if self._undone is not None:
-                self._undone.last()
-            self._take()
+        self._take(self._settled.rest(), self._undone.rest() if self._undone is not None else iter(()))
         energy_j, low_j, high_j = self._sums
         if self._count < 2 or self.trace.channel.estimated:
             return Bounded(energy_j, low_j, high_j)
         return Bounded(min(max(energy_j, low_j), high_j), low_j, high_j)
 
-    def _take(self) -> None:
-        while self._settled.done and (self._undone is None or self._undone.done):
-            block = self._settled.done.pop(0)
-            begins, ends = (
-                {name: column for name in _ANSWERS if len(column := getattr(side, name))}
-                for side in (block.begins, block.ends)
-            )
-            if self._undone is not None:
-                other = self._undone.done.pop(0)
-                begins["undone"], ends["undone"] = other.begins.estimate, other.ends.estimate
-            place = slice(self._taken, self._taken + BLOCK)
-            begin, end = (column[place] + self._delay_ns for column in self._columns)
-            self._taken += len(begin)
-            self._add(_Edges(begin, end, begins, ends), self._taken >= self._count)
+    def _take(self, settled: Iterator[_resolver.Edges], undone: Iterator[_resolver.Edges]) -> None:
+        """Add blocks up, each of the settled samples with the same one of the undone samples, if these are asked."""
+        for pair in zip_longest(settled, undone):
+            for block, waiting in zip(pair, self._waiting, strict=True):
+                if block is not None:
+                    waiting.append(block)
+            while self._waiting[0] and (self._undone is None or self._waiting[1]):
+                self._take_block(self._waiting[0].pop(0), self._waiting[1].pop(0) if self._waiting[1] else None)
+
+    def _take_block(self, block: _resolver.Edges, other: _resolver.Edges | None) -> None:
+        begins, ends = (
+            {name: column for name in _ANSWERS if len(column := getattr(side, name))}
+            for side in (block.begins, block.ends)
+        )
+        if other is not None:
+            begins["undone"], ends["undone"] = other.begins.estimate, other.ends.estimate
+        place = slice(self._taken, self._taken + BLOCK)
+        begin, end = (column[place] + self._delay_ns for column in self._columns)
+        self._taken += len(begin)
+        self._add(_Edges(begin, end, begins, ends), self._taken >= self._count)
 
     # ---- the sum ----
 
