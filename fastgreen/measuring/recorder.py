@@ -105,9 +105,7 @@ def finished_windows(handles: list[_window.Window | Lane]) -> list[Windows]:
     return [Windows(handle.name, i, *handle.edges()) for i, handle in enumerate(handles)]
 
 
-def kept_chunks(
-    file: SampleFile | None, channel: Channel, kept: list[bytearray]
-) -> Callable[[], Iterable[np.ndarray]]:
+def kept_chunks(file: SampleFile | None, channel: Channel, kept: list[bytearray]) -> Callable[[], Iterable[np.ndarray]]:
     """Gives the samples of a channel: those on disk, then those in memory."""
     if file is not None:
         from fastgreen.results.sample_file import StoredChunks

@@ -164,9 +164,7 @@ class WindowsQuestion:
             begin_ns, end_ns = begin_ns + delay_ns, end_ns + delay_ns
         self._edges = begin_ns, end_ns
         traits, ceiling = resolver_facts(trace)
-        self._settled = resolving.WindowResolver(
-            traits, ceiling, begin_ns, end_ns, restarts=trace.learnt["resets"] > 0
-        )
+        self._settled = resolving.WindowResolver(traits, ceiling, begin_ns, end_ns, restarts=trace.learnt["resets"] > 0)
         # Within the bounds the counter is still the best guess.
         self._undone = resolving.WindowResolver(traits, ceiling, begin_ns, end_ns) if trace.unknown else None
 

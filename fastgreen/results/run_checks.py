@@ -231,7 +231,7 @@ class SamplesCheck:
 
     def _add_up(self, joined: np.ndarray, steps: np.ndarray) -> None:
         """Totals after each sample; one that comes back goes on from the sample before the jump."""
-        flags, identity = joined["flags"][1:], self.channel.id
+        flags, identity, modulus = joined["flags"][1:], self.channel.id, self.channel.traits["modulus"]
         totals = self._totals[-1][-1] + np.cumsum(steps)
         returns = np.flatnonzero(flags & _resolver.RETURN).tolist()
         if returns:
@@ -242,7 +242,7 @@ class SamplesCheck:
                 before = place - 1 - (int(flags[i]) >> _resolver.BETWEEN)
                 if before < 0:
                     raise ValueError(f"the counter of {identity} comes back to a sample before its first")
-                grown = int(raw[place]) - int(raw[before]) + int(joined["wraps"][1 + i]) * self.channel.traits["modulus"]
+                grown = int(raw[place]) - int(raw[before]) + int(joined["wraps"][1 + i]) * modulus
                 totals[place:] += int(totals[before]) + grown - int(totals[place])
             totals = totals[first:]
         if self.tally is not None and len(totals):
@@ -252,6 +252,8 @@ class SamplesCheck:
 
     def _keep(self, totals: np.ndarray, raw: np.ndarray) -> None:
         """As many as a later sample can come back across, and some more."""
+        if not len(totals):
+            return
         self._totals.append(totals[-_KEPT:].copy())
         self._raws.append(raw[-_KEPT:].copy())
         kept = sum(map(len, self._totals))

@@ -168,7 +168,9 @@ def _traces(rows: list[dict[str, Any]], samples: Path) -> list[Trace]:
     for row in rows:
         channel = _channel(row)
         if row["report"] is None:
-            trace = Trace(channel, row["counted"], {}, StoredChunks(file, channel, partial(SamplesCheck, channel, None)))
+            trace = Trace(
+                channel, row["counted"], {}, StoredChunks(file, channel, partial(SamplesCheck, channel, None))
+            )
             cut.append(trace)
         else:
             tally = parse_json(row["report"])

@@ -85,16 +85,16 @@ class _Edges:
 class _Blocks:
     """Resolves two sorted columns of edges in blocks, in their order."""
 
-    def __init__(self, trace: Asked, begin_ns: Array, end_ns: Array, restarts: bool) -> None:
+    def __init__(self, trace: Asked, begin_ns: Array, end_ns: Array, restarts: bool, block: int) -> None:
         self._facts = resolver_facts(trace)
         self._columns = begin_ns, end_ns
         self._delay_ns = shown_ns(trace.channel)
-        self._restarts = restarts
+        self._restarts, self._block = restarts, block
         self._base = _resolver.Edges(*self._facts)
         self._reach_ns = -(1 << 63)  # instants from here on are still open
         self._open: list[_resolver.Edges] = []
         self._next = 0
-        if len(begin_ns) <= BLOCK:
+        if len(begin_ns) <= block:
             self._begin_block()
 
     @property
@@ -102,10 +102,10 @@ class _Blocks:
         return self._next < len(self._columns[0])
 
     def _begin_block(self, base: _resolver.Edges | None = None) -> _resolver.Edges:
-        begin, end = (column[self._next : self._next + BLOCK] for column in self._columns)
+        begin, end = (column[self._next : self._next + self._block] for column in self._columns)
         if self._delay_ns:
             begin, end = begin + self._delay_ns, end + self._delay_ns
-        self._next += BLOCK
+        self._next += self._block
         block = _resolver.Edges(*self._facts, begin, end, self._restarts, base)
         self._open.append(block)
         return block
@@ -145,15 +145,18 @@ class _Blocks:
 
 
 class TogetherQuestion:
-    """Energy of all stretches of a handle together, see `fastgreen.results.trace.Trace.together`."""
+    """Energy of all stretches of a handle together, see `fastgreen.results.trace.Trace.together`.
 
-    def __init__(self, trace: Asked, windows: Windows) -> None:
-        self.trace = trace
+    Up to `block` windows are added up as one; more are added up block by block, which rounds in another order.
+    """
+
+    def __init__(self, trace: Asked, windows: Windows, block: int = BLOCK) -> None:
+        self.trace, self._block = trace, block
         # The sum is that of E(end) less that of E(begin): which begin belongs to which end does not matter.
         begin, end = sorted_column(windows.begin_ns), sorted_column(windows.end_ns)
         self._count = len(begin)
-        self._settled = _Blocks(trace, begin, end, trace.learnt["resets"] > 0)
-        self._undone = _Blocks(trace, begin, end, False) if trace.unknown else None
+        self._settled = _Blocks(trace, begin, end, trace.learnt["resets"] > 0, block)
+        self._undone = _Blocks(trace, begin, end, False, block) if trace.unknown else None
         self._columns, self._taken, self._delay_ns = (begin, end), 0, shown_ns(trace.channel)
         self._waiting: tuple[list[_resolver.Edges], list[_resolver.Edges]] = [], []
         self._sums = [0.0, 0.0, 0.0]
@@ -185,7 +188,7 @@ class TogetherQuestion:
         )
         if other is not None:
             begins["undone"], ends["undone"] = other.begins.estimate, other.ends.estimate
-        place = slice(self._taken, self._taken + BLOCK)
+        place = slice(self._taken, self._taken + self._block)
         begin, end = (column[place] + self._delay_ns for column in self._columns)
         self._taken += len(begin)
         self._add(_Edges(begin, end, begins, ends), self._taken >= self._count)
