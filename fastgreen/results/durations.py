@@ -57,8 +57,8 @@ class Durations:
     def _select(self, least: int, most: int, count: int, ranks: list[int]) -> dict[int, int]:
         """The lengths of these ranks among the `count` lengths from `least` to `most`, by rank."""
         if count <= _GATHERED:
-            inside = [block[(block >= least) & (block <= most)] for block in self._blocks()]
-            values = np.sort(np.concatenate(inside))
+            parts = [block[(block >= least) & (block <= most)] for block in self._blocks()]
+            values = np.sort(np.concatenate(parts))
             return {rank: int(values[rank]) for rank in ranks}
         shift = max((most - least).bit_length() - _BITS, 0)
         histogram = np.zeros(((most - least) >> shift) + 1, np.int64)
