@@ -21,7 +21,8 @@ class FastgreenError(Exception):
     Attributes
     ----------
     code : int
-        ``errno`` of the failed system call or the ``nvmlReturn_t`` of the failed NVML call; 0 without such a call.
+        ``errno`` of the failed system call or the ``nvmlReturn_t`` or ``amdsmi_status_t`` of the failed call
+        of a GPU's library; 0 without such a call.
     """
 
     def __init__(self, *args: object, code: int = 0) -> None:

@@ -177,7 +177,7 @@ def _faults(row: dict) -> str:
 
 def titled(identity: str, name: str) -> str:
     """A channel's id, for a whole GPU with the name of the board: a number alone does not say which board it is."""
-    board = identity.startswith("nvml:") and "/" not in identity and name != identity
+    board = identity.startswith(("nvml:", "amdsmi:")) and "/" not in identity and name != identity
     return f"{identity} ({name})" if board else identity
 
 
