@@ -111,7 +111,7 @@ def _devices(library: str, patience_s: float) -> dict[str, Any]:
     if child is None:
         child = _started(library)
     else:
-        patience_s = 0.0
+        patience_s = 0.05
     try:
         said, _ = child.communicate(timeout=patience_s)
     except subprocess.TimeoutExpired:

@@ -186,6 +186,8 @@ int amdsmi_init(uint64_t flags)
 		raise(SIGSEGV);
 	if (strcmp(script.fault, "init ends the process") == 0)
 		_exit(3);
+	if (strcmp(script.fault, "prints") == 0)
+		puts("Getting asic info failed. Return code: 2");
 	hang("init hangs");
 	if (script.init_code == SUCCESS)
 		initialised = 1;
