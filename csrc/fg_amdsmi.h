@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * The build needs neither AMD's library nor its header. Only functions are called whose arguments are the same in all
- * interface versions from 23 to 26; a test compares the declarations with AMD's own bindings. Another version is refused.
+ * interface versions from 23 to 26; a test compares the declarations with AMD's own bindings. Another version is
+ * refused.
  *
  * The library is not thread-safe before ROCm 7.2, so every call takes a turn that all users in this process share. It
  * does not count its initialisations: a shutdown would end the library for all its users in this process, PyTorch

@@ -58,7 +58,7 @@ struct fg_source_config {
 	size_t count;
 	const char *library;  /* nvml, amdsmi: the library to load */
 	struct fg_turn *turn; /* amdsmi: the one turn of this process for that library; outlives the source */
-	double speed;        /* replay: 1 in real time, 2 twice as fast, 0 as fast as it can */
+	double speed;         /* replay: 1 in real time, 2 twice as fast, 0 as fast as it can */
 	const struct fg_clock *clock;
 };
 

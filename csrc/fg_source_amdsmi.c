@@ -1,10 +1,10 @@
-/* Energy counters of AMD boards: one reading is one library call. When another user of the library has shut it down, the
- * source initialises it and finds each board again: handles do not survive. Calls that may never return run on a thread
- * that can be left behind.
+/* Energy counters of AMD boards: one reading is one library call. If another user of the library has shut it down, the
+ * source initialises it and finds each board again: handles do not survive. Calls that may never return run on a
+ * thread that can be left behind.
  *
- * A counter of 2^-16 J is shown modulo the channel's modulus. If that is 2^32, a counter of 32 bits wraps there and one of
- * 64 bits seems to; if it is 2^62, so does a counter of 64 bits that wraps. A counter of another resolution is shown in
- * uJ.
+ * A counter of 2^-16 J is shown modulo the channel's modulus. If that is 2^32, a counter of 32 bits wraps there and one
+ * of 64 bits seems to; if it is 2^62, so does a counter of 64 bits that wraps. A counter of another resolution is shown
+ * in uJ.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_amdsmi.h"
 #include "fg_thread.h"

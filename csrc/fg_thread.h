@@ -17,8 +17,8 @@ int fg_thread_start(pthread_t *out, const char *name, void *(*run)(void *), void
  * discard(context), unless discard is NULL. If no thread can be started, work runs on the calling thread. */
 bool fg_thread_call(void (*work)(void *), void (*discard)(void *), void *context, int64_t patience_ns);
 
-/* One at a time, for calls into a library that is not thread-safe. All zero: free. It is no mutex, because a thread that
- * hangs during its turn never gives it back, and the others must not hang with it. */
+/* One at a time, for calls into a library that is not thread-safe. All zero: free. It is no mutex: a thread that hangs
+ * during its turn never gives it back, and the others must not hang with it. */
 struct fg_turn {
 	_Atomic uint32_t taken;
 };

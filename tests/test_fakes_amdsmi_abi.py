@@ -123,7 +123,7 @@ def test_functions_take_the_arguments_of_amds_bindings(bindings, function):
     wanted = ARGUMENTS[function]
     assert len(taken) == len(wanted)
     for theirs, mine in zip(taken, wanted, strict=True):
-        assert mine is None or theirs is mine or ctypes.sizeof(theirs) == ctypes.sizeof(mine) and repr(theirs) == repr(mine)
+        assert mine is None or (repr(theirs), ctypes.sizeof(theirs)) == (repr(mine), ctypes.sizeof(mine))
 
 
 def test_the_engine_and_this_test_know_the_same_functions():

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["amdsmi", "library_path"]
 
 PATIENCE_S = 30.0  # as for NVML
-FRESH_S = 10.0  # so long an answer is used again: a child process takes some 0.1 s, more than all other sources together
+FRESH_S = (
+    10.0  # so long an answer is used again: a child process takes some 0.1 s, more than all other sources together
+)
 LEAST_LIMIT_W = 1.0  # a board that may draw no more does nothing; its limit is not believed
 
 _INSTALL = "install AMD's amd-smi-lib (ROCm), or set FASTGREEN_AMDSMI_LIBRARY"
@@ -32,8 +34,15 @@ _REMEDIES = {  # by amdsmi_status_t
     10: _GROUPS,
     34: "load the kernel's driver: sudo modprobe amdgpu",
 }
-_FOLDERS = ("/opt/rocm/lib", "/opt/rocm/lib64", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu")
-_FOLDERS += ("/usr/lib", "/usr/local/lib")
+_FOLDERS = (
+    "/opt/rocm/lib",
+    "/opt/rocm/lib64",
+    "/usr/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib",
+    "/usr/local/lib",
+)
 _SUFFIXES = ("", ".26", ".25", ".24", ".23")
 
 # The child's standard output is for its answer alone: the library prints there as well.

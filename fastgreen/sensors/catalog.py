@@ -11,7 +11,18 @@ import os
 from collections.abc import Callable, Iterable
 
 from fastgreen.errors import ChannelNotFound, FastgreenError
-from fastgreen.sensors import amdsmi, batteries, grant_client, hwmon, nvml, perf, power_zones, procstat, rapl, settlement
+from fastgreen.sensors import (
+    amdsmi,
+    batteries,
+    grant_client,
+    hwmon,
+    nvml,
+    perf,
+    power_zones,
+    procstat,
+    rapl,
+    settlement,
+)
 from fastgreen.sensors.channel import PLAUSIBLE_W, Channel, Found, Seams, SourceStatus, by_own_limit
 from fastgreen.sensors.sensor_facts import recall
 

@@ -39,7 +39,7 @@ class Seams:
     nvml_library : str
         ``FASTGREEN_NVML_LIBRARY``, default ``libnvidia-ml.so.1``.
     amdsmi_library : str
-        ``FASTGREEN_AMDSMI_LIBRARY``, default ``libamd_smi.so``, which is looked for below ROCm's and the system's folders.
+        ``FASTGREEN_AMDSMI_LIBRARY``, default ``libamd_smi.so`` in the folders of ROCm or the system.
     hwmon_root : str
         ``FASTGREEN_HWMON_ROOT``, default ``/sys/class/hwmon``.
     event_source_root : str
@@ -88,7 +88,8 @@ class Channel:
     id : str
         ``rapl:package-0``, ``rapl:package-0/dram``, ``nvml:0``, ...
     source : str
-        ``rapl``, ``perf``, ``nvml``, ``amdsmi``, ``hwmon``, ``scmi``, ``dtpm``, ``battery``, ``procstat`` or ``replay``.
+        ``rapl``, ``perf``, ``nvml``, ``amdsmi``, ``hwmon``, ``scmi``, ``dtpm``, ``battery``, ``procstat`` or
+        ``replay``.
     kind : str
         ``energy`` (a cumulative counter) or ``power``.
     name : str

@@ -137,9 +137,7 @@ def _identity_of_role(meaning: Meaning, sensor: _Sensor, chip: str) -> tuple[str
     return (meaning.role, *parts)
 
 
-def _channel(
-    identity: str, chip: str, driver: str, sensor: _Sensor, meaning: Meaning, repeats: str | None
-) -> Channel:
+def _channel(identity: str, chip: str, driver: str, sensor: _Sensor, meaning: Meaning, repeats: str | None) -> Channel:
     kind = meaning.kind or ("energy" if sensor.quantity == "energy" else "power")
     unit = "uJ" if kind == "energy" else "uW"
     note = meaning.note
@@ -195,9 +193,7 @@ def hwmon(seams: Seams) -> Found:
             taken.add(identity)
             meaning = _meaning(driver, sensor, apu)
             key = _identity_of_role(meaning, sensor, chip)
-            channel = _channel(
-                identity, chip, driver, sensor, meaning, counted.get(key) if meaning.role else None
-            )
+            channel = _channel(identity, chip, driver, sensor, meaning, counted.get(key) if meaning.role else None)
             if channel.root and channel.readable:
                 counted[key] = identity
             found.append(channel)

@@ -215,7 +215,7 @@ FG_TEST(samplers_take_turns)
 	fg_require(file != NULL);
 	fg_check_int((int64_t)fread(counts, sizeof *counts, 11, file), 11);
 	fclose(file);
-	fg_check(counts[0] >= 4);         /* initialised */
+	fg_check(counts[0] >= 4);             /* initialised */
 	fg_check_int((int64_t)counts[1], 0);  /* shut down */
 	fg_check_int((int64_t)counts[10], 0); /* side by side */
 }

@@ -180,13 +180,13 @@ def test_every_known_version_is_read(amdsmi, version):
     assert holds(fake, monitor)
 
 
-@pytest.mark.parametrize("version", [(0, 0, 0, 0), (1, 0, 0, 0), (22, 4, 0, 0), (27, 0, 0, 0), (4_000_000_000, 0, 0, 0)])
-def test_an_unknown_version_is_refused_in_a_sentence(amdsmi, hwmon, version):
-    amdsmi(BOARD, version=version)
+@pytest.mark.parametrize("first", [0, 1, 22, 27, 4_000_000_000])
+def test_an_unknown_version_is_refused_in_a_sentence(amdsmi, hwmon, first):
+    amdsmi(BOARD, version=(first, 4, 0, 0))
     hwmon(chips.amdgpu())
     channels, states = discover()
     (state,) = (s for s in states if s.source == "amdsmi")
-    assert f"interface version {version[0]}, which is not known: fastgreen knows 23 to 26" in state.reason
+    assert f"interface version {first}, which is not known: fastgreen knows 23 to 26" in state.reason
     assert "hwmon:amdgpu/PPT" in {c.id for c in channels if c.root}
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -188,7 +189,7 @@ def test_a_child_without_an_answer_ends_with_the_program(amdsmi, python):
     assert "does not answer" in reason
     until = time.monotonic() + 30
     while os.path.exists(f"/proc/{pid}") and time.monotonic() < until:
-        state = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         if state == "Z":  # nobody takes note of its end in a container without init
             break
         time.sleep(0.05)
@@ -197,10 +198,12 @@ def test_a_child_without_an_answer_ends_with_the_program(amdsmi, python):
 
 def test_an_energy_past_63_bits_is_a_failed_read(amdsmi):
     fake = amdsmi(replace(BOARD, fixed=10**15, resolution_uj=1000.0))
-    with pytest.warns(FastgreenWarning, match="impossible energy"), fg.Monitor("amdsmi:0", hz=200) as monitor:
-        time.sleep(0.05)
-        fake.write(boards=[replace(BOARD, fixed=2**64 - 2, resolution_uj=1000.0)])
-        time.sleep(0.1)
+    monitor = fg.Monitor("amdsmi:0", hz=200).start()
+    time.sleep(0.05)
+    fake.write(boards=[replace(BOARD, fixed=2**64 - 2, resolution_uj=1000.0)])
+    time.sleep(0.1)
+    with pytest.warns(FastgreenWarning, match="impossible energy"):
+        monitor.stop()
     (row,) = monitor.result.channels.to_pylist()
     assert row["read_errors"] > 3
     assert row["energy_j"] == 0

@@ -34,7 +34,8 @@ class Machine:
     """What a machine has, and what it draws.
 
     `watts` are of sensors that show a power: what each root shows all the time. `joules` are of counters: what each
-    root counts during the run, in uJ; `counts` the same of AMD's boards, in 2^-16 J. `said` is a word that the note of a channel must hold.
+    root counts during the run, in uJ; `counts` are the same of AMD's boards, in 2^-16 J. `said` is a word that the note
+    of a channel must hold.
     """
 
     chips: tuple[Chip, ...] = ()

@@ -1,5 +1,5 @@
-/* The part of AMD's binary interface that the fake speaks, version 26, from memory of its words; a test compares it with
- * AMD's Python bindings. SPDX-License-Identifier: Apache-2.0 */
+/* The part of AMD's binary interface that the fake speaks; a test compares it with AMD's Python bindings.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef FAKES_AMDSMI_TYPES_H
 #define FAKES_AMDSMI_TYPES_H
 

@@ -86,27 +86,43 @@ static void read_line(struct script *script, char *line)
 		return;
 	rest = line + used + (line[used] == ' ');
 #define IS(name) (strcmp(word, name) == 0)
-	if (IS("epoch")) sscanf(rest, "%lld", &script->epoch_ns);
-	if (IS("version")) sscanf(rest, "%u %u %u %u", &script->version[0], &script->version[1], &script->version[2], &script->version[3]);
-	if (IS("init")) sscanf(rest, "%d", &script->init_code);
-	if (IS("fault")) snprintf(script->fault, sizeof script->fault, "%.63s", rest);
+	if (IS("epoch"))
+		sscanf(rest, "%lld", &script->epoch_ns);
+	if (IS("version"))
+		sscanf(rest, "%u %u %u %u", &script->version[0], &script->version[1], &script->version[2], &script->version[3]);
+	if (IS("init"))
+		sscanf(rest, "%d", &script->init_code);
+	if (IS("fault"))
+		snprintf(script->fault, sizeof script->fault, "%.63s", rest);
 	if (IS("board") && script->count < BOARDS) {
 		b = &script->boards[script->count++];
 		*b = (struct board){.resolution_uj = 15.3F, .bits = 64, .stamp = "boot"};
 		snprintf(b->uuid, sizeof b->uuid, "%.63s", rest);
 	}
-	if (IS("bus")) b->no_bus = sscanf(rest, "%x %x %x %x", &b->domain, &b->bus, &b->device, &b->function) != 4;
-	if (IS("name")) snprintf(b->name, sizeof b->name, "%.255s", rest);
-	if (IS("socket")) sscanf(rest, "%u", &b->socket);
-	if (IS("cap")) sscanf(rest, "%llu", &b->cap_uw);
-	if (IS("energy")) sscanf(rest, "%lf %lf %u %lld", &b->start, &b->resolution_uj, &b->bits, &b->period_ns);
-	if (IS("power")) wave_parse(&b->power, rest);
-	if (IS("fixed")) b->is_fixed = sscanf(rest, "%llu", &b->fixed) == 1;
-	if (IS("slip")) sscanf(rest, "%lld %lld %lld", &b->slip_every_ns, &b->slip_length_ns, &b->slip_drop);
-	if (IS("code")) sscanf(rest, "%d", &b->code);
-	if (IS("stamp")) snprintf(b->stamp, sizeof b->stamp, "%.7s", rest);
-	if (IS("gone")) b->gone = 1;
-	if (IS("slow")) sscanf(rest, "%lld", &b->slow_ns);
+	if (IS("bus"))
+		b->no_bus = sscanf(rest, "%x %x %x %x", &b->domain, &b->bus, &b->device, &b->function) != 4;
+	if (IS("name"))
+		snprintf(b->name, sizeof b->name, "%.255s", rest);
+	if (IS("socket"))
+		sscanf(rest, "%u", &b->socket);
+	if (IS("cap"))
+		sscanf(rest, "%llu", &b->cap_uw);
+	if (IS("energy"))
+		sscanf(rest, "%lf %lf %u %lld", &b->start, &b->resolution_uj, &b->bits, &b->period_ns);
+	if (IS("power"))
+		wave_parse(&b->power, rest);
+	if (IS("fixed"))
+		b->is_fixed = sscanf(rest, "%llu", &b->fixed) == 1;
+	if (IS("slip"))
+		sscanf(rest, "%lld %lld %lld", &b->slip_every_ns, &b->slip_length_ns, &b->slip_drop);
+	if (IS("code"))
+		sscanf(rest, "%d", &b->code);
+	if (IS("stamp"))
+		snprintf(b->stamp, sizeof b->stamp, "%.7s", rest);
+	if (IS("gone"))
+		b->gone = 1;
+	if (IS("slow"))
+		sscanf(rest, "%lld", &b->slow_ns);
 }
 
 static void read_script(struct script *script)
@@ -170,7 +186,9 @@ static struct board *board_of(struct script *script, void *handle, int *code)
 	uintptr_t number = (uintptr_t)handle - 0x100;
 
 	read_script(script);
-	*code = !initialised ? NOT_INIT : number >= (uintptr_t)script->count || script->boards[number].gone ? NOT_FOUND : SUCCESS;
+	*code = !initialised                                                        ? NOT_INIT
+			: number >= (uintptr_t)script->count || script->boards[number].gone ? NOT_FOUND
+																				: SUCCESS;
 	return *code == SUCCESS ? &script->boards[number] : NULL;
 }
 
@@ -224,9 +242,12 @@ int amdsmi_status_code_to_string(int code, const char **out)
 	enter();
 	memset(endless, 'X', sizeof endless - 1);
 	if (!has("codes without text"))
-		*out = has("codes without end") ? endless : has("codes of bytes") ? "\xff\x1b[31m"
-			   : code == NO_PERM ? "Permission Denied" : code == NOT_FOUND ? "Device Not found"
-			   : code >= 0 && code < 3 ? names[code] : "An unknown error occurred";
+		*out = has("codes without end") ? endless
+			   : has("codes of bytes")  ? "\xff\x1b[31m"
+			   : code == NO_PERM        ? "Permission Denied"
+			   : code == NOT_FOUND      ? "Device Not found"
+			   : code >= 0 && code < 3  ? names[code]
+										: "An unknown error occurred";
 	return leave(SUCCESS);
 }
 
@@ -353,8 +374,13 @@ static uint64_t accumulator(const struct script *script, const struct board *b, 
 	if (b->is_fixed)
 		return b->fixed;
 	if (b->slip_every_ns > 0 && since_ns % b->slip_every_ns >= b->slip_every_ns - b->slip_length_ns)
-		return accumulator(script, &(struct board){.start = b->start - (double)b->slip_drop, .resolution_uj = b->resolution_uj,
-												  .bits = b->bits, .period_ns = b->period_ns, .power = b->power}, at_ns);
+		return accumulator(script,
+						   &(struct board){.start = b->start - (double)b->slip_drop,
+										   .resolution_uj = b->resolution_uj,
+										   .bits = b->bits,
+										   .period_ns = b->period_ns,
+										   .power = b->power},
+						   at_ns);
 	if (b->period_ns > 0)
 		since_ns -= since_ns % b->period_ns;
 	uint64_t value = (uint64_t)floor(b->start + wave_energy_j(&b->power, (double)since_ns * 1e-9) * 1e6 / unit_uj);
@@ -376,7 +402,9 @@ int amdsmi_get_energy_count(void *handle, uint64_t *count, float *resolution_uj,
 		raise(SIGSEGV);
 	*count = accumulator(&script, b, clock_ns(CLOCK_MONOTONIC));
 	*resolution_uj = (float)b->resolution_uj;
-	*stamp_ns = strcmp(b->stamp, "zero") == 0 ? 0 : (uint64_t)clock_ns(CLOCK_BOOTTIME) - (strcmp(b->stamp, "old") == 0 ? 500000000 : 0);
+	*stamp_ns = strcmp(b->stamp, "zero") == 0
+					? 0
+					: (uint64_t)clock_ns(CLOCK_BOOTTIME) - (strcmp(b->stamp, "old") == 0 ? 500000000 : 0);
 	if (b->slow_ns > 0)
 		pause_ns(b->slow_ns);
 	return leave(b->code);
