@@ -1,11 +1,11 @@
-"""fastgreen: how much energy each piece of work used, and how sure that is.
+"""fastgreen: the energy of each piece of work, with bounds.
 
 The map of the package, from the bottom up. An import points only down; tests/project/layers.py has the whole table::
 
     errors, units                     words and units that everything shares
     _resolver, _core, _window         the doors to C: samples into joules, the sampling engine, windows
     _kernels                          the door to C of the metrics
-    sensors                           which channels this machine has
+    sensors                           the channels of this machine
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
@@ -75,7 +75,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _door(name: str) -> Any:
-    """Import a compiled module; where it is missing, say what to do."""
+    """Import a compiled module; if it is missing, give the remedy."""
     whole = f"{__name__}.{name}"
     try:
         return importlib.import_module(whole)

@@ -88,7 +88,7 @@ cdef class Window:
         if self.gate.state != GATE_OPEN:
             return self._begin_closed()
         if self.begun_at_ns >= 0:
-            raise RuntimeError(f"window {self.name!r} begun twice; for nested windows ask the monitor for another handle")
+            raise RuntimeError(f"window {self.name!r} was begun twice; for nested windows, ask the monitor for another handle")
         if self.gate.sync is not None:
             self.gate.sync()
             if self.gate.state != GATE_OPEN:  # stopped while we waited
@@ -99,7 +99,7 @@ cdef class Window:
     cdef int _begin_closed(self) except -1:
         if self.gate.state == GATE_INERT:
             return 0
-        raise RuntimeError(f"window {self.name!r} begun while its monitor is not running")
+        raise RuntimeError(f"window {self.name!r} was begun while its monitor was not running")
 
     cdef int _end(self) except -1:
         cdef int64_t now
@@ -108,7 +108,7 @@ cdef class Window:
         now = fg_clock_now_ns()
         if self.begun_at_ns < 0:
             if self.gate.state == GATE_OPEN:
-                raise RuntimeError(f"window {self.name!r} ended without having begun")
+                raise RuntimeError(f"window {self.name!r} was ended before it was begun")
             return 0
         if self.used == self.capacity:
             self._grow()

@@ -117,7 +117,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     if path.exists() and not overwrite:
-        raise FileExistsError(errno.EEXIST, "exists already, and overwriting was not asked for", str(path))
+        raise FileExistsError(errno.EEXIST, "exists already; to replace it, allow overwriting", str(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such folder", str(path))
 

@@ -1,4 +1,4 @@
-"""What fastgreen raises and warns.
+"""The errors and warnings of fastgreen.
 
 Each class is also the built-in it is closest to, so ``except PermissionError`` works without knowing fastgreen.
 """

@@ -1,4 +1,4 @@
-"""The windows of one monitor: handles by thread and name, windows of GPUs, and what happens to open ones at the end."""
+"""The windows of one monitor: handles by thread and name, windows of GPUs, and the end of open windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastgreen.measuring.gpu_timeline import Lane
 
     class LateWindows(Protocol):
-        """Windows whose edges are known only after a while: `GpuWindows`."""
+        """Windows with edges that are known only later: `GpuWindows`."""
 
         notes: list[str]
 
@@ -76,14 +76,14 @@ class WindowHandles:
     def check_running(self) -> None:
         """RuntimeError if the monitor does not run."""
         if self.state != "running":
-            raise RuntimeError(f"GPU windows need a running monitor; this one is {self.state}")
+            raise RuntimeError(f"GPU windows need a running monitor; this monitor is {self.state}")
 
     def close(self) -> None:
-        """End what is open. Idempotent: after an exception the next call ends the rest."""
+        """End the open windows. Idempotent: after an exception the next call ends the rest."""
         self._gate.close()  # first, so that no window of another thread begins meanwhile
         for i, window in enumerate(self.windows):
             if window.is_open:
-                self._ended[i] = f"window {window.name!r} was still open at the end of the measurement and ended there"
+                self._ended[i] = f"window {window.name!r} was still open at the end, and was ended there"
                 window.end()
         self.state = "stopped"
 

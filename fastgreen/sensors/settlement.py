@@ -74,8 +74,8 @@ RULES: tuple[Rule, ...] = (
     # Two ways to the same registers.
     Rule(("rapl",), ("perf",), "read through perf instead", unless=("rapl",)),
     Rule(("perf",), ("rapl",), "the same counters as rapl", unread=True),
-    # AMD's boards: the energy counter goes before the driver's power, which then is its check. First of all rules about
-    # APUs, which need to know all of them.
+    # AMD's boards: the energy counter goes before the driver's power, which becomes its check. These rules need the APUs
+    # that the later rules set aside.
     Rule(("amdsmi",), ("amdgpu", "apu"), "{beside} counts this board", per_board=True, unreadable=True),
     Rule(("amdsmi",), ("apu",), "the chip of {beside}, CPU included", per_board=True, unread=True),
     Rule(("amdgpu",), ("amdsmi",), "the board whose energy {beside} counts", inside=True, per_board=True),
@@ -97,10 +97,10 @@ RULES: tuple[Rule, ...] = (
     # Firmware of Arm systems shows zones of a chip that its own meters count better.
     Rule(("scmi-cpu", "scmi"), (*_X86, *_GRACE, "jetson-module", *_JETSON_RAILS, *_ARM_CPU), "a zone of the same chip"),
     # These hold everything, so they fit beside no other channel.
-    Rule(("chassis",), (), "the whole machine, so not added to any other channel: ask for it by its id"),
-    Rule(("battery",), (), "the whole machine while it discharges: in no total unless asked for by its id"),
+    Rule(("chassis",), (), "the whole machine, so not added to any other channel; give its id to measure it"),
+    Rule(("battery",), (), "the whole machine while it discharges: in no total unless its id is given"),
     # Models.
-    Rule(("dtpm",), (), "modelled by the kernel from clock rates and load, not measured"),
+    Rule(("dtpm",), (), "computed by the kernel from clock rates and load, not measured"),
     Rule(("procstat",), _CPU, "not counted, because {beside} measures the CPU"),
 )
 

@@ -113,7 +113,7 @@ def test_a_study_in_which_everything_fails_ends_with_1(tmp_path):
     done = call("compile", tmp_path / "s")
     assert done.exit_code == 1
     assert done.output.count("\n") == 1
-    assert "none of its 1 run succeeded; size 3, run 0: failed" in done.output
+    assert "0 of 1 run succeeded; size 3, run 0: failed" in done.output
     assert not (tmp_path / "s" / "compiled").exists()
 
 

@@ -274,3 +274,10 @@ def test_pairs_and_medians_equal_numpys():
         assert row["quality_change"] == np.median(quality[names == row["to"]]) - np.median(
             quality[names == row["from"]]
         )
+
+
+def test_bounds_of_the_energy_are_no_quantities_to_correlate_with_it():
+    runs = {"architecture": list("aabb"), "run": [1, 2, 1, 2], "energy (MJ)": [1.0, 2.0, 3.0, 4.0]}
+    runs |= {"energy low (MJ)": [0.9, 1.9, 2.9, 3.9], "energy high (MJ)": [1.1, 2.1, 3.1, 4.1]}
+    runs |= {"accuracy": [0.5, 0.6, 0.7, 0.6]}
+    assert tradeoff(runs).spearman["column"].to_pylist() == ["energy (MJ)", "accuracy"]

@@ -308,10 +308,10 @@ def test_misuse_is_an_error_that_names_the_window(gpu):
         monitor.gpu_window("w", gpu)
     with monitor:
         w = monitor.gpu_window("w", gpu)
-        with pytest.raises(RuntimeError, match="'w' ended without having begun"):
+        with pytest.raises(RuntimeError, match="'w' was ended before it was begun"):
             w.end()
         w.begin()
-        with pytest.raises(RuntimeError, match="'w' begun twice"):
+        with pytest.raises(RuntimeError, match="'w' was begun twice"):
             w.begin()
         w.end()
         with pytest.raises(TypeError, match="a window's name"):

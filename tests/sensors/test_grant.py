@@ -289,7 +289,7 @@ def test_a_server_that_is_neither_root_nor_oneself_is_not_believed(barred):
             try:
                 ask(path)
             except FastgreenError as error:
-                os._exit(0 if "neither root nor this user" in str(error) else 2)
+                os._exit(0 if "only root or this user is trusted" in str(error) else 2)
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]) == 0
     finally:
@@ -408,7 +408,7 @@ def test_a_dead_socket_is_replaced_and_a_served_one_is_not(tree, only_fakes, ser
 
 def test_a_file_in_its_place_is_left_alone(tree, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(FastgreenError, match="is no socket"):
+    with pytest.raises(FastgreenError, match="is not a socket"):
         Granter(str(tmp_path / "file"), counters(Seams.of()), Allowed()).open()
     assert (tmp_path / "file").read_text() == "mine"
 

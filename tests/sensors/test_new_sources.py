@@ -121,7 +121,7 @@ def test_a_total_that_cannot_be_read_lets_the_next_one_count(hwmon):
 def test_what_is_not_power_is_listed_with_the_reason_and_not_read(hwmon):
     hwmon(acpi_meter("CPU Rail Output Power in uW socket 0", 150))
     channel = by_id()["hwmon:power_meter/CPU Rail Output Power in uW socket 0"]
-    assert (channel.readable, channel.root, channel.reason) == (False, False, "it shows no power that is drawn")
+    assert (channel.readable, channel.root, channel.reason) == (False, False, "it shows no power in use")
 
 
 def test_a_counter_in_a_file_of_power_counts_joules(hwmon):
