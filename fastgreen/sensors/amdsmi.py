@@ -128,9 +128,9 @@ def _devices(library: str, patience_s: float) -> dict[str, Any]:
         atexit.register(_end_silent)
         _silent[library] = child
         raise ChannelReadError(f"{library} does not answer") from None
-    except BaseException:
-        child.kill()
-        raise
+    finally:
+        if child.returncode is None and library not in _silent:  # Ctrl-C
+            child.kill()
     if child.returncode != 0 or not said:
         raise ChannelReadError(f"{library} {_ended(child.returncode)} while it listed the boards")
     answer: dict[str, Any] = json.loads(said)

@@ -74,8 +74,8 @@ RULES: tuple[Rule, ...] = (
     # Two ways to the same registers.
     Rule(("rapl",), ("perf",), "read through perf instead", unless=("rapl",)),
     Rule(("perf",), ("rapl",), "the same counters as rapl", unread=True),
-    # AMD's boards: the energy counter goes before the driver's power, which becomes its check. These rules need the APUs
-    # that the later rules set aside.
+    # AMD's boards: the energy counter goes before the driver's power, which becomes its check. These rules need the
+    # APUs that later rules set aside.
     Rule(("amdsmi",), ("amdgpu", "apu"), "{beside} counts this board", per_board=True, unreadable=True),
     Rule(("amdsmi",), ("apu",), "the chip of {beside}, CPU included", per_board=True, unread=True),
     Rule(("amdgpu",), ("amdsmi",), "the board whose energy {beside} counts", inside=True, per_board=True),
