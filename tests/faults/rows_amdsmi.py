@@ -79,7 +79,7 @@ ROWS = [
         (
             "back for a moment: the true energy is within the bounds",
             NORMAL,
-            "a_counter_that_goes_back_for_a_moment_loses_and_invents_nothing",
+            "a_counter_that_is_wrong_for_moments_loses_and_invents_nothing",
         ),
         ("a restart is counted", NORMAL, "a_driver_loaded_again_is_a_restart"),
         ("a wrap is exact", NORMAL, "a_wrap_is_exact"),

@@ -106,7 +106,7 @@ def test_a_wrap_is_exact(amdsmi, bits):
         time.sleep(0.4)
     report = monitor.result.trace("amdsmi:0").tally
     drawn_j = fake.energy_j(0, report["first_at_ns"], report["end_at_ns"])
-    assert monitor.result.energy_j == pytest.approx(drawn_j, abs=5.0)
+    assert monitor.result.energy_j == pytest.approx(drawn_j, abs=50.0)  # a wrap is 65.5 kJ
     assert drawn_j > 100
     assert holds(fake, monitor)
     assert (report["resets"], report["jumps"]) == (0, 0)
@@ -122,19 +122,19 @@ def test_a_wrap_of_the_whole_64_bits_is_exact(amdsmi):
     assert monitor.result.energy_j == 1_500 * JOULES_PER_COUNT
 
 
-def test_a_counter_that_goes_back_for_a_moment_loses_and_invents_nothing(amdsmi):
-    fake = amdsmi(replace(BOARD, slip=(0.2, 0.03, 400_000)))
+@pytest.mark.parametrize("drop", [400_000, -90_000_000], ids=["back", "up"])
+def test_a_counter_that_is_wrong_for_moments_loses_and_invents_nothing(amdsmi, drop):
+    """6 J too low, or 1.4 kJ too high, for 30 ms of every 200 ms; right when the run begins and when it ends."""
+    fake = amdsmi(BOARD)
     with fg.Monitor("amdsmi:0", hz=200, settle=True) as monitor:
+        time.sleep(0.1)
+        fake.write(boards=[replace(BOARD, slip=(0.2, 0.03, drop))])
         time.sleep(0.7)
+        fake.write(boards=[BOARD])
+        time.sleep(0.15)
+    row = rows(monitor)["amdsmi:0"]
     assert holds(fake, monitor)
-    assert rows(monitor)["amdsmi:0"]["jumps"] + rows(monitor)["amdsmi:0"]["restarts"] >= 1
-
-
-def test_a_counter_that_jumps_up_for_a_moment_loses_and_invents_nothing(amdsmi):
-    fake = amdsmi(replace(BOARD, slip=(0.2, 0.03, -90_000_000)))
-    with fg.Monitor("amdsmi:0", hz=200, settle=True) as monitor:
-        time.sleep(0.7)
-    assert holds(fake, monitor)
+    assert row["jumps"] + row["restarts"] >= 1
 
 
 def test_a_driver_loaded_again_is_a_restart(amdsmi):
