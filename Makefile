@@ -125,6 +125,7 @@ lint: $(VENV)/.lint ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch]
 
 dist: $(BIN)/python ## build the source distribution and a wheel in isolation
 	$(BIN)/python -m pip install --quiet build

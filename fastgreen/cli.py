@@ -1,4 +1,4 @@
-"""The command line: one lazy table of commands, so that the start of one command does not import the others."""
+"""Command line ``fastgreen``: a table of commands. A command's module is imported when the command is used."""
 
 from __future__ import annotations
 

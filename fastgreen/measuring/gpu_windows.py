@@ -170,7 +170,7 @@ class GpuWindows:
         events = _BACKENDS[backend](device) if isinstance(backend, str) else backend
         self._timeline = Timeline(events, self._owner.add_lane)
         self._timeline.anchor()
-        self._owner.late.append(self)
+        self._owner.deferred.append(self)
 
     def window(self, name: str) -> GpuWindow:
         """A handle for stretches called `name`; the same again for the same thread and name, unless it is open."""

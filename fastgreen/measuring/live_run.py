@@ -88,7 +88,7 @@ class LiveRun:
         self._settle_ns = 0
         self._draining = False
         self._left = [
-            self.handles.finish_late,
+            self.handles.finish_deferred,
             self._stop_samplers,
             self.drain,
             self._take_tallies,

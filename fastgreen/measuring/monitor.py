@@ -312,9 +312,9 @@ class Monitor:
         from fastgreen.measuring.gpu_windows import GpuWindows
 
         with self._lock:
-            for late in self.window_handles.late:
-                if isinstance(late, GpuWindows) and (late.backend, late.device) == (backend, device):
-                    return late.window(name)
+            for windows in self.window_handles.deferred:
+                if isinstance(windows, GpuWindows) and (windows.backend, windows.device) == (backend, device):
+                    return windows.window(name)
             return GpuWindows(self, backend, device).window(name)
 
     # ---- training ----

@@ -36,10 +36,10 @@ def _refused(folder: str, sensor: dict[str, Any]) -> dict[str, Any]:
         fields = sysfs.unreadable(sensor["factor"], "factor")
     status = sysfs.text(f"{folder}/status")
     if not fields and status is not None and status != "Discharging":
-        said = sysfs.printable(status) or "empty"
+        shown = sysfs.printable(status) or "empty"
         fields = {
             "readable": False,
-            "reason": f"its status is {said}: it shows the power of the machine only while it discharges",
+            "reason": f"its status is {shown}: it shows the power of the machine only while it discharges",
             "remedy": "unplug the charger",
         }
     return fields

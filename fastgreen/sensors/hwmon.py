@@ -64,12 +64,12 @@ def _attributes(chip: str, seen: set[str]) -> list[tuple[str, str, str, str]]:
 
 def _label(chip: str, folder: str, driver: str, kind: str, number: str, alone: bool) -> str:
     """What the driver calls a sensor, else the beginning of its attribute. A chip of one rail can have one label."""
-    said = sysfs.text(f"{folder}/{kind}{number}_label")
-    if not said and driver in acpi_meters.DRIVERS:
-        said = acpi_meters.label(folder, number)
-    if not said and alone:
-        said = sysfs.text(f"{chip}/label")
-    return sysfs.printable(said or f"{kind}{number}")
+    label = sysfs.text(f"{folder}/{kind}{number}_label")
+    if not label and driver in acpi_meters.DRIVERS:
+        label = acpi_meters.label(folder, number)
+    if not label and alone:
+        label = sysfs.text(f"{chip}/label")
+    return sysfs.printable(label or f"{kind}{number}")
 
 
 def _sensors(chip: str, driver: str, seen: set[str]) -> list[_Sensor]:

@@ -91,7 +91,7 @@ def _only(boards: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _told_apart(device: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
+def _distinguished(device: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
     """The device, or in its place an error where its UUID cannot find it again."""
     if "error" in device:
         return device
@@ -226,7 +226,7 @@ def nvml(seams: Seams, patience_s: float = PATIENCE_S) -> tuple[list[Channel], S
         listed = _devices(seams.nvml_library, patience_s)
     except FastgreenError as error:
         return [], SourceStatus("nvml", 0, str(error), _REMEDIES.get(error.code))
-    devices = [_told_apart(d, listed["devices"]) for d in listed["devices"]]
+    devices = [_distinguished(d, listed["devices"]) for d in listed["devices"]]
     variable = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = _visible_boards(devices, variable)
     mixed = (

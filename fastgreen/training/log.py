@@ -1,7 +1,7 @@
-"""The log of a training: accuracy against energy so far, and at the end one row of the published run table.
+"""Log of a training: accuracy and energy at each checkpoint, and at the end one row of the published run table.
 
-The engine measures the energy. One thread beside it reads the slow gauges (memory, temperature, use of the GPU) and
-the energy so far about once a second, so that each joule is paid at the price of its hour.
+The monitor measures the energy. A thread of the log reads the gauges (memory, temperature, use of the GPU) and the
+energy so far about once a second, so that each joule gets the price of its hour.
 
 While the monitor runs, an energy is the live total, which lags behind by up to one reading. Once the monitor has ended,
 every energy is resolved at the instant of its checkpoint, with bounds.
@@ -55,24 +55,26 @@ class _Look(NamedTuple):
 
 
 class TrainingLog:
-    """Follows a training through a running monitor.
+    """Log of a training under a running monitor.
 
     Parameters
     ----------
     monitor : fastgreen.Monitor
-        Running; its total over the root channels is the energy. The log does not keep it alive, only what it measured.
-    price_per_kwh : number or (moment, number) pairs, optional
-        See :class:`Series`. The cost has the currency of the price.
-    carbon_g_per_kwh : number or pairs, optional
-        Carbon intensity of the electricity.
+        A running monitor; its total over the root channels is the energy. The log keeps its result alive, not the
+        monitor.
+    price_per_kwh : float or iterable of (time, float), optional
+        Price of the energy, see :class:`Series`. The cost has the currency of the price.
+    carbon_g_per_kwh : float or iterable of (time, float), optional
+        Carbon intensity of the electricity in g CO2e per kWh.
     period_s : float
-        Time between two looks at the slow readings.
+        Seconds between two readings of the gauges, above 0.
     gauges : Gauges, optional
-        What reads memory, temperature and GPU use; a seam.
+        Reader of memory, temperature and GPU use; by default :class:`~fastgreen.training.gauges.Gauges`.
     energy_j : callable, optional
-        Joules so far, instead of the monitor's total. These joules have no bounds.
+        Returns the joules so far, instead of the monitor's total. These joules have no bounds.
     started_ns : int, optional
-        When the energy began to count, ns of CLOCK_MONOTONIC: the start of the monitor. By default both begin now.
+        CLOCK_MONOTONIC in ns at the start of the energy: the start of the monitor. By default time and energy start
+        now.
 
     Examples
     --------
@@ -103,7 +105,7 @@ class TrainingLog:
         self.price = None if price_per_kwh is None else Series(price_per_kwh, "price_per_kwh")
         self.carbon = None if carbon_g_per_kwh is None else Series(carbon_g_per_kwh, "carbon_g_per_kwh")
         self.gauges = gauges or Gauges()
-        held = weakref.ref(monitor)  # a log never keeps alive the monitor that it belongs to
+        held = weakref.ref(monitor)  # the log does not keep its monitor alive
         self._total_now = (lambda: (energy_j(), time.monotonic_ns())) if energy_j else (lambda: root_total(held()))
         now_ns = time.monotonic_ns()
         self._started_ns = now_ns if started_ns is None else started_ns
@@ -129,32 +131,36 @@ class TrainingLog:
         self.stop()
 
     def _look(self) -> int:
-        """Note the live total; the index of the look."""
+        """Record the live total; returns the index of this look."""
         with self._lock:
             at_ns = time.monotonic_ns()
             energy_j, read_ns = self._total_now()
-            # A live total may lag behind the last one by an update; energy so far never goes back.
+            # A live total may be one update behind the previous one; energy so far never falls.
             self._looks.append(_Look(at_ns, max(self._looks[-1].energy_j, energy_j - self._first_j), read_ns))
             return len(self._looks) - 1
 
     def checkpoint(
         self, accuracy: float, *, seen: int | None = None, epoch: int | None = None, **values: float
     ) -> None:
-        """Note a moment of the training.
+        """Log a checkpoint: the accuracy, and time and energy so far.
 
         Parameters
         ----------
-        accuracy : fraction, 0..1
-        seen : samples seen since the checkpoint before
-        epoch : by default the number of the checkpoint, from 1
-        **values : anything else worth a column: loss, precision, recall, auc, f1
+        accuracy : float
+            Fraction of right answers, 0..1.
+        seen : int, optional
+            Samples seen since the previous checkpoint.
+        epoch : int, optional
+            By default the number of the checkpoint, from 1.
+        **values : float
+            Other columns: loss, precision, recall, auc, f1.
 
         Raises
         ------
         ValueError
-            The accuracy is no fraction.
+            If the accuracy is not in 0..1.
         RuntimeError
-            The log is stopped, or its monitor is.
+            If the log or its monitor is stopped.
         """
         accuracy = number("accuracy", accuracy)
         if not 0 <= accuracy <= 1:
@@ -173,7 +179,7 @@ class TrainingLog:
         self._noted.append(look)
 
     def stop(self) -> None:
-        """End the slow readings; the table and the row stay. Doing it twice does nothing."""
+        """Stop the readings; the table and the row remain. A second call does nothing."""
         if not self._stop.rung:
             with contextlib.suppress(RuntimeError):  # the monitor has stopped already
                 self._look()
@@ -182,6 +188,7 @@ class TrainingLog:
 
     @property
     def stopped(self) -> bool:
+        """Whether the log is stopped."""
         return self._stop.rung
 
     @property
@@ -196,7 +203,7 @@ class TrainingLog:
 
     @property
     def resolved(self) -> bool:
-        """Whether the energies hold at the instants of the checkpoints: the monitor has ended, and told them."""
+        """Whether the energies are those at the checkpoints: the monitor has ended, and its result is known."""
         return self._result() is not None
 
     def _result(self) -> Any:
@@ -221,11 +228,11 @@ class TrainingLog:
         return _columns(elapsed_s, energy.energy_j, energy.low_j, energy.high_j, elapsed_s)
 
     def _spent(self, series: Series | None, looks: dict[str, np.ndarray]) -> np.ndarray | None:
-        """The cost up to each look."""
+        """Cost up to each look."""
         return None if series is None else series.over(looks["elapsed_s"], looks["energy_j"], self._started_s)
 
     def table(self) -> pa.Table:
-        """A row per checkpoint.
+        """Make a table with a row per checkpoint.
 
         Returns
         -------
@@ -255,7 +262,22 @@ class TrainingLog:
         return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
     def time_to_closest_apc(self, **options: Any) -> Any:
-        """:func:`fastgreen.time_to_closest_apc` of the checkpoints: seconds, accuracy and watt hours so far."""
+        """Time to the closest APC over the checkpoints: seconds, accuracy and watt-hours so far.
+
+        Parameters
+        ----------
+        **options
+            Arguments of :func:`fastgreen.time_to_closest_apc`.
+
+        Returns
+        -------
+        Closest
+
+        Raises
+        ------
+        ValueError
+            If there is no checkpoint.
+        """
         table = self._checkpoints()
         wh = table.column("energy_j").to_numpy() / J_PER_WH
         return fastgreen.time_to_closest_apc(
@@ -263,15 +285,24 @@ class TrainingLog:
         )
 
     def time_to_closest_apec(self, **options: Any) -> Any:
-        """:func:`fastgreen.time_to_closest_apec` of the checkpoints: seconds, accuracy and cost so far.
+        """Time to the closest APEC over the checkpoints: seconds, accuracy and cost so far.
+
+        Parameters
+        ----------
+        **options
+            Arguments of :func:`fastgreen.time_to_closest_apec`.
+
+        Returns
+        -------
+        Closest
 
         Raises
         ------
         ValueError
-            The log knows no price.
+            If the log has no price or no checkpoint.
         """
         if self.price is None:
-            raise ValueError("time_to_closest_apec needs price_per_kwh, which this log was made without")
+            raise ValueError("price_per_kwh must be given to the log for time_to_closest_apec")
         table = self._checkpoints()
         cost = table.column("cost").to_numpy()
         return fastgreen.time_to_closest_apec(
@@ -284,13 +315,18 @@ class TrainingLog:
         return self.table()
 
     def row(self, **identity: Any) -> dict[str, Any]:
-        """One row of the published run table; what this machine cannot read is None.
+        """Row of the published run table.
 
         Parameters
         ----------
-        **identity : columns that only the caller knows, with ``_`` for a blank: architecture, training_environment,
-        run,
-            batch_size, GFLOPs, training_size, validation_size
+        **identity
+            Other columns, with ``_`` for a blank: architecture, training_environment, run, batch_size, GFLOPs,
+            training_size, validation_size.
+
+        Returns
+        -------
+        dict
+            By name of the column; None for values that this machine cannot read.
         """
         last = self._points[-1] if self._points else {}
         looks = self._energies()
@@ -327,7 +363,7 @@ def _known(value: float) -> float | None:
 
 
 def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: Bell, period_s: float) -> None:
-    """Read the gauges and the energy once a period, until the log is stopped or dropped."""
+    """Read the gauges and the energy once per period, until the log is stopped or deleted."""
     name_thread("fg-training")
     gauges.open()
     try:
@@ -338,7 +374,7 @@ def _watch(log: weakref.ref[TrainingLog], gauges: Gauges, stop: Bell, period_s: 
             watched = log()
             if watched is None:
                 return
-            with contextlib.suppress(RuntimeError):  # the monitor has stopped; checkpoint() says so
+            with contextlib.suppress(RuntimeError):  # the monitor has stopped; checkpoint() reports it
                 watched._look()
             del watched
     finally:
@@ -354,7 +390,7 @@ def root_total(monitor: Any) -> tuple[float, int]:
         If the monitor does not run.
     """
     if monitor is None or not monitor.running:
-        raise RuntimeError("the monitor does not run; a training log needs one that does")
+        raise RuntimeError("monitor must be running for a training log, not stopped")
     counted = counted_ids(monitor.channels)
     readings = [reading for name, reading in monitor.readings().items() if name in counted]
     energy_j = math.fsum(reading.energy_j for reading in readings)

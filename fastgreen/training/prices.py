@@ -16,13 +16,20 @@ __all__ = ["Series"]
 
 
 class Series:
-    """A quantity per kWh that is constant, or changes at given moments.
+    """Quantity per kWh (price, carbon intensity) that is constant or changes at given times.
 
     Parameters
     ----------
-    value : a number, or (moment, number) pairs
-        A number holds from its moment until the next one; the first also before it. Moments are seconds since the
-        start of the training, or since 1970 (numbers above 1e8), or `datetime` objects.
+    value : float or iterable of (time, float)
+        A number counts from its time until the next one; the first number counts before its time as well. Times are
+        seconds since the start of the training, seconds since 1970 (numbers above 1e8), or `datetime` objects.
+    name : str
+        Name of the argument in errors.
+
+    Raises
+    ------
+    ValueError
+        If there is no pair, times go back, or a number is not finite.
 
     Examples
     --------
@@ -37,19 +44,31 @@ class Series:
         self.moments = np.array([t for t, _ in pairs])
         self.values = np.array([v for _, v in pairs])
         if np.any(np.isnan(self.moments)):
-            raise ValueError(f"{name}: a moment is NaN")
+            raise ValueError(f"{name} must have numbers as moments, not NaN")
         if np.any(np.diff(self.moments) < 0):
-            raise ValueError(f"{name}: the moments go back at {self.moments[1:][np.diff(self.moments) < 0][0]}")
+            back = self.moments[1:][np.diff(self.moments) < 0][0]
+            raise ValueError(f"{name} must have rising moments, not go back to {back}")
         if not np.all(np.isfinite(self.values)):
             raise ValueError(f"{name} must be finite, not {self.values[~np.isfinite(self.values)][0]}")
         self.since_1970 = bool(self.moments[-1] > 1e8)
 
     def at(self, moments: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Value at each of (n,) times, as (n,) float64."""
         index = np.searchsorted(self.moments, moments, side="right") - 1
         return self.values[np.maximum(index, 0)]
 
     def over(self, elapsed_s: np.ndarray, energy_j: np.ndarray, started_s: float) -> np.ndarray:
-        """Cost of the energy up to each point: value x kWh, with constant power between two points."""
+        """Cumulative value x kWh at each of (n,) points, with constant power between two points.
+
+        Parameters
+        ----------
+        elapsed_s : (n,) ndarray
+            Seconds since the start, rising.
+        energy_j : (n,) ndarray
+            Cumulative energy in J.
+        started_s : float
+            Start of the training, seconds since 1970.
+        """
         moments = elapsed_s + (started_s if self.since_1970 else 0.0)
         turns = self.moments[(self.moments > moments[0]) & (self.moments < moments[-1])]
         grid = np.union1d(moments, turns)

@@ -303,7 +303,7 @@ def test_ablation_is_bounded():
     with pytest.raises(ValueError, match="degree"):
         ablation(table, degree=3)
     constant = Table("ReLU", {"batch_size": np.full(20, 3), "input_size": np.full(20, 4)}, np.arange(1.0, 21))
-    with pytest.raises(ValueError, match="a feature of .* must vary"):
+    with pytest.raises(ValueError, match=r"a feature of .* must vary"):
         ablation(constant)
 
 

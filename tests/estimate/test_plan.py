@@ -100,7 +100,8 @@ def test_a_rule_can_do_nothing_else(rule):
         ({"layer": {"ReLU": {"sample": "grid", "batch_size": 0, "input_size": 3}}}, "no point of the grid"),
         ({"layer": {"Tanh": {"count": 1, "batch_size": 1, "input_size": 3, "inplace": 1}}}, "no size 'inplace'"),
         *(({"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": 3, "rules": bad}}}, why) for bad, why in (
-            ("input_size > 3", "list of strings"), ([3], "list of strings"), (["input_size // 0 > 1"], "must not divide by 0"),
+            ("input_size > 3", "list of strings"), ([3], "list of strings"),
+            (["input_size // 0 > 1"], "must not divide by 0"),
             (["(" * 5000 + "1" + ")" * 5000 + " > 0"], "is not an expression"), (["input_size > 1\x00"], "expression"),
         )),
         ({"layer": {"ReLU": {"count": 1, "batch_size": 1}}}, "needs input_size"),

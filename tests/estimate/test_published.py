@@ -257,8 +257,10 @@ def test_a_table_that_is_damaged_is_refused_with_its_file_and_column(tmp_path, t
 
 
 @pytest.mark.parametrize(("row", "why"), [
-    ("module:ReLU,rep_no:1,macs:1,batch_size:1,freeText:architecture=a;layer_idx=0,forward_passes:0\",1", "cannot be parsed"),
-    ("module:ReLU,rep_no:1,macs:1,batch_size:1,freeText:architecture=a;layer_idx=0,forward_passes:2\",", "must be finite"),
+    ("module:ReLU,rep_no:1,macs:1,batch_size:1,freeText:architecture=a;layer_idx=0,forward_passes:0\",1",
+     "cannot be parsed"),
+    ("module:ReLU,rep_no:1,macs:1,batch_size:1,freeText:architecture=a;layer_idx=0,forward_passes:2\",",
+     "must be finite"),
     ("\",1", "cannot be parsed"),
 ])  # fmt: skip
 def test_a_row_of_a_network_that_cannot_be_is_refused_with_its_file(tmp_path, row, why):

@@ -290,7 +290,7 @@ def test_one_backend_and_device_share_a_timeline_and_handles_are_kept(gpu):
             assert nested is not first
             with nested:
                 gpu.work(MS)
-        assert len(monitor.window_handles.late) == 1
+        assert len(monitor.window_handles.deferred) == 1
     assert len(monitor.result.windows("a")) == 2
 
 
@@ -304,7 +304,7 @@ def test_a_window_still_open_ends_with_the_measurement_and_a_note(gpu):
 
 def test_misuse_is_an_error_that_names_the_window(gpu):
     monitor = fg.Monitor([])
-    with pytest.raises(RuntimeError, match="need a running monitor; this one is new"):
+    with pytest.raises(RuntimeError, match="need a running monitor; this monitor is new"):
         monitor.gpu_window("w", gpu)
     with monitor:
         w = monitor.gpu_window("w", gpu)

@@ -364,12 +364,12 @@ def test_a_zone_that_has_gone_is_left_out(tree, serve):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"no json", "no grant"),
-        (b"[]", "no grant"),
-        (b'{"zones": [{"zone": "intel-rapl:0"}]}', "named 1 counter and passed 0"),
+        (b"no json", "not a grant"),
+        (b"[]", "not a grant"),
+        (b'{"zones": [{"zone": "intel-rapl:0"}]}', "named 1 counter, but passed 0"),
         (b'{"error": "not today"}', "not today"),
-        (b"\xff", "no grant"),
-        (b"", "no grant"),
+        (b"\xff", "not a grant"),
+        (b"", "not a grant"),
     ],
 )
 def test_an_answer_that_is_no_grant_becomes_part_of_the_reason(tree, only_fakes, answer, said):
@@ -401,7 +401,7 @@ def test_a_dead_socket_is_replaced_and_a_served_one_is_not(tree, only_fakes, ser
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
         dead.bind(str(only_fakes / "grant.sock"))
     granter = serve()
-    with pytest.raises(FastgreenError, match="served already"):
+    with pytest.raises(FastgreenError, match="already in use"):
         Granter(granter.path, [], Allowed()).open()
     assert len(ask(granter.path)) == 2
 

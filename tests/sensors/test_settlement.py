@@ -147,7 +147,7 @@ MACHINES: dict[str, Machine] = {
         said={
             "hwmon:power_meter/Module Power Socket 0": "GPU, memory and CPU together",
             "hwmon:power_meter@hwmon6/CPU Power Socket 1": "inside hwmon:power_meter@hwmon5/Grace Power Socket 1",
-            "hwmon:power_meter@hwmon1/Grace Power Socket 0": "a mean over 50 ms",
+            "hwmon:power_meter@hwmon1/Grace Power Socket 0": "the mean of 50 ms",
         },
     ),
     "a Grace superchip, second naming, newer kernel": Machine(
@@ -214,7 +214,7 @@ MACHINES: dict[str, Machine] = {
             "hwmon:ina3221/VIN_SYS_5V0": 7.6,
         },
         said={
-            "hwmon:ina3221@hwmon1/VDDQ_VDD2_1V8AO": "unless asked for by its id",
+            "hwmon:ina3221@hwmon1/VDDQ_VDD2_1V8AO": "unless its id is given",
             "procstat:cpu": "hwmon:ina3221/VDD_CPU_CV measures",
         },
     ),

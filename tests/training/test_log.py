@@ -90,7 +90,7 @@ def test_a_stopped_log_takes_no_checkpoint_and_stopping_twice_does_nothing():
         log.checkpoint(accuracy=0.5)
     with pytest.raises(ValueError, match="no checkpoint"):
         log.time_to_closest_apc()
-    with pytest.raises(ValueError, match="without"):
+    with pytest.raises(ValueError, match="price_per_kwh must be given"):
         log.time_to_closest_apec()
     with pytest.raises(ValueError, match="period_s must be above 0, not 0"):
         TrainingLog(Meter(), period_s=0)
@@ -245,9 +245,9 @@ def test_the_cost_equals_adding_up_a_thousand_little_stretches(pairs, steps):
     ("value", "message"),
     [
         ([], "at least one pair"),
-        ([(5, 1), (3, 1)], "go back at 3"),
+        ([(5, 1), (3, 1)], "not go back to 3"),
         ([(0, float("nan"))], "must be finite, not nan"),
-        ([(float("nan"), 1)], "a moment is NaN"),
+        ([(float("nan"), 1)], "not NaN"),
         (float("inf"), "must be finite, not inf"),
         ("0.3", "must be a number or pairs .*not '0.3'"),
         ([0.3, 0.4], "must be a number or pairs"),
@@ -383,7 +383,7 @@ def test_a_real_monitor_gives_a_log_that_grows(soon):
 
 def test_a_log_of_a_monitor_that_does_not_run_says_so_instead_of_standing_still():
     monitor = Monitor("procstat:*", hz=50)
-    with pytest.raises(RuntimeError, match="the monitor does not run"):
+    with pytest.raises(RuntimeError, match="monitor must be running"):
         TrainingLog(monitor)
     with monitor:
         begun = time.monotonic()
@@ -392,7 +392,7 @@ def test_a_log_of_a_monitor_that_does_not_run_says_so_instead_of_standing_still(
         log.checkpoint(accuracy=0.5)
     ran_s = time.monotonic() - begun
     time.sleep(0.2)
-    with pytest.raises(RuntimeError, match="the monitor does not run"):
+    with pytest.raises(RuntimeError, match="monitor must be running"):
         log.checkpoint(accuracy=0.6)
     log.stop()
     assert log.stopped
@@ -424,7 +424,7 @@ def training_threads():
 
 
 @pytest.mark.parametrize("end", ["with", "stop", "exception", "dropped"])
-@pytest.mark.filterwarnings("ignore:.*dropped while measuring:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:.*deleted while it was measuring:ResourceWarning")
 def test_the_log_of_a_monitor_ends_with_it_however_it_ends(end):
     monitor = Monitor("procstat:*", hz=50).start()
     monitor.checkpoint(0.5)
@@ -450,7 +450,7 @@ def test_a_log_does_not_keep_its_monitor_alive_nor_its_thread_the_log(soon):
     del monitor
     gc.collect()
     assert held() is None
-    with pytest.raises(RuntimeError, match="the monitor does not run"):
+    with pytest.raises(RuntimeError, match="monitor must be running"):
         log.checkpoint(0.5)
     del log
     soon(lambda: not thread.is_alive())
