@@ -66,7 +66,7 @@ _silent: dict[str, subprocess.Popen[bytes]] = {}  # by library: children without
 
 
 def library_path(name: str) -> str | None:
-    """Where the library is: `name` itself if it is a path, else below the folders of ROCm and of the system.
+    """Path of the library: `name` itself if it is a path, else a file in the folders of ROCm and of the system.
 
     Returns
     -------
@@ -83,13 +83,13 @@ def library_path(name: str) -> str | None:
 
 
 def _started(library: str) -> subprocess.Popen[bytes]:
-    """A child process that looks at the library."""
+    """A child process that asks the library for its boards."""
     import json
     import subprocess
     import sys
 
     if not sys.executable or getattr(sys, "frozen", False):
-        raise ChannelReadError("the library is looked at in a child process, and here is no Python to start one")
+        raise ChannelReadError("a child process must list the boards, and this program cannot start another Python")
     command = [sys.executable, "-c", _LOOK, json.dumps([os.path.abspath(p) for p in sys.path]), library]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
@@ -150,12 +150,12 @@ def _ended(code: int) -> str:
 
 
 def _key(device: dict[str, Any]) -> str:
-    """By which the engine finds the board again: its bus id, else its UUID."""
+    """The bus id, or without one the UUID; the engine finds the board again by it."""
     return device["bus_id"] or device["uuid"]
 
 
 def _told_apart(device: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
-    """The device, or in its place an error where it cannot be found again."""
+    """The device, or an error in its place if it cannot be distinguished from another one."""
     if "error" in device:
         return device
     key = _key(device)
@@ -167,7 +167,7 @@ def _told_apart(device: dict[str, Any], devices: list[dict[str, Any]]) -> dict[s
 
 
 def _why_not(device: dict[str, Any]) -> str | None:
-    """Why its counter cannot be used; None where it can."""
+    """The reason if its counter cannot be used, else None."""
     if "error" in device:
         return str(device["error"])
     if device["energy"] != 0:
@@ -232,7 +232,7 @@ def _channels(devices: list[dict[str, Any]], library: str, version: str) -> list
 
 
 def amdsmi(seams: Seams, patience_s: float = PATIENCE_S) -> Found:
-    """Every board, as the library lists them; no board if it has not answered in `patience_s`."""
+    """Every board that the library lists; no board if it has not answered in `patience_s`."""
     library = library_path(seams.amdsmi_library)
     if library is None:
         return [], SourceStatus("amdsmi", 0, f"{seams.amdsmi_library}: there is no such library", _INSTALL)
