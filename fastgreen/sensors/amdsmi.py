@@ -78,7 +78,8 @@ def library_path(name: str) -> str | None:
     rocm = os.environ.get("ROCM_PATH")
     folders = [f for f in os.environ.get("LD_LIBRARY_PATH", "").split(":") if f]
     folders += [f"{rocm}/lib"] if rocm else []
-    paths = (f"{folder}/{name}{suffix}" for folder in (*folders, *_FOLDERS) for suffix in _SUFFIXES)
+    there = (folder for folder in (*folders, *_FOLDERS) if os.path.exists(folder))
+    paths = (f"{folder}/{name}{suffix}" for folder in there for suffix in _SUFFIXES)
     return next((path for path in paths if os.path.exists(path)), None)
 
 
