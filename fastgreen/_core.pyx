@@ -216,6 +216,11 @@ cdef class Sampler:
         return out
 
 
+def on_sysfs(int fd):
+    """Whether an open file or folder is part of the kernel's sysfs."""
+    return fg_sysfs_holds(fd)
+
+
 def nvml_devices(str library):
     """Driver and devices in the order of the NVML library: {"driver": str, "devices": [dict, ...]}."""
     cdef fg_nvml *nvml

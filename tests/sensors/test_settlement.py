@@ -315,13 +315,13 @@ def build(tmp_path, monkeypatch) -> Callable[[Machine], Built]:
 
 @pytest.mark.filterwarnings("ignore:.*permission denied")
 @pytest.mark.parametrize("name", MACHINES)
-def test_what_a_machine_draws_is_counted_once_and_exactly(build, name):
+def test_what_a_machine_draws_is_counted_once_and_exactly(build, name, soon):
     machine = MACHINES[name]
     built = build(machine)
     with without_dac_override():
         found = {c.id: c for c in fg.channels()}
         with fg.Monitor(hz=100) as monitor:
-            time.sleep(0.05)
+            soon(lambda: all(reading.at_ns for reading in monitor.readings().values()))
             built.move(machine, found)
             time.sleep(0.05)
     assert {c.id for c in found.values() if c.root and c.readable} == {*machine.watts, *machine.joules, *machine.counts}
