@@ -28,6 +28,7 @@
  *   fg_source_hwmon      attributes of drivers, in the same way
  *   fg_source_perf       the energy of rapl from the kernel's perf events, all domains of a package in one read
  *   fg_source_nvml       NVIDIA boards, through NVIDIA's library, which is loaded at run time (fg_nvml)
+ *   fg_source_amdsmi     energy counters of AMD boards, through AMD's library, in the same way (fg_amdsmi)
  *   fg_source_procstat   an estimate from CPU time
  *   fg_source_replay     a saved run
  *
@@ -37,7 +38,7 @@
  *
  * Layers; a file includes only files to the left of it:
  *   error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver, batches  <-  channel, source
- *   <-  nvml  <-  source_*  <-  sampler */
+ *   <-  nvml, amdsmi  <-  source_*  <-  sampler */
 #ifndef FG_H
 #define FG_H
 
@@ -53,6 +54,7 @@
 #include "fg_batches.h"
 #include "fg_source.h"
 #include "fg_nvml.h"
+#include "fg_amdsmi.h"
 #include "fg_channel.h"
 #include "fg_sampler.h"
 #include "fg_metric.h"

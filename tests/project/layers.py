@@ -31,7 +31,7 @@ C_LAYERS: list[set[str]] = [
     {"fg_traits"},
     {"fg_account", "fg_resolver", "fg_batches"},
     {"fg_channel", "fg_source"},
-    {"fg_nvml"},
+    {"fg_nvml", "fg_amdsmi"},
     {"fg_source_"},
     {"fg_sampler"},
     {"fg"},
