@@ -39,6 +39,7 @@ struct fg_perf_event {
 struct fg_sensor {
 	const char *path;   /* rapl, hwmon: the attribute; procstat: the stat file; perf: its name in messages */
 	const char *factor; /* hwmon: a second attribute to multiply with (current x voltage), or NULL */
+	const char *status; /* hwmon: a battery's status: unless it is "Discharging", nothing is drawn from it; or NULL */
 	bool negate;        /* hwmon: the sign is the other way round */
 	int fd;             /* an open descriptor to use instead of path (duplicated by open), or -1 */
 	const char *uuid;   /* nvml: the device; amdsmi: the same, or its bus id */
@@ -67,8 +68,8 @@ struct fg_reading {
 	/* Set by a source that knows the time of the value better than the sampler; at_ns 0: the sampler stamps it. */
 	int64_t at_ns;
 	uint32_t half_ns;
-	uint16_t wraps; /* replay only, as flags */
-	uint16_t flags;
+	uint16_t wraps; /* replay only */
+	uint16_t flags; /* enum fg_sample_flag */
 };
 
 struct fg_source; /* each source defines its own */

@@ -49,6 +49,7 @@ cdef extern from "fg.h" nogil:
     cdef struct fg_sensor:
         const char *path
         const char *factor
+        const char *status
         bint negate
         int fd
         const char *uuid

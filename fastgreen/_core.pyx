@@ -112,13 +112,15 @@ cdef class Sampler:
             free(c_traits)
 
     cdef int _fill(self, fg_sensor *out, dict sensor) except -1:
-        for key in ("path", "factor", "uuid"):
+        for key in ("path", "factor", "status", "uuid"):
             if sensor.get(key) is not None:
                 self.kept.append(os.fsencode(sensor[key]))
                 if key == "path":
                     out.path = <bytes>self.kept[-1]
                 elif key == "factor":
                     out.factor = <bytes>self.kept[-1]
+                elif key == "status":
+                    out.status = <bytes>self.kept[-1]
                 else:
                     out.uuid = <bytes>self.kept[-1]
         out.negate = sensor.get("negate", False)

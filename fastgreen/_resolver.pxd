@@ -50,7 +50,7 @@ cdef extern from "fg_account.h" nogil:
         double power_integral
         int64_t read_longest_ns
         int64_t step_longest_ns
-        double read_mean_ns
+        int64_t read_sum_ns
         int64_t period_lower_ns
         int64_t period_upper_ns
         int64_t period_sum_ns

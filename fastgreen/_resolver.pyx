@@ -66,7 +66,7 @@ cdef dict account_dict(const fg_account *account):
         "total": account.total if account.traits.kind == FG_ENERGY else account.power_integral,
         "read_longest_ns": account.read_longest_ns,
         "step_longest_ns": account.step_longest_ns,
-        "read_mean_ns": account.read_mean_ns,
+        "read_mean_ns": account.read_sum_ns / account.samples if account.samples else 0.0,
         "period_ns": fg_account_period_ns(account),
         "period_mean_ns": account.period_sum_ns / account.periods if account.periods else None,
         "period_lower_ns": account.period_lower_ns,

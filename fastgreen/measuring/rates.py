@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fastgreen.results.trace import FALLBACK_CEILING_W
-from fastgreen.sensors.channel import Channel
+from fastgreen.sensors.channel import UNLIMITED_W, Channel
 from fastgreen.units import NS_PER_S
 
 __all__ = ["DEFAULT_HZ", "blind_ns", "check_wraps", "default_hz", "rates"]
@@ -73,7 +72,7 @@ def check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
                 f"{LONGEST_UNREAD_S:.0f} s"
             )
     for channel in (c for c in channels if c.source != "replay"):
-        most_w = channel.ceiling_w or FALLBACK_CEILING_W
+        most_w = channel.ceiling_w or UNLIMITED_W
         if channel.wrap_j and channel.wrap_j / most_w < 2 / hz[channel.source]:
             raise ValueError(
                 f"hz of {hz[channel.source]!r} is too low for {channel.id}: at {most_w:g} W it wraps every "
@@ -91,4 +90,4 @@ def blind_ns(channel: Channel) -> int:
         return round(LONGEST_UNREAD_S * NS_PER_S)
     if not channel.wrap_j or channel.source == "replay":  # who recorded it has seen to it
         return 0
-    return round(channel.wrap_j / 2 / (channel.ceiling_w or FALLBACK_CEILING_W) * NS_PER_S)
+    return round(channel.wrap_j / 2 / (channel.ceiling_w or UNLIMITED_W) * NS_PER_S)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         def unknown(self) -> list[tuple[int, int]]: ...
         @property
         def pauses(self) -> list[Pause]: ...
+        def undoing(self) -> settled_samples.Undoing | None: ...
 
     class Question(Protocol):
         @property
@@ -190,7 +191,7 @@ class _Reading:
     def __init__(self, trace: Asked) -> None:
         self.trace = trace
         self.questions: list[Question] = []
-        self._undoing = settled_samples.Undoing() if trace.tally.get("jumps") else None
+        self._undoing = trace.undoing()
         self._leaving = settled_samples.Leaving(trace.unknown) if trace.unknown else None
 
     def feed(self, samples: Array) -> None:
@@ -200,10 +201,6 @@ class _Reading:
         settled = undone if self._leaving is None else self._leaving.take(undone)
         for question in self.questions:
             question.feed(settled, undone)
-
-    def finish(self) -> None:
-        if self._undoing is not None:
-            self._pass_on(self._undoing.rest())
 
 
 def ask(questions: Sequence[Question]) -> None:
@@ -240,7 +237,6 @@ def _read(readings: list[_Reading]) -> None:
             continue
         for samples in reading.trace.source():
             reading.feed(samples)
-        reading.finish()
     for together in files.values():
         sources: list[Any] = [reading.trace.source for reading in together]
         names = list(dict.fromkeys(source.channel.id for source in sources))
@@ -254,4 +250,3 @@ def _read(readings: list[_Reading]) -> None:
             check.finish()
             for samples in source.kept():
                 reading.feed(samples)
-            reading.finish()

@@ -1,19 +1,20 @@
 """Samples of a counter that lied, as if it had not: without the readings that tell nothing.
 
-The account flags a sample by which a counter is back on a line that it left (``_resolver.RETURN``); the samples between
-are left out here. Of a stretch in which the energy is not known at all (two counters shown in turn, a counter that is
-still under load) only the edges are kept, and the later one is a restart: the resolver then bounds the energy between
-them by the channel's ceiling alone.
+The readings that can be false (`fastgreen.results.false_readings`) are left out. In some stretches the energy is not
+known at all: two counters are shown in turn, or a counter is still under load. Only the edges of these are kept, and
+the later edge is a restart: the resolver then bounds the energy between them by the channel's ceiling alone.
 """
 
 from __future__ import annotations
 
 from fastgreen import _resolver
+from fastgreen.results.false_readings import LeftOut
 from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
@@ -28,52 +29,35 @@ STILL_UPDATES = 20
 
 
 class Undoing:
-    """Takes samples chunk by chunk, and gives them without those between a jump and the return.
+    """Takes samples chunk by chunk, and gives those that are not false, accounted without the others.
 
-    The return then comes after a gap, not after a restart. A return tells how many samples before it are false, so the
-    last samples are held back until it is known that they are not.
+    A sample that comes after a false stretch comes after a gap. It is a restart only where its growth since the last
+    sample that is left is not plausible.
+
+    Parameters
+    ----------
+    traits : dict
+        The members of struct fg_traits.
+    false : list of (int, int)
+        The places of the false readings, see `fastgreen.results.false_readings`.
     """
 
-    _HELD = (1 << (16 - _resolver.BETWEEN)) - 1
-
-    def __init__(self) -> None:
-        self._waiting: NDArray[np.void] | None = None
-        self._keep: NDArray[np.bool_] | None = None
+    def __init__(self, traits: dict[str, Any], false: list[Stretch]) -> None:
+        self._left_out, self._account = LeftOut(false), _resolver.Account(traits)
 
     def take(self, samples: NDArray[np.void]) -> NDArray[np.void]:
-        """The samples that are sure now."""
-        import numpy as np
-
-        keep, held = np.ones(len(samples), bool), 0
-        if self._waiting is not None and self._keep is not None:
-            held = len(self._waiting)
-            samples, keep = np.concatenate([self._waiting, samples]), np.concatenate([self._keep, keep])
-        for i in (held + np.flatnonzero(samples["flags"][held:] & _resolver.RETURN)).tolist():
-            keep[max(i - (int(samples["flags"][i]) >> _resolver.BETWEEN), 0) : i] = False
-        sure = max(len(samples) - self._HELD, 0)
-        self._waiting, self._keep = samples[sure:].copy(), keep[sure:]
-        return self._undone(samples[:sure][keep[:sure]])
-
-    def rest(self) -> NDArray[np.void]:
-        """The samples that were held back; after the last chunk."""
-        import numpy as np
-
-        if self._waiting is None:
-            return np.empty(0, _resolver.SAMPLE)
-        return self._undone(self._waiting[self._keep])
-
-    def _undone(self, out: NDArray[np.void]) -> NDArray[np.void]:
+        out = self._left_out.take(samples)
+        self._account.feed(out)
         back = (out["flags"] & _resolver.RETURN) != 0
-        out["flags"][back] = _resolver.GAP
+        out["flags"][back] = _resolver.RESET
+        out["wraps"][back] = 0
         return out
 
 
-def undone(chunks: Chunks) -> Iterator[NDArray[np.void]]:
-    """The samples without those between a jump and the return, see `Undoing`."""
-    undoing = Undoing()
-    for chunk in chunks():
-        yield undoing.take(chunk)
-    yield undoing.rest()
+def undone(chunks: Chunks, traits: dict[str, Any], false: list[Stretch]) -> Iterator[NDArray[np.void]]:
+    """The samples but those at the places `false`, see `Undoing`."""
+    undoing = Undoing(traits, false)
+    return (undoing.take(chunk) for chunk in chunks())
 
 
 class Leaving:

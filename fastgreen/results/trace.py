@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from fastgreen import _resolver
 from fastgreen.results import questions, settled_samples
 from fastgreen.results.bounded import Bounded, Pause, Windows
 from fastgreen.results.together import TogetherQuestion
-from fastgreen.sensors.channel import Channel
+from fastgreen.sensors.channel import UNLIMITED_W, Channel
 from fastgreen.units import NS_PER_S, counted, joules_per_unit
 
 TYPE_CHECKING = False
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Bounded", "Totals", "Trace", "Windows", "learn", "recount", "together"]
 
-# For a channel that says nothing of its limits and has not been seen to draw anything.
-FALLBACK_CEILING_W = 1000.0
+# Two counters are shown in turn, and it is not one that jumps, where so large a share of the readings is doubtful.
+IN_TURN = 0.5
 
 
 class Trace:
@@ -86,7 +87,7 @@ class Trace:
         peak_w = self.learnt["peak_per_ns"] * scale * NS_PER_S
         if self.channel.estimated:
             return self.channel.ceiling_w or 0.0
-        return max(self.channel.ceiling_w or 2 * peak_w or FALLBACK_CEILING_W, peak_w)
+        return max(self.channel.ceiling_w or 2 * peak_w or UNLIMITED_W, peak_w)
 
     def chunks(self) -> Iterator[Array]:
         return iter(self.source())
@@ -95,8 +96,8 @@ class Trace:
     def unknown(self) -> list[tuple[int, int]]:
         """Stretches (begin_ns, end_ns) in which the counter tells nothing: its ceiling alone bounds the energy."""
         stretches = [(int(b), int(e)) for b, e in self.tally.get("still_ns", [])]
-        if self.tally.get("in_turn_ns"):
-            stretches.append(tuple(self.tally["in_turn_ns"]))
+        if self.in_turn is not None:
+            stretches.append(self.in_turn)
         out: list[tuple[int, int]] = []
         for begin, end in sorted(stretches):
             if out and begin <= out[-1][1]:
@@ -105,8 +106,58 @@ class Trace:
                 out.append((begin, end))
         return out
 
+    @cached_property
+    def in_turn(self) -> tuple[int, int] | None:
+        """The stretch (begin_ns, end_ns) in which two counters are shown in turn, if there is one.
+
+        The account suspects it of a counter that leaves its line often. Two counters in turn are each shown for a good
+        part of the time; the readings of a counter that only jumps are few, and the others are sound.
+        """
+        if not self.tally.get("in_turn_ns"):
+            return None
+        begin_ns, end_ns = self.tally["in_turn_ns"]
+        samples = doubtful = before = 0
+        for chunk in self.chunks():
+            first, last = (before + int(i) for i in chunk["at_ns"].searchsorted([begin_ns, end_ns + 1]))
+            samples += last - first
+            doubtful += sum(max(min(e, last) - max(b, first), 0) for b, e in self._false)
+            before += len(chunk)
+        return (begin_ns, end_ns) if doubtful >= IN_TURN * samples else None
+
+    @cached_property
+    def restarts(self) -> int:
+        """How often the counter restarted, as far as that is not one of its jumps."""
+        if not self.lied:
+            return self.tally["resets"]
+        return sum(int(((chunk["flags"] & _resolver.RESET) != 0).sum()) for chunk in self._undone())
+
+    @property
+    def jumps(self) -> int:
+        """How often the counter left its line and came back."""
+        return self.tally.get("jumps", 0) + max(self.tally["resets"] - self.restarts, 0)
+
+    @property
+    def lied(self) -> bool:
+        """Whether the account met a reading that does not follow from the one before."""
+        return self.channel.kind == "energy" and bool(self.tally.get("jumps") or self.tally.get("resets"))
+
+    @cached_property
+    def _false(self) -> list[tuple[int, int]]:
+        from fastgreen.results.false_readings import false_readings
+
+        return false_readings(self.source, self.channel.traits)
+
+    def undoing(self) -> settled_samples.Undoing | None:
+        """A new filter that leaves out the false readings; None where there are none."""
+        if not self.lied:
+            return None
+        traits = {**self.channel.traits, "tick_ns": self.tally.get("tick_ns", 0)}
+        # Where two counters are shown in turn, all between the first jump and the last is unknown.
+        return settled_samples.Undoing(traits, self._false if self.in_turn is None else [])
+
     def _undone(self) -> Iterator[Array]:
-        return settled_samples.undone(self.source) if self.tally.get("jumps") else self.chunks()
+        undoing = self.undoing()
+        return self.chunks() if undoing is None else (undoing.take(chunk) for chunk in self.source())
 
     def settled(self) -> Iterator[Array]:
         """The samples without those that tell nothing; all of them where the counter never lied."""
@@ -115,7 +166,7 @@ class Trace:
     @cached_property
     def learnt(self) -> dict[str, Any]:
         """The report, but what is learnt of a counter that lied is learnt of its settled samples."""
-        if not self.tally.get("jumps") and not self.unknown:
+        if not self.lied and not self.unknown:
             return self.tally
         question = questions.LearntQuestion(self)
         questions.ask([question])
@@ -179,7 +230,7 @@ class Totals:
             return Bounded(float("nan"), float("nan"), float("nan"))
         energy_j = trace.tally["end_total"] * joules_per_unit(trace.channel.unit)
         bounds = question.answer()[0]
-        if trace.channel.estimated:
+        if trace.channel.estimated or trace.lied:  # the account judged the readings of a lie one by one
             return Bounded(min(max(energy_j, bounds.low_j), bounds.high_j), bounds.low_j, bounds.high_j)
         energy_j = max(energy_j, 0.0)
         return Bounded(energy_j, min(bounds.low_j, energy_j), max(bounds.high_j, energy_j))
@@ -195,7 +246,7 @@ def together(traces: list[Trace], windows: Windows) -> list[Bounded]:
 
 def learn(traces: list[Trace]) -> None:
     """What is learnt of counters that lied, of all traces in one pass."""
-    unknown = [t for t in traces if "learnt" not in vars(t) and (t.tally.get("jumps") or t.unknown)]
+    unknown = [t for t in traces if "learnt" not in vars(t) and (t.lied or t.unknown)]
     asked = [questions.LearntQuestion(trace) for trace in unknown]
     questions.ask(asked)
     for question in asked:
@@ -211,5 +262,5 @@ def recount(traces: list[Trace], **known: int | str | None) -> None:
         ends = {"end_at_ns": tally["last_at_ns"], "end_total": tally["total"]}
         unknown = dict.fromkeys(("missed", "lost", "read_errors", "why_ended", "last_error"))
         trace.tally = {**tally, **ends, **unknown, **known}
-        for name in ("unknown", "learnt", "pauses"):
+        for name in ("unknown", "learnt", "pauses", "in_turn", "restarts", "_false"):
             vars(trace).pop(name, None)

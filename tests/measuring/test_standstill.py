@@ -140,3 +140,16 @@ def test_a_zone_that_vanishes_before_the_start_ends_no_other_unless_it_was_asked
         time.sleep(0.05)
     assert [row["id"] for row in monitor.result.channels.to_pylist()] == ["rapl:package-0"]
     assert "rapl:package-1 could not be opened" in " ".join(monitor.result.notes)
+
+
+@pytest.mark.parametrize("limit_uw", ["1000000", "0", "-5", "999999999999999999", "x"])
+def test_a_limit_that_changes_in_mid_run_is_no_fault_of_the_counter(powercap, limit_uw):
+    tree = powercap(Zone("package-0", 40.0, counter_start_uj=START_UJ), move=True)
+    with fg.Monitor("rapl:package-0", hz=200) as monitor:
+        time.sleep(0.2)
+        for path in tree["package-0"].folder.glob("constraint_*_power_limit_uw"):
+            path.write_text(f"{limit_uw}\n")  # power capping, or a broken firmware
+        time.sleep(0.3)
+    (row,) = monitor.result.channels.to_pylist()
+    assert (row["jumps"], row["restarts"], row["standstills"], monitor.result.known) == (0, 0, 0, True)
+    assert row["energy_j"] == pytest.approx(40.0 * monitor.result.duration_s, rel=0.25)

@@ -49,29 +49,20 @@ def checked(path, channel, tally):
         raise TraceError(f"{path} is damaged: {error}") from error
 
 
-def _lies(chunks):
-    """The samples that tell nothing, as ranges of their places from the first on, sorted."""
-    ranges, before = [], 0
-    for chunk in chunks():
-        for i in np.flatnonzero(chunk["flags"] & _resolver.RETURN).tolist():
-            place = before + i
-            ranges.append((place - (int(chunk["flags"][i]) >> _resolver.BETWEEN), place))
-        before += len(chunk)
-    return sorted(ranges)
-
-
-def undone(chunks):
-    """The samples without those between a jump and the return, which then comes after a gap, not after a restart."""
-    ranges, before = _lies(chunks), 0
-    for chunk in chunks():
-        keep = np.ones(len(chunk), bool)
-        for begin, end in ranges:
-            keep[max(begin - before, 0) : max(end - before, 0)] = False
-        before += len(chunk)
-        out = chunk[keep]
-        back = (out["flags"] & _resolver.RETURN) != 0
-        out["flags"][back] = _resolver.GAP
-        yield out
+def undone(chunks, traits, false):
+    """The samples but those at the places `false`, all at once, accounted without them."""
+    samples = np.concatenate([np.empty(0, _resolver.SAMPLE), *chunks()])
+    keep, after = np.ones(len(samples), bool), np.zeros(len(samples) + 1, bool)
+    for begin, end in false:
+        keep[begin:end] = False
+        after[end] = True
+    torn = (after[:-1] | ((samples["flags"] & _resolver.RETURN) != 0)) & keep
+    samples["flags"][torn], samples["wraps"][torn] = _resolver.GAP, 0
+    out = samples[keep]
+    _resolver.Account(traits).feed(out)
+    back = (out["flags"] & _resolver.RETURN) != 0
+    out["flags"][back], out["wraps"][back] = _resolver.RESET, 0
+    yield out
 
 
 def without(samples, stretches):
@@ -95,7 +86,10 @@ class SlowTrace(Trace):
     """A trace whose every question reads all samples."""
 
     def _undone(self):
-        return undone(self.source) if self.tally.get("jumps") else iter(self.source())
+        if not self.lied:
+            return iter(self.source())
+        traits = {**self.channel.traits, "tick_ns": self.tally.get("tick_ns", 0)}
+        return undone(self.source, traits, self._false if self.in_turn is None else [])
 
     def settled(self):
         """The samples without those that tell nothing; all of them where the counter never lied."""
@@ -104,7 +98,7 @@ class SlowTrace(Trace):
     @cached_property
     def learnt(self):
         """The report, but what is learnt of a counter that lied is learnt of its settled samples."""
-        if not self.tally.get("jumps") and not self.unknown:
+        if not self.lied and not self.unknown:
             return self.tally
         account = _resolver.Account({**self.channel.traits, "tick_ns": self.tally.get("tick_ns", 0)})
         for chunk in self.settled():
@@ -137,7 +131,7 @@ class SlowTrace(Trace):
         energy_j = self.tally["end_total"] * joules_per_unit(self.channel.unit)
         shown_ns = round((self.channel.delay_s or 0.0) * NS_PER_S) if self.channel.kind == "power" else 0
         bounds = self.windows(np.array([begin - shown_ns]), np.array([end - shown_ns]))[0]
-        if self.channel.estimated:
+        if self.channel.estimated or self.lied:
             return Bounded(min(max(energy_j, bounds.low_j), bounds.high_j), bounds.low_j, bounds.high_j)
         energy_j = max(energy_j, 0.0)
         return Bounded(energy_j, min(bounds.low_j, energy_j), max(bounds.high_j, energy_j))
