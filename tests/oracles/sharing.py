@@ -71,7 +71,8 @@ def read(samples: np.ndarray, traits: dict[str, Any]) -> Reading:
             still = max(still, at_before - int(before["half_ns"]))
         if restart:
             unknown_from = max(reach, known_from)
-            out.growths.append(Growth(quantum_after, unknown_from, quantum, False))
+            until = max([unknown_from, *(g.until_ns for g in out.growths)])  # stretches never go back
+            out.growths.append(Growth(quantum_after, until, quantum, False))
             out.unknown.append((unknown_from, sure))
             known_from, quantum_after, proven = sure, max(quantum_after, reach, still), False
             out.knots.append((max(out.knots[-1][1], after), knot, total))
