@@ -19,6 +19,8 @@
  *   4. At the end a resolver (fg_resolver) walks once over the samples and over the sorted edges of all windows. For
  *      each window it gives the least, the most and the likely energy.
  *
+ *   5. Where spans of work overlap, shares (fg_share) do the same for all of them at once, as a stream.
+ *
  * If something fails: each function returns a status and fills a struct fg_error that the caller owns (fg_error). A
  * sensor that never answers stops its own source only (fg_thread).
  *
@@ -35,7 +37,7 @@
  * time, and all paths give the same bits.
  *
  * Layers; a file includes only files to the left of it:
- *   error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver  <-  channel, source
+ *   error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver  <-  channel, source, share
  *   <-  nvml  <-  source_*  <-  sampler */
 #ifndef FG_H
 #define FG_H
@@ -49,6 +51,8 @@
 #include "fg_traits.h"
 #include "fg_account.h"
 #include "fg_resolver.h"
+#include "fg_share.h"
+#include "fg_share_columns.h"
 #include "fg_source.h"
 #include "fg_nvml.h"
 #include "fg_channel.h"

@@ -14,8 +14,8 @@ from fastgreen.units import NS_PER_S, counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Literal
 
     import pyarrow as pa
 
@@ -220,6 +220,62 @@ class Result(Energies):
         return result_tables.summary_table(
             self.traces, {name: self._named(name) for name in self.names}, self.estimated
         )
+
+    # ---- work that overlaps ----
+
+    def share(
+        self,
+        table: Any,
+        begin: str = "begin_ns",
+        end: str = "end_ns",
+        weight: str | None = None,
+        clock: Literal["monotonic", "realtime"] = "monotonic",
+        channels: str | Iterable[str] | None = None,
+        baseline_w: float | Mapping[str, float] | None = None,
+        *,
+        per_channel: bool = False,
+    ) -> pa.Table:
+        """Share the energy of the run among spans that may overlap: requests, tasks, operators of a trace.
+
+        While several spans are open, each is charged its weight over the sum of their weights. So the shares, the
+        energy while no span was open and the baseline add up to what the channels drew. The bounds are of the
+        measurement: every energy that the samples allow, shared by this rule, lies within them.
+
+        Parameters
+        ----------
+        table : pyarrow.Table, or what pyarrow.table takes
+            A row per span, in any order: a dictionary of arrays, a data frame of pandas or Polars.
+        begin, end : str
+            Its columns of instants: integers in ns, numbers with decimals in s, or timestamps.
+        weight : str, optional
+            Its column of weights, 0 or above; 1 each by default. A span of weight 0 is charged nothing.
+        clock : "monotonic" or "realtime"
+            The clock of the instants: CLOCK_MONOTONIC, as `time.monotonic_ns` gives it, or the time since 1970.
+        channels : str or iterable of str, optional
+            Ids or patterns of the channels to share; those of the total by default.
+        baseline_w : float or dict of float, optional
+            Power to set apart, in W, of all channels together or by channel: what the machine draws at rest, say. A
+            span's baseline is that power in the span's part of the time, at most its share.
+        per_channel : bool
+            A row per span and channel, with a column ``channel``. A baseline of all channels together is not split.
+
+        Returns
+        -------
+        pyarrow.Table
+            The table with the columns ``energy_j``, ``energy_low_j``, ``energy_high_j`` and ``baseline_j``, in J; null
+            where a begin or an end is missing or the span lies outside of the run. The schema's metadata hold
+            ``unattributed_j``, ``baseline_j`` and ``drawn_j`` (J), ``channels``, ``rule`` and ``notes``.
+
+        Raises
+        ------
+        ChannelNotFound
+            For a channel that the run does not have.
+        ValueError
+            For a span that ends before it begins, a weight below 0 or not finite, or where no row lies within the run.
+        """
+        from fastgreen.results import share_table
+
+        return share_table.share_table(self, table, begin, end, weight, clock, channels, baseline_w, per_channel)
 
     # ---- files and people ----
 
