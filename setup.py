@@ -30,6 +30,7 @@ MODULES = {
     "_shares": ["csrc/fg_clock.c", "csrc/fg_error.c", *SHARE, *RESOLVER],
     "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER, *SHARE}),
     "_window": ["csrc/fg_clock.c"],
+    "_ledger": ["csrc/fg_clock.c"],
 }
 
 extensions = [

@@ -56,7 +56,7 @@ _HOME: dict[str, str | None] = {
 }
 
 # The compiled modules. `from fastgreen import _core` asks here first, so this is where a missing one is first noticed.
-_DOORS = ("_core", "_kernels", "_resolver", "_shares", "_window")
+_DOORS = ("_core", "_kernels", "_ledger", "_resolver", "_shares", "_window")
 
 __all__ = sorted([*_HOME, "__version__"])
 

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class Engine:
 
 def share_columns(
     channels: list[tuple[dict[str, Any], float]],
-    chunks: list[Iterable[_Samples]],
+    chunks: Sequence[Iterable[_Samples]],
     begin_at_ns: NDArray[np.int64],
     end_at_ns: NDArray[np.int64],
     weights: NDArray[np.uint64] | None = None,

@@ -142,7 +142,7 @@ cdef size_t until(const fg_sample *samples, size_t count, int64_t at_ns) noexcep
     return i
 
 
-def share_columns(list channels, list chunks, begin_at_ns, end_at_ns, weights=None):
+def share_columns(list channels, chunks, begin_at_ns, end_at_ns, weights=None):
     """Shares of spans that are known beforehand.
 
     Parameters

@@ -16,6 +16,7 @@ LAYERS: list[set[str]] = [
     {"_kernels", "_resolver"},
     {"_core", "_shares", "ufuncs"},
     {"_window"},
+    {"_ledger"},
     {"sensors", "metrics"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},
