@@ -4,6 +4,7 @@ The map of the package, from the bottom up. An import points only down; tests/pr
 
     errors, units                     words and units that everything shares
     _resolver, _core, _window         the doors to C: samples into joules, the sampling engine, windows
+    _shares, _ledger                  the same for work that overlaps
     _kernels                          the door to C of the metrics
     sensors                           which channels this machine has
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
@@ -39,6 +40,7 @@ _HOME: dict[str, str | None] = {
     "channels": "sensors.catalog",
     "closest_apc": "metrics.closest",
     "closest_apec": "metrics.closest",
+    "current_span": "measuring.ledger",
     "errors": None,
     "estimate": None,
     "experiment": None,

@@ -32,6 +32,7 @@ cdef class Span:
     cdef double weight_now
     cdef int64_t number, begun_at_ns, piece_at_ns
     cdef int state
+    cdef bint noted
     cdef dict amounts
     cdef list pieces
     cdef object token

@@ -56,6 +56,12 @@ cdef double checked_weight(object weight) except -1.0:
     return value
 
 
+def _row_dtype():
+    import numpy as np
+
+    return np.dtype([("number", "i8"), ("begin_ns", "i8"), ("end_ns", "i8"), ("weight", "f8")])
+
+
 cdef class _Done:
     """An awaitable that has its value already."""
 
@@ -146,13 +152,27 @@ cdef class Ledger:
         """
         import numpy as np
 
-        dtype = np.dtype([("number", "i8"), ("begin_ns", "i8"), ("end_ns", "i8"), ("weight", "f8")])
-        out = np.empty(self.used, dtype)
+        out = np.empty(self.used, _row_dtype())
         if self.used:
             memcpy(column_data(out, True), self.rows, self.used * sizeof(Row))
         ids, details = self.ids, self.details
         self.ids, self.details, self.used = [], [], 0
         return out, ids, details
+
+    def take_open(self, double age_s):
+        """Spans that have been open for so long and were not given before, as of `take`; their ends mean nothing."""
+        import numpy as np
+
+        cdef int64_t before_ns = fg_clock_now_ns() - <int64_t>(age_s * 1e9)
+        cdef Span span
+        rows, ids = [], []
+        for found in self.open_spans():
+            span = found
+            if span.begun_at_ns <= before_ns and not span.noted:
+                span.noted = True
+                rows.append((span.number, span.begun_at_ns, span.begun_at_ns, span.weight_now))
+                ids.append(span.id)
+        return np.array(rows, _row_dtype()), ids
 
     def open_spans(self):
         """The spans that are open, the last opened first."""

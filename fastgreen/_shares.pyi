@@ -31,3 +31,10 @@ def share_columns(
     end_at_ns: NDArray[np.int64],
     weights: NDArray[np.uint64] | None = None,
 ) -> tuple[_Floats, _Floats, list[float], list[float]]: ...
+def event_dtype() -> np.dtype[np.void]: ...
+def share_events(
+    channels: list[tuple[dict[str, Any], float]],
+    chunks: Sequence[Iterable[_Samples]],
+    events: NDArray[np.void],
+    charged: NDArray[np.bool_],
+) -> tuple[_Floats, _Floats, list[float], list[float]]: ...

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The door to C of sharing: spans and samples in, shares with bounds out. It converts and checks, nothing more."""
 
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, uint8_t
 from libc.stdlib cimport calloc, free
 
 from fastgreen._resolver cimport column_data, sample_data, traits_of
@@ -9,10 +9,19 @@ from fastgreen._resolver cimport column_data, sample_data, traits_of
 WEIGHT = FG_SHARE_WEIGHT
 
 cdef enum:
+    OPENS = 0
+    WEIGHS = 1
     BLOCK = 4096  # samples between two looks at the spans: what is kept of both fits the caches
 
 
-cdef int check(fg_status status, const fg_error *error) except -1:
+cdef struct Event:
+    int64_t at_ns
+    uint64_t weight
+    uint32_t span
+    uint32_t kind
+
+
+cdef int check(fg_status status, fg_error *error) except -1:
     if status == FG_OK:
         return 0
     if status == FG_NO_MEMORY:
@@ -142,8 +151,113 @@ cdef size_t until(const fg_sample *samples, size_t count, int64_t at_ns) noexcep
     return i
 
 
+cdef class _Spans:
+    """Spans that are known beforehand; `run` opens and closes them up to an instant."""
+
+    cdef readonly size_t count
+
+    cdef fg_status run(self, fg_share *share, int64_t until_ns, fg_error *error) noexcept nogil:
+        return FG_OK
+
+
+cdef class _Columns(_Spans):
+    cdef fg_share_columns columns
+    cdef object kept
+
+    def __init__(self, begin_at_ns, end_at_ns, weights):
+        cdef fg_error error
+        cdef const uint64_t *weight = <const uint64_t *>column_data(weights) if weights is not None else NULL
+        self.kept, self.count = (begin_at_ns, end_at_ns, weights), len(begin_at_ns)
+        check(fg_share_columns_init(&self.columns, <const int64_t *>column_data(begin_at_ns),
+                                    <const int64_t *>column_data(end_at_ns), weight, self.count, &error), &error)
+
+    def __dealloc__(self):
+        fg_share_columns_destroy(&self.columns)
+
+    cdef fg_status run(self, fg_share *share, int64_t until_ns, fg_error *error) noexcept nogil:
+        return fg_share_columns_run(share, &self.columns, until_ns, error)
+
+
+cdef class _Events(_Spans):
+    cdef const Event *events
+    cdef const uint8_t *charged
+    cdef uint32_t *numbers
+    cdef size_t next, events_count
+    cdef object kept
+
+    def __init__(self, events, charged):
+        self.kept, self.count, self.events_count = (events, charged), len(charged), len(events)
+        self.events, self.charged = <const Event *>column_data(events), <const uint8_t *>column_data(charged)
+        self.numbers = <uint32_t *>calloc(self.count + 1, sizeof(uint32_t))
+        if self.numbers == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.numbers)
+
+    cdef fg_status run(self, fg_share *share, int64_t until_ns, fg_error *error) noexcept nogil:
+        cdef fg_status status = FG_OK
+        cdef const Event *e
+        while self.next < self.events_count and self.events[self.next].at_ns <= until_ns and status == FG_OK:
+            e = &self.events[self.next]
+            if e.kind == OPENS:
+                status = fg_share_open(share, e.at_ns, e.span, e.weight, self.charged[e.span], &self.numbers[e.span],
+                                       error)
+            elif e.kind == WEIGHS:
+                status = fg_share_weigh(share, self.numbers[e.span], e.at_ns, e.weight, error)
+            else:
+                status = fg_share_close(share, self.numbers[e.span], e.at_ns, error)
+            self.next += 1
+        return status
+
+
+cdef play(list channels, chunks, _Spans spans):
+    import numpy as np
+
+    cdef Engine engine = Engine(channels)
+    cdef fg_error error
+    cdef fg_status status
+    cdef size_t count, i
+    cdef int64_t before_ns
+    cdef _Feed feed, other
+    time_ns = np.zeros(spans.count)
+    shares = np.zeros((spans.count, len(channels), 3))
+    cdef double *times = <double *>column_data(time_ns, True)
+    cdef fg_shared *out = <fg_shared *>column_data(shares, True)
+    feeds = [_Feed(channel) for channel in chunks]
+    while True:
+        feed, at, before_ns = None, 0, INT64_MAX
+        for i in range(<size_t>len(feeds)):  # the channel that is furthest behind
+            other = feeds[i]
+            if other.count and (feed is None or other.data[other.place].at_ns < feed.data[feed.place].at_ns):
+                feed, at = other, i
+        if feed is None:
+            break
+        for other in feeds:
+            if other is not feed and other.count:
+                before_ns = min(before_ns, other.data[other.place].at_ns)
+        i = at
+        with nogil:
+            count = until(feed.data + feed.place, min(feed.count - feed.place, <size_t>BLOCK), before_ns)
+            status = spans.run(engine.share, sure_ns(feed.data + feed.place, count), &error)
+            if status == FG_OK:
+                status = fg_share_feed(engine.share, i, feed.data + feed.place, count, &error)
+            fg_share_columns_take(engine.share, engine.channels, times, out)
+        check(status, &error)
+        feed.place += count
+        if feed.place == feed.count:
+            feed.next_chunk()
+    with nogil:
+        status = spans.run(engine.share, INT64_MAX, &error)
+        if status == FG_OK:
+            status = fg_share_finish(engine.share, &error)
+        fg_share_columns_take(engine.share, engine.channels, times, out)
+    check(status, &error)
+    return time_ns, shares, engine.attributed(), engine.unattributed()
+
+
 def share_columns(list channels, chunks, begin_at_ns, end_at_ns, weights=None):
-    """Shares of spans that are known beforehand.
+    """Shares of spans of one piece each.
 
     Parameters
     ----------
@@ -162,54 +276,20 @@ def share_columns(list channels, chunks, begin_at_ns, end_at_ns, weights=None):
     shares : array, spans x channels x (low, estimate, high)
     attributed, unattributed : list of float
     """
+    return play(channels, chunks, _Columns(begin_at_ns, end_at_ns, weights))
+
+
+def event_dtype():
+    """Of the events of `share_events`: kind 0 opens a span, 1 changes its weight, 2 closes it."""
     import numpy as np
 
-    cdef Engine engine = Engine(channels)
-    cdef fg_share_columns columns
-    cdef fg_error error
-    cdef fg_status status
-    cdef size_t spans = len(begin_at_ns), count, i
-    cdef int64_t before_ns
-    cdef _Feed feed, other
-    cdef const uint64_t *weight = NULL
-    time_ns = np.zeros(spans)
-    shares = np.zeros((spans, len(channels), 3))
-    cdef double *times = <double *>column_data(time_ns, True)
-    cdef fg_shared *out = <fg_shared *>column_data(shares, True)
-    if weights is not None:
-        weight = <const uint64_t *>column_data(weights)
-    check(fg_share_columns_init(&columns, <const int64_t *>column_data(begin_at_ns),
-                                <const int64_t *>column_data(end_at_ns), weight, spans, &error), &error)
-    try:
-        feeds = [_Feed(channel) for channel in chunks]
-        while True:
-            feed, at, before_ns = None, 0, INT64_MAX
-            for i in range(len(feeds)):  # the channel that is furthest behind
-                other = feeds[i]
-                if other.count and (feed is None or other.data[other.place].at_ns < feed.data[feed.place].at_ns):
-                    feed, at = other, i
-            if feed is None:
-                break
-            for other in feeds:
-                if other is not feed and other.count:
-                    before_ns = min(before_ns, other.data[other.place].at_ns)
-            i = at
-            with nogil:
-                count = until(feed.data + feed.place, min(feed.count - feed.place, <size_t>BLOCK), before_ns)
-                status = fg_share_columns_run(engine.share, &columns, sure_ns(feed.data + feed.place, count), &error)
-                if status == FG_OK:
-                    status = fg_share_feed(engine.share, i, feed.data + feed.place, count, &error)
-                fg_share_columns_take(engine.share, engine.channels, times, out)
-            check(status, &error)
-            feed.place += count
-            if feed.place == feed.count:
-                feed.next_chunk()
-        with nogil:
-            status = fg_share_columns_run(engine.share, &columns, INT64_MAX, &error)
-            if status == FG_OK:
-                status = fg_share_finish(engine.share, &error)
-            fg_share_columns_take(engine.share, engine.channels, times, out)
-        check(status, &error)
-    finally:
-        fg_share_columns_destroy(&columns)
-    return time_ns, shares, engine.attributed(), engine.unattributed()
+    return np.dtype([("at_ns", "i8"), ("weight", "u8"), ("span", "u4"), ("kind", "u4")])
+
+
+def share_events(list channels, chunks, events, charged):
+    """The same for spans that change their weight: `events` of `event_dtype`, sorted; which spans are `charged`."""
+    import numpy as np
+
+    if events.dtype != event_dtype() or not np.all(events["span"] < len(charged)):
+        raise ValueError("events must be of the dtype of events, and of spans that there are")
+    return play(channels, chunks, _Events(np.ascontiguousarray(events), np.ascontiguousarray(charged, np.uint8)))

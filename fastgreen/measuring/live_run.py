@@ -29,6 +29,7 @@ from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     import pyarrow as pa
@@ -229,12 +230,25 @@ class LiveRun:
                     group.samples[i].append(samples)
         if recorder is not None:
             recorder.add_windows(self.handles.windows)
+        if self.handles.ledgers is not None:
+            self.handles.ledgers.drain(recorder)
+        if recorder is not None:
             self._note_problems(recorder)
 
     def result(self) -> Result:
         """What was measured; after the end."""
         windows = functools.partial(finished_windows, self.handles.windows)
-        return Result(self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts)
+        return Result(
+            self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts, self._spans()
+        )
+
+    def _spans(self) -> Callable[[], pa.Table | None] | None:
+        if self.handles.ledgers is None:
+            return None
+        from fastgreen.measuring.ledger import kept_spans
+
+        recorded = self._recorder.spans_file if self._recorder is not None else None
+        return functools.partial(kept_spans, recorded, self.handles.ledgers.kept)
 
     def _channel_table(self) -> pa.Table:
         from fastgreen.results.run_reader import channel_table

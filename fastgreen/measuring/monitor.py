@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 
-from fastgreen import _window
+from fastgreen import _ledger, _window
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.guards.arguments import number, path_text
 from fastgreen.measuring import at_exit
@@ -316,6 +316,50 @@ class Monitor:
                 if isinstance(late, GpuWindows) and (late.backend, late.device) == (backend, device):
                     return late.window(name)
             return GpuWindows(self, backend, device).window(name)
+
+    def ledger(
+        self,
+        name: str,
+        channels: str | Iterable[str] | None = None,
+        baseline_w: float | dict[str, float] | None = None,
+        weights: Literal["known", "at close"] = "known",
+        patience: float = 60,
+    ) -> _ledger.Ledger:
+        """A ledger for work that overlaps: its spans share the energy, and the shares add up.
+
+        Parameters
+        ----------
+        name : str
+            The same name gives the same ledger again.
+        channels : str or iterable of str, optional
+            Ids or patterns of the channels to share; those of the total by default.
+        baseline_w : float or dict of float, optional
+            Power that is set apart before, in W, of all channels together or by channel.
+        weights : "known" or "at close"
+            Whether a weight counts from when it is set, or a stretch has the weight that it ends with.
+        patience : float
+            Seconds after which an open span of weights "at close" counts with the weight that it has.
+
+        Returns
+        -------
+        Ledger
+            ``with ledger.span(id):`` or ``async with ledger.span(id):``, or ``ledger.open(id)`` and ``close()``, from
+            any thread or task. `Result.spans` has their energy.
+
+        Raises
+        ------
+        ChannelNotFound
+            For a channel that this monitor does not read.
+        ValueError
+            For a bad `weights`, `baseline_w` or `patience`, or a ledger of this name with others.
+        """
+        from fastgreen.measuring.ledger import listed
+
+        self._check_not_inert()
+        wanted = listed(channels)
+        if wanted is not None:
+            select(self.channels, wanted)
+        return self.window_handles.all_ledgers().ledger(name, wanted, baseline_w, weights, patience)
 
     # ---- training ----
 

@@ -53,6 +53,25 @@ class Recorder:
         """False when they were not written, and memory has to take them."""
         return self._try(self._folder.add_samples, channel, samples)
 
+    @property
+    def spans_file(self) -> Path | KeptFile:
+        """The same of the spans of ledgers."""
+        return self._folder.spans_file
+
+    def define_ledger(self, name: str, definition: dict[str, Any]) -> bool:
+        """False when it was not written."""
+        from fastgreen.results.ledger_spans import definition_batch
+
+        return self._try(lambda: self._folder.add_spans(definition_batch(name, definition)))
+
+    def add_spans(
+        self, name: str, rows: np.ndarray, ids: list[Any], details: list[Any], still_open: bool = False
+    ) -> bool:
+        """What a ledger gave. False when it was not written."""
+        from fastgreen.results.ledger_spans import span_batch
+
+        return self._try(lambda: self._folder.add_spans(span_batch(name, rows, ids, details, still_open)))
+
     def add_windows(self, handles: list[_window.Window | Lane]) -> None:
         """Write what was added to the handles, always the same ones first, since the last call."""
         self._written += [0] * (len(handles) - len(self._written))

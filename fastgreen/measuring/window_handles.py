@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from fastgreen.measuring.gpu_timeline import Lane
+    from fastgreen.measuring.ledger import Ledgers
 
     class LateWindows(Protocol):
         """Windows whose edges are known only after a while: `GpuWindows`."""
@@ -37,6 +38,8 @@ class WindowHandles:
         Everything whose stretches the result holds.
     late : list of GpuWindows
         What ends with the monitor.
+    ledgers : Ledgers or None
+        Those of the monitor, if it has any.
     notes : list of str
         After `close` and `finish_late`: windows that were open then.
     """
@@ -45,6 +48,7 @@ class WindowHandles:
         self.lock = lock
         self.windows: list[_window.Window | Lane] = []
         self._gate = _window.Gate(sync)
+        self.ledgers: Ledgers | None = None
         self.late: list[LateWindows] = []
         self._by_thread: dict[tuple[int, str], _window.Window] = {}
         self.state = "new"
@@ -69,6 +73,15 @@ class WindowHandles:
                 self._by_thread[key] = window
         return window
 
+    def all_ledgers(self) -> Ledgers:
+        """The ledgers of the monitor, made with the first."""
+        from fastgreen.measuring.ledger import Ledgers
+
+        with self.lock:
+            if self.ledgers is None:
+                self.ledgers = Ledgers(self._gate)
+            return self.ledgers
+
     def add_lane(self, lane: Lane) -> None:
         """Take in windows that were placed afterwards; the caller holds the lock."""
         self.windows.append(lane)
@@ -91,10 +104,13 @@ class WindowHandles:
         """End the windows of GPUs, after `close`; this waits for the GPUs."""
         for late in self.late:
             late.finish()
+        if self.ledgers is not None:
+            self.ledgers.end()
 
     @property
     def notes(self) -> list[str]:
-        return [text for late in self.late for text in late.notes] + list(self._ended.values())
+        of_ledgers = self.ledgers.notes if self.ledgers is not None else []
+        return [text for late in self.late for text in late.notes] + list(self._ended.values()) + of_ledgers
 
     def make_inert(self) -> None:
         """While the interpreter ends, windows of threads that still run do nothing."""

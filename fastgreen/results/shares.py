@@ -23,14 +23,48 @@ _MOST_WEIGHT = 2.0**40
 
 @dataclass
 class Spans:
-    """What is shared among: columns with an entry per span."""
+    """What is shared among: columns with an entry per piece of a span, which has one weight.
+
+    Attributes
+    ----------
+    begin_ns, end_ns : arrays of int64
+    weight : array of uint64
+        Units of 2^-20, see `weight_units`.
+    span : array of uint32, optional
+        Which span each piece is of; those of a span follow each other in time, each begins where the one before ends.
+        By default each is a span of its own.
+    charged : array of bool, optional
+        By span: False for one that only looks on, as the phases of spans that are charged do.
+    """
 
     begin_ns: NDArray[np.int64]
     end_ns: NDArray[np.int64]
-    weight: NDArray[np.uint64]  # units of 2^-20
+    weight: NDArray[np.uint64]
+    span: NDArray[np.uint32] | None = None
+    charged: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
-        return len(self.begin_ns)
+        return len(self.begin_ns) if self.charged is None else len(self.charged)
+
+    @property
+    def edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Begin and end of each span."""
+        if self.span is None:
+            return self.begin_ns, self.end_ns
+        first = np.flatnonzero(np.diff(self.span, prepend=-1))
+        return self.begin_ns[first], self.end_ns[np.append(first[1:], len(self.span)) - 1]
+
+    def events(self) -> NDArray[np.void]:
+        """What happens to the spans, in the order of time; at one instant openings are first and closings last."""
+        assert self.span is not None
+        count = len(self.span)
+        first = np.diff(self.span, prepend=-1) != 0
+        out = np.zeros(count + len(self), _shares.event_dtype())
+        out["at_ns"] = np.append(self.begin_ns, self.edges[1])
+        out["weight"][:count] = self.weight
+        out["span"] = np.append(self.span, np.arange(len(self)))
+        out["kind"] = np.append(~first, np.full(len(self), 2))
+        return out[np.lexsort((np.arange(len(out)), out["kind"], out["at_ns"]))]
 
 
 @dataclass
@@ -100,10 +134,14 @@ def share(traces: Sequence[Trace], spans: Spans, run: tuple[int, int]) -> Shares
     """
     begin_ns, end_ns = int(np.min(spans.begin_ns, initial=run[0])), int(np.max(spans.end_ns, initial=run[1]))
     # A span of no weight makes the engine look at both ends of the stretch.
-    begin = np.append(spans.begin_ns, begin_ns).astype(np.int64)
-    end = np.append(spans.end_ns, end_ns).astype(np.int64)
-    weight = np.append(spans.weight, 0).astype(np.uint64)
-    time_ns, values, _, unattributed = _engine(traces, [t.settled() for t in traces], begin, end, weight)
+    whole = Spans(
+        np.append(spans.begin_ns, begin_ns).astype(np.int64),
+        np.append(spans.end_ns, end_ns).astype(np.int64),
+        np.append(spans.weight, 0).astype(np.uint64),
+        None if spans.span is None else np.append(spans.span, len(spans)).astype(np.uint32),
+        None if spans.charged is None else np.append(spans.charged, True),
+    )
+    time_ns, values, _, unattributed = _engine(traces, [t.settled() for t in traces], whole)
     time_s = time_ns[:-1] / NS_PER_S
     by_channel, alone = {}, {}
     for i, trace in enumerate(traces):
@@ -111,7 +149,7 @@ def share(traces: Sequence[Trace], spans: Spans, run: tuple[int, int]) -> Shares
         low, estimate, high = (values[:-1, i] * scale).T
         alone[trace.channel.id] = unattributed[i] * scale
         if trace.unknown:  # within the bounds the counter is still the best guess
-            _, guess, _, rest = _engine([trace], [trace._undone()], begin, end, weight)
+            _, guess, _, rest = _engine([trace], [trace._undone()], whole)
             estimate, alone[trace.channel.id] = guess[:-1, 0, 1] * scale, rest[0] * scale
             low, high = np.minimum(low, estimate), np.maximum(high, estimate)
         by_channel[trace.channel.id] = _widened(trace, Bounded(estimate, low, high), spans, time_s)
@@ -119,18 +157,18 @@ def share(traces: Sequence[Trace], spans: Spans, run: tuple[int, int]) -> Shares
 
 
 def _engine(
-    traces: Sequence[Trace],
-    chunks: Sequence[Iterable[NDArray[np.void]]],
-    begin: NDArray[np.int64],
-    end: NDArray[np.int64],
-    weight: NDArray[np.uint64],
+    traces: Sequence[Trace], chunks: Sequence[Iterable[NDArray[np.void]]], spans: Spans
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float], list[float]]:
     channels = [
         ({**t.channel.traits, "period_ns": t.learnt["period_ns"]}, watts_to_units_per_ns(t.ceiling_w, t.channel.unit))
         for t in traces
     ]
+    if not channels:
+        return np.zeros(len(spans)), np.zeros((len(spans), 0, 3)), [], []
     shown = [_when_drawn(t, c) for t, c in zip(traces, chunks, strict=True)]
-    return _shares.share_columns(channels, shown, begin, end, weight)
+    if spans.charged is not None:
+        return _shares.share_events(channels, shown, spans.events(), spans.charged)
+    return _shares.share_columns(channels, shown, spans.begin_ns, spans.end_ns, spans.weight)
 
 
 def _when_drawn(trace: Trace, chunks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
@@ -149,9 +187,9 @@ def _widened(trace: Trace, found: Bounded, spans: Spans, time_s: NDArray[np.floa
         return Bounded(found.energy_j, time_s * (trace.channel.floor_w or 0.0), time_s * trace.ceiling_w)
     high = found.high_j
     for pause in trace.pauses:
-        overlap_ns = np.minimum(spans.end_ns, pause.end_ns) - np.maximum(spans.begin_ns, pause.begin_ns)
+        overlap_ns = np.minimum(spans.edges[1], pause.end_ns) - np.maximum(spans.edges[0], pause.begin_ns)
         hidden = np.clip(trace.ceiling_w * overlap_ns / NS_PER_S, 0.0, pause.hidden_j)
-        high = high + np.where(spans.weight > 0, hidden, 0.0)
+        high = high + np.where(time_s > 0, hidden, 0.0)
     if trace.channel.kind == "power":  # a current sensor can show a little less than nothing
         high = np.maximum(high, found.low_j)
     return Bounded(found.energy_j, found.low_j, high)
