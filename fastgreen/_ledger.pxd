@@ -33,7 +33,9 @@ cdef class Span:
     cdef int64_t number, begun_at_ns, piece_at_ns
     cdef int state
     cdef bint noted
-    cdef dict amounts
+    cdef str first_name  # the amount that was first added to, and its sum
+    cdef double first_amount
+    cdef dict amounts  # the others
     cdef list pieces
     cdef object token
     cdef void *before

@@ -192,6 +192,7 @@ cdef class Ledger:
         return len(spans)
 
 
+@cython.freelist(64)
 @cython.no_gc_clear  # a span that is collected still closes in its ledger
 cdef class Span:
     """A stretch of work that may overlap others; made by `Ledger.span` and `Ledger.open`. Any thread may close it.
@@ -255,7 +256,7 @@ cdef class Span:
     cdef int end_at(self, int64_t at_ns) except -1:
         self.state = CLOSED
         self.unlink()
-        if self.pieces is not None or self.amounts is not None or self.phase_name is not None:
+        if self.pieces is not None or self.first_name is not None or self.phase_name is not None:
             self.cut(at_ns)
         self.ledger.append(self, at_ns)
         return 0
@@ -271,10 +272,14 @@ cdef class Span:
 
     cdef int cut(self, int64_t at_ns) except -1:
         """End the piece that runs."""
+        cdef dict amounts = self.amounts
+        if self.first_name is not None:
+            amounts = {} if amounts is None else amounts
+            amounts[self.first_name] = self.first_amount + <double>amounts.get(self.first_name, 0.0)
         if self.pieces is None:
             self.pieces = []
-        self.pieces.append((self.piece_at_ns, self.phase_name, self.weight_now, self.amounts))
-        self.piece_at_ns, self.amounts = at_ns, None
+        self.pieces.append((self.piece_at_ns, self.phase_name, self.weight_now, amounts))
+        self.piece_at_ns, self.amounts, self.first_name = at_ns, None, None
         return 0
 
     cdef int check_open(self, str what) except -1:
@@ -308,6 +313,12 @@ cdef class Span:
             value = amount
             if not -INFINITY < value < INFINITY:
                 raise ValueError(f"{name} must be a finite number, not {amount!r}")
+            if name is self.first_name:
+                self.first_amount += value
+                continue
+            if self.first_name is None:
+                self.first_name, self.first_amount = name, value
+                continue
             if mine is None:
                 mine = self.amounts = {}
             found = mine.get(name)
