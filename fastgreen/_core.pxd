@@ -123,6 +123,8 @@ cdef extern from "fg.h" nogil:
         fg_error why_ended
         fg_error last_error
 
+    bint fg_sysfs_holds(int fd)
+
     fg_status fg_sampler_open(const fg_sampler_config *config, fg_sampler **out, fg_error *err)
     fg_status fg_sampler_start(fg_sampler *sampler, int64_t patience_ns, fg_error *err)
     void fg_sampler_stop(fg_sampler *sampler, int64_t settle_ns)

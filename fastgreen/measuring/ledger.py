@@ -36,16 +36,14 @@ class Ledgers:
     by_name : dict of str to Ledger
     kept : list
         What is not in a recording: (name, definition) of each ledger, then (name, what `Ledger.take` gave).
-    notes : list of str
     """
 
     def __init__(self, gate: _window.Gate) -> None:
         self.gate = gate
         self.by_name: dict[str, _ledger.Ledger] = {}
         self.kept: list[tuple[Any, ...]] = []
-        self.notes: list[str] = []
         self._defined: set[str] = set()
-        self._shown: dict[str, int] = {}
+        self._ended: dict[str, int] = {}
 
     def ledger(
         self,
@@ -74,24 +72,29 @@ class Ledgers:
         return found
 
     def end(self) -> None:
-        """Close what is open: the run ends."""
-        for ledger in self.by_name.values():
-            if count := ledger.end_all():
-                self.notes.append(
-                    f"{counted(count, 'span')} of ledger {ledger.name!r} {'was' if count == 1 else 'were'} still open "
-                    "at the end of the measurement and ended there"
+        """Close what is open: the run ends. Idempotent."""
+        for name, ledger in self.by_name.items():
+            self._ended[name] = self._ended.get(name, 0) + ledger.end_all()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the shares should know, a sentence each."""
+        out = []
+        for name, ledger in self.by_name.items():
+            of = f"of ledger {name!r}"
+            if count := self._ended.get(name):
+                were = "was" if count == 1 else "were"
+                out.append(
+                    f"{counted(count, 'span')} {of} {were} still open at the end of the measurement and ended there"
                 )
             if ledger.dropped:
-                self.notes.append(
-                    f"{counted(ledger.dropped, 'span')} of ledger {ledger.name!r} dropped without being closed: each "
-                    "ended when it was dropped"
-                )
+                out.append(f"{counted(ledger.dropped, 'span')} {of} dropped without a close; each ended at that moment")
             if ledger.nested:
-                self.notes.append(
-                    f"{counted(ledger.nested, 'span')} of ledger {ledger.name!r} opened within another one of the same "
-                    "ledger: the two share the energy; for parts of one piece of work use phases"
+                out.append(
+                    f"{counted(ledger.nested, 'span')} {of} opened within another span of the same ledger: both share "
+                    "the energy. Use phases for the parts of one piece of work"
                 )
-        self.notes += self._shared_twice()
+        return out + self._shared_twice()
 
     def _shared_twice(self) -> list[str]:
         used = [ledger for ledger in self.by_name.values() if ledger.opened]

@@ -6,6 +6,7 @@ import functools
 import math
 
 from fastgreen import _core
+from fastgreen._light_dataclass import dataclass
 from fastgreen.errors import FastgreenError
 from fastgreen.measuring.rates import blind_ns
 from fastgreen.sensors.channel import ENGINE_SOURCE, Channel
@@ -16,10 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
-__all__ = ["Group", "open_groups"]
+__all__ = ["Group", "Reading", "open_groups"]
 
 _RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C ...
 _RING_MOST = 1 << 17  # ... unless that is more than 3 MiB a channel; then they are emptied more often
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Energy of a channel since the start, in J, and the instant up to which it holds, ns of CLOCK_MONOTONIC."""
+
+    energy_j: float
+    at_ns: int
 
 
 class Group:
@@ -50,13 +59,13 @@ class Group:
             speed=speed,
         )
 
-    def energy_j(self) -> dict[str, float]:
-        """Energy of each channel up to its last reading, in J, while the sampler runs."""
+    def readings(self) -> dict[str, Reading]:
+        """The last reading of each channel while the sampler runs."""
         out = {}
         for i, channel in enumerate(self.channels):
             live = self.sampler.live(i)
             raw = live["total"] if channel.kind == "energy" else live["power_integral"]
-            out[channel.id] = raw * joules_per_unit(channel.unit)
+            out[channel.id] = Reading(raw * joules_per_unit(channel.unit), live["last_at_ns"])
         return out
 
     def tallies(self) -> dict[str, dict[str, Any]]:
@@ -88,7 +97,7 @@ def open_groups(
 def _open(
     make: Callable[[list[Channel]], Group], channels: list[Channel]
 ) -> tuple[Group | None, list[tuple[Channel, Exception]]]:
-    """A group of those channels of a source that can be opened; a sampler opens all of its channels or none."""
+    """A group of those channels of a source that can be opened; a sampler opens all of its channels or fails."""
     try:
         return make(channels), []
     except (FastgreenError, OSError) as error:
