@@ -304,6 +304,13 @@ enum fg_status fg_share_feed(struct fg_share *s, size_t channel, const struct fg
 	return status;
 }
 
+void fg_share_set_period(struct fg_share *s, size_t channel, int64_t period_ns)
+{
+	s->meters[channel].traits.period_ns = period_ns;
+	if (s->meters[channel].resolver != NULL)
+		s->meters[channel].resolver->traits.period_ns = period_ns;
+}
+
 enum fg_status fg_share_finish(struct fg_share *s, struct fg_error *err)
 {
 	for (size_t c = 0; c < s->channels; c++) {

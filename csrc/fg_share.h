@@ -69,6 +69,9 @@ FG_MUST_CHECK enum fg_status fg_share_close(struct fg_share *share, uint32_t spa
 FG_MUST_CHECK enum fg_status fg_share_feed(struct fg_share *share, size_t channel, const struct fg_sample *samples,
 										   size_t count, struct fg_error *err);
 
+/* From the next sample on, T is another one: what was learnt of the sensor. Spans that are final do not change. */
+void fg_share_set_period(struct fg_share *share, size_t channel, int64_t period_ns);
+
 /* No samples come any more: all spans that are closed become final. */
 FG_MUST_CHECK enum fg_status fg_share_finish(struct fg_share *share, struct fg_error *err);
 

@@ -11,6 +11,13 @@ cdef struct Row:
     double weight
 
 
+cdef struct Change:
+    int64_t at_ns
+    int64_t number
+    double weight
+    int64_t kind
+
+
 cdef class Ledger:
     cdef readonly str name
     cdef readonly object channels, baseline_w, weights
@@ -20,8 +27,14 @@ cdef class Ledger:
     cdef Row *rows
     cdef size_t used, capacity
     cdef list ids, details
+    cdef Change *changes  # of open spans, for who shares while the program runs
+    cdef size_t changed, change_capacity
+    cdef list closed
+    cdef readonly bint live
+    cdef object waiter
     cdef void *first  # the open spans, linked
 
+    cdef int change(self, Span span, int64_t at_ns, int kind) except -1
     cdef int append(self, Span span, int64_t at_ns) except -1
 
 
@@ -37,13 +50,13 @@ cdef class Span:
     cdef double first_amount
     cdef dict amounts  # the others
     cdef list pieces
-    cdef object token
+    cdef object token, shared
     cdef void *before
     cdef void *after
 
     cdef int open_now(self) except -1
     cdef int close_now(self) except -1
-    cdef int end_at(self, int64_t at_ns) except -1
+    cdef int end_at(self, int64_t at_ns, bint dropped=*) except -1
     cdef int cut(self, int64_t at_ns) except -1
     cdef int unlink(self) except -1
     cdef int drop(self) except -1

@@ -98,10 +98,11 @@ cdef class Ledger:
         self.name, self.gate = name, gate
         self.channels, self.baseline_w, self.weights = channels, baseline_w, weights
         self.at_close = weights == "at close"
-        self.ids, self.details = [], []
+        self.ids, self.details, self.closed = [], [], []
 
     def __dealloc__(self):
         free(self.rows)
+        free(self.changes)
 
     def __repr__(self):
         return f"<fastgreen ledger {self.name!r}: {self.opened} spans>"
@@ -143,6 +144,36 @@ cdef class Ledger:
         self.details.append(span.pieces)
         self.used += 1
         return 0
+
+    cdef int change(self, Span span, int64_t at_ns, int kind) except -1:
+        cdef size_t capacity
+        cdef Change *grown
+        if self.changed == self.change_capacity:
+            capacity = self.change_capacity + self.change_capacity // 2 + 64
+            grown = <Change *>realloc(self.changes, capacity * sizeof(Change))
+            if grown == NULL:
+                raise MemoryError
+            self.changes, self.change_capacity = grown, capacity
+        self.changes[self.changed] = Change(at_ns, span.number, span.weight_now, kind)
+        self.changed += 1
+        return 0
+
+    def go_live(self, waiter):
+        """From now on note every change, for `take_changes`; `waiter(span, timeout)` waits for a span's share."""
+        self.waiter, self.live = waiter, True
+
+    def take_changes(self):
+        """What happened to the spans since the last call, in the order of time, and the spans that were closed.
+
+        An array of at_ns, number, weight, kind: 0 opened, 1 another weight, 2 closed.
+        """
+        import numpy as np
+
+        out = np.empty(self.changed, np.dtype([("at_ns", "i8"), ("number", "i8"), ("weight", "f8"), ("kind", "i8")]))
+        if self.changed:
+            memcpy(column_data(out, True), self.changes, self.changed * sizeof(Change))
+        closed, self.closed, self.changed = self.closed, [], 0
+        return out, closed
 
     def take(self):
         """What was closed since the last call: an array of number, begin_ns, end_ns, weight; ids; and the pieces.
@@ -214,7 +245,7 @@ cdef class Span:
 
     cdef int drop(self) except -1:
         self.ledger.dropped += 1
-        self.end_at(fg_clock_now_ns())
+        self.end_at(fg_clock_now_ns(), True)
         return 0
 
     def __repr__(self):
@@ -241,6 +272,8 @@ cdef class Span:
             (<Span>ledger.first).before = <void *>self
         ledger.first = <void *>self
         self.state = OPEN
+        if ledger.live:
+            ledger.change(self, self.begun_at_ns, 0)
         return 0
 
     cdef int unlink(self) except -1:
@@ -253,12 +286,16 @@ cdef class Span:
         self.before = self.after = NULL
         return 0
 
-    cdef int end_at(self, int64_t at_ns) except -1:
+    cdef int end_at(self, int64_t at_ns, bint dropped=False) except -1:
         self.state = CLOSED
         self.unlink()
         if self.pieces is not None or self.first_name is not None or self.phase_name is not None:
             self.cut(at_ns)
         self.ledger.append(self, at_ns)
+        if self.ledger.live:
+            self.ledger.change(self, at_ns, 2)
+            if not dropped:
+                self.ledger.closed.append(self)
         return 0
 
     cdef int close_now(self) except -1:
@@ -333,9 +370,55 @@ cdef class Span:
     def weight(self, weight):
         cdef double value = checked_weight(weight)
         self.check_open("weight")
+        cdef int64_t at_ns
         if self.state == OPEN and not self.ledger.at_close and value != self.weight_now:
-            self.cut(fg_clock_now_ns())
+            at_ns = fg_clock_now_ns()
+            self.cut(at_ns)
+            self.weight_now = value
+            if self.ledger.live:
+                self.ledger.change(self, at_ns, 1)
         self.weight_now = value
+
+    @property
+    def number_in_ledger(self):
+        return self.number
+
+    def settle(self, shared):
+        """Its share is known; the monitor calls this."""
+        self.shared = shared
+
+    @property
+    def settled(self):
+        return self.shared
+
+    def energy(self, timeout=1.0):
+        """The share of a span that is closed, while the program runs.
+
+        It is known with the next update of the counters after the span's end.
+
+        Parameters
+        ----------
+        timeout : float
+            How long to wait for it, in s.
+
+        Returns
+        -------
+        Bounded or None
+            ``energy_j``, ``low_j`` and ``high_j`` in J, without the baseline; None if it is not known in time.
+        """
+        if self.shared is None and self.state == CLOSED and self.ledger.live:
+            self.ledger.waiter(self, timeout)
+        return self.shared
+
+    async def energy_async(self, timeout=1.0):
+        """The same for ``await``: other tasks go on meanwhile."""
+        import asyncio
+        import time
+
+        until = time.monotonic() + timeout
+        while self.energy(0) is None and self.state == CLOSED and self.ledger.live and time.monotonic() < until:
+            await asyncio.sleep(0.002)
+        return self.shared
 
     def __enter__(self):
         self.open_now()

@@ -91,6 +91,12 @@ cdef class Engine:
             status = fg_share_feed(self.share, channel, data, count, &error)
         check(status, &error)
 
+    def set_period(self, size_t channel, int64_t period_ns):
+        """T from the next sample on."""
+        if channel >= <size_t>self.channels:
+            raise IndexError("there is no such channel")
+        fg_share_set_period(self.share, channel, period_ns)
+
     def finish(self):
         cdef fg_error error
         check(fg_share_finish(self.share, &error), &error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 from fastgreen import _ledger
 from fastgreen._ledger import current_span
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fastgreen import _window
+    from fastgreen.measuring.live_run import LiveRun
+    from fastgreen.measuring.live_shares import LiveShares
     from fastgreen.measuring.recorder import Recorder
     from fastgreen.results.open_folder import KeptFile
 
 __all__ = ["Ledgers", "current_span", "kept_spans"]
 
 _OPEN_S = 1.0
+_POLL_S = 0.002
 _WEIGHTS = ("known", "at close")
 
 
@@ -44,6 +48,8 @@ class Ledgers:
         self.kept: list[tuple[Any, ...]] = []
         self._defined: set[str] = set()
         self._ended: dict[str, int] = {}
+        self._live: dict[str, LiveShares] = {}
+        self._run: LiveRun | None = None
 
     def ledger(
         self,
@@ -65,11 +71,52 @@ class Ledgers:
         if found is None:
             found = _ledger.Ledger(encodable(name), self.gate, channels, baseline, weights)
             found = self.by_name.setdefault(found.name, found)
+            if self._run is not None:
+                self._go_live(found)
         if (found.channels, found.baseline_w, found.weights) != (channels, baseline, weights):
             raise ValueError(
                 f"ledger {name!r} was made with other channels, baseline_w or weights; ask for another name"
             )
         return found
+
+    def go_live(self, run: LiveRun) -> None:
+        """From now on shares are worked out while the run goes on."""
+        self._run = run
+        for ledger in self.by_name.values():
+            self._go_live(ledger)
+
+    def _go_live(self, ledger: _ledger.Ledger) -> None:
+        assert self._run is not None
+        from fastgreen.measuring.live_shares import LiveShares
+        from fastgreen.sensors.catalog import counted_ids, select
+
+        channels = self._run.channels
+        wanted = (
+            counted_ids(channels) if ledger.channels is None else {c.id for c in select(channels, ledger.channels)[0]}
+        )
+        shared = [c for c in channels if c.id in wanted]
+        if ledger.weights == "known" and shared and ledger.name not in self._live:
+            self._live[ledger.name] = LiveShares(ledger, shared)
+            ledger.go_live(self._wait)
+
+    def _wait(self, span: _ledger.Span, timeout: float) -> None:
+        """Have the rings emptied until the share of a span is known."""
+        until = time.monotonic() + number("timeout", timeout)
+        while span.settled is None and self._run is not None and not self._run.ended:
+            self._run.poke()
+            if time.monotonic() >= until:
+                return
+            time.sleep(_POLL_S)
+
+    def share_live(self, samples: Mapping[str, bytearray]) -> None:
+        """Share samples that were just taken out of the rings."""
+        for shares in list(self._live.values()):
+            shares.drain(samples)
+
+    def finish_live(self) -> None:
+        """The last samples were shared. Idempotent."""
+        while self._live:
+            self._live.popitem()[1].finish()
 
     def end(self) -> None:
         """Close what is open: the run ends. Idempotent."""

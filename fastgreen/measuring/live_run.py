@@ -92,6 +92,7 @@ class LiveRun:
             self.handles.finish_deferred,
             self._stop_samplers,
             self.drain,
+            self.handles.finish_ledgers,
             self._take_tallies,
             self._judge_counters,
             self._note_the_end,
@@ -223,15 +224,19 @@ class LiveRun:
 
     def _drain(self) -> None:
         recorder = self._recorder
+        drained: dict[str, bytearray] = {}
         self.judge.look()
         for group in self.groups:
             for i, channel in enumerate(group.channels):
                 samples = group.sampler.drain(i)
+                if samples:
+                    drained[channel.id] = samples
                 if samples and not (recorder and recorder.add_samples(channel.id, samples)):
                     group.samples[i].append(samples)
         if recorder is not None:
             recorder.add_windows(self.handles.windows)
         if self.handles.ledgers is not None:
+            self.handles.ledgers.share_live(drained)
             self.handles.ledgers.drain(recorder)
         if recorder is not None:
             self._note_problems(recorder)

@@ -188,6 +188,8 @@ class Monitor:
             self._state = "running"  # from here on, also of a start that an exception cuts, there is an end to make
             at_exit.running.add(self)
             run.start()
+            if self.window_handles.ledgers is not None:  # those that were asked for before
+                self.window_handles.ledgers.go_live(run)
         return self
 
     def stop(self) -> Result | None:
@@ -359,7 +361,10 @@ class Monitor:
         wanted = listed(channels)
         if wanted is not None:
             select(self.channels, wanted)
-        return self.window_handles.all_ledgers().ledger(name, wanted, baseline_w, weights, patience)
+        ledgers = self.window_handles.all_ledgers()
+        if self._run is not None and self._state == "running":
+            ledgers.go_live(self._run)
+        return ledgers.ledger(name, wanted, baseline_w, weights, patience)
 
     # ---- training ----
 

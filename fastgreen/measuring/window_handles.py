@@ -80,6 +80,11 @@ class WindowHandles:
                 self.ledgers = Ledgers(self._gate)
             return self.ledgers
 
+    def finish_ledgers(self) -> None:
+        """The last samples were taken out: every share is known."""
+        if self.ledgers is not None:
+            self.ledgers.finish_live()
+
     def add_lane(self, lane: Lane) -> None:
         """Add GPU windows after their times are known; the caller holds the lock."""
         self.windows.append(lane)
