@@ -311,6 +311,20 @@ void fg_share_set_period(struct fg_share *s, size_t channel, int64_t period_ns)
 		s->meters[channel].resolver->traits.period_ns = period_ns;
 }
 
+enum fg_status fg_share_stand_still(struct fg_share *s, size_t channel, int64_t until_at_ns, struct fg_error *err)
+{
+	struct fg_share_meter *m = &s->meters[channel];
+	enum fg_status status = FG_OK;
+
+	if (m->traits.kind != FG_ENERGY || !m->started || m->finishing || until_at_ns <= m->reach_at_ns)
+		return FG_OK;
+	charge_settled(s, channel);
+	status = fg_share_forget_until(s, channel, until_at_ns, err);
+	charge_settled(s, channel);
+	retire(s);
+	return status;
+}
+
 enum fg_status fg_share_finish(struct fg_share *s, struct fg_error *err)
 {
 	for (size_t c = 0; c < s->channels; c++) {

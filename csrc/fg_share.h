@@ -72,6 +72,11 @@ FG_MUST_CHECK enum fg_status fg_share_feed(struct fg_share *share, size_t channe
 /* From the next sample on, T is another one: what was learnt of the sensor. Spans that are final do not change. */
 void fg_share_set_period(struct fg_share *share, size_t channel, int64_t period_ns);
 
+/* A counter has not changed for so long that nobody waits for it: up to `until_at_ns`, which is not later than its last
+ * sample, its energy counts as unknown, and spans that ended by then become final. */
+FG_MUST_CHECK enum fg_status fg_share_stand_still(struct fg_share *share, size_t channel, int64_t until_at_ns,
+												  struct fg_error *err);
+
 /* No samples come any more: all spans that are closed become final. */
 FG_MUST_CHECK enum fg_status fg_share_finish(struct fg_share *share, struct fg_error *err);
 

@@ -157,11 +157,12 @@ static enum fg_status feed_growth(struct fg_share *share, size_t channel, int64_
 											 (double)below, m->proven, err);
 
 	if (status == FG_OK)
-		status = fg_share_stretch(share, channel, FG_SHARE_MAIN, after_ns, m->sure_at_ns, (double)(grown - below), true,
-								  err);
+		status = fg_share_stretch(share, channel, FG_SHARE_MAIN, after_ns, m->sure_at_ns, (double)(grown - below),
+								  !m->forgot, err);
 	if (grown >= quantum) {
 		m->below_from_ns = fg_clock_later_ns(m->below_from_ns, after_ns);
-		m->proven = true;
+		m->proven = !m->forgot;
+		m->forgot = false;
 	}
 	return status;
 }
@@ -229,6 +230,19 @@ enum fg_status fg_share_part_quantum(struct fg_share *share, size_t channel, str
 
 	m->below_from_ns = fg_clock_later_ns(m->below_from_ns, until_ns);
 	m->proven = false;
+	return status;
+}
+
+enum fg_status fg_share_forget_until(struct fg_share *share, size_t channel, int64_t until_ns, struct fg_error *err)
+{
+	struct fg_share_meter *m = &share->meters[channel];
+	enum fg_status status = fg_share_part_quantum(share, channel, err);
+
+	add_unknown(m, fg_clock_later_ns(m->reach_at_ns, m->known_from_ns), until_ns);
+	m->known_from_ns = fg_clock_later_ns(m->known_from_ns, until_ns);
+	m->below_from_ns = fg_clock_later_ns(m->below_from_ns, until_ns);
+	m->reach_at_ns = until_ns;
+	m->forgot = true;
 	return status;
 }
 

@@ -82,6 +82,7 @@ struct fg_share_meter {
 	int64_t total, sure_at_ns, reach_at_ns, known_from_ns;
 	int64_t below_from_ns; /* the next quantum was spent after this, surely so if `proven` */
 	bool proven;
+	bool forgot; /* the growth that comes next may have been spent before `reach_at_ns` */
 	double slope;
 	struct fg_share_line lines[FG_SHARE_LINES];
 	struct fg_share_unknown unknowns[FG_SHARE_LINES];
@@ -159,6 +160,9 @@ FG_MUST_CHECK enum fg_status fg_share_feed_counter(struct fg_share *share, size_
 												   const struct fg_sample *samples, size_t count,
 												   struct fg_error *err);
 void fg_share_settle_counter(struct fg_share *share, size_t channel);
+/* What was spent up to an instant is bounded by the ceiling alone. */
+FG_MUST_CHECK enum fg_status fg_share_forget_until(struct fg_share *share, size_t channel, int64_t until_ns,
+												   struct fg_error *err);
 void fg_share_finish_counter(struct fg_share *share, size_t channel);
 /* Let no edge up to now wait for the next change: what is below the next step counts before and after. */
 FG_MUST_CHECK enum fg_status fg_share_part_quantum(struct fg_share *share, size_t channel, struct fg_error *err);

@@ -406,6 +406,8 @@ cdef class Span:
         Bounded or None
             ``energy_j``, ``low_j`` and ``high_j`` in J, without the baseline; None if it is not known in time.
         """
+        if self.ledger.gate.state == GATE_INERT:  # in a forked child nothing is measured
+            return self.shared
         if self.shared is None and self.state == CLOSED and self.ledger.live:
             self.ledger.waiter(self, timeout)
         return self.shared

@@ -44,6 +44,7 @@ cdef extern from "fg_share_columns.h" nogil:
     fg_status fg_share_close(fg_share *share, uint32_t span, int64_t at_ns, fg_error *err)
     fg_status fg_share_feed(fg_share *share, size_t channel, const fg_sample *samples, size_t count, fg_error *err)
     void fg_share_set_period(fg_share *share, size_t channel, int64_t period_ns)
+    fg_status fg_share_stand_still(fg_share *share, size_t channel, int64_t until_at_ns, fg_error *error)
     fg_status fg_share_finish(fg_share *share, fg_error *err)
     size_t fg_share_take(fg_share *share, fg_shared_span *spans, fg_shared *shares, size_t max)
     double fg_share_attributed(const fg_share *share, size_t channel)

@@ -97,6 +97,13 @@ cdef class Engine:
             raise IndexError("there is no such channel")
         fg_share_set_period(self.share, channel, period_ns)
 
+    def stand_still(self, size_t channel, int64_t until_at_ns):
+        """The counter has not changed for long: up to this instant its energy counts as unknown."""
+        cdef fg_error error
+        if channel >= <size_t>self.channels:
+            raise IndexError("there is no such channel")
+        check(fg_share_stand_still(self.share, channel, until_at_ns, &error), &error)
+
     def finish(self):
         cdef fg_error error
         check(fg_share_finish(self.share, &error), &error)

@@ -13,6 +13,7 @@ from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
@@ -24,6 +25,7 @@ __all__ = ["LiveShares"]
 
 _LEARNT = 8  # updates, before which the time between two is not known
 _MOST = 4096
+_STILL_NS = NS_PER_S
 
 
 class _Feed:
@@ -33,21 +35,30 @@ class _Feed:
         self.channel = channel
         self.account = _resolver.Account(channel.traits)
         self.waiting: list[NDArray[np.void]] = []
-        self.period_ns = 0
+        self.period_ns = self.updates = self.last_ns = self.changed_ns = 0
         self.delay_ns = round((channel.delay_s or 0.0) * NS_PER_S) if channel.kind == "power" else 0
 
     def take(self, samples: NDArray[np.void]) -> list[NDArray[np.void]]:
         """What can be fed now."""
         self.account.feed(samples)
+        tally = self.account.tally()
+        if tally["updates"] != self.updates:
+            self.updates, self.changed_ns = tally["updates"], int(samples["at_ns"][-1])
+        self.last_ns = int(samples["at_ns"][-1]) - int(samples["half_ns"][-1])
+        self.changed_ns = self.changed_ns or self.last_ns
         samples["at_ns"] -= self.delay_ns
         self.waiting.append(samples)
-        tally = self.account.tally()
         faster = tally["samples"] > 2 * tally["updates"]
-        if self.channel.kind == "energy" and faster and tally["updates"] < _LEARNT:
+        if self.channel.kind == "energy" and faster and tally["updates"] < _LEARNT and not self.stands_still(tally):
             return []
         self.period_ns = tally["period_ns"]
         ready, self.waiting = self.waiting, []
         return ready
+
+    def stands_still(self, tally: dict[str, Any] | None = None) -> bool:
+        """Whether the counter has not changed for so long that no span should wait for it."""
+        mean_ns = (tally or self.account.tally())["period_mean_ns"] or 0
+        return self.channel.kind == "energy" and self.last_ns - self.changed_ns > max(_STILL_NS, 8 * mean_ns)
 
 
 class LiveShares:
@@ -86,6 +97,8 @@ class LiveShares:
                 for ready in feed.take(_resolver.samples(samples[identity]).copy()):
                     self._engine.set_period(i, feed.period_ns)
                     self._engine.feed(i, ready)
+                if not feed.waiting and feed.stands_still():
+                    self._engine.stand_still(i, feed.last_ns)
         self._settle()
 
     def finish(self) -> None:

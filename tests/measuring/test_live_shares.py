@@ -45,7 +45,7 @@ def test_the_share_of_a_span_comes_soon_and_is_about_that_of_the_result(zones):
         assert live.low_j <= live.energy_j <= live.high_j
         assert max(live.low_j, final["energy_low_j"]) <= min(live.high_j, final["energy_high_j"])
         assert live.energy_j == pytest.approx(final["energy_j"], rel=0.2, abs=0.05)
-    assert 0 < sum(f.energy_j for f in found.values())
+    assert sum(f.energy_j for f in found.values()) > 0
 
 
 def test_await_lets_other_tasks_go_on(zones):
@@ -73,16 +73,18 @@ def test_await_lets_other_tasks_go_on(zones):
     assert beats >= 1
 
 
-def test_a_span_that_nothing_is_known_of_gives_none_in_time(powercap):
+def test_a_counter_at_0_w_holds_no_span_back_for_long(powercap):
     powercap(Zone("package-0", 0.0))
     with fg.Monitor("rapl:*", hz=100) as monitor:
         ledger = monitor.ledger("chat")
         with ledger.span("a") as span:
-            pass
+            time.sleep(0.01)
         before = time.perf_counter()
         assert span.energy(timeout=0.1) is None
         assert time.perf_counter() - before < 1
-    assert span.energy(timeout=0).high_j > 0  # with the end of the run it is known
+        known = span.energy(timeout=5)
+        assert known.low_j == 0 < known.high_j
+        assert time.perf_counter() - before < 3
 
 
 def test_shares_of_many_threads_add_up_live(zones):

@@ -129,6 +129,35 @@ def test_columns_give_what_single_calls_give(seed):
     assert found[3] == pytest.approx(engine.unattributed())
 
 
+@pytest.mark.parametrize("waveform", ["steps", "rests"])
+def test_truth_is_within_where_a_counter_was_not_waited_for(waveform):
+    scenario = sim.Scenario("still", waveform=waveform, seconds=40, quantum=61, update_ns=50 * MS, seed=9)
+    truth = sim.Truth(scenario)
+    samples, traits, _ = sim.record(scenario, truth)
+    rng, ceiling = np.random.default_rng(8), scenario.unit_per_s / 1e9
+    engine = _shares.Engine([(traits, ceiling)])
+    begin, end, weights = many_spans(rng, 400, 40, 100 * MS)
+    queue = events([[(int(b), int(e), float(w) / sharing.UNIT)] for b, e, w in zip(begin, end, weights, strict=True)])
+    numbers, found = {}, np.full((400, 3), np.nan)
+    for portion in np.array_split(samples, 300):
+        while queue and queue[0][0] <= portion["at_ns"][-1] + int(portion["half_ns"].max()):
+            at, kind, row, _ = queue.pop(0)
+            if kind == 0:
+                numbers[row] = engine.open(at, row, int(weights[row]))
+            else:
+                engine.close(numbers[row], at)
+        engine.feed(0, portion)
+        if rng.random() < 0.2:
+            engine.stand_still(0, int(portion["at_ns"][-1]) - int(portion["half_ns"][-1]))
+        ids, _, shares = engine.take(400)
+        found[ids] = shares[:, 0]
+    known = ~np.isnan(found[:, 0])
+    true, rounding = true_shares(truth, begin, end, weights), 1e-9 * truth.energy[-1] + 1e-3
+    assert known.sum() > 350
+    assert np.all(found[known, 0] - rounding <= true[known])
+    assert np.all(true[known] <= found[known, 2] + rounding)
+
+
 def test_one_span_alone_has_the_energy_and_the_bounds_of_a_window():
     scenario = sim.Scenario("alone", seconds=20, quantum=61, seed=1)
     samples, traits, _ = sim.record(scenario, sim.Truth(scenario))
