@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 
-from fastgreen import _ledger, _window
+from fastgreen import _window
 from fastgreen.errors import FastgreenError, FastgreenWarning
 from fastgreen.guards.arguments import number, path_text
 from fastgreen.measuring import at_exit
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Literal
 
+    from fastgreen import _ledger
     from fastgreen.measuring.gpu_timeline import Events
     from fastgreen.measuring.gpu_windows import GpuWindow
     from fastgreen.measuring.live_run import LiveRun

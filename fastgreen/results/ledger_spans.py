@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fastgreen._light_dataclass import dataclass
 from fastgreen.errors import TraceError
 from fastgreen.guards.printable import encodable
 from fastgreen.results import run_folder
+from fastgreen.results.run_checks import EARLIEST_NS, LATEST_NS
 from fastgreen.results.shares import Spans, weight_units
 
 if TYPE_CHECKING:
@@ -84,7 +86,15 @@ def stored_spans(path: Path) -> pa.Table | None:
     """The pieces in a run folder; None where there is no file of them. TraceError for a damaged one."""
     if not path.exists():
         return None
-    return pa.Table.from_batches(list(run_folder.read_columns(path, SPANS)), schema=SPANS).unify_dictionaries()
+    table = pa.Table.from_batches(list(run_folder.read_columns(path, SPANS)), schema=SPANS).unify_dictionaries()
+    for name in ("ledger", "number", "id", "start_ns", "last", "weight"):
+        if table.column(name).null_count:
+            raise TraceError(f"{path} is damaged: a value of {name} is missing")
+    for name in ("start_ns", "end_ns"):
+        column = pc.drop_null(table.column(name))
+        if len(column) and not (pc.min(column).as_py() >= EARLIEST_NS and pc.max(column).as_py() <= LATEST_NS):
+            raise TraceError(f"{path} is damaged: {name} is no instant of a run")
+    return table
 
 
 @dataclass
@@ -124,7 +134,7 @@ def ledgers_of(table: pa.Table | None, end_ns: int) -> list[LedgerSpans]:
     names = dict.fromkeys(table.column("ledger").to_pylist())
     out = []
     for name in names:
-        rows = table.filter(pa.compute.equal(table.column("ledger").cast(pa.string()), name))
+        rows = table.filter(pc.equal(table.column("ledger").cast(pa.string()), name))
         out.append(_ledger(name, rows, end_ns))
     return out
 
@@ -140,10 +150,12 @@ def _ledger(name: str, rows: pa.Table, end_ns: int) -> LedgerSpans:
     notes = []
     if left := int(np.sum(keep & never)):
         notes.append(f"{left} of the spans of ledger {name!r} were never closed and end with the run")
-    end = np.where(never, end_ns, np.asarray(ends.fill_null(0)))
+    end = np.where(never, np.maximum(end_ns, begin), np.asarray(ends.fill_null(0)))
     order = np.flatnonzero(keep)
     order = order[np.lexsort((order, begin[order], number[order]))]
-    begin, end, number = begin[order], np.maximum(end[order], begin[order]), number[order]
+    if np.any(end[order] < begin[order]):
+        raise TraceError(f"the spans of ledger {name!r} are damaged: a piece ends before it begins")
+    begin, end, number = begin[order], end[order], number[order]
     weights = np.asarray(rows.column("weight"))[order]
     phases, ids = (rows.column(c).cast(pa.string()).to_pylist() for c in ("phase", "id"))
     _, first, span = np.unique(number, return_index=True, return_inverse=True)

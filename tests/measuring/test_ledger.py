@@ -6,16 +6,18 @@ import asyncio
 import gc
 import json
 import os
+import shutil
 import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import fastgreen as fg
-from fastgreen.errors import ChannelNotFound
+from fastgreen.errors import ChannelNotFound, TraceError
 from tests.fakes.powercap import Zone
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastgreen.errors.FastgreenWarning")
@@ -91,15 +93,15 @@ def test_requests_of_a_server_add_up_where_windows_count_each_joule_many_times(z
 
 def test_threads_share_and_nothing_is_lost(zones):
     def work(n):
-        for i in range(300):
+        for i in range(75):
             with ledger.span(n * 1000 + i, weight=1 + n % 3):
                 assert fg.current_span().id == n * 1000 + i
         assert fg.current_span() is None
 
     with fg.Monitor("rapl:*", hz=500) as monitor:
         ledger = monitor.ledger("work", channels="rapl:package-1", baseline_w=5.0)
-        with ThreadPoolExecutor(16) as pool:
-            list(pool.map(work, range(16)))
+        with ThreadPoolExecutor(64) as pool:
+            list(pool.map(work, range(64)))
     table = monitor.result.spans("work")
     assert len(table) == 4800
     assert len(set(table["id"].to_pylist())) == 4800
@@ -148,6 +150,83 @@ def test_a_killed_process_leaves_the_spans_it_closed(zones, tmp_path):
     assert result.spans("chat")["id"].to_pylist()[-1] == "never"
     assert any("1 of the spans of ledger 'chat' were never closed" in note for note in result.notes)
     check_sum(result, result.spans("chat"))
+
+
+def test_a_thousand_tasks_at_once_add_up(zones):
+    async def request(i):
+        async with ledger.span(i) as span:
+            await asyncio.sleep(0.02)
+            span.phase("late")
+            await asyncio.sleep(0.02)
+            assert fg.current_span() is span
+
+    async def serve():
+        await asyncio.gather(*(request(i) for i in range(1000)))
+
+    with fg.Monitor("rapl:*", hz=200) as monitor:
+        ledger = monitor.ledger("chat", baseline_w=30.0)
+        asyncio.run(serve())
+    for by in (None, "phase", "channel"):
+        table = monitor.result.spans("chat", by=by)
+        assert len(table) == 1000 * (1 if by is None else 2)
+        check_sum(monitor.result, table)
+
+
+def rewritten(path, change):
+    """Write the spans of a run folder again, changed."""
+    with pa.ipc.open_stream(path.read_bytes()) as reader:
+        table = change(reader.read_all())
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def column(name, values):
+    def change(table):
+        at = table.schema.get_field_index(name)
+        field = table.schema.field(at)
+        return table.set_column(at, field, pa.array(values[: len(table)], field.type))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (column("start_ns", [1] * 4), "pieces of a span do not follow each other"),
+        (column("end_ns", [1] * 4), "a piece ends before it begins"),
+        (column("start_ns", [None] * 4), "a value of start_ns is missing"),
+        (column("end_ns", [2**62] * 4), "end_ns is no instant"),
+        (column("weight", [float("nan")] * 4), "weight must be a number"),
+        (column("number", [-1, -1, -1, -1]), "the definition of ledger 'chat' is damaged"),
+        (lambda table: table.rename_columns(["x", *table.schema.names[1:]]), "ledger"),
+    ],
+)
+def test_damaged_spans_are_an_error_and_no_crash(zones, tmp_path, change, text):
+    with fg.Monitor("rapl:*", hz=200, record=tmp_path / "run") as monitor:
+        ledger = monitor.ledger("chat")
+        with ledger.span("x"):
+            time.sleep(0.01)
+        with ledger.span("y") as span:
+            span.phase("late")
+    rewritten(tmp_path / "run" / "spans.arrow", change)
+    with pytest.raises(TraceError, match=text):
+        fg.load(tmp_path / "run").spans("chat")
+
+
+def test_spans_of_another_run_or_no_spans_are_refused(zones, tmp_path):
+    for name in ("one", "two"):
+        with fg.Monitor("rapl:*", hz=200, record=tmp_path / name) as monitor, monitor.ledger("chat").span("x"):
+            pass
+    shutil.copy(tmp_path / "one" / "spans.arrow", tmp_path / "two" / "spans.arrow")
+    with pytest.raises(TraceError, match="belongs to another run"):
+        fg.load(tmp_path / "two")
+    (tmp_path / "two" / "spans.arrow").write_text("no spans")
+    with pytest.raises(TraceError, match="not an Arrow stream"):
+        fg.load(tmp_path / "two")
+    for name in ("channels", "samples", "windows"):
+        os.remove(tmp_path / "one" / f"{name}.arrow")
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        fg.Monitor("rapl:*", record=tmp_path / "one").start()
 
 
 def test_weights_at_close_are_those_of_the_whole_stretch(zones):
