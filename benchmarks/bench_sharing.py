@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastgreen as fg
-from benchmarks.ratios import interleaved, told
+from benchmarks.ratios import check_bar, interleaved
 from fastgreen import _ledger, _resolver, _shares, _window
 
 S, MS = 10**9, 10**6
@@ -113,7 +113,7 @@ def test_a_million_spans_on_a_million_samples(twin, bar, benchmark):
     assert found[:, 0, 1].sum() == pytest.approx(attributed[0], rel=1e-9)
     ratio = interleaved(engine, lambda: twin(traits, samples, begin, end), rounds=3)
     benchmark.pedantic(engine, rounds=1)
-    told(benchmark, f"engine / {twin.__name__} NumPy", ratio, bar, engine_s=ratio.first_s, numpy_s=ratio.second_s)
+    check_bar(benchmark, f"engine / {twin.__name__} NumPy", ratio, bar, engine_s=ratio.first_s, numpy_s=ratio.second_s)
 
 
 # name, update period, tick, length of a span, mean number open, bar of width / share
@@ -143,7 +143,7 @@ def test_median_width_of_the_bounds(name, update_ms, tick_ms, length_s, count, b
     shares = run()[1][:, 0]
     width = float(np.median((shares[:, 2] - shares[:, 0]) / shares[:, 1]))
     benchmark.pedantic(run, rounds=1)
-    told(benchmark, f"median width / share, {name}", width, f"<= {bar}")
+    check_bar(benchmark, f"median width / share, {name}", width, f"<= {bar}")
 
 
 @pytest.fixture
@@ -198,4 +198,30 @@ def test_cost_of_a_span_in_windows(books, style, bar, benchmark):
     assert fg.current_span() is None
     ratio = interleaved(act, window_loop(window), rounds=101, before=ledger.take)
     benchmark.pedantic(act, rounds=3)
-    told(benchmark, f"{style.__name__} / window", ratio, bar, span_ns=ratio.first_s / LOOPS * 1e9)
+    check_bar(benchmark, f"{style.__name__} / window", ratio, bar, span_ns=ratio.first_s / LOOPS * 1e9)
+
+
+def test_the_share_of_a_span_is_known_soon_after_its_end(tmp_path, benchmark):
+    """At 100 Hz on a counter that moves each ms: at most T + 2 ticks + 10 ms, p99."""
+    import time
+
+    from tests.fakes.powercap import PowercapTree, Zone
+
+    tree = PowercapTree(tmp_path, (Zone("package-0", 80.0),)).start()
+    try:
+        with fg.Monitor("rapl:*", hz=100, powercap_root=tree.root) as monitor:
+            ledger = monitor.ledger("bench")
+            time.sleep(0.5)
+            waited = []
+            for i in range(300):
+                with ledger.span(i) as span:
+                    time.sleep(0.002)
+                begin = time.perf_counter()
+                assert span.energy(5).energy_j >= 0
+                waited.append(1e3 * (time.perf_counter() - begin))
+            period_ms = monitor._run.groups[0].sampler.tally(0)["period_ns"] / 1e6 if monitor._run else 0.0
+    finally:
+        tree.stop()
+    benchmark.pedantic(lambda: None, rounds=1)
+    p99 = float(np.percentile(waited, 99))
+    check_bar(benchmark, "p99 of span.energy(), ms", p99, f"<= {period_ms + 30:.1f}", p50=float(np.median(waited)))

@@ -425,7 +425,7 @@ cdef class Span:
     def __enter__(self):
         self.open_now()
         if self.state == OPEN:
-            if self.ledger.nested >= 0:
+            if self.after != NULL:  # other spans of the ledger are open
                 self.look_around()
             self.token = PyContextVar_Set(_current, self)
         return self
