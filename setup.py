@@ -22,12 +22,12 @@ FLAGS += shlex.split(os.environ.get("FASTGREEN_CFLAGS", ""))
 
 # Compiled module -> its part of the C library. The engine is all of it but the metrics, the resolver and shares.
 METRIC = sorted(glob("csrc/fg_metric*.c"))
-RESOLVER = sorted(glob("csrc/fg_resolver*.c"))
+RESOLVER = [*sorted(glob("csrc/fg_resolver*.c")), "csrc/fg_batches.c"]
 SHARE = sorted(glob("csrc/fg_share*.c"))
 MODULES = {
     "_kernels": METRIC,
     "_resolver": ["csrc/fg_account.c", "csrc/fg_jump.c", *RESOLVER],
-    "_shares": ["csrc/fg_clock.c", "csrc/fg_error.c", *SHARE, *RESOLVER],
+    "_shares": ["csrc/fg_clock.c", "csrc/fg_error.c", *SHARE, *sorted(glob("csrc/fg_resolver*.c"))],
     "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER, *SHARE}),
     "_window": ["csrc/fg_clock.c"],
     "_ledger": ["csrc/fg_clock.c"],

@@ -34,6 +34,7 @@ cdef class Ledger:
     cdef object waiter
     cdef void *first  # the open spans, linked
 
+    cdef Span make(self, object id, object weight)
     cdef int change(self, Span span, int64_t at_ns, int kind) except -1
     cdef int append(self, Span span, int64_t at_ns) except -1
 

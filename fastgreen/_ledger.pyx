@@ -122,11 +122,11 @@ cdef class Ledger:
         TypeError, ValueError
             For an id or a weight of another kind.
         """
-        return Span.__new__(Span, self, id, weight)
+        return self.make(id, weight)
 
     def open(self, id, weight=1.0):
         """Open a span, which its `Span.close` ends; else as `span`."""
-        cdef Span span = Span.__new__(Span, self, id, weight)
+        cdef Span span = self.make(id, weight)
         span.open_now()
         return span
 
@@ -144,6 +144,14 @@ cdef class Ledger:
         self.details.append(span.pieces)
         self.used += 1
         return 0
+
+    cdef Span make(self, object id, object weight):
+        if not isinstance(id, (str, int, bytes)):
+            raise TypeError(f"id must be a text, an integer or bytes, not {type(id).__name__}")
+        cdef Span span = Span.__new__(Span)
+        span.ledger, span.id = self, id
+        span.weight_now = checked_weight(weight)
+        return span
 
     cdef int change(self, Span span, int64_t at_ns, int kind) except -1:
         cdef size_t capacity
@@ -233,11 +241,8 @@ cdef class Span:
     id : str, int or bytes
     """
 
-    def __cinit__(self, Ledger ledger, id, weight):
-        if not isinstance(id, (str, int, bytes)):
-            raise TypeError(f"id must be a text, an integer or bytes, not {type(id).__name__}")
-        self.ledger, self.id = ledger, id
-        self.weight_now = 1.0 if weight is None else checked_weight(weight)
+    def __init__(self):
+        raise TypeError("a span is made by a ledger: ledger.span(id)")
 
     def __dealloc__(self):
         if self.state == OPEN:  # dropped without a close: it must not dilute the others for ever
@@ -249,6 +254,8 @@ cdef class Span:
         return 0
 
     def __repr__(self):
+        if self.ledger is None:
+            return "<fastgreen span of no ledger>"
         return f"<fastgreen span {self.id!r} of {self.ledger.name!r}, {('new', 'open', 'closed', 'inert')[self.state]}>"
 
     @property
@@ -257,6 +264,8 @@ cdef class Span:
 
     cdef int open_now(self) except -1:
         cdef Ledger ledger = self.ledger
+        if ledger is None:
+            raise TypeError("a span is made by a ledger: ledger.span(id)")
         if ledger.gate.state != GATE_OPEN:
             if ledger.gate.state == GATE_INERT:
                 self.state = INERT
@@ -320,6 +329,8 @@ cdef class Span:
         return 0
 
     cdef int check_open(self, str what) except -1:
+        if self.ledger is None:
+            raise TypeError("a span is made by a ledger: ledger.span(id)")
         if self.state == OPEN or self.state == INERT or self.ledger.gate.state == GATE_INERT:
             return 0
         raise RuntimeError(f"{what} of span {self.id!r}, which is {'closed' if self.state == CLOSED else 'not open'}")
@@ -406,7 +417,7 @@ cdef class Span:
         Bounded or None
             ``energy_j``, ``low_j`` and ``high_j`` in J, without the baseline; None if it is not known in time.
         """
-        if self.ledger.gate.state == GATE_INERT:  # in a forked child nothing is measured
+        if self.ledger is None or self.ledger.gate.state == GATE_INERT:  # in a forked child nothing is measured
             return self.shared
         if self.shared is None and self.state == CLOSED and self.ledger.live:
             self.ledger.waiter(self, timeout)

@@ -15,15 +15,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
-    from typing import Any
+    from typing import Any, Protocol
 
     import pyarrow as pa
 
     from fastgreen import _window
-    from fastgreen.measuring.live_run import LiveRun
     from fastgreen.measuring.live_shares import LiveShares
     from fastgreen.measuring.recorder import Recorder
     from fastgreen.results.open_folder import KeptFile
+    from fastgreen.sensors.channel import Channel
+
+    class Run(Protocol):
+        """What is measured: a `LiveRun`."""
+
+        channels: list[Channel]
+
+        @property
+        def ended(self) -> bool: ...
+        def poke(self) -> None: ...
+
 
 __all__ = ["Ledgers", "current_span", "kept_spans"]
 
@@ -49,7 +59,7 @@ class Ledgers:
         self._defined: set[str] = set()
         self._ended: dict[str, int] = {}
         self._live: dict[str, LiveShares] = {}
-        self._run: LiveRun | None = None
+        self._run: Run | None = None
 
     def ledger(
         self,
@@ -79,7 +89,7 @@ class Ledgers:
             )
         return found
 
-    def go_live(self, run: LiveRun) -> None:
+    def go_live(self, run: Run) -> None:
         """From now on shares are worked out while the run goes on."""
         self._run = run
         for ledger in self.by_name.values():

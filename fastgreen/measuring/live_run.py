@@ -275,7 +275,7 @@ class LiveRun:
                 replace(c, sensor={}),  # a replay's is the whole recording
                 c.id in counted - self.judge.replaced,
                 self.tallies.get(c.id, {}),
-                functools.partial(kept_chunks, recorded, c.id, kept.get(c.id, [])),
+                kept_chunks(recorded, c, kept.get(c.id, [])),
             )
             for c in self.channels
         ] + self.judge.stand_ins

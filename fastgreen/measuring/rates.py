@@ -8,18 +8,20 @@ from fastgreen.units import NS_PER_S
 
 __all__ = ["DEFAULT_HZ", "blind_ns", "check_wraps", "default_hz", "rates"]
 
-# Hz; NVML: a quarter of its update period, which is 100 ms until learnt better.
+# Hz; of a GPU's library a quarter of its update period, which is 100 ms until learnt better.
 DEFAULT_HZ = {
     "rapl": 100.0,
     "perf": 100.0,
     "hwmon": 100.0,
     "nvml": 40.0,
+    "amdsmi": 40.0,
     "scmi": 10.0,
     "dtpm": 10.0,
     "battery": 1.0,
     "procstat": 10.0,
     "replay": 1000.0,
 }
+_LIBRARIES = ("nvml", "amdsmi")
 # Drivers that add up a register of 32 bits only when somebody reads it (Linux, i915_hwmon.c and early xe_hwmon.c), so
 # that it must be read at least once a minute, also while the board is idle.
 KEPT_POLLED = ("i915", "xe")
@@ -54,9 +56,9 @@ def rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[
 
 
 def default_hz(source: str, channels: list[Channel]) -> float:
-    """The source's default; for NVML four readings per update, if its period is known, but at most one in 10 ms."""
-    periods = [c.period_s for c in channels if c.source == "nvml" and c.period_s]
-    return min(100.0, 4 / min(periods)) if source == "nvml" and periods else DEFAULT_HZ[source]
+    """The source's default; for a GPU's library four per update, if its period is known, but at most one in 10 ms."""
+    periods = [c.period_s for c in channels if c.source == source and c.period_s]
+    return min(100.0, 4 / min(periods)) if source in _LIBRARIES and periods else DEFAULT_HZ[source]
 
 
 def check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:

@@ -21,58 +21,95 @@ if TYPE_CHECKING:
     Chunks = Callable[[], Iterable[NDArray[np.void]]]
     Stretch = tuple[int, int]
 
-__all__ = ["LEAST_STILL_NS", "STILL_UPDATES", "still_stretches", "undone", "without"]
+__all__ = ["LEAST_STILL_NS", "STILL_UPDATES", "Leaving", "Undoing", "still_stretches", "undone", "without"]
 
 LEAST_STILL_NS = NS_PER_S
 STILL_UPDATES = 20
 
 
-def _lies(chunks: Chunks) -> list[tuple[int, int]]:
-    """The samples that tell nothing, as ranges of their places from the first on, sorted."""
-    import numpy as np
+class Undoing:
+    """Takes samples chunk by chunk, and gives them without those between a jump and the return.
 
-    ranges, before = [], 0
-    for chunk in chunks():
-        for i in np.flatnonzero(chunk["flags"] & _resolver.RETURN).tolist():
-            place = before + i
-            ranges.append((place - (int(chunk["flags"][i]) >> _resolver.BETWEEN), place))
-        before += len(chunk)
-    return sorted(ranges)
+    The return then comes after a gap, not after a restart. A return tells how many samples before it are false, so the
+    last samples are held back until it is known that they are not.
+    """
+
+    _HELD = (1 << (16 - _resolver.BETWEEN)) - 1
+
+    def __init__(self) -> None:
+        self._waiting: NDArray[np.void] | None = None
+        self._keep: NDArray[np.bool_] | None = None
+
+    def take(self, samples: NDArray[np.void]) -> NDArray[np.void]:
+        """The samples that are sure now."""
+        import numpy as np
+
+        keep, held = np.ones(len(samples), bool), 0
+        if self._waiting is not None and self._keep is not None:
+            held = len(self._waiting)
+            samples, keep = np.concatenate([self._waiting, samples]), np.concatenate([self._keep, keep])
+        for i in (held + np.flatnonzero(samples["flags"][held:] & _resolver.RETURN)).tolist():
+            keep[max(i - (int(samples["flags"][i]) >> _resolver.BETWEEN), 0) : i] = False
+        sure = max(len(samples) - self._HELD, 0)
+        self._waiting, self._keep = samples[sure:].copy(), keep[sure:]
+        return self._undone(samples[:sure][keep[:sure]])
+
+    def rest(self) -> NDArray[np.void]:
+        """The samples that were held back; after the last chunk."""
+        import numpy as np
+
+        if self._waiting is None:
+            return np.empty(0, _resolver.SAMPLE)
+        return self._undone(self._waiting[self._keep])
+
+    def _undone(self, out: NDArray[np.void]) -> NDArray[np.void]:
+        back = (out["flags"] & _resolver.RETURN) != 0
+        out["flags"][back] = _resolver.GAP
+        return out
 
 
 def undone(chunks: Chunks) -> Iterator[NDArray[np.void]]:
-    """The samples without those between a jump and the return, which then comes after a gap, not after a restart."""
-    import numpy as np
-
-    ranges, before = _lies(chunks), 0
+    """The samples without those between a jump and the return, see `Undoing`."""
+    undoing = Undoing()
     for chunk in chunks():
-        keep = np.ones(len(chunk), bool)
-        for begin, end in ranges:
-            keep[max(begin - before, 0) : max(end - before, 0)] = False
-        before += len(chunk)
-        out = chunk[keep]
-        back = (out["flags"] & _resolver.RETURN) != 0
-        out["flags"][back] = _resolver.GAP
-        yield out
+        yield undoing.take(chunk)
+    yield undoing.rest()
+
+
+class Leaving:
+    """Takes samples chunk by chunk, and gives those that do not lie inside one of the stretches.
+
+    Parameters
+    ----------
+    stretches : list of (begin_ns, end_ns)
+        Sorted and apart.
+    """
+
+    def __init__(self, stretches: list[Stretch]) -> None:
+        import numpy as np
+
+        self._begin = np.array([b for b, _ in stretches], np.int64)
+        self._end = np.array([e for _, e in stretches], np.int64)
+        self._passed = 0  # stretches after which a sample was kept
+
+    def take(self, samples: NDArray[np.void]) -> NDArray[np.void]:
+        import numpy as np
+
+        at_ns, end = samples["at_ns"], self._end
+        last = np.searchsorted(self._begin, at_ns, side="left") - 1  # the stretch that began before
+        inside = (last >= 0) & (at_ns < end[last])
+        out, ended = samples[~inside].copy(), np.searchsorted(end, at_ns[~inside], side="right")
+        torn = np.diff(ended, prepend=self._passed) > 0
+        out["flags"][torn] |= _resolver.RESET
+        out["wraps"][torn] = 0
+        self._passed = int(ended[-1]) if len(ended) else self._passed
+        return out
 
 
 def without(samples: Iterable[NDArray[np.void]], stretches: list[Stretch]) -> Iterator[NDArray[np.void]]:
-    """The samples that do not lie inside one of the stretches (begin_ns, end_ns), which are sorted and apart."""
-    import numpy as np
-
-    begin = np.array([b for b, _ in stretches], np.int64)
-    end = np.array([e for _, e in stretches], np.int64)
-    passed = 0  # stretches after which a sample was kept
-    for chunk in samples:
-        at_ns = chunk["at_ns"]
-        last = np.searchsorted(begin, at_ns, side="left") - 1  # the stretch that began before
-        inside = (last >= 0) & (at_ns < end[last])
-        out, ended = chunk[~inside].copy(), np.searchsorted(end, at_ns[~inside], side="right")
-        torn = np.diff(ended, prepend=passed) > 0
-        out["flags"][torn] |= _resolver.RESET
-        out["wraps"][torn] = 0
-        passed = int(ended[-1]) if len(ended) else passed
-        yield out
+    """The samples that do not lie inside one of the stretches, see `Leaving`."""
+    leaving = Leaving(stretches)
+    return (leaving.take(chunk) for chunk in samples)
 
 
 def still_stretches(samples: Iterable[NDArray[np.void]], least_ns: int) -> list[Stretch]:

@@ -11,7 +11,18 @@ import os
 from collections.abc import Callable, Iterable
 
 from fastgreen.errors import ChannelNotFound, FastgreenError
-from fastgreen.sensors import batteries, grant_client, hwmon, nvml, perf, power_zones, procstat, rapl, settlement
+from fastgreen.sensors import (
+    amdsmi,
+    batteries,
+    grant_client,
+    hwmon,
+    nvml,
+    perf,
+    power_zones,
+    procstat,
+    rapl,
+    settlement,
+)
 from fastgreen.sensors.channel import PLAUSIBLE_W, Channel, Found, Seams, SourceStatus, by_own_limit
 from fastgreen.sensors.sensor_facts import recall
 
@@ -41,7 +52,8 @@ def discover(
     events, events_state = _looked("perf", lambda: perf.perf(seams))
     found = [*_granted(zones, seams), *events]
     states = [zones_state, events_state]
-    for source, look in (("nvml", nvml.nvml), ("hwmon", hwmon.hwmon), ("battery", batteries.batteries)):
+    looks: list[tuple[str, Callable[[Seams], Found]]] = [("nvml", nvml.nvml), ("amdsmi", amdsmi.amdsmi)]
+    for source, look in [*looks, ("hwmon", hwmon.hwmon), ("battery", batteries.batteries)]:
         more, state = _looked(source, functools.partial(look, seams))
         found += more
         states.append(state)
@@ -86,7 +98,7 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
         Watts of the whole machine's CPUs at idle and at full load, for the ``procstat`` estimate.
     **seams
         ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
-        ``cpu_root``, ``power_supply_root``: where to look, see `Seams`.
+        ``cpu_root``, ``power_supply_root``, ``amdsmi_library``: where to look, see `Seams`.
 
     Returns
     -------
@@ -131,10 +143,11 @@ def names_of(wanted: str | Iterable[str]) -> list[str]:
 
 
 _GPU_DRIVERS = ("amdgpu", "i915", "xe")
+_GPU_SOURCES = ("nvml", "amdsmi")
 
 
 def _is_gpu(channel: Channel) -> bool:
-    return channel.source == "nvml" or (channel.source == "hwmon" and channel.device in _GPU_DRIVERS)
+    return channel.source in _GPU_SOURCES or (channel.source == "hwmon" and channel.device in _GPU_DRIVERS)
 
 
 def _is_dram(channel: Channel) -> bool:
@@ -175,7 +188,9 @@ def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[li
     """
     if wanted is None:
         roots = {c.id for c in found if c.root and c.visible}
-        default = [c for c in found if c.id in roots or (c.source == "nvml" and c.parent in roots)]
+        boards = {c.id for c in found if c.id in roots and c.source in _GPU_SOURCES}
+        checks = {c.id for c in found if c.kind == "power" and c.parent in boards and c.readable}
+        default = [c for c in found if c.id in roots or c.id in checks]
         return [c for c in default if c.readable], [c for c in default if not c.readable]
     patterns = names_of(wanted)
     chosen: dict[str, Channel] = {}

@@ -11,6 +11,7 @@ import pytest
 import fastgreen as fg
 from fastgreen.errors import ChannelReadError, FastgreenWarning
 from fastgreen.sensors.catalog import discover
+from tests.fakes.amdsmi import Board
 from tests.fakes.hwmon import i915
 from tests.fakes.nvml import Gpu
 from tests.fakes.powercap import Zone
@@ -79,6 +80,7 @@ def test_a_stat_file_that_stands_still_is_said(only_fakes):
 SOURCES = {
     "rapl": "FASTGREEN_POWERCAP_ROOT",
     "nvml": "FASTGREEN_NVML_LIBRARY",
+    "amdsmi": "FASTGREEN_AMDSMI_LIBRARY",
     "hwmon": "FASTGREEN_HWMON_ROOT",
     "perf": "FASTGREEN_EVENT_SOURCE_ROOT",
     "procstat": "FASTGREEN_PROC_ROOT",
@@ -101,16 +103,19 @@ def breaks(tmp_path, how):
 @pytest.mark.parametrize(
     "broken", [*itertools.combinations(SOURCES, 1), *itertools.combinations(SOURCES, 2)], ids="+".join
 )
-def test_where_any_two_sources_are_broken_the_others_measure(powercap, nvml, hwmon, tmp_path, monkeypatch, broken, how):
+def test_where_any_two_sources_are_broken_the_others_measure(
+    powercap, nvml, amdsmi, hwmon, tmp_path, monkeypatch, broken, how
+):
     powercap(Zone("package-0", counter_start_uj=START_UJ))
     nvml(Gpu())
+    amdsmi(Board())
     hwmon(i915(1000))
     for source in broken:
         monkeypatch.setenv(SOURCES[source], breaks(tmp_path, how))
     found, states = discover()
-    assert {"rapl", "perf", "nvml", "hwmon", "procstat"} <= {s.source for s in states}
+    assert {"rapl", "perf", "nvml", "amdsmi", "hwmon", "procstat"} <= {s.source for s in states}
     assert all(s.reason for s in states if s.source in broken)
-    alive = {"rapl", "nvml", "hwmon", "procstat"} - set(broken)
+    alive = {"rapl", "nvml", "amdsmi", "hwmon", "procstat"} - set(broken)
     assert {c.source for c in found} == alive
     with fg.Monitor(channels=[c.id for c in found if c.readable]) as monitor:
         time.sleep(0.12)
