@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from fastgreen import _resolver, _shares
 from fastgreen.results.shares import check_baseline, set_apart
-from fastgreen.results.trace import FALLBACK_CEILING_W, Bounded
+from fastgreen.results.trace import Bounded
+from fastgreen.sensors.channel import UNLIMITED_W
 from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
 
 TYPE_CHECKING = False
@@ -74,7 +75,7 @@ class LiveShares:
     def __init__(self, ledger: _ledger.Ledger, channels: Sequence[Channel]) -> None:
         self.ledger, self.channels = ledger, list(channels)
         self._feeds = {c.id: _Feed(c) for c in channels}
-        rows = [(c.traits, watts_to_units_per_ns(c.ceiling_w or FALLBACK_CEILING_W, c.unit)) for c in channels]
+        rows = [(c.traits, watts_to_units_per_ns(c.ceiling_w or UNLIMITED_W, c.unit)) for c in channels]
         self._engine = _shares.Engine(rows)
         self._baseline = check_baseline(ledger.baseline_w, list(self._feeds))
         self._open: dict[int, int] = {}
