@@ -20,9 +20,9 @@ if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
 FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 FLAGS += shlex.split(os.environ.get("FASTGREEN_CFLAGS", ""))
 
-# Compiled module -> its part of the C library. The engine is all of it but the metrics and the resolver.
+# Compiled module -> its part of the C library. The engine is all of it but the metrics, the resolver and the follower.
 METRIC = sorted(glob("csrc/fg_metric*.c"))
-RESOLVER = sorted(glob("csrc/fg_resolver*.c"))
+RESOLVER = sorted([*glob("csrc/fg_resolver*.c"), *glob("csrc/fg_follow*.c")])
 MODULES = {
     "_kernels": METRIC,
     "_resolver": ["csrc/fg_account.c", "csrc/fg_jump.c", *RESOLVER],

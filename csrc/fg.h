@@ -18,6 +18,8 @@
  *      without a lock. If the ring is full, the point of the curve is lost and counted; the total is complete.
  *   4. At the end a resolver (fg_resolver) walks once over the samples and over the sorted edges of all windows. For
  *      each window it gives the least, the most and the likely energy.
+ *   5. If windows go in step with the load, the likely energy needs more than straight lines between updates: fg_follow
+ *      gives the counter's growth out by how long the load was in which window.
  *
  * If something fails: each function returns a status and fills a struct fg_error that the caller owns (fg_error). A
  * sensor that never answers stops its own source only (fg_thread).
@@ -49,6 +51,7 @@
 #include "fg_traits.h"
 #include "fg_account.h"
 #include "fg_resolver.h"
+#include "fg_follow.h"
 #include "fg_source.h"
 #include "fg_nvml.h"
 #include "fg_channel.h"

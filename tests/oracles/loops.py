@@ -60,6 +60,9 @@ class Loop:
         rounds = int(self.seconds * 1000 / period_ms * 1.1) + 10
         mean_ms = np.array([*(length for length, _ in self.names.values()), self.rest_ms])
         lengths = mean_ms * np.maximum(1 + self.length_jitter * self.rng.standard_normal((rounds, len(mean_ms))), 0.05)
+        ends = SECOND + np.cumsum(np.round(lengths.sum(axis=1) * MS).astype(np.int64))
+        rounds = int(np.searchsorted(ends, (self.seconds - 1) * SECOND))  # a second of rest after the last window
+        lengths = lengths[:rounds]
         edges = np.concatenate([[0], np.cumsum(np.round(lengths.ravel() * MS).astype(np.int64))]) + SECOND
         power = np.tile([*(watts for _, watts in self.names.values()), self.rest_w], rounds)
         power = power * np.maximum(1 + self.noise * self.rng.standard_normal(power.size), 0)
@@ -76,14 +79,10 @@ class Loop:
             self._add_bursts()
         middle = (self._edges[:-1] + self._edges[1:]) / 2 / (self.seconds * SECOND)
         self._power = self._power * (1 + self.drift * middle)
-        self._edges = np.concatenate([[0], self._edges])  # a second of rest before the first window
-        self._power = np.concatenate([[self.rest_w], self._power])
-        self._energy = np.concatenate([[0.0], np.cumsum(self._power * np.diff(self._edges) / 1000)])
         self.end_ns = int(self.seconds * SECOND)
-        self.windows = {
-            name: (begin[end < self.end_ns - SECOND], end[end < self.end_ns - SECOND])
-            for name, (begin, end) in self.windows.items()
-        }
+        self._edges = np.concatenate([[0], self._edges, [2 * self.end_ns]])
+        self._power = np.concatenate([[self.rest_w], self._power, [self.rest_w * (1 + self.drift)]])
+        self._energy = np.concatenate([[0.0], np.cumsum(self._power * np.diff(self._edges) / 1000)])
 
     def _split(self, at_ns: np.ndarray) -> None:
         edges = np.union1d(self._edges, at_ns[(at_ns > self._edges[0]) & (at_ns < self._edges[-1])])
