@@ -75,7 +75,7 @@ static void through_box(const struct cells *from, const struct cells *to, double
 static void through_links(const struct cells *from, const struct cells *to, const struct fg_links *links, bool back,
 						  double *out)
 {
-	double share = 1.0;
+	double share = 1.0 - links->missed;
 
 	memset(out, 0, CELLS * sizeof *out);
 	for (int m = 1; m <= PERIODS; m++, share *= links->missed) {
@@ -100,11 +100,7 @@ static void within_bracket(const struct cells *place_of, const struct fg_links *
 		for (size_t i = 0; i < CELLS; i++)
 			from.density[i] = more[i] * unit;
 		integrate(&from);
-		memset(more, 0, sizeof more);
-		if (back)
-			through_box(&from, &from, -links->longest_ns, -links->shortest_ns, 1.0, more);
-		else
-			through_box(&from, &from, links->shortest_ns, links->longest_ns, 1.0, more);
+		through_links(&from, &from, links, back, more);
 		for (size_t i = 0; i < CELLS; i++)
 			out[i] += more[i] *= per_cell;
 	}

@@ -124,8 +124,8 @@ class Loop:
     # ---- the counter ----
 
     def updates_ns(self) -> np.ndarray:
-        out, at, mean = [], 0.0, self.update_ms * MS * (1 - self.update_jitter / 2)
-        count = int(self.seconds * SECOND / mean * 1.5 / min(1.0, self.slower)) + 100
+        out, at, mean = [], -SECOND * self.rng.random(), self.update_ms * MS * (1 - self.update_jitter / 2)
+        count = int((self.seconds + 1) * SECOND / mean * 1.5 / min(1.0, self.slower)) + 100
         shares = 1 - self.update_jitter * self.rng.random(count)
         for share in shares.tolist():
             at += share * self.update_ms * MS * (self.slower if at > self.slower_from * self.seconds * SECOND else 1.0)
