@@ -6,6 +6,7 @@
 
 #include "fg_clock.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- changes ---- */
@@ -168,6 +169,23 @@ void fg_follow_times(const struct fg_change *changes, size_t count, const float 
 				next[state(&w)] += (double)(end_ns - at_ns) - mine_ns;
 			done_ns = until_ns;
 		}
+	}
+}
+
+/* ---- the regression ---- */
+
+/* The factor of Cholesky of a matrix of three diagonals has two, so each row needs only the row before. */
+void fg_follow_whiten(const double *own, const double *shared, size_t count, size_t columns, double *rows)
+{
+	double side = 0.0; /* of the factor, between this row and the one before */
+
+	for (size_t k = 0; k < count; k++) {
+		double *row = rows + k * columns, variance = own[k] + shared[k] + shared[k + 1] - side * side;
+		double scale = variance > 0.0 ? 1.0 / sqrt(variance) : 0.0;
+
+		for (size_t c = 0; c < columns; c++)
+			row[c] = scale * (k > 0 && side != 0.0 ? row[c] - side * row[(ptrdiff_t)c - (ptrdiff_t)columns] : row[c]);
+		side = -shared[k + 1] * scale;
 	}
 }
 

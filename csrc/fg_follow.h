@@ -78,6 +78,11 @@ struct fg_timeline {
 void fg_follow_times(const struct fg_change *changes, size_t count, const float *cells,
 					 const struct fg_timeline *timeline, double *times);
 
+/* Give the rows of a regression independent errors of variance 1. The errors of two neighbours have the instant between
+ * them in common: row k has the variance own[k] + shared[k] + shared[k + 1], and the covariance -shared[k + 1] with the
+ * next row. Rows of an infinite own[k] become 0. `rows` has `columns` numbers for each of the `count` rows. */
+void fg_follow_whiten(const double *own, const double *shared, size_t count, size_t columns, double *rows);
+
 /* What the curve gives out: of growth k, `amount[k]`, in proportion to power[block[k] * state_count + state], whose sum
  * over the expected times is `weight[k]`, > 0. */
 struct fg_outlay {

@@ -128,5 +128,6 @@ cdef extern from "fg_follow.h" nogil:
                          fg_links_tally *tally)
     void fg_follow_times(const fg_change *changes, size_t count, const float *cells, const fg_timeline *timeline,
                          double *times)
+    void fg_follow_whiten(const double *own, const double *shared, size_t count, size_t columns, double *rows)
     void fg_follow_curve(const fg_change *changes, size_t count, const float *cells, const fg_timeline *timeline,
                          const fg_outlay *outlay, const int64_t *at_ns, size_t instants, double *energy)

@@ -58,6 +58,8 @@ CELLS: int
 
 def follow_changes(traits: dict[str, Any], chunks: Iterable[_Samples]) -> _Changes: ...
 
+def whiten(own: ArrayLike, shared: ArrayLike, rows: _Energies) -> None: ...
+
 class Timeline:
     edges_ns: _Instants
     states: NDArray[np.int32]

@@ -299,6 +299,18 @@ cdef class Followed:
         return energy
 
 
+def whiten(own, shared, rows):
+    """Scale and combine the rows of a regression, float64 (rows, columns), in place. See fg_follow_whiten."""
+    import numpy as np
+
+    own, shared = np.ascontiguousarray(own, dtype=np.float64), np.ascontiguousarray(shared, dtype=np.float64)
+    cdef size_t count = len(rows), columns = rows.shape[1]
+    if rows.dtype != np.float64 or len(own) != len(rows) or len(shared) != len(rows) + 1:
+        raise ValueError("own and shared must have a number for each row, and shared one more")
+    cdef double *out = <double *>column_data(rows, True)
+    fg_follow_whiten(<const double *>column_data(own), <const double *>column_data(shared), count, columns, out)
+
+
 cdef class Timeline:
     """The state of the load: states[i] from edges_ns[i] on, state 0 before the first edge."""
 

@@ -23,7 +23,7 @@ from fastgreen.results.update_instants import update_instants
 from fastgreen.units import joules_per_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -78,61 +78,81 @@ class Followed:
         changes = _resolver.follow_changes(traits, trace.settled())
         self._updates, self.note = update_instants(changes, trace.learnt)
         self._block = np.searchsorted(block_edges_ns, changes[:, 1]).astype(np.int32)
+        self._known = (changes[:, 2] > 0) & (changes[:, 1] > changes[:, 0])
+        self._known[0] = False
         self._sum()
         self._fit()
 
     # ---- the fit ----
 
     def _sum(self) -> None:
-        """The normal equations of each block: expected times, growths, their weights."""
+        """Time in each state, and growth, of each block; what the errors of growths are like."""
         states = len(self.load.open_windows)
-        self._matrix = np.zeros((BLOCKS, states, states))
-        self._vector = np.zeros((BLOCKS, states))
-        self._square = np.zeros(BLOCKS)
-        self._time = np.zeros((BLOCKS, states))
-        self._growth = np.zeros(BLOCKS)
-        for first, times in self._chunks():
-            rows = slice(first, first + len(times))
-            grown = self._updates.changes[rows, 2].astype(np.float64)
-            weight = self._weights(rows)
-            block = self._block[rows]
-            edges = np.searchsorted(block, np.arange(BLOCKS + 1))
-            for b in np.flatnonzero(np.diff(edges)):
-                part = slice(edges[b], edges[b + 1])
-                weighted = times[part] * weight[part, None]
-                self._matrix[b] += weighted.T @ times[part]
-                self._vector[b] += weighted.T @ grown[part]
-                self._square[b] += weight[part] @ grown[part] ** 2
+        self._time, self._growth = np.zeros((BLOCKS, states)), np.zeros(BLOCKS)
+        matrix, vector = np.zeros((states, states)), np.zeros(states)
+        for rows, times, grown in self._chunks():
+            known = self._known[rows]
+            for b, part in self._by_block(rows):
                 self._time[b] += times[part].sum(axis=0)
                 self._growth[b] += grown[part].sum()
+            matrix += (times * known[:, None]).T @ times
+            vector += (times * known[:, None]).T @ grown
+        self._mean = float(self._growth.sum() / max(self._time.sum(), 1.0))
+        self._learn_errors(fit_powers(matrix, vector, 1e-9 * np.diag(matrix), self._mean))
 
-    def _chunks(self):
-        """(first row, expected times) of all changes but the first, whose growth is not known."""
+    def _by_block(self, rows: slice) -> list[tuple[int, slice]]:
+        """The blocks of some rows, and their places among them."""
+        edges = np.searchsorted(self._block[rows], np.arange(BLOCKS + 1))
+        return [(b, slice(int(edges[b]), int(edges[b + 1]))) for b in range(BLOCKS) if edges[b] < edges[b + 1]]
+
+    def _chunks(self) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
+        """(rows, expected times, growths) of all changes but the first, whose growth is not known."""
         changes, cells = self._updates.changes, self._updates.cells
-        for first in range(0, len(changes), _CHUNK):
-            rows = slice(max(first - 1, 0), first + _CHUNK)
-            part = _resolver.Followed(changes[rows], None if cells is None else cells[rows])
-            yield max(first, 1), part.times(self._timeline)[1:]
+        for first in range(1, len(changes), _CHUNK):
+            rows = slice(first, min(first + _CHUNK, len(changes)))
+            before = slice(first - 1, rows.stop)
+            part = _resolver.Followed(changes[before], None if cells is None else cells[before])
+            yield rows, part.times(self._timeline)[1:], changes[rows, 2].astype(np.float64)
 
-    def _weights(self, rows: slice) -> NDArray[np.float64]:
-        """Of each growth, by how uncertain the instants at its two ends are; 0 across a restart."""
-        changes = self._updates.changes[max(rows.start - 1, 0) : rows.stop]
-        width = (changes[:, 1] - changes[:, 0]).astype(np.float64)
-        length = np.diff(changes[:, 1]).astype(np.float64)
-        spread = width[1:] ** 2 + width[:-1] ** 2 + (0.05 * length) ** 2
-        known = (changes[1:, 2] > 0) & (length > 0)
-        return np.where(known, 1e12 / np.maximum(spread, 1.0), 0.0)
+    def _learn_errors(self, power: NDArray[np.float64]) -> None:
+        """Split the error of a growth into what its two instants cause, and the rest, by the errors of neighbours.
+
+        An instant that was later than expected adds to one growth what it takes from the next.
+        """
+        changes = self._updates.changes
+        width = (changes[:, 1] - changes[:, 0]).astype(np.float64) ** 2
+        length = np.diff(changes[:, 1], prepend=changes[0, 0]).astype(np.float64) ** 2
+        width, length = width / max(width.mean(), 1.0), length / max(length.mean(), 1.0)
+        square = neighbours = widths = 0.0
+        for rows, times, grown in self._chunks():
+            known = self._known[rows]
+            error = np.where(known, grown - times @ power, 0.0)
+            square += error @ error
+            neighbours -= error[:-1] @ error[1:]
+            widths += width[rows][:-1] @ (known[:-1] & known[1:])
+        count = max(int(self._known.sum()), 1)
+        shared = max(neighbours, 0.0) / max(widths, 1.0)
+        own = square / count - 2 * shared
+        least = max(0.01 * square / count, 1e-12 * self._growth.sum() ** 2 / count**2, 1e-12)
+        self._own = np.where(self._known, max(own, least) * np.maximum(length, 1e-3), np.inf)
+        self._shared = shared * width
 
     def _fit(self) -> None:
-        time, growth = self._time.sum(axis=0), self._growth.sum()
-        self._mean = growth / max(time.sum(), 1.0)
+        states = len(self.load.open_windows)
+        self._matrix, self._vector = np.zeros((BLOCKS, states, states)), np.zeros((BLOCKS, states))
+        for rows, times, grown in self._chunks():
+            whole = np.column_stack([times, grown])
+            for b, part in self._by_block(rows):
+                own = slice(rows.start + part.start, rows.start + part.stop)
+                independent = np.ascontiguousarray(whole[part])
+                _resolver.whiten(self._own[own], self._shared[own.start - 1 : own.stop], independent)
+                square = independent.T @ independent
+                self._matrix[b] += square[:-1, :-1]
+                self._vector[b] += square[:-1, -1]
         matrix, vector = self._matrix.sum(axis=0), self._vector.sum(axis=0)
-        count = len(self._updates.changes)
-        free = fit_powers(matrix, vector, np.zeros(len(time)), 0.0)
-        error = self._square.sum() - 2 * free @ vector + free @ matrix @ free
-        self._variance = max(float(error) / max(count - len(time), 1), 1e-9 * self._square.sum() / max(count, 1))
+        time = self._time.sum(axis=0)
         share = np.maximum(time / max(time.max(), 1.0), 1e-6)
-        self._ridge = share * self._variance / (_PRIOR * self._mean) ** 2 if self._mean > 0 else share
+        self._ridge = share / (_PRIOR * self._mean) ** 2 if self._mean > 0 else share
         self.power = self._powers(matrix, vector)
         self._without = np.stack([self._powers(matrix - m, vector - v) for m, v in self._each_block()])
 
@@ -148,7 +168,7 @@ class Followed:
         if not of_each.sum() > 0:
             return True
         share = of_each / of_each.sum()
-        information = self._matrix.sum(axis=0) / self._variance + np.diag(self._ridge) / self._variance
+        information = self._matrix.sum(axis=0) + np.diag(self._ridge)
         return bool(share @ np.linalg.solve(information, share) > (_UNKNOWN * self._mean) ** 2)
 
     # ---- energies ----
@@ -175,8 +195,8 @@ class Followed:
             power = np.ones_like(power)
         changes = self._updates.changes
         weight = np.ones(len(changes))
-        for first, times in self._chunks():
-            weight[first : first + len(times)] = times @ power[0]
+        for rows, times, _ in self._chunks():
+            weight[rows] = times @ power[0]
         return self._curve(changes, self._updates.cells, weight, power, at_ns) * self._scale
 
     def _curve(self, changes, cells, weight, power, at_ns):
