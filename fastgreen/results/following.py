@@ -34,6 +34,7 @@ __all__ = ["Followed", "Following", "Interval"]
 BLOCKS = 30
 T_95 = 2.045  # Student's t with 29 degrees of freedom: 95 % lie within
 LEAST_UPDATES = 60
+_FEW = f"was updated fewer than {LEAST_UPDATES} times"
 _PRIOR = 10.0  # powers are expected within so many mean powers of the mean: decides only where the samples do not
 _UNKNOWN = 0.5  # a power known to no better than this share of the mean power is not known
 _LEAST_POWER = 1e-3  # of the mean power: each state takes a little of a growth, so that each growth can be given out
@@ -57,7 +58,7 @@ def why_not(trace: Trace) -> str | None:
     if trace.unknown:
         return "shows no energy for a part of the run"
     if trace.tally["updates"] < LEAST_UPDATES:
-        return f"was updated fewer than {LEAST_UPDATES} times"
+        return _FEW
     return None
 
 
@@ -67,15 +68,17 @@ class Followed:
     Parameters
     ----------
     trace : Trace
+    changes : (changes, 4) int64
+        From `_resolver.follow_changes`, at least `LEAST_UPDATES`.
     load : Load
     """
 
-    def __init__(self, trace: Trace, load: Load, block_edges_ns: NDArray[np.int64]) -> None:
+    def __init__(self, trace: Trace, changes: NDArray[np.int64], load: Load) -> None:
         self.load = load
         self._scale = joules_per_unit(trace.channel.unit)
         self._timeline = load.timeline
-        traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
-        changes = _resolver.follow_changes(traits, trace.settled())
+        begin_ns, end_ns = trace.tally["first_at_ns"], trace.tally["end_at_ns"]
+        block_edges_ns = begin_ns + (np.arange(1, BLOCKS) * ((end_ns - begin_ns) / BLOCKS)).astype(np.int64)
         self._updates, self.note = update_instants(changes, trace.learnt)
         self._block = np.searchsorted(block_edges_ns, changes[:, 1]).astype(np.int32)
         self._known = (changes[:, 2] > 0) & (changes[:, 1] > changes[:, 0])
@@ -227,10 +230,15 @@ class Following:
         self.reasons: dict[str, str] = {}
         self._followed: dict[str, Followed] = {}
         for trace in traces:
-            reason = why_not(trace) if self._windows else "no window was used"
+            reason = why_not(trace) if self._windows else "has no window to follow"
             if reason is None:
-                self._followed[trace.channel.id] = Followed(trace, self._load(trace), _block_edges(trace))
-            else:
+                traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
+                changes = _resolver.follow_changes(traits, trace.settled())
+                if len(changes) >= LEAST_UPDATES:
+                    self._followed[trace.channel.id] = Followed(trace, changes, self._load(trace))
+                else:
+                    reason = _FEW
+            if reason is not None:
                 self.reasons[trace.channel.id] = reason
         self._counted = [t.channel.id for t in traces if t.counted and t.has_data]
 
@@ -240,6 +248,11 @@ class Following:
     def of(self, trace: Trace) -> Followed | None:
         return self._followed.get(trace.channel.id)
 
+    def method(self, name: str) -> str:
+        """Which estimate the energies of a name are: ``followed``, ``even`` between updates, or ``followed in part``."""
+        told = [f is not None and not f.uncertain(name) for f in map(self._followed.get, self._counted)]
+        return "followed" if told and all(told) else "followed in part" if any(told) else "even"
+
     def interval(self, name: str, count: int) -> Interval:
         """95 % interval of the mean energy of the windows of a name over all counted channels."""
         total = np.zeros(BLOCKS)
@@ -248,14 +261,13 @@ class Following:
             if followed is None:
                 return Interval(None, f"{identity} {self.reasons[identity]}")
             if followed.uncertain(name):
-                return Interval(None, f"{identity} cannot tell {name} from what comes with it")
+                return Interval(
+                    None,
+                    f"{identity} cannot tell its power in this window from the power around it: a longer run, rests of "
+                    "different length between windows, or reads at other instants (dither) would help",
+                )
             total += followed.left_out(name)
         if not self._counted:
             return Interval(None, "no channel was read")
         error = np.sqrt((BLOCKS - 1) / BLOCKS * np.sum((total - total.mean()) ** 2))
         return Interval(float(T_95 * error / count))
-
-
-def _block_edges(trace: Trace) -> NDArray[np.int64]:
-    begin, end = trace.tally["first_at_ns"], trace.tally["end_at_ns"]
-    return begin + (np.arange(1, BLOCKS) * ((end - begin) / BLOCKS)).astype(np.int64)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from fastgreen.results.following import Following
 
 __all__ = ["Result", "load"]
 
@@ -63,6 +64,16 @@ class Result(Energies):
         self.given_notes = list(notes or [])
         self._given_windows = windows
         self._span = start_ns, end_ns
+
+    @cached_property
+    def following(self) -> Following:
+        """The estimates that follow the load; one curve per channel."""
+        from fastgreen.results.following import Following
+
+        return Following(self.traces, self._windows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "following"}
 
     @cached_property
     def _windows(self) -> list[Windows]:
@@ -144,7 +155,9 @@ class Result(Energies):
     def windows(self, name: str | None = None, per_channel: bool = False) -> pa.Table:
         """A row per stretch of a window: name, index, start_ns, duration_s, energy_j, energy_low_j, energy_high_j.
 
-        The schema's metadata say whether the energies are ``estimated``.
+        The energy between two updates of a counter is given out by how much power the load draws inside and outside of
+        windows, as fitted over the whole run. All windows lie on one curve, so their energies and the energy outside
+        add up to the counter. The schema's metadata say whether the energies are ``estimated``.
 
         Parameters
         ----------
@@ -165,7 +178,7 @@ class Result(Energies):
         """
         from fastgreen.results import result_tables
 
-        return result_tables.window_table(self.traces, self._named(name), per_channel, self.estimated)
+        return result_tables.window_table(self, self._named(name), per_channel)
 
     def _named(self, name: str | None) -> list[Windows]:
         name = encodable(name) if isinstance(name, str) else name  # as `Monitor.window` does
@@ -210,6 +223,11 @@ class Result(Energies):
         The bounds of the sum are those of the stretches taken together (`Trace.together`), so the mean energy of many
         short windows is known far better than that of one.
 
+        The energies follow the load where the samples allow it (`Result.windows`). Then ``mean_energy_ci_low_j`` and
+        ``mean_energy_ci_high_j`` hold the true mean in 95 of 100 runs. The bounds hold it in every run. The two ranges
+        rest on different conditions and are never mixed. Where there is not an interval, both columns are null and
+        ``interval_note`` gives the reason.
+
         Returns
         -------
         pyarrow.Table
@@ -217,9 +235,7 @@ class Result(Energies):
         """
         from fastgreen.results import result_tables
 
-        return result_tables.summary_table(
-            self.traces, {name: self._named(name) for name in self.names}, self.estimated
-        )
+        return result_tables.summary_table(self, {name: self._named(name) for name in self.names})
 
     # ---- files and people ----
 

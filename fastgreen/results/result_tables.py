@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from fastgreen.units import NS_PER_S, unit_metadata
 
 if TYPE_CHECKING:
     from fastgreen.results.energies import Energies
+    from fastgreen.results.following import Following
 
 __all__ = ["channel_table", "power_table", "summary_table", "window_table"]
 
@@ -105,19 +106,31 @@ def _ratio_to_counter(trace: Trace, totals: Mapping[str, Bounded]) -> float | No
 # ---- windows ----
 
 
-def window_table(traces: Sequence[Trace], chosen: list[Windows], per_channel: bool, estimated: bool) -> pa.Table:
+class Followable(Protocol):
+    """A run: a `Result`."""
+
+    traces: list[Trace]
+
+    @property
+    def estimated(self) -> bool: ...
+    @property
+    def following(self) -> Following: ...
+
+
+def window_table(result: Followable, chosen: list[Windows], per_channel: bool) -> pa.Table:
     """A row per stretch of the chosen windows, of all counted channels together or of each channel."""
+    traces = result.traces
     if per_channel and not traces:
         chosen = []
     parts = []
     for trace in _rows_of(traces, per_channel):
         columns = _window_columns(chosen)
-        energies = [_energies(traces, w, trace) for w in chosen]
+        energies = [_energies(traces, w, trace, result.following) for w in chosen]
         for key, attribute in _ENERGIES.items():
             columns[key] = np.concatenate([getattr(e, attribute) for e in energies]) if energies else np.empty(0)
         parts.append(_with_channel(columns, trace, per_channel))
     units = {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(_ENERGIES, "J")}
-    return _joined(parts, units, estimated)
+    return _joined(parts, units, result.estimated)
 
 
 def _rows_of(traces: Sequence[Trace], per_channel: bool) -> Sequence[Trace | None]:
@@ -156,23 +169,44 @@ def _window_columns(chosen: list[Windows]) -> dict[str, Any]:
     }
 
 
-def _energies(traces: Sequence[Trace], windows: Windows, trace: Trace | None) -> Bounded:
+def _energies(
+    traces: Sequence[Trace], windows: Windows, trace: Trace | None, following: Following | None = None
+) -> Bounded:
     if trace is not None:
-        return trace.windows(windows.begin_ns, windows.end_ns)
+        return _energies_of(trace, windows, following)
     counted = [t for t in traces if t.counted and t.has_data]
-    return sum((t.windows(windows.begin_ns, windows.end_ns) for t in counted), Bounded.zeros(len(windows)))
+    return sum((_energies_of(t, windows, following) for t in counted), Bounded.zeros(len(windows)))
 
 
-def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], estimated: bool) -> pa.Table:
-    """A row per name of its windows: count, energies with bounds, mean power, durations."""
+def _energies_of(trace: Trace, windows: Windows, following: Following | None) -> Bounded:
+    bounded = trace.windows(windows.begin_ns, windows.end_ns)
+    followed = following.of(trace) if following is not None else None
+    if followed is None:
+        return bounded
+    energy_j = followed.windows_j(windows.begin_ns, windows.end_ns)
+    # The curve lies within the bounds; its sums are rounded.
+    return Bounded(np.clip(energy_j, bounded.low_j, bounded.high_j), bounded.low_j, bounded.high_j)
+
+
+def _together(trace: Trace, windows: Windows, following: Following) -> Bounded:
+    bounded, followed = trace.together(windows), following.of(trace)
+    if followed is None:
+        return bounded
+    energy_j = float(followed.windows_j(windows.begin_ns, windows.end_ns).sum())
+    return Bounded(min(max(energy_j, bounded.low_j), bounded.high_j), bounded.low_j, bounded.high_j)
+
+
+def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.Table:
+    """A row per name of its windows: count, energies with bounds and interval, mean power, durations."""
     rows = []
     for name, handles in named.items():
-        total = sum(
-            (t.together(w) for t in traces if t.counted and t.has_data for w in handles), Bounded(0.0, 0.0, 0.0)
-        )
+        counted = [t for t in result.traces if t.counted and t.has_data]
+        total = sum((_together(t, w, result.following) for t in counted for w in handles), Bounded(0.0, 0.0, 0.0))
         durations = np.concatenate([w.end_ns - w.begin_ns for w in handles]) / NS_PER_S
         count, seconds = len(durations), float(durations.sum())
         energies = [float(x) for x in (total.energy_j, total.low_j, total.high_j)]
+        interval = result.following.interval(name, count)
+        mean, half = energies[0] / count, interval.half_j
         rows.append(
             (
                 name,
@@ -182,7 +216,10 @@ def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], e
                 energies[0] / seconds if seconds > 0 else None,
                 seconds,
                 *(float(x) for x in np.percentile(durations, [50, 95, 99])),
-                estimated,
+                result.estimated,
+                *((None, None) if half is None else (max(mean - half, 0.0), mean + half)),
+                result.following.method(name),
+                interval.reason,
             )
         )
     return _table(
@@ -202,6 +239,10 @@ def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], e
             ("duration_p95_s", "float64", "s"),
             ("duration_p99_s", "float64", "s"),
             ("estimated", "bool", None),
+            ("mean_energy_ci_low_j", "float64", "J"),
+            ("mean_energy_ci_high_j", "float64", "J"),
+            ("method", "string", None),
+            ("interval_note", "string", None),
         ],
     )
 
