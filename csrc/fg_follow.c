@@ -44,8 +44,12 @@ size_t fg_follow_changes(struct fg_follow_reader *reader, const struct fg_traits
 		int64_t grown = now->raw - last->raw + now->wraps * traits->modulus;
 
 		if (grown != 0 || restart) {
-			narrow(&reader->change, last->at_ns, period_ns);
+			int64_t still_ns = last->at_ns - period_ns;
+
 			out[written++] = reader->change;
+			narrow(&out[written - 1], last->at_ns, period_ns);
+			if (still_ns > reader->change.at_ns) /* an update without growth: nothing was spent until then */
+				out[written++] = (struct fg_change){.after_ns = still_ns, .at_ns = still_ns};
 			reader->change = change_at(now, last->at_ns, period_ns);
 			reader->change.grown = restart ? 0 : grown;
 			reader->change.linked = !restart && (now->flags & FG_SAMPLE_GAP) == 0;

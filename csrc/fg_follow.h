@@ -41,8 +41,9 @@ struct fg_follow_reader {
 	int64_t fed;
 };
 
-/* Write the changes that `count` samples of a counter, in time order, complete; `out` has room for `count` of them.
- * Returns their number. The first one is the update that the first sample shows. */
+/* Write the changes that `count` samples of a counter, in time order, complete; `out` has room for `count` + 1 of them.
+ * Returns their number. The first one is the update that the first sample shows. If a value was shown for longer than a
+ * period, there was an update without growth: a change whose growth and bracket are empty. */
 size_t fg_follow_changes(struct fg_follow_reader *reader, const struct fg_traits *traits,
 						 const struct fg_sample *samples, size_t count, struct fg_change *out);
 

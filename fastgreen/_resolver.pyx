@@ -224,7 +224,7 @@ def follow_changes(dict traits, chunks):
     memset(&reader, 0, sizeof(fg_follow_reader))
     parts = []
     for chunk in chunks:
-        part = np.empty((len(chunk), 4), np.int64)
+        part = np.empty((len(chunk) + 1, 4), np.int64)
         data, count, out = sample_data(chunk), len(chunk), <fg_change *>column_data(part)
         with nogil:
             written = fg_follow_changes(&reader, &c_traits, data, count, out)

@@ -165,27 +165,34 @@ class Followed:
     def _powers(self, matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
         return fit_powers(matrix, vector, self._ridge, self._mean)
 
+    @cached_property
+    def _covariance(self) -> NDArray[np.float64]:
+        """Of the powers, as far as the samples tell them."""
+        return np.linalg.pinv(self._matrix.sum(axis=0) + np.diag(self._ridge), hermitian=True)
+
     def uncertain(self, name: str) -> bool:
         """Whether the samples cannot tell the power of a window from that of other states."""
-        of_each = self.load.open_windows[:, self.load.names.index(name)] * self._time.sum(axis=0)
+        of_each = self.load.number(name) * self._time.sum(axis=0)
         if not of_each.sum() > 0:
             return True
         share = of_each / of_each.sum()
-        information = self._matrix.sum(axis=0) + np.diag(self._ridge)
-        return bool(share @ np.linalg.solve(information, share) > (_UNKNOWN * self._mean) ** 2)
+        return bool(share @ self._covariance @ share > (_UNKNOWN * self._mean) ** 2)
 
     # ---- energies ----
 
-    def _name_energy(self, name: str, power: NDArray[np.float64]) -> float:
-        """Energy of all windows of a name if the states drew `power`, in J; each block keeps what the counter grew."""
-        number = self.load.open_windows[:, self.load.names.index(name)]
-        whole = self._time @ power
-        of_name = self._time @ (power * number)
-        return float(np.sum(np.where(whole > 0, self._growth * of_name / np.maximum(whole, 1e-300), 0.0))) * self._scale
+    def _state_energies(self, power: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energy in each state if the states drew `power`, in J; each block keeps what the counter grew in it."""
+        share = self._time * power
+        whole = share.sum(axis=1)
+        return (self._growth / np.where(whole > 0, whole, np.inf)) @ share * self._scale
+
+    @cached_property
+    def _left_out(self) -> NDArray[np.float64]:
+        return np.stack([self._state_energies(power) for power in self._without])
 
     def left_out(self, name: str) -> NDArray[np.float64]:
         """Energy of all windows of a name, in J, without what each of the blocks says of the powers."""
-        return np.array([self._name_energy(name, power) for power in self._without])
+        return self._left_out @ self.load.number(name)
 
     @cached_property
     def _at_edges(self) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from fastgreen import _resolver
 from fastgreen._light_dataclass import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -53,6 +54,14 @@ class Load:
     def timeline(self) -> _resolver.Timeline:
         return _resolver.Timeline(self.edges_ns, self.states, len(self.open_windows))
 
+    @cached_property
+    def _column(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
+    def number(self, name: str) -> NDArray[np.float64]:
+        """Open windows of a name in each state."""
+        return self.open_windows[:, self._column[name]]
+
 
 def load_of(windows: Sequence[Windows], apart_ns: int) -> Load:
     """The states of all windows together.
@@ -68,20 +77,27 @@ def load_of(windows: Sequence[Windows], apart_ns: int) -> Load:
         Longest rest between two windows that belongs to their loop.
     """
     names = list(dict.fromkeys(w.name for w in windows))
-    edges, keys, table = _keyed(windows, names)
-    first_of_each, states, count = _numbered(keys)
-    open_windows = table(first_of_each)
-    states, open_windows = _rests_apart(edges, states, open_windows, apart_ns)
+    edges, keys, opened = _keyed(windows, names)
+    values, states = np.unique(keys, return_inverse=True)
+    outside = int(np.searchsorted(values, 0)) if len(values) else 0
+    states = np.where(states == outside, 0, np.where(states < outside, states + 1, states)).ravel()
     lengths = np.append(np.diff(edges), 0).astype(np.float64)
-    time_ns = np.bincount(states, lengths, minlength=len(open_windows))
-    merged = len(open_windows) > MOST_STATES
+    count = max(len(values), 1)
+    short = (states == 0) & (lengths <= apart_ns)
+    short[-1:] = False
+    if short.any():
+        states, count = np.where(short, count, states), count + 1
+    time_ns = np.bincount(states, lengths, minlength=count)
+    merged = count > MOST_STATES
     if merged:
-        states, open_windows, time_ns = _merged(states, open_windows, time_ns)
-    return Load(names, edges, states.astype(np.int32), open_windows, time_ns, merged)
+        states, time_ns = _merged(states, time_ns)
+    return Load(names, edges, states.astype(np.int32), opened(states, lengths, time_ns), time_ns, merged)
 
 
-def _keyed(windows, names):
-    """Sorted edges, a number for what is open from each edge on, and the way back from edges to numbers by name."""
+def _keyed(
+    windows: Sequence[Windows], names: list[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Callable[..., NDArray[np.float64]]]:
+    """Sorted edges, a number for what is open from each edge on, and a function that counts what is open."""
     code = {name: i for i, name in enumerate(names)}
     at = np.concatenate([a for w in windows for a in (w.begin_ns, w.end_ns)] or [np.empty(0, np.int64)])
     sizes = [len(w) for w in windows for _ in (0, 1)]
@@ -90,48 +106,35 @@ def _keyed(windows, names):
     order = np.argsort(at, kind="stable")
     at, change, name = at[order].astype(np.int64), change[order], name[order]
     marks = np.random.default_rng(_SHARED_SEED).integers(1, 2**62, len(names), dtype=np.int64)
-    with np.errstate(over="ignore"):
-        keys = np.cumsum(change * marks[name]) if len(at) else np.empty(0, np.int64)
-    last = np.append(at[1:] != at[:-1], True) if len(at) else np.empty(0, bool)
-    place = np.flatnonzero(last)
+    keys = np.cumsum(change * marks[name])  # wraps, and comes back to 0 all the same
+    last = np.append(at[1:] != at[:-1], np.full(min(len(at), 1), True))
+    edges = at[last]
 
-    def table(chosen):
-        out = np.zeros((len(chosen), len(names)))
-        for row, edge in enumerate(chosen.tolist()):
-            until = place[edge] + 1
-            np.add.at(out[row], name[:until], change[:until])
-        return out
+    def opened(states: NDArray[np.int64], lengths: NDArray[np.float64], time_ns: NDArray[np.float64]):
+        """(states, names): mean number of open windows, over the time in each state."""
+        out = np.zeros((len(time_ns), len(names)))
+        for number in range(len(names)):
+            places = np.sort(place_by_name[slice(*np.searchsorted(by_name, [number, number + 1]))])
+            _add_open(out[:, number], edges, np.searchsorted(edges, at[places]), change[places], states, lengths)
+        return out / np.maximum(time_ns, 1.0)[:, None]
 
-    return at[last], keys[last], table
-
-
-def _numbered(keys):
-    """An edge of each state, the state of each edge; state 0 is outside."""
-    values, first, states = np.unique(keys, return_index=True, return_inverse=True)
-    outside = int(np.searchsorted(values, 0)) if len(values) else 0
-    rank = np.arange(len(values))
-    rank = np.where(rank == outside, 0, np.where(rank < outside, rank + 1, rank))
-    chosen = np.empty(len(values), np.int64)
-    chosen[rank] = first
-    return chosen, rank[states.ravel()], len(values)
+    place_by_name = np.argsort(name, kind="stable")
+    by_name = name[place_by_name]
+    return edges, keys[last], opened
 
 
-def _rests_apart(edges, states, open_windows, apart_ns):
-    """State 0 for the short rests becomes the last state but for the long ones, which keep 0."""
-    lengths = np.append(np.diff(edges), np.iinfo(np.int64).max)
-    short = (states == 0) & (lengths <= apart_ns)
-    if not short.any():
-        return states, open_windows
-    states = np.where(short, len(open_windows), states)
-    return states, np.vstack([open_windows, np.zeros(open_windows.shape[1])])
+def _add_open(out, edges, places, changes, states, lengths):
+    """Add to `out` the open windows of one name times the time, by state."""
+    if not len(places):
+        return
+    first, until = int(places.min()), int(places.max()) + 1
+    number = np.cumsum(np.bincount(places - first, changes, minlength=until - first))
+    out += np.bincount(states[first:until], lengths[first:until] * number, minlength=len(out))
 
 
-def _merged(states, open_windows, time_ns):
-    """All states but outside and those with the most time become one."""
+def _merged(states: NDArray[np.int64], time_ns: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """All states but outside and those with the most time become the last one."""
     kept = np.sort(np.append(0, 1 + np.argsort(-time_ns[1:], kind="stable")[: MOST_STATES - 2]))
-    others = np.setdiff1d(np.arange(len(open_windows)), kept)
-    number = np.full(len(open_windows), len(kept))
+    number = np.full(len(time_ns), len(kept))
     number[kept] = np.arange(len(kept))
-    share = time_ns[others] / max(float(time_ns[others].sum()), 1.0)
-    rows = np.vstack([open_windows[kept], share @ open_windows[others]])
-    return number[states], rows, np.append(time_ns[kept], time_ns[others].sum())
+    return number[states], np.bincount(number, time_ns)

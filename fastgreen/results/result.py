@@ -108,7 +108,14 @@ class Result(Energies):
     @property
     def names(self) -> list[str]:
         """The names of the windows, in the order of their first use."""
-        return list(dict.fromkeys(w.name for w in self._windows))
+        return list(self._by_name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Windows]]:
+        out: dict[str, list[Windows]] = {}
+        for w in self._windows:
+            out.setdefault(w.name, []).append(w)
+        return out
 
     # ---- tables ----
 
@@ -182,9 +189,9 @@ class Result(Energies):
 
     def _named(self, name: str | None) -> list[Windows]:
         name = encodable(name) if isinstance(name, str) else name  # as `Monitor.window` does
-        if name is not None and name not in self.names:
+        if name is not None and name not in self._by_name:
             raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
-        return [w for w in self._windows if name is None or w.name == name]
+        return self._windows if name is None else self._by_name[name]
 
     def power(self, step_s: float | None = None, per_channel: bool = False) -> pa.Table:
         """Power over time: the run in equal steps, and the mean power of each with its bounds.

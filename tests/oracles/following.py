@@ -17,6 +17,9 @@ def changes(samples, modulus, period_ns):
         grown = int(now["raw"]) - int(last["raw"]) + int(now["wraps"]) * modulus
         if grown or restart:
             after = max(int(last["at_ns"]), int(now["at_ns"]) - period_ns)
+            still = int(last["at_ns"]) - period_ns
+            if still > out[-1][1]:
+                out.append([still, still, 0, 0])
             out.append([after, int(now["at_ns"]), 0 if restart else grown, int(not restart and not gap)])
         else:  # shown still: the update was no longer than a period ago
             out[-1][0] = min(max(out[-1][0], int(now["at_ns"]) - period_ns), out[-1][1])
