@@ -5,11 +5,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# One virtual environment, filled on demand; a stamp per extra says what it holds already.
+# One virtual environment, filled on demand; a stamp per extra records its installation. If you give PYTHON, and another
+# Python made the environment, it is made again. If you do not, the environment stays as it is.
+IDENTITY := import sys; print(sys.base_prefix, *sys.version_info[:3])
+ifneq ($(origin PYTHON),file)
+HELD := $(shell test -x $(BIN)/python && $(BIN)/python -c '$(IDENTITY)' 2> /dev/null)
+ifneq ($(HELD),)
+ifneq ($(HELD),$(shell $(PYTHON) -c '$(IDENTITY)' 2> /dev/null))
+$(BIN)/python: another-python
+endif
+endif
+endif
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fastgreen needs Python 3.11 or later")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+
+another-python:
+	@echo "Another Python made $(VENV) ($(HELD)): $(PYTHON) makes it again."
 
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h fastgreen/*.pyx fastgreen/*.pxd)
 
@@ -20,7 +34,7 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 endef
 $(foreach name,demo collect study test lint bench fuzz,$(eval $(call extra,$(name))))
 
-.PHONY: help demo collect-demo study training-study test bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean
+.PHONY: help demo collect-demo study training-study test bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean another-python
 
 help: ## print this index
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
@@ -41,9 +55,11 @@ training-study: $(VENV)/.study ## greener training: architecture x environment, 
 	$(BIN)/python examples/greener_training.py -o out/training
 
 # Tests of optional packages skip, saying so, where the package is absent; PACKAGES=torch==2.13.0 adds one.
-test: $(VENV)/.test ## run every test
+TESTS ?= tests
+
+test: $(VENV)/.test ## run every test, or TESTS=tests/results for a part
 	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest $(TESTS)
 
 bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first
 	$(BIN)/python -m pytest benchmarks
@@ -109,6 +125,7 @@ lint: $(VENV)/.lint ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch]
 
 dist: $(BIN)/python ## build the source distribution and a wheel in isolation
 	$(BIN)/python -m pip install --quiet build

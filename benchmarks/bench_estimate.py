@@ -1,4 +1,4 @@
-"""Estimating networks and ablating features, against doing it one batch or one subset at a time."""
+"""Time of estimates and ablations, compared with one batch or one subset at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one call of a metric costs, against NumPy in the same run."""
+"""Time of one call of a metric, compared with NumPy in the same run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastgreen as fg
-from benchmarks.ratios import interleaved, told
+from benchmarks.ratios import check_bar, interleaved
 
 CALLS = 2000
 
@@ -33,7 +33,7 @@ def test_the_ufunc_costs_at_most_3_times_numpy_add_on_1000_elements(columns, ben
     ours, base = repeated(fg.ufuncs.apc, c, acc, 0.1, 1.0, out=out), repeated(np.add, c, acc, out=out)
     ratio = interleaved(ours, base, 31)
     benchmark.pedantic(ours, rounds=5)
-    told(benchmark, "ufunc / numpy.add", ratio, "<= 3", ufunc_ns=ratio.first_s / CALLS * 1e9)
+    check_bar(benchmark, "ufunc / numpy.add", ratio, "<= 3", ufunc_ns=ratio.first_s / CALLS * 1e9)
 
 
 def test_what_the_checks_add_to_the_ufunc_on_1000_elements(columns, benchmark):
@@ -42,7 +42,7 @@ def test_what_the_checks_add_to_the_ufunc_on_1000_elements(columns, benchmark):
     ours = repeated(fg.apc, c, acc)
     ratio = interleaved(ours, repeated(fg.ufuncs.apc, c, acc, 0.1, 1.0), 31)
     benchmark.pedantic(ours, rounds=5)
-    told(benchmark, "checked / bare, 1000 elements", ratio, "none", checked_ns=ratio.first_s / CALLS * 1e9)
+    check_bar(benchmark, "checked / bare, 1000 elements", ratio, "none", checked_ns=ratio.first_s / CALLS * 1e9)
 
 
 def test_what_the_checks_add_to_the_ufunc_on_10_million_elements(benchmark):
@@ -52,7 +52,7 @@ def test_what_the_checks_add_to_the_ufunc_on_10_million_elements(benchmark):
     assert np.array_equal(fg.apc(c, acc, out=out), acc / (1.0 * (c * ((1 - 0.1) * (1 - acc) + 0.1)) + 1))
     ratio = interleaved(lambda: fg.apc(c, acc, out=out), lambda: fg.ufuncs.apc(c, acc, 0.1, 1.0, out=out), 11)
     benchmark.pedantic(fg.apc, (c, acc), {"out": out}, rounds=3)
-    told(benchmark, "checked / bare, 10^7 elements", ratio, "none")
+    check_bar(benchmark, "checked / bare, 10^7 elements", ratio, "none")
 
 
 def time_to_closest_in_numpy(time, accuracy, consumption, target=None, accuracy_delta=0.01, consumption_delta=0.1):
@@ -93,4 +93,4 @@ def test_time_to_closest_is_20_times_as_fast_as_numpy(runs, target, benchmark):
         lambda: time_to_closest_in_numpy(*runs, target), lambda: fg.time_to_closest_apc(*runs, target=target), 15
     )
     benchmark.pedantic(fg.time_to_closest_apc, runs, {"target": target}, rounds=3)
-    told(benchmark, f"NumPy / time_to_closest_apc, target {target}", ratio, ">= 20", ours_ms=ratio.second_s * 1e3)
+    check_bar(benchmark, f"NumPy / time_to_closest_apc, target {target}", ratio, ">= 20", ours_ms=ratio.second_s * 1e3)

@@ -1,4 +1,4 @@
-"""What sampling costs and how well it keeps time, on a moving powercap tree of package and dram."""
+"""Cost and punctuality of sampling, on a moving powercap tree of package and dram."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def measured_rate(tree, hz, main_thread, seconds=SECONDS):
 
 
 def bare(program, tree, hz, seconds=SECONDS):
-    """CPU seconds of the bare loop, and the part of its ticks that this machine woke it for a period late or more."""
+    """CPU seconds of the bare loop, and the fraction of its ticks that came a whole period late or more."""
     files = [str(tree["package-0"].energy), str(tree["package-0/dram"].energy)]
     command = [program, str(round(1e9 / hz)), str(seconds), *files]
     ticks, cpu_s, late = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
@@ -72,7 +72,7 @@ def bare(program, tree, hz, seconds=SECONDS):
 
 
 def unless_the_machine_is_late(late, most):
-    """A machine that does not wake a bare loop in time cannot show the bar, nor that it is missed."""
+    """Skip on a machine that does not even wake a bare loop in time: it cannot test the bar."""
     if min(late) > most:
         pytest.skip(f"this machine wakes a bare loop of the same sleeps too late for at least {min(late):.2%} of them")
 

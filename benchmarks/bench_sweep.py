@@ -1,6 +1,6 @@
-"""What a sweep costs, against what the memory and the file system can do and against NumPy and numba on the same axes.
+"""Time of a sweep, compared with the speed of memory and file system, and with NumPy and numba on the same axes.
 
-A base writes the same buffer, whose pages were all touched before. The answer is asserted first, the bar last.
+Each base writes the same buffer; all its pages were touched before. The answer is asserted first, the bar last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 import fastgreen as fg
-from benchmarks.ratios import interleaved, told
+from benchmarks.ratios import check_bar, interleaved
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 31  # of some hundredths of a second each
@@ -71,7 +71,7 @@ def fill(tmp_path_factory):
 
 
 def peak_mb() -> float:
-    """The most memory this process ever had resident; getrusage would count its parent's, too."""
+    """Peak resident memory of this process; getrusage would include its parent's."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024 / 1e6
 
@@ -95,14 +95,16 @@ def test_compute_runs_at_0_9_of_a_streaming_fill(sweep, out, fill, threads, benc
     check_answer(sweep, out)
     ratio = interleaved(lambda: fill(out, threads), lambda: sweep.compute(out=out, threads=threads), ROUNDS)
     benchmark.pedantic(sweep.compute, kwargs={"out": out, "threads": threads}, rounds=3)
-    told(benchmark, f"fill / compute, {threads} threads", ratio, ">= 0.9", gb_per_s=out.nbytes / ratio.second_s / 1e9)
+    check_bar(
+        benchmark, f"fill / compute, {threads} threads", ratio, ">= 0.9", gb_per_s=out.nbytes / ratio.second_s / 1e9
+    )
 
 
 def test_compute_is_8_times_as_fast_as_the_numpy_expression(sweep, out, benchmark):
     check_answer(sweep, out)
     ratio = interleaved(lambda: formula(sweep), lambda: sweep.compute(out=out, threads=1), 5)
     benchmark.pedantic(sweep.compute, kwargs={"out": out, "threads": 1}, rounds=3)
-    told(benchmark, "NumPy / compute, 1 thread", ratio, ">= 8")
+    check_bar(benchmark, "NumPy / compute, 1 thread", ratio, ">= 8")
 
 
 def test_compute_on_one_thread_beats_numba_on_two(sweep, out, benchmark):
@@ -123,7 +125,7 @@ def test_compute_on_one_thread_beats_numba_on_two(sweep, out, benchmark):
     assert np.array_equal(out, theirs)
     ratio = interleaved(lambda: loop(*sweep.axes.values(), theirs), lambda: sweep.compute(out=out, threads=1), ROUNDS)
     benchmark.pedantic(sweep.compute, kwargs={"out": out, "threads": 1}, rounds=3)
-    told(benchmark, "numba on 2 threads / compute on 1", ratio, "> 1")
+    check_bar(benchmark, "numba on 2 threads / compute on 1", ratio, "> 1")
 
 
 def test_float32_is_1_8_times_as_fast_as_float64(sweep, out, benchmark):
@@ -135,7 +137,7 @@ def test_float32_is_1_8_times_as_fast_as_float64(sweep, out, benchmark):
     assert np.array_equal(single[-1, -1], acc / (b[-1] * (c * ((one - a) * (one - acc) + a)) + one))
     ratio = interleaved(lambda: sweep.compute(out=out, threads=1), lambda: sweep.compute(out=single, threads=1), ROUNDS)
     benchmark.pedantic(sweep.compute, kwargs={"out": single, "threads": 1}, rounds=3)
-    told(benchmark, "float64 / float32, 1 thread", ratio, ">= 1.8")
+    check_bar(benchmark, "float64 / float32, 1 thread", ratio, ">= 1.8")
 
 
 def test_the_best_100_come_faster_than_compute(sweep, out, benchmark):
@@ -144,7 +146,7 @@ def test_the_best_100_come_faster_than_compute(sweep, out, benchmark):
     assert np.array_equal(sweep.best(100)["apc"], best)
     ratio = interleaved(lambda: sweep.compute(out=out), lambda: sweep.best(100), ROUNDS)
     benchmark.pedantic(sweep.best, (100,), rounds=3)
-    told(benchmark, "compute on all CPUs / best(100)", ratio, "> 1")
+    check_bar(benchmark, "compute on all CPUs / best(100)", ratio, "> 1")
 
 
 def test_write_runs_at_0_9_of_pyarrow_with_a_ready_buffer(tmp_path, benchmark):
@@ -176,7 +178,7 @@ def test_write_runs_at_0_9_of_pyarrow_with_a_ready_buffer(tmp_path, benchmark):
     ratio = interleaved(base, write, 15, before=clear)
     clear()
     benchmark.pedantic(write, rounds=1)
-    told(benchmark, "pyarrow / write, 2 GB dense", ratio, ">= 0.9", gb_per_s=sweep.nbytes / ratio.second_s / 1e9)
+    check_bar(benchmark, "pyarrow / write, 2 GB dense", ratio, ">= 0.9", gb_per_s=sweep.nbytes / ratio.second_s / 1e9)
 
 
 def test_writing_2_gb_takes_at_most_256_mb_of_memory(tmp_path, benchmark):
@@ -189,7 +191,7 @@ def test_writing_2_gb_takes_at_most_256_mb_of_memory(tmp_path, benchmark):
     done = benchmark.pedantic(
         subprocess.run, (command,), {"cwd": ROOT, "capture_output": True, "check": True}, rounds=1
     )
-    told(benchmark, "resident memory in MB", float(done.stdout), "<= 256")
+    check_bar(benchmark, "resident memory in MB", float(done.stdout), "<= 256")
 
 
 @pytest.mark.slow
@@ -209,5 +211,5 @@ def test_a_billion_points_in_float32_are_written_in_constant_memory(tmp_path, la
     one = np.float32(1)
     wanted = acc[-1] / (b[-1] * (c * ((one - a[-1]) * (one - acc[-1]) + a[-1])) + one)
     assert np.array_equal(stored.read(10**9 - 1000, 10**9), wanted)
-    told(benchmark, f"10^9 points, {layout}: memory grown by MB", grown, "<= 256", gb=path.stat().st_size / 1e9)
+    check_bar(benchmark, f"10^9 points, {layout}: memory grown by MB", grown, "<= 256", gb=path.stat().st_size / 1e9)
     path.unlink()

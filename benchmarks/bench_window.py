@@ -1,4 +1,4 @@
-"""What a window costs, against two calls of time.perf_counter_ns() in the same run."""
+"""Time of a window, compared with two calls of time.perf_counter_ns() in the same run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ratios that hold on a noisy machine: both sides in turn, many times, the median of the ratios; and their bars."""
+"""Ratios of times on a noisy machine: the median over many rounds, both sides in turn; and their bars."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import statistics
 import time
 from collections.abc import Callable
 
-__all__ = ["Ratio", "interleaved", "told"]
+__all__ = ["Ratio", "check_bar", "interleaved"]
 
 _SIGNS = {">=": operator.ge, ">": operator.gt, "<=": operator.le}
 
 
 class Ratio(float):
-    """The median ratio, with the two medians (s) it came from."""
+    """Median ratio, with the medians of both times in s."""
 
     first_s: float
     second_s: float
@@ -34,7 +34,7 @@ def interleaved(
 ) -> Ratio:
     """Median of time(first) / time(second) over `rounds` rounds, quartiles in ``spread``.
 
-    The two run in turn, each round the other one first; `before` runs ahead of each, outside the time.
+    The two run in turn, in alternating order; `before` runs before each, outside the measured time.
     """
     ratios, firsts, seconds = [], [], []
     for number in range(rounds):
@@ -52,8 +52,8 @@ def interleaved(
     return out
 
 
-def told(benchmark, what: str, ratio: float, bar: str, **more: object) -> None:
-    """Print a ratio beside its bar, such as ">= 0.9", or "none"; keep both in the report; fail where it is missed."""
+def check_bar(benchmark, what: str, ratio: float, bar: str, **more: object) -> None:
+    """Print a ratio with its bar (for example ">= 0.9", or "none"), keep both, and fail if the bar is missed."""
     spread = getattr(ratio, "spread", None)
     benchmark.extra_info.update(ratio=float(ratio), bar=bar, quartiles=spread, **more)
     quartiles = f"; quartiles {spread[0]:.3g} {spread[1]:.3g}" if spread else ""

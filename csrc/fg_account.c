@@ -51,7 +51,7 @@ static void come_back(struct fg_account *account, struct fg_sample *sample, cons
 	sample->flags |= (uint16_t)(FG_SAMPLE_RETURN | landing->between << FG_SAMPLE_BETWEEN);
 }
 
-/* Add the counter's growth from the last sample to this one; settles the sample's wraps and flags. */
+/* Add the counter's growth from the last sample to this one; sets the sample's wraps and flags. */
 static void add_growth(struct fg_account *account, struct fg_sample *sample)
 {
 	const struct fg_traits *traits = &account->traits;
@@ -84,7 +84,7 @@ static void add_growth(struct fg_account *account, struct fg_sample *sample)
 	}
 	sample->wraps = 0;
 	sample->flags |= FG_SAMPLE_RESET;
-	/* The process was stopped, or reads failed, for so long that the counter may have gone round: nobody knows. */
+	/* The process was stopped, or reads failed, for so long that the counter may have wrapped: it is not known. */
 	if (blind) {
 		fg_jumps_forget(jumps, account->samples);
 		return;
@@ -136,7 +136,7 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 		int64_t step_ns = sample->at_ns - account->last_at_ns;
 		account->step_longest_ns = fg_clock_later_ns(account->step_longest_ns, step_ns);
 		bool stalled = traits->tick_ns > 0 && step_ns > 3 * traits->tick_ns;
-		/* A counter goes on counting while nobody looks; what a power was meanwhile nobody knows. */
+		/* A counter goes on counting in a gap; the power during a gap is not known. */
 		if (stalled && traits->kind == FG_POWER && step_ns > traits->period_ns)
 			sample->flags |= FG_SAMPLE_GAP;
 		bool torn = stalled || (sample->flags & FG_SAMPLE_GAP);

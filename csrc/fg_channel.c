@@ -35,7 +35,7 @@ void fg_channel_add(struct fg_channel *channel, struct fg_sample *sample)
 	if (channel->read_failed)
 		sample->flags |= FG_SAMPLE_GAP;
 	channel->read_failed = false;
-	/* A source's own stamps may come late or twice; time never goes back. */
+	/* A source's own stamps may be old or repeated; a channel's time never goes back. */
 	if (channel->account.samples > 0 && sample->at_ns < channel->account.last_at_ns)
 		sample->at_ns = channel->account.last_at_ns;
 	fg_account_add(&channel->account, sample);
@@ -49,7 +49,7 @@ void fg_channel_add(struct fg_channel *channel, struct fg_sample *sample)
 		channel->unpushed_wraps = 0;
 		channel->unpushed_flags = 0;
 	} else {
-		/* Samples are no longer counted through: what came back has restarted, and nothing comes back across. */
+		/* The count of samples is broken here: the counter has restarted, and cannot return to an older line. */
 		channel->unpushed_wraps = sample->wraps;
 		channel->unpushed_flags = (sample->flags & (FG_SAMPLE_GAP | FG_SAMPLE_RESET)) | FG_SAMPLE_GAP;
 		fg_account_forget(&channel->account);
@@ -107,7 +107,7 @@ void fg_channel_tally(const struct fg_channel *channel, struct fg_tally *out)
 	out->account = channel->account;
 	fg_channel_live(channel, &out->live);
 	out->end_at_ns = channel->end_at_ns;
-	/* A channel whose first reading came while settling has measured nothing, from then to then. */
+	/* The first reading came while settling: the channel has measured nothing, over no time. */
 	if (out->end_at_ns < channel->account.first_at_ns)
 		out->end_at_ns = channel->account.first_at_ns;
 	out->end_total = channel->end_total;

@@ -64,7 +64,7 @@ static inline vector_f64 in_cells(vector_f64 x, const struct cells *cells)
 #endif
 }
 
-/* fg_metric_goal, made ready. Its vectors have the same in all lanes; GCC would make them anew for each checkpoint. */
+/* fg_metric_goal, prepared: each vector holds one value in all lanes; GCC would make them again for each checkpoint. */
 struct prepared {
 	struct cells cost, accuracy;
 	vector_f64 alpha, part, beta; /* part: 1 - alpha */
@@ -116,7 +116,7 @@ static inline lanes_f64 odd_amounts(vector_f64 x, double most)
 	return (lanes_f64)((last - bits) | bits);
 }
 
-/* What a search holds, lane by lane: the score to exceed, and the checkpoint that has it or -1. */
+/* State of a search, lane by lane: the score to exceed, and its checkpoint, or -1. */
 struct search {
 	vector_f64 score;
 	lanes_f64 index;

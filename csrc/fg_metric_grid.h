@@ -66,7 +66,7 @@ INLINE void NAME(row_plain)(REAL *out, const REAL *cost, size_t n, const struct 
 		NAME(part)(out + whole, cost + whole, n - whole, row);
 }
 
-/* Those of the points first..last-1 whose costs are from..to-1. */
+/* Write the points with costs from..to-1 among the points first..last-1. */
 static void NAME(grid_block)(const struct NAME(fg_metric_grid) *grid, size_t first, size_t last, size_t from, size_t to,
 							 REAL *out, struct NAME(seam) *seam)
 {

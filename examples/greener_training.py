@@ -1,11 +1,11 @@
-"""The greener-training study in small: architecture x environment, several runs of each, then what a change saves and
-costs.
+"""A small greener-training study: architecture x environment, several runs of each, then the savings and costs of a
+change.
 
     python examples/greener_training.py [-o out/training] [--repeats 5]
 
 Architectures are networks of different depth and width on the digits data; environments are the number of processor
-threads. Every run adds its row to runs.csv, with the columns of the published table, so an interrupted study goes on
-where it was. For your own study change `ARCHITECTURES`, `ENVIRONMENTS` and `train`.
+threads. Every run adds its row to runs.csv, with the columns of the published table, so an interrupted study
+continues. For your own study, change `ARCHITECTURES`, `ENVIRONMENTS` and `train`.
 """
 
 import argparse
@@ -31,7 +31,7 @@ EPOCHS = 25
 
 
 def train(architecture: str, environment: str, seed: int) -> dict:
-    """One training, measured; its row of the table."""
+    """Measure one training; its row of the table."""
     pixels, labels = load_digits(return_X_y=True)
     x, x_test, y, y_test = train_test_split(pixels / 16, labels, test_size=0.3, random_state=seed, stratify=labels)
     model = MLPClassifier(ARCHITECTURES[architecture], random_state=seed)
@@ -56,7 +56,7 @@ def train(architecture: str, environment: str, seed: int) -> dict:
 
 
 def whole_rows(table: Path) -> list[dict]:
-    """The rows of the runs so far; one that was cut off while it was written is taken away, and its run done anew."""
+    """The rows of the runs so far. An incomplete last row is removed, so its run is done again."""
     if not table.exists():
         return []
     text = table.read_text()

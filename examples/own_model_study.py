@@ -1,12 +1,12 @@
-"""The inference study for your own model: here a small network, trained on the digits data, by the number of images
-at once.
+"""The inference study for your own model. Here it is a small network, trained on the digits data, and the size is the
+number of images in one inference.
 
     fastgreen bench examples/own_model_study.py:protocol --order rounds -o out/study
     fastgreen compile out/study
 
-Stop it whenever you like: the same first command goes on where it was. For a model of your own, write a `build` that
+You can stop it at any time; the same first command continues it. For your own model, write a function `build` that
 takes a size and returns a function without arguments that makes one inference. Prepare everything before you return
-it: only that function is measured.
+it, because only that function is measured.
 """
 
 from functools import cache
@@ -32,7 +32,7 @@ def network():
 
 
 def build(size):
-    threadpool_limits(1)  # so small a network gains nothing from threads that wait for each other
+    threadpool_limits(1)  # a network this small gains nothing from threads that wait for each other
     model, pixels = network()
     images = pixels[np.random.default_rng(size).integers(0, len(pixels), size)]
     return lambda: model.predict_proba(images)

@@ -2,9 +2,8 @@
 
     python examples/train_digits.py
 
-Each epoch is a checkpoint: accuracy on held-out images against the energy spent so far. The time to closest APC is
-the elapsed time at which a checkpoint first reaches the best weighted accuracy per consumption of the run, or a
-target you set.
+Each epoch is a checkpoint: accuracy on held-out images, and the energy so far. The time to closest APC is the time at
+which a checkpoint first reaches the best APC of the run, or a target that you give.
 """
 
 import warnings
@@ -19,7 +18,7 @@ import fastgreen as fg
 from fastgreen.experiment import TrainingLog
 
 EPOCHS = 40
-TARGET = (0.90, 0.0)  # an accuracy and a consumption in Wh; as an APC it is what they would score
+TARGET = (0.90, 0.0)  # an accuracy and a consumption in Wh; the target is their APC
 
 
 def main() -> None:
@@ -27,7 +26,7 @@ def main() -> None:
     x, x_test, y, y_test = train_test_split(pixels / 16, labels, test_size=0.3, random_state=0, stratify=labels)
     model = MLPClassifier((512, 256), random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", fg.errors.FastgreenWarning)  # a machine without sensors; said below
+        warnings.simplefilter("ignore", fg.errors.FastgreenWarning)  # a machine without sensors; reported below
         monitor = fg.Monitor()
     with monitor, TrainingLog(monitor, price_per_kwh=0.30, carbon_g_per_kwh=232, period_s=0.5) as log:
         for _ in range(EPOCHS):
@@ -45,7 +44,7 @@ def main() -> None:
     if monitor.result.estimated:
         print("The energy is ESTIMATED from processor use: this machine has no readable sensor.")
 
-    # The published cell of 0.1 Wh is wider than this whole training; a thousandth of what it used resolves it.
+    # The published cell of 0.1 Wh is larger than this whole training, so a thousandth of its energy is the cell.
     cell_wh = log.energy_j / 3600 / 1000
     best = log.time_to_closest_apc(consumption_delta=cell_wh)
     reached = log.time_to_closest_apc(consumption_delta=cell_wh, target=TARGET)

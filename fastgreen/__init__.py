@@ -1,18 +1,19 @@
-"""fastgreen: how much energy each piece of work used, and how sure that is.
+"""fastgreen: energy of code and of trained models, in joules with bounds.
 
-The map of the package, from the bottom up. An import points only down; tests/project/layers.py has the whole table::
+The parts of the package, from the bottom up. A part imports only parts above it in this list; tests/project/layers.py
+has the full table::
 
-    errors, units                     words and units that everything shares
-    _resolver, _core, _window         the doors to C: samples into joules, the sampling engine, windows
-    _kernels                          the door to C of the metrics
-    sensors                           which channels this machine has
+    errors, units                     errors and units for all parts
+    _resolver, _core, _window         bindings to C: samples to joules, the sampling engine, windows
+    _kernels                          bindings to C: the metrics
+    sensors                           the channels of this machine
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
     estimate, experiment              predictions without a run; studies
     commands, cli                     the command line
 
-Names load on first use (PEP 562). A monitor measures without NumPy, which loads with the first number of a result.
+Names load on first use (PEP 562). A monitor measures without NumPy; NumPy loads with the first number of a result.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# public name -> the module that defines it; a name that is a module itself maps to None.
+# Public name -> the module that defines it; None if the name is a module.
 _HOME: dict[str, str | None] = {
     "Channel": "sensors.channel",
     "Closest": "metrics.closest",
@@ -55,7 +56,7 @@ _HOME: dict[str, str | None] = {
     "weighted_consumption": "metrics.scores",
 }
 
-# The compiled modules. `from fastgreen import _core` asks here first, so this is where a missing one is first noticed.
+# The compiled modules. `from fastgreen import _core` comes here first, so a missing module is noticed here.
 _DOORS = ("_core", "_kernels", "_resolver", "_window")
 
 __all__ = sorted([*_HOME, "__version__"])
@@ -75,18 +76,17 @@ def __getattr__(name: str) -> Any:
 
 
 def _door(name: str) -> Any:
-    """Import a compiled module; where it is missing, say what to do."""
-    whole = f"{__name__}.{name}"
+    """Import a compiled module; if it is missing, the ImportError shows the fix."""
+    full_name = f"{__name__}.{name}"
     try:
-        return importlib.import_module(whole)
+        return importlib.import_module(full_name)
     except ModuleNotFoundError as error:
-        if error.name != whole:
+        if error.name != full_name:
             raise
         raise ImportError(
-            f"fastgreen is imported from its source folder, {__path__[0]}, where {name} is not compiled for this "
-            "Python: change to another folder to use the installed package, or run `pip install --editable .` in "
-            "this one",
-            name=whole,
+            f"{name} is not compiled for this Python in the source folder {__path__[0]}: use the package from "
+            "another folder, or run `pip install --editable .` in the clone",
+            name=full_name,
             path=error.path,
         ) from None
 

@@ -1,4 +1,4 @@
-"""``python -m fastgreen`` is the command ``fastgreen``."""
+"""Command line as ``python -m fastgreen``."""
 
 from fastgreen.cli import main
 

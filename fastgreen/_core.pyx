@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sampler's door to C: sampling threads and NVML. It converts and checks, nothing more, and is private."""
+"""Bindings to the C sampler: sampling threads and NVML. Private; it only converts and checks."""
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from libc.stdlib cimport calloc, free
@@ -44,14 +44,14 @@ cdef object _reason(fg_error *err):
 
 
 def now_ns():
-    """CLOCK_MONOTONIC in nanoseconds, the time axis of everything."""
+    """CLOCK_MONOTONIC in ns, the time axis of all samples and windows."""
     return fg_clock_now_ns()
 
 
 cdef class Sampler:
-    """One source's sampling thread.
+    """Sampling thread of one source.
 
-    `sensors` and `traits` are lists of dictionaries whose keys are the members of struct fg_sensor and fg_traits.
+    `sensors` and `traits` are lists of dictionaries; their keys are the members of struct fg_sensor and fg_traits.
     """
 
     cdef fg_sampler *sampler
@@ -60,7 +60,7 @@ cdef class Sampler:
     cdef object kept
 
     def __cinit__(self, str source, list sensors, list traits, int64_t period_ns, size_t ring_capacity,
-                  str library="", double speed=1.0):
+                  str library="", double speed=1.0, bint dither=False):
         cdef fg_sampler_config config
         cdef fg_error err
         cdef fg_status status
@@ -71,9 +71,9 @@ cdef class Sampler:
         self.kept = []
         config.ops = fg_source_find(name)
         if config.ops == NULL:
-            raise ValueError(f"no source is called {source!r}")
+            raise ValueError(f"source must be the name of a source, not {source!r}")
         if len(traits) != self.count:
-            raise ValueError(f"{self.count} sensors and {len(traits)} traits")
+            raise ValueError(f"traits must be as many as sensors, {self.count}, not {len(traits)}")
         cdef fg_sensor *c_sensors = <fg_sensor *>calloc(self.count, sizeof(fg_sensor))
         cdef fg_traits *c_traits = <fg_traits *>calloc(self.count, sizeof(fg_traits))
         try:
@@ -90,6 +90,7 @@ cdef class Sampler:
             config.traits = c_traits
             config.period_ns = period_ns
             config.ring_capacity = ring_capacity
+            config.dither = dither
             with nogil:
                 status = fg_sampler_open(&config, &self.sampler, &err)
             _check(status, &err)
@@ -158,7 +159,7 @@ cdef class Sampler:
         return fg_sampler_finished(self.sampler)
 
     def drain(self, Py_ssize_t channel):
-        """All samples that wait, as bytes; `samples` makes an array of them."""
+        """Take all waiting samples of a channel, as bytes; `samples` makes an array of them."""
         self._index(channel)
         cdef size_t waiting = fg_sampler_waiting(self.sampler, channel)
         cdef bytearray out = PyByteArray_FromStringAndSize(NULL, waiting * sizeof(fg_sample))
@@ -183,8 +184,8 @@ cdef class Sampler:
         }
 
     def tally(self, Py_ssize_t channel):
-        """The final counts and totals of a channel, after stop: its account, its faults, the total at the last reading
-        asked for."""
+        """Final counts and totals of a channel after stop: its account, its faults, the total at the last requested
+        reading."""
         cdef fg_tally tally
         self._index(channel)
         fg_sampler_tally(self.sampler, channel, &tally)
@@ -201,7 +202,7 @@ cdef class Sampler:
 
 
 def nvml_devices(str library):
-    """Driver and devices as the library itself lists them: {"driver": str, "devices": [dict, ...]}."""
+    """Driver and devices in the order of the NVML library: {"driver": str, "devices": [dict, ...]}."""
     cdef fg_nvml *nvml
     cdef fg_error err
     cdef fg_status status

@@ -1,5 +1,5 @@
-"""The metrics' door to C: the ufuncs, and the loops of a sweep and of a search. It converts and checks shapes; the values
-are checked by fastgreen.metrics.domains."""
+"""Bindings to the C metrics: the ufuncs, the loops of a sweep and of a search. They convert and check shapes;
+fastgreen.metrics.domains checks the values."""
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Malloc
@@ -23,7 +23,7 @@ cdef struct Loop:
     fg_metric_loop *run
     int inputs
 
-# A ufunc keeps pointers to its tables, and both live as long as the process.
+# A ufunc keeps pointers to its tables; both are never freed.
 cdef struct Tables:
     cnp.PyUFuncGenericFunction functions[2]
     void *data[2]
@@ -32,17 +32,18 @@ cdef struct Tables:
 
 
 cdef const fg_metric_path *_path(name) except NULL:
-    """The path of that name, or with None the fastest that this CPU has."""
+    """The path of that name; with None the fastest one that this CPU supports."""
     cdef const fg_metric_path *const *paths = fg_metric_paths()
     cdef size_t i = 0
     while paths[i]:
         if paths[i].usable() and (name is None or paths[i].name.decode() == name):
             return paths[i]
         i += 1
-    raise ValueError(f"no path {name!r} on this CPU; there are {', '.join(usable_paths())}")
+    raise ValueError(f"path must be one of {', '.join(usable_paths())} on this CPU, not {name!r}")
 
 
 def usable_paths():
+    """Names of the paths that this CPU supports, fastest first."""
     cdef const fg_metric_path *const *paths = fg_metric_paths()
     cdef size_t i = 0
     names = []
@@ -54,8 +55,8 @@ def usable_paths():
 
 
 cdef void _run_loop(char **columns, const cnp.npy_intp *count, const cnp.npy_intp *steps, void *data) noexcept nogil:
-    # NumPy warns when FE_INVALID is up after the loops. The kernels raise it by comparing NaN, which is no error, so
-    # it is set anew: up if it was up before (this is not the first loop of the call) or if a NaN was made.
+    # NumPy warns if FE_INVALID is set after the loops. The kernels set it by comparing NaN, which is not an error. So
+    # set it here if it was set before (by an earlier loop of the call) or if a NaN was made, else clear it.
     cdef const Loop *loop = <const Loop *>data
     cdef bint before = fetestexcept(FE_INVALID) != 0
     cdef fg_metric_column inputs[6]
@@ -70,7 +71,7 @@ cdef void _run_loop(char **columns, const cnp.npy_intp *count, const cnp.npy_int
 
 
 cdef object _ufunc(bytes name, bytes doc, int inputs, int parameters, fg_metric_loop *f32, fg_metric_loop *f64):
-    """A ufunc of so many inputs; the last `parameters` of them are double in the float32 loop too."""
+    """Make a ufunc with `inputs` inputs; the last `parameters` of them are double in the float32 loop as well."""
     cdef Tables *tables = <Tables *>PyMem_Malloc(sizeof(Tables))
     cdef int i, k
     if not tables:
@@ -88,7 +89,7 @@ cdef object _ufunc(bytes name, bytes doc, int inputs, int parameters, fg_metric_
                                        name, doc, 0)
 
 
-_KEPT = []  # the names and docstrings that ufuncs point into
+_KEPT = []  # names and docstrings that ufuncs point to
 
 _SCORE_DOC = b"""Ufunc without checks: accuracy / (beta * (%s * ((1 - alpha) * (1 - accuracy) + alpha)) + 1).
 
@@ -107,7 +108,7 @@ accuracy_delta not in 0..1 without 0; NaN without a warning where an input is Na
 
 
 def make_ufuncs(path=None):
-    """The four ufuncs by name, on the path of that name."""
+    """Make the four ufuncs, by name, with the kernels of a path (None for the fastest)."""
     cdef const fg_metric_path *p = _path(path)
     cdef tuple cost = (b"cost", b"cost"), consumption = (b"consumption", b"consumption")
     return {
@@ -119,9 +120,9 @@ def make_ufuncs(path=None):
 
 
 cdef _aligned(axis):
-    """A copy that begins at a cache line: a vector that lies across two of them takes a second look to load."""
+    """Copy an axis to the start of a cache line; loading a vector across two lines would be slower."""
     if axis.ndim != 1 or axis.size == 0:
-        raise ValueError("an axis is empty or not one-dimensional")
+        raise ValueError(f"an axis must be one-dimensional and not empty, not of shape {axis.shape}")
     room = np.empty(axis.nbytes + 64, np.uint8)
     begin = -room.ctypes.data % 64
     copy = room[begin:begin + axis.nbytes].view(axis.dtype)
@@ -166,10 +167,10 @@ cdef class Grid:
         return Grid, (*self.axes, self.dtype)
 
     def fill(self, real[::1] out, size_t first=0, bint stream=False):
-        """Write the points from `first` on (row-major) into all of out. `stream`: past the cache. Releases the GIL."""
+        """Fill `out` with the points from `first` on (row-major). `stream` writes past the cache. Releases the GIL."""
         cdef size_t count = out.shape[0]
         if first > self.size or count > self.size - first:
-            raise ValueError(f"points {first} to {first + count} reach beyond the grid's {self.size}")
+            raise ValueError(f"first must leave {count} of {self.size} points, not be {first}")
         if sizeof(real) != <size_t>self.dtype.itemsize:
             raise ValueError(f"out must be {self.dtype}")
         if count == 0:
@@ -189,17 +190,17 @@ FOUND = {"index": np.int64, "score": np.float64, "time": np.float64, "accuracy_c
 cdef fg_metric_found _found(cnp.int64_t[::1] index, double[::1] score, double[::1] time, cnp.int64_t[::1] accuracy_cell,
                             cnp.int64_t[::1] cost_cell) except *:
     if not index.shape[0] == score.shape[0] == time.shape[0] == accuracy_cell.shape[0] == cost_cell.shape[0]:
-        raise ValueError("the columns of what is found do not fit each other")
+        raise ValueError("the columns of found must have one length")
     return fg_metric_found(&index[0], &score[0], &time[0], &accuracy_cell[0], &cost_cell[0])
 
 
 def reach(const cnp.int64_t[::1] offset, const double[::1] time, const real[::1] cost, const real[::1] accuracy,
           double cost_delta, double accuracy_delta, double alpha, double beta, double target, bint quantize, size_t first,
           dict found, path=None):
-    """For the runs from `first` on, into all of the columns named by FOUND: the checkpoint that is searched for.
+    """Search the runs from `first` on for their checkpoint, and write it into the columns of `found` (keys as FOUND).
 
-    Run r has the checkpoints offset[r] to offset[r + 1]; a target of NaN asks for the best; time may be None, then the
-    times found are NaN. Returns the first run with a bad value (such as a time of NaN), at which the search stopped, or
+    Run r has the checkpoints offset[r] to offset[r + 1] - 1. A target of NaN searches for the best. Without `time` the
+    found times are NaN. Returns the first run with a bad value (for example a time of NaN), where the search stops, or
     -1. Releases the GIL.
     """
     cdef const fg_metric_path *p = _path(path)
@@ -213,7 +214,7 @@ def reach(const cnp.int64_t[::1] offset, const double[::1] time, const real[::1]
         return -1
     into = _found(found["index"], found["score"], found["time"], found["accuracy_cell"], found["cost_cell"])
     if last + 1 > <size_t>offset.shape[0]:
-        raise ValueError("found and offset do not fit each other")
+        raise ValueError("offset must have an entry more than the runs up to the last of found")
     _check_offsets(offset[first:last + 1], min(cost.shape[0], accuracy.shape[0],
                                                cost.shape[0] if time is None else time.shape[0]))
     if cost.shape[0] and accuracy.shape[0]:
@@ -235,13 +236,13 @@ cdef int _check_offsets(const cnp.int64_t[::1] offset, Py_ssize_t checkpoints) e
     for i in range(last):
         rising &= at[i + 1] >= at[i]
     if not rising or at[last] > checkpoints:
-        raise ValueError("offset is not a rising list of positions")
+        raise ValueError("offset must be rising positions of checkpoints")
     return 0
 
 
 def first_outside(cnp.ndarray x, double low, double high, path=None):
-    """Position of the first value outside low..high of a contiguous array, or -1. NaN lies nowhere outside."""
-    # By hand, as choosing between typed views would cost more than looking at a thousand values.
+    """Position of the first value outside low..high in a contiguous array, or -1. NaN is never outside."""
+    # Without typed views: choosing between them takes longer than checking a thousand values.
     cdef const fg_metric_path *p = _path(path)
     cdef size_t found, n = cnp.PyArray_SIZE(x)
     cdef int kind = cnp.PyArray_TYPE(x)

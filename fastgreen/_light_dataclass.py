@@ -1,8 +1,8 @@
-"""`dataclass`, `field` and `replace` as far as the measuring half of the package uses them.
+"""Fast replacements of `dataclasses.dataclass`, `field` and `replace`, with the features that a monitor uses.
 
-The standard module loads inspect, ast, dis and tokenize, which take longer to import than all else that a monitor
-needs. What is made here is a dataclass to that module as well: ``dataclasses.fields``, ``asdict`` and ``replace`` take
-it, and only a caller of these functions loads that module.
+The standard module loads inspect, ast, dis and tokenize, which take longer to import than everything else that a
+monitor needs. ``dataclasses.fields``, ``asdict`` and ``replace`` accept the classes made here; only their callers load
+the standard module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["dataclass", "field", "replace"]
 
 
 class _Field:
-    """A member's default, or a factory of it; a hidden member is neither shown nor compared."""
+    """Default of a member, or a factory of it; a hidden member is left out of repr and comparison."""
 
     def __init__(self, default: Any = None, default_factory: Any = None, hidden: bool = False) -> None:
         self.default, self.factory, self.hidden = default, default_factory, hidden
@@ -28,7 +28,7 @@ class _Field:
 
 
 class _Fields:
-    """``__dataclass_fields__``: made when the standard module asks for it."""
+    """``__dataclass_fields__``, made when the standard module reads it."""
 
     def __init__(self, members: dict[str, _Field | None]) -> None:
         self.members = members
@@ -51,7 +51,7 @@ def _frozen(self: object, name: str, *value: object) -> None:
 
 
 def _members(cls: Any) -> dict[str, _Field | None]:
-    """Member -> its field, None for a required one; a member with a factory loses its class attribute."""
+    """Fields by member, None for a required member; removes the class attribute of a member with a factory."""
     members: dict[str, _Field | None] = {}
     for name in cls.__annotations__:
         given = vars(cls).get(name, members)
@@ -62,7 +62,7 @@ def _members(cls: Any) -> dict[str, _Field | None]:
 
 
 def _init(members: dict[str, _Field | None]) -> Any:
-    """``__init__`` with the members as its arguments, so that a wrong call raises as for any function."""
+    """Make ``__init__`` with the members as its arguments, so that a wrong call raises the usual TypeError."""
     scope: dict[str, Any] = {f"_{n}": m.factory or m.default for n, m in members.items() if m}
     arguments = ", ".join(f"{n}=_{n}" if m else n for n, m in members.items())
     values = ", ".join(
@@ -102,9 +102,9 @@ if not TYPE_CHECKING:
         return (lambda cls: _made(cls, frozen)) if cls is None else _made(cls, frozen)
 
     def field(*, default_factory, repr=True, compare=True):
-        """As ``dataclasses.field`` for a default from a factory; `repr` and `compare` are given together."""
+        """As ``dataclasses.field`` for a default from a factory; `repr` and `compare` must be equal."""
         if repr is not compare:
-            raise ValueError("repr and compare are given together here")
+            raise ValueError("repr and compare must be equal")
         return _Field(default_factory=default_factory, hidden=not repr)
 
     def replace(given, /, **changes):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arithmetic's door to C: samples, the account, the resolver. It converts and checks, nothing more, and is private.
+"""Bindings to the C arithmetic: samples, accounts, the resolver. Private; it only converts and checks.
 
-Nothing here needs a sensor, so results and recordings import this module and never `_core`.
+This module needs no sensor, so results and recordings import it and never `_core`.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -15,7 +15,7 @@ BETWEEN = FG_SAMPLE_BETWEEN
 def __getattr__(str name):
     if name != "SAMPLE":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Measuring needs no NumPy, which takes longer to load than all the rest: it comes with the first array.
+    # NumPy loads with the first array: measuring does not need it, and it takes longer to load than everything else.
     import numpy as np
 
     dtype = np.dtype([("at_ns", "i8"), ("raw", "i8"), ("half_ns", "u4"), ("wraps", "u2"), ("flags", "u2")])
@@ -29,14 +29,14 @@ cdef object _dtype():
 
 
 def samples(waiting):
-    """An array of dtype SAMPLE over what `Sampler.drain` gave."""
+    """Array of dtype SAMPLE over the bytes of `Sampler.drain`."""
     import numpy as np
 
     return np.frombuffer(waiting, _dtype())
 
 
 cdef void *column_data(object column, bint writable=False) except? NULL:
-    """Where a contiguous column lies; valid as long as the caller keeps it."""
+    """Address of a contiguous column; valid as long as the caller keeps the column."""
     cdef Py_buffer view
     PyObject_GetBuffer(column, &view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
     cdef void *data = view.buf
@@ -92,7 +92,7 @@ def check_samples(samples):
 
 
 cdef class Account:
-    """The account of a recorded channel, fed chunk by chunk; what the sampling thread keeps for a live one."""
+    """Account of a recorded channel, fed chunk by chunk. For a live channel the sampling thread keeps one."""
 
     cdef fg_account account
 
@@ -101,7 +101,7 @@ cdef class Account:
         fg_account_init(&self.account, &c_traits)
 
     def feed(self, samples):
-        """Take in samples, and set their wraps and reset flags in place."""
+        """Add samples, and set their wraps and reset flags in place."""
         cdef fg_sample *data = sample_data(samples, True)
         cdef Py_ssize_t i, count = len(samples)
         with nogil:
@@ -114,7 +114,7 @@ cdef class Account:
 
 
 cdef class Answers:
-    """Outputs of a resolver."""
+    """Outputs of a resolver: float64 columns of one length."""
 
     cdef readonly object low, estimate, high, unknown
     cdef fg_answers c
@@ -132,7 +132,7 @@ cdef class Answers:
 
 
 def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint restarts=False):
-    """Energy from the first sample until each instant, in the channel's own unit: (low, estimate, high, unknown).
+    """Energy from the first sample to each instant, in the unit of the channel: (low, estimate, high, unknown).
 
     `chunks` is an iterable of sample arrays in time order, `at_ns` is sorted. See struct fg_resolver. `unknown` is
     empty unless `restarts`.
@@ -152,16 +152,16 @@ def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint res
 
 
 cdef class Part:
-    """A resolver of the windows [first, until) of two columns, which it looks over before."""
+    """Resolver of the windows [first, until) of two columns; it checks their order first."""
 
     cdef fg_resolver resolver
-    cdef object begin, end  # kept, with `out`: its thread may outlive an interrupted call
+    cdef object begin, end  # kept, as `out` is: the thread may outlive an interrupted call
     cdef Answers out
     cdef const int64_t *begin_at_ns
     cdef const int64_t *end_at_ns
     cdef size_t first, count
     cdef bint looked
-    cdef readonly Py_ssize_t wrong  # the first window out of order; -1: none
+    cdef readonly Py_ssize_t wrong  # the first window out of order, or -1
 
     def __cinit__(self, dict traits, double ceiling_per_ns, begin, end, Answers out, size_t first, size_t until):
         cdef fg_traits c_traits = traits_of(traits)
@@ -179,7 +179,7 @@ cdef class Part:
                                  self.count, &answers)
 
     cdef bint _sound(self) noexcept nogil:
-        """Whether the windows are in order, among them and after the one before."""
+        """Whether the windows are in order, and after the window before `first`."""
         cdef size_t before = self.first > 0, sorted_
         if not self.looked:
             self.looked = True
@@ -203,9 +203,9 @@ cdef class Part:
 
 def refuse(begin, end, Py_ssize_t at):
     if end[at] < begin[at]:
-        raise ValueError(f"end_at_ns[{at}] = {end[at]} lies before begin_at_ns[{at}] = {begin[at]}")
+        raise ValueError(f"end_at_ns[{at}] must be at least begin_at_ns[{at}] = {begin[at]}, not {end[at]}")
     name, column = ("begin_at_ns", begin) if begin[at] < begin[at - 1] else ("end_at_ns", end)
-    raise ValueError(f"{name} is not sorted: {name}[{at}] = {column[at]} comes after {column[at - 1]}")
+    raise ValueError(f"{name} must be sorted: {name}[{at}] = {column[at]} comes after {column[at - 1]}")
 
 
 CHANGE_COLUMNS = ("after_ns", "at_ns", "grown", "linked")

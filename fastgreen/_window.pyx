@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows: two clock reads each. This module is private; `Monitor.window` makes them."""
+"""Windows of a monitor, two clock reads each. Private; `Monitor.window` makes windows."""
 
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
@@ -14,8 +14,8 @@ cdef enum:
 
 
 cdef class Gate:
-    """Whether a monitor takes windows: closed before start and after stop; inert, so that they do nothing, in a forked
-    child and while the interpreter ends."""
+    """State of a monitor for its windows: open while it runs, closed before start and after stop; inert in a forked
+    child and while the interpreter ends, so that windows do nothing."""
 
     def __init__(self, sync=None):
         self.state = GATE_CLOSED
@@ -33,10 +33,10 @@ cdef class Gate:
 
 
 cdef class _Edge:
-    """`Window.__enter__` and `__exit__`: a descriptor that hands out the window's own bound method.
+    """`Window.__enter__` and `__exit__`: a descriptor that returns the bound method kept in the window.
 
-    The with statement looks both up anew each time, and binding an ordinary method allocates an object the garbage
-    collector tracks; that would be a third of what a window costs.
+    The with statement looks up both each time. Binding an ordinary method would allocate an object for the garbage
+    collector, a third of the time of a window.
     """
 
     cdef bint leaves
@@ -54,10 +54,10 @@ cdef class _Edge:
 
 
 cdef class Window:
-    """A named stretch of time whose energy is wanted; made by `Monitor.window`, used by one thread.
+    """Handle to measure the energy of named stretches of time; made by `Monitor.window`, used by one thread.
 
-    Use it as a context manager or call `begin` and `end`, as often as wanted. Entering and leaving store two
-    timestamps; the energy is worked out when the monitor has stopped.
+    Use it as a context manager or call `begin` and `end`, any number of times. Each stores a timestamp; the energy is
+    computed after the monitor has stopped.
     """
 
     def __cinit__(self, str name, Gate gate):
@@ -82,13 +82,14 @@ cdef class Window:
 
     @property
     def is_open(self):
+        """Whether a stretch has begun and not ended."""
         return self.begun_at_ns >= 0
 
     cdef int _begin(self) except -1:
         if self.gate.state != GATE_OPEN:
             return self._begin_closed()
         if self.begun_at_ns >= 0:
-            raise RuntimeError(f"window {self.name!r} begun twice; for nested windows ask the monitor for another handle")
+            raise RuntimeError(f"window {self.name!r} was begun twice; for nested windows get another handle")
         if self.gate.sync is not None:
             self.gate.sync()
             if self.gate.state != GATE_OPEN:  # stopped while we waited
@@ -99,7 +100,7 @@ cdef class Window:
     cdef int _begin_closed(self) except -1:
         if self.gate.state == GATE_INERT:
             return 0
-        raise RuntimeError(f"window {self.name!r} begun while its monitor is not running")
+        raise RuntimeError(f"window {self.name!r} was begun while its monitor was not running")
 
     cdef int _end(self) except -1:
         cdef int64_t now
@@ -108,7 +109,7 @@ cdef class Window:
         now = fg_clock_now_ns()
         if self.begun_at_ns < 0:
             if self.gate.state == GATE_OPEN:
-                raise RuntimeError(f"window {self.name!r} ended without having begun")
+                raise RuntimeError(f"window {self.name!r} was ended before it was begun")
             return 0
         if self.used == self.capacity:
             self._grow()
@@ -132,11 +133,11 @@ cdef class Window:
         return 0
 
     def begin(self):
-        """Start the stretch. RuntimeError when it has begun already or the monitor is not running."""
+        """Begin a stretch. RuntimeError if one has begun already or the monitor is not running."""
         self._begin()
 
     def end(self):
-        """End the stretch. RuntimeError when it has not begun."""
+        """End the stretch. RuntimeError if no stretch has begun."""
         self._end()
 
     def _enter(self):
@@ -147,7 +148,7 @@ cdef class Window:
         self._end()
 
     def edges(self, size_t start=0):
-        """(begin_ns, end_ns) from the start-th stretch on, as two int64 arrays, copied."""
+        """Copy the times (begin_ns, end_ns) of the stretches from number `start` on, as two (n,) int64 arrays."""
         import numpy as np
 
         start = min(start, self.used)

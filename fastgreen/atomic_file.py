@@ -1,6 +1,6 @@
-"""A file that appears whole or not at all: every file that is written in one go is written here.
+"""Atomic writing of files: a file appears complete or not at all.
 
-What grows while it is written (the samples of a run, the rows of a collection) only begins here: its first whole state.
+Files that grow while they are written (the samples of a run, the rows of a collection) only start here, complete.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _UNNAMED = getattr(os, "O_TMPFILE", 0)  # Linux
 
 
 def write_text(path: str | os.PathLike[str], text: str, overwrite: bool = True, durable: bool = False) -> None:
-    """Write a text as UTF-8, its line ends as they are. See `new_file`; a device or a pipe is written to as it is."""
+    """Write text as UTF-8 with its line ends, as `new_file` does; a device or a pipe is written to directly."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"), overwrite, durable)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, overwrite: bool = True, durable: bool = False) -> None:
-    """Write bytes. See `new_file`; a device or a pipe is written to as it is."""
+    """Write bytes, as `new_file` does; a device or a pipe is written to directly."""
     with new_file(path, overwrite, durable=durable, devices=True) as place, open(place, "wb") as stream:
         stream.write(data)
 
@@ -33,19 +33,20 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, overwrite: bool = Tru
 def new_file(
     path: str | os.PathLike[str], overwrite: bool, *, durable: bool = False, devices: bool = False
 ) -> Iterator[str]:
-    """Yield the name of a file to write; it becomes `path` when the block ends without an exception.
+    """Yield the name of a file to write; it becomes `path` if the block ends without an exception.
 
-    It has no name of its own until then, so that a killed process leaves nothing behind; where the file system knows no
-    nameless files, it is a hidden neighbour, which only a kill leaves behind. A file that is replaced hands on its
-    permissions, and a link stays a link.
+    Until then the file has no name in its folder, so that a killed process leaves nothing behind. If the file system
+    has no such files, it is a hidden file in the same folder; only a killed process leaves that one behind. A replaced
+    file keeps its permissions, and a link stays a link.
 
     Parameters
     ----------
     path : path
+        The final file.
     overwrite : bool
-        Whether a file of that name is replaced.
+        Whether to replace an existing file.
     durable : bool
-        Wait until the file is on the disk, so that it survives a loss of power as well.
+        Wait until the file is on the disk, so that it survives a power failure.
     devices : bool
         Yield `path` itself if it is a device or a pipe, which cannot be replaced.
 
@@ -54,7 +55,7 @@ def new_file(
     FileExistsError
         If `path` exists and `overwrite` is off.
     OSError
-        If `path` is something else than a file, or its folder cannot be written to.
+        If `path` is not a regular file, or its folder cannot be written to.
     """
     if devices and _is_device(path):
         yield os.fspath(path)
@@ -81,14 +82,14 @@ def new_file(
 
 
 def _is_device(path: str | os.PathLike[str]) -> bool:
-    """Whether there is something to write into, not to replace: a device, a pipe, or a file that is open already."""
+    """Whether the path is written into and not replaced: a device, a pipe, or an open file's /dev/fd path."""
     if str(path).startswith(("/dev/std", "/dev/fd/", "/proc/")):
         return os.path.exists(path)
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _open_nameless(path: Path) -> int | None:
-    """A file without a name in the folder of `path`; None where there can be none."""
+    """Open a file without a name in the folder of `path`; None if the file system has no such files."""
     if not _UNNAMED or not os.path.isdir("/proc/self/fd"):
         return None
     try:
@@ -107,7 +108,7 @@ def _finish(handle: int, path: Path, durable: bool) -> None:
 
 
 def _name(handle: int, nameless: str, path: Path) -> None:
-    # Only with a directory descriptor does Python follow the link in /proc; for an absolute name it is not looked at.
+    # Python follows the link in /proc only if a directory descriptor is given; an absolute name ignores the descriptor.
     os.link(nameless, path, src_dir_fd=handle, follow_symlinks=True)
 
 
@@ -117,7 +118,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     if path.exists() and not overwrite:
-        raise FileExistsError(errno.EEXIST, "exists already, and overwriting was not asked for", str(path))
+        raise FileExistsError(errno.EEXIST, "exists already; to replace it, allow overwriting", str(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such folder", str(path))
 
@@ -139,7 +140,7 @@ def _hidden_neighbour(path: Path, overwrite: bool, durable: bool = False) -> Ite
         if overwrite:
             os.replace(hidden, path)
         else:
-            os.link(hidden, path)  # as rename, but never over a file that came in the meantime
+            os.link(hidden, path)  # as rename, but never over a file that appeared since the check
     finally:
         os.close(handle)
         with suppress(FileNotFoundError):

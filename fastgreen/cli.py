@@ -1,4 +1,4 @@
-"""The command line: one lazy table of commands, so that ``fastgreen --help`` imports none of them."""
+"""Command line ``fastgreen``: a table of commands. A command's module is imported when the command is used."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Measure energy in joules with bounds, and weigh accuracy against energy.
+    """Measure energy in joules with bounds, and compare accuracy with energy.
 
     Exit code 2: the command line is wrong. Exit code 1: the work could not be done.
     """
@@ -73,8 +73,10 @@ def main() -> None:
 
 
 def _fill_standard_places() -> None:
-    """Open what the caller closed of stdin, stdout and stderr, lest a file that we open takes its place, into which a
-    child would then write."""
+    """Open /dev/null for each of stdin, stdout and stderr that the caller closed.
+
+    Otherwise a file that we open gets that number, and a child writes into it.
+    """
     for place in (0, 1, 2):
         try:
             os.fstat(place)

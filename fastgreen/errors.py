@@ -1,6 +1,6 @@
-"""What fastgreen raises and warns.
+"""Exceptions and warnings of fastgreen.
 
-Each class is also the built-in it is closest to, so ``except PermissionError`` works without knowing fastgreen.
+Each class is also a built-in exception, so that for example ``except PermissionError`` works.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = [
 
 
 class FastgreenError(Exception):
-    """Base of everything that fastgreen raises on its own account.
+    """Base class of fastgreen's exceptions.
 
     Attributes
     ----------
     code : int
-        ``errno`` of the failed system call or the ``nvmlReturn_t`` of the failed NVML call; 0 without such a call.
+        ``errno`` of the failed system call or ``nvmlReturn_t`` of the failed NVML call; 0 if no call failed.
     """
 
     def __init__(self, *args: object, code: int = 0) -> None:
@@ -34,20 +34,20 @@ class FastgreenError(Exception):
 
 
 class ChannelNotFound(FastgreenError, LookupError):
-    """No channel of that name exists on this machine."""
+    """The channel does not exist on this machine."""
 
 
 class ChannelPermission(FastgreenError, PermissionError):
-    """The channel exists and may not be read by this user; the message ends with the command that grants access."""
+    """The channel exists, but this user may not read it; the message ends with the command that grants access."""
 
 
 class ChannelReadError(FastgreenError, OSError):
-    """The channel exists and may be read, but reading it failed."""
+    """The channel exists, but reading it failed."""
 
 
 class TraceError(FastgreenError, ValueError):
-    """A saved run or sweep is not one, is damaged, or is of a version this package cannot read."""
+    """A file (saved run, sweep, recording, model) is damaged, of another format, or of an unknown version."""
 
 
 class FastgreenWarning(UserWarning):
-    """Something that does not stop the measurement but that its reader should know."""
+    """A problem that does not stop the measurement but that the user should know."""

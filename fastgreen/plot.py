@@ -1,8 +1,8 @@
 """Pictures, with matplotlib: metrics as a heat map, as curves, with models as points; and the power of a run over time.
 
-Colours come from cividis, which rises evenly in lightness and looks the same to the colour-blind; lines differ in
-dashes and points in shape besides, so that colour alone never carries a meaning. Every function returns a matplotlib
-Figure, made without pyplot, so that a script's own figures are left alone.
+Colours come from cividis, which rises evenly in lightness and looks the same to colour-blind readers. Lines also differ
+in dashes and points in shape, so colour alone never carries a meaning. Every function returns a matplotlib Figure, made
+without pyplot, so the figures of a script do not change.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _label_places(isolines: Sequence[Sequence[np.ndarray]], spans: np.ndarray) -
 def _plane(
     sweep: Sweep | StoredSweep, alpha: float | None, beta: float | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """Rising axes and values of one alpha and beta, thinned to what can be seen, and which they are."""
+    """Rising axes and values of one alpha and beta, thinned to the visible number, and the alpha and beta."""
     if sweep.metric not in ("apc", "apec"):
         raise ValueError(f"a heat map shows apc or apec, not {sweep.metric}")
     amount = METRICS[sweep.metric]

@@ -1,8 +1,7 @@
-"""The published figures of APC and APEC, drawn again.
+"""Published figures of APC and APEC, drawn from their formulas.
 
 Axes, parameters, accuracies and models are those of Jurj, Opritoiu, Vladutiu, "Environmentally-Friendly Metrics for
-Evaluating the Performance of Deep Learning Models and Systems" (2020) and of the files its first author published with
-it.
+Evaluating the Performance of Deep Learning Models and Systems" (2020) and of the files that its first author published.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ TX2_SINGLE_WH = (
     (9.74, 9.34, 9.91, 10.1),
     (8.78, 8.77, 8.95, 8.96),
 )
-# As published, without saying whether of a dollar or of a cent: 3.05 ct/kWh if the costs are cents.
+# The publication does not give the unit, dollars or cents: 3.05 ct/kWh if the costs are cents.
 PRICE_PER_WH = 0.00305
 
 _INFERENCE, _CENTS = "Wh per inference", "cents per inference"
@@ -62,7 +61,7 @@ def _grid() -> Figure:
     return plot.heat_map(sweep, title="APC grid: cells of 0.1 Wh and 0.01, alpha = 0.1, beta = 1")
 
 
-# file name -> what draws it
+# File name -> function that draws it
 FIGURES: dict[str, Callable[[], Figure]] = {
     "apc-default": lambda: plot.curves(_CONSUMPTION, ACCURACIES, unit=_INFERENCE),
     "apec-default": lambda: plot.curves(_COST, ACCURACIES, metric="apec", beta=10, unit=_CENTS),
@@ -94,14 +93,16 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 def draw_figures(
     folder: str | os.PathLike[str], kind: str = "png", names: Sequence[str] = tuple(FIGURES)
 ) -> list[Path]:
-    """Draw every published figure into a folder, made if need be; existing pictures of these names are replaced.
+    """Draw the published figures into a folder; existing pictures of these names are replaced.
 
     Parameters
     ----------
     folder : path
+        Made if it does not exist.
     kind : {"png", "pdf", "svg"}
+        Format of the pictures.
     names : sequence of str
-        Which of FIGURES; all by default.
+        Names in FIGURES; by default all.
 
     Returns
     -------

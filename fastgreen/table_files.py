@@ -1,4 +1,4 @@
-"""Tables in and out: Arrow, Parquet, CSV and pandas all become a ``pyarrow.Table``."""
+"""Reading and writing of tables: Arrow, Parquet, CSV and pandas become a ``pyarrow.Table``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastgreen.units import J_PER_KWH, J_PER_WH
 
 __all__ = ["JOULES_PER", "column", "inert", "joules_per_unit", "load_table", "save_arrow", "save_table"]
 
-# OWASP, "CSV Injection": what Excel, LibreOffice and Google Sheets begin a formula with.
+# OWASP, "CSV Injection": first characters of a formula in Excel, LibreOffice and Google Sheets.
 _FORMULA = r"^[=+\-@\t\r]"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
@@ -27,16 +27,23 @@ _SUFFIX = {"kwh": J_PER_KWH, "wh": J_PER_WH, "kj": 1e3, "j": 1.0}
 
 
 def load_table(source: Any) -> pa.Table:
-    """A table that a user gives: a path, or anything tabular.
+    """Read a table from a file or a Python object.
 
-    The first bytes of a file decide: Parquet, an Arrow file, an Arrow stream, else CSV (with tabs in a .tsv).
+    Parameters
+    ----------
+    source : path, pyarrow.Table, pandas.DataFrame or mapping of str to list
+        The first bytes of a file decide its format: Parquet, Arrow file, Arrow stream, else CSV (a .tsv has tabs).
+
+    Returns
+    -------
+    pyarrow.Table
 
     Raises
     ------
     TraceError
-        The file is missing or is no table, or two of its columns have one name.
+        If the file cannot be read or is not a table, or two columns have the same name.
     TypeError
-        `source` is neither a path nor a table.
+        If `source` is neither a path nor a table.
     """
     table = _any_table(source)
     twice = next((name for name in table.column_names if table.column_names.count(name) > 1), None)
@@ -56,7 +63,9 @@ def _any_table(source: Any) -> pa.Table:
         return pa.Table.from_pandas(source, preserve_index=False)
     if isinstance(source, dict):
         return pa.table(source)
-    raise TypeError(f"source: a path, an Arrow or pandas table or a dict of columns, not {type(source).__name__}")
+    raise TypeError(
+        f"source must be a path, an Arrow or pandas table or a dict of columns, not {type(source).__name__}"
+    )
 
 
 def _load_file(path: Path) -> pa.Table:
@@ -76,13 +85,13 @@ def _load_file(path: Path) -> pa.Table:
         table.schema.names  # noqa: B018 - raises where they are no text
         return table
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise TraceError(f"{path}: not a table: {error}") from None
+        raise TraceError(f"{path} is not a table: {error}") from None
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
 
 
 def save_table(table: pa.Table, path: str | Path) -> None:
-    """Write a table as Arrow IPC, or as CSV or Parquet where the name ends so; whole or not at all."""
+    """Write a table as CSV or Parquet if the name ends so, else as Arrow IPC; the file is complete or absent."""
     from pyarrow import csv, parquet
 
     writers = {".csv": lambda rows, place: csv.write_csv(inert(rows), place), ".parquet": parquet.write_table}
@@ -90,7 +99,7 @@ def save_table(table: pa.Table, path: str | Path) -> None:
 
 
 def save_arrow(table: pa.Table, path: str | Path) -> None:
-    """Write a table as Arrow IPC whatever its name ends with; whole or not at all."""
+    """Write a table as Arrow IPC, with any name; complete or not at all."""
     _save(table, path, _write_arrow)
 
 
@@ -105,9 +114,9 @@ def _write_arrow(table: pa.Table, place: str) -> None:
 
 
 def inert(table: pa.Table) -> pa.Table:
-    """The table for a CSV file: texts that a spreadsheet would take for a formula begin with an apostrophe.
+    """Make a table safe for CSV: an apostrophe before texts that a spreadsheet would read as a formula.
 
-    Numbers stay numbers, also those that are text ("-3").
+    Numbers are not changed, even numbers in text ("-3").
     """
     columns = []
     for values in table.columns:
@@ -122,19 +131,17 @@ def inert(table: pa.Table) -> pa.Table:
 
 
 def column(table: pa.Table, name: str, argument: str) -> np.ndarray:
-    """A numeric column as float64; ValueError names the argument that asked for it."""
+    """Get a numeric column as (n,) float64; if it is missing or not numeric, a ValueError names `argument`."""
     if name not in table.column_names:
-        raise ValueError(f"{argument}: no column {name!r}; there are {', '.join(map(repr, table.column_names))}")
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, table.column_names))}, not {name!r}")
     values = table.column(name)
     if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)):
-        raise ValueError(f"{argument}: the column {name!r} holds {values.type}, not numbers")
+        raise ValueError(f"{argument}: column {name!r} must hold numbers, not {values.type}")
     return values.cast(pa.float64()).to_numpy()
 
 
 def joules_per_unit(table: pa.Table, name: str, unit: str | None) -> float:
-    """How many joules one of a column's unit is: from `unit`, the field's metadata, or the name ("energy (MJ)",
-    "energy_j").
-    """
+    """Joules in one unit of a column: from `unit`, the field's metadata, or the name ("energy (MJ)", "energy_j")."""
     metadata = table.schema.field(name).metadata or {}
     unit = unit or (metadata.get(b"unit") or b"").decode() or None
     if unit is not None:
@@ -143,5 +150,5 @@ def joules_per_unit(table: pa.Table, name: str, unit: str | None) -> float:
         return JOULES_PER[unit]
     match = _UNIT.search(name)
     if match is None or match[2] == "mj":
-        raise ValueError(f"energy_unit: the column {name!r} does not say its unit; give one of {', '.join(JOULES_PER)}")
+        raise ValueError(f"energy_unit must be given for column {name!r}: one of {', '.join(JOULES_PER)}")
     return JOULES_PER[match[1]] if match[1] else _SUFFIX[match[2]]

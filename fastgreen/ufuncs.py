@@ -1,4 +1,4 @@
-"""The NumPy ufuncs behind the metrics: all inputs positional, no checks, NaN outside the domain.
+"""NumPy ufuncs of the metrics: all inputs positional, without checks, NaN outside the domain.
 
 ``apc(consumption, accuracy, alpha, beta)``, ``apec(cost, accuracy, alpha, beta)``, ``weighted_consumption(consumption,
 accuracy, alpha)``, ``closest_apc(consumption, accuracy, consumption_delta, accuracy_delta, alpha, beta)``.

@@ -127,7 +127,7 @@ writers = {
     "sensors.json": lambda path: sensor_facts.remember(channel, facts, path.parent),
     "latency.csv": lambda path: published_layout.write_latencies(path.parent, [0.5] * 100_000),
     "power_metrics.json": lambda path: published_layout.write_power_metrics(path, recording),
-    "status.json": lambda path: runner._write_whole(path, {"a": "b" * 100_000}),
+    "status.json": lambda path: runner._write_json(path, {"a": "b" * 100_000}),
     "layers.arrow": collect,
     "x.csv": lambda path: table_files.save_table(table, path),
     "x.parquet": lambda path: table_files.save_table(table, path),

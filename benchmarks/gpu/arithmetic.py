@@ -1,4 +1,4 @@
-"""What a study of a board's sensors works out from recorded series."""
+"""Analysis of recorded series of a GPU's sensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class WindowFit:
-    """A running mean over `window_s`, `delay_s` old, between `low_w` and `high_w`; what it leaves unexplained."""
+    """Fit of a running mean over `window_s`, delayed by `delay_s`, between `low_w` and `high_w`; with its residual."""
 
     window_s: float
     delay_s: float
@@ -27,7 +27,7 @@ def on_time(edges: np.ndarray, at_s: np.ndarray) -> np.ndarray:
 
 
 def fit_window(at_s: np.ndarray, watts: np.ndarray, edges: np.ndarray) -> WindowFit | None:
-    """The running mean of an on-off load that explains power readings best, over a grid of 5 ms to 2 s and delays.
+    """Find the running mean of an on-off load that fits power readings best, over a grid of 5 ms to 2 s and delays.
 
     Readings are those at which the value changed. None where they are too few or the load made no difference.
     """
@@ -51,7 +51,7 @@ def fit_window(at_s: np.ndarray, watts: np.ndarray, edges: np.ndarray) -> Window
 
 
 def bracketed(samples: np.ndarray, others: np.ndarray) -> dict[str, int]:
-    """Whether another reader of the same counter saw what lies between our samples round its call.
+    """Whether the values of another reader of the same counter lie between our samples around its call.
 
     `others` has rows of (before_ns, after_ns, value). Counters only grow, so each value must lie between our last one
     before the call and our first one after it.
@@ -85,7 +85,7 @@ def percentiles_us(latencies_ns: np.ndarray) -> dict[str, float]:
 
 
 def ages(rows: np.ndarray) -> dict[str, float]:
-    """Of a driver's own stamps: how old they are when they come, and how often they change.
+    """Age of a driver's own timestamps at the read, and how often they change.
 
     `rows` are (realtime in us, half way through the call; stamp in us).
     """

@@ -1,4 +1,4 @@
-"""Work for a GPU, by PyTorch or CuPy, and a rhythm in which it goes on and off."""
+"""Load for a GPU, by PyTorch or CuPy, and a rhythm in which it is switched on and off."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-# (on, off) in s, over and over. Off beat with updates of 10 to 100 ms, or every update would see the same part; and of
-# unequal lengths, because a mean over one period of a regular wave and a bit tells no more than one over the bit.
+# (on, off) in s, repeated. Not a multiple of updates of 10 to 100 ms, or every update would see the same part; and of
+# unequal lengths, because a mean over a whole period of a regular wave shows nothing.
 PATTERN = ((0.37, 0.26), (0.19, 0.43), (0.83, 0.31), (0.29, 0.97), (0.53, 0.17))
 
 
 class Load(NamedTuple):
-    """`burst` works for a few ms and waits for it; `launch` starts a tiny kernel; `settle` waits for the GPU."""
+    """`burst` works for a few ms and waits for the end; `launch` starts a tiny kernel; `wait` waits for the GPU."""
 
     name: str
     burst: Callable[[], object]
     launch: Callable[[], object]
-    settle: Callable[[], object]
+    wait: Callable[[], object]
 
 
 def find_load(index: int = 0) -> Load | None:
-    """Matrix products by PyTorch, else by CuPy, on CUDA device `index`; None where neither sees a GPU.
+    """Matrix products by PyTorch, else by CuPy, on CUDA device `index`; None if neither finds a GPU.
 
     Each part was called before: what a library loads at its first call is no load.
     """
@@ -34,7 +34,7 @@ def find_load(index: int = 0) -> Load | None:
         for _ in range(20):
             load.burst()
             load.launch()
-        load.settle()
+        load.wait()
     return load
 
 
@@ -47,14 +47,14 @@ def _torch_load(index: int) -> Load | None:
         return None
     device = torch.device("cuda", index)
     a, small = torch.randn(4096, 4096, device=device), torch.zeros(1, device=device)
-    settle = lambda: torch.cuda.synchronize(device)  # noqa: E731
+    wait = lambda: torch.cuda.synchronize(device)  # noqa: E731
 
     def burst() -> None:
         for _ in range(4):
             a @ a
-        settle()
+        wait()
 
-    return Load(f"PyTorch {torch.__version__}", burst, lambda: small.add_(1), settle)
+    return Load(f"PyTorch {torch.__version__}", burst, lambda: small.add_(1), wait)
 
 
 def _cupy_load(index: int) -> Load | None:
@@ -78,7 +78,7 @@ def _cupy_load(index: int) -> Load | None:
 
 
 class OnOff:
-    """Runs bursts on and off as PATTERN says; `edges` says when it did, in s of CLOCK_MONOTONIC."""
+    """Runs bursts on and off in the rhythm of PATTERN; `edges` are the times, in s of CLOCK_MONOTONIC."""
 
     def __init__(self, burst: Callable[[], object]) -> None:
         self._burst = burst

@@ -1,4 +1,4 @@
-"""What one NVIDIA board's sensors are worth, measured on the board itself, in about three minutes:
+"""Study of the sensors of one NVIDIA board, measured on the board itself in about three minutes:
 
     python -m benchmarks.gpu.study OUT [--library PATH] [--index N]
 
@@ -47,12 +47,12 @@ WATCH_MS = 2.0  # several times faster than any board is known to update
 
 
 class NoGpu(RuntimeError):
-    """Why there is nothing to study."""
+    """There is no GPU to study; the text is the reason."""
 
 
 @dataclass
 class Study:
-    """One board, one output folder; `seconds` is how long each watch lasts."""
+    """One board and one output folder; `seconds` is the length of each series."""
 
     out: Path
     library: str | None = None
@@ -71,7 +71,7 @@ class Study:
         self.scope = max(c.sensor.get("scope", 0) for c in found if c.id in self.ids)
 
     def machine(self) -> dict[str, Any]:
-        """What the figures hold for."""
+        """Facts about the board and the machine."""
         query = (
             "name,driver_version,vbios_version,pstate,power.limit,clocks.sm,clocks.mem,temperature.gpu,mig.mode.current"
         )
@@ -215,7 +215,7 @@ class Study:
             launch()
             out.append(clock() - begin)
             if len(out) % 50 == 0:
-                self.load.settle()
+                self.load.wait()
         return np.array(out)
 
     def trace(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class Study:
 
 
 def _play(part: str, out: Path, options: list[str]) -> Any:
-    """What a part found, in a process of its own; or what became of it."""
+    """Run a part in a process of its own; returns its result, or its failure."""
     command = [sys.executable, "-m", "benchmarks.gpu.study", str(out), "--part", part, *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
@@ -259,7 +259,7 @@ def _play(part: str, out: Path, options: list[str]) -> Any:
 
 
 def run(out: Path, options: list[str]) -> dict[str, Any]:
-    """Every part; the report so far is written after each."""
+    """Run every part; write the report so far after each."""
     out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {}
     for part in PARTS:

@@ -1,4 +1,4 @@
-"""The report of a board's study as Markdown."""
+"""Report of a GPU study as Markdown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _sensors(found: dict[str, Any]) -> list[str]:
     lines += ["", *refused]
     for quantity, fit in found.get("averaging", {}).items():
         if fit is None:
-            lines.append(f"{quantity}: its averaging window could not be told.")
+            lines.append(f"{quantity}: its averaging window could not be determined.")
             continue
         lines.append(
             f"{quantity}: a mean over {fit['window_s'] * 1e3:.0f} ms, {fit['delay_s'] * 1e3:.0f} ms old, between "
@@ -95,7 +95,7 @@ def _failure(what: str, found: dict[str, Any]) -> list[str]:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """The parts that there are; of one that failed, why."""
+    """The parts of the study; for a failed part, the reason."""
     lines: list[str] = []
     for part, found in report.items():
         seen = dict(found) if found else None

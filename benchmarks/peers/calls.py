@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one NVML call costs through each binding, through the same library: from C as fastgreen's sampler calls it."""
+"""Time of one NVML call through each Python binding and from C, as in fastgreen's sampler, in the same library."""
 
 from __future__ import annotations
 

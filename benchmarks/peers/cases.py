@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured of a tool, case by case; each gives figures, or one row that says why there are none."""
+"""Cases to measure of a tool; each gives figures, or one row with the reason for their absence."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class NotAllowed(RuntimeError):
 
 
 def refusal(user: int, tool: str | None, tried: str | None = None) -> str | None:
-    """Why no namespace can be had, as a sentence; None where nothing speaks against it.
+    """Reason against a namespace, as a sentence; None if there is none.
 
     `user` is the effective user id, `tool` the path of unshare(1), `tried` what it said when it was tried and failed.
     """
@@ -46,7 +46,7 @@ def refusal(user: int, tool: str | None, tried: str | None = None) -> str | None
 
 
 def enter(arguments: list[str]) -> None:
-    """Runs this program anew, with `arguments`, inside a private namespace; does not come back.
+    """Run this program again, with `arguments`, inside a private namespace; does not return.
 
     Raises
     ------

@@ -23,7 +23,7 @@ MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
 
 
 @click.command()
-@click.argument("what")
+@click.argument("what", metavar="TARGET")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "-o",
@@ -55,7 +55,7 @@ MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
 def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: np.ndarray | None, **options: Any) -> None:
     """Run a study: energy and latency by input size.
 
-    WHAT is a published series (alexnet, resnet50, bert, convnets), a model file (.onnx, .pt, .pt2), a Python function
+    TARGET is a published series (alexnet, resnet50, bert, convnets), a model file (.onnx, .pt, .pt2), a Python function
     (module:function or file.py:function), or "command" with a program after --. The function takes a size and returns
     a function that makes one inference. In the arguments of the program, {size} is the size.
 
@@ -106,7 +106,7 @@ def _protocol(what: str, arguments: tuple[str, ...], sizes: np.ndarray | None, o
     _refuse_ignored(what, series, arguments, options)
     if series:
         if sizes is not None or "iterations" in given:
-            raise ValueError(f"sizes: the series {what} has its own sizes and iterations; --scale makes them fewer")
+            raise ValueError(f"sizes: the series {what} has its own sizes and iterations; --scale reduces them")
         scale = 1.0 if options["scale"] is None else options["scale"]
         made = protocols.SERIES[what](scale=scale, device=options["device"])
         return made if options["warmup"] is None else replace(made, warmup=options["warmup"])
@@ -119,12 +119,12 @@ def _protocol(what: str, arguments: tuple[str, ...], sizes: np.ndarray | None, o
             raise ValueError(f"sizes: the protocol {name} has its own sizes and iterations")
         return found
     if sizes is None:
-        raise click.UsageError("--sizes is missing: which input sizes?")
+        raise click.UsageError("--sizes is missing: give the input sizes")
     chosen = sizes.tolist()
     if what == "command":
         return protocols.for_command(list(arguments), chosen, **given)
     if what.endswith(MODEL_FILES) and not Path(what).is_file():
-        raise click.ClickException(f"{what}: no such model file")
+        raise click.ClickException(f"{what}: this model file does not exist")
     if what.endswith(".onnx"):
         return protocols.for_onnx(what, chosen, **given)
     if what.endswith(MODEL_FILES):
@@ -143,11 +143,11 @@ def _refuse_ignored(what: str, series: bool, arguments: tuple[str, ...], options
     if arguments and what != "command":
         raise click.UsageError(f"{' '.join(arguments)}: only 'command' takes arguments")
     if options["scale"] is not None and not series:
-        raise click.UsageError("--scale: only a published series has counts to scale; --iterations sets them")
+        raise click.UsageError("--scale: only a published series can be scaled; use --iterations")
     torch_file = what.endswith(MODEL_FILES) and not what.endswith(".onnx")
     if options.get("trust") and not torch_file:
         raise click.UsageError("--trust: only a .pt, .pt2 or .pth file needs it")
     if options["device"] is not None and not (series or torch_file):
-        raise click.UsageError("--device: only PyTorch models take one; your own function chooses its own")
+        raise click.UsageError("--device: only PyTorch models take a device; a function chooses its own")
     if what.endswith(".py"):
-        raise click.UsageError(f"{what}: which function of it? {what}:NAME")
+        raise click.UsageError(f"{what}: add the name of the function: {what}:NAME")

@@ -28,7 +28,8 @@ __all__ = ["calibrate"]
 def calibrate(channels: list[str] | None, seconds: float, load: str, no_save: bool, answer: JsonAnswer) -> None:
     """Learn how often and in which steps each sensor updates.
 
-    Also learns the time over which each power sensor averages. Later measurements on this machine use the result.
+    The command also learns the time over which each power sensor averages. Later measurements on this machine use the
+    result.
     """
     from fastgreen.measuring import calibration as module
 

@@ -18,7 +18,7 @@ __all__ = ["channels"]
 def channels(answer: JsonAnswer) -> None:
     """List the energy channels of this machine.
 
-    For a channel that cannot be read, the reason and the command that makes it readable follow.
+    If a channel cannot be read, the reason and the command that grants access are printed below the table.
     """
     from fastgreen.sensors.catalog import discover
 

@@ -327,7 +327,7 @@ def _from_module(name: str) -> Any:
 def _from_file(file: Path) -> Any:
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None or not file.exists():
-        raise click.ClickException(f"{file}: no such Python file")
+        raise click.ClickException(f"{file}: this Python file does not exist")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     try:

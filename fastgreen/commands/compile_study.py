@@ -47,7 +47,7 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, answer: JsonA
     if not any(compiled.sizes.column("runs").to_pylist()):
         runs = counted(sum(compiled.sizes.column("failed").to_pylist()), "run")
         why = "".join(compiled.notes[:1])
-        raise click.ClickException(f"{folder}: none of its {runs} succeeded; {why}")
+        raise click.ClickException(f"{folder}: 0 of {runs} succeeded; {why}")
     target = output or folder / "compiled"
     files = compiled.save(target)
     if not no_pictures:

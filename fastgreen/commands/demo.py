@@ -1,4 +1,4 @@
-"""The demonstration: train small classifiers, then measure what each of their inferences costs."""
+"""The demonstration: train small classifiers, then measure the energy of their inferences."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def _draw(rows: list[Row], path: Path) -> Path:
 def demo(output: Path, seconds: float, batch: int, price: float, answer: JsonAnswer) -> None:
     """Train six small classifiers and measure their inferences.
 
-    The classifiers of scikit-learn learn handwritten digits. The demo measures each batch of inferences.
+    scikit-learn trains the classifiers to read handwritten digits. The demo measures each batch of inferences.
     """
     try:
         import matplotlib  # noqa: F401
@@ -210,7 +210,7 @@ def demo(output: Path, seconds: float, batch: int, price: float, answer: JsonAns
         + (" (estimated)" if result.estimated else "")
     )
     console.print(
-        f"APC weighs accuracy against the Wh, APEC against the cents (at {price:g} ct/kWh) of a million inferences.\n"
+        f"APC compares accuracy with the Wh, APEC with the cents (at {price:g} ct/kWh) of a million inferences.\n"
         f"picture: {picture}",
         markup=False,
         soft_wrap=True,

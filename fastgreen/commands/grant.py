@@ -47,12 +47,12 @@ def _mode(_: click.Context, __: click.Parameter, text: str | None) -> int | None
 def grant(path: str | None, users: tuple[str, ...], groups: tuple[str, ...], mode: int | None) -> None:
     """Let chosen users read the CPU energy counters (needs root).
 
-    Opens the RAPL counters and passes them to programs of these users, until Ctrl-C or SIGTERM:
+    The command opens the RAPL counters and passes them to programs of these users, until Ctrl-C or SIGTERM:
 
     \b
     sudo fastgreen grant --group energy
 
-    Without --user and --group, it serves the user of sudo. Programs find the socket by themselves.
+    Without --user and --group, it serves the user who called sudo. Programs find the socket by themselves.
     docs/permissions.md describes the permission and its risk.
     """
     from fastgreen.sensors.grant_server import Allowed, Granter, counters, prepare_folder

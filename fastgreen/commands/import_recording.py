@@ -18,7 +18,7 @@ __all__ = ["import_"]
     "--format", "format_", help="aipowermeter, nvidia-smi, codecarbon or omegawatt.  [default: by the first lines]"
 )
 @click.option(
-    "--timezone", default="UTC", show_default=True, help="Time zone of times without one, such as Europe/Paris."
+    "--timezone", default="UTC", show_default=True, help="Time zone of times that name no zone, such as Europe/Paris."
 )
 @click.option("--drop", default=0, show_default=True, help="Rows to leave out at each end of a log of nvidia-smi.")
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this recording of the same time.")
@@ -60,7 +60,7 @@ def import_(
         *([str(comparison)] if comparison else []),
     )
     if not rows:
-        raise click.ClickException(f"{file}: nothing is recorded in it")
+        raise click.ClickException(f"{file}: it contains no recording")
 
 
 def _as_mapping(recording: Any, rows: list[dict[str, Any]], comparison: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _compared(inner: Any, outer: Any, shift_s: float) -> Any:
         return compare(inner, outer, shift_s=shift_s)
     except NoOverlap as error:
         raise click.UsageError(
-            f"{error.when}; is it the time zone (--timezone) or a shifted clock (--shift)?"
+            f"{error.when}; check the time zone (--timezone) and the shift of the clock (--shift)"
         ) from None
 
 
@@ -94,5 +94,5 @@ def _read(file: Path, format_: str | None, timezone: str, drop: int) -> Any:
     if known == "nvidia-smi":
         options |= {"drop_first": drop, "drop_last": drop}
     elif drop:
-        raise click.UsageError(f"--drop: only logs of nvidia-smi have rows to leave out; this recording is of {known}")
+        raise click.UsageError(f"--drop: only a log of nvidia-smi can leave out rows; this is a recording of {known}")
     return read(file, known, **options)

@@ -96,7 +96,7 @@ def _show_collected(path: Path, output: str) -> None:
 @click.option("-o", "--output", type=OutputPath(dir_okay=False), help="Write the models to this file (JSON).")
 @click.option(
     "--preset", type=click.Choice(["physical", "basic", "published"]), default="physical", show_default=True,
-    help="physical: non-negative prices of kernel terms; basic: the same of basic terms; "
+    help="physical: non-negative prices of kernel terms; basic: non-negative prices of basic terms; "
          "published: the seven published regressions.",
 )  # fmt: skip
 @channel_option("Channel to fit; for published tables, the column.  [default: all that count toward a total]")
@@ -157,7 +157,7 @@ def fit_command(
 
 def _one_channel(channels: list[str] | None) -> str | None:
     if channels and len(channels) > 1:
-        raise click.UsageError("--channel must be one channel here: an energy is fitted to one table")
+        raise click.UsageError("--channel must be one channel: one table holds one energy")
     return channels[0] if channels else None
 
 
@@ -242,7 +242,7 @@ def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], warn: bool) 
     say(table("", shown), f"joules of: {about['machine']}{estimated}")
     for row in rows:
         if warn and row["what"].endswith("cross-validated") and row["mape"] > POOR:
-            say(warned(f"{row['what']}: {row['mape']:.0%} off; too few rows, or too noisy"))
+            say(warned(f"{row['what']}: {row['mape']:.0%} off; too few rows, or too much noise"))
 
 
 @click.command("ablation")
@@ -283,7 +283,7 @@ def ablation_command(
 ) -> None:
     """Find the features of layers that explain energy best.
 
-    For every subset of features, least squares are cross-validated on the layer tables in FOLDER.
+    For every subset of features, the command cross-validates a least-squares model on the layer tables in FOLDER.
     """
     from fastgreen.estimate.subsets import ablation
     from fastgreen.estimate.tables import read_tables

@@ -175,7 +175,7 @@ def plot(
 ) -> None:
     """Draw a sweep as a heat map.
 
-    GRID is a file of `fastgreen sweep`.
+    GRID is a file that `fastgreen sweep` has written.
 
     \b
     fastgreen plot grid.arrow
@@ -246,7 +246,7 @@ def metrics(
 
 
 def _check_weights(alpha: float, beta: float, cost_beta: float, price: float | None) -> None:
-    """ValueError for an option out of its domain, before the table is read, whose values have errors of their own."""
+    """ValueError for an option out of its domain, before the table is read; bad values in it have their own errors."""
     from fastgreen.metrics.domains import AMOUNT, check
     from fastgreen.metrics.scores import apc, apec
 

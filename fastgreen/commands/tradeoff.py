@@ -71,13 +71,13 @@ def _show_tradeoff(result: Any) -> None:
     related.sort(key=lambda row: -abs(row["rho"]))
     say(_short_table(f"energy per {result.work}, medians", groups), "")
     if changes:
-        say(_short_table("savings and costs of a change", changes), "?: a difference that the test does not show", "")
+        say(_short_table("savings and costs of a change", changes), "?: the test finds no difference", "")
     else:
-        say("one group: there is no change to weigh", "")
+        say("one group: there is no change to compare", "")
     say(table("tests", tests, ruled=False), "")
     if related:
         say(_short_table("correlation with energy (Spearman)", related), "")
-    say(f"Pareto-efficient: {', '.join(result.pareto) or 'unknown, since no quality is known'}")
+    say(f"Pareto-efficient: {', '.join(result.pareto) or 'unknown, because no quality is known'}")
     if result.largest:
         say("largest reduction: {reduction:.10g}, {from} to {to}".format(**result.largest))
     if result.left_out:

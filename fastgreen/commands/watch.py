@@ -15,6 +15,7 @@ from fastgreen.commands.common import JsonAnswer, channel_option, json_options, 
 from fastgreen.measuring.monitor import Monitor
 from fastgreen.results.console import people_console, quantity, show, titled
 from fastgreen.sensors.catalog import counted_ids
+from fastgreen.units import NS_PER_S
 
 __all__ = ["watch"]
 
@@ -29,7 +30,7 @@ __all__ = ["watch"]
 def watch(
     channels: list[str] | None, every: float, seconds: float | None, hz: float | None, answer: JsonAnswer
 ) -> None:
-    """Show the present power, and at the end the energy.
+    """Show the power while it changes, and the energy at the end.
 
     Each power is the mean since the line before. A counter that updates seldom (NVML: every 10 to 100 ms) makes its
     power jump by up to one update; a longer --every smooths that.
@@ -58,32 +59,46 @@ def _written(glances: Iterator[dict[str, Any]], write: Callable[[Any], None]) ->
 
 
 def _glances(monitor: Monitor, every_s: float, most_s: float | None) -> Iterator[dict[str, Any]]:
-    """What to show, once every so many seconds: powers since the glance before, energies since the start."""
+    """What to show, once every so many seconds: powers since the glance before, energies since the start.
+
+    A power is the mean between the last readings before the two glances, so that a slow reading does not bias it.
+    """
     counted = counted_ids(monitor.channels)
     estimated = any(c.estimated for c in monitor.channels if c.id in counted)
     begin = before = time.monotonic()
-    energies = monitor.energy_j()
+    last = monitor.readings()
     while most_s is None or before - begin < most_s - 1e-9:
         due = before + every_s if most_s is None else min(before + every_s, begin + most_s)
         time.sleep(max(0.0, due - time.monotonic()))
-        now, seen = time.monotonic(), monitor.energy_j()
-        powers = {identity: (joules - energies[identity]) / (now - before) for identity, joules in seen.items()}
+        seen = monitor.readings()
+        now = time.monotonic()
+        seconds = {identity: (reading.at_ns - last[identity].at_ns) / NS_PER_S for identity, reading in seen.items()}
+        powers = {
+            identity: (reading.energy_j - last[identity].energy_j) / seconds[identity] if seconds[identity] > 0 else 0.0
+            for identity, reading in seen.items()
+        }
         yield {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "duration_s": now - before,
             "power_w": sum(powers[identity] for identity in counted),
-            "energy_j": sum(seen[identity] for identity in counted),
+            "energy_j": sum(seen[identity].energy_j for identity in counted),
             "estimated": estimated,
             "channels": {
-                identity: {"power_w": powers[identity], "energy_j": seen[identity], "counted": identity in counted}
-                for identity in seen
+                identity: {
+                    "power_w": powers[identity],
+                    "energy_j": reading.energy_j,
+                    "counted": identity in counted,
+                    "between_readings_s": seconds[identity],
+                    "age_s": now - reading.at_ns / NS_PER_S,
+                }
+                for identity, reading in seen.items()
             },
         }
-        before, energies = now, seen
+        before, last = now, seen
 
 
 def _show_for_people(glances: Iterator[dict[str, Any]], titles: dict[str, str]) -> None:
-    """One table that changes on a terminal; a line a glance where there is none."""
+    """One table that changes on a terminal; elsewhere a line at each look."""
     console = people_console()
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:

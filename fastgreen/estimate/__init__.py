@@ -1,17 +1,17 @@
 """Energy of layers, and of whole networks from their layers, without running them.
 
-The map of this room, an arrow never pointing up or sideways::
+The files of this folder; a file imports only files to the left of its arrow or in a row above::
 
     layers (what a layer is)  <-  counts (exact counts)  <-  work (bytes, taps, paths of the CPU library), standins
     tables (measured data)    <-  linear, physical (the two kinds of predictor)  <-  published, modelfile
                               <-  network (totals, shares, batch grids)
     builtin, plain, torch_reader <- torch_functions, onnx_reader <- onnx_nodes, onnx_shapes  (where layers come from)
-    inputs (shapes of inputs), contraction (products of two tensors)  serve these readers
+    inputs (shapes of inputs), contraction (products of two tensors)  are used by these readers
     evaluate, subsets, pictures  (how good a model is)
-    sampling  <-  collector  (one's own data, through fastgreen.Monitor)
+    sampling  <-  collector  (new measurements, made with fastgreen.Monitor)
 
-Everything is vectorised: a layer's sizes may be arrays of any shapes that broadcast together. Energies are joules per
-forward pass of the whole batch.
+The sizes of a layer may be arrays of any shapes that broadcast together. Energies are joules per forward pass of the
+whole batch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Four networks as plain tables, so that none of them needs PyTorch: AlexNet, VGG11, VGG13, VGG16 at 3 x 224 x 224.
+"""Four networks as plain tables, without PyTorch: AlexNet, VGG11, VGG13, VGG16 at 3 x 224 x 224.
 
 AlexNet is the one-column variant (Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014),
 the VGGs are configurations A, B and D of Simonyan and Zisserman (2014), without batch normalisation; both with an
@@ -30,7 +30,7 @@ NAMES = ("alexnet", *_VGG)
 
 
 def zoo(name: str, image_size: int = 224, in_channels: int = 3, classes: int = 1000) -> list[Layer]:
-    """The layers of a built-in network, in order.
+    """Layers of a built-in network, in order.
 
     Parameters
     ----------
@@ -39,6 +39,20 @@ def zoo(name: str, image_size: int = 224, in_channels: int = 3, classes: int = 1
     image_size, in_channels, classes : int
         Height and width of the image in pixels, its channels, the outputs of the last layer.
 
+    Returns
+    -------
+    list of Layer
+
+    Raises
+    ------
+    ValueError
+        If `name` is not one of these.
+
+    References
+    ----------
+    Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014; Simonyan, Zisserman, "Very deep
+    convolutional networks for large-scale image recognition", 2014.
+
     Examples
     --------
     >>> [layer.kind for layer in zoo("alexnet")][:3]
@@ -46,7 +60,7 @@ def zoo(name: str, image_size: int = 224, in_channels: int = 3, classes: int = 1
     """
     key = name.lower()
     if key not in NAMES:
-        raise ValueError(f"name: {name!r} is not one of {', '.join(NAMES)}")
+        raise ValueError(f"name must be one of {', '.join(NAMES)}, not {name!r}")
     stack = _Stack(image_size, in_channels)
     if key == "alexnet":
         for kernel, outputs, stride, padding, pooled in _ALEXNET:
@@ -65,7 +79,7 @@ def zoo(name: str, image_size: int = 224, in_channels: int = 3, classes: int = 1
 
 
 class _Stack:
-    """A network being built: the layers so far, and the size of what the last one gives."""
+    """A network under construction: its layers so far, and the size of the last one's output."""
 
     def __init__(self, image: int, channels: int) -> None:
         self.layers: list[Layer] = []

@@ -1,9 +1,9 @@
-"""Measure layers on one's own machine: forward passes of each configuration for a set time, through the meter.
+"""Measure layers on this machine: run forward passes of each configuration for a set time, under a monitor.
 
 Each configuration is built with PyTorch, warmed up once, and run without gradients on random tensors until the time
-is over; the energy of that window, with its bounds and every channel's share, becomes a row. Rows are appended to an
-Arrow stream as soon as a configuration is done, so a killed collection loses one configuration and goes on from there.
-Energies come from :class:`fastgreen.Monitor`, whose running totals survive any number of counter wraps.
+is over. The energy of that window, with its bounds and the share of each channel, becomes a row. Rows are appended to
+an Arrow stream as soon as a configuration is done, so a killed collection loses one configuration and continues there.
+Energies come from :class:`fastgreen.Monitor`. Its running totals survive any number of counter wraps.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["collect"]
 
 
 class Meter(Protocol):
-    """What is used of :class:`fastgreen.Monitor`."""
+    """The part of :class:`fastgreen.Monitor` that a collection uses."""
 
     @property
     def result(self) -> Any: ...
@@ -49,32 +49,33 @@ def collect(
     Parameters
     ----------
     plan : Plan
-        What to measure.
+        The configurations to measure.
     folder : path
-        Gets ``layers.arrow``; what it holds already is kept and not measured again.
+        Folder of ``layers.arrow``. Rows already there are kept and not measured again.
     monitor : callable, optional
-        Makes the meter of one configuration from the plan's channels; :class:`fastgreen.Monitor` without it.
+        Makes the meter of one configuration from the plan's channels; by default :class:`fastgreen.Monitor`.
     workload : callable, optional
-        Gives a forward pass for a kind and sizes; PyTorch without it.
+        Returns a forward pass for a kind and sizes; by default one of PyTorch.
     progress : callable, optional
-        Told (done, all) after each configuration.
+        Called with (configurations done, all configurations) after each one.
     clock : callable
-        Seconds; when a window is over.
+        Returns the time in s; decides when a window ends.
 
     Returns
     -------
     Path
-        Of ``layers.arrow``. A configuration that could not run (out of memory) has rows of 0 passes and the reason.
+        The file ``layers.arrow``. A configuration that could not run (out of memory) has rows of 0 passes and the
+        reason.
 
     Raises
     ------
     ImportError
-        Without PyTorch.
+        If PyTorch is not installed.
     ChannelNotFound
         If no energy channel can be read.
     TraceError
-        If the folder holds a ``layers.arrow`` of another kind or version, or one that was measured on another machine
-        or device, with other threads or by other channels; or while another collection writes there.
+        If the folder holds a ``layers.arrow`` of another format or version, or one that was measured on another machine
+        or device, with other threads or by other channels; or if another collection is writing there.
     ValueError
         If PyTorch cannot use the plan's device.
     """
@@ -114,7 +115,7 @@ def processor() -> str:
 
 
 def _refuse_mixture(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Energies of another machine, device or number of threads are not to be fitted together with these."""
+    """Refuse to mix these energies with those of another machine, device or number of threads."""
     for name, value in now.items():
         if before.get(name, value) != value:
             raise TraceError(
@@ -123,7 +124,7 @@ def _refuse_mixture(path: Path, before: dict[str, Any], now: dict[str, Any]) -> 
 
 
 def _channels(rows: list[dict[str, Any]]) -> frozenset[str] | None:
-    """The channels that rows were measured by; None where none ran."""
+    """The channels that measured these rows; None if no configuration ran."""
     return next((frozenset(entry["id"] for entry in row["channels"]) for row in rows if row["passes"]), None)
 
 
@@ -132,7 +133,7 @@ def _refuse_other_channels(
 ) -> frozenset[str] | None:
     if before is not None and now is not None and before != now:
         raise TraceError(
-            f"{path}: its rows were measured by {', '.join(sorted(before))}, and what can be read now is "
+            f"{path}: its rows were measured by {', '.join(sorted(before))}; the channels that can be read now are "
             f"{', '.join(sorted(now))}; collect into another folder, or choose --channels"
         )
     return now or before
@@ -157,7 +158,7 @@ def _measure(
     workload: Callable,
     clock: Callable[[], float],
 ) -> list[dict[str, Any]]:
-    """The rows of one configuration: one per repeat, from the `first` that is missing."""
+    """Measure one configuration: a row per repeat, from the first missing one on."""
     empty = {"kind": kind, "sizes": list(sizes.items()), "passes": 0, "duration_s": 0.0, "estimated": False}
     empty |= {"energy_j": 0.0, "energy_low_j": 0.0, "energy_high_j": 0.0, "channels": []}
     empty |= {"energy_per_pass_j": None, "energy_per_pass_low_j": None, "energy_per_pass_high_j": None}
@@ -184,15 +185,15 @@ def _measure(
 
 
 def _rows(result: Any, empty: dict[str, Any], passes: list[int], first: int) -> list[dict[str, Any]]:
-    whole = result.windows("layer").to_pylist()
-    single: dict[int, list[dict[str, Any]]] = {}
+    totals = result.windows("layer").to_pylist()
+    by_channel: dict[int, list[dict[str, Any]]] = {}
     for row in result.windows("layer", per_channel=True).to_pylist():
         entry = {name: row[name] for name in ("energy_j", "energy_low_j", "energy_high_j")}
-        single.setdefault(row["index"], []).append({"id": row["channel"], **entry})
-    if not single:
-        raise ChannelNotFound("no energy channel can be read here; `fastgreen channels` says why")
+        by_channel.setdefault(row["index"], []).append({"id": row["channel"], **entry})
+    if not by_channel:
+        raise ChannelNotFound("no energy channel can be read here; `fastgreen channels` shows the reason")
     rows = []
-    for repeat, (row, done) in enumerate(zip(whole, passes, strict=True)):
+    for repeat, (row, done) in enumerate(zip(totals, passes, strict=True)):
         energies = {name: row[name] for name in ("duration_s", "energy_j", "energy_low_j", "energy_high_j")}
         rows.append(
             {
@@ -203,7 +204,7 @@ def _rows(result: Any, empty: dict[str, Any], passes: list[int], first: int) -> 
                 "energy_per_pass_high_j": row["energy_high_j"] / done,
                 "repeat": first + repeat,
                 "passes": done,
-                "channels": single.get(row["index"], []),
+                "channels": by_channel.get(row["index"], []),
                 "estimated": bool(result.estimated),
                 "failure": None,
             }
@@ -214,5 +215,5 @@ def _rows(result: Any, empty: dict[str, Any], passes: list[int], first: int) -> 
 def _monitor(channels: list[str] | None) -> Meter:
     import fastgreen
 
-    # The last update of a slow counter is waited for: windows are short.
+    # Windows are short, so the monitor waits for the last update of a slow counter.
     return fastgreen.Monitor(channels, settle=True)

@@ -1,4 +1,4 @@
-"""Contractions of two tensors as the matrix products that they are."""
+"""Contractions of two tensors, written as matrix products."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ __all__ = ["attention_products", "contraction"]
 
 
 def contraction(equation: str, shapes: list[tuple[int, ...]]) -> dict[str, int] | None:
-    """Sizes of the product of two tensors by Einstein's rule; None of what is no such product.
+    """Sizes of the matrix product that an equation of Einstein's notation describes.
+
+    Parameters
+    ----------
+    equation : str
+        As ``numpy.einsum`` takes it, with an arrow.
+    shapes : list of tuple of int
+        Shapes of the operands.
+
+    Returns
+    -------
+    dict of str to int, or None
+        ``input_size``, ``output_size`` and ``rows``; None if the equation is not a product of two tensors.
 
     Examples
     --------
@@ -38,7 +50,10 @@ def contraction(equation: str, shapes: list[tuple[int, ...]]) -> dict[str, int] 
 
 
 def attention_products(name: str, rows: int, width: int, keys: int) -> list[Layer]:
-    """The work of attention between its projections, `rows` being those of all heads."""
+    """Layers of attention between its projections: scores, softmax, weighted values.
+
+    `rows` are the queries of all heads together, `width` is the size of a head, `keys` the keys of a head.
+    """
     return [
         Layer("MatMul", {"input_size": width, "output_size": keys, "rows": rows}, f"{name}.scores"),
         Layer("Softmax", {"input_size": rows * keys}, f"{name}.softmax"),

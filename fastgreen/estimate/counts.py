@@ -1,10 +1,10 @@
-"""Multiply-accumulates and parameters of a layer: exact integers, vectorised, in two conventions.
+"""Exact counts of a layer's multiply-accumulates and parameters, in two conventions.
 
 ``"table"`` is the convention of the published layer tables (Getzner, Charpentier, Günnemann, "Accuracy is not the only
 metric that matters: estimating the energy consumption of deep learning models", 2023): a bias counts one per output,
 pooling counts half of its comparisons rounded down, ReLU one per element, the other activations nothing.
-``"standard"`` is what counters of FLOPs agree on: convolutions, linear and recurrent layers and the matrix products of
-attention, without biases; everything else counts nothing. Its double is the FLOPs of ``torch.utils.flop_counter``.
+``"standard"`` is the convention of FLOP counters: convolutions, linear and recurrent layers and the matrix products of
+attention, without biases; all other layers count 0. Twice this count is the FLOPs of ``torch.utils.flop_counter``.
 
 Counts are int64; a count that could pass 2**63 raises ``OverflowError`` instead of wrapping.
 """
@@ -26,7 +26,7 @@ CONVENTIONS = ("table", "standard")
 # A little below 2**63, for the rounding of the check in floats.
 MOST_COUNT = 2.0**63 * (1 - 1e-12)
 
-# Matrix products of a recurrent layer at each step, of its input and of its state alike.
+# Matrix products of a recurrent layer at each step; its input and its state have the same number.
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
@@ -49,7 +49,24 @@ def window_outputs(columns: Columns, axis: str = "height") -> np.ndarray:
 
 
 def output_size(kind: str, **sizes: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Height and width of what a window layer gives.
+    """Height and width of the output of a convolution or pooling layer.
+
+    Parameters
+    ----------
+    kind : str
+        A kind of layer with a window.
+    **sizes
+        The kind's sizes, integers or arrays that broadcast together.
+
+    Returns
+    -------
+    height, width : int64 ndarray
+        Of the broadcast shape.
+
+    Raises
+    ------
+    ValueError
+        If the kind has no window, or a size is missing, unknown or impossible.
 
     Examples
     --------
@@ -59,7 +76,7 @@ def output_size(kind: str, **sizes: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     columns = complete(kind, {"batch_size": 1, **sizes})
     if "kernel_size" not in columns:
-        raise ValueError(f"kind: {kind} has no window")
+        raise ValueError(f"kind must be one with a window, not {kind}")
     if kind == "ConvTranspose2d":
         return transposed_outputs(columns), transposed_outputs(columns, "width")
     return window_outputs(columns), window_outputs(columns, "width")
@@ -73,7 +90,8 @@ def macs(kind: str, *, convention: str = "table", **sizes: Any) -> np.ndarray:
     kind : str
         A kind of layer.
     convention : {"table", "standard"}
-        See the module's description.
+        ``"table"`` counts biases, pooling and ReLU as the published tables do; ``"standard"`` counts as FLOP counters
+        do. The top of this file has both in full.
     **sizes
         ``batch_size`` and the kind's sizes, integers or arrays that broadcast together.
 
@@ -81,6 +99,17 @@ def macs(kind: str, *, convention: str = "table", **sizes: Any) -> np.ndarray:
     -------
     int64 ndarray
         Exact counts, of the broadcast shape.
+
+    Raises
+    ------
+    ValueError
+        If the kind or convention is unknown, or a size is missing, unknown or impossible.
+    OverflowError
+        If a count could reach 2**63.
+
+    References
+    ----------
+    Getzner, Charpentier, Günnemann, 2023, for the convention of the tables; the top of this file has the title.
 
     Examples
     --------
@@ -93,9 +122,9 @@ def macs(kind: str, *, convention: str = "table", **sizes: Any) -> np.ndarray:
 
 
 def count(kind: str, c: Columns, convention: str = "table") -> np.ndarray:
-    """:func:`macs` of columns that :func:`~fastgreen.estimate.layers.complete` has filled in."""
+    """Multiply-accumulates, as :func:`macs`, from columns made by :func:`~fastgreen.estimate.layers.complete`."""
     if convention not in CONVENTIONS:
-        raise ValueError(f"convention: {convention!r} is not one of {', '.join(CONVENTIONS)}")
+        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, not {convention!r}")
     table = convention == "table"
     halve = table and kind in ("MaxPool2d", "AvgPool2d")
     total = _exact(lambda columns: np.asarray(prod(_factors(kind, columns, table))), c, "multiply-accumulates")
@@ -103,15 +132,15 @@ def count(kind: str, c: Columns, convention: str = "table") -> np.ndarray:
 
 
 def _exact(work: Callable[[Columns], np.ndarray], c: Columns, what: str) -> np.ndarray:
-    """`work` in integers, after the same in floats has shown that nothing wraps on the way."""
+    """Result of `work` in int64; computed in float64 first, to refuse sizes that would overflow."""
     rough = work({name: value.astype(np.float64) for name, value in c.items()})
     if (rough >= MOST_COUNT).any():
-        raise OverflowError(f"sizes: a layer of 2**{np.log2(rough.max()):.0f} {what} is beyond int64")
+        raise OverflowError(f"sizes must give less than 2**63 {what}, not about 2**{np.log2(rough.max()):.0f}")
     return work(c)
 
 
 def _factors(kind: str, c: Columns, table: bool) -> list[np.ndarray]:
-    """The whole numbers whose product is the count; of pooling in the table's convention, is twice the count."""
+    """Integers with the count as their product (for pooling in the tables' convention, twice the count)."""
     batch, zero = c["batch_size"], np.zeros_like(c["batch_size"], shape=())
     if kind in ("Conv2d", "Conv3d"):
         per_output = c["kernel_size"] * c["kernel_width"] * (c["in_channels"] // c["groups"])
@@ -145,7 +174,26 @@ def _factors(kind: str, c: Columns, table: bool) -> list[np.ndarray]:
 
 
 def parameters(kind: str, **sizes: Any) -> np.ndarray:
-    """Learnt parameters of a layer: weights and biases; running statistics are not parameters.
+    """Number of learnt parameters of a layer: weights and biases, without running statistics.
+
+    Parameters
+    ----------
+    kind : str
+        A kind of layer.
+    **sizes
+        The kind's sizes, integers or arrays that broadcast together; no batch is needed.
+
+    Returns
+    -------
+    int64 ndarray
+        Exact counts, of the broadcast shape.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or a size is missing, unknown or impossible.
+    OverflowError
+        If a count could reach 2**63.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """How good a predictor is: scores, cross-validation, and the comparison on measured networks.
 
-The networks are never fitted on. A score is computed over what is passed in and nothing else.
+Models are never fitted on networks. A score covers exactly the values that were passed in.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ LEAST_TEST_ROWS = 5
 
 @dataclass(frozen=True)
 class Score:
-    """How well predictions meet measurements.
+    """Agreement of predictions with measurements.
 
     Attributes
     ----------
     rows : int
-        How many.
+        Number of predictions.
     r2 : float
         ``1 - sum((y - p)^2) / sum((y - mean y)^2)``; can be below 0.
     mse : float
@@ -49,7 +49,21 @@ class Score:
 
 
 def score(measured_j: np.ndarray, predicted_j: np.ndarray) -> Score:
-    """Score predictions.
+    """Score predictions against measurements.
+
+    Parameters
+    ----------
+    measured_j, predicted_j : (n,) array_like
+        Joules, at least two of each.
+
+    Returns
+    -------
+    Score
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or all measurements are equal.
 
     Examples
     --------
@@ -58,18 +72,21 @@ def score(measured_j: np.ndarray, predicted_j: np.ndarray) -> Score:
     """
     measured, predicted = np.asarray(measured_j, dtype=np.float64), np.asarray(predicted_j, dtype=np.float64)
     if measured.shape != predicted.shape or measured.size < 2:
-        raise ValueError(f"predicted_j: {predicted.shape} values for {measured.shape} measured, at least 2 needed")
+        raise ValueError(
+            f"predicted_j must have the shape of measured_j, at least 2 values, not {predicted.shape} for "
+            f"{measured.shape}"
+        )
     square = float(((measured - predicted) ** 2).sum())
     spread = float(((measured - measured.mean()) ** 2).sum())
     if spread == 0:
-        raise ValueError(f"measured_j: all are {measured.flat[0]:g} J, R^2 has no meaning")
+        raise ValueError(f"measured_j must hold different values for R^2, not {measured.flat[0]:g} J everywhere")
     with np.errstate(divide="ignore"):
         mape = float(np.mean(np.abs(predicted / measured - 1)))
     return Score(measured.size, 1 - square / spread, square / measured.size, mape)
 
 
 def cross_validate(table: Table, what: FeatureSet | str, parts: int = 5) -> Score:
-    """Score of every row predicted by a model fitted without its fold.
+    """Score a predictor by cross-validation: each row is predicted by a model fitted without its fold.
 
     Parameters
     ----------
@@ -78,7 +95,11 @@ def cross_validate(table: Table, what: FeatureSet | str, parts: int = 5) -> Scor
     what : FeatureSet or {"basic", "kernel"}
         A feature set for least squares, or a set of physical terms.
     parts : int
-        Folds; shuffled, always the same.
+        Number of folds. The rows are shuffled with a fixed seed.
+
+    Returns
+    -------
+    Score
     """
     fold = folds(len(table), parts)
     predicted = np.empty(len(table))
@@ -89,9 +110,20 @@ def cross_validate(table: Table, what: FeatureSet | str, parts: int = 5) -> Scor
 
 
 def extrapolate(table: Table, what: FeatureSet | str, share: float = 0.2) -> Score:
-    """Score of the layers of least energy and of those of most, each predicted by a model fitted without them.
+    """Score a predictor outside its fitted range: at the layers of least and of most energy.
 
-    `share` of the table lies at each end. This is what a model is worth outside the range it was fitted on.
+    Parameters
+    ----------
+    table : Table
+        Measured layers.
+    what : FeatureSet or {"basic", "kernel"}
+        As in :func:`cross_validate`.
+    share : float
+        Fraction of the rows at each end of the energies; each end is predicted by a model fitted without it.
+
+    Returns
+    -------
+    Score
     """
     low, high = np.quantile(table.energy_j, (share, 1 - share))
     ends = (table.energy_j < low, table.energy_j > high)
@@ -108,9 +140,19 @@ def _fit_and_predict(table: Table, what: FeatureSet | str, held: np.ndarray) -> 
 
 
 def split_scores(tables: dict[str, Table], which: str = "published") -> dict[str, Score]:
-    """Scores on the published test rows of models fitted on the published 70 %.
+    """Score models on the published test rows, fitted on the published training rows (70 %).
 
-    `which` is ``"published"``, or a set of physical terms. Tables with fewer than 5 test rows have no score.
+    Parameters
+    ----------
+    tables : dict of str to Table
+        By kind.
+    which : {"published", "basic", "kernel"}
+        The published predictors, or a set of physical terms.
+
+    Returns
+    -------
+    dict of str to Score
+        By kind; a table with fewer than 5 test rows is left out.
     """
     from fastgreen.estimate.linear import LinearModel
 
@@ -133,17 +175,17 @@ def _priced(layers: Sequence[Layer], models: ModelSet) -> list[Layer]:
 
 
 def networks(measured: Sequence[MeasuredNetwork], models: ModelSet, stand_ins: bool = True) -> dict[str, np.ndarray]:
-    """Predicted and measured energy of whole networks.
+    """Predicted and measured energy of networks.
 
     Parameters
     ----------
     measured : sequence of MeasuredNetwork
-        Of the built-in architectures.
+        Measurements of the built-in architectures.
     models : ModelSet
         The predictors.
     stand_ins : bool
-        Whether layers without a table (adaptive pooling) count as what stands in for them, or for nothing as in the
-        published sums.
+        True prices layers without a table (adaptive pooling) by similar layers; False counts them 0 J, as the published
+        sums do.
 
     Returns
     -------
@@ -168,7 +210,25 @@ def networks(measured: Sequence[MeasuredNetwork], models: ModelSet, stand_ins: b
 def networks_by_layer(
     measured: Sequence[MeasuredNetwork], models: ModelSet
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Measured and predicted energy of the single layers of networks, by kind; unmeasured layers are left out."""
+    """Measured and predicted energy of single layers of networks, by kind.
+
+    Parameters
+    ----------
+    measured : sequence of MeasuredNetwork
+        Measurements of the built-in architectures; those without single layers are left out.
+    models : ModelSet
+        The predictors.
+
+    Returns
+    -------
+    dict of str to (measured_j, predicted_j)
+        By kind; two float64 arrays of one length.
+
+    Raises
+    ------
+    ValueError
+        If a measured layer is not of the kind that the architecture has at its place.
+    """
     pairs: dict[str, list[tuple[float, float]]] = {}
     for name in sorted({one.name for one in measured}):
         ours = [one for one in measured if one.name == name and one.layers_j]
@@ -180,6 +240,6 @@ def networks_by_layer(
             for index, joules in one.layers_j.items():
                 layer = layers[index - 1]
                 if layer.kind != one.kinds[index]:
-                    raise ValueError(f"measured: layer {index} of {name} is {one.kinds[index]}, not {layer.kind}")
+                    raise ValueError(f"measured: layer {index} of {name} must be {layer.kind}, not {one.kinds[index]}")
                 pairs.setdefault(layer.kind, []).append((joules, float(energy[index - 1, column])))
     return {kind: tuple(np.array(values).T) for kind, values in pairs.items()}  # type: ignore[misc]

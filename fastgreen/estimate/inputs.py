@@ -1,4 +1,4 @@
-"""Shapes of a network's inputs, as a caller or the command line gives them."""
+"""Shapes of a network's inputs, from Python or from the command line."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class InputShape:
     Attributes
     ----------
     sizes : tuple of int
-        Without the batch; empty for an input of one number per sample.
+        Sizes of one sample, without the batch; empty for an input of one number per sample.
     name : str
-        Which input; the next one in order without it.
+        Name of the input; empty for the next input in order.
     dtype : str
-        Its numbers, as PyTorch calls them: ``int64`` for tokens.
+        PyTorch's name of the type of its numbers, for example ``int64`` for tokens.
 
     Examples
     --------
@@ -37,17 +37,23 @@ class InputShape:
     def __post_init__(self) -> None:
         for size in self.sizes:
             if not 1 <= size <= MOST_SIZE:
-                raise ValueError(f"input_shape: sizes must be at least 1 and at most 2**31 - 1, not {size}")
+                raise ValueError(f"input_shape must have sizes from 1 to 2**31 - 1, not {size}")
 
     @classmethod
     def parse(cls, text: str) -> InputShape:
-        """Read ``[NAME=]SIZE,SIZE,...[:DTYPE]``; x may separate the sizes too."""
+        """Read the text ``[NAME=]SIZE,SIZE,...[:DTYPE]``; an x may separate the sizes as well.
+
+        Raises
+        ------
+        ValueError
+            If a size is not a whole number from 1 to 2**31 - 1.
+        """
         name, _, rest = text.rpartition("=")
         sizes, _, dtype = rest.partition(":")
         try:
             found = tuple(int(size) for size in sizes.lower().replace("x", ",").split(",") if sizes)
         except ValueError as error:
-            raise ValueError(f"input_shape: {text!r} is not whole numbers with commas between") from error
+            raise ValueError(f"input_shape must be whole numbers separated by commas, not {text!r}") from error
         return cls(found, name, dtype or "float32")
 
 
@@ -55,7 +61,7 @@ Shapes = InputShape | Sequence[int] | Sequence[InputShape | Sequence[int]] | Non
 
 
 def as_shapes(given: Any) -> list[InputShape]:
-    """What a caller may write, as a list: nothing, one shape, or one shape for each input."""
+    """List of input shapes from a caller's argument: nothing, one shape, or a shape for each input."""
     if given is None:
         return []
     if isinstance(given, InputShape):

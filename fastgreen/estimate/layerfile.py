@@ -51,16 +51,16 @@ SCHEMA = pa.schema(
 
 
 def read_rows(path: str | Path) -> pa.Table:
-    """Rows of ``layers.arrow``, also of a collection that was killed: all up to its last whole configuration."""
+    """Rows of ``layers.arrow``; of a collection that was killed, the rows up to the last complete configuration."""
     return pa.Table.from_batches(_read(path)[1], schema=SCHEMA)
 
 
 def read_conditions(path: str | Path) -> dict[str, Any]:
-    """Under what a collection was measured: machine, device, threads; empty where it does not say."""
+    """Conditions of a collection: machine, device, threads; empty if the file does not give them."""
     try:
         found = json.loads(_read(path)[0].metadata.get(CONDITIONS, b"{}"))
     except ValueError as error:
-        raise TraceError(f"{path}: its conditions are no JSON ({error})") from error
+        raise TraceError(f"{path}: its conditions are not JSON ({error})") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -77,13 +77,13 @@ def _read(path: str | Path) -> tuple[pa.Schema, list[pa.RecordBatch]]:
                 )
             if not schema.equals(SCHEMA):
                 raise TraceError(f"{path}: a collection with other columns than this fastgreen writes")
-            return schema, _whole_batches(reader)
+            return schema, _complete_batches(reader)
     except pa.ArrowInvalid as error:
         raise TraceError(f"{path}: not an Arrow stream ({error})") from error
 
 
-def _whole_batches(reader: Any) -> list[pa.RecordBatch]:
-    """All batches up to the end, or up to the one that was being written when the collection was killed."""
+def _complete_batches(reader: Any) -> list[pa.RecordBatch]:
+    """All batches up to the end, without one that was being written when the collection was killed."""
     batches = []
     while True:
         try:
@@ -94,14 +94,14 @@ def _whole_batches(reader: Any) -> list[pa.RecordBatch]:
 
 @contextmanager
 def appending(path: Path, done: pa.Table | None, conditions: dict[str, Any]) -> Iterator[Any]:
-    """A function that appends rows to the file, each time for good; the file changes only once it is whole.
+    """Open the file for appending; yields a function that appends rows and flushes them.
 
-    The rows kept are written to a new file, which then takes the old one's place and grows.
+    The rows in `done` are written to a new file first. It replaces the old one when it is complete, and grows then.
 
     Raises
     ------
     TraceError
-        While another process appends to a file in this folder.
+        If another process is appending to a file in this folder.
     """
     folder = os.open(path.parent, os.O_RDONLY)
     try:

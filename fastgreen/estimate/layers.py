@@ -1,8 +1,8 @@
-"""What a layer is: its kind, its sizes without the batch, and which sizes are possible.
+"""Layers: kinds, sizes per sample, and the check that a layer can exist.
 
-Sizes are per sample of the batch; the batch is given when energy or counts are asked for. Every kind lists the sizes it
-must be given and the ones with a default, so that a table's columns, an ONNX node and a PyTorch module all become the
-same few integers.
+Sizes are those of one sample; the batch size is an argument of counts and energies. Every kind lists its required sizes
+and the sizes with a default, so that the columns of a table, an ONNX node and a PyTorch module all become the same few
+integers.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _WINDOW = ("image_size", "kernel_size")
 _WIDTHS = ("image_width", "kernel_width", "stride_width", "padding_width")
 _DEPTHS = ("image_depth", "kernel_depth", "stride_depth", "padding_depth")
 _TWIN = dict(zip(_WIDTHS, ("image_size", "kernel_size", "stride", "padding"), strict=True))
-# Each step of a padded axis is counted one by one where it clips the window.
+# work.taps() has a loop over the padding.
 MOST_PADDING = 65_536
-# Every whole number up to here is a float64, too.
+# A float64 can hold every integer up to here.
 MOST_SIZE = 2**53
 
 
@@ -49,7 +49,7 @@ class Kind:
     defaults : dict
         Sizes with a default; a string default names the size it copies.
     zero : frozenset of str
-        Sizes that may be 0; all others are at least 1.
+        Sizes that may be 0; other sizes are at least 1.
     """
 
     needs: tuple[str, ...]
@@ -116,7 +116,7 @@ KINDS: dict[str, Kind] = {
     "Embedding": Kind(("embed_size", "entries"), {"rows": 1}),
 }
 
-# Layers that move no data in a forward pass without gradients: they return a view of their input, or the input itself.
+# Layers that move no data in a forward pass without gradients: they return a view of their input or the input itself.
 FREE = frozenset({"Dropout", "Flatten", "Identity", "Reshape"})
 
 
@@ -127,11 +127,16 @@ class Layer:
     Parameters
     ----------
     kind : str
-        A name in :data:`KINDS`, one in :data:`FREE`, or any other: that layer is unknown and counted as such.
+        A name in :data:`KINDS` or :data:`FREE`. A layer with any other name is unknown: it counts 0 J, with a warning.
     sizes : dict of str to int
         Sizes per sample; the batch is not among them.
     name : str
-        Its place in its network.
+        Name of the layer in its network.
+
+    Raises
+    ------
+    ValueError
+        If a size is missing, unknown or impossible.
 
     Examples
     --------
@@ -150,7 +155,7 @@ class Layer:
                 if np.ndim(value):
                     raise ValueError(f"{where}: {name} must be one whole number, not {value!r}")
             if "batch_size" in self.sizes:
-                raise ValueError(f"{where}: sizes are those of one sample; the batch is given when energy is asked for")
+                raise ValueError(f"{where}: sizes must be those of one sample, without batch_size")
             filled = complete(self.kind, {"batch_size": 1, **self.sizes}, where=where)
             object.__setattr__(self, "sizes", {name: int(filled[name]) for name in self.sizes})
 
@@ -165,7 +170,7 @@ def complete(kind: str, sizes: Mapping[str, Any], where: str = "") -> Columns:
     sizes : mapping
         ``batch_size`` and the kind's sizes; scalars or integer arrays that broadcast together.
     where : str
-        What to call the layer in an error.
+        Name of the layer in an error.
 
     Returns
     -------
@@ -175,11 +180,11 @@ def complete(kind: str, sizes: Mapping[str, Any], where: str = "") -> Columns:
     Raises
     ------
     ValueError
-        For an unknown kind, an unknown or missing size, a size that is no whole number, zero or negative, and a kernel
-        or a number of groups that cannot be.
+        If the kind is unknown, a size is unknown, missing, not a whole number or out of range, or the kernel or the
+        number of groups is impossible.
     """
     if kind not in KINDS:
-        raise ValueError(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     spec, where = KINDS[kind], where or kind
     known = {"batch_size", *spec.needs, *spec.defaults}
     if unknown := sorted(set(sizes) - known):
@@ -195,13 +200,13 @@ def complete(kind: str, sizes: Mapping[str, Any], where: str = "") -> Columns:
 
 
 def whole(where: str, name: str, value: Any) -> np.ndarray:
-    """A size, or an array of sizes, as int64; ``ValueError`` of what is no whole number up to 2**53."""
+    """Convert a size, or an array of sizes, to int64; ValueError if it is not a whole number up to 2**53."""
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{where}: {name} must be a whole number, not {value!r}") from error
     if array.dtype.kind not in "iub":
-        # Integers beyond int64 are objects here; None and words are too.
+        # Integers beyond int64 become objects here, as None and text do.
         try:
             as_float = array.astype(np.float64)
         except OverflowError as error:
@@ -219,7 +224,7 @@ def whole(where: str, name: str, value: Any) -> np.ndarray:
 
 
 def check(kind: str, columns: Columns, where: str = "") -> None:
-    """Raise ``ValueError`` naming the first size, and its value, that makes a layer impossible."""
+    """Raise a ValueError with the name and value of the first size that makes the layer impossible."""
     where = where or kind
     zero = KINDS[kind].zero
     for name, value in columns.items():
@@ -249,7 +254,7 @@ def check(kind: str, columns: Columns, where: str = "") -> None:
 
 
 def window_sizes(image: list[int], kernel: list[int], stride: list[int], padding: list[int]) -> dict[str, int]:
-    """Sizes of a window layer from numbers for each of its one, two or three axes; a line is an image of height 1."""
+    """Sizes of a convolution or pooling layer with one, two or three axes; one axis becomes an image of height 1."""
     found = {}
     for name, sizes in (("image", image), ("kernel", kernel), ("stride", stride), ("padding", padding)):
         high = sizes[-2] if len(sizes) > 1 else int(name != "padding")
@@ -261,7 +266,7 @@ def window_sizes(image: list[int], kernel: list[int], stride: list[int], padding
 
 
 def transposed_outputs(columns: Columns, axis: str = "height") -> np.ndarray:
-    """What a transposed convolution gives on one axis: ``(image - 1) stride - 2 padding + reach + output padding``."""
+    """Output size of a transposed convolution: ``(image - 1) stride - 2 padding + reach + output padding``."""
     image, kernel, stride, padding = (
         columns[name] for name in (_WIDTHS if axis == "width" else (*_WINDOW, "stride", "padding"))
     )

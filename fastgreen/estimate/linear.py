@@ -1,8 +1,8 @@
-"""Least-squares predictors over feature sets, as scikit-learn pipelines, kept as plain numbers.
+"""Least-squares predictors over feature sets, fitted with scikit-learn and kept as plain numbers.
 
 A pipeline is sizes -> features -> standard scaling -> polynomial terms -> least squares. The scaling comes before the
-polynomial: raw products of sizes and counts span 1 to 1e13, and least squares on them loses digits. A fitted model is
-only its numbers (:class:`LinearModel`), predicts with NumPy alone and goes into a JSON file.
+polynomial: raw products of sizes and counts span 1 to 1e13, and least squares on them loses digits. A fitted model
+(:class:`LinearModel`) holds only numbers, predicts with NumPy alone and fits into a JSON file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SETS = ("parameters", "log1p", "macs")
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What a predictor sees of a layer.
+    """Features of a layer that a least-squares predictor uses.
 
     Attributes
     ----------
@@ -32,7 +32,12 @@ class FeatureSet:
     degree : int
         Highest degree of the polynomial; 1 leaves the features as they are.
     interaction_only : bool
-        Products of different features only, no squares.
+        True adds products of different features only, without squares.
+
+    Raises
+    ------
+    ValueError
+        If `sets` is empty or has an unknown name, or `degree` is below 1.
     """
 
     sets: tuple[str, ...] = ("macs",)
@@ -41,13 +46,13 @@ class FeatureSet:
 
     def __post_init__(self) -> None:
         if not self.sets or (unknown := [name for name in self.sets if name not in SETS]):
-            raise ValueError(f"sets: {unknown[0] if self.sets else 'nothing'!r} is not one of {', '.join(SETS)}")
+            raise ValueError(f"sets must be of {', '.join(SETS)}, not {unknown[0] if self.sets else 'empty'!r}")
         if self.degree < 1:
-            raise ValueError(f"degree: must be at least 1, not {self.degree}")
+            raise ValueError(f"degree must be at least 1, not {self.degree}")
 
 
 def features(sizes: Columns, kind: str, names: tuple[str, ...], sets: tuple[str, ...]) -> np.ndarray:
-    """The feature matrix: a row per layer; sizes, then their log1p, then MACs, as far as asked for."""
+    """Feature matrix: a row per layer; the sizes, their log1p and the MACs, as far as `sets` names them."""
     raw = np.column_stack([np.asarray(sizes[name], dtype=np.float64).ravel() for name in names])
     blocks = []
     if "parameters" in sets:
@@ -61,7 +66,23 @@ def features(sizes: Columns, kind: str, names: tuple[str, ...], sets: tuple[str,
 
 
 def build_pipeline(feature_set: FeatureSet, ridge: float = 0.0) -> Any:
-    """The unfitted scikit-learn pipeline after the features: scale, expand, least squares (or ridge).
+    """Unfitted scikit-learn pipeline from features to joules: scaling, polynomial terms, least squares (or ridge).
+
+    Parameters
+    ----------
+    feature_set : FeatureSet
+        Gives the degree of the polynomial.
+    ridge : float
+        Weight of the squared coefficients; 0 is ordinary least squares.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is not installed.
 
     Examples
     --------
@@ -81,11 +102,11 @@ def build_pipeline(feature_set: FeatureSet, ridge: float = 0.0) -> Any:
 
 @dataclass(frozen=True)
 class LinearModel:
-    """A fitted least-squares predictor of one kind of layer, joules per forward pass.
+    """A fitted least-squares predictor of one kind of layer, in joules per forward pass.
 
-    It can go below zero and has an intercept that a small layer cannot have; see
-    :class:`~fastgreen.estimate.physical.PhysicalModel` for one that is physical. ``spread_j`` is the 90th percentile of
-    its absolute error on the rows it was fitted on, in joules.
+    A prediction can be below 0 J, and its intercept is larger than the energy of a small layer;
+    :class:`~fastgreen.estimate.physical.PhysicalModel` has neither fault. ``spread_j`` is the 90th percentile of the
+    absolute error on the rows it was fitted on, in joules.
     """
 
     kind: str
@@ -103,7 +124,24 @@ class LinearModel:
 
     @classmethod
     def fit(cls, table: Table, feature_set: FeatureSet, ridge: float = 0.0) -> LinearModel:
-        """Fit on a table; see :class:`FeatureSet` for what it sees."""
+        """Fit a predictor on the measured layers of a table.
+
+        Parameters
+        ----------
+        table : Table
+            Measured layers.
+        feature_set : FeatureSet
+            The features to use.
+        ridge : float
+            Weight of the squared coefficients; 0 is ordinary least squares.
+
+        Raises
+        ------
+        ValueError
+            If the table is too short, or its energy or all its features are constant.
+        ImportError
+            If scikit-learn is not installed.
+        """
         table.check_fittable()
         names = tuple(table.sizes)
         x = features(table.sizes, table.kind, names, feature_set.sets)
@@ -119,7 +157,7 @@ class LinearModel:
         )  # fmt: skip
 
     def predict_j(self, sizes: Columns) -> np.ndarray:
-        """Joules per forward pass; `sizes` may be arrays of any shapes that broadcast together."""
+        """Predict joules per forward pass; `sizes` may be arrays of any shapes that broadcast together."""
         full = complete(self.kind, sizes)
         shape = np.broadcast_shapes(*(np.shape(value) for value in full.values()))
         flat = {name: np.broadcast_to(full[name], shape).ravel() for name in self.names}
@@ -131,6 +169,6 @@ class LinearModel:
         return (terms @ self.coefficients + self.intercept).reshape(shape)
 
     def bounds_j(self, energy_j: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high of predictions: plus and minus the spread, and unknown (0 to infinity) outside the range."""
+        """Bounds of predictions in joules: plus and minus the spread; 0 to infinity outside the fitted range."""
         low = np.where(outside, np.minimum(energy_j, 0.0), energy_j - self.spread_j)
         return low, np.where(outside, np.inf, energy_j + self.spread_j)

@@ -1,6 +1,6 @@
-"""Fitted models in one JSON file: numbers, the ranges they were fitted on, where they come from. No pickle.
+"""Fitted models in one JSON file (no pickle): coefficients, the ranges they were fitted on, and their source.
 
-The file's version changes when an older reader would misread it; a reader refuses a version that is not its own.
+The version of the file changes when an older reader would misread it; a reader refuses any other version.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LARGEST_FILE = 64 << 20  # bytes
 FORMAT = "fastgreen-estimate"
 VERSION = 1
 MOST_DEGREE = 8
-# No price, factor or spread comes near; sums of products of such numbers and of sizes stay finite.
+# Far above any price, factor or spread; sums of products of sizes and numbers up to here stay finite.
 LARGEST = 1e30
 
 Model = PhysicalModel | LinearModel
@@ -37,16 +37,16 @@ Model = PhysicalModel | LinearModel
 
 @dataclass(frozen=True)
 class ModelSet:
-    """Predictors by kind of layer, and where they come from.
+    """Predictors by kind of layer, with the machine and the data that they were fitted on.
 
     Attributes
     ----------
     models : dict of str to PhysicalModel or LinearModel
         By kind.
     machine : str
-        The machine, and what of it, whose joules these are.
+        The machine and the part of it that was measured.
     source : str
-        The measurements fitted on, and their licence.
+        The measurements used, and their licence.
     estimated : bool
         Whether those measurements came from an estimate and not from a sensor.
     """
@@ -58,7 +58,13 @@ class ModelSet:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
-        """Write the models as JSON, whole or not at all."""
+        """Write the models as a JSON file; it appears complete or not at all.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
         entries = {kind: _to_json(model) for kind, model in self.models.items()}
         document = {
             "format": FORMAT,
@@ -74,7 +80,26 @@ class ModelSet:
 
 
 def fit_physical(tables: dict[str, Table], which: str = "kernel", **about: Any) -> ModelSet:
-    """Fit a physical predictor on every table, on fewer terms where it is short; `about` goes into the ModelSet."""
+    """Fit a physical predictor on every table.
+
+    Parameters
+    ----------
+    tables : dict of str to Table
+        Measured layers by kind.
+    which : {"kernel", "basic"}
+        The set of terms; a table with few rows gets the basic ones.
+    **about
+        ``machine``, ``source``, ``estimated`` and ``notes`` of the result.
+
+    Returns
+    -------
+    ModelSet
+
+    Raises
+    ------
+    ValueError
+        If a table is too short, or its energy is constant or not above 0.
+    """
     about.setdefault("estimated", any(table.estimated for table in tables.values()))
     return ModelSet(
         {kind: PhysicalModel.fit(table, choose_terms(table, which)) for kind, table in tables.items()}, **about
@@ -82,17 +107,17 @@ def fit_physical(tables: dict[str, Table], which: str = "kernel", **about: Any) 
 
 
 def default_models() -> ModelSet:
-    """The models that come with the package: physical, fitted on the published tables of one machine's CPU energy."""
+    """Models of the package: physical predictors, fitted on published measurements of one machine's CPU energy."""
     return load_models(Path(__file__).with_name("xeon_gold_5120.json"))
 
 
 def load_models(path: str | Path) -> ModelSet:
-    """Read what :meth:`ModelSet.save` wrote.
+    """Read a file of :meth:`ModelSet.save`.
 
     Raises
     ------
     TraceError
-        If the file is no such file, is damaged, or is of another version.
+        If the file is not a model file, is damaged, or is of another version.
     """
     try:
         document = json.loads(read_small(Path(path), most=_LARGEST_FILE).decode())
@@ -114,9 +139,9 @@ def load_models(path: str | Path) -> ModelSet:
 def _model_set(document: dict[str, Any]) -> ModelSet:
     for name, kind in (("machine", str), ("source", str), ("estimated", bool), ("notes", dict), ("models", dict)):
         if not isinstance(document[name], kind):
-            raise ValueError(f"{name}: {str(document[name])[:60]!r} is not {_NAMES[kind]}")
+            raise ValueError(f"{name} must be {_NAMES[kind]}, not {str(document[name])[:60]!r}")
     if not document["models"]:
-        raise ValueError("models: there are none")
+        raise ValueError("models must have at least one entry")
     models = {kind: _from_json(kind, entry) for kind, entry in document["models"].items()}
     return ModelSet(models, document["machine"], document["source"], document["estimated"], document["notes"])
 
@@ -148,13 +173,13 @@ def _to_json(model: Model) -> dict[str, Any]:
     }
 
 
-_NAMES = {str: "words", bool: "true or false", dict: "a mapping"}
+_NAMES = {str: "text", bool: "true or false", dict: "a mapping"}
 
 
 def _number(name: str, value: Any, low: float = -np.inf, high: float = LARGEST) -> float:
-    """A finite number within bounds; words and truth values are none."""
+    """Check that a value is a number within bounds; text and truth values are refused."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ValueError(f"{name}: {str(value)[:60]} is not a number from {low:g} to {high:g}")
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {str(value)[:60]}")
     return float(value)
 
 
@@ -163,7 +188,7 @@ def _numbers(name: str, values: Any) -> np.ndarray:
 
 
 def _ratios(name: str, values: Any) -> tuple[float, float]:
-    """Measured over predicted at the low end and at the high one; 1 lies between."""
+    """Check a pair of ratios, measured over predicted: the low one is at most 1, the high one at least 1."""
     low, high = values
     return _number(name, low, 0, 1), _number(name, high, 1)
 
@@ -173,41 +198,44 @@ def _ranges(kind: str, entry: dict[str, Any]) -> dict[str, tuple[int, int]]:
     found = {}
     for name, (low, high) in entry["ranges"].items():
         if name not in known:
-            raise ValueError(f"ranges: {kind} has no size {name!r}")
+            raise ValueError(f"ranges must be of sizes of {kind}, not {name!r}")
         found[name] = (int(_number(name, low, 0)), int(_number(name, high, low)))
     if missing := [name for name in ("batch_size", *KINDS[kind].needs) if name not in found]:
-        raise ValueError(f"ranges: {kind} has none of {missing[0]}")
+        raise ValueError(f"ranges of {kind} must include {missing[0]}")
     return found
 
 
 def _from_json(kind: str, entry: dict[str, Any]) -> Model:
     if kind not in TERMS["basic"]:
-        raise ValueError(f"models: {kind!r} is not one of {', '.join(TERMS['basic'])}")
+        raise ValueError(f"models must be of {', '.join(TERMS['basic'])}, not {kind!r}")
     ranges, rows = _ranges(kind, entry), int(_number("rows", entry["rows"], 1))
     if entry["type"] == "physical":
         if entry["terms"] not in TERMS:
-            raise ValueError(f"terms: {entry['terms']!r} is not one of {', '.join(TERMS)}")
+            raise ValueError(f"terms must be one of {', '.join(TERMS)}, not {entry['terms']!r}")
         prices = {name: _number(name, price, 0) for name, price in entry["prices"].items()}
         inside, outside = (_ratios(name, entry[name]) for name in ("residual", "residual_outside"))
         return PhysicalModel(kind, entry["terms"], prices, ranges, rows, inside, outside)
     if entry["type"] != "linear":
-        raise ValueError(f"type: {entry['type']!r} is not physical or linear")
+        raise ValueError(f"type must be physical or linear, not {entry['type']!r}")
     return _linear_from_json(kind, entry, ranges, rows)
 
 
 def _linear_from_json(kind: str, entry: dict[str, Any], ranges: dict[str, tuple[int, int]], rows: int) -> LinearModel:
     names = tuple(entry["names"])
     if set(names) != set(ranges):
-        raise ValueError(f"names: {', '.join(names)} are not the sizes with a range")
+        raise ValueError(f"names must be the sizes with a range, not {', '.join(names)}")
     features = FeatureSet(tuple(entry["sets"]), int(_number("degree", entry["degree"], 1, MOST_DEGREE)),
                           bool(entry["interaction_only"]))  # fmt: skip
     mean, scale, coefficients = (_numbers(name, entry[name]) for name in ("mean", "scale", "coefficients"))
     columns = len(names) * sum(one in features.sets for one in ("parameters", "log1p")) + ("macs" in features.sets)
     powers = np.array([[_number("powers", one, 0, features.degree) for one in row] for row in entry["powers"]])
     if powers.shape != (len(coefficients), columns) or len(mean) != columns or len(scale) != columns:
-        raise ValueError(f"powers: shape {powers.shape} does not fit {len(coefficients)} coefficients")
+        raise ValueError(
+            f"powers must have the shape ({len(coefficients)}, {columns}), mean and scale {columns} values, not "
+            f"{powers.shape}, {len(mean)} and {len(scale)}"
+        )
     if (scale == 0).any():
-        raise ValueError("scale: must not be 0")
+        raise ValueError("scale must not be 0")
     return LinearModel(
         kind, names, features, mean, scale, powers.astype(np.int64), coefficients,
         _number("intercept", entry["intercept"], -LARGEST), ranges, rows, _number("spread_j", entry["spread_j"], 0),

@@ -1,12 +1,12 @@
-"""A network's energy: the sum over its layers, with shares, a range, and what is a guess said of each layer.
+"""Energy of a network: the sum over its layers, with shares, bounds, and the basis of each layer's number.
 
-What a layer counts for:
+The basis of a layer is one of:
 
-``fitted``         its kind has a model and its sizes lie in the range fitted on
-``outside range``  its kind has a model and a size does not; the range of its energy is the wider one
-``stand-in``       its kind has no table; the model of a kind that does similar work stands in, at 0 to twice
+``fitted``         its kind has a model, and its sizes are in the fitted range
+``outside range``  its kind has a model, but a size is outside the fitted range; the bounds are wider
+``stand-in``       its kind has no model; a kind of similar work is used instead, with bounds of 0 and twice its energy
 ``free``           it returns a view or its own input: 0 J
-``unknown``        nothing is known of it: 0 J, and the total says so
+``unknown``        no model fits: 0 J, with a warning
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STAND_IN_RANGE = (0.0, 2.0)
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a layer that one model prices; a layer without a table of its own may have several."""
+    """A part of a layer that one model prices. A layer of a kind without a model may have several parts."""
 
     layer: int
     kind: str
@@ -42,17 +42,24 @@ class Part:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a network is estimated to use at one batch size.
+    """Estimated energy of a network at one batch size.
 
     Attributes
     ----------
+    name : str
+        Name of the network.
+    batch_size : int
     energy_j, energy_low_j, energy_high_j : float
-        Joules of one forward pass of the whole batch. The range adds up the ranges of the layers, as if all erred the
-        same way: each holds about nine in ten of the layers of its kind.
+        Joules of one forward pass of the whole batch, with bounds. The bounds are sums of the layers' bounds, as if all
+        layers erred in the same direction; those of a layer hold for about nine in ten layers of its kind.
     layers : pyarrow.Table
         name, kind, sizes, macs, parameters, energy_j, energy_low_j, energy_high_j, share, basis, note.
+    machine : str
+        The machine that the models were fitted on.
+    estimated : bool
+        Whether the models were fitted on estimated energies instead of a sensor's.
     warnings : list of str
-        What about this number is a guess; empty if nothing is.
+        The parts of this number that are guesses, a sentence each; empty if there are no guesses.
     """
 
     name: str
@@ -67,33 +74,47 @@ class Estimate:
 
     @property
     def energy_per_inference_j(self) -> float:
+        """Joules per sample of the batch."""
         return self.energy_j / self.batch_size
 
     @property
     def consumption_wh(self) -> float:
-        """Watt-hours per inference, the consumption that APC takes."""
+        """Watt-hours per inference: the consumption of APC."""
         return self.energy_per_inference_j / J_PER_WH
 
     def apc(self, accuracy: float, alpha: float = 0.1, beta: float = 1.0) -> float:
-        """Accuracy per consumption at an accuracy (a fraction), consumption in Wh per inference."""
+        """Accuracy per consumption (APC), see :func:`fastgreen.apc`; consumption is in Wh per inference.
+
+        Parameters
+        ----------
+        accuracy : float
+            Fraction of right answers, 0..1.
+        alpha, beta : float
+            As in :func:`fastgreen.apc`.
+        """
         import fastgreen
 
         return float(fastgreen.apc(self.consumption_wh, accuracy, alpha, beta))
 
 
 class Network:
-    """A list of layers, ready to be priced at any batch size.
+    """A network as a list of layers, to estimate at any batch size.
 
     Parameters
     ----------
     layers : sequence of Layer
-        In order.
+        The layers in order.
     name : str
-        What to call it.
+        Name of the network in tables and messages.
     models : ModelSet, optional
-        The package's own without it.
+        The predictors; by default those of the package.
     strict : bool
         Whether an unknown layer is an error instead of a warning.
+
+    Raises
+    ------
+    ValueError
+        If there is no layer, or with `strict` an unknown one.
 
     Examples
     --------
@@ -107,7 +128,7 @@ class Network:
         self, layers: Sequence[Layer], name: str = "network", models: ModelSet | None = None, strict: bool = False
     ) -> None:
         if not layers:
-            raise ValueError(f"layers: {name} has none")
+            raise ValueError(f"layers of {name} must be at least one, not empty")
         self.layers, self.name = list(layers), name
         self.models = default_models() if models is None else models
         self.parts: list[Part] = []
@@ -123,7 +144,7 @@ class Network:
             raise ValueError(f"layers: {self._describe_unknown()}")
 
     def _parts(self, index: int, layer: Layer) -> list[Part] | None:
-        """The pieces to price, or None where nothing is known of the layer."""
+        """The parts to price; None if no model fits the layer."""
         if layer.kind in self.models.models:
             return [Part(index, layer.kind, dict(layer.sizes))]
         similar = stand_ins(layer)
@@ -132,14 +153,24 @@ class Network:
         return [Part(index, kind, sizes, True, times) for kind, sizes, times in similar]
 
     def energy_j(self, batches: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Energy of every layer at every batch size, vectorised.
+        """Energy of every layer at every batch size.
+
+        Parameters
+        ----------
+        batches : (b,) sequence of int
+            Batch sizes of at least 1.
 
         Returns
         -------
         energy, low, high : (layers, batches) float64 ndarray
             Joules per forward pass of the whole batch.
         outside : (layers, batches) bool ndarray
-            Where a size lies outside the range fitted on.
+            True if a size is outside the fitted range.
+
+        Raises
+        ------
+        ValueError
+            If a batch size is not a whole number of at least 1.
         """
         batch = np.atleast_1d(np.asarray(batches))
         if batch.ndim != 1 or batch.dtype.kind not in "iu" or (batch.size and batch.min() < 1):
@@ -167,19 +198,29 @@ class Network:
 
     @staticmethod
     def _stack(kind: str, parts: list[Part]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Sizes of the parts as columns of shape (parts, 1), and the layer of each."""
+        """Sizes of the parts as columns of shape (parts, 1), and the layer of each part."""
         filled = [complete(kind, {"batch_size": 1, **part.sizes}) for part in parts]
         sizes = {name: np.array([[int(f[name])] for f in filled]) for name in filled[0]}
         return sizes, np.array([part.layer for part in parts])
 
     def estimate(self, batch_size: int = 1) -> Estimate:
-        """Price the network at one batch size, with a table of its layers."""
+        """Estimate the energy of one forward pass, with a table of the layers.
+
+        Parameters
+        ----------
+        batch_size : int
+            Samples in the batch, at least 1.
+
+        Returns
+        -------
+        Estimate
+        """
         energy, low, high, outside = (array[:, 0] for array in self.energy_j([batch_size]))
         total = float(energy.sum())
         rows: dict[str, list[Any]] = {
             name: [] for name in ("name", "kind", "sizes", "macs", "parameters", "basis", "note")
         }
-        guessed: dict[int, list[str]] = {}  # the kinds that stand in for a layer
+        guessed: dict[int, list[str]] = {}  # layer -> the kinds that price it
         for part in self.parts:
             if part.stand_in or part.layer in guessed:
                 guessed.setdefault(part.layer, []).append(part.kind)
@@ -239,7 +280,7 @@ class Network:
 
     @property
     def standing_warnings(self) -> list[str]:
-        """What is a guess whatever the batch size: layers nothing is known of, models fitted on estimates."""
+        """Warnings for every batch size: unknown layers, models that were fitted on estimates."""
         found = [self._describe_unknown()] if self.unknown else []
         if self.models.estimated:
             found.append("the models were fitted on estimated energies, not on a sensor's")
@@ -249,20 +290,28 @@ class Network:
         kinds = dict.fromkeys(self.layers[index].kind for index in self.unknown)
         alone = len(self.unknown) == 1
         return (
-            f"{counted(len(self.unknown), 'layer')} {'is' if alone else 'are'} of a kind nothing is known of "
-            f"({', '.join(kinds)}); {'it counts' if alone else 'they count'} as 0 J, so the total is too low by what "
-            f"{'it uses' if alone else 'they use'}"
+            f"{counted(len(self.unknown), 'layer')} {'is' if alone else 'are'} of an unknown kind "
+            f"({', '.join(kinds)}); {'it counts' if alone else 'they count'} as 0 J, so the total is too low by "
+            f"{'its' if alone else 'their'} energy"
         )
 
     def grid(self, batches: Sequence[int] | np.ndarray, accuracy: float | None = None) -> pa.Table:
-        """Price the network at many batch sizes.
+        """Estimate the energy at many batch sizes.
+
+        Parameters
+        ----------
+        batches : (b,) sequence of int
+            Batch sizes of at least 1.
+        accuracy : float, optional
+            Fraction of right answers, 0..1; adds a column of APC.
 
         Returns
         -------
         pyarrow.Table
             batch_size, energy_j, energy_low_j, energy_high_j, energy_per_inference_j, outside_share and stand_in_share
-            (the parts of the energy in layers outside the fitted range, and in those of a kind without a table); with
-            an `accuracy`, also apc. Units in the field metadata; of the table's: network, machine, estimated, warnings.
+            (fractions of the energy in layers outside the fitted range, and in layers of a kind without a model), and
+            apc. The metadata of a field is its unit; the metadata of the table are network, machine, estimated,
+            warnings.
         """
         batch = np.atleast_1d(np.asarray(batches))
         energy, low, high, outside = self.energy_j(batch)
@@ -288,7 +337,15 @@ class Network:
         return _with_units(columns, about)
 
     def sweep(self, batches: Sequence[int] | np.ndarray, accuracy: Any, alpha: Any = (0.1,), beta: Any = (1.0,)) -> Any:
-        """A :class:`fastgreen.Sweep` of APC over accuracy and the consumption (Wh per inference) at each batch size."""
+        """Make a :class:`fastgreen.Sweep` of APC over accuracy and the consumption at each batch size.
+
+        Parameters
+        ----------
+        batches : (b,) sequence of int
+            Batch sizes of at least 1.
+        accuracy, alpha, beta : array_like
+            Axes of the sweep, see :func:`fastgreen.apc`; consumption is in Wh per inference.
+        """
         import fastgreen
 
         batch = np.atleast_1d(np.asarray(batches))
@@ -300,7 +357,7 @@ def _within(model: Any, name: str, value: np.ndarray, sizes: dict[str, np.ndarra
     if name in model.ranges:
         low, high = model.ranges[name]
         return (value >= low) & (value <= high)
-    # A size the table never varied must be what it was there; a width must be its height.
+    # A size that the table never varied must have its value there; a width must equal the height.
     default = KINDS[model.kind].defaults.get(name)
     if default is None or name in ("inplace", "bias"):
         return np.asarray(True)
@@ -315,7 +372,7 @@ def _outside(model: Any, sizes: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _as_measured(kind: str, sizes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Sizes as the tables have them: a linear layer over many rows is one of a larger batch."""
+    """Sizes as the tables have them: a linear layer over many rows counts as one with a larger batch."""
     if kind != "Linear":
         return sizes
     kept = {name: value for name, value in sizes.items() if name != "rows"}

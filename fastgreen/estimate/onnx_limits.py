@@ -1,4 +1,4 @@
-"""Limits for the ONNX files of strangers: how far functions are expanded, and what is computed while a file is read.
+"""Limits for untrusted ONNX files: how far functions are expanded, and how much is computed while a file is read.
 
 A file of a few kilobytes can hold functions that call each other 2^40 times, and operators that run for hours on a
 constant. A real model is far within these limits.
@@ -16,11 +16,11 @@ __all__ = ["FOLDED", "MOST_BYTES", "FoldingBudget", "check_expansion"]
 
 MOST_NODES = 50_000  # of a model with its functions expanded; the largest published ones have some ten thousand
 MOST_GROWTH = 256 << 20  # bytes that expanding may add
-MOST_BYTES = 1 << 20  # of a constant that says a shape
+MOST_BYTES = 1 << 20  # of a constant that is a shape
 _MOST_EVALUATIONS = 20_000
 _MOST_S = 3.0
 
-# What exporters compute shapes with. Nothing here takes longer, or gives more, than its inputs and its result say.
+# Operators that exporters compute shapes with. Time and memory of each are bounded by its inputs and its result.
 FOLDED = frozenset(
     {
         "Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape",
@@ -34,14 +34,14 @@ FOLDED = frozenset(
 
 
 class FoldingBudget:
-    """What may still be computed while one file is read: certain operators, so many of them, for so long."""
+    """Budget of operators, evaluations and seconds for computing constants while one file is read."""
 
     def __init__(self) -> None:
         self._left = _MOST_EVALUATIONS
         self._until_s = 0.0
 
     def take(self, node: Any) -> bool:
-        """Whether this node may be computed; it is then counted."""
+        """Whether this node may be computed; if so, it is counted."""
         now_s = time.monotonic()
         self._until_s = self._until_s or now_s + _MOST_S
         if node.domain not in ("", "ai.onnx") or node.op_type not in FOLDED or self._left <= 0 or now_s > self._until_s:
@@ -51,7 +51,7 @@ class FoldingBudget:
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
-    """The nodes of a graph or a function, those of graphs inside of nodes among them."""
+    """All nodes of a graph or a function, those of inner graphs included."""
     waiting = list(graph.node)
     while waiting:
         node = waiting.pop()
@@ -66,9 +66,9 @@ def _key(one: Any) -> tuple[str, str, str]:
 
 
 def check_expansion(model: Any, where: str) -> None:
-    """TraceError where a model is too large with its functions expanded, or a function calls itself.
+    """Raise TraceError if a model is too large with its functions expanded, or a function calls itself.
 
-    Each function is counted once, from those that call no other on, so this takes no longer than reading the file.
+    Each function is counted once, functions without calls first, so this takes no longer than reading the file.
     """
     functions = {(one.domain, one.name, getattr(one, "overload", "")): one for one in model.functions}
     calls: dict[Any, list[Any]] = {}
@@ -77,24 +77,24 @@ def check_expansion(model: Any, where: str) -> None:
         nodes = list(_nodes(body))
         calls[key] = [_key(node) for node in nodes if _key(node) in functions]
         own[key] = len(nodes), body.ByteSize()
-    whole: dict[Any, tuple[int, int]] = {}
+    expanded: dict[Any, tuple[int, int]] = {}
     open_: set[Any] = set()
     stack: list[Any] = [None]
     while stack:
         key = stack[-1]
-        if key in whole:
+        if key in expanded:
             stack.pop()
             continue
-        missing = [one for one in dict.fromkeys(calls[key]) if one not in whole]
+        missing = [one for one in dict.fromkeys(calls[key]) if one not in expanded]
         if missing and key not in open_:
             open_.add(key)
             stack.extend(missing)
             continue
         if missing:
             raise TraceError(f"{where}: not a valid ONNX model (the function {missing[0][1]!r} calls itself)")
-        parts = [own[key], *(whole[one] for one in calls[key])]
-        whole[key] = sum(n for n, _ in parts), sum(b for _, b in parts)
-        if whole[key][0] > MOST_NODES or whole[key][1] - own[None][1] > MOST_GROWTH:
+        parts = [own[key], *(expanded[one] for one in calls[key])]
+        expanded[key] = sum(n for n, _ in parts), sum(b for _, b in parts)
+        if expanded[key][0] > MOST_NODES or expanded[key][1] - own[None][1] > MOST_GROWTH:
             raise TraceError(
                 f"{where}: its functions expand to more than {MOST_NODES} nodes or {MOST_GROWTH >> 20} MiB"
             )

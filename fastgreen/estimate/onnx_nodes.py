@@ -1,4 +1,4 @@
-"""What each ONNX operator is as a layer."""
+"""Translation of each ONNX operator into layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FREE_NODES", "POINTWISE_NODES", "READERS", "WINDOWS", "unknown"]
 
 
 class Graph(Protocol):
-    """What a reader asks of the graph that its node stands in."""
+    """The part of the graph that a node's reader uses."""
 
     tensors: Any
     biases: dict[str, str]
@@ -25,15 +25,15 @@ class Graph(Protocol):
 
 
 def unknown(node: Any, name: str, why: str = "") -> Layer:
-    """A layer that nothing is known of, by a kind that no known one has."""
+    """A layer of an unknown kind, named after the operator and the reason."""
     kind = f"{node.op_type} {why}".strip()
     return Layer(kind if kind not in KINDS else f"ONNX {kind}", {}, name)
 
 
 def _window(graph: Graph, node: Any, kernel: Sequence[int]) -> dict[str, int] | None:
-    """Sizes of a window, None of one with more than three dimensions or unequal dilation.
+    """Sizes of a window; None if it has more than three dimensions or unequal dilation.
 
-    One-dimensional ones become images of height 1, and uneven padding an image that much larger or smaller.
+    A one-dimensional window becomes an image of height 1. Uneven padding becomes a larger or smaller image.
     """
     image, given = graph.shape(node.input[0]), graph.attributes(node)
     axes = len(image) - 2
@@ -69,7 +69,7 @@ def _transposed(graph: Graph, node: Any, name: str) -> Layer:
         return unknown(node, name, "of such dimensions")
     groups = int(given.get("group", 1))
     sizes = {"in_channels": image[1], "out_channels": weights[1] * groups, "groups": groups, "dilation": dilation[0]}
-    # The padding is what makes the image that large, whether it was given or follows from a given size.
+    # The padding follows from the size of the result, whether the file gives the padding or the size.
     reach = [(image[2 + axis] - 1) * stride[axis] + dilation[0] * (weights[2 + axis] - 1) + 1 for axis in (0, 1)]
     padding = [max(0, -(-(reach[axis] - result[2 + axis]) // 2)) for axis in (0, 1)]
     extra = max(0, result[2] - (reach[0] - 2 * padding[0]))
@@ -175,7 +175,7 @@ def _norm(graph: Graph, node: Any, name: str) -> Layer:
 
 
 def _gather(graph: Graph, node: Any, name: str) -> Layer:
-    """Rows of a table of weights are an embedding; of anything else, a copy."""
+    """Rows of a table of weights are an embedding; rows of any other tensor are a copy."""
     table, result = graph.shape(node.input[0]), graph.shape(node.output[0])
     if node.input[0] in graph.tensors.constant and len(table) == 2 and not graph.attributes(node).get("axis", 0):
         rows = graph.per_sample(result[:-1])
@@ -183,7 +183,7 @@ def _gather(graph: Graph, node: Any, name: str) -> Layer:
     return Layer("Copy", {"input_size": graph.per_sample(result), "inplace": 0}, name)
 
 
-# Their output's shape is worked out here, so that an impossible window is an error and not an unknown shape.
+# For these the output's shape is computed here, so that an impossible window is an error and not an unknown shape.
 WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool"})
 
 READERS: dict[str, Callable[[Any, Any, str], Layer | list[Layer]]] = {

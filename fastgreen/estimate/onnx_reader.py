@@ -1,7 +1,7 @@
-"""A network's layers from an ONNX file, from the shapes of its tensors: nothing runs, weights are not read.
+"""Layers of an ONNX file, from the shapes of its tensors: the network does not run, its weights are not read.
 
 The first dimension of every input is the batch; it may be dynamic. Any other dynamic dimension is an error that names
-the input and the option that fixes it; a name that several inputs share needs to be given once.
+the input and the option that fixes it. A size with a name that several inputs share needs to be given once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fastgreen.units import counted
 
 __all__ = ["from_onnx"]
 
-# What onnx and its C++ parts raise of a damaged file.
+# Exceptions of onnx and its C++ parts for a damaged file.
 _DAMAGE = (UnicodeDecodeError, KeyError, TypeError, IndexError, OverflowError, RuntimeError)
 _LARGEST_FILE = 1 << 31  # Protocol Buffers, "Proto Limits": a message has at most 2 GiB
 
@@ -43,7 +43,7 @@ def from_onnx(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
     Raises
     ------
     TraceError
-        If the file is no ONNX model, or its shapes contradict each other.
+        If the file is not an ONNX model, or its shapes contradict each other.
     ValueError
         If a size other than the batch is dynamic and `input_shape` does not give it.
     """
@@ -87,7 +87,7 @@ def _refuse_damage(model: Any, path: Path) -> None:
 
 
 def _fix_inputs(model: Any, path: str, given: list[InputShape]) -> dict[str, int]:
-    """Put sizes in the place of names in the inputs' shapes, and the batch at 1; the names and their sizes."""
+    """Replace names of sizes in the inputs' shapes by numbers, the batch by 1; returns the sizes by name."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = {value.name: value for value in model.graph.input if value.name not in weights}
     if not inputs:
@@ -120,14 +120,16 @@ def _dynamic(value: Any, unknown: str, path: str, several: bool) -> str:
 
 
 def _assign(inputs: dict[str, Any], given: list[InputShape]) -> dict[str, tuple[int, ...]]:
-    """Which input each shape is of: the one it names, else the next in order."""
+    """Sizes by input: a shape belongs to the input it names, else to the next input in order."""
     named = {shape.name: shape.sizes for shape in given if shape.name}
     if unknown := [name for name in named if name not in inputs]:
-        raise ValueError(f"input_shape: there is no input {unknown[0]!r}; there are {', '.join(inputs)}")
+        raise ValueError(f"input_shape must name one of {', '.join(inputs)}, not {unknown[0]!r}")
     free = [name for name in inputs if name not in named]
     unnamed = [shape.sizes for shape in given if not shape.name]
     if len(unnamed) > len(free):
-        raise ValueError(f"input_shape: {len(given)} shapes for {counted(len(inputs), 'input')} ({', '.join(inputs)})")
+        raise ValueError(
+            f"input_shape must have at most {counted(len(inputs), 'shape')} ({', '.join(inputs)}), not {len(given)}"
+        )
     return named | dict(zip(free, unnamed, strict=False))
 
 
@@ -135,18 +137,18 @@ def _fill(value: Any, sizes: tuple[int, ...], symbols: dict[str, int]) -> None:
     dims = list(value.type.tensor_type.shape.dim)
     if len(sizes) != len(dims) - 1:
         wanted = counted(len(dims) - 1, "size")
-        raise ValueError(f"input_shape: input {value.name!r} has {wanted} besides the batch, not {len(sizes)}")
+        raise ValueError(f"input_shape of {value.name!r} must have {wanted} without the batch, not {len(sizes)}")
     for dim, size in zip(dims[1:], sizes, strict=True):
         fixed = dim.dim_value or symbols.get(dim.dim_param, size)
         if fixed != size:
-            raise ValueError(f"input_shape: input {value.name!r} is fixed at {fixed}, not {size}")
+            raise ValueError(f"input_shape of {value.name!r} must be the fixed size {fixed}, not {size}")
         if dim.dim_param:
             symbols[dim.dim_param] = size
         dim.dim_value = size
 
 
 class Graph:
-    """A model's nodes as layers, from the shapes of its tensors."""
+    """The nodes of a model as layers, from the shapes of its tensors."""
 
     def __init__(self, onnx: Any, model: Any, tensors: TensorShapes) -> None:
         self.onnx, self.graph, self.tensors = onnx, model.graph, tensors
@@ -164,17 +166,17 @@ class Graph:
         found = []
         for index, node in enumerate(self.graph.node, start=1):
             if all(name in self.tensors.constant for name in node.input if name):
-                # Nothing of the input flows through it: its result is known before the network runs.
+                # It depends on constants only: its result is known before the network runs.
                 continue
             if node.output[0] in self.tensors.values or node.output[0] in self.biases.values():
-                # It only says a shape, or is part of the layer before it.
+                # It only computes a shape, or is part of the layer before it.
                 continue
             name = node.name or f"{index}.{node.op_type}"
             found += self._layers(node, name)
         return found
 
     def _find_biases(self) -> dict[str, str]:
-        """Products whose only use is that a vector of weights is added: exporters write linear layers so."""
+        """Matrix products with one use, the addition of a vector of weights: exporters write linear layers so."""
         uses: dict[str, list[Any]] = {}
         for node in self.graph.node:
             for name in node.input:
@@ -209,11 +211,11 @@ class Graph:
         return self.tensors.shape(name) or ()
 
     def per_sample(self, sizes: Sequence[int]) -> int:
-        """The product of sizes for one sample. The batch need not stand first: attention often moves it."""
+        """Product of sizes for one sample; the batch may be in any place, since attention often moves it."""
         return max(1, -(-math.prod(sizes) // self.batch))
 
     def _largest(self, node: Any) -> int:
-        """Elements per sample of the largest tensor in or out; weights are not of a sample."""
+        """Elements per sample of the largest input or output, without weights."""
         flowing = [tensor for tensor in (*node.input, *node.output) if tensor and tensor not in self.tensors.constant]
         return max(self.per_sample(self.shape(tensor)) for tensor in flowing)
 

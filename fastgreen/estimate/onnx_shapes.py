@@ -1,8 +1,8 @@
-"""Shapes of an ONNX model's tensors, and the values of those that only say a shape.
+"""Shapes of an ONNX model's tensors, and the values of small constants.
 
-Exported models ask for shapes while they run: ``Shape -> Gather -> Concat -> Reshape``. With the inputs fixed, all of
-that is constant. So the graph is walked once, in order: what depends on constants alone is computed, and every other
-node is given to ONNX's own shape inference together with the constants it takes.
+Exported models compute shapes while they run: ``Shape -> Gather -> Concat -> Reshape``. With fixed inputs all of these
+are constants. So this code goes through the graph once, in order: it computes the nodes that depend on constants only,
+and gives every other node to ONNX's shape inference together with the constants it uses.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ MOST_VALUES = 4096
 
 
 class TensorShapes:
-    """What is known of each tensor of a graph whose inputs are fixed.
+    """Types, shapes and constant values of the tensors of a graph with fixed inputs.
 
     Parameters
     ----------
-    onnx
+    onnx : module
         The package.
     model : onnx.ModelProto
-        Of inputs without dynamic sizes.
+        A model with inputs of fixed sizes.
     path : Path
-        Where it is from, for small weights in files beside it.
+        Its file; small weights may be in files beside it.
     symbols : dict of str to int
-        What the names of dynamic sizes stand for.
+        Values of named sizes.
 
     Attributes
     ----------
     types : dict of str to onnx.TypeProto
-        By tensor.
+        Types by tensor.
     values : dict of str to ndarray
-        Of tensors that are small constants.
+        Values of small constants by tensor.
     constant : set of str
-        Tensors that no input flows into: weights, and what is computed from them.
+        Tensors that do not depend on an input: weights, and results computed from weights.
     """
 
     def __init__(self, onnx: Any, model: Any, path: Path, symbols: dict[str, int]) -> None:
@@ -61,7 +61,7 @@ class TensorShapes:
             self._walk(node)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """The sizes of a tensor, None where one of them is not known."""
+        """Sizes of a tensor; None if one of them is not known."""
         kind = self.types.get(name)
         if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
             return None
@@ -92,7 +92,7 @@ class TensorShapes:
             self._compute(node)
         for name in node.output:
             if name and self.shape(name) is None:
-                self._as_said(name)
+                self._as_declared(name)
 
     def _infer(self, node: Any) -> None:
         defs = self.onnx.defs
@@ -117,7 +117,7 @@ class TensorShapes:
         self.types.update(found)
 
     def _compute(self, node: Any) -> None:
-        """The value of a node of constants, if it is small enough to be a shape."""
+        """Compute a node of constants if its value is small enough to be a shape."""
         if node.op_type in ("Shape", "Size"):
             shape = self.shape(node.input[0])
             if shape is None:
@@ -140,7 +140,7 @@ class TensorShapes:
                 None, inputs
             )
         except (NotImplementedError, RuntimeError, ValueError, TypeError, IndexError):
-            # The reference does not know the operator, or not on these values: the shape alone is then known.
+            # The reference evaluator lacks this operator, or fails on these values: only the shape is known then.
             return
         for name, value in zip(node.output, results, strict=False):
             if name and isinstance(value, np.ndarray | np.generic) and np.size(value) <= MOST_VALUES:
@@ -152,8 +152,8 @@ class TensorShapes:
             self.onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
         )
 
-    def _as_said(self, name: str) -> None:
-        """Where inference does not know, what the file itself says, with the names of sizes filled in."""
+    def _as_declared(self, name: str) -> None:
+        """Use the shape that the file declares, with numbers for the names of sizes, if inference found no shape."""
         said = self.said.get(name)
         if said is None or not said.HasField("tensor_type") or not said.tensor_type.HasField("shape"):
             return

@@ -1,4 +1,4 @@
-"""Pictures: predicted against measured, the share of energy by kind of layer, R^2 by feature set."""
+"""Pictures of predictions: predicted against measured energy, shares by kind of layer, R^2 by feature set."""
 
 from __future__ import annotations
 
@@ -28,19 +28,26 @@ def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, 
 
 
 def draw_predicted(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str = "") -> Any:
-    """Predicted against measured energy, a panel per name, on logarithmic axes.
+    """Draw predicted against measured energy, a panel per name, on logarithmic axes.
 
     Parameters
     ----------
     pairs : mapping of str to (measured_j, predicted_j)
         By kind of layer or by network.
+    title : str
+        Title of the picture.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If `pairs` is empty.
     """
     if not pairs:
-        raise ValueError("pairs: nothing to plot")
+        raise ValueError("pairs must have at least one entry, not be empty")
     columns = min(len(pairs), 4)
     rows = -(-len(pairs) // columns)
     figure, axes = _figure(rows, columns, 3.4, 3.5)
@@ -66,9 +73,24 @@ def draw_predicted(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], title: st
 
 
 def draw_shares(estimates: Mapping[str, Estimate]) -> Any:
-    """Share of a network's energy by kind of layer, a bar per network."""
+    """Draw the share of energy by kind of layer, a bar per network.
+
+    Parameters
+    ----------
+    estimates : mapping of str to Estimate
+        By name of the network.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If `estimates` is empty.
+    """
     if not estimates:
-        raise ValueError("estimates: nothing to plot")
+        raise ValueError("estimates must have at least one entry, not be empty")
     figure, axes = _figure(1, 1, 7.0, 0.9 + 0.5 * len(estimates) + 0.8)
     axis = axes[0]
     shares: dict[str, np.ndarray] = {}
@@ -97,15 +119,24 @@ def draw_shares(estimates: Mapping[str, Estimate]) -> Any:
 
 
 def draw_grid(grids: Mapping[str, pa.Table]) -> Any:
-    """Energy per inference by batch size, a line per network with its range.
+    """Draw energy per inference by batch size, a line with bounds per network.
 
     Parameters
     ----------
     grids : mapping of str to pyarrow.Table
-        What :meth:`fastgreen.estimate.Network.grid` gave, by network.
+        Tables of :meth:`fastgreen.estimate.Network.grid`, by network.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If `grids` is empty.
     """
     if not grids:
-        raise ValueError("grids: nothing to plot")
+        raise ValueError("grids must have at least one entry, not be empty")
     figure, (axis,) = _figure(1, 1, 6.5, 3.6)
     for colour, (name, table) in zip(cycle(_COLOURS), grids.items(), strict=False):
         batch = table["batch_size"].to_numpy()
@@ -122,17 +153,26 @@ def draw_grid(grids: Mapping[str, pa.Table]) -> Any:
 
 
 def draw_ablation(tables: Mapping[str, pa.Table], most: int = 8) -> Any:
-    """What feature sets leave unexplained (1 - R^2): by size, and of the best set of each size by name.
+    """Draw the unexplained part (1 - R^2) of feature sets: by number of features, and for the best set of each number.
 
     Parameters
     ----------
     tables : mapping of str to pyarrow.Table
-        What :func:`fastgreen.estimate.ablation` gave, by kind.
+        Tables of :func:`fastgreen.estimate.ablation`, by kind.
     most : int
-        The largest size to name the best set of.
+        Best sets are shown by name up to this number of features.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If `tables` is empty.
     """
     if not tables:
-        raise ValueError("tables: nothing to plot")
+        raise ValueError("tables must have at least one entry, not be empty")
     figure, axes = _figure(len(tables), 2, 6.0, 2.8)
     for index, (kind, table) in enumerate(tables.items()):
         left = np.maximum(1 - table["r2"].to_numpy(), 1e-6)
@@ -172,7 +212,7 @@ def _by_name(axis: Any, sets: list[list[str]], left: np.ndarray) -> None:
 
 
 def _few_ticks(axis: Any, values: np.ndarray) -> None:
-    """Numbers at 1, 2 and 5 of each decade of a logarithmic axis, or at 1 alone: more would run into each other."""
+    """Label 1, 2 and 5 of each decade of a logarithmic axis, or 1 alone: more labels would overlap."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     wide = values.max() > 300 * values.min()
@@ -182,7 +222,7 @@ def _few_ticks(axis: Any, values: np.ndarray) -> None:
 
 
 def _short(features: list[str], most: int = 5) -> str:
-    """The names of a set, abbreviated, macs first."""
+    """Abbreviated names of a feature set, macs first."""
     names = sorted(features, key=lambda name: name != "macs")
     names = [name.replace("_size", "").replace("_channels", "").replace("log1p", "log") for name in names]
     return ", ".join(names[:most]) + (f" + {len(names) - most} more" if len(names) > most else "")

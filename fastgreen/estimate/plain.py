@@ -1,4 +1,4 @@
-"""Networks from files: an ONNX model, a plain list of layers (JSON, TOML, CSV), a built-in name, a Python object."""
+"""Load a network: from an ONNX file, a list of layers (JSON, TOML, CSV), a built-in name or a Python object."""
 
 from __future__ import annotations
 
@@ -27,7 +27,23 @@ _LARGEST_LIST = 64 << 20  # bytes
 
 
 def from_list(entries: Any, where: str = "layers") -> list[Layer]:
-    """Layers from a list of mappings: ``kind``, an optional ``name``, and the kind's sizes.
+    """Make layers from a list of mappings.
+
+    Parameters
+    ----------
+    entries : list of mapping
+        Each with ``kind``, an optional ``name``, and the sizes of the kind.
+    where : str
+        Name of the list in errors.
+
+    Returns
+    -------
+    list of Layer
+
+    Raises
+    ------
+    ValueError
+        If the list is empty, an entry has no kind, or a layer is impossible.
 
     Examples
     --------
@@ -35,11 +51,11 @@ def from_list(entries: Any, where: str = "layers") -> list[Layer]:
     'Linear'
     """
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{where}: a network is a list of at least one layer")
+        raise ValueError(f"{where} must be a list of at least one layer")
     layers = []
     for index, entry in enumerate(entries, start=1):
         if not isinstance(entry, Mapping) or not isinstance(entry.get("kind"), str):
-            raise ValueError(f"{where}: layer {index} has no kind")
+            raise ValueError(f"{where}: layer {index} must have a kind")
         kind, name = _kind(entry["kind"]), str(entry.get("name") or f"{index}.{entry['kind']}")
         sizes = {key: value for key, value in entry.items() if key not in ("kind", "name")}
         layers.append(Layer(kind, {} if kind in FREE else sizes, name))
@@ -48,7 +64,7 @@ def from_list(entries: Any, where: str = "layers") -> list[Layer]:
 
 @functools.lru_cache(maxsize=1024)
 def _near(name: str) -> str:
-    """The known kind that is spelt like this one, empty where there is none; a longer name than any is like none."""
+    """The most similar known kind in lower case, or an empty text; a very long name is similar to no kind."""
     known = [kind.lower() for kind in (*KINDS, *FREE)]
     if len(name) > 2 * max(map(len, known)):
         return ""
@@ -56,7 +72,7 @@ def _near(name: str) -> str:
 
 
 def _kind(name: str) -> str:
-    """The kind as it is spelt here, where the case differs; a warning where an unknown one looks like a slip."""
+    """The kind in its correct case; warns if an unknown kind is similar to a known one."""
     spelt = {kind.lower(): kind for kind in (*KINDS, *FREE)}
     if name.lower() in spelt:
         return spelt[name.lower()]
@@ -66,26 +82,37 @@ def _kind(name: str) -> str:
 
 
 def from_file(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
-    """Layers of an ``.onnx`` file or of a plain list in ``.json``, ``.toml`` (``[[layer]]``) or ``.csv``.
+    """Read the layers of a network from a file.
+
+    Parameters
+    ----------
+    path : path
+        An ONNX model (``.onnx``), or a list of layers in ``.json``, ``.toml`` (``[[layer]]``) or ``.csv``.
+    input_shape : tuple of int, InputShape, or a list of these, optional
+        Shape of one sample of each input, without the batch; for ONNX models with dynamic sizes.
+
+    Returns
+    -------
+    list of Layer
 
     Raises
     ------
     TraceError
-        If the file cannot be understood.
+        If the file is damaged or of another format.
     ValueError
-        For an impossible layer.
+        If the name of the file has another ending, or a layer is impossible.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if path.is_dir():
-        raise ValueError(f"{path}: a folder, not a network")
+        raise ValueError(f"{path} must be the file of a network, not a folder")
     if suffix == ".onnx":
         from fastgreen.estimate.onnx_reader import from_onnx
 
         return from_onnx(path, input_shape)
     if suffix not in _LISTS:
         found = suffix or "a file without suffix"
-        raise ValueError(f"{path}: a network is read from .onnx, {', '.join(_LISTS)}, not {found}")
+        raise ValueError(f"{path} must end in .onnx, {', '.join(_LISTS)}, not {found}")
     try:
         entries = _LISTS[suffix](path)
     except _UNREADABLE as error:
@@ -122,7 +149,7 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """A whole number where it is one; the layer refuses a size that is not a number, by its name."""
+    """Text as an int if possible, else a float; `Layer` refuses any other size, by its name."""
     try:
         return int(value) if isinstance(value, str) else value
     except ValueError:
@@ -140,30 +167,38 @@ _LISTS: dict[str, Callable[[Path], Any]] = {
 
 
 def load_network(model: str, input_shape: Shapes = None) -> tuple[str, list[Layer]]:
-    """A network by what a user would type.
+    """Load a network by its name, its file or its Python object, as the command line does.
 
     Parameters
     ----------
     model : str
         A built-in name, the path of a file, or ``package.module:name`` of a PyTorch module or of a callable that
-        gives one.
+        returns one.
     input_shape : tuple of int, InputShape, or a list of these, optional
         Shape of one sample of each input, without the batch.
 
     Returns
     -------
-    name, layers
+    name : str
+    layers : list of Layer
+
+    Raises
+    ------
+    ValueError
+        If there is no such network, or `input_shape` does not fit it.
+    TraceError
+        If its file is damaged.
     """
     if model.lower() in NAMES:
         return model.lower(), _built_in(model.lower(), input_shape)
     if os.path.exists(model):
         return Path(model).stem, from_file(model, input_shape)
     if model.lower().endswith((".onnx", *_LISTS)):
-        raise ValueError(f"model: there is no file {model!r}")
+        raise ValueError(f"model must be an existing file, not {model!r}")
     if ":" in model:
         return model, _from_python(model, input_shape)
     raise ValueError(
-        f"model: {model!r} is no file, not one of {', '.join(NAMES)}, and not package.module:name of a PyTorch module"
+        f"model must be a file, one of {', '.join(NAMES)}, or package.module:name of a PyTorch module, not {model!r}"
     )
 
 
@@ -173,14 +208,14 @@ def _built_in(name: str, input_shape: Shapes) -> list[Layer]:
         return zoo(name)
     sizes = shapes[0].sizes
     if len(shapes) > 1 or len(sizes) != 3 or sizes[1] != sizes[2]:
-        raise ValueError(f"input_shape: {name} takes channels, height and the same width, not {sizes}")
+        raise ValueError(f"input_shape of {name} must be channels, height and the same width, not {sizes}")
     return zoo(name, image_size=sizes[1], in_channels=sizes[0])
 
 
 def _from_python(model: str, input_shape: Shapes) -> list[Layer]:
     module_name, _, attribute = model.partition(":")
     if not module_name or not attribute:
-        raise ValueError(f"model: {model!r} is not package.module:name")
+        raise ValueError(f"model must be package.module:name, not {model!r}")
     sys.path.insert(0, os.getcwd())
     try:
         target = getattr(importlib.import_module(module_name), attribute)
@@ -192,22 +227,23 @@ def _from_python(model: str, input_shape: Shapes) -> list[Layer]:
 
 
 def from_object(model: str, target: Any, input_shape: Shapes) -> list[Layer]:
-    """Layers of a PyTorch module, or of the module that a callable gives; `model` names it in errors."""
+    """Layers of a PyTorch module, or of the module that a callable returns; `model` is its name in errors."""
     from fastgreen.estimate.torch_reader import from_torch
 
     if not as_shapes(input_shape):
         raise ValueError(
-            "input_shape: a PyTorch module needs the shape of one sample, for example --input-shape 3,224,224"
+            "input_shape must be given for a PyTorch module: the shape of one sample, for example "
+            "--input-shape 3,224,224"
         )
     return from_torch(_made(model, target), input_shape)
 
 
 def _made(model: str, target: Any) -> Any:
-    """The module itself, or what the callable gives."""
+    """The module itself, or the result of the callable."""
     if hasattr(target, "named_modules") and not isinstance(target, type):
         return target
     if not callable(target):
-        raise ValueError(f"model: {model!r} is neither a PyTorch module nor a callable that gives one")
+        raise ValueError(f"model must be a PyTorch module or a callable that returns one, not {model!r}")
     try:
         inspect.signature(target).bind()
     except (TypeError, ValueError) as error:

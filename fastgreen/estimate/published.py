@@ -1,7 +1,8 @@
-"""The seven published predictors as a preset, with the published split.
+"""The seven predictors of a published study as a preset, with its split of the data.
 
-Getzner, Charpentier and Günnemann (2023) fitted one regression per layer type on rows shuffled with pandas
-(``sample(frac=1, random_state=1234)``), 70 % to fit, 20 % to validate, 10 % to test, and add up a network's layers.
+Getzner, Charpentier and Günnemann ("Accuracy is not the only metric that matters: estimating the energy consumption of
+deep learning models", 2023) fitted one regression per layer type on rows shuffled with pandas (``sample(frac=1,
+random_state=1234)``), 70 % to fit, 20 % to validate, 10 % to test, and added up the layers of a network.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ SEED = 1234
 
 
 def split(table: Table) -> tuple[Table, Table, Table]:
-    """The published split of a table: to fit, to validate, to test.
+    """Split a table as published: rows to fit, to validate and to test.
 
-    The order is that of pandas, whose ``sample`` draws from NumPy's legacy generator.
+    The order is that of ``pandas.DataFrame.sample``, which draws from NumPy's legacy generator.
     """
     order = np.random.RandomState(SEED).choice(len(table), size=len(table), replace=False)
     first, second = int(0.7 * len(table)), int(0.9 * len(table))
@@ -37,5 +38,5 @@ def split(table: Table) -> tuple[Table, Table, Table]:
 
 
 def fit_published(tables: dict[str, Table]) -> dict[str, LinearModel]:
-    """Fit the published predictor of every table on the published 70 % of its rows."""
+    """Fit the published predictor of every table on the published training rows (70 %)."""
     return {kind: LinearModel.fit(split(table)[0], PRESET[kind]) for kind, table in tables.items() if kind in PRESET}

@@ -1,15 +1,15 @@
-"""Which layers to measure: configurations drawn at random or on a grid from ranges, under validity rules.
+"""Plans of layers to measure: configurations drawn from ranges, at random or on a grid, under rules.
 
 The plan is a TOML file::
 
     [collect]
     seconds = 2.0            # of forward passes per repeat
     repeats = 3
-    channels = ["rapl:*"]    # as Monitor takes them; all readable ones without it
+    channels = ["rapl:*"]    # as Monitor takes them; by default all readable ones
     seed = 1
-    threads = 2              # of PyTorch; its own choice without it
+    threads = 2              # of PyTorch; by default its own choice
     device = "cpu"           # or "cuda"
-    max_bytes = 1e9          # leaves out layers whose input, output and weights are larger; half the memory without it
+    max_bytes = 1e9          # most of input, output and weights together; by default half the memory
 
     [layer.Conv2d]
     count = 200
@@ -19,8 +19,8 @@ The plan is a TOML file::
     image_size = {low = 4, high = 224, log = true}
     rules = ["kernel_size <= image_size", "stride <= kernel_size"]
 
-A rule compares whole-number expressions of the layer's sizes; layers that cannot exist (a kernel larger than the padded
-image) are left out in any case.
+A rule compares integer expressions of the layer's sizes. Impossible layers (a kernel larger than the padded image) are
+always left out.
 """
 
 from __future__ import annotations
@@ -58,22 +58,22 @@ _OPERATIONS: dict[type, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What to collect; see the module's description for the file it comes from.
+    """Layers to measure, and how; `read_plan` reads one from a TOML file.
 
     Attributes
     ----------
     layers : list of (kind, sizes)
-        The configurations, in the order they are measured.
+        The configurations, in the order of measurement.
     seconds : float
-        Of forward passes in each repeat.
+        Time of the forward passes in each repeat, in s.
     repeats : int
         Measurements of each configuration.
     channels : list of str or None
-        Ids or patterns, as :class:`fastgreen.Monitor` takes them.
+        Ids or patterns, as :class:`fastgreen.Monitor` takes them; None for all readable channels.
     threads : int or None
-        Of PyTorch.
+        Threads of PyTorch; None for PyTorch's own choice.
     device : str
-        Where PyTorch runs them.
+        PyTorch's name of the device: ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
     layers: list[tuple[str, dict[str, int]]]
@@ -85,19 +85,19 @@ class Plan:
 
     @property
     def duration_s(self) -> float:
-        """The time the passes take, without warming up."""
+        """Time of all forward passes in s, without warm-up."""
         return len(self.layers) * self.repeats * self.seconds
 
 
 def read_plan(path: str | Path) -> Plan:
-    """Read a plan.
+    """Read a plan from a TOML file; the top of this file shows an example.
 
     Raises
     ------
     TraceError
         If the file is not TOML.
     ValueError
-        For a key that is not known, a range that is empty, a rule that is no comparison, a kind that is not known.
+        If a key or kind is unknown, a range is empty, or a rule is not a comparison.
     """
     try:
         document = tomllib.loads(read_small(Path(path)).decode())
@@ -107,13 +107,13 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def plan_from(document: Mapping[str, Any], where: str = "plan") -> Plan:
-    """A plan from the mapping that its file holds."""
+    """Make a plan from the contents of its file."""
     if unknown := sorted(set(document) - {"collect", "layer"}):
-        raise ValueError(f"{where}: there is no section [{unknown[0]}]; there are [collect] and [layer.KIND]")
+        raise ValueError(f"{where}: sections must be [collect] and [layer.KIND], not [{unknown[0]}]")
     given = Settings(where, _mapping(where, "[collect]", document.get("collect", {})))
     sections = _mapping(where, "[layer.KIND]", document.get("layer", {}))
     if not sections:
-        raise ValueError(f"{where}: no [layer.KIND] section, nothing to collect")
+        raise ValueError(f"{where}: at least one section must be [layer.KIND]; there is nothing to collect")
     seconds, repeats = given.number("seconds", 2.0), given.whole("repeats", 3, 1)
     threads, channels, device = given.whole("threads", None, 1), given.channels(), given.device()
     generator = np.random.default_rng(given.whole("seed", 0, 0))
@@ -133,14 +133,14 @@ def _mapping(where: str, name: str, value: Any) -> Mapping[str, Any]:
 
 
 def _half_of_memory() -> float:
-    """Layers that take more of a machine's memory than this are not tried: the kernel might end the collection."""
+    """Default limit in bytes of one layer's data: for a larger layer the kernel might kill the process."""
     import psutil
 
     return psutil.virtual_memory().total / 2
 
 
 class Settings:
-    """The ``[collect]`` section, each value checked as it is asked for."""
+    """The ``[collect]`` section; every getter checks its value."""
 
     KNOWN = ("seconds", "repeats", "channels", "seed", "threads", "max_bytes", "device")
 
@@ -183,15 +183,38 @@ def configurations(
     most_bytes: float = np.inf,
     where: str = "plan",
 ) -> list[dict[str, int]]:
-    """The configurations of one ``[layer.KIND]`` section: distinct, possible, within its rules."""
+    """Configurations of one ``[layer.KIND]`` section: distinct, possible, and within its rules.
+
+    Parameters
+    ----------
+    kind : str
+        A kind of layer that can be collected.
+    section : mapping
+        The contents of the section.
+    generator : numpy.random.Generator
+        Draws the random configurations.
+    most_bytes : float
+        Most bytes of input, output and weights of one configuration.
+    where : str
+        Name of the plan in errors.
+
+    Returns
+    -------
+    list of dict of str to int
+
+    Raises
+    ------
+    ValueError
+        If the section is wrong, or too few configurations are possible.
+    """
     if kind not in TERMS["basic"]:
-        raise ValueError(f"{where}: layers of kind {kind!r} cannot be collected; {', '.join(TERMS['basic'])} can")
+        raise ValueError(f"{where}: kind must be one of {', '.join(TERMS['basic'])}, not {kind!r}")
     section = dict(section)
     count: Any = section.pop("count", None)
     sample = section.pop("sample", "random")
     rules = section.pop("rules", [])
     if not isinstance(rules, list) or not all(isinstance(text, str) for text in rules):
-        raise ValueError(f"{where}: rules of [layer.{kind}] must be a list of texts, not {rules!r}")
+        raise ValueError(f"{where}: rules of [layer.{kind}] must be a list of strings, not {rules!r}")
     parsed = [_rule(text, where) for text in rules]
     sizes = tuple(name for name in ("batch_size", *KINDS[kind].needs, *KINDS[kind].defaults) if _varies(kind, name))
     if unknown := sorted(set(section) - set(sizes)):
@@ -214,12 +237,24 @@ def configurations(
 
 
 def _varies(kind: str, name: str) -> bool:
-    """Whether PyTorch can run the kind with this size; only ReLU can write over its input."""
+    """Whether PyTorch runs this kind with different values of the size; only ReLU can overwrite its input."""
     return name != "inplace" or kind == "ReLU"
 
 
 def allowed(rule: str, sizes: Mapping[str, int]) -> bool:
     """Whether sizes satisfy a rule.
+
+    Parameters
+    ----------
+    rule : str
+        A comparison of integer expressions.
+    sizes : mapping of str to int
+        Values of the names in the rule.
+
+    Raises
+    ------
+    ValueError
+        If the rule is not a comparison, has an unknown name, or divides by 0.
 
     Examples
     --------
@@ -248,8 +283,8 @@ def _draw(
             missed = 0
     if len(found) < count:
         raise ValueError(
-            f"{where}: only {len(found)} of {count} {kind} configurations found, and none in {MOST_TRIES} more draws; "
-            "widen the ranges, loosen the rules, or raise max_bytes"
+            f"{where}: found only {len(found)} of {count} {kind} configurations, and no other in {MOST_TRIES} more "
+            "draws; widen the ranges, loosen the rules, or raise max_bytes"
         )
     return list(found.values())
 
@@ -263,7 +298,7 @@ def _axis(where: str, value: Any) -> Any:
     if isinstance(value, dict) and "values" in value:
         values = value["values"]
         if set(value) != {"values"} or not isinstance(values, list) or not values or not all(map(_is_size, values)):
-            raise ValueError(f"{where} needs a list of whole numbers as values, and nothing else, not {value}")
+            raise ValueError(f"{where} must have a list of whole numbers as values and no other key, not {value}")
         return np.array(list(dict.fromkeys(values)))
     if not isinstance(value, dict) or not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
         raise ValueError(
@@ -271,11 +306,11 @@ def _axis(where: str, value: Any) -> Any:
         )
     low, high = value["low"], value["high"]
     if not (_is_size(low) and _is_size(high)) or low > high:
-        raise ValueError(f"{where} must go from a whole number to one not smaller, not from {low} to {high}")
+        raise ValueError(f"{where} must be from a whole number to one at least as large, not from {low} to {high}")
     if not isinstance(value.get("log", False), bool):
         raise ValueError(f"{where}: log must be true or false, not {value['log']!r}")
     if value.get("log") and low < 1:
-        raise ValueError(f"{where} must begin at 1 or more to be drawn by its logarithm, not at {low}")
+        raise ValueError(f"{where} must begin at 1 or more for log = true, not at {low}")
     return (low, high, bool(value.get("log", False)))
 
 
@@ -296,7 +331,7 @@ def _grid(axes: dict[str, Any], where: str) -> Iterator[dict[str, int]]:
     values = [axis if isinstance(axis, np.ndarray) else range(axis[0], axis[1] + 1) for axis in axes.values()]
     total = prod(len(one) for one in values)
     if total > MOST_GRID:
-        raise ValueError(f"{where}: the grid has {total} points, more than {MOST_GRID}; give values instead of ranges")
+        raise ValueError(f"{where}: grid must have at most {MOST_GRID} points, not {total}; give values, not ranges")
     return (dict(zip(axes, map(int, point), strict=True)) for point in product(*values))
 
 
@@ -335,7 +370,7 @@ def _rule(text: str, where: str) -> ast.Expression:
         if isinstance(node, ast.Constant) or not isinstance(node, (*allowed_nodes, *_OPERATIONS)):
             raise ValueError(f"{where}: rule {text!r} may only compare sums and products of sizes and whole numbers")
     if not isinstance(tree.body, ast.Compare | ast.BoolOp):
-        raise ValueError(f"{where}: rule {text!r} compares nothing")
+        raise ValueError(f"{where}: rule {text!r} must be a comparison")
     return tree
 
 
@@ -344,12 +379,12 @@ def _evaluate(node: ast.AST, sizes: dict[str, int]) -> Any:
         return node.value
     if isinstance(node, ast.Name):
         if node.id not in sizes:
-            raise ValueError(f"rules: {node.id!r} is not a size of this layer; there are {', '.join(sizes)}")
+            raise ValueError(f"rules must use the sizes of this layer ({', '.join(sizes)}), not {node.id!r}")
         return sizes[node.id]
     if isinstance(node, ast.BinOp):
         left, right = _evaluate(node.left, sizes), _evaluate(node.right, sizes)
         if right == 0 and isinstance(node.op, ast.FloorDiv | ast.Mod):
-            raise ValueError(f"rules: {ast.unparse(node)} divides by 0")
+            raise ValueError(f"rules must not divide by 0, as {ast.unparse(node)} does")
         return _OPERATIONS[type(node.op)](left, right)
     if isinstance(node, ast.BoolOp):
         values = [bool(_evaluate(value, sizes)) for value in node.values]

@@ -1,4 +1,4 @@
-"""What stands in for a layer without a table of its own: kinds that do similar work, with their sizes."""
+"""Substitutes for layers of a kind without a model: measured kinds of similar work, with their sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIMILAR = {
 
 
 def stand_ins(layer: Layer) -> list[StandIn] | None:
-    """What a layer is priced as where its kind has no model; None where nothing does similar work."""
+    """Layers of similar work that price a layer of a kind without a model; None if there are none."""
     make = _MAKERS.get(layer.kind)
     if make is None:
         return None
@@ -53,14 +53,14 @@ def _adaptive_pool(_kind: str, _columns: Columns, s: dict[str, int]) -> list[Sta
 
 
 def _conv3d(_kind: str, columns: Columns, s: dict[str, int]) -> list[StandIn]:
-    """A two-dimensional convolution for each place of the output's depth, over as many images as the kernel is deep."""
+    """A two-dimensional convolution for each place along the output's depth, over one image per depth of the kernel."""
     depth = int(window_outputs(columns, "depth"))
     sizes = {name: s[name] for name in (*KINDS["Conv2d"].needs, *KINDS["Conv2d"].defaults)}
     return [("Conv2d", {**sizes, "in_channels": s["in_channels"] * s["kernel_depth"]}, depth)]
 
 
 def _transposed(_kind: str, columns: Columns, s: dict[str, int]) -> list[StandIn]:
-    """The convolution that this one is the transpose of, from the output's size back to the image's: the same MACs."""
+    """The convolution with this one as its transpose, from the output's size to the image's: it has the same MACs."""
     sizes = {name: s[name] for name in (*KINDS["Conv2d"].needs, *KINDS["Conv2d"].defaults)}
     sizes |= {
         "image_size": int(transposed_outputs(columns)), "image_width": int(transposed_outputs(columns, "width")),

@@ -1,7 +1,7 @@
-"""Feature ablation: every subset of a kind's features, cross-validated, on all cores.
+"""Feature ablation: least squares on every subset of the features, cross-validated, on all cores.
 
 A least-squares fit needs only the products of its columns. They are computed once for each fold; a subset then costs
-one small solve a fold, and its held-out error follows from the held-out products. 32767 subsets of 15 features take
+one small solve per fold, and its held-out error follows from the held-out products. 32767 subsets of 15 features take
 seconds.
 """
 
@@ -24,7 +24,7 @@ CHUNK = 512
 
 
 def feature_names(table: Table, sets: tuple[str, ...] = SETS) -> list[str]:
-    """Names of the features of :func:`fastgreen.estimate.linear.features`, in its order."""
+    """Names of the columns of :func:`fastgreen.estimate.linear.features`, in order."""
     sizes = list(table.sizes)
     blocks = {"parameters": sizes, "log1p": [f"log1p({name})" for name in sizes], "macs": ["macs"]}
     return [name for one in SETS if one in sets for name in blocks[one]]
@@ -47,13 +47,13 @@ def ablation(
     sets : tuple of str
         The features to choose from: ``"parameters"``, ``"log1p"``, ``"macs"``.
     most : int, optional
-        The largest subset to try.
+        Most features in a subset; by default all of them.
     degree : {1, 2}
-        2 adds the products and squares of a subset's features to it.
+        2 adds the products and squares of the features to each subset.
     parts : int
-        Folds.
+        Number of folds.
     jobs : int
-        Processes; -1 for one a core.
+        Number of processes; -1 for one per core.
 
     Returns
     -------
@@ -63,20 +63,22 @@ def ablation(
     Raises
     ------
     ValueError
-        If there are more than 2**18 subsets; `most` bounds them.
+        If no feature varies, `degree` is not 1 or 2, or there are more than 2**18 subsets; `most` limits them.
+    ImportError
+        If joblib is not installed.
     """
     names = feature_names(table, sets)
     x = features(table.sizes, table.kind, tuple(table.sizes), sets)
     keep = [i for i in range(len(names)) if x[:, i].max() > x[:, i].min()]
     if not keep:
-        raise ValueError(f"{table.source or table.kind}: no feature of {', '.join(sets)} varies in this table")
+        raise ValueError(f"{table.source or table.kind}: a feature of {', '.join(sets)} must vary; all are constant")
     names, x = [names[i] for i in keep], x[:, keep]
     most = len(names) if most is None else most
     total = sum(comb(len(names), size) for size in range(1, most + 1))
     if degree not in (1, 2):
-        raise ValueError(f"degree: must be 1 or 2, not {degree}")
+        raise ValueError(f"degree must be 1 or 2, not {degree}")
     if most < 1 or total > MOST_SUBSETS:
-        raise ValueError(f"most: {total} subsets of {len(names)} features; choose a `most` with 1 to {MOST_SUBSETS}")
+        raise ValueError(f"most must give 1 to {MOST_SUBSETS} subsets of {len(names)} features, not {total}")
     chosen = [subset for size in range(1, most + 1) for subset in combinations(range(len(names)), size)]
     factors = [
         column for size in range(1, degree + 1) for column in combinations_with_replacement(range(len(names)), size)
@@ -90,7 +92,7 @@ def ablation(
 
 
 def _ranked(table: Table, names: list[str], chosen: list[tuple[int, ...]], errors: np.ndarray) -> pa.Table:
-    """The subsets as a table, best first; `errors` are sums of squares over all held-out rows."""
+    """Table of the subsets, best first; `errors` are sums of squares over all held-out rows."""
     spread = float(((table.energy_j - table.energy_j.mean()) ** 2).sum())
     order = np.argsort(errors, kind="stable")
     columns = [

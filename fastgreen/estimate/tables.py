@@ -1,7 +1,7 @@
-"""Measured layers and networks: read, checked, in joules.
+"""Tables of measured layers and networks: read, checked, in joules.
 
-Two sources give the same :class:`Table`: the published CSV files (one per layer type, energy in kWh per forward
-pass) and what ``fastgreen collect`` wrote (Arrow, joules with bounds).
+A :class:`Table` comes from the published CSV files (one per layer type, energy in kWh per forward pass) or from
+``fastgreen collect`` (Arrow, joules with bounds).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["J_PER_KWH", "PUBLISHED", "MeasuredNetwork", "Table", "read_networks"
 
 LEAST_ROWS = 10
 
-# file name -> kind, and the columns that are sizes, in the order the published models take them.
+# File name -> kind and size columns, in the order of the published models' features.
 PUBLISHED = {
     "conv2d": ("Conv2d", ("image_size", "kernel_size", "in_channels", "out_channels", "stride", "padding")),
     "maxpool2d": ("MaxPool2d", ("image_size", "kernel_size", "in_channels", "stride", "padding")),
@@ -49,7 +49,7 @@ class Table:
     energy_j : float64 ndarray
         Joules of one forward pass of the whole batch.
     source : str
-        Where it was read from.
+        File that it was read from.
     estimated : bool
         Whether the energies come from an estimate and not from a sensor.
     """
@@ -62,32 +62,32 @@ class Table:
 
     def __post_init__(self) -> None:
         if not (finite := np.isfinite(self.energy_j)).all():
-            raise ValueError(f"{self.source or self.kind}: energy is not finite in row {int(np.argmin(finite))}")
+            raise ValueError(f"{self.source or self.kind}: energy must be finite, unlike row {int(np.argmin(finite))}")
 
     def __len__(self) -> int:
         return len(self.energy_j)
 
     def check_fittable(self) -> None:
-        """Raise ``ValueError`` if nothing can be learnt from this table."""
+        """Raise a ValueError if the table has too few rows or constant energy."""
         what = self.source or self.kind
         if len(self.energy_j) < LEAST_ROWS:
-            raise ValueError(f"{what}: too few rows to fit on: {len(self)}; at least {LEAST_ROWS} are needed")
+            raise ValueError(f"{what} must have at least {LEAST_ROWS} rows to fit on, not {len(self)}")
         if self.energy_j.max() == self.energy_j.min():
             raise ValueError(
-                f"{what}: energy is {self.energy_j[0]:g} J in every row; a constant cannot be fitted on "
+                f"{what}: energy must vary to be fitted on, not be {self.energy_j[0]:g} J in every row "
                 "(was the channel read at all?)"
             )
 
     @property
     def columns(self) -> Columns:
-        """All sizes, defaults filled in."""
+        """All sizes, with defaults, as int64 columns."""
         return complete(self.kind, self.sizes, where=self.source or self.kind)
 
     def macs(self, convention: str = "table") -> np.ndarray:
         return np.broadcast_to(count(self.kind, self.columns, convention), self.energy_j.shape)
 
     def matrix(self) -> np.ndarray:
-        """The sizes as measured, float64, a row per measurement and a column per size."""
+        """Measured sizes as float64: a row per measurement and a column per size."""
         return np.column_stack([self.sizes[name].astype(np.float64) for name in self.sizes])
 
     def take(self, rows: np.ndarray) -> Table:
@@ -104,16 +104,20 @@ def read_table(path: str | Path, target: str = "cpu_energy") -> Table:
         A file named as its layer type: ``conv2d.csv``, ``maxpool2d.csv``, ``linear.csv``, ``relu.csv``,
         ``sigmoid.csv``, ``tanh.csv`` or ``softmax.csv``.
     target : str
-        The column to take as energy, kWh per forward pass.
+        The column of energy, in kWh per forward pass.
+
+    Returns
+    -------
+    Table
 
     Raises
     ------
     ValueError
-        For another file name, a missing column, a constant or non-finite energy, an impossible layer.
+        If the file has another name or lacks a column, an energy is not finite, or a layer is impossible.
     """
     path = Path(path)
     if path.stem not in PUBLISHED:
-        raise ValueError(f"{path}: not one of {', '.join(name + '.csv' for name in PUBLISHED)}")
+        raise ValueError(f"{path} must be named {', '.join(name + '.csv' for name in PUBLISHED)}")
     kind, names = PUBLISHED[path.stem]
     names = ("batch_size", *names)
     table = _load(path, (*names, target))
@@ -124,7 +128,7 @@ def read_table(path: str | Path, target: str = "cpu_energy") -> Table:
 def _load(path: str | Path, names: tuple[str, ...]) -> pa.Table:
     table = load_table(path)
     if missing := [name for name in names if name not in table.column_names]:
-        raise ValueError(f"{path}: column {missing[0]!r} is missing; there are {', '.join(table.column_names)}")
+        raise ValueError(f"{path} must have a column {missing[0]!r}, not only {', '.join(table.column_names)}")
     return table
 
 
@@ -132,28 +136,35 @@ def _numbers(path: str | Path, table: pa.Table, name: str) -> np.ndarray:
     try:
         return table[name].cast(pa.float64()).to_numpy()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(f"{path}: column {name!r} has values that are no numbers ({error})") from error
+        raise ValueError(f"{path}: column {name!r} must hold numbers ({error})") from error
 
 
 def read_tables(folder: str | Path, channel: str | None = None) -> dict[str, Table]:
-    """Read every table of a folder: the published CSV files, or what ``fastgreen collect`` wrote there.
+    """Read every table of a folder: the published CSV files, or the ``layers.arrow`` of ``fastgreen collect``.
 
     Parameters
     ----------
     folder : path
-        Holds ``conv2d.csv`` and its like, or ``layers.arrow``.
+        Folder with ``conv2d.csv``, ``linear.csv`` and so on, or with ``layers.arrow``.
     channel : str, optional
-        Of collected data, the channel whose energy to take; the total of the root channels without it. Of published
-        data, the column.
+        For collected data, the channel of the energy; by default the total of the root channels. For published data,
+        the column of the energy; by default ``cpu_energy``.
 
     Returns
     -------
     dict of str to Table
         By kind.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no table, or a table lacks the channel.
+    TraceError
+        If a file is damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder}: not a folder of layer tables")
+        raise ValueError(f"{folder} must be a folder of layer tables")
     collected = folder / "layers.arrow"
     if collected.exists():
         return read_collected(collected, channel)
@@ -162,12 +173,12 @@ def read_tables(folder: str | Path, channel: str | None = None) -> dict[str, Tab
         table.kind: table for table in (read_table(path, channel or "cpu_energy") for path in files if path.exists())
     }
     if not tables:
-        raise ValueError(f"{folder}: no layers.arrow and none of {', '.join(path.name for path in files)}")
+        raise ValueError(f"{folder} must hold layers.arrow or one of {', '.join(path.name for path in files)}")
     return tables
 
 
 def read_collected(path: Path, channel: str | None = None) -> dict[str, Table]:
-    """Read ``layers.arrow`` of a collection: repeats of one configuration are averaged, failed ones left out."""
+    """Read ``layers.arrow`` of a collection. Repeats of one configuration are averaged; failed ones are left out."""
     rows = [row for row in read_rows(path).to_pylist() if row["passes"] > 0]
     grouped: dict[str, dict[tuple, list[tuple[float, bool]]]] = {}
     for row in rows:
@@ -175,13 +186,13 @@ def read_collected(path: Path, channel: str | None = None) -> dict[str, Table]:
         if channel is not None:
             by_id = {entry["id"]: entry["energy_j"] for entry in row["channels"]}
             if channel not in by_id:
-                raise ValueError(f"channel: {channel!r} was not measured in {path}; there are {', '.join(by_id)}")
+                raise ValueError(f"channel must be one of {', '.join(by_id)} for {path}, not {channel!r}")
             energy = by_id[channel]
         key = tuple(sorted((name, int(value)) for name, value in row["sizes"]))
         grouped.setdefault(row["kind"], {}).setdefault(key, []).append((energy / row["passes"], row["estimated"]))
     tables = {}
     for kind, entries in grouped.items():
-        # A plan that grew may give sizes to later rows that earlier ones left at their defaults.
+        # After a change of the plan, later rows may have sizes that earlier rows left at their defaults.
         given = {name for key in entries for name, _ in key}
         spec = KINDS[kind]
         names = [name for name in ("batch_size", *spec.needs, *spec.defaults) if name in given]
@@ -199,14 +210,15 @@ class MeasuredNetwork:
 
     Attributes
     ----------
-    name, batch_size
-        Which network, and its batch.
+    name : str
+        Name of the network.
+    batch_size : int
     energy_j : float
         Joules of one forward pass of the whole batch.
     layers_j : dict of int to float
-        The same of its single layers by their place (1 is the first); empty where only the whole was measured.
+        The same for single layers, by their place (1 is the first); empty if only the network was measured.
     kinds : dict of int to str
-        The kinds of those layers.
+        Kinds of those layers.
     dropped : int
         Repeats left out because they disagreed with the others.
     """
@@ -230,28 +242,36 @@ def read_networks(
 ) -> list[MeasuredNetwork]:
     """Read measured networks from the published raw files.
 
-    Energy per pass is the column over the number of passes, averaged over the repeats of one network, batch and layer
-    in all files together. Some repeats lost about half of their energy where the original meter mishandled a wrap of
-    its counter (their mean power is 34 to 41 W where all others are at 75 W).
+    Energy per pass is the column divided by the number of passes, averaged over the repeats of one network, batch and
+    layer in all files together. Some repeats lack about half of their energy because the original meter mishandled a
+    wrap of its counter (their mean power is 34 to 41 W, that of all others 75 W).
 
     Parameters
     ----------
     *paths : path
         ``0*_architectures-*.csv``.
     repeats : {"agreeing", "all", "median"}
-        ``"agreeing"`` averages the repeats within `tolerance` of their median, ``"all"`` averages every one.
+        ``"agreeing"`` averages the repeats within `tolerance` of their median, ``"all"`` averages all repeats,
+        ``"median"`` takes the median.
     tolerance : float
-        Relative distance from the median within which a repeat agrees.
+        Largest relative distance from the median of a repeat that agrees.
     target : str
-        The energy column, kWh.
+        The energy column, in kWh.
 
     Returns
     -------
     list of MeasuredNetwork
         Sorted by name and batch.
+
+    Raises
+    ------
+    ValueError
+        If `repeats` is unknown, a column is missing, or an energy is not finite.
+    TraceError
+        If a name of a project cannot be parsed.
     """
     if repeats not in ("agreeing", "all", "median"):
-        raise ValueError(f"repeats: {repeats!r} is not one of agreeing, all, median")
+        raise ValueError(f"repeats must be agreeing, all or median, not {repeats!r}")
     values: dict[tuple[str, int, int], list[float]] = {}
     kinds: dict[tuple[str, int, int], str] = {}
     for path in paths:
@@ -260,9 +280,9 @@ def read_networks(
         for row, (project, energy) in enumerate(zip(projects, _numbers(path, table, target), strict=True)):
             match = _PROJECT.fullmatch(project)
             if match is None or not int(match["passes"]):
-                raise TraceError(f"{path}: project_name is not understood: {project!r}")
+                raise TraceError(f"{path}: project_name {project!r} cannot be parsed")
             if not np.isfinite(energy):
-                raise ValueError(f"{path}: energy is not finite in row {row}")
+                raise ValueError(f"{path}: energy must be finite, unlike row {row}")
             key = (match["name"], int(match["batch"]), int(match["index"]))
             values.setdefault(key, []).append(energy * J_PER_KWH / int(match["passes"]))
             kinds[key] = match["kind"]

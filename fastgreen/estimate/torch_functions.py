@@ -1,6 +1,6 @@
-"""What each function of PyTorch is as layers, by its name, its arguments and its result.
+"""Translation of each function of PyTorch into layers, from its name, its arguments and its result.
 
-Tensors are those of one sample: the batch is 1, wherever it stands.
+Tensors are those of one sample: the batch is 1, in any of the dimensions.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ __all__ = ["layers_of"]
 
 @dataclass(frozen=True)
 class Call:
-    """One function that was called.
+    """One call of a function of PyTorch.
 
     Attributes
     ----------
     called : str
-        Its name, without the underscores of operators and of functions in place.
+        Name of the function, without the underscores of operators and of in-place functions.
     name : str
-        Of the layer.
+        Name of the layer.
     args, kwargs, result
-        What it was given and gave.
+        Arguments and result of the call.
     inplace : bool
-        Whether it wrote over its first argument.
+        Whether the function overwrote its first argument.
     weights : set of int
-        Where the module's own tensors lie in memory.
+        Memory addresses of the module's own tensors.
     """
 
     called: str
@@ -44,7 +44,7 @@ class Call:
     weights: set[int]
 
     def bound(self, *names: str) -> dict[str, Any]:
-        """The arguments by name, whether they were given by place or by name; None for those not given."""
+        """All arguments by name, also those given by position; None for those not given."""
         return {**dict.fromkeys(names), **dict(zip(names, self.args, strict=False)), **self.kwargs}
 
     def learnt(self, tensor: Any) -> bool:
@@ -52,7 +52,7 @@ class Call:
 
     @property
     def elements(self) -> int:
-        """Of the largest tensor in or out that is not learnt."""
+        """Elements of the largest input or output that is not a weight."""
         flowing = [t for t in _tensors((self.args, self.kwargs)) if not self.learnt(t)]
         return max(1, *(math.prod(t.shape) for t in (*flowing, *_tensors(self.result))))
 
@@ -69,7 +69,7 @@ def layers_of(
     weights: set[int],
     name_of: Callable[[str], str],
 ) -> list[Layer]:
-    """The layers that one call is: none where it only asks something, or makes a tensor and takes but a shape."""
+    """Layers of one call; empty if it only queries a tensor, or makes one from a shape alone."""
     given = list(_tensors((args, kwargs)))
     if not given or (not any(True for _ in _tensors(result)) and function != "__setitem__"):
         return []
@@ -106,19 +106,19 @@ def _tensors(value: Any) -> Iterator[Any]:
 
 
 def _is_view(result: Any, given: list[Any]) -> bool:
-    """Whether all that came back lies in memory that was given: no data was moved."""
+    """Whether all results share memory with the arguments: no data was moved."""
     places = {tensor.untyped_storage().data_ptr() for tensor in given}
     return all(tensor.untyped_storage().data_ptr() in places for tensor in _tensors(result))
 
 
 def _axes(value: Any, count: int) -> list[int]:
-    """One number for each axis; a single one is that of all."""
+    """One number for each axis; a single number holds for all axes."""
     values = [int(value)] if isinstance(value, int) else [int(one) for one in value]
     return values * count if len(values) == 1 else values
 
 
 def _window(image: Sequence[int], kernel: Any, stride: Any, padding: Any) -> dict[str, int]:
-    """Sizes of a window over the last axes of an image; a single number is that of every axis."""
+    """Sizes of a window over the last axes of an image; a single number holds for all axes."""
     axes = len(kernel)
     last = [int(size) for size in image[-axes:]]
     return window_sizes(last, _axes(kernel, axes), _axes(stride, axes), _axes(padding, axes))
@@ -135,7 +135,7 @@ def _conv(call: Call) -> list[Layer] | None:
     padding = 0 if given["padding"] in (None, "valid") else given["padding"]
     if padding == "same":
         total = [reach * (size - 1) for size in kernel]
-        # An even reach pads one side more: an image one larger.
+        # An even reach pads one side more, as if the image were one larger.
         image, padding = [size + t % 2 for size, t in zip(image, total, strict=True)], [t // 2 for t in total]
     sizes = _window(image, kernel, given["stride"] or 1, padding)
     sizes |= {
@@ -198,7 +198,7 @@ def _linear(call: Call) -> list[Layer]:
 
 
 def _product(call: Call) -> list[Layer]:
-    """A matrix product: of weights it is a linear layer; a vector is a matrix of one row, or of one column."""
+    """A matrix product; a product with weights is a linear layer, and a vector is a matrix of one row or column."""
     factors = list(_tensors((call.args, call.kwargs)))[-2:]
     left, right = (tuple(tensor.shape) for tensor in factors)
     left, right = left if len(left) > 1 else (1, *left), right if len(right) > 1 else (*right, 1)
@@ -228,7 +228,7 @@ def _attention(call: Call) -> list[Layer]:
 
 
 def _multi_head(call: Call) -> list[Layer]:
-    """Of a module of PyTorch: projections, scores, softmax, values; lengths stand first, sequences second."""
+    """PyTorch's multi-head attention: projections, scores, softmax, values; dimensions are length, then sequence."""
     given = call.bound("query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias")
     query, key = given["query"], given["key"]
     sizes = {
@@ -239,7 +239,7 @@ def _multi_head(call: Call) -> list[Layer]:
 
 
 def _recurrent(call: Call) -> list[Layer] | None:
-    """A layer for each stacked layer and direction; its first tensor of weights says the sizes."""
+    """A layer for each stacked layer and direction; its first tensor of weights gives the sizes."""
     kind = call.called.split("_")[0].upper()
     if call.called.endswith("_cell"):
         given = call.bound("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
@@ -250,12 +250,12 @@ def _recurrent(call: Call) -> list[Layer] | None:
         "input", "hx", "weights", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first"
     )
     if not isinstance(given["weights"], (list, tuple)):
-        return None  # packed sequences, whose lengths only the data know
+        return None  # packed sequences: their lengths are in the data
     weights, image = given["weights"], given["input"].shape
     each = 4 if given["has_biases"] else 2
     directions = 2 if given["bidirectional"] else 1
     if len(weights) != each * directions * given["num_layers"]:
-        return None  # projected states have one more
+        return None  # projected states have one more tensor
     steps = image[0] if len(image) == 2 or not given["batch_first"] else image[1]
     times = 1 if len(image) == 2 or given["batch_first"] else image[1]
     layers = []

@@ -1,8 +1,8 @@
-"""A network's layers from a PyTorch module: the functions of PyTorch that one forward pass calls.
+"""Layers of a PyTorch module: the functions of PyTorch that one forward pass calls.
 
-The module runs once on a sample of zeros, without gradients and in evaluation mode, and is given back as it was. A
-``TorchFunctionMode`` sees every call, whether a module, a function, an operator or a branch of the code made it, with
-its arguments; so a layer that is used twice is there twice, and what this one pass leaves out is not there.
+The module runs once on a sample of zeros, without gradients and in evaluation mode; afterwards it is in its old mode. A
+``TorchFunctionMode`` sees every call with its arguments, from modules, functions, operators and branches of the code.
+So a layer that is used twice is listed twice, and a branch that this pass does not take is not listed.
 """
 
 from __future__ import annotations
@@ -24,16 +24,22 @@ def from_torch(module: Any, input_shape: Shapes, dtype: Any = None) -> list[Laye
     Parameters
     ----------
     module : torch.nn.Module
-        Any module whose inputs are tensors with the batch first.
+        A module with tensors as its inputs, the batch as their first dimension.
     input_shape : tuple of int, InputShape, or a list of these
-        Shape of one sample of each input, without the batch; those with a name are given by it.
+        Shape of one sample of each input, without the batch; a shape with a name becomes a keyword argument.
     dtype : torch.dtype, optional
-        Of the inputs, where their shapes do not say; float32 without it, ``torch.int64`` for tokens.
+        Type of the inputs if their shapes do not give it, for example ``torch.int64`` for tokens; float32 by default.
+
+    Returns
+    -------
+    list of Layer
 
     Raises
     ------
+    ImportError
+        If PyTorch is not installed.
     ValueError
-        If the module cannot run on such an input, or hides what it does (TorchScript).
+        If the module cannot run on this input, or hides its calls (TorchScript).
 
     Examples
     --------
@@ -47,12 +53,12 @@ def from_torch(module: Any, input_shape: Shapes, dtype: Any = None) -> list[Laye
         raise ImportError("reading a PyTorch module needs torch: pip install 'fastgreen[torch]'") from error
     shapes = as_shapes(input_shape)
     if not shapes:
-        raise ValueError("input_shape: a PyTorch module needs the shape of one sample")
+        raise ValueError("input_shape must be the shape of one sample, not empty")
     if not isinstance(module, torch.nn.Module):
-        raise ValueError(f"module: a PyTorch module is needed, not {type(module).__name__}")
-    module = getattr(module, "_orig_mod", module)  # what torch.compile was given
+        raise ValueError(f"module must be a PyTorch module, not {type(module).__name__}")
+    module = getattr(module, "_orig_mod", module)  # the argument of torch.compile
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise ValueError("module: TorchScript hides what it calls; give the module it was made from, or an ONNX file")
+        raise ValueError("module must not be TorchScript, which hides its calls; give its source or an ONNX file")
     others = {str(part.dtype) for part in module.parameters() if part.is_floating_point()} - {"torch.float32"}
     if others:
         name = min(others).removeprefix("torch.")
@@ -67,7 +73,7 @@ def from_torch(module: Any, input_shape: Shapes, dtype: Any = None) -> list[Laye
             return _record(torch, module, unnamed, named)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
         sizes = ", ".join(str(shape.sizes) for shape in shapes)
-        raise ValueError(f"module: does not run on a sample of shape {sizes}: {error}") from error
+        raise ValueError(f"module must run on a sample of shape {sizes}: {error}") from error
     finally:
         for name, part in module.named_modules():
             part.training = training[name]
@@ -76,12 +82,12 @@ def from_torch(module: Any, input_shape: Shapes, dtype: Any = None) -> list[Laye
 def _sample(torch: Any, shape: InputShape, dtype: Any) -> Any:
     kind = getattr(torch, shape.dtype, None) if dtype is None else dtype
     if not isinstance(kind, torch.dtype):
-        raise ValueError(f"input_shape: {shape.dtype!r} is no dtype of PyTorch")
+        raise ValueError(f"input_shape must have a dtype of PyTorch, not {shape.dtype!r}")
     return torch.zeros((1, *shape.sizes), dtype=kind)
 
 
 def _record(torch: Any, module: Any, unnamed: list[Any], named: dict[str, Any]) -> list[Layer]:
-    """Run the module and write down the layers of every function called."""
+    """Run the module and list the layers of every function called."""
     from torch.overrides import TorchFunctionMode
 
     layers: list[Layer] = []
@@ -90,7 +96,7 @@ def _record(torch: Any, module: Any, unnamed: list[Any], named: dict[str, Any]) 
 
     class Recorder(TorchFunctionMode):
         def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            # Within, the mode is off: what a function calls in turn is part of it.
+            # The mode is off in here: inner calls of the function are part of it.
             result = function(*args, **(kwargs or {}))
             called = getattr(function, "__name__", "")
             if called not in ("__get__", "__set__"):
@@ -103,17 +109,17 @@ def _record(torch: Any, module: Any, unnamed: list[Any], named: dict[str, Any]) 
 
 
 class _Names:
-    """Where in the module a function was called: the path of the innermost module running, and the function's name."""
+    """Names of calls: the path of the innermost running module, and the name of the function."""
 
-    def __init__(self, module: Any, whole: type) -> None:
-        self.module, self.whole = module, whole  # `whole` is one function, though it has parts
+    def __init__(self, module: Any, atomic: type) -> None:
+        self.module, self.atomic = module, atomic  # modules of type `atomic` count as one, though they have parts
         self.running: list[tuple[str, bool]] = []
         self.used: dict[str, int] = {}
         self.handles: list[Any] = []
 
     def __enter__(self) -> None:
         for name, part in self.module.named_modules():
-            leaf = isinstance(part, self.whole) or not any(True for _ in part.children())
+            leaf = isinstance(part, self.atomic) or not any(True for _ in part.children())
 
             def enter(_part: Any, _args: Any, here: tuple[str, bool] = (name, leaf)) -> None:
                 self.running.append(here)
@@ -128,7 +134,7 @@ class _Names:
             handle.remove()
 
     def of(self, called: str) -> str:
-        """A name for a call; the second one of the same is ``name_1``."""
+        """Name of a call; the second call with the same name is ``name_1``."""
         path, leaf = self.running[-1] if self.running else ("", False)
         name = path if leaf and path else f"{path}.{called}" if path else called
         count = self.used.get(name, 0)

@@ -1,18 +1,18 @@
-"""The work of a layer on a CPU: multiply-accumulates as executed, bytes moved, memory freshly mapped, calls.
+"""Work of a layer on a CPU: executed multiply-accumulates, moved bytes, newly mapped memory, calls.
 
-Each term is a non-negative quantity that an energy can be proportional to, and does not shrink when the batch, the
-channels or the image grow. ``"basic"`` terms need nothing but the layer. ``"kernel"`` terms know how the usual
-CPU libraries do the work:
+Each term is a non-negative quantity that energy can be proportional to. It does not shrink when the batch, the channels
+or the image grow. ``"basic"`` terms follow from the layer alone. ``"kernel"`` terms follow from the usual CPU libraries
+as well:
 
-- oneDNN convolves in blocks of 16 channels: the image is copied into that layout and padded up, and so is the result;
-  a convolution of fewer than 16 input channels reads the plain image; where a whole kernel fits into the padding it
-  falls back to writing out all windows (im2col) and a matrix product.
-- Taps that fall into the padding are skipped, so an image of 14 x 14 under a padded 3 x 3 kernel costs (40/42)^2 of its
-  nominal multiply-accumulates. im2col does not skip.
+- oneDNN convolves in blocks of 16 channels: it copies the image into that layout, padded to full blocks, and the result
+  likewise. A convolution of fewer than 16 input channels reads the plain image. If the padding is at least as large as
+  the kernel, oneDNN writes out all windows (im2col) and multiplies matrices.
+- Taps (products of one kernel value) inside the padding are skipped, so an image of 14 x 14 under a padded 3 x 3 kernel
+  costs (40/42)^2 of its nominal multiply-accumulates. im2col does not skip them.
 - Max pooling takes a mispredicted branch for each new maximum: H(n) - 1 times for n values in random order, where H is
   the harmonic number.
-- glibc maps every allocation of 32 MiB or more anew (M_MMAP_THRESHOLD's ceiling on 64-bit machines), and the kernel
-  zeroes each page of it; smaller buffers are reused. Very large ones (over 1 GiB) cost more again in the measured data.
+- glibc maps new memory for every allocation of 32 MiB or more (the ceiling of M_MMAP_THRESHOLD on 64-bit machines), and
+  Linux zeroes each of its pages; smaller buffers are reused. In the measured data, buffers over 1 GiB cost even more.
 """
 
 from __future__ import annotations
@@ -53,24 +53,29 @@ TERMS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def terms(kind: str, columns: Columns, which: str = "kernel") -> dict[str, np.ndarray]:
-    """The work terms of layers.
+    """Work terms of layers.
 
     Parameters
     ----------
     kind : str
         A kind with an entry in :data:`TERMS`.
     columns : dict of str to int64 ndarray
-        As :func:`~fastgreen.estimate.layers.complete` gives them; the arrays broadcast together.
+        The result of :func:`~fastgreen.estimate.layers.complete`; the arrays broadcast together.
     which : {"kernel", "basic"}
         The set of terms.
 
     Returns
     -------
     dict of str to float64 ndarray
-        Each of a shape that broadcasts to the layers'; in the order of :data:`TERMS`.
+        In the order of :data:`TERMS`, each of a shape that broadcasts to that of the layers.
+
+    Raises
+    ------
+    ValueError
+        If the kind has no terms in this set.
     """
     if kind not in TERMS[which]:
-        raise ValueError(f"kind: {kind!r} has no {which} terms; there are {', '.join(TERMS[which])}")
+        raise ValueError(f"kind must be one of {', '.join(TERMS[which])} for {which} terms, not {kind!r}")
     wide = {name: np.asarray(value, dtype=np.float64) for name, value in columns.items()}
     make: Callable[[Columns, Columns], dict[str, np.ndarray]]
     if which == "basic":
@@ -83,10 +88,10 @@ def terms(kind: str, columns: Columns, which: str = "kernel") -> dict[str, np.nd
 
 
 def taps(columns: Columns, axis: str = "height") -> np.ndarray:
-    """Products along one axis, summed over the outputs, that meet the image and not the padding.
+    """Count the products along one axis that fall on the image and not on the padding, over all outputs.
 
-    For each place j in the kernel, the outputs y with ``0 <= y stride + j dilation - padding < image``: all of them,
-    less those that the edges clip. Whole numbers as float64, since sizes may be large.
+    For each place j in the kernel, it counts the outputs y with ``0 <= y stride + j dilation - padding < image``: all
+    outputs without those that the edges cut off. The counts are integers in float64, since sizes may be large.
     """
     wide = axis == "width"
     image = columns["image_width" if wide else "image_size"]
@@ -95,7 +100,7 @@ def taps(columns: Columns, axis: str = "height") -> np.ndarray:
     padding = columns["padding_width" if wide else "padding"]
     dilation, outputs = columns["dilation"], window_outputs(columns, axis)
     offset = padding - (outputs - 1) * stride
-    # Places of the kernel whose first output lies before the image, and those whose last lies behind it.
+    # Number of places in the kernel with a first output before the image, or a last output behind it.
     before = np.minimum(kernel, -(-padding // dilation))
     behind = np.minimum(kernel, kernel - -(-(image + offset) // dilation))
     total: np.ndarray = np.multiply(outputs, kernel, dtype=np.float64)
@@ -135,7 +140,7 @@ def _basic(kind: str, c: Columns, f: Columns) -> dict[str, np.ndarray]:
 def _conv2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
     grouped = c["groups"] > 1
     inputs, outputs = f["in_channels"], f["out_channels"]
-    # A grouped convolution has kernels of its own; it is costed unpadded and always outside the fitted range.
+    # Libraries have other kernels for grouped convolutions; they count unpadded, always outside the fitted range.
     inputs16, outputs16 = np.where(grouped, inputs, _up(inputs)), np.where(grouped, outputs, _up(outputs))
     im2col = (c["kernel_size"] <= c["padding"]) | (c["kernel_width"] <= c["padding_width"])
     shallow = (c["in_channels"] < BLOCK) & ~im2col & ~grouped
@@ -173,13 +178,13 @@ def _maxpool2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
         "new_maxima": outputs * (_harmonic(area) - 1.0),
         "outputs": outputs,
         "bytes_in": FLOAT_BYTES * planes * f["image_size"] * f["image_width"],
-        # The pool gives its values and, of twice their width, their places.
+        # The pool writes its values and their positions, which are twice as wide.
         "fresh_bytes": _fresh(values) + _fresh(2 * values),
     }
 
 
 def _harmonic(count: np.ndarray) -> np.ndarray:
-    """1 + 1/2 + ... + 1/count: summed up to 1000, by the asymptotic series beyond."""
+    """Harmonic number 1 + 1/2 + ... + 1/count: a sum up to 1000, an asymptotic series beyond."""
     few = np.cumsum(1.0 / np.arange(1, 1001))
     many = np.log(count) + np.euler_gamma + 1 / (2 * count) - 1 / (12 * np.square(count))
     return np.where(count <= len(few), few[np.minimum(count, len(few)).astype(np.int64) - 1], many)
@@ -199,7 +204,7 @@ def _elementwise(c: Columns, f: Columns) -> dict[str, np.ndarray]:
     size = FLOAT_BYTES * f["batch_size"] * f["input_size"]
     apart = c["inplace"] == 0
     return {
-        # Read, fetch the line to be written, write; in place the fetch was the read, and nothing is allocated.
+        # Read, fetch the line to be written, write; in place, reading is the fetch, and no memory is allocated.
         "bytes_moved": size * np.where(apart, 3, 2),
         "fresh_bytes": apart * _fresh(size),
         "huge_bytes": apart * np.maximum(0.0, size - HUGE_BYTES),

@@ -1,4 +1,4 @@
-"""Forward passes of single layers in PyTorch: what a collection measures."""
+"""Forward passes of single layers in PyTorch, for a collection to measure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,27 @@ __all__ = ["torch_workload"]
 def torch_workload(
     threads: int | None = None, device: str = "cpu"
 ) -> Callable[[str, dict[str, int]], Callable[[], object]]:
-    """Forward passes of PyTorch layers without gradients on random tensors; on a GPU each is waited for."""
+    """Make a builder of forward passes: PyTorch layers on random tensors, without gradients.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Threads of PyTorch; by default PyTorch's own choice.
+    device : str
+        PyTorch's name of the device. On a GPU each pass waits for the end of its work.
+
+    Returns
+    -------
+    callable
+        Takes a kind and sizes; returns a forward pass without arguments.
+
+    Raises
+    ------
+    ImportError
+        If PyTorch is not installed.
+    ValueError
+        If PyTorch cannot use the device.
+    """
     try:
         import torch
     except ImportError as error:
@@ -21,8 +41,8 @@ def torch_workload(
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        # PyTorch built without CUDA says so with an assertion.
-        raise ValueError(f"device: {device!r} cannot be used ({str(error).splitlines()[0]})") from error
+        # PyTorch without CUDA raises an AssertionError.
+        raise ValueError(f"device must be usable, not {device!r} ({str(error).splitlines()[0]})") from error
 
     def build(kind: str, sizes: dict[str, int]) -> Callable[[], object]:
         module, shape = _module(torch, kind, sizes)

@@ -1,12 +1,12 @@
-"""Whole studies instead of single measurements: many sizes, many repeats, resumed, compiled, tested, drawn.
+"""Studies: many sizes and repeats, resumed after a break, compiled into tables, tested and drawn.
 
-The map, an arrow never pointing up or sideways::
+The files of this folder; a file imports only files to the left of its arrow::
 
     statistics  <-  tradeoffs        protocols (models_torch)  <-  runner  <-  compile  <-  pictures        attribution
 
-Recordings of other tools (fastgreen.recordings) and the training log (fastgreen.training) are names of this module too.
+This module also exports names of fastgreen.recordings (files of other tools) and of fastgreen.training (training logs).
 
-Names load on first use, so that importing this costs nothing.
+Names load on first use, so that importing this module is fast.
 """
 
 from __future__ import annotations

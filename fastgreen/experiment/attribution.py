@@ -1,9 +1,9 @@
-"""The share of a process tree in what was drawn: pure arithmetic first, then the collectors that feed it.
+"""Share of a process tree in the machine's energy: first the arithmetic, then the collection of its inputs.
 
-Processor energy goes by CPU time (the tree's over the machine's), memory energy by resident memory (PSS where it may
-be read, else RSS) over the memory in use, a GPU's by its use of the streaming processors, its idle power shared among
-the processes that are active on it. What is shared out never exceeds what was drawn, however much the readings
-jitter, and the recorder's own work is left out of the tree.
+Processor energy is divided by CPU time (the tree's over the machine's), memory energy by resident memory (PSS if it is
+readable, else RSS) over the memory in use, GPU energy by use of the streaming processors; the GPU's idle power is
+divided among the processes active on it. The shares never exceed the drawn energy, however much the readings jitter.
+The recorder's own work is not part of the tree.
 """
 
 from __future__ import annotations
@@ -40,39 +40,55 @@ K = TypeVar("K", bound=Hashable)
 
 
 def share_out(drawn_j: float, use: Mapping[K, float], machine: float) -> dict[K, float]:
-    """Joules of each user of a device, by its use out of the machine's.
+    """Divide the energy of a device among its users, in proportion to their use.
 
     Parameters
     ----------
-    drawn_j : energy that was drawn, J
-    use : use of each process or tree (CPU seconds, bytes), >= 0
-    machine : use of the whole machine in the same unit; where the parts add up to more, their sum counts instead
+    drawn_j : float
+        Energy of the device in J, finite and not negative.
+    use : mapping of hashable to float
+        Use of each process or tree (CPU seconds, bytes), finite and not negative.
+    machine : float
+        Use of the whole machine in the same unit. If the users together have more, their sum is taken instead.
 
     Returns
     -------
-    dict
-        Joules; together never above `drawn_j`.
+    dict of hashable to float
+        Joules of each user; together never above `drawn_j`.
+
+    Raises
+    ------
+    ValueError
+        If an argument leaves its range.
     """
     _check(drawn_j, use)
-    whole = max(machine, sum(use.values()))
-    if whole <= 0:
+    total = max(machine, sum(use.values()))
+    if total <= 0:
         return dict.fromkeys(use, 0.0)
-    return _at_most(drawn_j, {key: drawn_j * (amount / whole) for key, amount in use.items()})
+    return _at_most(drawn_j, {key: drawn_j * (amount / total) for key, amount in use.items()})
 
 
 def share_out_gpu(drawn_j: float, use: Mapping[K, float], *, idle_j: float = 0.0) -> dict[K, float]:
-    """Joules of each process on one GPU: its idle energy in equal parts to the active ones, the rest by use.
+    """Divide the energy of a GPU among processes: idle energy equally among the active ones, the rest by use.
 
     Parameters
     ----------
-    drawn_j : energy that the GPU drew, J
-    use : use of the streaming processors by each process, 0..1; a process is active if it is above 0
-    idle_j : what the GPU would have drawn with nothing to do, J
+    drawn_j : float
+        Energy of the GPU in J, finite and not negative.
+    use : mapping of hashable to float
+        Use of the streaming processors by each process, 0..1; a process is active if its use is above 0.
+    idle_j : float
+        Energy that the GPU would have drawn without work, in J.
 
     Returns
     -------
-    dict
-        Joules; together never above `drawn_j`. With no active process nothing is shared out.
+    dict of hashable to float
+        Joules of each process; together never above `drawn_j`, and all 0 without an active process.
+
+    Raises
+    ------
+    ValueError
+        If an argument leaves its range.
     """
     _check(drawn_j, use)
     active = {key: amount for key, amount in use.items() if amount > 0}
@@ -86,14 +102,14 @@ def share_out_gpu(drawn_j: float, use: Mapping[K, float], *, idle_j: float = 0.0
 
 def _check(drawn_j: float, use: Mapping[Any, float]) -> None:
     if not 0 <= drawn_j < float("inf"):
-        raise ValueError(f"drawn_j: {drawn_j} is not an energy")
+        raise ValueError(f"drawn_j must be finite and not negative, not {drawn_j}")
     for key, amount in use.items():
         if not 0 <= amount < float("inf"):
-            raise ValueError(f"use: {amount} of {key!r} is negative or not finite")
+            raise ValueError(f"use must be finite and not negative, not {amount} of {key!r}")
 
 
 def _at_most(drawn_j: float, shares: dict[K, float]) -> dict[K, float]:
-    """Take back the last bit that rounding may have added."""
+    """Remove the last bit that rounding may have added."""
     while (over := sum(shares.values()) - drawn_j) > 0:
         largest = max(shares, key=lambda key: shares[key])
         shares[largest] = max(0.0, min(shares[largest] - over, shares[largest] * (1 - 2**-52)))
@@ -110,19 +126,28 @@ class Nvml(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the processes had used up to one moment.
+    """Use of CPU, memory and GPU by the processes of a tree, up to one moment.
 
     Attributes
     ----------
-    at_ns : CLOCK_MONOTONIC
-    cpu_s : CPU seconds by pid of the tree
-    memory_bytes : PSS, else RSS, by pid of the tree
-    machine_cpu_s : busy CPU seconds of the machine
-    machine_memory_bytes : memory in use on the machine
-    gpu_use : mean use since the snapshot before, by GPU and pid, all processes
-    reaped_s : CPU seconds of its children that ended and were waited for, theirs included, by pid of the tree
-    left_out_s : CPU seconds, those of ended children included, by pid of the processes that are left out
-    recorder_s : CPU seconds of the threads of this process that measure, which are in `cpu_s` too
+    at_ns : int
+        Time of the snapshot, CLOCK_MONOTONIC.
+    cpu_s : dict of int to float
+        CPU seconds by pid of the tree.
+    memory_bytes : dict of int to int
+        PSS, else RSS, by pid of the tree.
+    machine_cpu_s : float
+        Busy CPU seconds of the machine.
+    machine_memory_bytes : int
+        Memory in use on the machine.
+    gpu_use : dict of int to dict of int to float
+        Mean use (0..1) since the previous snapshot, by GPU and pid, for all processes.
+    reaped_s : dict of int to float
+        CPU seconds of children (and their children) that ended and were waited for, by pid of the tree.
+    left_out_s : dict of int to float
+        CPU seconds of the processes that are left out, with their ended children, by pid.
+    recorder_s : float
+        CPU seconds of the measuring threads of this process; `cpu_s` includes them.
     """
 
     at_ns: int
@@ -138,7 +163,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Interval:
-    """The use of a tree between two snapshots, and the machine's; of the GPUs, by GPU and pid of any process."""
+    """Use of CPU and memory between two snapshots, by the tree and by the machine; use of GPUs by GPU and pid."""
 
     start_ns: int
     end_ns: int
@@ -151,7 +176,7 @@ class Interval:
 
 
 def between(first: Snapshot, last: Snapshot) -> Interval:
-    """What happened from one snapshot to the next."""
+    """Use of the tree and the machine from one snapshot to the next."""
     tree = _growth(first.cpu_s, last.cpu_s) + _of_ended(first, last) - max(0.0, last.recorder_s - first.recorder_s)
     memory = 0.5 * (sum(first.memory_bytes.values()) + sum(last.memory_bytes.values()))
     machine = 0.5 * (first.machine_memory_bytes + last.machine_memory_bytes)
@@ -165,10 +190,10 @@ def _growth(before: Mapping[int, float], now: Mapping[int, float]) -> float:
 
 
 def _of_ended(first: Snapshot, last: Snapshot) -> float:
-    """CPU seconds of the processes that ended in between: the kernel adds them to the parent that waits for them.
+    """CPU seconds in the interval of processes that ended in it; Linux adds them to the parent that waits for them.
 
-    What they had used up before the interval is taken off. One whose parent ended before it goes to another tree, and
-    its last stretch is lost: too little is counted, never too much.
+    Their CPU seconds from before the interval are subtracted. A process that outlives its parent moves to another
+    tree, and its last seconds are lost: the result can be too small, never too large.
     """
     gone = [pid for pid in first.cpu_s if pid not in last.cpu_s]
     before = sum(first.cpu_s[pid] + first.reaped_s.get(pid, 0.0) for pid in gone)
@@ -177,13 +202,25 @@ def _of_ended(first: Snapshot, last: Snapshot) -> float:
 
 
 def tree_share(interval: Interval, kind: str, drawn_j: float, *, gpu: int = 0, idle_w: float = 0.0) -> float:
-    """Joules of the tree in an interval.
+    """Energy of the tree in an interval, in J.
 
     Parameters
     ----------
-    kind : ``"cpu"``, ``"dram"`` or ``"gpu"``
-    drawn_j : what the device drew in the interval, J
-    gpu, idle_w : for ``"gpu"``: which one, and its idle power
+    interval : Interval
+        Use by the tree and the machine.
+    kind : {"cpu", "dram", "gpu"}
+        The device.
+    drawn_j : float
+        Energy of the device in the interval, in J.
+    gpu : int
+        Number of the GPU, for ``"gpu"``.
+    idle_w : float
+        Idle power of the GPU in W, for ``"gpu"``.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is unknown, or an energy or use is negative or not finite.
     """
     if kind == "cpu":
         return share_out(drawn_j, {"tree": interval.tree_cpu_s}, interval.machine_cpu_s)["tree"]
@@ -203,9 +240,18 @@ def snapshot(
     nvml: Nvml | ModuleType | None = None,
     since_us: int = 0,
 ) -> Snapshot:
-    """Look at a process and its descendants now; a process that is gone or may not be read counts as far as it can.
+    """Read the use of a process and its descendants now. Values that cannot be read are left out.
 
-    With a process that is left out goes all that it started.
+    Parameters
+    ----------
+    root : psutil.Process
+        Root of the tree.
+    leave_out : frozenset of int
+        pids to leave out, together with their descendants.
+    nvml : module, optional
+        ``pynvml`` after ``nvmlInit``; without it no GPU is read.
+    since_us : int
+        Read NVML's samples after this time, in us since 1970.
     """
     cpu, reaped, left_out, memory, recorder = {}, {}, {}, {}, 0.0
     for process in _tree(root):
@@ -255,7 +301,7 @@ def _memory(process: psutil.Process) -> int:
 
 
 def _own_threads_s() -> float:
-    """CPU seconds of the threads of this process that measure rather than work: their names begin with ``fg-``."""
+    """CPU seconds of the measuring threads of this process; their names begin with ``fg-``."""
     ticks = os.sysconf("SC_CLK_TCK")
     seconds = 0.0
     for task in Path("/proc/self/task").iterdir():
@@ -278,20 +324,29 @@ def _gpu_use(nvml: Any, since_us: int) -> dict[int, dict[int, float]]:
             for sample in nvml.nvmlDeviceGetProcessUtilization(nvml.nvmlDeviceGetHandleByIndex(gpu), since_us):
                 readings.setdefault(sample.pid, []).append(min(sample.smUtil, 100) / 100.0)
         except failed:
-            continue  # no sample since then, or not supported: then nothing is shared out
+            continue  # no sample since then, or not supported: this GPU's energy is not divided
         out[gpu] = {pid: sum(values) / len(values) for pid, values in readings.items()}
     return out
 
 
 class TreeMeter:
-    """Looks at a process tree about once a second while something runs, and once at its end.
+    """Context manager that reads the use of a process tree about once a second, and once at the end.
 
     Parameters
     ----------
-    pid : the root of the tree, by default this process
-    period_s : time between two looks
-    leave_out : pids that are not work, such as that of a recorder
-    nvml : ``pynvml`` after ``nvmlInit``, or nothing
+    pid : int, optional
+        Root of the tree; by default this process.
+    period_s : float
+        Seconds between two snapshots, above 0.
+    leave_out : frozenset of int
+        pids that are not work, for example a recorder's.
+    nvml : module, optional
+        ``pynvml`` after ``nvmlInit``; without it no GPU is read.
+
+    Attributes
+    ----------
+    intervals : list of Interval
+        The intervals so far.
 
     Examples
     --------
@@ -321,7 +376,7 @@ class TreeMeter:
         self._thread: threading.Thread | None = None
 
     def look(self) -> None:
-        """Take one snapshot and close the interval that it ends."""
+        """Take a snapshot and add the interval since the previous one."""
         now = snapshot(self.root, leave_out=self.leave_out, nvml=self.nvml, since_us=self._since_us())
         if self._last is not None:
             self.intervals.append(between(self._last, now))
@@ -345,26 +400,27 @@ class TreeMeter:
     def _run(self) -> None:
         name_thread("fg-tree")
         stopped = False
-        while not stopped:  # the last look too is this thread's, so that it is known to be no work
+        while not stopped:  # this thread takes the last snapshot too, so that it does not count as work
             stopped = self._stop.wait(self.period_s)
             self.look()
 
 
 def attribute(result: Any, intervals: list[Interval], *, idle_w: Mapping[str, float] | None = None) -> pa.Table:
-    """The tree's part of a run, by counted channel.
+    """Energy of a process tree in a result, by counted channel.
 
     Parameters
     ----------
     result : fastgreen.Result
-        Of a monitor that ran while the intervals were taken.
-    intervals : of a :class:`TreeMeter`
-    idle_w : idle power by GPU channel, shared among the active processes
+        Result of a monitor that ran during the intervals.
+    intervals : list of Interval
+        The intervals of a :class:`TreeMeter`.
+    idle_w : mapping of str to float, optional
+        Idle power in W by GPU channel, divided among the active processes.
 
     Returns
     -------
     pyarrow.Table
-        channel, kind (``cpu``, ``dram``, ``gpu``), drawn_j, tree_j, share. A channel that none of the three describes
-        is left out.
+        channel, kind (``cpu``, ``dram``, ``gpu``), drawn_j, tree_j, share. Channels of other kinds are left out.
     """
     begin = np.array([i.start_ns for i in intervals], np.int64)
     end = np.array([i.end_ns for i in intervals], np.int64)
@@ -386,7 +442,7 @@ def attribute(result: Any, intervals: list[Interval], *, idle_w: Mapping[str, fl
 
 
 def channel_kind(channel: Any) -> str | None:
-    """Which rule shares a channel out: cpu, dram, gpu, or none. By its id, which a replay and a saved run keep."""
+    """Kind of a channel: cpu, dram, gpu or None. It follows from the id, which a replay and a saved run keep."""
     family = channel.id.partition(":")[0]
     if family == "nvml":
         return "gpu"

@@ -1,8 +1,7 @@
-"""Makes a table of a study: a row per size, medians over its runs, by channel; correlations; files that other tools
-open.
+"""Tables of a study: medians over the runs of each size, by channel; correlations; files for other tools.
 
-A study is a folder ``input_<size>/run_<k>/``, whether fastgreen made it or AIPowerMeter: a saved run counts by its
-windows, a ``power_metrics.json`` by its trapezoid divided by the number of latencies.
+A study is a folder ``input_<size>/run_<k>/`` of fastgreen or AIPowerMeter. The energy of an inference in a saved run is
+that of its windows; in a ``power_metrics.json`` it is the integral of power (trapezoids) over the number of latencies.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ __all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
 _TABLES = ("sizes", "channels", "runs", "pearson", "spearman")
 _MOST_BATCH = 10**9
 _LONGEST_NAME = 200  # characters of a study's name and of the unit of its sizes
-_LARGEST = 1e15  # of a mean of memory, use or temperature: more is no reading
-_MOST_CORRELATED = 100  # columns: their pairs are worked out one by one
+_LARGEST = 1e15  # of a mean of memory, use or temperature; a larger value is not a reading
+_MOST_CORRELATED = 100  # columns; the time grows with the number of pairs
 _RUN = re.compile(r"run_\d{1,9}")
 _INTERRUPTED = ("interrupted", "the run was cut off; it is repeated when the study goes on")
 _PUBLISHED_GAUGES = {
@@ -40,7 +39,7 @@ _PUBLISHED_GAUGES = {
     "gpu_use": ("gpu_use",),
     "gpu_memory_b": ("gpu_memory", "process/gpu_memory"),
 }
-_SPREAD = re.compile(r"_(q1|q3|low|high|p95)_")  # how sure a column is, not another quantity
+_SPREAD = re.compile(r"_(q1|q3|low|high|p95)_")  # spread of another column, not a quantity of its own
 
 
 @dataclass
@@ -69,17 +68,17 @@ class Compiled:
     Attributes
     ----------
     sizes : pyarrow.Table
-        A row per size: runs, failed, iterations, energy of one inference over the counted channels (median, quartiles,
-        bounds), of each channel (``energy_j[id]``), latency, throughput and power; memory, use and temperature where
-        they were read.
+        A row per size: runs, failed, iterations, energy of one inference in J over the counted channels (median,
+        quartiles, bounds) and of each channel (``energy_j[id]``), latency, throughput and power; memory, use and
+        temperature if they were read.
     channels : pyarrow.Table
-        The same energies, a row per size and channel, with the spread of each.
+        The same energies with their spread, a row per size and channel.
     runs : pyarrow.Table
         A row per run, failed ones included, with their reason.
     pearson, spearman : pyarrow.Table
         Correlations between the numeric columns of `sizes` over the sizes; null where a column does not vary.
     notes : list of str
-        What a reader should know: failed or empty runs, channels that only some runs have.
+        Remarks for the reader: failed or empty runs, channels that only some runs have.
     """
 
     sizes: pa.Table
@@ -94,7 +93,13 @@ class Compiled:
     folder: Path = Path()
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write every table as Arrow and as CSV; returns the files. TraceError where a link lies in their place."""
+        """Write every table as Arrow and as CSV; returns the files.
+
+        Raises
+        ------
+        TraceError
+            If one of the files would be written through a link.
+        """
         names = [name + suffix for name in _TABLES for suffix in (".arrow", ".csv")]
         folder = self.output_folder(folder, names)
         for name in names:
@@ -102,7 +107,7 @@ class Compiled:
         return [folder / name for name in names]
 
     def output_folder(self, folder: str | Path, names: list[str]) -> Path:
-        """Make a folder for files of these names. TraceError where writing them would write through a link."""
+        """Make a folder for files of these names. TraceError if one of them would be written through a link."""
         folder = Path(folder)
         check_outputs(folder, names, self.folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,12 +115,21 @@ class Compiled:
 
 
 def compile_study(folder: str | Path) -> Compiled:
-    """Compile the study in a folder.
+    """Compile the study in a folder into tables.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the study.
+
+    Returns
+    -------
+    Compiled
 
     Raises
     ------
     TraceError
-        There is no such folder, or no run in it.
+        If the folder does not exist or holds no run.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -149,7 +163,7 @@ def _places(folder: Path) -> list[Path]:
 
 
 def sample_run(folder: str | Path) -> tuple[str, Any] | None:
-    """The first run of the largest size that can be read, for its curves: (its name, Result or Recording)."""
+    """First readable run of the largest size, for its curves: (name, Result or Recording); None without one."""
     import fastgreen
 
     for place in sorted(_places(Path(folder)), key=lambda p: _order(p.parent.name), reverse=True):
@@ -168,7 +182,7 @@ def sample_run(folder: str | Path) -> tuple[str, Any] | None:
 
 @dataclass
 class _About:
-    """What study.json says, as far as it can be meant."""
+    """Contents of study.json, as far as they are valid."""
 
     name: str
     size_unit: str = ""
@@ -223,7 +237,7 @@ def _load(place: Path, study: Path) -> _Run:
         elif status is None and (place.parent.parent / "study.json").exists():
             run.state, run.note = _INTERRUPTED
         else:
-            run.state, run.note = "empty", "nothing recorded in this folder"
+            run.state, run.note = "empty", "this folder holds no recording"
     except (TraceError, KeyError, OSError) as error:
         run.state, run.note = "damaged", encodable(str(error if isinstance(error, OSError) else error.args[0]))
     return run
@@ -255,7 +269,7 @@ def _load_saved(run: _Run, place: Path) -> None:
 
 
 def _saved_gauges(place: Path) -> dict[str, float]:
-    """Means of memory, use and temperature; those that cannot be meant are left out."""
+    """Means of memory, use and temperature, without impossible values."""
     try:
         there = read_object(place / "gauges.json", place)
     except (OSError, TraceError):
@@ -265,7 +279,7 @@ def _saved_gauges(place: Path) -> dict[str, float]:
 
 
 def _published_gauges(means: dict[str, float | None]) -> dict[str, float]:
-    """The first that is there of the channels under which AIPowerMeter keeps a quantity."""
+    """Means of AIPowerMeter's channels; for each quantity, the first of its channels that exists."""
     out = {}
     for name, channels in _PUBLISHED_GAUGES.items():
         value = next((means[c] for c in channels if means.get(c) is not None), None)
@@ -424,13 +438,18 @@ def _channel_table(runs: list[_Run], sizes: list[str]) -> pa.Table:
 
 
 def correlations(table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Pearson and Spearman matrices between the float columns of a table (quartiles and bounds apart), over the rows
-    where both are known.
+    """Pearson and Spearman correlations between the float columns of a table, quartiles and bounds apart.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Rows with a null in one of two columns are left out for that pair.
 
     Returns
     -------
-    Two tables with a column ``column`` and one column per column; null where fewer than three rows are known or one
-    of the two does not vary.
+    pearson, spearman : pyarrow.Table
+        A column ``column`` of names, and one column per name; null if fewer than three rows have both values, or one
+        of the two columns is constant.
     """
     names = [
         f.name
@@ -460,7 +479,7 @@ def _correlation(a: np.ndarray, b: np.ndarray, how: Any) -> float | None:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
+    """Ranks from 1; equal values get the mean of their ranks."""
     _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return ((last - counts + 1 + last) / 2.0)[where]

@@ -1,5 +1,4 @@
-"""The published series of networks, built without downloads: random weights, random inputs (never zeros, which draw
-less).
+"""Networks of the published series, without downloads: random weights and inputs (zeros would draw less power).
 
 Compact definitions after the papers: AlexNet (Krizhevsky, 2014, one column), ResNet-50 (He et al., 2015), BERT-base
 (Devlin et al., 2018), and the plain stack of convolutions of the benchmark that the series come from. Parameter
@@ -18,7 +17,7 @@ BERT_POSITIONS = 512
 
 
 def torch_module() -> Any:
-    """PyTorch, or a sentence that says what is missing."""
+    """Import PyTorch; ImportError with the install command if it is missing."""
     try:
         import torch
     except ImportError:
@@ -27,7 +26,7 @@ def torch_module() -> Any:
 
 
 def alexnet(classes: int = 1000) -> Any:
-    """AlexNet: 61 100 840 parameters with 1000 classes; takes images from 63 pixels on."""
+    """AlexNet: 61 100 840 parameters with 1000 classes, for images of at least 63 pixels."""
     nn = torch_module().nn
     layers: list[Any] = []
     channels = 3
@@ -81,9 +80,7 @@ def resnet50(classes: int = 1000) -> Any:
 
 
 def bert(layers: int = 12, width: int = 768, heads: int = 12) -> Any:
-    """A BERT-like encoder: 109 482 240 parameters as BERT-base, with its pooler; takes token ids of shape (batch,
-    length).
-    """
+    """A BERT-like encoder with pooler: 109 482 240 parameters as BERT-base, for token ids (batch, length)."""
     torch: Any = torch_module()
     nn: Any = torch.nn
 
@@ -123,20 +120,26 @@ def images(pixels: int, batch: int = 1, seed: int = 0) -> Any:
 
 
 def tokens(length: int, batch: int = 1, seed: int = 0) -> Any:
-    """Random token ids (batch, length), the reserved ones left out."""
+    """Random token ids (batch, length), without the reserved ones."""
     torch = torch_module()
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(1000, BERT_VOCABULARY, (batch, length), generator=generator)
 
 
 def inference(model: Any, inputs: Any, device: str | None = None) -> Callable[[], Any]:
-    """One inference without gradients, on the GPU where there is one; it returns when the result is there.
+    """Make a function that runs one inference without gradients and waits for its end.
 
     Parameters
     ----------
     model : torch.nn.Module
     inputs : tensor, or tuple of tensors
-    device : for example ``"cpu"``, ``"cuda"``
+    device : str, optional
+        For example ``"cpu"`` or ``"cuda"``; by default the GPU if there is one.
+
+    Returns
+    -------
+    callable
+        Without arguments; returns the result of the model.
     """
     torch = torch_module()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

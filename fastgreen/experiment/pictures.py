@@ -1,6 +1,4 @@
-"""Pictures of studies and trade-offs, legible in grey and for the colour-blind: marks differ in shape as well as in
-colour.
-"""
+"""Pictures of studies and trade-offs. Points differ in shape as well as in colour, so that grey prints are legible."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ __all__ = [
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":")
-_MANY = 40  # points, beyond which only those that matter get a word
+_MANY = 40  # points; above this number only important points get a label
 
 
 def _new(width: float = 7.0, height: float = 4.5) -> tuple[Any, Any]:
@@ -82,7 +80,7 @@ def _title(compiled: Compiled, what: str) -> str:
 
 
 def energy_by_size(compiled: Compiled) -> Any:
-    """Energy of one inference by size, a line per channel with the quartiles of its runs."""
+    """Draw the energy of one inference by size: a line per channel, with the quartiles of its runs."""
     figure, axes = _new()
     sizes = [str(s) for s in compiled.channels.column("size").to_pylist()]
     rows = list(zip(sizes, compiled.channels.to_pylist(), strict=True))
@@ -105,7 +103,7 @@ def energy_by_size(compiled: Compiled) -> Any:
 
 
 def _done_places(compiled: Compiled, sizes: list[str]) -> list[Any]:
-    """Where the sizes that have energies stand on the axis."""
+    """Positions on the axis of the sizes with energies."""
     _, words = _sizes(compiled)
     if words is None:
         return [float(size) for size in dict.fromkeys(sizes)]
@@ -113,7 +111,7 @@ def _done_places(compiled: Compiled, sizes: list[str]) -> list[Any]:
 
 
 def latency_against_energy(compiled: Compiled) -> Any:
-    """Latency against energy, a point per size, with their correlation."""
+    """Draw latency against energy, a point per size, with their correlation."""
     figure, axes = _new()
     rows = [r for r in compiled.sizes.to_pylist() if r["energy_j"] is not None and r["latency_s"] is not None]
     energy, latency = np.array([r["energy_j"] for r in rows]), np.array([r["latency_s"] for r in rows])
@@ -129,16 +127,16 @@ def latency_against_energy(compiled: Compiled) -> Any:
         if "energy_j" in at and "latency_s" in at
         else None
     )
-    said = f", Pearson r = {r:.3f}" if r is not None else ""
+    correlation = f", Pearson r = {r:.3f}" if r is not None else ""
     axes.set_xlabel(f"median latency ({latency_unit})")
     axes.set_ylabel(f"energy per inference ({energy_unit})")
-    axes.set_title(_title(compiled, f"a point per size{said}"), fontsize=10)
+    axes.set_title(_title(compiled, f"a point per size{correlation}"), fontsize=10)
     _label_points(axes, latency * fl, energy * fe, [_short(r["size"]) for r in rows])
     return figure
 
 
 def twin_axes(compiled: Compiled) -> Any:
-    """Energy on the left axis and latency on the right one, over the size."""
+    """Draw energy (left axis) and latency (right axis) by size."""
     figure, axes = _new()
     x, _ = _sizes(compiled)
     energy = np.array([v if v is not None else np.nan for v in compiled.sizes.column("energy_j").to_pylist()])
@@ -165,13 +163,19 @@ def twin_axes(compiled: Compiled) -> Any:
 
 
 def power_over_time(source: Any, *, windows: str | None = None, title: str = "") -> Any:
-    """Power of every channel over time, with the windows marked.
+    """Draw the power of every channel over time, with the windows marked.
 
     Parameters
     ----------
     source : fastgreen.Result or Recording
-    windows : name of the windows of a Result to mark; by default all. Adjoining ones are drawn as one stretch.
-    title : what it is a picture of
+    windows : str, optional
+        Name of the windows of a Result to mark; by default all. Adjacent windows are drawn as one.
+    title : str
+        Title of the picture.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     from fastgreen.recordings.recording import recording_of
 
@@ -205,7 +209,7 @@ def _mark_windows(axes: Any, result: Any, name: str | None, start_ns: int) -> st
     end = begin + table.column("duration_s").to_numpy()
     order = np.argsort(begin, kind="stable")
     begin, end = begin[order], np.maximum.accumulate(end[order])
-    # Closer than a thousandth of the picture two windows are one to the eye.
+    # Windows closer than a thousandth of the picture cannot be told apart; draw them as one.
     apart = np.flatnonzero(begin[1:] - end[:-1] > (end[-1] - begin[0]) / 1000) + 1
     for a, b in zip([0, *apart], [*(apart - 1), len(end) - 1], strict=True):
         axes.axvspan(begin[a], end[b], color="#888888", alpha=0.18, linewidth=0)
@@ -214,7 +218,7 @@ def _mark_windows(axes: Any, result: Any, name: str | None, start_ns: int) -> st
 
 
 def pareto_front(result: Tradeoff) -> Any:
-    """Quality against energy per unit of work, the groups on the front joined and named."""
+    """Draw quality against energy per unit of work; the groups on the Pareto front are joined and labelled."""
     figure, axes = _new(8.0, 5.5)
     rows = result.groups.to_pylist()
     energy, quality = np.array([r["energy_per_work_j"] for r in rows]), np.array([r["quality"] for r in rows])
@@ -235,16 +239,14 @@ def pareto_front(result: Tradeoff) -> Any:
     _spread_near_one(axes, quality)
     axes.legend(frameon=False, fontsize=8, loc="best")
     words = [picture_text(str(r[result.by[0]])) for r in rows]
-    if len(rows) > _MANY:  # words for all of them would hide each other
+    if len(rows) > _MANY:  # labels of all of them would overlap
         words = [word if front else "" for word, front in zip(words, on, strict=True)]
     _label_points(axes, energy * factor, quality, words, bold=on)
     return figure
 
 
 def _spread_near_one(axes: Any, quality: np.ndarray) -> None:
-    """Where some fractions are close to 1 and others far from it, an axis of the missing part tells the close ones
-    apart.
-    """
+    """Use an axis of 1 - quality if some fractions are close to 1 and others far, so that the close ones differ."""
     good = quality[np.isfinite(quality)]
     if not good.size or good.min() < 0 or good.max() >= 1 or (1 - good.min()) < 5 * (1 - good.max()):
         return
@@ -262,7 +264,7 @@ def _short(size: Any) -> str:
 
 
 def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bold: np.ndarray | None = None) -> None:
-    """A word beside each point, moved to where it hides nothing; call it last, after limits and legend."""
+    """Write a label beside each point, at a place that hides nothing; call it last, after limits and legend."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = axes.figure
@@ -292,7 +294,7 @@ def _label_points(axes: Any, x: np.ndarray, y: np.ndarray, words: list[str], bol
 
 
 def _sides(place: tuple[float, float]) -> tuple[float, float]:
-    """Which part of a word, 0 to 1 of its width and height, is at its place: the side that faces the point."""
+    """Anchor of a label as fractions of its width and height: the side that faces the point."""
     dx, dy = place
     return (0.0 if dx > 2 else 1.0 if dx < -2 else 0.5), (0.0 if dy > 2 else 1.0 if dy < -2 else 0.5)
 
@@ -300,7 +302,7 @@ def _sides(place: tuple[float, float]) -> tuple[float, float]:
 def _beside(
     spot: Any, place: tuple[float, float], width: float, height: float, dpi: float
 ) -> tuple[float, float, float, float]:
-    """The box in pixels of a word at an offset in points."""
+    """Box in pixels of a label at an offset in points."""
     across, up = _sides(place)
     left = float(spot[0]) + place[0] * dpi / 72 - across * width
     bottom = float(spot[1]) + place[1] * dpi / 72 - up * height
@@ -308,7 +310,7 @@ def _beside(
 
 
 def _cost(box: tuple[float, ...], place: tuple[float, float], taken: list[Any], bounds: Any) -> float:
-    """Square pixels that a word would hide, and a little for being far from its point."""
+    """Cost of a label's place: hidden square pixels, and a little for the distance from its point."""
     outside = box[0] < bounds[0] or box[2] > bounds[2] or box[1] < bounds[1] or box[3] > bounds[3]
     return sum(_overlap(box, other) for other in taken) + 1e6 * outside + 0.5 * float(np.hypot(*place))
 
@@ -357,8 +359,18 @@ def _overlap(a: Any, b: Any) -> float:
 
 
 def draw_study(compiled: Compiled, folder: str | Path, *, sample: Any = None, name: str = "") -> list[Path]:
-    """Draw the pictures of a study into a folder; `sample` is one of its runs, for power over time, and `name` its
-    name.
+    """Draw the pictures of a study into a folder; returns the files.
+
+    Parameters
+    ----------
+    compiled : Compiled
+        The tables of the study.
+    folder : path
+        Folder for the pictures; made if it does not exist.
+    sample : fastgreen.Result or Recording, optional
+        One of its runs, for power over time.
+    name : str
+        Name of that run.
     """
     figures = {
         "energy_by_size": energy_by_size(compiled),

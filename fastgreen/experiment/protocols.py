@@ -1,7 +1,7 @@
-"""What a study measures: sizes, how often, and how one inference of a size is made.
+"""Protocols of studies: the sizes, the number of inferences, and a function that builds the inference of a size.
 
-The published series, those of the AIPowerMeter benchmark, keep their sizes and counts;
-``scale`` makes the counts smaller, so that a study takes minutes where the original took days.
+The published series are those of the AIPowerMeter benchmark, with its sizes and counts. ``scale`` reduces the counts,
+so that a study takes minutes instead of days.
 """
 
 from __future__ import annotations
@@ -33,19 +33,33 @@ Inference = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Protocol:
-    """A series of sizes and how to run them.
+    """A series of sizes, and how to run each of them.
 
     Attributes
     ----------
     name : str
-    sizes : sequence of numbers or words
-    build : size -> a callable without arguments that makes one inference
-    iterations : timed inferences, by size
-    warmup : inferences before the timed ones, which are not measured
-    batch : samples in one inference
-    size_unit : what a size counts: px, tokens, layers
-    what : what is run, a command line or a file; a folder of another is not gone on with
-    inside : whether the inference happens in this process, whose memory is then that of the model
+        Name of the study.
+    sizes : sequence of float or str
+        Different sizes that can name a folder.
+    build : callable
+        Takes a size; returns a callable without arguments that runs one inference.
+    iterations : callable
+        Takes a size; returns the number of timed inferences.
+    warmup : int
+        Inferences before the timed ones; they are not measured.
+    batch : int
+        Samples in one inference.
+    size_unit : str
+        Unit of a size: px, tokens, layers.
+    what : str
+        The command line or file that is run. A folder with another one is refused.
+    inside : bool
+        Whether the inference runs in this process, so that its memory is that of the model.
+
+    Raises
+    ------
+    ValueError
+        If there is no size, two sizes are equal or one cannot name a folder, or `warmup` is negative.
     """
 
     name: str
@@ -60,15 +74,15 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if not len(self.sizes):
-            raise ValueError("sizes: a study needs at least one size")
+            raise ValueError("sizes must be at least one, not empty")
         if len(set(map(str, self.sizes))) != len(self.sizes):
             twice = next(s for i, s in enumerate(self.sizes) if str(s) in map(str, self.sizes[:i]))
             raise ValueError(f"sizes must be different, not {twice!r} twice")
         bad = next((s for s in map(str, self.sizes) if "/" in s or s in (".", "..")), None)
         if bad is not None:
-            raise ValueError(f"sizes: {bad!r} cannot name a folder")
+            raise ValueError(f"sizes must be names of folders, not {bad!r}")
         if self.warmup < 0:
-            raise ValueError(f"warmup: {self.warmup} is negative")
+            raise ValueError(f"warmup must be 0 or above, not {self.warmup}")
 
 
 def _count(iterations: int | Callable[[Any], int], scale: float = 1.0) -> Callable[[Any], int]:
@@ -76,7 +90,7 @@ def _count(iterations: int | Callable[[Any], int], scale: float = 1.0) -> Callab
         raise ValueError(f"scale must be above 0 and at most 1, not {scale}")
     if not callable(iterations):
         if iterations < 1:
-            raise ValueError(f"iterations: {iterations} is below 1")
+            raise ValueError(f"iterations must be at least 1, not {iterations}")
         fixed = iterations
         return lambda size: max(1, int(fixed * scale))
     return lambda size: max(1, int(iterations(size) * scale))
@@ -91,13 +105,27 @@ def for_callable(
     name: str | None = None,
     **options: Any,
 ) -> Protocol:
-    """A study of any Python callable.
+    """Make the protocol of a study of any Python callable.
 
     Parameters
     ----------
-    function : called with the size for each inference; with `factory`, called once per size to give that callable
-    sizes, iterations : see :class:`Protocol`
-    **options : warmup, batch, size_unit
+    function : callable
+        Called with the size for each inference. With `factory` it is called once per size and returns the inference, a
+        callable without arguments.
+    sizes : sequence of float or str
+        See :class:`Protocol`.
+    iterations : int or callable
+        Timed inferences of every size, or a function of the size.
+    factory : bool
+        Whether `function` returns the inference instead of running it.
+    name : str, optional
+        By default the name of the function.
+    **options
+        ``warmup``, ``batch`` and ``size_unit`` of :class:`Protocol`.
+
+    Returns
+    -------
+    Protocol
 
     Examples
     --------
@@ -110,20 +138,37 @@ def for_callable(
 
 
 class CommandFailed(RuntimeError):
-    """A command of a study ended with another code than 0; it is in `returncode`."""
+    """A command of a study ended with an exit code other than 0; `returncode` is the code."""
 
-    def __init__(self, command: list[str], returncode: int, said: str) -> None:
-        super().__init__(f"{shlex.join(command)} ended with {returncode}: {said.strip()[-500:] or 'it said nothing'}")
+    def __init__(self, command: list[str], returncode: int, stderr: str) -> None:
+        super().__init__(f"{shlex.join(command)} ended with {returncode}: {stderr.strip()[-500:] or 'no message'}")
         self.returncode = returncode
 
 
 def for_command(
     command: str | Sequence[str], sizes: Sequence[Any], *, iterations: int | Callable[[Any], int] = 1, **options: Any
 ) -> Protocol:
-    """A study of a program: ``{size}`` in its arguments becomes the size; one call is one inference."""
+    """Make the protocol of a study of a program; one call of the program is one inference.
+
+    Parameters
+    ----------
+    command : str or sequence of str
+        The command line; ``{size}`` in its arguments becomes the size.
+    sizes, iterations, **options
+        As in :func:`for_callable`.
+
+    Returns
+    -------
+    Protocol
+
+    Raises
+    ------
+    ValueError
+        If the command is empty.
+    """
     words = shlex.split(command) if isinstance(command, str) else list(command)
     if not words:
-        raise ValueError("command: it is empty")
+        raise ValueError("command must be at least one word, not empty")
 
     def build(size: Any) -> Inference:
         arguments = [word.replace("{size}", str(size)) for word in words]
@@ -150,27 +195,39 @@ def for_torch(
     trust: bool = False,
     **options: Any,
 ) -> Protocol:
-    """A study of a PyTorch model.
+    """Make the protocol of a study of a PyTorch model.
 
     Parameters
     ----------
-    model : a file made by ``torch.export.save`` or ``torch.jit.save``, or a factory: size -> module
-    trust : whether a file may run code of its author. PyTorch's loaders may unpickle, and a pickle can do anything that
-        this user can, so a file of a stranger must not be loaded
-    inputs : size -> tensor or tuple of tensors; by default random images of that many pixels
-    device : by default the GPU where there is one
+    model : path or callable
+        A file of ``torch.export.save`` or ``torch.jit.save``, or a callable that takes a size and returns a module.
+    sizes, iterations, name, **options
+        As in :func:`for_callable`.
+    inputs : callable, optional
+        Takes a size; returns a tensor or tuple of tensors. By default random images of that many pixels.
+    device : str, optional
+        By default the GPU if there is one.
+    trust : bool
+        Whether a file may run code of its author. PyTorch's loaders may unpickle, and a pickle can do anything that
+        this user can, so do not load files of strangers.
+
+    Returns
+    -------
+    Protocol
 
     Raises
     ------
+    ImportError
+        If PyTorch is not installed.
     ValueError
-        `model` is a file, and `trust` is off.
+        If `model` is a file and `trust` is off.
     """
     from fastgreen.experiment import models_torch as nets
 
     if isinstance(model, (str, Path)) and not trust:
         raise ValueError(
-            f"trust: {Path(model).name} is loaded by PyTorch, which may unpickle it, and a pickle can run any code. "
-            "If its author is to be trusted, give --trust, or trust=True in Python; an .onnx file runs no code"
+            f"trust must be on to load {Path(model).name}: PyTorch may unpickle it, and a pickle can run any code. "
+            "If you trust its author, give --trust, or trust=True in Python; an .onnx file runs no code"
         )
     make_inputs = inputs or nets.images
     make_model = _torch_file(Path(model)) if isinstance(model, (str, Path)) else model
@@ -191,10 +248,10 @@ def _torch_file(path: Path) -> Callable[[Any], Any]:
         torch = torch_module()
         try:
             return _Exported(torch.export.load(path).module()) if path.suffix == ".pt2" else torch.jit.load(path)
-        # PyTorch raises whatever the layer of its archive that failed raises.
+        # The type of the exception depends on the part of PyTorch that fails.
         except Exception as error:
             raise ValueError(
-                f"{path.name} holds no program that can be run without its Python classes ({_first_line(error)}); "
+                f"{path.name} must be a program that runs without its Python classes ({_first_line(error)}); "
                 "save the model with torch.export.save, or give a file.py:function that builds it"
             ) from error
 
@@ -206,7 +263,7 @@ def _first_line(error: Exception) -> str:
 
 
 class _Exported:
-    """An exported program refuses ``eval``; it has no training mode to leave."""
+    """Wrapper of an exported program, with an ``eval`` that does nothing: it has no training mode."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -229,14 +286,28 @@ def for_onnx(
     name: str | None = None,
     **options: Any,
 ) -> Protocol:
-    """A study of an ONNX model with ONNX Runtime.
+    """Make the protocol of a study of an ONNX model with ONNX Runtime.
 
     Parameters
     ----------
-    model : a file, or size -> file
-    inputs : size -> {input name: array}; by default each free dimension after the first becomes the size, the first 1,
-        filled with random numbers
-    providers : of ONNX Runtime, by default all that it was built with
+    model : path or callable
+        A file, or a callable that takes a size and returns a file.
+    sizes, iterations, name, **options
+        As in :func:`for_callable`.
+    inputs : callable, optional
+        Takes a size; returns a dict of arrays by input name. By default random numbers; the first free dimension is 1,
+        every other free dimension is the size.
+    providers : sequence of str, optional
+        Providers of ONNX Runtime; by default all that it was built with.
+
+    Returns
+    -------
+    Protocol
+
+    Raises
+    ------
+    ImportError
+        If ONNX Runtime is not installed.
     """
 
     def build(size: Any) -> Inference:
@@ -275,7 +346,7 @@ def _onnx_inputs(session: Any, size: Any) -> dict[str, Any]:
 def _series(
     name: str, sizes: Sequence[int], count: Callable[[int], int], unit: str, scale: float, device: str | None
 ) -> Protocol:
-    """A published series: the network of that name, random images of the size, `count` inferences at scale 1."""
+    """Protocol of a published series: the network of that name, random images, `count` inferences at scale 1."""
     from fastgreen.experiment import models_torch as nets
 
     make = {
@@ -290,24 +361,24 @@ def _series(
 
 
 def alexnet_series(scale: float = 1.0, device: str | None = None) -> Protocol:
-    """AlexNet on images of 112 to 2240 pixels by 112, int(40000/(u+1)) inferences at the u-th size, batch 1."""
+    """AlexNet on images of 112, 224, ... 2240 pixels, int(40000/(u+1)) inferences at the u-th size, batch 1."""
     sizes = [112 * (k + 1) for k in range(20)]
     return _series("alexnet", sizes, lambda size: int(40000 / (size // 112)), "px", scale, device)
 
 
 def resnet50_series(scale: float = 1.0, device: str | None = None) -> Protocol:
-    """ResNet-50 on images of 8 to 4096 pixels by doubling, 5000 inferences (1000 at 4096)."""
+    """ResNet-50 on images of 8 to 4096 pixels, each twice the previous, 5000 inferences (1000 at 4096)."""
     sizes = [8 << k for k in range(10)]
     return _series("resnet50", sizes, lambda size: 1000 if size == 4096 else 5000, "px", scale, device)
 
 
 def bert_series(scale: float = 1.0, device: str | None = None) -> Protocol:
-    """A BERT-like encoder on 50 to 500 tokens by 50, 10000 - 10 n inferences of n tokens."""
+    """A BERT-like encoder on 50, 100, ... 500 tokens, 10000 - 10 n inferences of n tokens."""
     return _series("bert", range(50, 501, 50), lambda size: 10000 - 10 * size, "tokens", scale, device)
 
 
 def convnet_series(scale: float = 1.0, device: str | None = None) -> Protocol:
-    """Plain convolutional networks of 2 to 40 layers by 2 on images of 224 pixels, int(40000/layers) inferences."""
+    """Plain convolutional networks of 2, 4, ... 40 layers on images of 224 pixels, int(40000/layers) inferences."""
     return _series("convnets", range(2, 41, 2), lambda size: int(40000 / size), "layers", scale, device)
 
 

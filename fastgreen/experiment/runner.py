@@ -1,15 +1,15 @@
-"""Runs a study: every size, every repeat, each with its own monitor; what is finished is kept and never run twice.
+"""Run a study: every size, every repeat, each with its own monitor. Finished runs are kept and not repeated.
 
 A study is a folder::
 
-    study.json                          what is being run; a second start with other parameters is refused
+    study.json                          the parameters; a second start with other parameters is refused
     input_<size>/run_<k>/run/           the saved run: channels, samples, and one window per inference
     input_<size>/run_<k>/latency.csv    seconds of each inference, a line each, as the published layout has it
     input_<size>/run_<k>/gauges.json    means of memory, use and temperature, of the processor and of the GPU
-    input_<size>/run_<k>/status.json    written last, in one step: a folder without it was interrupted and is repeated
+    input_<size>/run_<k>/status.json    written last, atomically: a folder without it was interrupted and is repeated
 
-The timed loop holds nothing but the inference and its window. What the model raises is kept as the failure of its
-run; what the meter or the disk raises ends the study, and the run is still to be done.
+The timed loop holds only the inference and its window. An exception of the model is kept as the failure of its run; an
+exception of the meter or the disk ends the study, and the run remains to be done.
 """
 
 from __future__ import annotations
@@ -42,12 +42,11 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run of a study ended."""
+    """Outcome of one run of a study; `state` is ``done`` or ``failed``."""
 
     size: str
     repeat: int
     state: str
-    """``done`` or ``failed``."""
     iterations: int
     error: str = ""
     exit_code: int | None = None
@@ -58,23 +57,31 @@ class Study:
 
     Parameters
     ----------
-    folder : where everything goes; made if it is not there
-    protocol : what is run
-    repeats : runs of each size
-    pause_s : seconds of rest before each run, so that one does not warm up the next
-    order : ``"sizes"``, all runs of a size after each other, as published; ``"rounds"``, each size once, then each once
-        more: a machine that warms up or that others use meanwhile does not look like an effect of size then, but a
-        model is built for each run
-    channels, hz : handed to the monitor
-    monitor : what makes a monitor, by default :class:`fastgreen.Monitor`
-    gauges : what makes the gauges of a run, by default :class:`fastgreen.training.gauges.Gauges` of GPU 0
+    folder : path
+        Folder of the study; made if it does not exist.
+    protocol : Protocol
+        The sizes and the inference.
+    repeats : int
+        Runs of each size, at least 1.
+    pause_s : float
+        Seconds of rest before each run, so that one run does not warm up the next.
+    order : {"sizes", "rounds"}
+        ``"sizes"``: all runs of a size in a row, as published. ``"rounds"``: every size once, then every size again, so
+        that a machine that becomes warmer or busier does not look like an effect of size; a model is built for each
+        run.
+    channels, hz
+        Arguments of the monitor.
+    monitor : callable, optional
+        Makes a monitor; by default :class:`fastgreen.Monitor`.
+    gauges : callable
+        Makes the gauges of a run; by default :class:`fastgreen.training.gauges.Gauges` of GPU 0.
 
     Raises
     ------
     ValueError
-        The folder holds a study of another model, command, device, sizes, repeats, counts or channels, or is a file.
+        If the folder holds a study of another model, command, device, sizes, repeats, counts or channels, or is a file.
     ChannelNotFound, ChannelPermission
-        What to measure cannot be measured here.
+        If the channels cannot be measured here.
 
     Examples
     --------
@@ -98,11 +105,11 @@ class Study:
         gauges: Callable[[], Gauges] = Gauges,
     ) -> None:
         if repeats < 1:
-            raise ValueError(f"repeats: {repeats} is below 1")
+            raise ValueError(f"repeats must be at least 1, not {repeats}")
         if not 0 <= pause_s < float("inf"):
             raise ValueError(f"pause_s must be 0 or above, not {pause_s}")
         if order not in ("sizes", "rounds"):
-            raise ValueError(f"order: {order!r} is neither 'sizes' nor 'rounds'")
+            raise ValueError(f"order must be sizes or rounds, not {order!r}")
         self.folder = Path(folder)
         self.protocol = protocol
         self.repeats = repeats
@@ -115,7 +122,7 @@ class Study:
         self._claim()
 
     def _claim(self) -> None:
-        """Write study.json, or see that the one there is the same study."""
+        """Write study.json, or check that an existing one is of the same study."""
         wanted = {
             "format": _FORMAT,
             "protocol": self.protocol.name,
@@ -130,24 +137,24 @@ class Study:
         }
         file = self.folder / "study.json"
         if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"folder: {self.folder} is a file")
+            raise ValueError(f"folder must not be a file, as {self.folder} is")
         self.folder.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            _write_whole(file, wanted)
+            _write_json(file, wanted)
             return
         try:
             there = _read(file)
         except TraceError as error:
-            raise TraceError(f"{error}; the runs beside it are whole; delete it if they are of this study") from None
+            raise TraceError(f"{error}; the runs beside it are complete; delete it if they are of this study") from None
         for key, value in wanted.items():
             if there.get(key, "" if key == "what" else None) != value:
                 raise ValueError(
                     f"folder: {self.folder} holds a study with {key} = {there.get(key)!r}, not {value!r}; "
-                    "go on with the same parameters or choose another folder"
+                    "continue with the same parameters or choose another folder"
                 )
 
     def pending(self, *, retry_failed: bool = False) -> list[tuple[Any, int]]:
-        """(size, repeat) of the runs that are still to be done, in order; a damaged one is, with a warning."""
+        """List (size, repeat) of the runs to be done, in order. A damaged run is to be done again, with a warning."""
         out = []
         for size in self.protocol.sizes:
             for repeat in range(self.repeats):
@@ -157,7 +164,7 @@ class Study:
         return out
 
     def _kept(self, size: Any, repeat: int) -> RunStatus | None:
-        """How a run ended; None where it did not, or where its files are not whole."""
+        """Outcome of a run; None if it has not ended, or its files are damaged."""
         folder = run_folder(self.folder, size, repeat)
         try:
             status = read_status(folder)
@@ -169,15 +176,22 @@ class Study:
             return None
 
     def run(self, *, progress: bool = True, retry_failed: bool = False) -> list[RunStatus]:
-        """Do what is still to be done.
+        """Do all runs that are not done yet.
 
-        A size whose model raises is kept as failed and the rest goes on: if none of its runs has succeeded yet, its
-        other repeats are not tried. Ctrl-C and the like end the study; starting it again goes on where it was.
+        If a model raises an exception, its run is kept as failed and the study continues. If no run of that size has
+        succeeded yet, its other repeats are not tried. Ctrl-C ends the study; a new start continues it.
+
+        Parameters
+        ----------
+        progress : bool
+            Show a progress bar on stderr.
+        retry_failed : bool
+            Repeat failed runs as well.
 
         Returns
         -------
         list of RunStatus
-            Of the whole study, in order.
+            Outcomes of all runs of the study, in order.
         """
         pending = self.pending(retry_failed=retry_failed)
         in_turn = sorted(pending, key=lambda run: run[1]) if self.order == "rounds" else pending
@@ -197,7 +211,7 @@ class Study:
         return list(self.statuses())
 
     def statuses(self, besides: Collection[tuple[Any, int]] = ()) -> Iterator[RunStatus]:
-        """The runs that ended so far, but for those of `besides`."""
+        """Outcomes of the runs that have ended, without those in `besides`."""
         for size in self.protocol.sizes:
             for repeat in range(self.repeats):
                 if (size, repeat) in besides:
@@ -207,7 +221,7 @@ class Study:
                     yield status
 
     def _run(self, size: Any, repeat: int, model: _Model, failed: RunStatus | None) -> RunStatus:
-        """Do one run, unless its size has `failed` before, and write down how it ended."""
+        """Do one run, unless its size has `failed` before, and save its outcome."""
         iterations = self.protocol.iterations(size)
         folder = run_folder(self.folder, size, repeat)
         if folder.exists():
@@ -225,7 +239,7 @@ class Study:
                 status = raised.status(size, repeat, iterations)
                 write_text(folder / "error.txt", raised.traceback)
                 model.forget()
-        _write_whole(folder / "status.json", vars(status))
+        _write_json(folder / "status.json", vars(status))
         return status
 
     def _once(self, folder: Path, inference: Callable[[], Any], iterations: int) -> None:
@@ -246,11 +260,11 @@ class Study:
         means = gauges.means()
         if not self.protocol.inside:
             del means["memory_b"]
-        _write_whole(folder / "gauges.json", means)
+        _write_json(folder / "gauges.json", means)
 
 
 class _Model:
-    """The inference of one size at a time: of two models there may be no room for both."""
+    """Holder of one model at a time: there may be no memory for two."""
 
     def __init__(self, build: Callable[[Any], Callable[[], Any]]) -> None:
         self.build = build
@@ -268,7 +282,7 @@ class _Model:
 
 
 class _ModelRaised(Exception):
-    """What the user's model raised; everything else that goes wrong in a run is not the model's."""
+    """An exception of the user's model, to distinguish it from exceptions of the meter or the disk."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -294,12 +308,12 @@ def _monitor(**options: Any) -> Any:
 
 
 def _sentence(error: Exception) -> str:
-    said = str(error).strip().splitlines()
-    return encodable(f"{type(error).__name__}: {said[0]}" if said else type(error).__name__)
+    lines = str(error).strip().splitlines()
+    return encodable(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
 
 
-def _write_whole(file: Path, value: dict[str, Any]) -> None:
-    """All of the file or nothing of it, whenever the process is killed or the power fails."""
+def _write_json(file: Path, value: dict[str, Any]) -> None:
+    """Write a JSON file; it is complete or absent, even if the process is killed or the power fails."""
     write_text(file, json.dumps(value, indent=1), durable=True)
 
 
@@ -307,7 +321,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return read_object(file, file.parent)
     except (OSError, TraceError) as error:
-        raise TraceError(f"{file}: not readable as a study: {error}") from None
+        raise TraceError(f"{file} cannot be read as a study: {error}") from None
 
 
 _OPTIONAL = {"error": "", "exit_code": None}
@@ -323,7 +337,13 @@ _LONGEST = 4000  # characters of an error that is shown
 
 
 def read_status(folder: Path) -> RunStatus | None:
-    """How the run in a folder ended, None if it did not."""
+    """Outcome of the run in a folder; None if it has not ended.
+
+    Raises
+    ------
+    TraceError
+        If the file of the outcome is damaged.
+    """
     file = folder / "status.json"
     if not os.path.lexists(file):
         return None
@@ -350,7 +370,7 @@ def _check_saved(folder: Path, iterations: int) -> None:
 
 @contextlib.contextmanager
 def _bar(name: str, total: int, shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar with the time left, counted in inferences; drawn once a second, for drawing uses energy too."""
+    """Progress bar with the time left, counted in inferences; drawn once a second, since drawing uses energy too."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -1,6 +1,4 @@
-"""Statistics of groups of runs, done by scipy and scikit-posthocs, with a clear answer where there is nothing to
-compare.
-"""
+"""Statistics of groups of runs, with scipy and scikit-posthocs; data that cannot be compared give a clear answer."""
 
 from __future__ import annotations
 
@@ -15,15 +13,17 @@ __all__ = ["GroupTest", "cliffs_delta", "delta_size", "dunn_holm", "kruskal", "p
 
 @dataclass(frozen=True)
 class GroupTest:
-    """Kruskal-Wallis over k groups of together n values.
+    """Result of a Kruskal-Wallis test.
 
     Attributes
     ----------
+    groups, n : int
+        Number of groups k, and of values in all groups together.
     h, p, eta_squared : float or None
-        None where the test says nothing; then `answer` says why. eta squared = (H - k + 1) / (n - k), floored at
-        nothing: it may be slightly negative.
+        H, its p, and the effect size (H - k + 1) / (n - k), which can be slightly below 0. None if the groups cannot be
+        compared; `answer` has the reason.
     answer : str
-        One sentence.
+        The result in one sentence.
     """
 
     groups: int
@@ -48,7 +48,22 @@ def _clean(groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def kruskal(groups: Mapping[str, np.ndarray]) -> GroupTest:
-    """Whether at least one group differs, by ranks (Kruskal-Wallis); values that are not finite are left out."""
+    """Test whether at least one group differs, by ranks (Kruskal and Wallis, 1952).
+
+    Parameters
+    ----------
+    groups : mapping of str to (n,) ndarray
+        Values of each group; those that are not finite are left out.
+
+    Returns
+    -------
+    GroupTest
+
+    Raises
+    ------
+    ImportError
+        If scipy is not installed.
+    """
     kept = _clean(groups)
     k, n = len(kept), sum(v.size for v in kept.values())
     if k < 2:
@@ -65,7 +80,23 @@ def kruskal(groups: Mapping[str, np.ndarray]) -> GroupTest:
 
 
 def dunn_holm(groups: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
-    """p of each pair by Dunn's test, corrected after Holm; empty where :func:`kruskal` has nothing to compare."""
+    """Dunn's test (1964) of each pair of groups, corrected after Holm (1979).
+
+    Parameters
+    ----------
+    groups : mapping of str to (n,) ndarray
+        Values of each group; those that are not finite are left out.
+
+    Returns
+    -------
+    dict of (str, str) to float
+        p of each pair; empty if :func:`kruskal` cannot compare the groups.
+
+    Raises
+    ------
+    ImportError
+        If scipy or scikit-posthocs is not installed.
+    """
     kept = _clean(groups)
     if kruskal(kept).h is None:
         return {}
@@ -81,9 +112,9 @@ def dunn_holm(groups: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
-    """p of m tests, corrected after Holm (1979): the k-th smallest times m - k + 1, never below the one before.
+    """Correct p of m tests after Holm (1979): the k-th smallest times m - k + 1, never below the previous one.
 
-    The library's own correction collects the interpreter's garbage at each call, which takes longer than the test.
+    The correction of the library runs Python's garbage collector at each call, which takes longer than the test.
     """
     order = np.argsort(p, kind="stable")
     out = np.empty(p.size)
@@ -92,8 +123,17 @@ def _holm(p: np.ndarray) -> np.ndarray:
 
 
 def cliffs_delta(a: np.ndarray, b: np.ndarray) -> float:
-    """(pairs with a > b - pairs with a < b) / all pairs: 1 if every a exceeds every b, -1 the other way (Cliff,
-    1993).
+    """Cliff's delta (1993): (pairs with a > b - pairs with a < b) / all pairs.
+
+    Parameters
+    ----------
+    a, b : (n,), (m,) ndarray
+        Values of two groups; those that are not finite are left out.
+
+    Returns
+    -------
+    float
+        1 if every a is larger than every b, -1 if every a is smaller; NaN if a group is empty.
     """
     a, b = (np.asarray(v, float)[np.isfinite(np.asarray(v, float))] for v in (a, b))
     if not a.size or not b.size:
@@ -105,7 +145,7 @@ def cliffs_delta(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def delta_size(delta: float) -> str:
-    """The usual words for Cliff's delta (Romano et al., 2006): negligible, small, medium, large."""
+    """Word for the size of Cliff's delta (Romano et al., 2006): negligible, small, medium, large or unknown."""
     if not np.isfinite(delta):
         return "unknown"
     return next(
@@ -115,8 +155,24 @@ def delta_size(delta: float) -> str:
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float | None, float | None, int]:
-    """Spearman's rho, its p and the number of pairs; None where a column does not vary or fewer than three pairs are
-    left.
+    """Spearman's rank correlation.
+
+    Parameters
+    ----------
+    x, y : (n,) ndarray
+        Pairs of values; pairs with a value that is not finite are left out.
+
+    Returns
+    -------
+    rho, p : float or None
+        None if a column is constant or fewer than three pairs are left.
+    pairs : int
+        Number of pairs used.
+
+    Raises
+    ------
+    ImportError
+        If scipy is not installed.
     """
     good = np.isfinite(x) & np.isfinite(y)
     x, y = x[good], y[good]
@@ -127,9 +183,18 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float | None, float 
 
 
 def pareto(cost: np.ndarray, benefit: np.ndarray) -> np.ndarray:
-    """True where no other point costs no more and brings no less, with one of the two strictly better.
+    """Find the Pareto-efficient points: no other point is as good in both values and better in one.
 
-    Points that are equal in both are kept together; a point with a value that is not finite is never efficient.
+    Parameters
+    ----------
+    cost, benefit : (n,) array_like
+        Lower cost and higher benefit are better.
+
+    Returns
+    -------
+    (n,) bool ndarray
+        True for efficient points. Equal points are all efficient or all not; a point with a value that is not finite is
+        never efficient.
     """
     cost, benefit = np.asarray(cost, float), np.asarray(benefit, float)
     keep = np.zeros(cost.size, bool)

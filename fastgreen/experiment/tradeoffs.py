@@ -1,8 +1,8 @@
-"""What a change of architecture or environment saves, and what it costs in correctness, from any table of runs.
+"""Trade-offs between energy and quality of architectures or environments, from any table of runs.
 
-The study that set the minimum: del Rey, Martinez-Fernandez, Cruz, Franch, "Do DL models and training environments
-have an impact on energy consumption?", SEAA 2023. Energy per unit of work, medians of groups, relative reduction (E_x
-- E_y) / E_x, the Pareto-efficient set, Kruskal-Wallis with eta squared, Dunn with Holm, Cliff's delta, Spearman.
+The statistics follow del Rey, Martinez-Fernandez, Cruz, Franch, "Do DL models and training environments have an impact
+on energy consumption?", SEAA 2023: energy per unit of work, medians of groups, relative reduction (E_x - E_y) / E_x,
+the Pareto-efficient set, Kruskal-Wallis with eta squared, Dunn with Holm, Cliff's delta, Spearman.
 """
 
 from __future__ import annotations
@@ -33,36 +33,39 @@ _WORK = ("total seen images", "total seen samples", "seen_samples", "inferences"
 _QUALITY = ("f1-score", "f1", "accuracy")
 _FACTORS = ("architecture", "training environment", "environment", "gpu model", "model", "device")
 _RUN = "run"
+# No quantities of their own, so no row in a table of what goes with the energy.
+_UNCORRELATED = (_RUN, "energy_per_work_j", "energy low (MJ)", "energy high (MJ)", "energy_low_j", "energy_high_j")
 
 
 @dataclass
 class Tradeoff:
-    """The answers, each a table.
+    """Comparison of groups of runs, as tables.
 
     Attributes
     ----------
     by : (str, str)
-        The two factors. A table with one factor repeats it as ``(factor, "")``.
+        The two factors that make the groups; ``(factor, "")`` with one factor.
+    quality, work : str
+        Names of the columns of quality and work.
     runs : pyarrow.Table
         The runs that were used, with ``energy_per_work_j``.
     groups : pyarrow.Table
-        A row per pair of factors, cheapest first: runs, median and quartiles of energy per work, median quality,
-        ``pareto``.
+        A row per group, lowest energy first: runs, median and quartiles of energy per work, median quality, ``pareto``.
     pairs : pyarrow.Table
-        Every ordered pair of groups: relative reduction of the median energy, change of the median quality.
+        A row per ordered pair of groups: relative reduction of the median energy, change of the median quality.
     changes : pyarrow.Table
-        One factor changed and the other held, in the direction that saves: reduction, change of quality, and of each
-        Cliff's delta and p.
+        A row per pair of groups that differ in one factor, in the direction that saves energy: reduction, change of
+        quality, and Cliff's delta and p of each.
     tests : pyarrow.Table
-        Kruskal-Wallis of energy and of quality over each factor and over the pairs of both.
+        Kruskal-Wallis tests of energy and of quality, by each factor and by group.
     dunn : pyarrow.Table
-        p after Holm of each pair of levels, by the same factors.
+        p (after Holm) of each pair of levels, by the same factors.
     spearman : pyarrow.Table
-        Energy per work against every other numeric column.
+        Rank correlation of energy per work with every other numeric column.
     left_out : int
-        Runs left out because their energy or work is missing, zero or negative, or because they name no factor.
+        Number of runs without a factor, or with missing, zero or negative energy or work.
     beyond : int
-        Good runs beyond the first `repeats` of their group.
+        Number of good runs beyond the first `repeats` of their group.
     """
 
     by: tuple[str, str]
@@ -80,7 +83,7 @@ class Tradeoff:
 
     @property
     def largest(self) -> dict[str, Any]:
-        """The row of `pairs` with the largest reduction; empty where there is one group."""
+        """The row of `pairs` with the largest reduction; empty if there is only one group."""
         rows = self.pairs.to_pylist()
         return max(rows, key=lambda row: row["reduction"], default={})
 
@@ -104,18 +107,19 @@ def tradeoff(
 
     Parameters
     ----------
-    table : path or table
-        A row per run.
-    by : one or two columns that make the groups
-        By default the first two that are there of architecture, training environment, gpu model, model, device.
-    energy, work, quality : names of columns
-        Energy of the run, the work it did (images seen; 1 per run where there is none), the quality to keep (higher
-        is better).
+    table : path, table or mapping of str to list
+        A row per run; see :func:`fastgreen.table_files.load_table`.
+    by : str or sequence of str, optional
+        One or two columns that make the groups. By default the first two existing ones of architecture, training
+        environment, environment, gpu model, model, device.
+    energy, work, quality : str, optional
+        Columns of the energy of a run, of its work (images seen; without a column, 1 per run) and of its quality
+        (higher is better).
     energy_unit : str, optional
-        Where neither the name ("energy (MJ)") nor the field's metadata says it.
+        Unit of the energy, if neither the name of the column ("energy (MJ)") nor the metadata of the field gives it.
     repeats : int, optional
-        Keep only the first so many runs of each group (by the column ``run``, else in the table's order), so that
-        groups weigh the same.
+        Use only this number of runs of each group, the first ones by the column ``run`` or by the order of the table,
+        so that all groups have the same weight.
 
     Returns
     -------
@@ -124,7 +128,7 @@ def tradeoff(
     Raises
     ------
     ValueError
-        A column is missing or holds no numbers, or no run is left.
+        If a column is missing or does not hold numbers, or no run is left.
 
     Examples
     --------
@@ -134,7 +138,7 @@ def tradeoff(
     """
     runs = load_table(table)
     if not runs.num_rows:
-        raise ValueError("table: it has no rows")
+        raise ValueError("table must have at least one row")
     factors = _factors(runs, by)
     names = [
         _pick(runs, energy, _ENERGY, "energy"),
@@ -149,7 +153,7 @@ def tradeoff(
     runs = runs.append_column(pa.field("energy_per_work_j", pa.float64(), metadata={"unit": "J"}), pa.array(per_work))
     taken = good if repeats is None else _first_runs(runs, factors, repeats, good)
     if not good.any():
-        raise ValueError(f"table: no run with a positive {names[0]} and {names[1] or 'work'} is left")
+        raise ValueError(f"table must have a run with a positive {names[0]} and {names[1] or 'work'}")
     dropped = runs.num_rows - int(good.sum()), int(good.sum() - taken.sum())
     return _compare(runs.filter(pa.array(taken)), factors, names[2], names[1] or "run", dropped)
 
@@ -158,11 +162,9 @@ def _factors(runs: pa.Table, by: Sequence[str] | None) -> tuple[str, str]:
     chosen = [by] if isinstance(by, str) else list(by or [f for f in _FACTORS if f in runs.column_names][:2])
     for name in chosen:
         if name not in runs.column_names:
-            raise ValueError(f"by: no column {name!r}; there are {', '.join(map(repr, runs.column_names))}")
+            raise ValueError(f"by must be of the columns {', '.join(map(repr, runs.column_names))}, not {name!r}")
     if not 1 <= len(chosen) <= 2:
-        raise ValueError(
-            f"by: one or two columns make the groups, not {len(chosen)}; there are {', '.join(runs.column_names)}"
-        )
+        raise ValueError(f"by must be one or two columns of {', '.join(runs.column_names)}, not {len(chosen)}")
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"by must name different columns, not {chosen[0]!r} twice")
     return chosen[0], chosen[1] if len(chosen) == 2 else ""
@@ -171,9 +173,9 @@ def _factors(runs: pa.Table, by: Sequence[str] | None) -> tuple[str, str]:
 def _pick(runs: pa.Table, given: str | None, known: tuple[str, ...], argument: str, optional: bool = False) -> str:
     found = given or next((name for name in known if name in runs.column_names), "")
     if not found and not optional:
-        raise ValueError(f"{argument}: say which column; there are {', '.join(map(repr, runs.column_names))}")
+        raise ValueError(f"{argument} must be given: one of {', '.join(map(repr, runs.column_names))}")
     if found and found not in runs.column_names:
-        raise ValueError(f"{argument}: no column {found!r}; there are {', '.join(map(repr, runs.column_names))}")
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, runs.column_names))}, not {found!r}")
     return found
 
 
@@ -184,15 +186,15 @@ def _levels(runs: pa.Table, factor: str) -> np.ndarray:
 
 
 def _named(runs: pa.Table, factors: tuple[str, str]) -> np.ndarray:
-    """Whether a run says its factors; one that does not belongs to no group."""
+    """True for runs with a value for every factor; other runs belong to no group."""
     columns = (runs.column(factor).to_pylist() for factor in factors if factor)
     return np.array([all(str("" if v is None else v).strip() for v in row) for row in zip(*columns, strict=True)])
 
 
 def _first_runs(runs: pa.Table, factors: tuple[str, str], repeats: int, good: np.ndarray) -> np.ndarray:
-    """The first good runs of each group."""
+    """True for the first `repeats` good runs of each group."""
     if repeats < 1:
-        raise ValueError(f"repeats: {repeats} is below 1")
+        raise ValueError(f"repeats must be at least 1, not {repeats}")
     keys = list(zip(_levels(runs, factors[0]), _levels(runs, factors[1]), strict=True))
     order = np.arange(runs.num_rows)
     if _RUN in runs.column_names:
@@ -286,7 +288,7 @@ def _pair_table(groups: list[_Group]) -> pa.Table:
 
 
 def _change_table(groups: list[_Group], factors: tuple[str, str]) -> pa.Table:
-    """One factor changed, the other held; each pair once, in the direction that saves energy."""
+    """Pairs of groups that differ in one factor; each pair once, in the direction that saves energy."""
     rows = []
     for which, factor in enumerate(factors):
         if not factor:
@@ -316,7 +318,7 @@ def _either_way(of_pairs: dict[tuple[str, str], float]) -> dict[tuple[str, str],
 
 
 def _change(x: _Group, y: _Group, p: float | None, p_quality: float | None) -> dict[str, Any]:
-    """What it saves to go from x to y, and what it costs."""
+    """Row of the change from group x to group y: the energy it saves, the quality it costs."""
     (ex, qx), (ey, qy) = x.middle, y.middle
     delta, saved, lost = cliffs_delta(x.energy, y.energy), (ex - ey) / ex, qx - qy
     if not np.isfinite(lost):
@@ -336,7 +338,7 @@ def _change(x: _Group, y: _Group, p: float | None, p_quality: float | None) -> d
 
 
 def _doubt(p: float | None, p_quality: float | None) -> str:
-    """Which of the two differences a test did not find."""
+    """Addition to the answer: the differences that a test did not find."""
     energy, quality = (value is not None and value >= 0.05 for value in (p, p_quality))
     if energy and quality:
         return "; neither is shown by the test"
@@ -377,7 +379,7 @@ def _spearman(runs: pa.Table, energy: np.ndarray) -> pa.Table:
     rows = []
     for field in runs.schema:
         numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        if not numeric or field.name in ("energy_per_work_j", _RUN):
+        if not numeric or field.name in _UNCORRELATED:
             continue
         rho, p, n = rank_correlation(column(runs, field.name, "table"), energy)
         rows.append({"column": field.name, "rho": rho, "p": p, "n": n})

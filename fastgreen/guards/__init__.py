@@ -1,1 +1,1 @@
-"""Guards against the world outside: arguments of the wrong type, text and files of strangers, interrupted threads."""
+"""Guards: checks of arguments, safe handling of untrusted text and files, signals that survive interruption."""

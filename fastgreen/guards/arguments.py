@@ -1,4 +1,4 @@
-"""Arguments of the public functions: what they must be, in one dialect of sentences."""
+"""Checks of the arguments of public functions, with messages of one form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["number", "path_text"]
 
 
 def _shown(value: object) -> str:
-    """A value for a sentence; Python refuses to write integers of thousands of digits."""
+    """Text of a value for a message; Python refuses to convert integers of thousands of digits."""
     if isinstance(value, int) and abs(value) >= 10**100:
         return "a number of over 100 digits"
     text = repr(value)
@@ -20,7 +20,7 @@ def _shown(value: object) -> str:
 
 
 def path_text(name: str, value: Any) -> str:
-    """A path as text. TypeError for anything else than a text or a path."""
+    """Convert a path to text. TypeError if it is neither text nor a path."""
     if isinstance(value, (str, os.PathLike)):
         found = os.fspath(value)
         if isinstance(found, str):
@@ -29,7 +29,20 @@ def path_text(name: str, value: Any) -> str:
 
 
 def number(name: str, value: Any) -> float:
-    """A real number as a float, also one of NumPy or PyTorch. TypeError for anything else, ValueError where too large.
+    """Convert a real number (of Python, NumPy or PyTorch) to a float.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument in errors.
+    value : number
+
+    Raises
+    ------
+    TypeError
+        If it is not a real number.
+    ValueError
+        If it is too large for a float.
 
     Examples
     --------

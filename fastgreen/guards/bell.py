@@ -1,7 +1,7 @@
-"""A signal from one thread to another that an exception at any instruction leaves usable.
+"""A signal between threads that stays usable after an exception at any instruction.
 
-`threading.Event` is Python code: Ctrl-C between the moment at which its inner lock is taken and the block that gives
-the lock back leaves that lock held for ever, and the other thread waits for ever. A lock of C has no such moment.
+`threading.Event` is Python code: if Ctrl-C comes after it has taken its inner lock and before the block that releases
+the lock, the lock stays locked and the other thread waits for ever. A lock in C has no such gap.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["Bell"]
 
 
 class Bell:
-    """Rung once by any thread; other threads wait for it.
+    """A signal that any thread sets once and other threads wait for.
 
     Attributes
     ----------
@@ -37,25 +37,25 @@ class Bell:
         self._lock.acquire()
 
     def ring(self) -> None:
-        """Raise the flag and wake the waiting threads. Doing it twice does nothing more."""
+        """Set the flag and wake the waiting threads. A second call does nothing."""
         self.rung = True
         self.poke()
 
     def poke(self) -> None:
-        """Wake one waiting thread, or the next one that would wait, without raising the flag."""
+        """Wake one waiting thread, or the next thread that would wait, without setting the flag."""
         try:
             self._lock.release()
-        except RuntimeError:  # it is free already
+        except RuntimeError:  # the lock is released already
             return
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the bell rings, for at most so many seconds.
+        """Wait until the bell rings, for at most `timeout_s` seconds.
 
         Returns
         -------
         bool
-            Whether the bell has rung. False also after a `poke`. Where an exception struck another waiting thread,
-            this one may wait for the whole time although the bell rings, so a long wait is made of short ones.
+            Whether the bell has rung; False after a `poke` as well. If an exception interrupts another waiting thread,
+            this one may wait for the whole time although the bell rings; so wait several short times, not one long.
         """
         if not self.rung and self._lock.acquire(timeout=timeout_s) and self.rung:
             self.poke()  # for the others that wait

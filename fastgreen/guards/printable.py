@@ -1,8 +1,7 @@
-"""Text of any origin, made fit for a terminal and for files.
+"""Text of any origin, made safe for terminals and files.
 
-A name that comes from a file, a driver or a stranger can hold what a terminal obeys (escape sequences, which rename
-windows, hide lines or type commands), what reorders the line round it (bidirectional overrides), and halves of
-characters, which no file can hold.
+A name from a file, a driver or a stranger can hold escape sequences (they rename windows, hide lines or type commands),
+bidirectional overrides (they reorder the line) and halves of surrogate pairs (they cannot be written to a file).
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ __all__ = ["encodable", "picture_text", "printable"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST = 4000
-# Spaces of several widths, which `str.isprintable` does not count as printable though they do no harm.
+# Harmless spaces of several widths that `str.isprintable` does not count as printable.
 _SPACES = frozenset("\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
 
 
 def encodable(text: str) -> str:
-    """The text with halves of surrogate pairs, which UTF-8 cannot write, as escapes.
+    """Escape halves of surrogate pairs, which UTF-8 cannot encode.
 
     Examples
     --------
@@ -29,15 +28,19 @@ def encodable(text: str) -> str:
 
 
 def printable(text: str, *, lines: bool = False, most: int = _LONGEST) -> str:
-    """The text with everything that a terminal may obey, reorder or hide as escapes.
+    """Escape all characters that a terminal could execute, reorder or hide.
 
     Parameters
     ----------
     text : str
     lines : bool
-        Keep line ends and tabs.
+        Whether to keep line ends and tabs.
     most : int
-        Characters to keep; a longer text ends in "...".
+        Most characters to keep; a longer text ends in "...".
+
+    Returns
+    -------
+    str
 
     Examples
     --------
@@ -52,7 +55,7 @@ def printable(text: str, *, lines: bool = False, most: int = _LONGEST) -> str:
 
 
 def picture_text(text: str, most: int = 80) -> str:
-    """The text as Matplotlib draws it, letter by letter: a name with dollar signs is no formula.
+    """Escape a name for Matplotlib, so that dollar signs do not make it a formula.
 
     Examples
     --------

@@ -1,8 +1,7 @@
-"""Files of strangers: opened without waiting, read up to a limit, and never through a link out of their folder.
+"""Untrusted files: opened without waiting, read up to a limit, and never through a link out of their folder.
 
-A file that came from elsewhere may be a pipe, on which a reader waits for ever; a device, which never ends; larger than
-the memory; or a link to a file that the reader may see and the stranger may not. This is the one place that opens such
-a file.
+A file of a stranger may be a pipe (reading waits for ever), a device (it never ends), larger than the memory, or a link
+to a file that the reader can see and the stranger cannot. Only this file of the package opens untrusted files.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from fastgreen.errors import TraceError
 
 __all__ = ["SMALL", "check_inside", "check_outputs", "open_regular", "read_object", "read_small"]
 
-SMALL = 4 << 20  # bytes of a file of settings or results; the largest of ours is a thousandth of it
+SMALL = 4 << 20  # bytes of a file of settings or results; fastgreen's own are a thousand times smaller
 
 
 def check_inside(path: Path, folder: Path) -> str:
-    """The real path of a file or folder that came as part of `folder`. TraceError where a link leads out of it."""
+    """Real path of a file or folder inside `folder`. TraceError if a link leads out of `folder`."""
     real, root = os.path.realpath(path), os.path.realpath(folder)
     if os.path.commonpath([real, root]) != root:
         raise TraceError(f"{path} leads out of {folder}: links out of a folder are not followed")
@@ -29,21 +28,27 @@ def check_inside(path: Path, folder: Path) -> str:
 
 
 def open_regular(path: Path, folder: Path | None = None) -> int:
-    """A descriptor of a regular file, for reading; the caller closes it.
+    """Open a regular file for reading.
 
     Parameters
     ----------
     path : Path
+        The file.
     folder : Path, optional
-        What the file came in; links lead to other files in it at most. Without it links are followed: the reader of the
-        file named it.
+        The untrusted folder of the file; links must stay inside it. Without it, all links are followed, since the user
+        named the file.
+
+    Returns
+    -------
+    int
+        File descriptor; the caller closes it.
 
     Raises
     ------
     TraceError
-        If it is something else than a regular file, or a link leads out of the folder.
+        If it is not a regular file, or a link leads out of the folder.
     OSError
-        If it is not there, or may not be read.
+        If it does not exist or cannot be read.
     """
     name = str(path) if folder is None else check_inside(path, folder)
     links = 0 if folder is None else os.O_NOFOLLOW
@@ -55,7 +60,7 @@ def open_regular(path: Path, folder: Path | None = None) -> int:
 
 
 def read_small(path: Path, folder: Path | None = None, most: int = SMALL) -> bytes:
-    """All of a file of at most so many bytes. TraceError also where it is larger; see `open_regular`."""
+    """Read a file of at most `most` bytes. TraceError if it is larger; other errors as in `open_regular`."""
     with os.fdopen(open_regular(path, folder), "rb") as stream:
         data = stream.read(most + 1)
     if len(data) > most:
@@ -64,7 +69,7 @@ def read_small(path: Path, folder: Path | None = None, most: int = SMALL) -> byt
 
 
 def read_object(path: Path, folder: Path | None = None) -> dict[str, Any]:
-    """The object that a small JSON file holds. TraceError where it holds no object; see `open_regular`."""
+    """Read a JSON object from a small file. TraceError if it is not one; other errors as in `open_regular`."""
     try:
         value = json.loads(read_small(path, folder))
     except (UnicodeDecodeError, RecursionError, json.JSONDecodeError, ValueError) as error:
@@ -72,21 +77,26 @@ def read_object(path: Path, folder: Path | None = None) -> dict[str, Any]:
             raise
         raise TraceError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise TraceError(f"{path} holds no JSON object")
+        raise TraceError(f"{path} is not a JSON object")
     return value
 
 
 def check_outputs(target: Path, names: list[str], source: Path) -> None:
-    """TraceError where writing into a folder beside a stranger's files would write elsewhere.
+    """Check that files written beside a stranger's files do not go through a link.
 
     Parameters
     ----------
     target : Path
-        The folder that is written to. It may not exist yet.
+        Folder of the new files. It may not exist yet.
     names : list of str
-        Files that are written there.
+        Names of the new files.
     source : Path
-        The stranger's folder. A target inside of it must not be a link out of it.
+        The stranger's folder. A target inside it must not be a link out of it.
+
+    Raises
+    ------
+    TraceError
+        If the target leads out of `source`, or a file is a link or not a regular file.
     """
     if target.absolute().is_relative_to(source.absolute()):
         check_inside(target, source)
@@ -96,4 +106,4 @@ def check_outputs(target: Path, names: list[str], source: Path) -> None:
         except OSError:
             continue
         if not stat.S_ISREG(there.st_mode) or there.st_nlink > 1:
-            raise TraceError(f"{target / name} is a link or no file, and is not written to: remove it")
+            raise TraceError(f"{target / name} is not written to, as it is a link or not a file; remove it")

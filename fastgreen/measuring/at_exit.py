@@ -44,7 +44,7 @@ def report(result: Result) -> None:
 
 
 def prepare_report() -> None:
-    """Import what a report needs: while the interpreter ends, modules that start threads can no longer be imported."""
+    """Import the modules of a report now: later, those that start threads cannot be imported."""
     import pyarrow as pa
 
     from fastgreen.results import console, result_tables

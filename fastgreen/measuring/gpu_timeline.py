@@ -1,4 +1,4 @@
-"""Where GPU events lie on CLOCK_MONOTONIC: bookkeeping and arithmetic; a backend says when an event has passed.
+"""GPU events on CLOCK_MONOTONIC: bookkeeping and arithmetic; a backend reports that an event has passed.
 
 Recording an event does not wait for the GPU, and the GPU stamps it with its own clock when its stream gets there. What
 can be asked afterwards is how many milliseconds lie between two events. So: at an *anchor* the GPU is idle, an event is
@@ -84,7 +84,7 @@ class Lane:
         return len(self._begin)
 
     def end(self) -> None:
-        """Nothing: what lies here has ended."""
+        """Do nothing: these windows have ended."""
 
     @property
     def end_ns(self) -> int:
@@ -158,7 +158,7 @@ class Timeline:
             self._events.synchronize()
 
     def give_up(self) -> int:
-        """After an error of the GPU: place what is known by the last anchors; how many windows are lost."""
+        """After an error of the GPU: place the known windows by the last anchors; the number of lost windows."""
         with self._lock:
             self._place()
             return len(self._ended)
@@ -204,7 +204,7 @@ class Timeline:
         self._ended = still
 
     def _measure(self, event: Any) -> float:
-        """The time of a passed event, which goes back to the pool or becomes what the next ones are measured from."""
+        """The time of a passed event, which goes back to the pool or becomes the origin of the next times."""
         elapsed_ms = self._events.elapsed_ms(self._reference, event)
         ms = self._reference_ms + elapsed_ms
         if elapsed_ms > _HOP_MS:
@@ -247,7 +247,7 @@ class Timeline:
         return first_ns + np.rint(out).astype(np.int64)
 
     def _into_lanes(self, name: str, begin: np.ndarray, end: np.ndarray) -> None:
-        """Hand out windows, sorted by begin, to lanes in which none overlap: one, unless streams ran side by side."""
+        """Hand out windows, sorted by begin, to lanes without overlap: one lane, unless streams ran side by side."""
         lanes = self._lanes.setdefault(name, [])
         last_ns = lanes[0].end_ns if lanes else begin[0]
         before = np.maximum.accumulate(np.concatenate(([last_ns], end[:-1])))

@@ -111,7 +111,7 @@ class GpuWindow:
         """Record an event before the work. RuntimeError when it has begun already or the monitor is not running."""
         if self._begun is not None:
             raise RuntimeError(
-                f"GPU window {self.name!r} begun twice; for nested windows ask the monitor for another handle"
+                f"GPU window {self.name!r} was begun twice; for nested windows, ask the monitor for another handle"
             )
         self._begun = self._owner._begin(self)
 
@@ -129,7 +129,7 @@ class GpuWindow:
 
 
 class GpuWindows:
-    """Windows whose edges are CUDA events in the current stream instead of moments of the CPU.
+    """Windows with CUDA events in the current stream as edges, instead of moments of the CPU.
 
     CUDA runs behind the program that launches it, so a window of the CPU's time measures launches, and one that
     synchronises at its edges stalls the pipeline that it measures. These windows record an event at each edge and go
@@ -170,7 +170,7 @@ class GpuWindows:
         events = _BACKENDS[backend](device) if isinstance(backend, str) else backend
         self._timeline = Timeline(events, self._owner.add_lane)
         self._timeline.anchor()
-        self._owner.late.append(self)
+        self._owner.deferred.append(self)
 
     def window(self, name: str) -> GpuWindow:
         """A handle for stretches called `name`; the same again for the same thread and name, unless it is open."""
@@ -197,7 +197,7 @@ class GpuWindows:
         if self._finished:
             if self._owner.state == "inert":
                 return None
-            raise RuntimeError(f"GPU window {handle.name!r} begun while its monitor is not running")
+            raise RuntimeError(f"GPU window {handle.name!r} was begun while its monitor was not running")
         edge = self._timeline.record()
         self._open.add(handle)
         return edge
@@ -207,7 +207,7 @@ class GpuWindows:
         if self._finished:
             return
         if begun is None:
-            raise RuntimeError(f"GPU window {handle.name!r} ended without having begun")
+            raise RuntimeError(f"GPU window {handle.name!r} was ended before it was begun")
         self._timeline.close(handle.name, begun)
 
     def become_inert(self) -> None:
@@ -215,7 +215,7 @@ class GpuWindows:
         self._finished = True
 
     def finish(self) -> None:
-        """End open windows, compare the clocks a last time, place everything. `notes` has what a reader should know.
+        """End open windows, compare the clocks a last time, and place all windows in time; `notes` reports problems.
 
         This may run in another thread than the one of the work, whose current stream is another: so an open window ends
         when the GPU has done everything that it was given.
@@ -227,7 +227,7 @@ class GpuWindows:
                 self._timeline.wait()
             for handle in sorted(self._open, key=lambda h: h.name):
                 handle.end()
-                self.notes.append(f"GPU window {handle.name!r} was still open at the end and ended there")
+                self.notes.append(f"GPU window {handle.name!r} was still open at the end, and was ended there")
             self._finished = True
             self._timeline.anchor()
         except RuntimeError as error:  # what PyTorch and CuPy raise for every error of CUDA

@@ -41,7 +41,7 @@ _WAIT_S = 0.05  # between two looks at a thread that may have died
 
 
 class LiveRun:
-    """What a monitor measures, from `start` to its result. It knows no monitor, which may be dropped meanwhile.
+    """The measurement of a monitor, from `start` to its result. It does not hold the monitor, which may end early.
 
     Parameters
     ----------
@@ -84,10 +84,11 @@ class LiveRun:
         self._recorder: Recorder | None = None  # while it writes its first table
         if record is not None:
             self._recorder = Recorder(record, self.metadata, self._channel_table)
+        self._result: Result | None = None
         self._settle_ns = 0
         self._draining = False
         self._left = [
-            self.handles.finish_late,
+            self.handles.finish_deferred,
             self._stop_samplers,
             self.drain,
             self._take_tallies,
@@ -177,7 +178,7 @@ class LiveRun:
         self.tallies = {identity: tally for group in self.groups for identity, tally in group.tallies().items()}
 
     def _judge_counters(self) -> None:
-        """Find the counters that stood still under load; where none of the CPU's moved, the estimate counts."""
+        """Find the counters without change under load; if no counter of the CPU changed, the estimate counts."""
         if self.judge.stand_ins:  # done before an exception interrupted the end
             return
         note = self.judge.decide(self._traces(), self._recorder, may_replace=self._may_replace)
@@ -185,7 +186,7 @@ class LiveRun:
             self.notes.add(note)
 
     def _note_the_end(self) -> None:
-        """Windows that were open, and channels whose last reading failed: those were measured up to a good one only."""
+        """Note the windows that were open, and the channels without a reading at the end."""
         for text in self.handles.notes:
             self.notes.add(text)
         for channel in self.channels:
@@ -231,10 +232,17 @@ class LiveRun:
             recorder.add_windows(self.handles.windows)
             self._note_problems(recorder)
 
-    def result(self) -> Result:
-        """What was measured; after the end."""
-        windows = functools.partial(finished_windows, self.handles.windows)
-        return Result(self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts)
+    def result(self) -> Result | None:
+        """The measurement, always the same object; None before the end."""
+        if not self.ended:
+            return None
+        with self._one_at_a_time:
+            if self._result is None:
+                windows = functools.partial(finished_windows, self.handles.windows)
+                self._result = Result(
+                    self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts
+                )
+            return self._result
 
     def _channel_table(self) -> pa.Table:
         from fastgreen.results.run_reader import channel_table

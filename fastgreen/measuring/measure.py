@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Returned = TypeVar("Returned", covariant=True)
 
     class Measured(Protocol[Given, Returned]):
-        """A measured function: what it was, and the `Result` of its last call."""
+        """A measured function: the function itself, and the `Result` of its last call."""
 
         result: Result | None
 
@@ -68,7 +68,7 @@ class Measurement:
         if name.startswith("_"):
             raise AttributeError(name)
         if self.result is None:
-            raise RuntimeError(f"{name} is there after the block")
+            raise RuntimeError(f"{name} exists only after the block has ended")
         return getattr(self.result, name)
 
 
@@ -77,7 +77,7 @@ def _measured(function: Callable[..., Any], options: dict[str, Any]) -> Any:
 
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
-            f"calling the generator function {function!r} does no work to be measured: put `with fastgreen.measure()` "
+            f"calling the generator function {function!r} does no work: put `with fastgreen.measure()` "
             "around the loop over it"
         )
 
@@ -151,5 +151,5 @@ def measure(function: Callable[..., Any] | None = None, /, **options: Any) -> An
     if function is None:
         return Measurement(**options)
     if not callable(function):
-        raise TypeError(f"measure takes a function, or options by name as Monitor does, not {function!r}")
+        raise TypeError(f"function must be a function, or absent with options by name as for Monitor, not {function!r}")
     return _measured(function, options)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fastgreen.measuring.gpu_timeline import Events
     from fastgreen.measuring.gpu_windows import GpuWindow
     from fastgreen.measuring.live_run import LiveRun
+    from fastgreen.measuring.source_sampler import Reading
     from fastgreen.results.result import Result
     from fastgreen.training.log import TrainingLog
 
@@ -58,11 +59,15 @@ class Monitor:
         A folder to write samples and windows to while running, in constant memory; needs pyarrow.
     sync : callable, optional
         Called at both edges of every window before its time is taken, e.g. ``torch.cuda.synchronize``: without it, a
-        window round asynchronous GPU work measures the launch.
+        window around asynchronous GPU work measures the launch.
     settle : bool
         At the end, wait for one more update of every counter (at most 250 ms), which tightens the last bounds.
     estimate : (float, float), optional
         Watts of the machine's CPUs at idle and at full load, for the ``procstat`` estimate.
+    dither : bool, optional
+        Whether the time between two readings varies from half to one and a half of ``1 / hz``, around the same mean.
+        Then no loop keeps step with the readings, and the energy of short windows is known better. Default: for a
+        source whose counters all update faster than they are read. Elsewhere it does harm.
     speed : float
         For a replay: 1 in real time, 2 twice as fast, 0 as fast as it can.
     report_on_exit : bool
@@ -78,7 +83,7 @@ class Monitor:
     ChannelNotFound, ChannelPermission, ChannelReadError
         For a channel asked for by name. One that was only chosen by default warns (FastgreenWarning).
     ValueError
-        For a bad `hz`, `speed` or `estimate`.
+        For a bad `hz`, `speed`, `dither` or `estimate`.
     FileExistsError
         When `record` holds a run already.
 
@@ -103,17 +108,21 @@ class Monitor:
         *,
         settle: bool = False,
         estimate: tuple[float, float] | None = None,
+        dither: bool | None = None,
         speed: float = 1.0,
         report_on_exit: bool = False,
         **seams: str | os.PathLike | None,
     ) -> None:
         if sync is not None and not callable(sync):
             raise ValueError(f"sync must be callable, not {sync!r}")
+        if dither not in (None, True, False):
+            raise ValueError(f"dither must be True, False or None, not {dither!r}")
         if not (isinstance(speed, (int, float)) and 0 <= speed < math.inf):
             raise ValueError(f"speed must be 0 or above, not {speed!r}")
         self._seams = Seams.of(**seams)
         self._settle_ns = _SETTLE_NS if settle else 0
         self._speed = number("speed", speed)
+        self._dither = dither
         self._record = path_text("record", record) if record is not None else None
         self._notes = Notes()
         self._asked: list[str] | None = None
@@ -131,7 +140,6 @@ class Monitor:
         self._report_on_exit = report_on_exit
         if report_on_exit:
             at_exit.prepare_report()
-        self._result: Result | None = None
 
     def _choose(self, wanted: str | Iterable[str] | None, estimate: tuple[float, float] | None) -> list[Channel]:
         patterns = self._asked = None if wanted is None else names_of(wanted)
@@ -171,9 +179,9 @@ class Monitor:
         """
         with self._lock:
             if self._state != "new":
-                raise RuntimeError(f"this monitor is {self._state}; a monitor measures once, make another")
+                raise RuntimeError(f"this monitor is {self._state}; a monitor measures only once, so make another one")
             needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
-            groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed)
+            groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed, self._dither)
             self.channels = [c for group in groups for c in group.channels]
             for text in self._judge.lose(lost):
                 self._notes.add(text)
@@ -249,7 +257,7 @@ class Monitor:
     def __del__(self) -> None:
         state = getattr(self, "_state", None)
         if state == "running":
-            warnings.warn(f"{self!r} was dropped while measuring", ResourceWarning, stacklevel=2)
+            warnings.warn(f"{self!r} was deleted while it was measuring", ResourceWarning, stacklevel=2)
         if state in ("running", "stopping"):
             self._end()
 
@@ -282,7 +290,7 @@ class Monitor:
     # ---- windows ----
 
     def window(self, name: str) -> _window.Window:
-        """A handle for stretches of time whose energy is wanted; use it in the thread that asked for it.
+        """A handle for windows of this name; use it in the thread that asked for it.
 
         Parameters
         ----------
@@ -305,26 +313,34 @@ class Monitor:
         return self.window_handles.window(name)
 
     def gpu_window(self, name: str, backend: str | Events = "torch", device: int = 0) -> GpuWindow:
-        """A handle as of `window`, whose edges are CUDA events and do not wait for the GPU.
+        """A handle like that of `window`, with CUDA events as edges, which do not wait for the GPU.
 
         `backend` is ``"torch"``, ``"cupy"`` or an `Events`, `device` a number as the backend counts; see `GpuWindows`.
         """
         from fastgreen.measuring.gpu_windows import GpuWindows
 
         with self._lock:
-            for late in self.window_handles.late:
-                if isinstance(late, GpuWindows) and (late.backend, late.device) == (backend, device):
-                    return late.window(name)
+            for windows in self.window_handles.deferred:
+                if isinstance(windows, GpuWindows) and (windows.backend, windows.device) == (backend, device):
+                    return windows.window(name)
             return GpuWindows(self, backend, device).window(name)
 
     # ---- training ----
 
     @functools.cached_property
     def training_log(self) -> TrainingLog:
-        """The `fastgreen.experiment.TrainingLog` of this monitor's checkpoints, from its start on."""
+        """The `fastgreen.experiment.TrainingLog` of this monitor's checkpoints, from its start on.
+
+        RuntimeError before `start`.
+        """
         from fastgreen.training.log import TrainingLog
 
-        return TrainingLog(self, started_ns=self._run.start_ns if self._run is not None else 0)
+        if self._run is None:
+            raise RuntimeError("this monitor was not started; a training log needs one that was")
+        log = TrainingLog(self, started_ns=self._run.start_ns)
+        if not self.running:
+            log.stop()
+        return log
 
     def checkpoint(self, accuracy: float, **values: Any) -> None:
         """Note a moment of a training: accuracy and energy so far. See `fastgreen.experiment.TrainingLog.checkpoint`.
@@ -332,7 +348,7 @@ class Monitor:
         The table and time to closest APC are asked of `training_log`.
         """
         if self._state != "running":
-            raise RuntimeError(f"this monitor is {self._state}; a checkpoint needs one that runs")
+            raise RuntimeError(f"this monitor is {self._state}; a checkpoint needs a running monitor")
         self.training_log.checkpoint(accuracy, **values)
 
     # ---- numbers ----
@@ -348,7 +364,29 @@ class Monitor:
         self._check_not_inert()
         if self._run is not None and self._run.ended:
             return {identity: float(total.energy_j) for identity, total in self.result.totals.items()}
-        return {identity: joules for group in self._groups for identity, joules in group.energy_j().items()}
+        return {identity: reading.energy_j for identity, reading in self.readings().items()}
+
+    def readings(self) -> dict[str, Reading]:
+        """The last reading of each channel: energy so far and its instant. It reads no sensor.
+
+        Returns
+        -------
+        dict of str to Reading
+            By channel id: ``energy_j`` in J since the start, ``at_ns`` in ns of CLOCK_MONOTONIC (0 before the first
+            reading).
+        """
+        self._check_not_inert()
+        return {identity: reading for group in self._groups for identity, reading in group.readings().items()}
+
+    @property
+    def finished_result(self) -> Callable[[], Result | None]:
+        """A function that returns the result once this run has ended, and None before.
+
+        It keeps the measurement alive and not the monitor. RuntimeError before `start`.
+        """
+        if self._run is None:
+            raise RuntimeError("this monitor was not started")
+        return self._run.result
 
     @property
     def result(self) -> Result:
@@ -357,15 +395,14 @@ class Monitor:
         if self._ending and self._state != "stopped":
             self._end()
         if self._run is None or self._state != "stopped":
-            raise RuntimeError("the result is there after the monitor has stopped; energy_j() is live")
-        with self._lock:
-            if self._result is None:
-                self._result = self._run.result()
-            return self._result
+            raise RuntimeError("the result exists only after the monitor has stopped; energy_j() works while it runs")
+        result = self._run.result()
+        assert result is not None
+        return result
 
     def _check_not_inert(self) -> None:
         if self._state == "inert":
-            raise FastgreenError("this monitor belongs to the parent process; after a fork it measures nothing here")
+            raise FastgreenError("this monitor belongs to the parent process; after a fork it does not measure here")
 
     def _become_inert(self) -> None:
         self._state = "inert"

@@ -10,7 +10,7 @@ __all__ = ["Notes"]
 
 
 class Notes:
-    """What a reader of the result should know, a sentence each; each is also a warning, once.
+    """Notes for the reader of the result, a sentence each; each is also a warning, once.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Notes:
         self._unsaid: list[str] = []
 
     def add(self, text: str, warn: bool = True) -> None:
-        """Keep a note; without `warn` it is no warning, only a sentence of the result."""
+        """Keep a note; without `warn` it is only a sentence of the result and no warning."""
         self.texts.append(text)
         if warn:
             self._unsaid.append(text)

@@ -1,4 +1,4 @@
-"""How often each source is read: the defaults, what may be asked for, and what a counter that wraps demands."""
+"""Readings per second of each source: the defaults, the permitted range, and the least rate of a counter that wraps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _is_number(value: object) -> bool:
 
 
 def rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[str, float]:
-    """Readings per second by source: what was asked for, else the default. ValueError for what cannot be."""
+    """Readings per second by source: the rate asked for, else the default. ValueError for an impossible rate."""
     sources = dict.fromkeys(c.source for c in channels)
     given = hz if isinstance(hz, dict) else {}
     for source, value in given.items() if isinstance(hz, dict) else [("", hz)]:
@@ -47,14 +47,14 @@ def rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[
         if not MIN_HZ <= value <= MAX_HZ:
             raise ValueError(f"hz must be from {MIN_HZ:g} to {MAX_HZ:.0f}, not {value!r}")
         if source and source not in DEFAULT_HZ:
-            raise ValueError(f"hz names no source {source!r}; there are {', '.join(DEFAULT_HZ)}")
+            raise ValueError(f"hz must name a source, not {source!r}; the sources are {', '.join(DEFAULT_HZ)}")
     if hz is not None and not isinstance(hz, dict):
         return {s: float(hz) for s in sources}
     return {s: float(given.get(s) or default_hz(s, channels)) for s in sources}
 
 
 def default_hz(source: str, channels: list[Channel]) -> float:
-    """The source's default; for NVML four readings an update, where that is known, but none within 10 ms."""
+    """The source's default; for NVML four readings per update, if its period is known, but at most one in 10 ms."""
     periods = [c.period_s for c in channels if c.source == "nvml" and c.period_s]
     return min(100.0, 4 / min(periods)) if source == "nvml" and periods else DEFAULT_HZ[source]
 
@@ -67,7 +67,7 @@ def check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
     for channel in channels:
         if _kept_polled(channel) and hz[channel.source] * LONGEST_UNREAD_S < 1:
             raise ValueError(
-                f"hz of {hz[channel.source]!r} is too low for {channel.id}: its driver must be read once in "
+                f"hz of {hz[channel.source]!r} is too low for {channel.id}: its driver must be read once every "
                 f"{LONGEST_UNREAD_S:.0f} s"
             )
     for channel in (c for c in channels if c.source != "replay"):

@@ -54,7 +54,7 @@ class Recorder:
         return self._try(self._folder.add_samples, channel, samples)
 
     def add_windows(self, handles: list[_window.Window | Lane]) -> None:
-        """Write what was added to the handles, always the same ones first, since the last call."""
+        """Write the windows that the handles gained since the last call, always in the same order."""
         self._written += [0] * (len(handles) - len(self._written))
         for i, handle in enumerate(handles):
             begin, end = handle.edges(self._written[i])
@@ -68,7 +68,7 @@ class Recorder:
             write(*given)
         except (OSError, ValueError) as error:
             self._folder.failed = True
-            self._problems.append(f"recording to {self._path} failed and goes on in memory: {error}")
+            self._problems.append(f"recording to {self._path} failed, and the run continues in memory: {error}")
             return False
         return True
 
@@ -81,7 +81,7 @@ class Recorder:
         self._at_the_end(lambda: self._folder.write_channels(channels()))
         if not self._folder.leave():
             self._problems.append(
-                f"{self._path} was removed, moved or replaced while the run was recorded, so the recording is not there"
+                f"{self._path} was removed, moved or replaced while the run was recorded, so the recording is lost"
             )
 
     def _at_the_end(self, step: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ def replay_channels(path: str, speed: float = 1.0) -> list[Channel]:
     faster = speed or 1.0
     result = load(path)
     if result.duration_s / faster > LONGEST_NS / NS_PER_S:
-        raise ValueError(f"at a speed of {speed!r} the run would last {result.duration_s / faster:.3g} s")
+        raise ValueError(f"speed must be higher, not {speed!r}: the run would last {result.duration_s / faster:.3g} s")
     out = []
     for trace in result.traces:
         chunks = list(trace.chunks())

@@ -6,6 +6,7 @@ import functools
 import math
 
 from fastgreen import _core
+from fastgreen._light_dataclass import dataclass
 from fastgreen.errors import FastgreenError
 from fastgreen.measuring.rates import blind_ns
 from fastgreen.sensors.channel import ENGINE_SOURCE, Channel
@@ -16,10 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
-__all__ = ["Group", "open_groups"]
+__all__ = ["Group", "Reading", "open_groups"]
 
 _RING_S = 8.0  # how long the rings hold samples while the interpreter is busy in C ...
 _RING_MOST = 1 << 17  # ... unless that is more than 3 MiB a channel; then they are emptied more often
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Energy of a channel since the start, in J, and the instant up to which it holds, ns of CLOCK_MONOTONIC."""
+
+    energy_j: float
+    at_ns: int
 
 
 class Group:
@@ -35,7 +44,9 @@ class Group:
         How long the rings take to fill up.
     """
 
-    def __init__(self, source: str, channels: list[Channel], hz: float, library: str, speed: float) -> None:
+    def __init__(
+        self, source: str, channels: list[Channel], hz: float, library: str, speed: float, dither: bool | None = None
+    ) -> None:
         capacity = min(max(256, math.ceil(hz * _RING_S)), _RING_MOST)
         self.full_s = capacity / hz
         self.channels = channels
@@ -48,15 +59,16 @@ class Group:
             ring_capacity=capacity,
             library=library,
             speed=speed,
+            dither=_slow(channels, hz) if dither is None else dither,
         )
 
-    def energy_j(self) -> dict[str, float]:
-        """Energy of each channel up to its last reading, in J, while the sampler runs."""
+    def readings(self) -> dict[str, Reading]:
+        """The last reading of each channel while the sampler runs."""
         out = {}
         for i, channel in enumerate(self.channels):
             live = self.sampler.live(i)
             raw = live["total"] if channel.kind == "energy" else live["power_integral"]
-            out[channel.id] = raw * joules_per_unit(channel.unit)
+            out[channel.id] = Reading(raw * joules_per_unit(channel.unit), live["last_at_ns"])
         return out
 
     def tallies(self) -> dict[str, dict[str, Any]]:
@@ -64,8 +76,19 @@ class Group:
         return {channel.id: self.sampler.tally(i) for i, channel in enumerate(self.channels)}
 
 
+def _slow(channels: list[Channel], hz: float) -> bool:
+    """Whether readings come slower than the updates of all the source's counters."""
+    periods = [c.traits["period_ns"] for c in channels if c.kind == "energy" and not c.estimated]
+    return bool(periods) and max(periods) * hz < NS_PER_S
+
+
 def open_groups(
-    channels: list[Channel], hz: Mapping[str, float], library: str, speed: float, needed: Collection[str]
+    channels: list[Channel],
+    hz: Mapping[str, float],
+    library: str,
+    speed: float,
+    needed: Collection[str],
+    dither: bool | None = None,
 ) -> tuple[list[Group], list[tuple[Channel, Exception]]]:
     """A group for each source, and the channels that could not be opened after all, each with the reason.
 
@@ -75,7 +98,7 @@ def open_groups(
     lost: list[tuple[Channel, Exception]] = []
     for source in dict.fromkeys(c.source for c in channels):
         own = [c for c in channels if c.source == source]
-        make = functools.partial(Group, source, hz=hz[source], library=library, speed=speed)
+        make = functools.partial(Group, source, hz=hz[source], library=library, speed=speed, dither=dither)
         group, failed = _open(make, own)
         groups += [group] if group is not None else []
         lost += failed
@@ -88,7 +111,7 @@ def open_groups(
 def _open(
     make: Callable[[list[Channel]], Group], channels: list[Channel]
 ) -> tuple[Group | None, list[tuple[Channel, Exception]]]:
-    """A group of those channels of a source that can be opened; a sampler opens all of its channels or none."""
+    """A group of those channels of a source that can be opened; a sampler opens all of its channels or fails."""
     try:
         return make(channels), []
     except (FastgreenError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Counters that stand still: whether there was load meanwhile, and what counts in their place.
+"""Counters that do not change: whether there was load at the time, and the channel that replaces them.
 
 A package or a board always draws something, so a counter that shows no growth for a second and longer, while the CPUs
 worked or the board's own power says otherwise, does not count. On an idle machine it may be at rest.
@@ -85,7 +85,7 @@ class LoadWitness:
 
 
 def _is_of_the_cpu(channel: Channel) -> bool:
-    """Whether it counts what busy CPUs draw; an idle graphics part beside them may rest."""
+    """Whether it counts the energy of busy CPUs; an idle graphics part beside them may rest."""
     return (channel.source in ("rapl", "perf") or channel.device == "amd_energy") and channel.name not in (
         "uncore",
         "gpu",
@@ -197,4 +197,4 @@ class CounterJudge:
         if recorder is not None:
             for chunk in estimate.chunks():
                 recorder.add_samples(estimate.channel.id, bytearray(chunk.tobytes()))
-        return f"the estimate {estimate.channel.id} counts in the place of {', '.join(sorted(self.replaced))}"
+        return f"the estimate {estimate.channel.id} replaces {', '.join(sorted(self.replaced))}"

@@ -1,4 +1,4 @@
-"""The windows of one monitor: handles by thread and name, windows of GPUs, and what happens to open ones at the end."""
+"""The windows of one monitor: handles by thread and name, windows of GPUs, and the end of open windows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from fastgreen.measuring.gpu_timeline import Lane
 
-    class LateWindows(Protocol):
-        """Windows whose edges are known only after a while: `GpuWindows`."""
+    class DeferredWindows(Protocol):
+        """Windows with edges that are known only later: `GpuWindows`."""
 
         notes: list[str]
 
@@ -27,36 +27,36 @@ __all__ = ["WindowHandles"]
 
 
 class WindowHandles:
-    """Hands out windows while the monitor runs, and ends those that are open when it stops.
+    """Makes windows while the monitor runs, and ends open windows when it stops.
 
     Attributes
     ----------
     lock : RLock
         The monitor's lock; a caller that adds windows holds it.
     windows : list of Window and Lane
-        Everything whose stretches the result holds.
-    late : list of GpuWindows
-        What ends with the monitor.
+        All windows of the result.
+    deferred : list of GpuWindows
+        GPU windows; their edges are known after the GPU has done its work.
     notes : list of str
-        After `close` and `finish_late`: windows that were open then.
+        Sentences about windows that were open at the end, after `close` and `finish_deferred`.
     """
 
     def __init__(self, sync: Callable[[], object] | None, lock: threading.RLock) -> None:
         self.lock = lock
         self.windows: list[_window.Window | Lane] = []
         self._gate = _window.Gate(sync)
-        self.late: list[LateWindows] = []
+        self.deferred: list[DeferredWindows] = []
         self._by_thread: dict[tuple[int, str], _window.Window] = {}
         self.state = "new"
         self._ended: dict[int, str] = {}
 
     def open(self) -> None:
-        """The monitor runs: windows may begin."""
+        """Allow windows to begin; the monitor is running."""
         self.state = "running"
         self._gate.open()
 
     def window(self, name: str) -> _window.Window:
-        """See `Monitor.window`."""
+        """Get a window; see `Monitor.window`."""
         if not isinstance(name, str):
             raise TypeError(f"a window's name must be a string, not {name!r}")
         name = encodable(name)
@@ -70,40 +70,40 @@ class WindowHandles:
         return window
 
     def add_lane(self, lane: Lane) -> None:
-        """Take in windows that were placed afterwards; the caller holds the lock."""
+        """Add GPU windows after their times are known; the caller holds the lock."""
         self.windows.append(lane)
 
     def check_running(self) -> None:
-        """RuntimeError if the monitor does not run."""
+        """Raise a RuntimeError if the monitor is not running."""
         if self.state != "running":
-            raise RuntimeError(f"GPU windows need a running monitor; this one is {self.state}")
+            raise RuntimeError(f"GPU windows need a running monitor; this monitor is {self.state}")
 
     def close(self) -> None:
-        """End what is open. Idempotent: after an exception the next call ends the rest."""
-        self._gate.close()  # first, so that no window of another thread begins meanwhile
+        """End the open windows. Idempotent: after an exception the next call ends the rest."""
+        self._gate.close()  # first, so that no window of another thread begins from now on
         for i, window in enumerate(self.windows):
             if window.is_open:
-                self._ended[i] = f"window {window.name!r} was still open at the end of the measurement and ended there"
+                self._ended[i] = f"window {window.name!r} was still open at the end, and was ended there"
                 window.end()
         self.state = "stopped"
 
-    def finish_late(self) -> None:
-        """End the windows of GPUs, after `close`; this waits for the GPUs."""
-        for late in self.late:
-            late.finish()
+    def finish_deferred(self) -> None:
+        """End GPU windows, after `close`; waits for the GPUs."""
+        for windows in self.deferred:
+            windows.finish()
 
     @property
     def notes(self) -> list[str]:
-        return [text for late in self.late for text in late.notes] + list(self._ended.values())
+        return [text for windows in self.deferred for text in windows.notes] + list(self._ended.values())
 
     def make_inert(self) -> None:
-        """While the interpreter ends, windows of threads that still run do nothing."""
+        """Make windows do nothing: the interpreter is ending, and other threads may still use them."""
         self._gate.make_inert()
 
     def become_inert(self, lock: threading.RLock) -> None:
-        """In a forked child nothing is measured. The parent's lock may be held by a thread that is not here."""
+        """Stop measuring in a forked child. It needs a new lock: a thread of the parent may hold the old one."""
         self.state = "inert"
-        for late in self.late:
-            late.become_inert()
+        for windows in self.deferred:
+            windows.become_inert()
         self.make_inert()
         self.lock = lock

@@ -1,10 +1,10 @@
 """Closest APC and the time to reach it, over one training run or many.
 
-What is published (Jurj, Opritoiu, Vladutiu, 2020) are the names TTCAPC and TTCAPEC, that they combine accuracy, energy
-and training time, the two deltas with their values 0.01 and 0.1, and a grid whose cells hold the APC of their centres.
-The rest is this package's reading: that a point belongs to the cell it lies in, that the last cell's centre is never
-above 1, that the time is that of the first checkpoint to reach a target, or else of the best checkpoint, the earliest
-of equals.
+Jurj, Opritoiu and Vladutiu (2020) published the names TTCAPC and TTCAPEC, that these combine accuracy, energy and
+training time, the two deltas with their values 0.01 and 0.1, and a grid of cells with the APC of their centres. The
+other rules are this package's interpretation: a point belongs to the cell that contains it; the centre of the last cell
+is never above 1; the time is that of the first checkpoint that reaches a target, or without a target that of the best
+checkpoint, the earliest of equals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Closest(NamedTuple):
-    """Where a run got to. For many runs every field is an array with one value per run.
+    """Checkpoint at which a training run reached its target. For many runs every field is an array, a value per run.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Closest(NamedTuple):
     apc : float or ndarray
         Its closest APC (APEC), or its APC where `quantize` is off; NaN if the target was never reached.
     accuracy_cell, consumption_cell : int or ndarray of int64
-        The cell that it lies in; -1 if the target was never reached.
+        Indices of its cell; -1 if the target was never reached.
     """
 
     time: Any
@@ -76,7 +76,7 @@ def closest_apc(
     alpha: Any = 0.1,
     beta: Any = 1.0,
 ) -> Any:
-    """APC at the centre of the cell that a point lies in, so that differences below a cell count for nothing.
+    """APC at the centre of a point's cell, so that differences smaller than a cell do not count.
 
     The cell of accuracy is ``clamp(floor(accuracy / accuracy_delta + 1e-9), 0, ceil(1 / accuracy_delta - 1e-9) - 1)``
     and that of consumption ``floor(consumption / consumption_delta + 1e-9)``; a centre lies half a delta further, that
@@ -103,7 +103,7 @@ def closest_apc(
 
     References
     ----------
-    The grid and the deltas: Jurj, Opritoiu, Vladutiu, 2020. The rounding is this package's reading.
+    Jurj, Opritoiu, Vladutiu, 2020, for the grid and the deltas. The rounding is this package's interpretation.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def closest_apc(
 def closest_apec(
     cost: Any, accuracy: Any, *, cost_delta: Any = 0.1, accuracy_delta: Any = 0.01, alpha: Any = 0.1, beta: Any = 1.0
 ) -> Any:
-    """APEC at the centre of the cell that a point lies in: `closest_apc` on cost, with `cost_delta` in its unit.
+    """APEC at the centre of a point's cell: `closest_apc` of cost, with `cost_delta` in the unit of cost.
 
     Parameters
     ----------
@@ -172,11 +172,11 @@ def time_to_closest_apc(
     accuracy : array_like
         Accuracy at each checkpoint, 0..1.
     consumption : array_like
-        Energy at each checkpoint: since the start of the training, or of one inference of the checkpoint's model,
-        whichever you want to judge by.
+        Energy at each checkpoint: either since the start of the training, or of one inference with the checkpoint's
+        model.
     target : float, (accuracy, consumption) or None
-        The APC to reach, or the point whose closest APC is to be reached. Without a target, the best closest APC of the
-        run is meant, and the earliest checkpoint that has it.
+        The APC to reach, or a point with the closest APC to reach. None searches for the best closest APC of the run,
+        and its earliest checkpoint.
     accuracy_delta, consumption_delta : float
         The size of a cell, see `closest_apc`.
     alpha, beta : float
@@ -187,8 +187,8 @@ def time_to_closest_apc(
     Returns
     -------
     Closest
-        Of numbers for one run (three 1-D arrays) and of arrays for many: 2-D arrays with a row per run (`time` may stay
-        1-D), or Arrow list arrays where runs differ in length. A checkpoint with a NaN is passed over.
+        Numbers for one run (three 1-D arrays), arrays for many runs. Many runs are 2-D arrays with a row per run
+        (`time` may be 1-D), or Arrow list arrays if runs differ in length. Checkpoints with a NaN are skipped.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def time_to_closest_apc(
 
     References
     ----------
-    Jurj, Opritoiu, Vladutiu, 2020, for the names, the deltas and the grid; see the module for what is our reading.
+    Jurj, Opritoiu, Vladutiu, 2020, for the names, the deltas and the grid. The search is this package's interpretation.
 
     Examples
     --------
@@ -223,9 +223,9 @@ def time_to_closest_apec(
     beta: float = 1.0,
     quantize: bool = True,
 ) -> Closest:
-    """Time that a training needed to reach a closest APEC (TTCAPEC): `time_to_closest_apc` on cost.
+    """Time that a training needed to reach a closest APEC (TTCAPEC): `time_to_closest_apc` of cost.
 
-    The result's `consumption_cell` counts in `cost_delta`.
+    The `consumption_cell` of the result is in units of `cost_delta`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether arguments are numbers of the range they should have: one pass in C, and a message that names the culprit."""
+"""Checks that arguments are numbers in their range: one pass in C, and a message with the first wrong value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST = math.ulp(0.0)
 
 @dataclass(frozen=True)
 class Domain:
-    """The closed range an argument may lie in, and how to say so. NaN is always let through."""
+    """Closed range of an argument, and the text of its error. NaN is always accepted."""
 
     low: float
     high: float
@@ -47,27 +47,27 @@ FRACTION_DELTA = Domain(_LEAST, 1.0, "must lie in 0..1 and not be 0")
 
 
 def as_numbers(name: str, value: Any) -> np.ndarray:
-    """The value as an array of real numbers.
+    """Convert a value to an array of real numbers.
 
     Raises
     ------
     ValueError
-        If it is not: text, objects, complex numbers, dates, truth values, nested lists of unequal lengths.
+        If it holds text, objects, complex numbers, dates, truth values, or nested lists of unequal lengths.
     """
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{name} is not an array of numbers: {error}") from None
+        raise ValueError(f"{name} must be an array of numbers: {error}") from None
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ValueError(f"{name} must be numbers (float64, float32 or integers), not {array.dtype}")
     return array
 
 
 def check(name: str, value: Any, domain: Domain) -> Any:
-    """The value, fit to be given to a ufunc, if all of it lies in the domain.
+    """Return the value, ready for a ufunc, if all of it is in the domain; else raise a ValueError.
 
-    Arrays that know ufuncs themselves (xarray, pandas) come back as they are; a Dask array is not looked into, as that
-    would compute it.
+    Arrays with ufuncs of their own (xarray, pandas) are returned unchanged. The values of a Dask array are not checked,
+    since that would compute it.
     """
     if type(value) is float or type(value) is int:
         if domain.holds(value):
@@ -78,7 +78,7 @@ def check(name: str, value: Any, domain: Domain) -> Any:
     array = as_numbers(name, value)
     distinct = array
     if not array.flags.c_contiguous:
-        # An axis that was only broadcast holds one value many times.
+        # A broadcast axis holds one value many times.
         distinct = array[tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)]
     if distinct.dtype.char not in "df":
         distinct = distinct.astype(np.float64)
@@ -91,10 +91,10 @@ def check(name: str, value: Any, domain: Domain) -> Any:
 
 
 def check_shapes(**arrays: Any) -> tuple[int, ...]:
-    """The shape that the arguments broadcast to; ValueError that lists every shape if they do not broadcast."""
+    """Shape that the arguments broadcast to; ValueError with all shapes if they do not broadcast."""
     shapes = {name: np.shape(value) for name, value in arrays.items()}
     try:
         return np.broadcast_shapes(*shapes.values())
     except ValueError:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
-        raise ValueError(f"shapes that do not fit together: {listed}") from None
+        raise ValueError(f"shapes must broadcast together, not {listed}") from None

@@ -1,7 +1,8 @@
-"""The metrics, all in one place: APC and its relatives, and the neighbours that others judge efficiency by.
+"""Published metrics of efficiency other than APC: EDP, carbon, SCI, NetScore, time to accuracy and others.
 
-Accuracies are fractions, energies joules and times seconds unless a name says otherwise. Arguments may be arrays; they
-broadcast as in NumPy. ValueError names the argument that leaves its range and its first bad value; NaN passes through.
+Accuracies are fractions, energies are joules and times are seconds, unless the name of an argument has another unit.
+Arguments may be arrays; they broadcast as in NumPy. A ValueError names the argument outside its range and its first bad
+value; NaN gives NaN.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _PERCENT = Domain(0.0, 100.0, "must lie in 0..100")
 
 
 def _arrays(**arguments: tuple[Any, Domain]) -> list[Any]:
-    """The checked arguments as float64, ready to be computed with; pandas, xarray and Dask objects keep their kind."""
+    """Checked arguments as float64; pandas, xarray and Dask objects keep their type."""
     values = {name: _float64(check(name, value, domain)) for name, (value, domain) in arguments.items()}
     if all(isinstance(value, np.ndarray | np.generic) for value in values.values()):
         check_shapes(**values)  # the others fit by their own rules
@@ -95,7 +96,7 @@ def edp(energy_j: Any, time_s: Any) -> Any:
 
 
 def ed2p(energy_j: Any, time_s: Any) -> Any:
-    """Energy-delay-squared product in J s²: ``energy * time**2``, which a change of supply voltage leaves alone.
+    """Energy-delay-squared product in J s²: ``energy * time**2``; it hardly depends on the supply voltage.
 
     Parameters
     ----------
@@ -192,16 +193,16 @@ def carbon(energy_j: Any, intensity_g_per_kwh: Any) -> Any:
 def embodied_carbon(
     total_g: Any, hours: Any, lifespan_hours: Any, resources: Any = 1.0, total_resources: Any = 1.0
 ) -> Any:
-    """The share of a machine's making in g CO2e: ``total * (hours / lifespan) * (resources / total_resources)``.
+    """Share of a machine's embodied carbon in g CO2e: ``total * (hours / lifespan) * (resources / total_resources)``.
 
     Parameters
     ----------
     total_g : array_like
-        What making the machine emitted (TE), in g CO2e.
+        Emissions of making the machine (TE), in g CO2e.
     hours, lifespan_hours : array_like
-        How long it was reserved (TiR), and how long it is expected to live (EL, above 0).
+        Reserved time (TiR) and expected lifespan (EL, above 0), in hours.
     resources, total_resources : array_like
-        How much of it was reserved (RR), and how much it has (ToR, above 0), in the same unit.
+        Reserved resources (RR) and all resources of the machine (ToR, above 0), in the same unit.
 
     Returns
     -------
@@ -242,9 +243,9 @@ def sci(energy_kwh: Any, intensity_g_per_kwh: Any, embodied_g: Any = 0.0, functi
     intensity_g_per_kwh : array_like
         Of the grid (I), in g CO2e per kWh.
     embodied_g : array_like
-        The share of the making (M), in g CO2e, see `embodied_carbon`.
+        Share of the embodied carbon (M), in g CO2e, see `embodied_carbon`.
     functional_units : array_like
-        How many were delivered (R): inferences, users, ...; above 0.
+        Number of functional units (R): inferences, users, ...; above 0.
 
     Returns
     -------
@@ -275,7 +276,7 @@ def sci(energy_kwh: Any, intensity_g_per_kwh: Any, embodied_g: Any = 0.0, functi
 
 
 def zeus_cost(energy_j: Any, time_s: Any, *, eta: Any = 0.5, max_power_w: Any) -> Any:
-    """Cost of a training in J: ``eta * energy + (1 - eta) * max_power * time``; `eta` 1 weighs energy alone, 0 time.
+    """Cost of a training in J: ``eta * energy + (1 - eta) * max_power * time``; 1 counts energy only, 0 time only.
 
     Parameters
     ----------
@@ -284,7 +285,7 @@ def zeus_cost(energy_j: Any, time_s: Any, *, eta: Any = 0.5, max_power_w: Any) -
     eta : array_like, default 0.5
         Weight of energy against time, 0..1.
     max_power_w : array_like
-        The most that the device can draw, in W.
+        Maximum power of the device, in W.
 
     Returns
     -------
@@ -356,7 +357,7 @@ def _at_target(name: str, values: Any, accuracy: Any, target: Any) -> Any:
     if np.ndim(target) or np.isnan(check("target", target, ACCURACY)):
         raise ValueError(f"target must be one number, not {target!r}")
     if fractions.ndim not in (1, 2) or column.shape not in (fractions.shape, fractions.shape[-1:]):
-        raise ValueError(f"shapes that do not fit together: {name} {column.shape}, accuracy {fractions.shape}")
+        raise ValueError(f"shapes must fit together, not {name} {column.shape}, accuracy {fractions.shape}")
     reached = fractions >= target
     if fractions.shape[-1] == 0:
         return np.full(fractions.shape[:-1], np.inf)[()]
@@ -366,19 +367,19 @@ def _at_target(name: str, values: Any, accuracy: Any, target: Any) -> Any:
 
 
 def time_to_accuracy(time: Any, accuracy: Any, target: float) -> Any:
-    """Time of the first checkpoint whose accuracy reaches the target, in the unit of `time`; inf if no checkpoint does.
+    """Time of the first checkpoint whose accuracy reaches the target, in the unit of `time`; inf if never reached.
 
     Parameters
     ----------
     time, accuracy : array_like
         One run as 1-D arrays, or many as 2-D arrays with a row per run.
     target : float
-        0..1.
+        The accuracy to reach, 0..1.
 
     Returns
     -------
     float or ndarray
-        For many runs one value for each.
+        A number for one run, an array with a value per run for many.
 
     Raises
     ------
@@ -398,12 +399,12 @@ def time_to_accuracy(time: Any, accuracy: Any, target: float) -> Any:
 
 
 def energy_to_accuracy(energy: Any, accuracy: Any, target: float) -> Any:
-    """Energy spent up to the first checkpoint whose accuracy reaches the target, in its unit; inf if none reaches it.
+    """Energy to the first checkpoint whose accuracy reaches the target, in the unit of `energy`; inf if never reached.
 
     Parameters
     ----------
     energy : array_like
-        Since the start of the training.
+        Energy since the start of the training, in any unit.
     accuracy, target
         As in `time_to_accuracy`.
 
@@ -419,7 +420,7 @@ def energy_to_accuracy(energy: Any, accuracy: Any, target: float) -> Any:
 
     References
     ----------
-    The energy-to-accuracy of You, Chung, Chowdhury, NSDI 2023, see `zeus_cost`.
+    You, Chung, Chowdhury, NSDI 2023, see `zeus_cost`.
 
     Examples
     --------

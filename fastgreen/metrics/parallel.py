@@ -1,4 +1,4 @@
-"""Work over ranges in a few threads; the kernels give the GIL back while they run."""
+"""Parallel work over ranges in a few threads; the C kernels release the GIL."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["cpu_count", "for_each_range", "thread_count"]
 
-_WORTH_A_THREAD = 1 << 18  # points: below some tenths of a millisecond, starting threads costs more than it gains
+_WORTH_A_THREAD = 1 << 18  # points, some tenths of a millisecond of work; for less, threads cost more than they gain
 
 
 def cpu_count() -> int:
-    """The CPUs that this process may use."""
+    """Number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def thread_count(threads: int | None) -> int:
-    """The number of threads asked for, by default one for each CPU."""
+    """Check a number of threads; None becomes one per CPU."""
     if threads is None:
         return cpu_count()
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
@@ -31,14 +31,14 @@ def for_each_range(
 ) -> None:
     """Call work(first, last) for ranges that cover 0..count, each beginning at a multiple of `align`.
 
-    This thread works too, beside threads - 1 others. `points` says how much work there is in all; little is done at
-    once, without another thread. Raises what the work of the first failing range raised, after all begun have ended.
+    This thread works too, beside `threads` - 1 others. `points` is the amount of work in all; a small amount is done in
+    this thread alone. An exception of the first failing range is raised after all started ranges have ended.
     """
     workers = min(thread_count(threads), max(1, points // _WORTH_A_THREAD))
     if workers == 1:
         work(0, count)
         return
-    # Several ranges for each thread, so that one that is held up does not hold up all.
+    # Several ranges for each thread, so that a delayed thread does not delay all.
     step = -(-count // (workers * 8))
     step = max(1, -(-step // align)) * align
     waiting = deque(range(0, count, step))

@@ -1,8 +1,8 @@
-"""APC and APEC over the product of their axes, and the answers that need no grid.
+"""APC and APEC over the product of their axes, with searches that do not compute the grid.
 
-Everything but the filling of a tile rests on one fact: rounded arithmetic keeps the order of what it rounds, so along
-rising consumption the float64 scores of a row never rise. A row's best score is that of its smallest consumption, and
-the scores between two limits lie side by side, where a binary search finds them.
+The searches rely on one fact: rounding keeps the order of numbers, so along rising consumption the float64 scores of a
+row never rise. The best score of a row is that of its smallest consumption, and the scores between two limits are
+adjacent, so that a binary search finds them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _ROWS_AT_ONCE = 1 << 20
 
 
 class ScoreGrid:
-    """The grid of one metric; its axes are beta, alpha, accuracy and last consumption or cost.
+    """Grid of one metric over the axes beta, alpha, accuracy, and consumption or cost (the fastest).
 
     Attributes
     ----------
     axes : dict of str to ndarray
         Name and float64 values of each axis, slowest first.
     inputs : dict of str to ndarray
-        What the points are computed from: the axes.
+        Inputs of the points: the axes.
     shape : tuple of int
-        Points along each.
+        Points along each axis.
     """
 
     rising_is_better = True
@@ -44,7 +44,7 @@ class ScoreGrid:
         self._kernels: dict[np.dtype, _kernels.Grid] = {}
 
     def fill(self, out: np.ndarray, first: int, stream: bool) -> None:
-        """Write the points from `first` on, in row-major order, into all of the one-dimensional out."""
+        """Fill the one-dimensional `out` with the points from `first` on, in row-major order."""
         kernel = self._kernels.get(out.dtype)
         if kernel is None:
             kernel = self._kernels.setdefault(
@@ -53,14 +53,14 @@ class ScoreGrid:
         kernel.fill(out, first, stream)
 
     def at(self, points: np.ndarray) -> np.ndarray:
-        """The float64 scores of points, given by their positions in row-major order."""
+        """Float64 scores of points at positions in row-major order."""
         beta, alpha, accuracy, cost = np.unravel_index(points, self.shape)
         return _kernels.apc(self._cost[cost], self._accuracy[accuracy], self._alpha[alpha], self._beta[beta])
 
     def best(self, k: int) -> np.ndarray:
-        """Positions of the k highest scores, the highest first, the first of equals first."""
+        """Positions of the k highest scores, highest first; equal scores in the order of their positions."""
         rows, tops = self._leading_rows(k)
-        # k rows reach the last of these tops, so nothing below it is among the k best.
+        # k rows have a score of at least the last top, so a lower score is not among the k best.
         limit = tops[-1] if rows.size >= k else -math.inf
         points, scores = np.empty(0, np.int64), np.empty(0)
         begin = 0
@@ -76,7 +76,7 @@ class ScoreGrid:
         return points
 
     def where(self, low: float, high: float) -> np.ndarray:
-        """Positions of the scores in low..high, rising. Raises MemoryError where they are too many to hold."""
+        """Rising positions of the scores in low..high. MemoryError if they do not fit into memory."""
         found = []
         total = 0
         for rows in self._row_chunks():
@@ -100,7 +100,7 @@ class ScoreGrid:
         return _kernels.apc(self._rising_cost[place], self._accuracy[accuracy], self._alpha[alpha], self._beta[beta])
 
     def _leading_rows(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k rows whose best scores lead, best first and first of equals first, and these scores."""
+        """The k rows with the highest best scores, highest first, and these scores."""
         rows, tops = np.empty(0, np.int64), np.empty(0)
         for chunk in self._row_chunks():
             chunk_tops = self._scores(chunk, 0)
@@ -113,14 +113,14 @@ class ScoreGrid:
         return rows, tops
 
     def _reaching(self, rows: np.ndarray, limit: float, k: int) -> np.ndarray:
-        """Points of the rows whose score is at least limit, of each row the k best, the first of equals."""
+        """The k best points of each row with a score of at least `limit`; of equal scores the first."""
         counts = self._first_below(rows, limit)
         if self._in_order:
             return self._spread(rows, np.zeros_like(counts), np.minimum(counts, k))
         few = counts <= k
         points = [self._spread(rows[few], np.zeros_like(counts[few]), counts[few])]
         for row in rows[~few]:
-            # Equals at the k-th place: their order along rising consumption is not that of their positions.
+            # Equal scores at the k-th place: their order along rising consumption is not that of their positions.
             one = np.array([row])
             score = self._scores(one, k - 1)
             begin, end = int(self._first_not_above(one, score[0])[0]), int(self._first_below(one, score[0])[0])
@@ -141,7 +141,7 @@ class ScoreGrid:
         return self._bisect(rows, lambda score: score <= limit)
 
     def _bisect(self, rows: np.ndarray, passed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """For each row the first place whose score has passed, a property that stays once it holds."""
+        """First place in each row where `passed` is true; it stays true at all later places."""
         low = np.zeros(rows.size, np.int64)
         high = np.full(rows.size, self._cost.size, np.int64)
         for _ in range(self._cost.size.bit_length()):
@@ -160,6 +160,6 @@ def _check_memory(points: int) -> None:
     available = psutil.virtual_memory().available
     if needed > available:
         raise MemoryError(
-            f"{points:,} points lie in low..high, which takes {needed / 1e9:.1f} GB, and {available / 1e9:.1f} GB are "
+            f"{points:,} points are in low..high and need {needed / 1e9:.1f} GB, but only {available / 1e9:.1f} GB are "
             "free; narrow the limits, or write the sweep to a file and read it tile by tile"
         )

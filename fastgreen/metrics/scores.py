@@ -1,4 +1,4 @@
-"""APC, APEC and the weighted consumption: the ufuncs with their arguments checked."""
+"""APC, APEC and weighted consumption: the ufuncs with checked arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _score(ufunc: np.ufunc, out: Any, arguments: dict[str, tuple[Any, Domain]]) 
 
 
 def weighted_consumption(consumption: Any, accuracy: Any, alpha: Any = 0.1, *, out: Any = None) -> Any:
-    """Consumption in which energy spent on right answers counts only `alpha`-fold.
+    """Consumption that counts energy spent on right answers only `alpha`-fold.
 
     ``consumption * ((1 - alpha) * (1 - accuracy) + alpha)``
 
@@ -65,7 +65,7 @@ def weighted_consumption(consumption: Any, accuracy: Any, alpha: Any = 0.1, *, o
 
 
 def apc(consumption: Any, accuracy: Any, alpha: Any = 0.1, beta: Any = 1.0, *, out: Any = None) -> Any:
-    """Accuracy per consumption: accuracy, lowered by the energy it took.
+    """Accuracy per consumption (APC): the accuracy, lowered by the energy that it took.
 
     ``accuracy / (beta * weighted_consumption(consumption, accuracy, alpha) + 1)``
 
@@ -86,8 +86,8 @@ def apc(consumption: Any, accuracy: Any, alpha: Any = 0.1, beta: Any = 1.0, *, o
     Returns
     -------
     ndarray or float
-        0..1, of the shape the arguments broadcast to; NaN where one of them is NaN. In float64 the very bits that
-        NumPy gives for the formula; float32 if all arrays are float32.
+        0..1, of the shape the arguments broadcast to; NaN where one of them is NaN. A float64 result has exactly the
+        bits of the formula in NumPy; the result is float32 if all arrays are float32.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def apc(consumption: Any, accuracy: Any, alpha: Any = 0.1, beta: Any = 1.0, *, o
 
 
 def apec(cost: Any, accuracy: Any, alpha: Any = 0.1, beta: Any = 1.0, *, out: Any = None) -> Any:
-    """Accuracy per energy cost: `apc` of what the energy costs instead of how much it is.
+    """Accuracy per energy cost (APEC): `apc` of the price of the energy instead of its amount.
 
     ``accuracy / (beta * cost * ((1 - alpha) * (1 - accuracy) + alpha) + 1)``
 
@@ -123,7 +123,7 @@ def apec(cost: Any, accuracy: Any, alpha: Any = 0.1, beta: Any = 1.0, *, out: An
     ----------
     cost : array_like
         Price of the energy, finite and not negative, in any unit: the published figures use cents per inference, and
-        `beta` belongs to that unit. Energy that costs nothing scores its accuracy.
+        `beta` belongs to that unit. At cost 0 the score is the accuracy.
     accuracy, alpha, beta, out
         As in `apc`.
 

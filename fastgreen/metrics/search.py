@@ -1,4 +1,4 @@
-"""One search for the closest APC: its deltas, weights and target, checked."""
+"""Parameters of a search for the closest APC: deltas, weights and target, checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Search"]
 
 
 class Search(NamedTuple):
-    """One way to look at runs: the numbers that a search depends on, all checked."""
+    """Checked parameters of one search."""
 
     cost_delta: float
     accuracy_delta: float
@@ -39,7 +39,7 @@ class Search(NamedTuple):
         return search._replace(target=search._score_of(target, cost_name))
 
     def _score_of(self, target: Any, cost_name: str) -> float:
-        """The score to reach: the target itself, or that of a pair (accuracy, consumption), which is quantised too."""
+        """Score to reach: the target itself, or the (quantised) score of a pair (accuracy, consumption)."""
         if target is None:
             return math.nan
         if np.ndim(target) == 0:

@@ -1,4 +1,4 @@
-"""Time to the closest APC or APEC over runs and parameters."""
+"""Times to the closest APC or APEC over the product of runs and parameters."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _POINTS_AT_ONCE = 1 << 18
 
 
 class SearchGrid:
-    """The grid of times; its axes are beta, alpha, the two deltas, target and last run.
+    """Grid of times over the axes beta, alpha, the two deltas, target, and run (the fastest).
 
     Attributes
     ----------
     axes : dict of str to ndarray
-        Name and values of each axis, slowest first. A target is NaN where the best is searched for; where pairs are
-        among them, the targets are texts.
+        Name and values of each axis, slowest first. A target of NaN is a search for the best. If a target is a pair,
+        all targets are texts.
     inputs : dict of str to ndarray
-        The runs' times, and the axes of numbers.
+        Times of the runs, and the axes of numbers.
     shape : tuple of int
-        Points along each.
+        Points along each axis.
     """
 
     rising_is_better = False
@@ -54,7 +54,7 @@ class SearchGrid:
         ]
 
     def fill(self, out: np.ndarray, first: int, stream: bool) -> None:
-        """Write the points from `first` on, in row-major order, into all of the one-dimensional out."""
+        """Fill the one-dimensional `out` with the points from `first` on, in row-major order."""
         count = self._runs.count
         done = 0
         while done < out.size:
@@ -64,7 +64,7 @@ class SearchGrid:
             done += some
 
     def at(self, points: np.ndarray) -> np.ndarray:
-        """The times of points, given by their positions in row-major order."""
+        """Times of points at positions in row-major order."""
         times = np.empty(1)
         found = []
         for point in points:
@@ -73,7 +73,7 @@ class SearchGrid:
         return np.array(found)
 
     def best(self, k: int) -> np.ndarray:
-        """Positions of the k shortest times, the shortest first, the first of equals first."""
+        """Positions of the k shortest times, shortest first; equal times in the order of their positions."""
         points, times = np.empty(0, np.int64), np.empty(0)
         for begin, chunk in self._chunks():
             points = np.concatenate([points, np.arange(begin, begin + chunk.size)])
@@ -83,13 +83,13 @@ class SearchGrid:
         return points
 
     def where(self, low: float, high: float) -> np.ndarray:
-        """Positions of the times in low..high, rising."""
+        """Rising positions of the times in low..high."""
         return np.concatenate(
             [begin + np.flatnonzero((chunk >= low) & (chunk <= high)) for begin, chunk in self._chunks()]
         )
 
     def _chunks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """The grid in pieces: the position of the first point, and the times."""
+        """Yield the grid in pieces: the position of the first point, and the times."""
         size = math.prod(self.shape)
         for begin in range(0, size, _POINTS_AT_ONCE):
             chunk = np.empty(min(_POINTS_AT_ONCE, size - begin))

@@ -1,4 +1,4 @@
-"""A sweep in its file, as `sweep_writer` describes it: opened memory-mapped and checked, read piece by piece."""
+"""Reader of sweeps in files of `sweep_writer`: memory-mapped, checked, read piece by piece."""
 
 from __future__ import annotations
 
@@ -24,22 +24,26 @@ _DTYPES: dict[Any, np.dtype[Any]] = {pa.float64(): np.dtype(np.float64), pa.floa
 
 
 class StoredSweep:
-    """A sweep in a file, memory-mapped: nothing is read before it is asked for.
+    """A sweep in a memory-mapped file; values are read when they are used.
 
     Attributes
     ----------
     path : Path
+        The file.
     metric, layout : str
+        Name of the metric; "dense" or "long".
     unit : str or None
-        Of consumption or cost.
+        Unit of consumption or cost.
     axes : dict of str to ndarray
-        Slowest first.
+        Name and values of each axis, slowest first.
     shape : tuple of int
+        Points along each axis.
     size, nbytes : int
-        Points, and the bytes of their values.
-    dtype : dtype
+        Number of points, and bytes of their values.
+    dtype : numpy.dtype
+        Type of the values.
     table : pyarrow.Table
-        The file as it is.
+        The contents of the file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -65,7 +69,7 @@ class StoredSweep:
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise TraceError(f"{self.path} is no Arrow file, or it is damaged: {error}") from error
+            raise TraceError(f"{self.path} is not an Arrow file, or it is damaged: {error}") from error
 
     def _describe(self, metadata: dict[str, Any]) -> None:
         self.metric, self.layout, self.unit = (metadata[key] for key in ("metric", "layout", "unit"))
@@ -103,7 +107,7 @@ class StoredSweep:
         return f"<{self.layout} sweep of {self.metric} in {self.path}: {shape}>"
 
     def tiles(self) -> Iterator[tuple[int, np.ndarray]]:
-        """The values in the file's pieces, without a copy unless the file is compressed.
+        """Yield the values in the pieces of the file, without a copy unless the file is compressed.
 
         Yields
         ------
@@ -119,9 +123,15 @@ class StoredSweep:
             first += len(flat)
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """The points first..last-1, counted in row-major order; a copy."""
+        """Copy of the values of the points first..last-1, counted in row-major order.
+
+        Raises
+        ------
+        ValueError
+            If the points are not in the sweep.
+        """
         if not 0 <= first <= last <= self.size:
-            raise ValueError(f"points {first}..{last} reach beyond the sweep's {self.size}")
+            raise ValueError(f"first and last must be in 0..{self.size}, in order, not {first} and {last}")
         values = np.empty(last - first, self.dtype)
         for begin, tile in self.tiles():
             low, high = max(first, begin), min(last, begin + tile.size)
@@ -130,13 +140,19 @@ class StoredSweep:
         return values
 
     def to_numpy(self) -> np.ndarray:
-        """The whole grid in memory, of the sweep's shape. MemoryError where it is larger than the free memory."""
+        """Read the whole grid into an array of the sweep's shape.
+
+        Raises
+        ------
+        MemoryError
+            If the grid is larger than the free memory.
+        """
         import psutil
 
         available = psutil.virtual_memory().available
         if self.nbytes > available:
             raise MemoryError(
-                f"the sweep takes {self.nbytes / 1e9:,.1f} GB and {available / 1e9:,.1f} GB of memory are free; "
+                f"the sweep takes {self.nbytes / 1e9:,.1f} GB, but only {available / 1e9:,.1f} GB of memory are free; "
                 "read it by tiles()"
             )
         grid = np.empty(self.size, self.dtype)
@@ -155,11 +171,12 @@ def _from_json(values: Any) -> np.ndarray:
 
 
 def open_sweep(path: str | os.PathLike[str]) -> StoredSweep:
-    """Open a file that `Sweep.write` made, memory-mapped.
+    """Open a file of `Sweep.write`, memory-mapped.
 
     Parameters
     ----------
     path : path
+        The file.
 
     Returns
     -------
@@ -168,8 +185,8 @@ def open_sweep(path: str | os.PathLike[str]) -> StoredSweep:
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     TraceError
-        If it is no sweep, is damaged, or is of a version this package cannot read.
+        If the file is not a sweep, is damaged, or is of a version that this package cannot read.
     """
     return StoredSweep(path)

@@ -1,4 +1,4 @@
-"""A metric over the product of its axes: computed into memory, written to a file, or only asked for its best."""
+"""Sweeps: a metric over the product of its axes, computed in memory, written to a file, or searched for its best."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "Sweep"]
 
-# metric -> what its energy is called
+# metric -> name of its energy axis
 METRICS = {"apc": "consumption", "apec": "cost", "ttcapc": "consumption", "ttcapec": "cost"}
 
 _LINE = 64  # bytes of a cache line: no two threads should write to one
@@ -32,7 +32,7 @@ class Sweep:
     Parameters
     ----------
     metric : {"apc", "apec", "ttcapc", "ttcapec"}
-        What is computed.
+        The metric to compute.
     consumption, cost : array_like
         For "apc" and "apec" the fastest axis, finite and not negative. For "ttcapc" and "ttcapec" the energy or cost of
         each checkpoint, as in `time_to_closest_apc`.
@@ -45,8 +45,8 @@ class Sweep:
     accuracy_delta, consumption_delta, cost_delta : array_like
         Only for "ttcapc" and "ttcapec": axes of cell sizes.
     target : list, optional
-        Only for "ttcapc" and "ttcapec": an axis of targets, each a score, a pair (accuracy, consumption) or None. One
-        pair needs a list as well.
+        Only for "ttcapc" and "ttcapec": an axis of targets, each a score, a pair (accuracy, consumption) or None. A
+        single pair must be in a list too.
     quantize : bool
         Only for "ttcapc" and "ttcapec", see `time_to_closest_apc`.
     unit : str, optional
@@ -60,7 +60,7 @@ class Sweep:
     shape : tuple of int
         Points along each axis.
     size : int
-        Points in all.
+        Number of all points.
     nbytes : int
         Bytes of the whole grid in float64.
 
@@ -105,9 +105,8 @@ class Sweep:
             (consumption_delta, cost_delta) if name == "consumption" else (cost_delta, consumption_delta)
         )
         if other is not None or other_delta is not None:
-            raise ValueError(
-                f"a sweep of {metric} takes {name}, not {'cost' if name == 'consumption' else 'consumption'}"
-            )
+            wrong = "cost" if name == "consumption" else "consumption"
+            raise ValueError(f"{name} must be given for a sweep of {metric}, not {wrong}")
         parameters = {"beta": _axis("beta", beta, AMOUNT), "alpha": _axis("alpha", alpha, ALPHA)}
         if metric.startswith("ttc"):
             self._require(**{"time": time, "accuracy": accuracy, name: amount})
@@ -120,7 +119,7 @@ class Sweep:
             given = {"time": time, "accuracy_delta": accuracy_delta, f"{name}_delta": delta, "target": target}
             for key, value in given.items():
                 if value is not None:
-                    raise ValueError(f"a sweep of {metric} takes no {key}; a sweep of ttc{metric} does")
+                    raise ValueError(f"{key} must be left out of a sweep of {metric}; it is for ttc{metric}")
             self._require(**{"accuracy": accuracy, name: amount})
             parameters["accuracy"] = _axis("accuracy", accuracy, ACCURACY)
             parameters[name] = _axis(name, amount, AMOUNT)
@@ -133,21 +132,21 @@ class Sweep:
     def _require(self, **arguments: Any) -> None:
         for name, value in arguments.items():
             if value is None:
-                raise ValueError(f"a sweep of {self.metric} needs {name}")
+                raise ValueError(f"{name} must be given for a sweep of {self.metric}")
 
     def __repr__(self) -> str:
         shape = " x ".join(f"{count} {name}" for name, count in zip(self.axes, self.shape, strict=True))
         return f"<Sweep of {self.metric}: {shape} = {self.size:,} points>"
 
     def compute(self, dtype: Any = None, threads: int | None = None, out: np.ndarray | None = None) -> np.ndarray:
-        """The whole grid in memory.
+        """Compute the whole grid in memory.
 
         Parameters
         ----------
         dtype : {"float64", "float32"}, optional
-            That of `out`, or else float64. In float32 the formula is evaluated in float32.
+            By default that of `out`, or float64. In float32 the formula is evaluated in float32.
         threads : int, optional
-            By default one for each CPU.
+            Number of threads; by default one per CPU.
         out : ndarray, optional
             C-contiguous array of the sweep's shape to write into.
 
@@ -161,7 +160,7 @@ class Sweep:
         MemoryError
             If the grid is larger than the free memory; `write` has no such limit.
         ValueError
-            If `out` does not fit, or an axis or a time holds more than float32 can where that is asked for.
+            If `out` does not fit, or an axis or a time is too large for float32.
         """
         if out is None:
             wanted = self._checked_dtype(dtype)
@@ -186,13 +185,13 @@ class Sweep:
                 f"out must be an array of shape {self.shape}, not {getattr(out, 'shape', type(out).__name__)}"
             )
         if out.dtype != self._checked_dtype(out.dtype if dtype is None else dtype):
-            raise ValueError(f"out is {out.dtype}, dtype is {np.dtype(dtype)}")
+            raise ValueError(f"out must be {np.dtype(dtype)} as dtype is, not {out.dtype}")
         if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
             raise ValueError("out must be C-contiguous, writeable and aligned to its items")
         return out
 
     def _checked_dtype(self, dtype: Any) -> np.dtype:
-        """The dtype. ValueError if it is not float64 or float32, or if a coordinate would become infinite in it."""
+        """Check a dtype. ValueError if it is not float64 or float32, or a coordinate would become infinite in it."""
         wanted = as_dtype(dtype)
         most = float(np.finfo(wanted).max)
         for name, values in self.plan.inputs.items():
@@ -200,7 +199,7 @@ class Sweep:
             if beyond.any():
                 at = int(np.argmax(beyond))
                 raise ValueError(
-                    f"{name} holds {values[at]:g} at index {at}, more than {wanted} can ({most:.2g}); use float64"
+                    f"{name} must be at most {most:.2g} for {wanted}, not {values[at]:g} at index {at}; use float64"
                 )
         return wanted
 
@@ -210,8 +209,8 @@ class Sweep:
         needed, available = self.size * itemsize, psutil.virtual_memory().available
         if needed > available:
             raise MemoryError(
-                f"the sweep takes {needed / 1e9:,.1f} GB ({self.size:,} points), {available / 1e9:,.1f} GB are free; "
-                "write(path) streams it to a file in constant memory"
+                f"the sweep takes {needed / 1e9:,.1f} GB ({self.size:,} points), but only {available / 1e9:,.1f} GB "
+                "are free; write(path) streams it to a file in constant memory"
             )
 
     def write(
@@ -225,21 +224,21 @@ class Sweep:
         progress: bool = False,
         overwrite: bool = False,
     ) -> None:
-        """Stream the grid to an Arrow IPC file, computing some tiles while others are written.
+        """Stream the grid to an Arrow IPC file; computing and writing run in parallel.
 
         Parameters
         ----------
         path : path
-            The file. It appears when it is complete; interrupted or killed, the writing leaves nothing.
+            The file. It appears when it is complete; an interrupted or killed process leaves no file.
         dtype : {"float64", "float32"}
-            Of the values.
+            Type of the values.
         layout : {"dense", "long"}
             "dense": a row for each combination of the slower axes, with the values along the fastest axis as an
             ``arrow.fixed_shape_tensor``. "long": a row for each point.
         compression : {"lz4", "zstd"}, optional
-            Of the file's buffers; a compressed file cannot be read without a copy.
+            Compression of the file's buffers; a compressed file cannot be read without a copy.
         threads : int, optional
-            That compute; by default one for each CPU but one, which writes, and at most 4.
+            Number of computing threads; by default the number of CPUs less one for writing, and at most 4.
         progress : bool
             Show a progress bar on stderr.
         overwrite : bool
@@ -252,22 +251,21 @@ class Sweep:
         OSError
             If the disk is full or cannot be written to; no file is left.
         ValueError
-            If an argument is not one of those above, or an axis or a time exceeds the range of float32 where
-            float32 is asked for.
+            If an argument has another value, or an axis or a time is too large for float32.
         """
         from fastgreen.metrics.sweep_writer import write_sweep
 
         write_sweep(self, path, self._checked_dtype(dtype), layout, compression, threads, progress, overwrite)
 
     def best(self, k: int = 10) -> pa.Table:
-        """The k best points: the highest scores, or the shortest times.
+        """Find the k best points: the highest scores, or the shortest times.
 
-        Without computing the grid: scores fall along consumption, so that few rows need to be looked into.
+        The grid of scores is not computed: scores fall along consumption, so a search of few rows is enough.
 
         Parameters
         ----------
         k : int
-            How many; all points if there are fewer.
+            Number of points, at least 1; all points if the sweep has fewer.
 
         Returns
         -------
@@ -277,19 +275,19 @@ class Sweep:
         Raises
         ------
         ValueError
-            If `k` is no whole number above 0.
+            If `k` is not a whole number above 0.
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k must be a whole number above 0, not {k!r}")
         return self._table(self.plan.best(min(int(k), self.size)))
 
     def where(self, low: float = -math.inf, high: float = math.inf) -> pa.Table:
-        """The points whose value lies in low..high, both included.
+        """Find the points with a value in low..high, both included.
 
         Parameters
         ----------
         low, high : float
-            Of the metric, or for "ttcapc" and "ttcapec" of the time.
+            Limits of the metric; for "ttcapc" and "ttcapec" limits of the time.
 
         Returns
         -------
@@ -299,13 +297,13 @@ class Sweep:
         Raises
         ------
         ValueError
-            If a limit is no number or `low` is above `high`.
+            If a limit is not a number or `low` is above `high`.
         MemoryError
-            If the answer is larger than the free memory.
+            If the result is larger than the free memory.
         """
         low, high = number("low", low), number("high", high)
         if not low <= high:
-            raise ValueError(f"low must not be above high, got low={low!r}, high={high!r}")
+            raise ValueError(f"low must be at most high, not {low!r} with high {high!r}")
         return self._table(self.plan.where(low, high))
 
     def _table(self, points: np.ndarray) -> pa.Table:
@@ -321,33 +319,33 @@ def _or(value: Any, default: Any) -> Any:
 
 
 def _axis(name: str, value: Any, domain: Domain) -> np.ndarray:
-    """A read-only float64 axis; a coordinate can be anything in the domain but NaN."""
+    """Check an axis and return it as read-only float64; a coordinate must be in the domain and not NaN."""
     axis = as_numbers(name, value)
     if axis.ndim > 1:
-        raise ValueError(f"the axis {name} must be one-dimensional, got shape {axis.shape}")
+        raise ValueError(f"the axis {name} must be one-dimensional, not of shape {axis.shape}")
     axis = np.array(axis, np.float64, ndmin=1)
     if axis.size == 0:
-        raise ValueError(f"the axis {name} is empty")
+        raise ValueError(f"the axis {name} must not be empty")
     check(name, axis, domain)
     if np.isnan(axis).any():
-        raise ValueError(f"the axis {name} holds NaN at index {int(np.argmax(np.isnan(axis)))}")
+        raise ValueError(f"the axis {name} must not hold NaN, as at index {int(np.argmax(np.isnan(axis)))}")
     axis.flags.writeable = False
     return axis
 
 
 def _targets(target: Any) -> list[Any]:
     if isinstance(target, tuple) and len(target) == 2 and np.ndim(target) == 1 and None not in target:
-        raise ValueError(f"target {target!r} may be two scores or one pair: give {[*target]!r} or [{target!r}]")
+        raise ValueError(f"target must be {[*target]!r} (two scores) or [{target!r}] (one pair), not {target!r}")
     if target is None or np.ndim(target) == 0 if not isinstance(target, list | tuple) else False:
         return [target]
     targets = [tuple(one) if np.ndim(one) else one for one in target]
     if not targets:
-        raise ValueError("the axis target is empty")
+        raise ValueError("the axis target must not be empty")
     return targets
 
 
 def as_dtype(dtype: Any) -> np.dtype:
-    """float64 by default; ValueError for anything but float64 and float32."""
+    """Convert to a dtype, None to float64; ValueError if it is not float64 or float32."""
     try:
         found = np.dtype("float64" if dtype is None else dtype)
     except TypeError:
@@ -358,7 +356,7 @@ def as_dtype(dtype: Any) -> np.dtype:
 
 
 def _cache_bytes() -> int:
-    """The last-level cache; where the system does not tell, 8 MiB."""
+    """Size of the last-level cache in bytes; 8 MiB if the system does not report it."""
     try:
         return os.sysconf("SC_LEVEL3_CACHE_SIZE") or 8 << 20
     except (ValueError, OSError):

@@ -1,8 +1,8 @@
-"""A sweep as one Arrow IPC file, written tile by tile in constant memory; `stored_sweep` reads it.
+"""Writer of a sweep to one Arrow IPC file, tile by tile in constant memory; `stored_sweep` reads it.
 
-Dense: a row for each combination of all axes but the fastest, whose values are a tensor column. Long: a row for each
-point. The axes are in the schema metadata, under the key ``fastgreen``, as JSON; one of more than 65536 points as
-``{"float64": base64 of the little-endian bytes}``.
+Dense: a row for each combination of the slower axes, with the values along the fastest axis in a tensor column. Long: a
+row for each point. The axes are in the schema metadata, under the key ``fastgreen``, as JSON; an axis of more than
+65536 points is ``{"float64": base64 of the little-endian bytes}``.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ __all__ = ["FORMAT", "KEY", "write_sweep"]
 
 FORMAT = 1
 KEY = b"fastgreen"
-_TILE = 2 << 20  # bytes: handed over while still in cache, and yet few calls
+_TILE = 2 << 20  # bytes; small enough to stay in cache, large enough for few calls
 _MOST_WORKERS = 4  # each has a tile of memory
-_LISTED = 1 << 16  # longer axes are not lists in the metadata, but base64 of their bytes
-_ROW_LIMIT = 32 << 20  # bytes: a row of a tensor column is written whole
+_LISTED = 1 << 16  # longer axes are base64 of their bytes in the metadata instead of lists
+_ROW_LIMIT = 32 << 20  # bytes; a row of a tensor column is written in one piece
 
 
 class Plan(Protocol):
-    """What fills tiles with values."""
+    """Object that fills tiles with values."""
 
     def fill(self, out: np.ndarray, first: int, streaming: bool) -> None: ...
 
 
 class Grid(Protocol):
-    """What is written: a `Sweep`."""
+    """The part of a `Sweep` that is written."""
 
     metric: str
     unit: str | None
@@ -66,13 +66,13 @@ def write_sweep(
     progress: bool,
     overwrite: bool,
 ) -> None:
-    """See `Sweep.write`."""
+    """Write a sweep to a file; see `Sweep.write` for the parameters."""
     layouts: dict[str, type[_Layout]] = {"dense": _Dense, "long": _Long}
     if layout not in layouts:
         raise ValueError(f"layout must be dense or long, not {layout!r}")
     if compression not in (None, "lz4", "zstd"):
         raise ValueError(f"compression must be lz4, zstd or None, not {compression!r}")
-    # This thread writes, and on its CPU another one would only be in its way; few outrun any disk.
+    # This thread writes and needs a CPU of its own; a few computing threads are faster than any disk.
     workers = min(_MOST_WORKERS, max(1, cpu_count() - 1)) if threads is None else thread_count(threads)
     tiles = layouts[layout](sweep, dtype)
     target = Path(path_text("path", path))
@@ -92,15 +92,16 @@ def write_sweep(
 
 
 class _Layout:
-    """How points become record batches.
+    """Conversion of points to record batches.
 
     Attributes
     ----------
     schema : pyarrow.Schema
+        Schema of the file.
     tile_points : int
         Points of a full tile.
     file_bytes : int
-        What the values take on disk.
+        Bytes of the values on disk.
     """
 
     schema: pa.Schema
@@ -161,7 +162,7 @@ class _Dense(_Layout):
 class _Long(_Layout):
     def __init__(self, sweep: Grid, dtype: np.dtype) -> None:
         super().__init__(sweep, dtype)
-        # Coordinates are as precise as the values that were computed from them.
+        # Coordinates have the dtype of the values.
         self.axes = {n: axis.astype(dtype) if axis.dtype == np.float64 else axis for n, axis in sweep.axes.items()}
         widths = [axis.dtype.itemsize for axis in self.axes.values()]
         self.tile_points = _TILE // sum(widths)
@@ -181,9 +182,9 @@ class _Long(_Layout):
 
 
 def _computed(tiles: _Layout, workers: int) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """The tiles in order, with the number of their points; a batch is good until the next one is asked for.
+    """Yield the tiles in order, with the number of their points; a batch is valid until the next one is requested.
 
-    While the caller writes one, the workers compute the next into the other buffers.
+    While the caller writes a tile, the workers compute the next ones into other buffers.
     """
     size, points = tiles.sweep.size, tiles.tile_points
     buffers = [np.empty(min(points, size), tiles.dtype) for _ in range(workers + 1)]
@@ -236,7 +237,7 @@ class _NamesFile:
         if isinstance(error, OSError):
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(
-                error.errno, f"{reason}: the sweep takes {self.size / 1e9:,.3g} GB and was not written", str(self.path)
+                error.errno, f"{reason}: the sweep takes {self.size / 1e9:,.3g} GB; it was not written", str(self.path)
             ) from error
 
 
@@ -246,7 +247,7 @@ def _check_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise OSError(
-            errno.ENOSPC, f"the sweep takes {needed / 1e9:,.3g} GB and {free / 1e9:,.3g} GB are free", str(path)
+            errno.ENOSPC, f"the sweep takes {needed / 1e9:,.3g} GB, but only {free / 1e9:,.3g} GB are free", str(path)
         )
 
 
@@ -254,5 +255,5 @@ def _to_json(values: np.ndarray) -> Any:
     if values.size > _LISTED and values.dtype.kind != "U":
         # As text, millions of numbers would take minutes.
         return {values.dtype.name: base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()}
-    # JSON has no NaN; only a target may be one.
+    # JSON has no NaN; only a target may be NaN.
     return [None if value != value else value for value in values.tolist()]

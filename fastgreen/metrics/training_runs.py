@@ -1,4 +1,4 @@
-"""Training runs as flat columns: what the search for the closest APC works on."""
+"""Training runs as flat columns, the input of the search for the closest APC."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _TIME = Domain(0.0, AMOUNT.high, "must be finite and not negative")
 
 
 class Runs:
-    """Checkpoints of runs, end to end.
+    """Checkpoints of all runs, one run after the other.
 
     Attributes
     ----------
     offset : ndarray of int64, runs + 1
         Run r has the checkpoints ``offset[r]`` to ``offset[r + 1]`` of the columns.
     time, accuracy, cost : ndarray
-        The columns; `time` has one run's length only where all runs share it.
+        The columns; if all runs share their times, `time` has the length of one run.
     many : bool
-        True if the caller gave a list of runs, also a list of one.
+        True if the caller gave a list of runs, even of one run.
     """
 
     def __init__(self, columns: dict[str, np.ndarray], offset: np.ndarray, many: bool, shared_time: bool) -> None:
@@ -45,20 +45,20 @@ class Runs:
 
     @classmethod
     def of(cls, time: Any, accuracy: Any, cost: Any, cost_name: str) -> Runs:
-        """From three 1-D arrays (one training run), 2-D arrays (a row per run; time may be 1-D) or Arrow list arrays.
+        """Make runs from 1-D arrays (one run), 2-D arrays (a row per run; time may be 1-D) or Arrow list arrays.
 
-        The values are checked by `reach`, while they pass through the cache.
+        `reach` checks the values, while they are in the cache.
 
         Raises
         ------
         ValueError
-            If the shapes do not fit or the values are no numbers.
+            If the shapes do not fit or the values are not numbers.
         """
         columns = {"time": time, "accuracy": accuracy, cost_name: cost}
         lists = {name: value for name, value in columns.items() if _is_arrow_list(value)}
         if lists and len(lists) < 3:
             raise ValueError(
-                f"{', '.join(set(columns) - set(lists))} must be an Arrow list array as {', '.join(lists)} is"
+                f"{', '.join(set(columns) - set(lists))} must be an Arrow list array, as {', '.join(lists)} is"
             )
         return cls._ragged(lists) if lists else cls._regular(columns)
 
@@ -68,11 +68,12 @@ class Runs:
         (first, (offset, _)), *others = flat.items()
         for name, (other, _) in others:
             if other.size != offset.size:
-                raise ValueError(f"{name} has {other.size - 1} runs, {first} has {offset.size - 1}")
+                raise ValueError(f"{name} must have {offset.size - 1} runs as {first}, not {other.size - 1}")
             if not np.array_equal(other, offset):
                 run = int(np.argmax(np.diff(other) != np.diff(offset)))
                 raise ValueError(
-                    f"run {run} has {np.diff(other)[run]} checkpoints in {name} and {np.diff(offset)[run]} in {first}"
+                    f"run {run} must have as many checkpoints in {name} as in {first}, {np.diff(offset)[run]}, not "
+                    f"{np.diff(other)[run]}"
                 )
         return cls({name: values for name, (_, values) in flat.items()}, offset, many=True, shared_time=False)
 
@@ -82,10 +83,10 @@ class Runs:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         time, accuracy, cost = arrays.values()
         if any(array.ndim not in (1, 2) for array in arrays.values()):
-            raise ValueError(f"a run is a 1-D array, many runs are 2-D arrays, not {shapes}")
+            raise ValueError(f"a run must be 1-D arrays, many runs 2-D arrays, not {shapes}")
         if not (accuracy.shape == cost.shape and time.shape in (cost.shape, cost.shape[-1:])):
             raise ValueError(
-                f"shapes that do not fit together: {shapes}; runs of unequal length go in Arrow list arrays"
+                f"shapes must fit together, not {shapes}; give runs of different lengths as Arrow list arrays"
             )
         many = accuracy.ndim == 2
         count, length = accuracy.shape if many else (1, accuracy.size)
@@ -101,7 +102,7 @@ class Runs:
         return cls(flat, offset, many, shared_time)
 
     def reach(self, search: Search, first: int = 0, last: int | None = None) -> dict[str, np.ndarray]:
-        """What is found in the runs first..last-1: their columns index, score, time, accuracy_cell and cost_cell.
+        """Search the runs first..last-1; returns the columns index, score, time, accuracy_cell and cost_cell.
 
         Raises
         ------
@@ -131,9 +132,9 @@ class Runs:
 
     @cached_property
     def _timed(self) -> Runs:
-        """These runs, in which a checkpoint whose time is NaN lacks its accuracy instead, and is passed over for that.
+        """Copy of the runs with NaN as the accuracy of each checkpoint without a time, so that the search skips it.
 
-        Its time is that of the one before it, so that time is seen to go back across it.
+        Its time becomes that of the previous checkpoint, so that a time going back across it is still found.
         """
         lacking = np.isnan(self.time)
         begin = np.repeat(self.offset[:-1], np.diff(self.offset))
@@ -143,7 +144,7 @@ class Runs:
         return Runs(dict(zip(self.names, columns, strict=True)), self.offset, self.many, shared_time=False)
 
     def _complain(self, run: int) -> None:
-        """Name the first bad value of a run."""
+        """Raise a ValueError with the first bad value of a run."""
         begin, end = self.offset[run : run + 2]
         where = f" of run {run}" if self.many else ""
         columns = ((self.time, _TIME), (self.accuracy, ACCURACY), (self.cost, AMOUNT))
@@ -159,8 +160,8 @@ class Runs:
 
 
 def _columns(count: int) -> dict[str, np.ndarray]:
-    """Columns for what is found in so many runs."""
-    # One block for many: from 4 MB on NumPy asks for huge pages, so that there are 500 times fewer to fetch.
+    """Columns for the results of so many runs."""
+    # One block for all columns: from 4 MB on NumPy asks for huge pages, so that there are 500 times fewer page faults.
     room = np.empty((len(_kernels.FOUND), max(count, 1 << 17) if count > 1 << 15 else count), np.int64)
     return {name: row[:count].view(dtype) for row, (name, dtype) in zip(room, _kernels.FOUND.items(), strict=True)}
 
@@ -173,14 +174,14 @@ def _check_rising(name: str, time: np.ndarray, where: str) -> None:
 
 
 def _is_arrow_list(value: Any) -> bool:
-    pa = sys.modules.get("pyarrow")  # before its import no value can be one of its arrays
+    pa = sys.modules.get("pyarrow")  # without its import no value can be one of its arrays
     if pa is None or not isinstance(value, pa.Array | pa.ChunkedArray):
         return False
     return pa.types.is_list(value.type) or pa.types.is_large_list(value.type)
 
 
 def _flatten(name: str, lists: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and values of an Arrow list array; a null run is an empty one, a null value NaN."""
+    """Offsets and values of an Arrow list array; a null run becomes an empty run, a null value NaN."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,1 +1,1 @@
-"""Recordings of other tools: reading them, comparing them with ours, writing the published layout."""
+"""Recordings of other tools: read them, compare them with fastgreen's, write them in AIPowerMeter's layout."""

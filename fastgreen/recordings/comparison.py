@@ -1,4 +1,4 @@
-"""Two meters over the same time: the meter inside the machine against the one at the wall, say."""
+"""Comparison of two meters over the same time, for example one inside the machine and one at the wall."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Comparison", "NoOverlap", "compare"]
 
 
 class NoOverlap(ValueError):
-    """Two recordings have no moment in common; `when` says when they were made."""
+    """Two recordings do not overlap in time; `when` gives their times."""
 
     def __init__(self, when: str) -> None:
         super().__init__(f"outer: {when}; is it the time zone (timezone=) or a shifted clock (shift_s=)?")
@@ -23,19 +23,24 @@ class NoOverlap(ValueError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Joules of two meters over the time that both cover.
+    """Energies of two meters over the time that both cover.
 
     Attributes
     ----------
+    inner, outer : str
+        Tools and channels of the two meters.
     inner_j, outer_j : float
+        Energies in J.
     ratio : float
         inner / outer.
     difference_j : float
-        outer - inner.
+        outer - inner, in J.
     missing_share : float
-        The share of the outer meter's energy that the inner one does not see; negative if it sees more.
+        Fraction of the outer meter's energy that the inner one does not see; negative if it sees more.
     seconds : float
-        Time compared; `left_out_s` is what one of the two covers alone.
+        Compared time in s.
+    left_out_s : float
+        Time that only one of the two covers, in s.
     """
 
     inner: str
@@ -72,23 +77,23 @@ def compare(
     outer_channels: list[str] | None = None,
     shift_s: float = 0.0,
 ) -> Comparison:
-    """Set two recordings side by side over the time that every chosen channel of both covers.
+    """Compare two recordings over the time that every chosen channel of both covers.
 
     Parameters
     ----------
     inner, outer : Recording
         For example AIPowerMeter's and a wattmeter's.
-    inner_channels, outer_channels : lists of ids
-        By default the root channels.
+    inner_channels, outer_channels : list of str, optional
+        Ids of the channels to add up; by default the root channels.
     shift_s : float
         Seconds added to the inner recording's clock.
 
     Raises
     ------
     ValueError
-        A recording has no power channel, or `shift_s` is no number.
+        If a recording has no power channel, or `shift_s` is not finite.
     NoOverlap
-        The two do not overlap.
+        If the two recordings do not overlap in time.
     """
     if not abs(shift_s) < LATEST_NS / NS_PER_S:
         raise ValueError(f"shift_s must be a number of seconds, not {shift_s}")
@@ -108,7 +113,7 @@ def _curves(recording: Recording, channels: list[str] | None, shift_ns: int) -> 
     rows = recording.channels.to_pylist()
     chosen = channels or [row["id"] for row in rows if row["root"] and row["energy_j"] is not None]
     if not chosen:
-        raise ValueError(f"inner_channels: {recording.path} has no root power channel with a value; choose some by id")
+        raise ValueError(f"channels must be given for {recording.path}: it has no root power channel with a value")
     curves = {}
     for name in chosen:
         time_ns, segment, watts = recording.points(name)
@@ -117,7 +122,7 @@ def _curves(recording: Recording, channels: list[str] | None, shift_ns: int) -> 
 
 
 def _common(curves: list[Curve]) -> list[tuple[int, int]]:
-    """The spans that every curve covers."""
+    """Time spans that all curves cover."""
     common = curves[0].spans()
     for curve in curves[1:]:
         spans, merged, i, j = curve.spans(), [], 0, 0

@@ -1,4 +1,4 @@
-"""A recording of another tool as a result of ours."""
+"""Conversion of another tool's recording to a `fastgreen.Result`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GAP = 1  # flag of a sample
 
 
 class Curves(Protocol):
-    """What is converted: a `Recording`."""
+    """The part of a `Recording` that the conversion uses."""
 
     source: str
     notes: list[str]
@@ -32,11 +32,10 @@ class Curves(Protocol):
 
 
 def result_of(recording: Curves) -> Any:
-    """A recording as a :class:`fastgreen.Result`: a power channel per power channel, a window per segment.
+    """Convert a recording to a :class:`fastgreen.Result`: a channel per power channel, a window per segment.
 
-    Watts become whole nanowatts, the integers that the engine counts in. Between segments the power is taken as 0,
-    for that time was not recorded; where a value is absent inside a segment it is 0 too, and the bounds say that it
-    is not known.
+    Watts become integers of nanowatts, the unit of the engine. Between segments nothing was recorded, and the power is
+    taken as 0. Where a value is absent inside a segment, the power is 0 as well, with wide bounds.
     """
     from fastgreen import __version__, _resolver
     from fastgreen.results.result import Result
@@ -63,14 +62,14 @@ def result_of(recording: Curves) -> Any:
     about = {"format": FORMAT, "version": __version__, "host": "", "realtime_ns": start, "monotonic_ns": start}
     notes = [*recording.notes, *(f"{name} is absent" for name in recording.absent)]
     if later_ns.any():
-        notes.append("segments whose times overlap are laid one after the other")
+        notes.append("segments with overlapping times are placed one after the other")
     return Result(built, windows, about, start, start, notes)
 
 
 def _laid_out(recording: Curves, channels: list[str]) -> np.ndarray:
-    """Delay of each segment in ns, by its number, so that no segment begins before the end of its predecessor.
+    """Delay of each segment in ns, by its number, so that no segment begins before the end of the previous one.
 
-    The clock of a result never goes back; that of a recording does. All channels move alike.
+    The clock of a result never goes back, but that of a recording may. All channels get the same delays.
     """
     begin: dict[int, int] = {}
     end: dict[int, int] = {}
@@ -91,7 +90,7 @@ def _laid_out(recording: Curves, channels: list[str]) -> np.ndarray:
 
 
 class _Chunks:
-    """The samples of one channel, made again for each call."""
+    """The samples of one channel; each call computes them again, chunk by chunk."""
 
     def __init__(self, recording: Curves, channel: str, later_ns: np.ndarray, dtype: np.dtype) -> None:
         self.recording, self.channel, self.later_ns, self.dtype = recording, channel, later_ns, dtype
@@ -116,8 +115,8 @@ class _Chunks:
     def _with_zeros(
         self, samples: np.ndarray, breaks: np.ndarray, turns: np.ndarray, last: tuple[int, int] | None
     ) -> np.ndarray:
-        """Two samples of no power, at the two edges of the hole, at every break; between segments that is all there
-        is to say, inside one the second is flagged: there was power, and it is not known."""
+        """Add two samples of 0 W at every break, one at each edge of the hole. Inside a segment the second one is
+        flagged as a gap, since the power is unknown there."""
         ends = np.where(breaks > 0, samples["at_ns"][breaks - 1], last[0] if last else 0)
         zeros = np.zeros(2 * breaks.size, self.dtype)
         zeros["at_ns"][::2], zeros["at_ns"][1::2] = ends, samples["at_ns"][breaks]

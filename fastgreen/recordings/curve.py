@@ -1,4 +1,4 @@
-"""The cumulative energy of one power channel."""
+"""Cumulative energy of one power channel."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ __all__ = ["Curve"]
 
 
 class Curve:
-    """The cumulative energy of one power channel, for any stretch inside what it covers.
+    """Cumulative energy of one power channel, over any covered stretch of time.
 
     Parameters
     ----------
-    time_ns : int64 moments, in order within a segment
-    segment : segment numbers
-    watts : values, NaN where absent
+    time_ns : (n,) int64 ndarray
+        Times in ns, in order within a segment.
+    segment : (n,) integer ndarray
+        Number of each point's segment.
+    watts : (n,) float64 ndarray
+        Power in W, NaN where absent.
     """
 
     def __init__(self, time_ns: np.ndarray, segment: np.ndarray, watts: np.ndarray) -> None:
         good = np.isfinite(watts)
         self.time_ns, self.watts = time_ns[good], watts[good]
-        # An absent value ends a stretch just as the end of a segment does.
+        # An absent value ends a stretch, as the end of a segment does.
         holes = np.cumsum(~good)[good]
         self.stretch = np.concatenate([[0], np.cumsum((np.diff(segment[good]) != 0) | (np.diff(holes) != 0))])[
             : good.sum()
         ]
 
     def spans(self) -> list[tuple[int, int]]:
-        """(first, last) moment of each stretch without a hole."""
+        """First and last time in ns of each stretch without a hole."""
         if not self.time_ns.size:
             return []
         starts = np.flatnonzero(np.diff(self.stretch, prepend=-1))
@@ -37,7 +40,13 @@ class Curve:
         return [(int(self.time_ns[a]), int(self.time_ns[b])) for a, b in zip(starts, ends, strict=True) if b > a]
 
     def energy_j(self, start_ns: int, end_ns: int) -> float:
-        """Joules from `start_ns` to `end_ns`, which lie inside one stretch: trapezoids, the two edges interpolated."""
+        """Integrate power from `start_ns` to `end_ns`, in J (trapezoids, edges interpolated).
+
+        Raises
+        ------
+        ValueError
+            If no stretch holds both times.
+        """
         for a, b in self._runs():
             times = self.time_ns[a:b]
             if times[0] <= start_ns and end_ns <= times[-1]:
@@ -48,7 +57,7 @@ class Curve:
                 t = np.concatenate([edges[:1], seconds[inside], edges[1:]])
                 w = np.interp(t, seconds, self.watts[a:b])
                 return float((np.diff(t) * 0.5 * (w[1:] + w[:-1])).sum())
-        raise ValueError("start_ns: the stretch is not covered by the recording")
+        raise ValueError(f"start_ns and end_ns must be in one covered stretch, not {start_ns} and {end_ns}")
 
     def _runs(self) -> list[tuple[int, int]]:
         starts = np.flatnonzero(np.diff(self.stretch, prepend=-1))

@@ -1,6 +1,4 @@
-"""Runs in the published layout, ``<main>/input_<size>/run_<k>/power_metrics.json`` and ``latency.csv``, for existing
-notebooks.
-"""
+"""Writer of AIPowerMeter's layout: ``<main>/input_<size>/run_<k>/power_metrics.json`` and ``latency.csv``."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ from fastgreen.units import NS_PER_S
 
 __all__ = ["run_folder", "write_power_metrics", "write_run"]
 
-# Our channel -> the part and keys under which older and newer readers look for it.
+# fastgreen's channel -> the part and keys of the format; older and newer readers use different keys.
 _KEYS = {
     "package": ("cpu", ("intel_power",)),
     "core": ("cpu", ("total_cpu_power",)),
@@ -38,7 +36,7 @@ _KEYS = {
     "gpu": ("gpu", ("nvidia_draw_absolute",)),
     "process/gpu": ("gpu", ("nvidia_estimated_attributable_power_draw",)),
 }
-# Channels of fastgreen; the estimate of a machine without sensors takes the place of the package.
+# Channels of fastgreen; on a machine without sensors the estimate is written as the package.
 _OURS = (
     (r"(?:rapl|perf):package-\d+|procstat:\w+|hwmon:amd_energy(?:@\w+)?/Esocket\d+", "package"),
     (r"(?:rapl|perf):package-\d+/(?:die-\d+/)?(core|uncore|dram)", r"\1"),
@@ -49,7 +47,7 @@ _OURS = (
 
 
 def run_folder(main: str | Path, size: object, repeat: int) -> Path:
-    """``<main>/input_<size>/run_<repeat>``."""
+    """Path of a run's folder: ``<main>/input_<size>/run_<repeat>``."""
     return Path(main) / f"input_{size}" / f"run_{repeat}"
 
 
@@ -63,13 +61,27 @@ def write_run(
     period_s: float | None = None,
     timezone: str = "UTC",
 ) -> Path:
-    """Write one run of a study in the published layout and return its folder.
+    """Write one run of a study in AIPowerMeter's layout.
 
     Parameters
     ----------
+    main : path
+        Folder of the study.
+    size : object
+        Size of the input, as text in the name of the folder.
+    repeat : int
+        Number of the run.
     source : Recording or fastgreen.Result
-    latency_s : seconds of each inference, one per line of ``latency.csv``, no header
-    period_s, timezone : see :func:`write_power_metrics`
+        The measured power.
+    latency_s : iterable of float
+        Seconds of each inference, for ``latency.csv``.
+    period_s, timezone
+        As in :func:`write_power_metrics`.
+
+    Returns
+    -------
+    Path
+        Folder of the run.
     """
     folder = run_folder(main, size, repeat)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,25 +91,33 @@ def write_run(
 
 
 def write_latencies(folder: Path, latency_s: Iterable[float]) -> None:
-    """``latency.csv``: the seconds of an inference on each line, no header."""
+    """Write ``latency.csv``: the seconds of one inference per line, without a header."""
     write_text(folder / "latency.csv", "".join(f"{seconds!r}\n" for seconds in map(float, latency_s)))
 
 
 def write_power_metrics(path: str | Path, source: Any, *, period_s: float | None = None, timezone: str = "UTC") -> None:
-    """Write a recording as ``power_metrics.json``: a line per moment, a marker after each segment.
+    """Write a recording as AIPowerMeter's ``power_metrics.json``: a line per time, a marker after each segment.
 
     Parameters
     ----------
-    path : the file
+    path : path
+        The file.
     source : Recording or fastgreen.Result
-        Written are the channels that the format has a word for: packages, core, uncore, dram, psys and GPUs.
-    period_s : write means over periods of this length instead of the points themselves. Needed where the channels were
-        not read at the same moments; then 2 s, the period of the original, unless given.
-    timezone : zone of the naive local stamps; they carry microseconds
+        Its packages, core, uncore, dram, psys and GPUs are written; the format has no name for other channels.
+    period_s : float, optional
+        Write mean powers over periods of this length in s instead of the points. Needed if the channels were read at
+        different times; then the default is 2 s, the period of AIPowerMeter.
+    timezone : str
+        Time zone of the timestamps, which are local times with microseconds and without offset.
+
+    Raises
+    ------
+    ValueError
+        If `period_s` is not above 0, or the time zone is unknown.
 
     Notes
     -----
-    Without `period_s` the trapezoid over the file is that of the recording, but for the microsecond of its stamps.
+    Without `period_s` the energy of the file (trapezoids) is that of the recording, but for rounding to microseconds.
     """
     zone = ZoneInfo(check_zone(timezone))
     recording = recording_of(source)
@@ -119,7 +139,7 @@ def write_power_metrics(path: str | Path, source: Any, *, period_s: float | None
 
 
 def _places(recording: Recording) -> dict[str, list[str]]:
-    """The channels of each word of the format; a counted channel without a word is an error."""
+    """Channels by name in the format; warns about a counted channel without a name."""
     places: dict[str, list[str]] = {}
     for row in recording.channels.to_pylist():
         place = published_name(row["id"])
@@ -128,20 +148,20 @@ def _places(recording: Recording) -> dict[str, list[str]]:
         if place is not None:
             places.setdefault(place, []).append(row["id"])
         elif row["root"]:
-            said = f"power_metrics.json has no word for {row['id']}, which is left out"
-            warnings.warn(said, FastgreenWarning, stacklevel=3)
+            text = f"{row['id']} is left out: power_metrics.json has no name for it"
+            warnings.warn(text, FastgreenWarning, stacklevel=3)
     return places
 
 
 def published_name(channel: str) -> str | None:
-    """What the published format calls a channel of ours or of a reader; None where it has no word for it."""
+    """Name in AIPowerMeter's format of a channel of fastgreen or of a reader; None if it has none."""
     if channel in _KEYS or re.fullmatch(r"gpu:\d+", channel):
         return channel
     return next((re.sub(pattern, name, channel) for pattern, name in _OURS if re.fullmatch(pattern, channel)), None)
 
 
 def _gathered(values: dict[str, float], places: dict[str, list[str]]) -> dict[str, float]:
-    """Several packages, or the memory of several, are one number there."""
+    """Sum the channels of each name: the format has one number for all packages, and one for all memory."""
     return {place: math.fsum(values[name] for name in names) for place, names in places.items()}
 
 
@@ -177,7 +197,7 @@ def _resampled(
     means = []
     for a, b in pairwise(edges):
         means.append({name: _mean_w(curve, spans[name], int(a), int(b)) for name, curve in curves.items()})
-    # A stamp ends its interval; the first line only says where the first interval begins.
+    # A timestamp is the end of its interval; the first line only marks the start of the first interval.
     yield int(edges[0]), 0, means[0]
     for at_ns, values in zip(edges[1:], means, strict=True):
         yield int(at_ns), 0, values
@@ -202,7 +222,7 @@ def _metrics(values: dict[str, float]) -> dict[str, Any]:
         gpu.setdefault("nvidia_draw_absolute", math.fsum(boards.values()))
         gpu["per_gpu_power_draw"] = boards
     if "gpu" in metrics:
-        # Its own loader looks these up without asking whether they are there.
+        # AIPowerMeter's loader needs these keys.
         metrics["gpu"].setdefault("per_gpu_power_draw", {})
         metrics["gpu"]["per_gpu_attributable_power"] = {"all": present.get("process/gpu")}
         for key in (

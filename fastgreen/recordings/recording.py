@@ -1,8 +1,8 @@
-"""A recording made by somebody else's meter: power channels in segments, and what is missing from them.
+"""Recordings of other tools' meters: power channels in segments, with their holes.
 
-A meter that writes to a file gives moments and watts, with holes: stops and restarts, values it could not read, a
-last line cut in two. :class:`Recording` keeps all of that. Between two neighbouring points of one segment the energy
-is their trapezoid; a hole (the end of a segment, an absent value) is never integrated, it is counted as missing time.
+The file of a meter holds times and watts, with holes: stops and restarts, values that could not be read, a last line
+cut in two. :class:`Recording` keeps all of these. The energy between two adjacent points of one segment is a trapezoid.
+A hole (the end of a segment, an absent value) is not integrated; it counts as missing time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fastgreen.units import NS_PER_S, counted, joules_per_unit
 __all__ = ["Recording", "RecordingBuilder", "recording_of"]
 
 _GAP, _RESET = 1, 2  # flags of a sample
-_LARGEST = {"power": 1e9, "gauge": 1e18}  # a power station, an exabyte
+_LARGEST = {"power": 1e9, "gauge": 1e18}  # the power of a power station, an exabyte of memory
 _CHANNEL_FIELDS = [
     ("id", pa.string(), ""),
     ("kind", pa.string(), ""),
@@ -46,9 +46,9 @@ _CHANNEL_FIELDS = [
 
 
 class _Spool:
-    """Columns of points, in memory while they are few and in a temporary file, memory-mapped, once they are many.
+    """Columns of points: in memory if they are few, else in a memory-mapped temporary file.
 
-    Channels that are read together share their moments, which are kept once.
+    Channels that are read together share one column of times.
     """
 
     def __init__(self, limit_points: int) -> None:
@@ -82,7 +82,7 @@ class _Spool:
         return at, array.size, array.dtype
 
     def close(self) -> None:
-        """Nothing more comes: what was written is mapped, and the file itself goes with the recording."""
+        """End the writing: map the file into memory. The file is deleted with the recording."""
         self._stamps = (None, 0, 0)
         if self._file is None:
             return
@@ -100,7 +100,7 @@ class _Spool:
 
 @dataclass
 class _Channel:
-    """Running totals of one channel; ``add`` takes its points in order, chunk by chunk."""
+    """Running totals of one channel. ``add`` takes its points in order, chunk by chunk."""
 
     name: str
     kind: str
@@ -176,27 +176,28 @@ class _Channel:
 
 
 class Recording:
-    """What a reader found in a file, ready to be asked for joules.
+    """A recording of another tool: its channels, their energies and curves, and remarks about the file.
 
     Attributes
     ----------
     source : str
-        The format: ``aipowermeter``, ``nvidia-smi``, ``codecarbon`` or ``omegawatt``.
+        Name of the format: ``aipowermeter``, ``nvidia-smi``, ``codecarbon`` or ``omegawatt``.
     path : str
+        The file or folder.
     channels : pyarrow.Table
         A row per channel: id, kind (``power`` or ``gauge``), unit, root, parent, energy_j with its low and high bound
         (every step at its smaller and its larger end), mean_power_w, covered_s, missing_s, mean, max, samples,
         absent, segments.
     absent : list of str
-        Channels that the format knows and this file does not have.
+        Channels of the format that this file does not have.
     notes : list of str
-        What was odd, a sentence each: lines cut or not understood, time going back, values that mean "not read".
+        Problems of the file, a sentence each: lines cut or not valid, time going back, values that mean "not read".
     lines, dropped : int
-        Lines of the file, and those of them that could not be used.
+        Number of lines in the file, and of lines that could not be used.
     latency_s : numpy.ndarray or None
         Seconds of each inference, where the folder has them.
     extra : dict
-        Whatever else lay beside the recording (a model's summary, results).
+        Contents of other files in the folder (a summary of the model, results).
     """
 
     def __init__(self, source: str, path: str, entries: list[_Channel], spool: _Spool) -> None:
@@ -225,24 +226,37 @@ class Recording:
         return names.index(channel)
 
     def energy_j(self) -> dict[str, float]:
-        """Joules by power channel: the trapezoid within segments. A channel without two points in a row is not in
-        it.
-        """
+        """Joules by power channel, integrated within segments. Channels without two adjacent points are left out."""
         return {e.name: math.fsum(e.energy) for e in self._entries if e.kind == "power" and e.covered_ns}
 
     @property
     def total_j(self) -> float:
-        """Joules of the root channels together; a channel that lies inside another is not counted twice."""
+        """Joules of all root channels together; a channel inside another channel is not counted."""
         energies = self.energy_j()
         return math.fsum(energies[e.name] for e in self._entries if e.root and e.name in energies)
 
     @property
     def duration_s(self) -> float:
-        """The longest time covered by one channel."""
+        """Longest time in s that one channel covers."""
         return max((e.covered_ns for e in self._entries), default=0) / NS_PER_S
 
     def points(self, channel: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(time in ns since 1970 UTC, segment number, value) of a channel; an absent value is NaN."""
+        """Points of a channel.
+
+        Returns
+        -------
+        time_ns : (n,) int64 ndarray
+            Times in ns since 1970 UTC.
+        segment : (n,) integer ndarray
+            Number of each point's segment.
+        value : (n,) float64 ndarray
+            Values in the unit of the channel, NaN where absent.
+
+        Raises
+        ------
+        ChannelNotFound
+            If there is no such channel.
+        """
         pieces = list(self._spool.of(self._index(channel)))
         if not pieces:
             return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0)
@@ -250,17 +264,17 @@ class Recording:
         return time_ns, segment, value
 
     def chunks(self, channel: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """:meth:`points` piece by piece, for recordings that do not fit into memory."""
+        """Yield the result of :meth:`points` in pieces, for recordings that do not fit into memory."""
         return self._spool.of(self._index(channel))
 
     def to_result(self) -> Any:
-        """The recording as a :class:`fastgreen.Result`."""
+        """Convert the recording to a :class:`fastgreen.Result`."""
         from fastgreen.recordings.conversion import result_of
 
         return result_of(self)
 
     def power(self, channel: str) -> pa.Table:
-        """The curve of one channel: time (UTC), segment, value with its unit."""
+        """Curve of one channel as a table: time (UTC), segment, value with its unit."""
         time_ns, segment, value = self.points(channel)
         unit = self._entries[self._index(channel)].unit
         schema = pa.schema(
@@ -275,13 +289,14 @@ class Recording:
 
 
 class RecordingBuilder:
-    """Collects the points of a reader in constant memory.
+    """Collector of a reader's points, in constant memory.
 
     Parameters
     ----------
     source, path : str
+        Name of the format, and the file.
     limit_points : int
-        Points kept in memory before they move to a temporary file (8 bytes each and 12 for each moment, in ``TMPDIR``).
+        Points kept in memory before they move to a temporary file (8 bytes each and 12 per time, in ``TMPDIR``).
     """
 
     def __init__(self, source: str, path: str, *, limit_points: int = 1 << 22) -> None:
@@ -298,11 +313,11 @@ class RecordingBuilder:
         return name in self._entries
 
     def channel(self, name: str, *, kind: str = "power", unit: str = "W", root: bool = False, parent: str = "") -> None:
-        """Declare a channel; the first declaration of a name holds."""
+        """Declare a channel. Only the first declaration of a name counts."""
         self._entries.setdefault(name, _Channel(name, kind, unit, root, parent))
 
     def add(self, name: str, time_ns: np.ndarray, segment: np.ndarray, value: np.ndarray) -> None:
-        """The next points of a channel: int64 ns, segment numbers that only grow, values (NaN where absent)."""
+        """Add the next points of a channel: int64 times in ns, rising segment numbers, values (NaN if absent)."""
         time_ns = np.ascontiguousarray(time_ns, np.int64)
         segment = np.ascontiguousarray(segment, np.int32)
         value = self._sensible(name, np.ascontiguousarray(value, np.float64))
@@ -310,7 +325,7 @@ class RecordingBuilder:
         self._spool.add(list(self._entries).index(name), time_ns, segment, value)
 
     def _sensible(self, name: str, value: np.ndarray) -> np.ndarray:
-        """The values that a meter can mean; the others would overflow every sum."""
+        """Replace impossibly large values by NaN; they would overflow every sum."""
         absurd = np.abs(value) > _LARGEST[self._entries[name].kind]
         if not absurd.any():
             return value
@@ -318,7 +333,7 @@ class RecordingBuilder:
         return np.where(absurd, math.nan, value)
 
     def stand_in(self, root: str, parts: re.Pattern[str]) -> None:
-        """Where a root has no value at all, the channels that it is the sum of count instead."""
+        """If a root channel has no value, count the channels that it is the sum of instead."""
         if root in self._entries and self._entries[root].samples:
             return
         for entry in self._entries.values():
@@ -330,10 +345,10 @@ class RecordingBuilder:
             self.notes.append(sentence)
 
     def finish(self, known: list[str] | None = None) -> Recording:
-        """The recording; ``known`` are the channels of the format, those without any value are its absent ones."""
+        """Make the recording; the channels in ``known`` (those of the format) without a value are its absent ones."""
         self._spool.close()
         if self._absurd:
-            self.note(f"{counted(self._absurd, 'value')} beyond what can be measured: absent")
+            self.note(f"{counted(self._absurd, 'value')} larger than any possible reading: absent")
         for entry in self._entries.values():
             if not entry.samples:
                 entry.root = False
@@ -346,10 +361,10 @@ class RecordingBuilder:
 
 
 def recording_of(source: Any) -> Recording:
-    """A recording as it is, or the curves of a :class:`fastgreen.Result` as one.
+    """Return a recording unchanged, or convert a :class:`fastgreen.Result` to one.
 
-    A counter becomes steps of mean power between the moments at which it was seen to change, so that the trapezoid over
-    them is the counter's own difference. A gap ends a segment.
+    A counter becomes steps of mean power between its observed changes, so that the integral over them equals the
+    difference of the counter. A gap ends a segment.
     """
     if isinstance(source, Recording):
         return source
@@ -361,7 +376,7 @@ def recording_of(source: Any) -> Recording:
         builder.channel(name, root=trace.counted, parent=channel.parent or "")
         if channel.estimated:
             builder.note(f"{name} is an estimate")
-        samples = list(trace.settled())  # without the readings of a counter that jumped
+        samples = list(trace.settled())  # without readings from between two jumps of a counter
         if not samples:
             continue
         joined = np.concatenate(samples)
@@ -375,9 +390,9 @@ def recording_of(source: Any) -> Recording:
 
 
 def _steps(samples: np.ndarray, modulus: int, joules: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean powers between changes of a counter, each at both ends of its stretch."""
+    """Mean powers between changes of a counter, each as two points at the ends of its stretch."""
     growth = np.diff(samples["raw"]) + samples["wraps"][1:].astype(np.int64) * modulus
-    growth[(samples["flags"][1:] & _RESET) != 0] = 0  # what a restarted counter lost is not known
+    growth[(samples["flags"][1:] & _RESET) != 0] = 0  # the loss of a restarted counter is not known
     keep = np.ones(samples.size, bool)
     keep[1:-1] = growth[:-1] != 0
     moments, total = samples["at_ns"][keep], np.concatenate([[0], np.cumsum(growth)])[keep]

@@ -85,7 +85,7 @@ def people_console(stderr: bool = False) -> Console:
 
 
 class PlainTable(Table):
-    """A table whose cells are shown as they are: names come from others, and "[/b]" is no markup."""
+    """A table that prints its cells unchanged: names come from others, and "[/b]" is not markup."""
 
     def add_column(self, header: RenderableType = "", *args: Any, **options: Any) -> None:
         super().add_column(_cell(header), *args, **options)
@@ -119,7 +119,7 @@ def plain_table(title: str, *columns: str) -> Table:
 
 
 class Printable(Protocol):
-    """What is printed: a `Result`."""
+    """An object that can be printed: a `Result`."""
 
     traces: list[Trace]
 
@@ -162,7 +162,7 @@ def show(result: Printable, console: Console) -> None:
     if result.estimated:
         console.print("[bold]estimated[/bold]: from a model of the CPU, not a measurement")
     if not result.traces:
-        console.print("No channel could be read; `fastgreen channels` says why.")
+        console.print("No channel could be read; `fastgreen channels` gives the reasons.")
     else:
         console.print(_channel_table(result))
     if result.names and result.known:
@@ -181,7 +181,7 @@ def _faults(row: dict) -> str:
 
 
 def titled(identity: str, name: str) -> str:
-    """A channel's id, for a whole GPU with the name of the board: a number alone does not say which board it is."""
+    """The id of a channel; for a whole GPU also the name of the board, because a number does not identify it."""
     board = identity.startswith("nvml:") and "/" not in identity and name != identity
     return f"{identity} ({name})" if board else identity
 

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from numpy.typing import ArrayLike
+
 __all__ = ["Energies"]
 
 
@@ -73,6 +75,33 @@ class Energies:
     def estimated(self) -> bool:
         """Whether any counted channel is a model and not a measurement."""
         return any(t.channel.estimated for t in self.traces if t.counted)
+
+    def energy_between(self, begin_ns: ArrayLike, end_ns: ArrayLike) -> Bounded:
+        """Energy of all counted channels between instants, with bounds.
+
+        Parameters
+        ----------
+        begin_ns, end_ns : array_like of int, of one shape (n,)
+            Instants in ns of CLOCK_MONOTONIC; each column is sorted, and no stretch ends before it begins.
+
+        Returns
+        -------
+        Bounded
+            ``energy_j``, ``low_j`` and ``high_j``, arrays of shape (n,), in J; NaN where no channel gave a reading.
+
+        Raises
+        ------
+        ValueError
+            If a column is not sorted, or a stretch ends before it begins.
+        """
+        import numpy as np
+
+        begin_ns, end_ns = np.asarray(begin_ns, np.int64), np.asarray(end_ns, np.int64)
+        if not self.known:
+            unknown = np.full(len(begin_ns), np.nan)
+            return Bounded(unknown, unknown, unknown)
+        counted = [t for t in self.traces if t.counted and t.has_data]
+        return sum((t.windows(begin_ns, end_ns) for t in counted), Bounded.zeros(len(begin_ns)))
 
     def trace(self, channel: str) -> Trace:
         """The trace of one channel. ChannelNotFound for one that the run does not have."""

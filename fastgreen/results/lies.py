@@ -17,7 +17,7 @@ def lies(trace: Trace) -> list[str]:
     if tally.get("in_turn_ns"):
         seconds = (tally["in_turn_ns"][1] - tally["in_turn_ns"][0]) / NS_PER_S
         out.append(
-            f"{identity} shows two counters in turn: its energy in these {seconds:.3g} s is not known, "
+            f"{identity} shows two counters in turn: its energy during these {seconds:.3g} s is not known, "
             f"up to {trace.ceiling_w:.4g} W are possible"
         )
     elif tally.get("jumps"):
@@ -29,12 +29,12 @@ def lies(trace: Trace) -> list[str]:
     seconds = sum(end - begin for begin, end in still) / NS_PER_S
     if still and trace.channel.estimated:
         out.append(
-            f"the CPU times that {identity} is estimated from stood still for {seconds:.3g} s, as in some sandboxes: "
-            f"the load is not known, only the bounds of the estimate hold"
+            f"the CPU times behind {identity} did not change for {seconds:.3g} s, as in some sandboxes: "
+            f"the load is not known, and only the bounds of the estimate are valid"
         )
     elif still:
         out.append(
-            f"{identity} stood still for {seconds:.3g} s while {tally.get('still_why') or 'there was load'}: "
+            f"{identity} did not change for {seconds:.3g} s while {tally.get('still_why') or 'there was load'}: "
             f"its energy there is not known, up to {trace.ceiling_w:.4g} W are possible"
         )
     return out

@@ -276,6 +276,6 @@ class SamplesCheck:
         """All have been taken. ValueError where every sample is there and they do not sum up to the tally's total."""
         if self.tally is None or self._count != self.tally["samples"]:
             return
-        said = self.tally["end_total"]
-        if abs(self._until_end - said) > self._rounding:
-            raise ValueError(f"{self.channel.id} sums up to {self._until_end:.0f}, channels.arrow says {said:.0f}")
+        stored = self.tally["end_total"]
+        if abs(self._until_end - stored) > self._rounding:
+            raise ValueError(f"{self.channel.id} sums up to {self._until_end:.0f}, channels.arrow says {stored:.0f}")

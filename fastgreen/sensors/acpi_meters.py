@@ -16,7 +16,7 @@ DRIVERS = ("power_meter", "acpi_power_meter")
 
 # The first that fits; case does not matter.
 _GRACE = (
-    Meaning(r".*(output power|chipthrot|throttle).*", "", "label", refused="it shows no power that is drawn"),
+    Meaning(r".*(output power|chipthrot|throttle).*", "", "label", refused="it shows no power in use"),
     Meaning(r"total cpu energy\b.*", "grace-counter", "socket", "a counter of uJ in a file of power", kind="energy"),
     Meaning(r"grace power\b.*|total (input )?power\b.*", "grace-total", "socket"),
     Meaning(r"module (power )?socket\b.*|module power\b.*", "grace-module", "socket"),
@@ -39,6 +39,6 @@ def label(folder: str, number: str) -> str | None:
 
 
 def mean_over_ms(folder: str, number: str) -> int | None:
-    """How long the mean is that ``powerN_average`` shows, in ms; None where that is not said or cannot be."""
+    """The averaging time of ``powerN_average``, in ms; None if it is missing or impossible."""
     interval = sysfs.integer(f"{folder}/power{number}_average_interval")
     return interval if interval is not None and 0 < interval <= 3_600_000 else None

@@ -1,4 +1,4 @@
-"""Batteries: what a laptop draws while it runs on one. Listed, and counted only where it is asked for by its id.
+"""Batteries: the power of a laptop that runs on one. Listed, and counted only if its id is given.
 
 Linux, Documentation/ABI/testing/sysfs-class-power: power in uW, current in uA, voltage in uV. A battery shows the power
 that flows into it while it charges, which is no power of the machine. Updates take seconds.
@@ -30,16 +30,16 @@ def _sensor(folder: str) -> tuple[dict[str, Any], str] | None:
 
 
 def _refused(folder: str, sensor: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a battery whose figure cannot be read, or is not what the machine draws; empty where it is."""
+    """Fields of a battery that cannot be read, or does not show the power of the machine; otherwise empty."""
     fields = sysfs.unreadable(sensor["path"], "power")
     if not fields and "factor" in sensor:
         fields = sysfs.unreadable(sensor["factor"], "factor")
     status = sysfs.text(f"{folder}/status")
     if not fields and status is not None and status != "Discharging":
-        said = sysfs.printable(status) or "empty"
+        shown = sysfs.printable(status) or "empty"
         fields = {
             "readable": False,
-            "reason": f"its status is {said}: only while it discharges it shows what the machine draws",
+            "reason": f"its status is {shown}: it shows the power of the machine only while it discharges",
             "remedy": "unplug the charger",
         }
     return fields

@@ -58,7 +58,7 @@ def _looked_at_zones(seams: Seams) -> tuple[list[Channel], list[SourceStatus]]:
     try:
         return power_zones.power_zones(seams)
     except (FastgreenError, OSError, ValueError, LookupError, ArithmeticError) as error:
-        return [], [SourceStatus("scmi", 0, f"looking for its channels failed: {str(error) or type(error).__name__}")]
+        return [], [SourceStatus("scmi", 0, f"discovery of its channels failed: {str(error) or type(error).__name__}")]
 
 
 def _looked(source: str, look: Callable[[], Found]) -> Found:
@@ -66,7 +66,7 @@ def _looked(source: str, look: Callable[[], Found]) -> Found:
     try:
         return look()
     except (FastgreenError, OSError, ValueError, LookupError, ArithmeticError) as error:
-        return [], SourceStatus(source, 0, f"looking for its channels failed: {str(error) or type(error).__name__}")
+        return [], SourceStatus(source, 0, f"discovery of its channels failed: {str(error) or type(error).__name__}")
 
 
 def _granted(zones: list[Channel], seams: Seams) -> list[Channel]:
@@ -191,7 +191,7 @@ def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[li
 
 
 def counted_ids(channels: list[Channel]) -> set[str]:
-    """Ids that make up the total: the roots, or where none was chosen those that lie in no other chosen one."""
+    """Ids that make up the total: the roots; without a root, the channels that are not inside another chosen one."""
     roots = {c.id for c in channels if c.root}
     chosen = {c.id for c in channels}
     return roots or {c.id for c in channels if c.parent not in chosen}

@@ -153,7 +153,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """Outcome of discovery for one source: the number of its channels; where there is none, the reason and a remedy."""
+    """Outcome of discovery for one source: the number of its channels; without a channel, the reason and a remedy."""
 
     source: str
     found: int

@@ -1,4 +1,4 @@
-"""Counters that a privileged helper has opened: asking for their descriptors, and what the two sides say to each other.
+"""Counters that a privileged helper has opened: the request for their descriptors, and the messages of both sides.
 
 The kernel checks permission when a counter is opened and never again, so ``sudo fastgreen grant`` opens the RAPL
 counters and passes the descriptors over a Unix socket (SCM_RIGHTS); the program that measures stays unprivileged.
@@ -94,9 +94,9 @@ def _parse(data: bytes, descriptors: list[Descriptor]) -> list[dict[str, Any]]:
             raise FastgreenError(printable(str(answer["error"])))
         zones = [{"zone": str(z["zone"]), "mirrors": _name(z.get("mirrors"))} for z in answer["zones"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FastgreenError(f"it answered what is no grant: {data[:40]!r}") from error
+        raise FastgreenError(f"its answer is not a grant: {data[:40]!r}") from error
     if len(zones) != len(descriptors):
-        raise FastgreenError(f"it named {counted(len(zones), 'counter')} and passed {len(descriptors)}")
+        raise FastgreenError(f"it named {counted(len(zones), 'counter')}, but passed {len(descriptors)}")
     return zones
 
 
@@ -120,7 +120,7 @@ def ask(path: str) -> dict[str, tuple[Descriptor, str | None]]:
             connection.connect(path)
             uid = peer(connection)[1]
             if uid not in (0, os.getuid()):
-                raise FastgreenError(f"it is served by user {uid}, who is neither root nor this user")
+                raise FastgreenError(f"it belongs to user {uid}, and only root or this user is trusted")
             # Strangers are refused before they ask; the refusal is there although the connection has gone.
             with contextlib.suppress(BrokenPipeError):
                 connection.send(REQUEST)
@@ -133,7 +133,7 @@ def ask(path: str) -> dict[str, tuple[Descriptor, str | None]]:
         except OSError as error:
             raise FastgreenError(f"{error.strerror or error}", code=error.errno or 0) from error
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        raise FastgreenError("its answer did not fit")
+        raise FastgreenError("its answer is too long")
     zones = _parse(data, descriptors)
     return {z["zone"]: (d, z["mirrors"]) for z, d in zip(zones, descriptors, strict=True)}
 

@@ -1,4 +1,4 @@
-"""The helper behind ``sudo fastgreen grant``: opens the RAPL counters and hands the descriptors to whom it may.
+"""The helper behind ``sudo fastgreen grant``: opens the RAPL counters and passes the descriptors to permitted users.
 
 It takes no path, name or option from a client: it passes the counters that it found itself, opened read-only, to users
 and groups named when it was started. A client that says nothing, says nonsense or does not listen costs a place in a
@@ -42,7 +42,7 @@ class Counter:
 
 
 def counters(seams: Seams) -> list[Counter]:
-    """Every RAPL counter that this process may open. FastgreenError where there is none."""
+    """Every RAPL counter that this process may open. FastgreenError without one."""
     channels, state = rapl(seams)
     found = [Counter(c.device, c.sensor["path"], _mirrored(c.note or "")) for c in channels if c.readable]
     if not found:
@@ -132,7 +132,7 @@ class Granter:
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(found.st_mode):
-            raise FastgreenError(f"{self.path} is there and is no socket")
+            raise FastgreenError(f"{self.path} exists and is not a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
             try:
                 probe.connect(self.path)
@@ -140,8 +140,8 @@ class Granter:
                 os.unlink(self.path)
                 return
             except OSError as error:
-                raise FastgreenError(f"{self.path} is not ours to replace: {error.strerror}") from error
-        raise FastgreenError(f"{self.path} is served already")
+                raise FastgreenError(f"{self.path} cannot be replaced: {error.strerror}") from error
+        raise FastgreenError(f"{self.path} is already in use by another fastgreen grant")
 
     def stop(self) -> None:
         """End `serve`; from any thread or signal handler."""

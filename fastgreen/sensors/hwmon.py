@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["hwmon"]
 
-_NOT_KNOWN = Meaning(
-    "", "", "label", "not known to be apart from other channels, so not part of a total unless asked for by its id"
-)
+_NOT_KNOWN = Meaning("", "", "label", "may overlap other channels, so not part of a total unless its id is given")
 _UPDATE_MS = 100  # until learnt better
 
 
@@ -44,7 +42,7 @@ class _Sensor:
 
 
 def _attributes(chip: str, seen: set[str]) -> list[tuple[str, str, str, str]]:
-    """(folder, attribute, quantity, number) of what can be energy, in order. Each real file once on the whole machine:
+    """(folder, attribute, quantity, number) of each energy or power, in order. Each real file is listed once:
     a driver can show an attribute in the chip's folder, in that of its device, and in both by a link."""
     import re
 
@@ -66,12 +64,12 @@ def _attributes(chip: str, seen: set[str]) -> list[tuple[str, str, str, str]]:
 
 def _label(chip: str, folder: str, driver: str, kind: str, number: str, alone: bool) -> str:
     """What the driver calls a sensor, else the beginning of its attribute. A chip of one rail can have one label."""
-    said = sysfs.text(f"{folder}/{kind}{number}_label")
-    if not said and driver in acpi_meters.DRIVERS:
-        said = acpi_meters.label(folder, number)
-    if not said and alone:
-        said = sysfs.text(f"{chip}/label")
-    return sysfs.printable(said or f"{kind}{number}")
+    label = sysfs.text(f"{folder}/{kind}{number}_label")
+    if not label and driver in acpi_meters.DRIVERS:
+        label = acpi_meters.label(folder, number)
+    if not label and alone:
+        label = sysfs.text(f"{chip}/label")
+    return sysfs.printable(label or f"{kind}{number}")
 
 
 def _sensors(chip: str, driver: str, seen: set[str]) -> list[_Sensor]:
@@ -92,7 +90,7 @@ def _sensors(chip: str, driver: str, seen: set[str]) -> list[_Sensor]:
                 label = _label(chip, folder, driver, "in", str(voltage), alone)
                 out.append(_Sensor(folder, attribute, quantity, number, label, factor))
         elif not measured and any(name.startswith("in") and name.endswith("_input") for name in sysfs.entries(folder)):
-            why = f"which voltage goes with {attribute} is not known of the chip {driver}, so they are not multiplied"
+            why = f"the voltage of {attribute} is not known for the chip {driver}, so no power can be computed"
             label = _label(chip, folder, driver, quantity, number, alone)
             out.append(_Sensor(folder, attribute, quantity, number, label, refused=why))
     return out
@@ -109,7 +107,7 @@ def _meaning(driver: str, sensor: _Sensor, apu: bool) -> Meaning:
         found = acpi_meters.meaning(sensor.label)
         interval_ms = acpi_meters.mean_over_ms(sensor.folder, sensor.number)
         if sensor.attribute.endswith("_average") and interval_ms and not found.kind:
-            found = replace(found, note="; ".join(filter(None, [found.note, f"a mean over {interval_ms} ms"])))
+            found = replace(found, note="; ".join(filter(None, [found.note, f"the mean of {interval_ms} ms"])))
         return found
     known = hwmon_chips.meaning(driver, sensor.label, sensor.stem) or _NOT_KNOWN
     if apu and known.role == "gpu":

@@ -1,4 +1,4 @@
-"""What is known of the chips below hwmon: what their labels mean, and which current goes with which voltage.
+"""Facts about the chips below hwmon: the meaning of their labels, and the voltage of each current.
 
 Facts are of the kernel's documentation of each driver (Documentation/hwmon), of vendors' documents where a row says so.
 """

@@ -25,12 +25,12 @@ LEAST_LIMIT_W = 1.0  # a board that may not draw as much does nothing; its limit
 _INSTALL = "install the NVIDIA driver, or set FASTGREEN_NVML_LIBRARY"
 _RESET = "sudo nvidia-smi --gpu-reset, or restart the machine"
 _REMEDIES = {  # by nvmlReturn
-    4: "have the device files /dev/nvidia* opened to this user",
+    4: "give this user access to the device files /dev/nvidia*",
     9: _INSTALL,
     12: _INSTALL,
     15: _RESET,
     16: _RESET,
-    18: "restart the machine: the driver was updated while an older one runs",
+    18: "restart the machine: the driver was updated while its old version was running",
 }
 
 _silent: dict[str, threading.Thread] = {}  # by library, who waits for one that has not answered in time
@@ -91,7 +91,7 @@ def _only(boards: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _told_apart(device: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
+def _distinguished(device: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
     """The device, or in its place an error where its UUID cannot find it again."""
     if "error" in device:
         return device
@@ -100,13 +100,13 @@ def _told_apart(device: dict[str, Any], devices: list[dict[str, Any]]) -> dict[s
     if fit and not same:
         return device
     what = f"the UUID of {same[0]}, {device['uuid']}," if fit else "no UUID,"
-    return {"index": device["index"], "error": f"it has {what} so it cannot be told from another board"}
+    return {"index": device["index"], "error": f"it has {what} so it cannot be distinguished from another board"}
 
 
 _MEANINGS = {
     "instant": "instant power",
     "average": "average power",
-    "usage": "power usage, a mean whose length depends on board and driver",
+    "usage": "power usage, a mean over a time that depends on board and driver",
 }
 
 
@@ -150,7 +150,7 @@ def _board_notes(device: dict[str, Any], visible: bool, mixed: bool) -> list[str
 
 
 def _role(device: dict[str, Any], module: bool) -> str:
-    """The board's word in `settlement`; `module`: what counts is the power of the whole module."""
+    """The board's word in `settlement`; `module`: the power of the whole module counts."""
     words = device["name"].lower().replace("(", " ").replace(")", " ").split()
     if any(word in _INTEGRATED for word in words):
         return "nvml-integrated"
@@ -221,12 +221,12 @@ def _board_channels(device: dict[str, Any], visible: bool, mixed: bool) -> list[
 
 
 def nvml(seams: Seams, patience_s: float = PATIENCE_S) -> tuple[list[Channel], SourceStatus]:
-    """Every board, as the library lists them; none where it has not answered in `patience_s`."""
+    """Every board, as the library lists them; empty if it has not answered in `patience_s`."""
     try:
         listed = _devices(seams.nvml_library, patience_s)
     except FastgreenError as error:
         return [], SourceStatus("nvml", 0, str(error), _REMEDIES.get(error.code))
-    devices = [_told_apart(d, listed["devices"]) for d in listed["devices"]]
+    devices = [_distinguished(d, listed["devices"]) for d in listed["devices"]]
     variable = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = _visible_boards(devices, variable)
     mixed = (

@@ -47,7 +47,7 @@ def _unit(events: str, name: str) -> str:
     unit, scale = sysfs.read(f"{events}/{name}.unit"), float(sysfs.read(f"{events}/{name}.scale"))
     mantissa, exponent = math.frexp(scale)
     if unit != "Joules" or mantissa != 0.5 or not 1 <= 1 - exponent <= FINEST:
-        raise ValueError(f"{events}/{name}.scale is {scale!r} {unit}, which is no binary fraction of a joule")
+        raise ValueError(f"{events}/{name}.scale is {scale!r} {unit}, which is not a binary fraction of a joule")
     return f"J/2^{1 - exponent}"
 
 
@@ -57,7 +57,7 @@ def _config(events: str, name: str) -> int:
     text = sysfs.read(f"{events}/{name}")
     match = re.fullmatch(r"event=(0x[0-9a-fA-F]+|\d+)", text)
     if match is None:
-        raise ValueError(f"{events}/{name} holds no event number: {text[:24]!r}")
+        raise ValueError(f"{events}/{name} does not hold an event number: {text[:24]!r}")
     return _within(int(match[1], 0), 64)
 
 
@@ -146,12 +146,12 @@ def _described(source: str) -> tuple[int, list[int], set[str]]:
     """(type, CPUs, names of events) of an event source. OSError or ValueError."""
     kind, cpus = _within(int(sysfs.read(f"{source}/type")), 32), cpu_list(sysfs.read(f"{source}/cpumask"))
     if not cpus:
-        raise ValueError("its cpumask names no CPU, so no CPU that counts is online")
+        raise ValueError("its cpumask names no CPU, so no CPU of this source is online")
     return kind, cpus, set(os.listdir(f"{source}/events"))
 
 
 def _cores(seams: Seams, packages: set[str]) -> list[Channel]:
-    """AMD's counters of single cores, from Linux 6.14 on (``power_core``): each lies inside its package."""
+    """AMD's counters of single cores, from Linux 6.14 on (``power_core``): each is inside its package."""
     source, name = f"{seams.event_source_root}/power_core", "energy-core"
     try:
         kind, cpus, names = _described(source)

@@ -1,4 +1,4 @@
-"""Whether CPUs that an event source names show one counter: what their counters did while both were watched.
+"""Whether CPUs that an event source names show one counter: their values while both were watched.
 
 The mirror test of ``rapl`` compares absolute values. An event counts from the moment it was opened, so here the growth
 is compared. Both counters are read within microseconds, a thousand times a second. Two events of one register differ by

@@ -73,7 +73,7 @@ def _is_limit(name: str) -> bool:
 
 
 def _settled(channels: dict[str, Channel]) -> list[Channel]:
-    """The zones, of which those count that lie inside no readable one."""
+    """The zones; a zone counts if no readable zone contains it."""
     out = []
     for zone, channel in channels.items():
         above = zone.rpartition(":")[0]
@@ -82,7 +82,7 @@ def _settled(channels: dict[str, Channel]) -> list[Channel]:
         if above:
             channel = replace(channel, root=False, note=f"inside {channels[above].id}")
         elif channel.parent is not None:
-            channel = replace(channel, note=f"counts because {channel.parent}, which holds it, cannot be read")
+            channel = replace(channel, note=f"counts because {channel.parent}, which contains it, cannot be read")
         out.append(channel)
     return out
 

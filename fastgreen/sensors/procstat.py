@@ -1,4 +1,4 @@
-"""The estimate from CPU time, for machines whose CPU has no counter that may be read."""
+"""The estimate from CPU time, for machines without a readable counter of the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RAPL through powercap: which zones exist, what they are called, which count toward a total."""
+"""RAPL through powercap: the zones, their names, and the zones that count toward a total."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _zones(root: str) -> dict[str, str]:
 
 
 def _folder_identity(path: str) -> tuple[int, int] | None:
-    """The same for every link that leads to one folder; None where none does."""
+    """The same for every link that leads to one folder; None for any other."""
     try:
         found = os.stat(path)
     except OSError:
@@ -57,7 +57,7 @@ def _folder_identity(path: str) -> tuple[int, int] | None:
 
 
 def _same_counter(first: str, second: str) -> bool:
-    """True when two zones show one counter: the second's value lies between two reads of the first."""
+    """True when two zones show one counter: the second's value is between two reads of the first."""
     before, value, after = (sysfs.integer(f"{p}/energy_uj") for p in (first, second, first))
     return before is not None and value is not None and after is not None and 0 < before <= value <= after
 
@@ -97,7 +97,7 @@ def _zone_channel(zone: str, folder: str, parent: Channel | None) -> Channel:
     note: str | None = None
     root = parent is None or name == "dram"
     if mmio:
-        note, root = "repeats the package over another bus", False
+        note, root = "shows the package counter over another bus", False
     elif name.startswith("psys"):
         note, root = "the whole platform, packages included", False
     elif parent is not None and not root:
@@ -129,7 +129,7 @@ def rapl(seams: Seams) -> Found:
     except PermissionError:
         return [], SourceStatus("rapl", 0, f"permission denied: {root}", sysfs.remedy("a+rx", root))
     except OSError as error:
-        reason = f"{root}: {error.strerror}; virtual machines and containers seldom have powercap"
+        reason = f"{root}: {error.strerror}; most virtual machines and containers have no powercap"
         return [], SourceStatus("rapl", 0, reason, "on a physical machine: sudo modprobe intel_rapl_msr")
     by_zone: dict[str, Channel] = {}
     taken: set[str] = set()
@@ -148,6 +148,6 @@ def rapl(seams: Seams) -> Found:
         # Only psys or only mmio zones: better one of them than none.
         found = [replace(c, root=c.id == found[0].id) for c in found]
     if {"sgx", "tdx_guest"} & set((sysfs.text(f"{seams.proc_root}/cpuinfo") or "").split()):
-        noise = "with SGX or TDX the readings are filtered with noise: totals hold, short windows do not"
+        noise = "SGX or TDX adds noise to the readings: totals are right, short windows are not"
         found = [replace(c, note="; ".join(filter(None, [c.note, noise]))) for c in found]
     return found, SourceStatus("rapl", len(found), None if found else f"{root} has no RAPL zone")

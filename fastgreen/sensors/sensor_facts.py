@@ -1,4 +1,4 @@
-"""What a sensor was seen to do: how often it updates, in which steps, how long a read takes, over how long it averages.
+"""The observed behaviour of a sensor: its update period, steps, read time and averaging time.
 
 The arithmetic works on recorded samples; `remember` and `recall` keep the facts in the user's cache folder, by machine,
 device and driver, because the same board behaves differently under another driver.
@@ -136,7 +136,7 @@ def averaging(power: np.ndarray, power_unit: str, energy: np.ndarray, energy_uni
 
 
 def with_averaging(facts: SensorFacts, fit: Averaging | None, resolution_s: float) -> SensorFacts:
-    """Facts of a power channel with what `averaging` found; a window below `resolution_s` counts as instant."""
+    """Facts of a power channel with the result of `averaging`; a window below `resolution_s` counts as instant."""
     if fit is None or fit.residual > 0.5:
         return facts
     window_s = fit.window_s if fit.window_s > resolution_s else 0.0
@@ -194,7 +194,7 @@ def remember(channel: Channel, facts: SensorFacts, folder: str | os.PathLike | N
 
 
 def recall(channels: list[Channel], folder: str | os.PathLike | None = None) -> list[Channel]:
-    """The channels with what is remembered of them applied; a damaged cache is as good as none."""
+    """The channels with the saved facts applied; a damaged cache has no effect."""
     stored = _stored(_cache_path(folder))
     out = []
     for channel in channels:

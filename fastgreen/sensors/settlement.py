@@ -86,10 +86,10 @@ RULES: tuple[Rule, ...] = (
     # Firmware of Arm systems shows zones of a chip that its own meters count better.
     Rule(("scmi-cpu", "scmi"), (*_X86, *_GRACE, "jetson-module", *_JETSON_RAILS, *_ARM_CPU), "a zone of the same chip"),
     # These hold everything, so they fit beside no other channel.
-    Rule(("chassis",), (), "the whole machine, so not added to any other channel: ask for it by its id"),
-    Rule(("battery",), (), "the whole machine while it discharges: in no total unless asked for by its id"),
+    Rule(("chassis",), (), "the whole machine, so not added to any other channel; give its id to measure it"),
+    Rule(("battery",), (), "the whole machine while it discharges: in no total unless its id is given"),
     # Models.
-    Rule(("dtpm",), (), "modelled by the kernel from clock rates and load, not measured"),
+    Rule(("dtpm",), (), "computed by the kernel from clock rates and load, not measured"),
     Rule(("procstat",), _CPU, "not counted, because {beside} measures the CPU"),
 )
 

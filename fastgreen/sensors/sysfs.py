@@ -1,4 +1,4 @@
-"""Reading what kernel attributes hold: a text, an integer, a name; and why one cannot be read."""
+"""Reading kernel attributes: a text, an integer, a name; and the reason if one cannot be read."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def printable(name: str) -> str:
 
 
 def entries(folder: str) -> list[str]:
-    """The names that a folder holds; none where it may not be listed or is gone."""
+    """The names that a folder holds; empty if it cannot be listed or is gone."""
     try:
         return sorted(os.listdir(folder))
     except OSError:
@@ -68,13 +68,13 @@ def _parse(content: str) -> int | None:
 
 
 def integer(path: str) -> int | None:
-    """The integer of 63 bits that a file holds; None where it holds none or cannot be read."""
+    """The integer of 63 bits that a file holds; None if it holds another text or cannot be read."""
     content = text(path)
     return _parse(content) if content is not None else None
 
 
 def unreadable(path: str, kind: str) -> dict[str, Any]:
-    """Fields of a channel whose attribute cannot be read; empty when it can be, and holds what the engine takes."""
+    """Fields of a channel whose attribute cannot be read; empty if the engine can read and accept it."""
     try:
         content = read(path)
     except OSError as error:

@@ -66,7 +66,7 @@ def cpu_list(text: str) -> list[int]:
 
 
 def place(root: str, cpu: int) -> Place | None:
-    """Where a CPU lies; None where its package is not named (a CPU that is offline has no topology)."""
+    """The place of a CPU; None if its package is not named (a CPU that is offline has no topology)."""
     folder = f"{root}/cpu{cpu}/topology"
     package = sysfs.integer(f"{folder}/physical_package_id")
     if package is None or package < 0:  # -1: not known

@@ -1,1 +1,1 @@
-"""Training: the log of checkpoints, gauges of what is slow to read, callbacks for trainers."""
+"""Logs of trainings: checkpoints, gauges of memory, temperature and use, callbacks for trainers."""

@@ -1,8 +1,7 @@
-"""Checkpoints without a line in the training loop: callbacks for Keras, PyTorch Lightning and Hugging Face trainers.
+"""Callbacks that log checkpoints of Keras, PyTorch Lightning and Hugging Face trainers.
 
-None of the three libraries is imported here. Where one is loaded already, the callback also derives from its base
-class, as trainers of today ask for; else it answers every hook that begins with ``on_``, which is all that a
-look-alike needs.
+This file imports none of the three libraries. If one is loaded already, the callback is derived from its base class, as
+current trainers require. Otherwise it accepts every hook that begins with ``on_``.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _OTHERS |= {"auc": ("auc",), "f1": ("f1", "f1_score")}
 
 
 class _Quiet:
-    """Answers any other hook with nothing."""
+    """Base class that accepts any other hook and does nothing."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("on_") or name in ("setup", "teardown"):
@@ -39,7 +38,7 @@ class _Quiet:
 
 
 def _callback(mixin: type, library: str, path: str, *args: Any) -> Any:
-    """An instance of `mixin`, derived from the library's own base where that library is loaded."""
+    """Instance of `mixin`; derived from the base class of the library as well if the library is loaded."""
     base: Any = sys.modules.get(library)
     for part in path.split("."):
         base = getattr(base, part, None)
@@ -49,9 +48,9 @@ def _callback(mixin: type, library: str, path: str, *args: Any) -> Any:
 def _checkpoint(
     log: TrainingLog, values: Any, accuracy: str | None, seen: int | None, epoch: int | None = None
 ) -> bool:
-    """Note the accuracy found in a library's dict of metrics; False where it is not in there, or comes after the end.
+    """Log the accuracy in a library's dict of metrics; False if there is none, or the log has ended.
 
-    Whatever the metrics are, they do not end a training.
+    Wrong metrics give a warning and never end a training.
     """
     if log.stopped:
         return False
@@ -77,7 +76,7 @@ def _checkpoint(
 def _number(value: Any) -> float | None:
     try:
         return float(value)
-    except (TypeError, ValueError, RuntimeError):  # a word, a list; a tensor of several elements
+    except (TypeError, ValueError, RuntimeError):  # text, a list, a tensor of several elements
         return None
 
 
@@ -102,7 +101,7 @@ class _KerasCallback:
 
 
 class _LightningCallback:
-    # Not `log`: the trainer puts its own function of that name on every callback.
+    # Not `log`: the trainer sets its own function of that name on every callback.
     def __init__(self, log: TrainingLog, accuracy: str | None, seen_per_epoch: int | None) -> None:
         super().__init__()
         self.training_log, self.accuracy, self.seen = log, accuracy, seen_per_epoch
@@ -115,7 +114,7 @@ class _LightningCallback:
         self._note(trainer)
 
     def _note(self, trainer: Any) -> None:
-        # Validation runs inside the epoch; the epoch itself only counts if validation had no accuracy.
+        # Validation runs inside the epoch; the epoch itself counts only if validation had no accuracy.
         if getattr(trainer, "sanity_checking", False) or trainer.current_epoch == self._done:
             return
         if _checkpoint(
@@ -146,18 +145,36 @@ class _HuggingFaceCallback:
 
 
 def keras_callback(log: TrainingLog, *, accuracy: str | None = None, seen_per_epoch: int | None = None) -> Any:
-    """A callback for ``model.fit(..., callbacks=[...])`` of Keras: a checkpoint at the end of each epoch.
+    """Make a callback for ``model.fit(..., callbacks=[...])`` of Keras: a checkpoint at the end of each epoch.
 
     Parameters
     ----------
-    accuracy : key in the logs; by default the first of val_accuracy, accuracy and their usual variants
-    seen_per_epoch : samples in an epoch
+    log : TrainingLog
+        Gets the checkpoints.
+    accuracy : str, optional
+        Key in the logs; by default the first of val_accuracy, accuracy and their usual variants.
+    seen_per_epoch : int, optional
+        Samples in an epoch.
+
+    Returns
+    -------
+    callback
     """
     return _callback(_KerasCallback, "keras", "callbacks.Callback", log, accuracy, seen_per_epoch)
 
 
 def lightning_callback(log: TrainingLog, *, accuracy: str | None = None, seen_per_epoch: int | None = None) -> Any:
-    """A callback for ``Trainer(callbacks=[...])`` of PyTorch Lightning: a checkpoint after each validation epoch."""
+    """Make a callback for ``Trainer(callbacks=[...])`` of PyTorch Lightning: a checkpoint after each validation epoch.
+
+    Parameters
+    ----------
+    log, accuracy, seen_per_epoch
+        As in :func:`keras_callback`.
+
+    Returns
+    -------
+    callback
+    """
     arguments = (log, accuracy, seen_per_epoch)
     library = next(
         (name for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules), "lightning.pytorch"
@@ -166,8 +183,17 @@ def lightning_callback(log: TrainingLog, *, accuracy: str | None = None, seen_pe
 
 
 def huggingface_callback(log: TrainingLog, *, accuracy: str | None = None) -> Any:
-    """A callback for ``Trainer(callbacks=[...])`` of Hugging Face: a checkpoint after each evaluation.
+    """Make a callback for ``Trainer(callbacks=[...])`` of Hugging Face: a checkpoint after each evaluation.
 
     The trainer needs a ``compute_metrics`` that returns an accuracy.
+
+    Parameters
+    ----------
+    log, accuracy
+        As in :func:`keras_callback`.
+
+    Returns
+    -------
+    callback
     """
     return _callback(_HuggingFaceCallback, "transformers", "TrainerCallback", log, accuracy)

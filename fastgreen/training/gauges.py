@@ -1,4 +1,4 @@
-"""Gauges that are slow to read, so they are read once a second: memory, temperature and use of CPU and GPU."""
+"""Gauges that are read once a second: memory, temperature and use of CPU and GPU."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _MIB = float(1 << 20)
 
 
 class Gauges:
-    """Collects readings and sums them up as the columns of the published run table.
+    """Reader of gauges; it summarises its readings as the columns of the published run table.
 
     Parameters
     ----------
     nvml : module, optional
-        ``pynvml`` or a module with its functions. By default ``pynvml`` is imported; without a driver there are no
-        GPU gauges.
+        ``pynvml`` or a module with its functions; by default ``pynvml`` is imported. Without a driver there are no GPU
+        gauges.
     gpu : int
-        Which GPU; the published table has one.
+        Number of the GPU; the published table has one GPU.
     """
 
     def __init__(self, nvml: Any = None, *, gpu: int = 0) -> None:
@@ -49,12 +49,12 @@ class Gauges:
         self._process = psutil.Process()
 
     def open(self) -> None:
-        """Reach the GPU, where there is one."""
+        """Open the GPU if there is one."""
         if self._nvml is None:
             import pynvml
 
             self._nvml = pynvml
-        psutil.cpu_percent()  # its first answer is about no time at all
+        psutil.cpu_percent()  # the first call starts the interval; its result has no meaning
         try:
             self._nvml.nvmlInit()
         except self._nvml.NVMLError:
@@ -68,12 +68,12 @@ class Gauges:
             pass  # each column that depends on it stays empty
 
     def close(self) -> None:
-        with contextlib.suppress(self._nvml.NVMLError):  # it may never have been reached
+        with contextlib.suppress(self._nvml.NVMLError):  # it may never have been opened
             self._nvml.nvmlShutdown()
         self._handle = None
 
     def look(self) -> None:
-        """Read everything once; what cannot be read is left out."""
+        """Read all gauges once; those that cannot be read are left out."""
         self._note("cpu_use", psutil.cpu_percent() / 100.0)
         self._note("memory_b", float(self._process.memory_info().rss))
         if (celsius := _cpu_celsius()) is not None:
@@ -102,13 +102,22 @@ class Gauges:
         return float(how(values)) * scale if values else None
 
     def means(self) -> dict[str, float]:
-        """The mean of each reading, by the names of `GAUGE_UNITS`; what could not be read is not in it."""
+        """Mean of each gauge by its name in `GAUGE_UNITS`, without gauges that could not be read."""
         return {name: float(np.mean(values)) for name, values in self.readings.items()}
 
     def columns(self, duration_s: float) -> dict[str, Any]:
-        """The columns of the published table, then the processor's own; None where nothing could be read.
+        """Columns of the published run table, and columns of the processor.
 
-        Working time is the mean use times the duration: the time that the GPU would have taken at full use.
+        Parameters
+        ----------
+        duration_s : float
+            Duration of the training in s.
+
+        Returns
+        -------
+        dict of str to float, str or None
+            By name of the column; None if nothing could be read. Working time is the mean use times the duration: the
+            time of the same work at full use of the GPU.
         """
         hours = duration_s / 3600.0
         return {
@@ -132,9 +141,9 @@ class Gauges:
 
 
 def name_thread(name: str) -> None:
-    """Name the calling thread for the kernel, so that its CPU time can be separated from the work's.
+    """Set the kernel's name of the calling thread, so that its CPU time can be separated from that of the work.
 
-    Before Python 3.14 a thread's own name does not reach it.
+    Before Python 3.14 the kernel does not get the name of a Python thread.
     """
     with contextlib.suppress(OSError):
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
@@ -142,7 +151,7 @@ def name_thread(name: str) -> None:
 
 @contextlib.contextmanager
 def watching(gauges: Gauges, period_s: float = 1.0) -> Iterator[Gauges]:
-    """Look at the gauges once a period while something runs, and once at its end."""
+    """Context manager that reads the gauges once per period, and once at the end."""
     stop = threading.Event()
 
     def watch() -> None:
@@ -163,7 +172,7 @@ def watching(gauges: Gauges, period_s: float = 1.0) -> Iterator[Gauges]:
 
 
 def _std(values: list[float]) -> float:
-    """Of a sample, as pandas has it; of one reading 0."""
+    """Standard deviation of a sample, as in pandas; 0 for one reading."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 

@@ -163,7 +163,7 @@ def test_energies_of_other_channels_are_not_mixed_in(tmp_path):
             table = super().windows(name, per_channel)
             return table.filter(pa.compute.equal(table["channel"], "cpu")) if per_channel else table
 
-    with pytest.raises(TraceError, match=r"measured by cpu, gpu, and what can be read now is cpu;"):
+    with pytest.raises(TraceError, match=r"measured by cpu, gpu; the channels that can be read now are cpu;"):
         collect(
             linear_plan(4), tmp_path, monitor=lambda channels: OneChannel(bench.now), workload=bench.workload,
             clock=lambda: bench.now[0],
@@ -218,7 +218,7 @@ def test_a_device_that_pytorch_cannot_use_is_refused_before_anything_is_measured
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ValueError, match="device: 'cuda' cannot be used"):
+    with pytest.raises(ValueError, match="device must be usable, not 'cuda'"):
         collect(linear_plan(3, device="cuda"), tmp_path)
     assert not (tmp_path / "layers.arrow").exists()
 
@@ -287,7 +287,7 @@ def test_collected_layers_are_fitted_by_any_channel(tmp_path):
     layer = {"batch_size": 32, "input_size": 500, "output_size": 700}
     expected = 42 * (1e-9 * 32 * 500 * 700 + 1e-3)
     assert float(model.predict_j(layer)) == pytest.approx(expected, rel=0.05)
-    with pytest.raises(ValueError, match="'npu' was not measured"):
+    with pytest.raises(ValueError, match="not 'npu'"):
         read_tables(tmp_path, "npu")
 
 

@@ -181,7 +181,7 @@ def test_counts_are_vectorised_over_any_broadcast_shape():
 
 
 def test_a_count_beyond_int64_is_an_error_and_not_a_wrap():
-    with pytest.raises(OverflowError, match="int64"):
+    with pytest.raises(OverflowError, match=r"2\*\*63"):
         macs("Linear", batch_size=2**21, input_size=2**21, output_size=2**21)
     assert int(macs("ReLU", batch_size=2**31, input_size=2**31)) == 2**62
     wide = {"image_size": 2**33, "kernel_size": 2**32, "in_channels": 1, "out_channels": 1}
@@ -228,7 +228,7 @@ def test_a_size_that_is_no_exact_whole_number_is_refused_with_its_value(value):
         ("Linear", {"input_size": 2.5, "output_size": 4}, "input_size must be a whole number, not 2.5"),
         ("Linear", {"input_size": 3}, "needs output_size"),
         ("Linear", {"input_size": 3, "output_size": 4, "stride": 1}, "no size 'stride'"),
-        ("Conv9d", {}, "'Conv9d' is not one of"),
+        ("Conv9d", {}, "kind must be one of .* not 'Conv9d'"),
     ],
 )  # fmt: skip
 def test_an_impossible_layer_is_named_with_its_first_wrong_size(kind, layer, message):

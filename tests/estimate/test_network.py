@@ -130,9 +130,9 @@ def test_an_unknown_layer_counts_nothing_and_is_named():
     estimate = Network(layers).estimate(16)
     assert estimate.layers["basis"].to_pylist()[1:] == ["unknown", "unknown"]
     assert estimate.layers["energy_j"].to_pylist()[1:] == [0.0, 0.0]
-    assert "2 layers are of a kind nothing is known of (Wavelet)" in estimate.warnings[-1]
+    assert "2 layers are of an unknown kind (Wavelet)" in estimate.warnings[-1]
     alone = Network(layers[:2]).estimate(16).warnings[-1]
-    assert "1 layer is of a kind nothing is known of (Wavelet); it counts as 0 J" in alone
+    assert "1 layer is of an unknown kind (Wavelet); it counts as 0 J" in alone
     with pytest.raises(ValueError, match="Wavelet"):
         Network(layers, strict=True)
 
@@ -243,7 +243,7 @@ def test_a_batch_that_is_none_is_refused(batches):
 
 
 def test_an_empty_network_and_an_unknown_name_are_refused():
-    with pytest.raises(ValueError, match="has none"):
+    with pytest.raises(ValueError, match="must be at least one"):
         Network([])
     with pytest.raises(ValueError, match="vgg99"):
         zoo("vgg99")

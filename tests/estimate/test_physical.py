@@ -144,7 +144,7 @@ def test_a_term_that_lowers_energy_gets_the_price_zero():
 
 def test_a_row_without_energy_is_named():
     layer = {"batch_size": np.arange(1, 21), "input_size": np.full(20, 9)}
-    with pytest.raises(ValueError, match="energy of row 2 is 0 J"):
+    with pytest.raises(ValueError, match="energy of row 2 must be above 0, not 0 J"):
         PhysicalModel.fit(Table("ReLU", layer, np.where(np.arange(20) == 2, 0.0, np.arange(1.0, 21))))
 
 

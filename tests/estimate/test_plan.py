@@ -80,8 +80,8 @@ def test_a_rule_can_do_nothing_else(rule):
         ({"collect": {"second": 1}, "layer": {"ReLU": {}}}, "no key 'second'"),
         ({"collect": {"seconds": 0}, "layer": {"ReLU": {}}}, "seconds must be more than 0"),
         ({"collect": {"repeats": 0}, "layer": {"ReLU": {}}}, "repeats must be"),
-        ({"layer": {"Wavelet": {}}}, "'Wavelet' cannot be collected"),
-        ({"colect": {}, "layer": {"ReLU": {}}}, r"no section \[colect\]"),
+        ({"layer": {"Wavelet": {}}}, "kind must be one of .* not 'Wavelet'"),
+        ({"colect": {}, "layer": {"ReLU": {}}}, r"not \[colect\]"),
         ({"collect": 3, "layer": {"ReLU": {}}}, r"\[collect\] must be a section, not 3"),
         ({"layer": 3}, r"\[layer.KIND\] must be a section"), ({"layer": {"ReLU": 3}}, r"\[layer.ReLU\] must be a"),
         *(({"collect": {"seconds": bad}, "layer": {"ReLU": {}}}, "seconds must be more than 0 and finite")
@@ -100,7 +100,8 @@ def test_a_rule_can_do_nothing_else(rule):
         ({"layer": {"ReLU": {"sample": "grid", "batch_size": 0, "input_size": 3}}}, "no point of the grid"),
         ({"layer": {"Tanh": {"count": 1, "batch_size": 1, "input_size": 3, "inplace": 1}}}, "no size 'inplace'"),
         *(({"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": 3, "rules": bad}}}, why) for bad, why in (
-            ("input_size > 3", "list of texts"), ([3], "list of texts"), (["input_size // 0 > 1"], "divides by 0"),
+            ("input_size > 3", "list of strings"), ([3], "list of strings"),
+            (["input_size // 0 > 1"], "must not divide by 0"),
             (["(" * 5000 + "1" + ")" * 5000 + " > 0"], "is not an expression"), (["input_size > 1\x00"], "expression"),
         )),
         ({"layer": {"ReLU": {"count": 1, "batch_size": 1}}}, "needs input_size"),
@@ -111,9 +112,9 @@ def test_a_rule_can_do_nothing_else(rule):
         ({"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": 3, "sample": "all"}}}, "random or grid"),
         ({"layer": {"ReLU": {"count": 5, "batch_size": 1, "input_size": [1, 3]}}}, "only 3 of 5"),
         ({"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": 3, "rules": ["width > 1"]}}},
-         "'width' is not a size"),
+         "not 'width'"),
         ({"layer": {"Linear": {"sample": "grid", "batch_size": 1, "input_size": [1, 999], "output_size": [1, 999]}}},
-         "998001 points"),
+         "not 998001"),
         ({"layer": {"ReLU": {"count": 1, "batch_size": 0, "input_size": 3}}}, "only 0 of 1"),
     ],
 )  # fmt: skip

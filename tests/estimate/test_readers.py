@@ -186,11 +186,11 @@ def test_inputs_share_the_names_of_their_sizes_and_are_given_by_name(tmp_path):
         from_file(path, (7,))
     for given in ([InputShape((7,)), InputShape((7,), "c")], [InputShape((7,), "b"), InputShape((7,), "c")]):
         assert [layer.sizes["input_size"] for layer in from_file(path, given)] == [7, 7]
-    with pytest.raises(ValueError, match="fixed at 7, not 8"):
+    with pytest.raises(ValueError, match="fixed size 7, not 8"):
         from_file(path, [(7,), (8,), (7,)])
-    with pytest.raises(ValueError, match="no input 'd'; there are a, b, c"):
+    with pytest.raises(ValueError, match="one of a, b, c, not 'd'"):
         from_file(path, InputShape((7,), "d"))
-    with pytest.raises(ValueError, match="4 shapes for 3 inputs"):
+    with pytest.raises(ValueError, match="at most 3 shapes"):
         from_file(path, [(7,)] * 4)
 
 
@@ -305,9 +305,9 @@ def test_a_dynamic_size_is_an_error_that_names_the_input_and_the_option(tmp_path
         from_file(path)
     layers = from_file(path, (3, 40, 48))
     assert counted(layers, 1) == counted(from_file(small_onnx(tmp_path / "n.onnx")), 1)
-    with pytest.raises(ValueError, match="3 sizes besides the batch, not 2"):
+    with pytest.raises(ValueError, match="3 sizes without the batch, not 2"):
         from_file(path, (40, 48))
-    with pytest.raises(ValueError, match="fixed at 3, not 4"):
+    with pytest.raises(ValueError, match="fixed size 3, not 4"):
         from_file(path, (4, 40, 48))
 
 
@@ -407,15 +407,15 @@ def test_a_network_is_found_by_name_file_and_python_object(tmp_path, monkeypatch
         load_network("my_nets:make")
     with pytest.raises(ValueError, match="cannot be imported"):
         load_network("my_nets:nothing", (4,))
-    with pytest.raises(ValueError, match="is no file"):
+    with pytest.raises(ValueError, match="model must be a file"):
         load_network("resnet1000")
-    with pytest.raises(ValueError, match=r"there is no file 'nets/a\.onnx'"):
+    with pytest.raises(ValueError, match=r"existing file, not 'nets/a\.onnx'"):
         load_network("nets/a.onnx")
     with pytest.raises(ValueError, match="a folder"):
         load_network(".")
     for name, why in (
-        ("os:sep", "neither a PyTorch module"), ("json:loads", "without arguments"), ("os:", "is not package"),
-        (":x", "is not package"), ("os:getcwd", "module is needed"), ("torch.nn:Linear", "without arguments"),
+        ("os:sep", "must be a PyTorch module"), ("json:loads", "without arguments"), ("os:", "must be package"),
+        (":x", "must be package"), ("os:getcwd", "must be a PyTorch module"), ("torch.nn:Linear", "without arguments"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=why):
             load_network(name, (4,))

@@ -61,11 +61,11 @@ def test_a_file_that_does_not_run_is_one_sentence_with_its_line(here, text, sent
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["mine.py:build", "--sizes", "1", "--scale", "0.1"], "--scale: only a published series has counts to scale"),
-        (["mine.py:build", "--sizes", "1", "--device", "cuda"], "--device: only PyTorch models take one"),
+        (["mine.py:build", "--sizes", "1", "--scale", "0.1"], "--scale: only a published series can be scaled"),
+        (["mine.py:build", "--sizes", "1", "--device", "cuda"], "--device: only PyTorch models take a device"),
         (["mine.py:build", "more", "--sizes", "1"], "more: only 'command' takes arguments"),
         (["alexnet", "more"], "more: only 'command' takes arguments"),
-        (["mine.py", "--sizes", "1"], "mine.py: which function of it? mine.py:NAME"),
+        (["mine.py", "--sizes", "1"], "mine.py: add the name of the function: mine.py:NAME"),
         (["mine.py:build", "--sizes", "1", "--hz", "0"], "hz must be"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_torch_file_of_another_kind_says_how_to_save_it(here):
     for name in ("weights.pt", "weights.pt2", "no_zip.pth"):
         done = bench(name, "--trust", "--sizes", "8", "--iterations", 1, "-o", f"of-{name}")
         assert done.exit_code == 1
-        assert f"{name} holds no program" in said(done)
+        assert f"{name} must be a program" in said(done)
         assert "torch.export.save" in said(done)
 
 

@@ -113,7 +113,7 @@ def test_a_study_in_which_everything_fails_ends_with_1(tmp_path):
     done = call("compile", tmp_path / "s")
     assert done.exit_code == 1
     assert done.output.count("\n") == 1
-    assert "none of its 1 run succeeded; size 3, run 0: failed" in done.output
+    assert "0 of 1 run succeeded; size 3, run 0: failed" in done.output
     assert not (tmp_path / "s" / "compiled").exists()
 
 
@@ -131,9 +131,9 @@ def test_sizes_that_are_no_numbers_are_refused(tmp_path, sizes):
         (["bench", "alexnot", "--sizes", "1"], "'alexnot' is not a series (alexnet, resnet50, bert, convnets)"),
         (["bench", "alexnet", "--sizes", "1"], "the series alexnet has its own sizes"),
         (["bench", "bert", "--scale", "0"], "scale must be above 0"),
-        (["bench", "m.onnx"], "which input sizes?"),
+        (["bench", "m.onnx"], "--sizes is missing"),
         (["bench", "m.onnx", "--sizes", "1:2:3:4"], "'1:2:3:4' is not a range"),
-        (["bench", "m.onnx", "--sizes", "1", "--repeats", "0"], "repeats: 0"),
+        (["bench", "m.onnx", "--sizes", "1", "--repeats", "0"], "repeats must be at least 1, not 0"),
     ],
 )
 def test_what_the_user_got_wrong_is_one_sentence_and_code_2(tmp_path, monkeypatch, words, said):
@@ -163,7 +163,7 @@ def test_import_tells_energy_absent_channels_and_notes(tmp_path):
     assert fastgreen.load(tmp_path / "saved").energy_j == pytest.approx(shown["total_j"], rel=1e-9)
     empty = call("import", write_run(tmp_path, 2, 0, recording({})))
     assert empty.exit_code == 1
-    assert "nothing is recorded" in empty.output
+    assert "it contains no recording" in empty.output
 
 
 def test_import_compares_two_meters(tmp_path):
@@ -211,7 +211,7 @@ def test_tradeoff_names_the_columns_there_are(tmp_path):
     (tmp_path / "t.csv").write_text("model,joules\na,1\n")
     done = call("tradeoff", tmp_path / "t.csv")
     assert done.exit_code == 2
-    assert "energy: say which column; there are 'model', 'joules'" in " ".join(done.output.split())
+    assert "energy must be given: one of 'model', 'joules'" in " ".join(done.output.split())
 
 
 # ---- pictures ----

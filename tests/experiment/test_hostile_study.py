@@ -230,7 +230,7 @@ def test_readers_of_recordings_do_not_wait_for_a_pipe(tmp_path, kind):
 def test_small_files_are_small_and_objects(tmp_path):
     file = tmp_path / "a.json"
     file.write_text("[1]")
-    with pytest.raises(TraceError, match="holds no JSON object"):
+    with pytest.raises(TraceError, match="is not a JSON object"):
         read_object(file)
     file.write_bytes(b"x" * 101)
     assert read_small(file, most=101) == b"x" * 101

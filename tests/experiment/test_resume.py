@@ -70,7 +70,7 @@ def test_a_finished_run_that_was_damaged_is_told_and_run_anew(tmp_path, damage):
 def test_a_study_whose_own_page_is_damaged_says_what_to_do(tmp_path):
     Study(tmp_path, summing(), repeats=1, **CPU).run(progress=False)
     (tmp_path / "study.json").write_text("garbage")
-    with pytest.raises(TraceError, match="the runs beside it are whole; delete it"):
+    with pytest.raises(TraceError, match="the runs beside it are complete; delete it"):
         Study(tmp_path, summing(), repeats=1, **CPU)
     (tmp_path / "study.json").unlink()
     assert Study(tmp_path, summing(), repeats=1, **CPU).pending() == []
@@ -197,5 +197,5 @@ def test_a_size_that_fails_is_tried_once_in_rounds_too(tmp_path):
 
 
 def test_an_order_that_is_none_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="order: 'random' is neither 'sizes' nor 'rounds'"):
+    with pytest.raises(ValueError, match="order must be sizes or rounds, not 'random'"):
         Study(tmp_path / "s", summing(), order="random", **CPU)

@@ -206,11 +206,11 @@ def test_a_command_gets_the_size_and_its_exit_code_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sizes": []}, "sizes: a study needs"),
+        ({"sizes": []}, "sizes must be at least one"),
         ({"sizes": [1, 2, "1"]}, "sizes must be different, not '1' twice"),
-        ({"sizes": ["a/b"]}, "sizes: 'a/b' cannot"),
-        ({"sizes": [1], "warmup": -1}, "warmup: -1"),
-        ({"sizes": [1], "iterations": 0}, "iterations: 0"),
+        ({"sizes": ["a/b"]}, "sizes must be names of folders, not 'a/b'"),
+        ({"sizes": [1], "warmup": -1}, "warmup must be 0 or above, not -1"),
+        ({"sizes": [1], "iterations": 0}, "iterations must be at least 1, not 0"),
     ],
 )
 def test_bad_protocols_name_the_argument(options, message):
@@ -219,13 +219,13 @@ def test_bad_protocols_name_the_argument(options, message):
 
 
 def test_bad_studies_name_the_argument(tmp_path):
-    with pytest.raises(ValueError, match="repeats: 0"):
+    with pytest.raises(ValueError, match="repeats must be at least 1, not 0"):
         Study(tmp_path, protocol(), repeats=0)
     with pytest.raises(ValueError, match="pause_s must be 0 or above, not -1"):
         Study(tmp_path, protocol(), pause_s=-1)
     with pytest.raises(ValueError, match="scale must be above 0 and at most 1, not 2"):
         SERIES["bert"](scale=2)
-    with pytest.raises(ValueError, match="command: it is empty"):
+    with pytest.raises(ValueError, match="command must be at least one word"):
         for_command([], [1])
 
 

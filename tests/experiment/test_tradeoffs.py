@@ -109,14 +109,14 @@ def test_one_run_per_group_has_no_spread_to_test_with():
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        ({}, {"by": ["nowhere"]}, "by: no column 'nowhere'"),
-        ({}, {"by": ["architecture", "energy_j", "accuracy"]}, "by: one or two columns"),
-        ({}, {"energy": "watts"}, "energy: no column 'watts'"),
-        ({}, {"quality": "architecture"}, "quality: the column 'architecture' holds string"),
-        ({"power": [1, 2, 3, 4]}, {"energy": "power"}, "energy_unit: the column 'power' does not say its unit"),
+        ({}, {"by": ["nowhere"]}, "by must be of the columns .*, not 'nowhere'"),
+        ({}, {"by": ["architecture", "energy_j", "accuracy"]}, "by must be one or two columns"),
+        ({}, {"energy": "watts"}, "energy must be one of .*, not 'watts'"),
+        ({}, {"quality": "architecture"}, "quality: column 'architecture' must hold numbers, not string"),
+        ({"power": [1, 2, 3, 4]}, {"energy": "power"}, "energy_unit must be given for column 'power'"),
         ({}, {"energy_unit": "BTU"}, "energy_unit must be one of .*not 'BTU'"),
-        ({}, {"repeats": 0}, "repeats: 0"),
-        ({"energy_j": [0.0, -1.0, float("nan"), None]}, {}, "no run with a positive energy_j"),
+        ({}, {"repeats": 0}, "repeats must be at least 1, not 0"),
+        ({"energy_j": [0.0, -1.0, float("nan"), None]}, {}, "a run with a positive energy_j"),
     ],
 )
 def test_bad_tables_and_arguments_name_what_is_wrong(columns, options, message):
@@ -198,10 +198,10 @@ def test_two_columns_of_one_name_are_told(tmp_path):
         tradeoff(file)
 
 
-def test_a_table_without_rows_is_told(tmp_path):
+def test_a_table_without_rows_is_refused(tmp_path):
     file = tmp_path / "empty.csv"
     file.write_text("architecture,energy_j,accuracy\n")
-    with pytest.raises(ValueError, match="table: it has no rows"):
+    with pytest.raises(ValueError, match="table must have at least one row"):
         tradeoff(file)
 
 
@@ -274,3 +274,10 @@ def test_pairs_and_medians_equal_numpys():
         assert row["quality_change"] == np.median(quality[names == row["to"]]) - np.median(
             quality[names == row["from"]]
         )
+
+
+def test_bounds_of_the_energy_are_no_quantities_to_correlate_with_it():
+    runs = {"architecture": list("aabb"), "run": [1, 2, 1, 2], "energy (MJ)": [1.0, 2.0, 3.0, 4.0]}
+    runs |= {"energy low (MJ)": [0.9, 1.9, 2.9, 3.9], "energy high (MJ)": [1.1, 2.1, 3.1, 4.1]}
+    runs |= {"accuracy": [0.5, 0.6, 0.7, 0.6]}
+    assert tradeoff(runs).spearman["column"].to_pylist() == ["energy (MJ)", "accuracy"]

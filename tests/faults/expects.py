@@ -27,7 +27,7 @@ def _holds(
     return low_j <= scene.true_j(channel, *edges) <= high_j
 
 
-@expect("the true energy lies within the bounds, of the run and of every window")
+@expect("the true energy is within the bounds of the run and of every window")
 def bounds_hold(scene: Scene) -> None:
     # A powercap tree is moved by a process that a busy machine keeps waiting: it is held to the T that it kept.
     honest = Honest(scene.result, scene.tree) if scene.tree is not None and scene.tree.moving else None
@@ -54,7 +54,7 @@ def energy(scene: Scene, joules: float, channel: str | None = None) -> None:
     assert seen_j == pytest.approx(joules, rel=1e-9), seen_j
 
 
-@expect("the window's {joules} J lie within its bounds, and its estimate is never negative")
+@expect("the window's {joules} J are within its bounds, and its estimate is never negative")
 def window_energy(scene: Scene, name: str, joules: float) -> None:
     (row,) = scene.result.windows(name).to_pylist()
     assert 0 <= row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
@@ -105,7 +105,7 @@ def ended(scene: Scene, channel: str, pattern: str) -> None:
     assert any(channel in text and "ended early" in text for text in scene.result.notes), scene.result.notes
 
 
-@expect("{channel} goes on")
+@expect("{channel} continues")
 def goes_on(scene: Scene, channel: str) -> None:
     row = scene.row(channel)
     assert row["status"] == "ok"
@@ -126,7 +126,7 @@ def raises(kind: type[BaseException], pattern: str) -> Expect:
     return Expect(f'raises {kind.__name__}: "{pattern}"', check)
 
 
-@expect("no sample is lost, every deadline is kept or counted")
+@expect("no sample is lost, and every deadline is met or counted")
 def nothing_lost(scene: Scene) -> None:
     for trace in scene.result.traces:
         tally = trace.tally
@@ -136,7 +136,7 @@ def nothing_lost(scene: Scene) -> None:
         assert math.isfinite(scene.result.totals[trace.channel.id].energy_j)
 
 
-@expect("samples and misses together make up the deadlines: no burst catches up")
+@expect("samples plus missed deadlines equal all deadlines, without a burst")
 def no_burst(scene: Scene, hz: float, channel: str) -> None:
     row, trace = scene.row(channel), scene.result.trace(channel)
     at_ns = np.concatenate([chunk["at_ns"] for chunk in trace.chunks()])
@@ -149,12 +149,12 @@ def no_burst(scene: Scene, hz: float, channel: str) -> None:
     assert len(at_ns) - 1 <= ticks + 3
 
 
-@expect("sampling went on meanwhile")
+@expect("sampling continued")
 def sampled_meanwhile(scene: Scene, hz: float) -> None:
     begun_ns, ended_ns = scene.value
     at_ns = np.concatenate([chunk["at_ns"] for chunk in scene.result.traces[0].chunks()])
     inside = ((at_ns > begun_ns) & (at_ns < ended_ns)).sum()
-    # A quarter, lest it ask for a quiet machine; a sampler that needs the interpreter would have none.
+    # A quarter, because the machine may be busy; a sampler that needs the interpreter would have none.
     assert inside >= 0.25 * hz * (ended_ns - begun_ns) * 1e-9
 
 
@@ -163,12 +163,12 @@ def exits(scene: Scene, code: int) -> None:
     assert scene.program.returncode == code, (scene.program.returncode, scene.program.stderr)
 
 
-@expect('it says "{pattern}"')
+@expect('it prints "{pattern}"')
 def says(scene: Scene, pattern: str) -> None:
     assert re.search(pattern, scene.program.stdout + without_fork_warning(scene.program.stderr)), scene.program
 
 
-@expect("nothing on stderr")
+@expect("no output on stderr")
 def silent(scene: Scene) -> None:
     assert without_fork_warning(scene.program.stderr) == ""
 

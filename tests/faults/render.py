@@ -6,30 +6,32 @@ from __future__ import annotations
 from .model import Fault
 
 HEAD = """\
-# What goes wrong, and what comes out
+# Faults, and the answer of fastgreen
 
-Each line is a fault that sensors, drivers, machines or users have been seen to make, and what fastgreen must answer.
-The table is made of `tests/faults/`, whose rows are played by `tests/test_faults.py`: what stands here is tested.
-`make sanitize-python` plays them with the engine under AddressSanitizer and ThreadSanitizer, `make sanitize` does so
-for the parts in C. ThreadSanitizer does not bear the fork of a process with threads: rows of a fork are left out there.
+Each row is a fault that sensors, drivers, machines or users have shown, and the answer that fastgreen must give. The
+rows are in `tests/faults/`, and `tests/test_faults.py` plays them, so each row of the table is tested.
+`make sanitize-python` plays them with the engine under AddressSanitizer and ThreadSanitizer, and `make sanitize` runs
+the tests of the C parts there. ThreadSanitizer does not support the fork of a process with threads, so it leaves out
+the rows with a fork.
 
-The fakes are real things: a moving powercap tree, a `libnvidia-ml.so.1` that answers by script, files of a folder.
+The fakes are real things: a powercap tree that moves, a `libnvidia-ml.so.1` that answers by a script, files in a
+folder.
 """
 
 TAIL = """
 ## Limits
 
-- A counter that wraps twice between two readings cannot be told from one that wrapped once. A rate too low for the
-  channel's wrap is refused; after a pause long enough for it (a stopped process, a suspended machine) the upper bound
-  is widened by the wraps that fit, and a note says so.
-- What a counter counted while it was being reset (driver reload, zone removed and back) is not known: it is left out of
-  the estimate, and the bounds hold it up to the channel's power limit.
-- A text that is a number is believed: a counter file cut short in the middle of its digits is not told from a counter
-  that restarted.
-- The estimate is one of the whole machine: in a container, too, `/proc/stat` is the machine's.
-- A hung driver is waited for: 30 s when boards are listed (once a program), 15 s at the end of a run. Its thread stays
-  until the program ends.
-- The wall clock is read once, at the start of a run; a step of it later leaves `time` columns on the old clock.
+- If a counter wraps twice between two readings, it looks like one wrap. fastgreen refuses a rate that is too low for
+  the wrap of the channel. After a pause that is long enough for a second wrap (a stopped process, a suspended machine),
+  it adds the possible wraps to the high bound, and a note reports it.
+- The energy during the reset of a counter (driver reload, zone removed and back) is not known. The estimate leaves it
+  out, and the bounds contain it up to the power limit of the channel.
+- A text that is a number is believed. If a counter file is cut in the middle of its digits, it looks like a restart of
+  the counter.
+- The estimate is for the whole machine. In a container, `/proc/stat` is also that of the machine.
+- fastgreen waits for a driver that hangs: 30 s when it lists the boards (once per program), and 15 s at the end of a
+  run. The thread of the driver stays until the program ends.
+- The wall clock is read once, at the start of a run. If the clock is set later, the `time` columns keep the old clock.
 """
 
 
@@ -38,18 +40,22 @@ def _line(name: str, rows: list[Fault]) -> str:
     if len(outcomes) > 6:
         outcomes = _folded(rows)
     count = f" ({len(rows)} rows)" if len(rows) > 1 else ""
-    return f"| {_plain(name)}{count} | {_plain(rows[0].seen)} | {'; '.join(outcomes)} |"
+    return f"| {_cell(name)}{count} | {_cell(rows[0].seen)} | {'; '.join(outcomes)} |"
 
 
 def _folded(rows: list[Fault]) -> list[str]:
-    """Of a family whose rows differ in a name or number only: the words of its first row."""
+    """The words of the first row, for a family with rows that differ only in a name or number."""
     return [_plain(e.words) for e in rows[0].expect if e.words]
 
 
 def _plain(text: str) -> str:
     """Words as Markdown; a pattern reads as the sentence it looks for."""
-    said = text.replace("\\", "").replace(".*", " … ").replace("^", "").replace("$", "")
-    return said.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    return _cell(text.replace("\\", "").replace(".*", " … ").replace("^", "").replace("$", ""))
+
+
+def _cell(text: str) -> str:
+    """Text as a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
 def document(rows: list[Fault]) -> str:
@@ -57,9 +63,7 @@ def document(rows: list[Fault]) -> str:
     for row in rows:
         families.setdefault(row.family or row.name, []).append(row)
     lines = [_line(name, members) for name, members in families.items()]
-    return (
-        HEAD + "\n| fault | where it was seen | what must come out |\n|---|---|---|\n" + "\n".join(lines) + "\n" + TAIL
-    )
+    return HEAD + "\n| fault | seen in | answer |\n|---|---|---|\n" + "\n".join(lines) + "\n" + TAIL
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ ROWS = [
         "a window ended twice",
         "bad input",
         (powercap(Zone(watts=10.0)), measure(begin("w"), end("w"), call("", lambda s: s.monitor.window("w").end()))),
-        (raises(RuntimeError, "'w' ended without having begun"),),
+        (raises(RuntimeError, "'w' was ended before it was begun"),),
     ),
     Fault(
         "a window begun twice",
@@ -117,7 +117,7 @@ ROWS = [
         (),
         (
             Proof(
-                "refused; neither is harmed",
+                "refused; the file or run is not changed",
                 "tests/measuring/test_process.py::test_recording_onto_a_file_or_an_existing_run_is_refused_and_harms_neither",
             ),
             Proof(
@@ -144,7 +144,7 @@ ROWS = [
         (),
         (
             Proof(
-                "refused, or what is left, and said",
+                "refused, or the rest is read, and a note reports it",
                 "tests/results/test_run_reader.py::test_a_file_cut_at_any_place_is_refused_or_gives_what_is_left_and_says_so",
             ),
         ),
@@ -156,7 +156,7 @@ ROWS = [
         (left(127), value("by its name", lambda s: "no-such-command-anywhere" in s.program.stderr)),
     ),
     Fault(
-        "the command may not be run",
+        "no permission to run the command",
         "bad input",
         (fastgreen_run("/etc/passwd"),),
         (left(126),),

@@ -90,8 +90,8 @@ def at_start(code: int) -> Fault:
         f"nvmlInit answers {code} {NAMES[code]}",
         "NVML",
         (nvml(rules=[Rule("nvmlInit*", code)]), call("", lambda s: _status("nvml"))),
-        (value("the source says so with the code", lambda s: f"NVML {code}" in s.value.reason and s.value.found == 0),),
-        "nvmlInit answers any of those codes",
+        (value("the source reports the code", lambda s: f"NVML {code}" in s.value.reason and s.value.found == 0),),
+        "nvmlInit answers any of these codes",
     )
 
 
@@ -103,7 +103,7 @@ def unread(code: int) -> Fault:
         "NVML",
         (nvml(rules=rules), call("", lambda s: fg.Monitor("nvml:0"))),
         (raises(ChannelPermission if code == 4 else ChannelReadError, f"NVML {code}\\)"),),
-        "every reading of a board answers one of those codes from the start",
+        "every reading of a board answers one of these codes from the start",
     )
 
 
@@ -154,7 +154,7 @@ TRAPS = [
         (ended("nvml:3", "NVML 15"), *(goes_on(f"nvml:{n}") for n in (0, 7)), bounds_hold()),
     ),
     Fault(
-        "the driver is loaded anew in mid-run",
+        "the driver is loaded again in mid-run",
         "NVML code 1",
         (
             nvml(Gpu(100.0, energy_start_mj=9e6)),
@@ -174,7 +174,7 @@ TRAPS = [
             counted("missed", 150, channel="nvml:0"),
             no_burst(100, "nvml:0"),
             goes_on("rapl:package-0"),
-            value("RAPL is read meanwhile", lambda s: s.row("rapl:package-0")["samples"] > 100),
+            value("RAPL is still read", lambda s: s.row("rapl:package-0")["samples"] > 100),
             bounds_hold(),
         ),
     ),
@@ -186,7 +186,7 @@ TRAPS = [
             nvml(Gpu(100.0)),
             call("", lambda s: _blocked_start(s)),
         ),
-        (value("start comes back before NVML does", _came_back_first), goes_on("rapl:package-0")),
+        (value("start returns before NVML does", _came_back_first), goes_on("rapl:package-0")),
     ),
     Fault(
         "NVML never answers again",
@@ -194,7 +194,7 @@ TRAPS = [
         (),
         (
             Proof(
-                "in a reading: the run ends all the same, with what was read and the reason",
+                "in a reading: the run still ends, with the samples so far and the reason",
                 "tests/c/test_hanging.c::a_read_that_never_returns_is_left_and_what_came_before_counts",
             ),
             Proof(
@@ -202,26 +202,26 @@ TRAPS = [
                 "tests/sensors/test_hostile_nvml.py::test_a_driver_that_hangs_for_good_keeps_no_program_from_its_end",
             ),
             Proof(
-                "while boards are listed: the source says so, and is not asked twice",
+                "while boards are listed: the source reports it and is not asked again",
                 "tests/sensors/test_hostile_nvml.py::test_a_driver_that_hangs_while_it_is_looked_at_is_said_and_not_asked_again",
             ),
         ),
     ),
     Fault(
-        "NVML tells texts without an end, UUIDs twice, powers of 2^63 mW or NaN",
+        "NVML gives texts without an end, the same UUID twice, powers of 2^63 mW or NaN",
         "bad input",
         (),
         (
             Proof(
-                "texts end within their room and are printable",
+                "texts end inside their buffer and are printable",
                 "tests/sensors/test_hostile_nvml.py::test_texts_without_an_end_or_of_bytes_are_told_within_their_room",
             ),
             Proof(
-                "boards that cannot be told apart are not measured",
+                "boards that cannot be distinguished are not measured",
                 "tests/sensors/test_hostile_nvml.py::test_a_board_that_cannot_be_found_again_is_not_measured_in_the_place_of_another",
             ),
             Proof(
-                "no such power is ever a sample",
+                "these powers never become a sample",
                 "tests/sensors/test_hostile_nvml.py::test_a_power_that_no_board_draws_is_a_failed_read",
             ),
         ),
@@ -241,12 +241,12 @@ TRAPS = [
         ),
     ),
     Fault(
-        "a field has a status of its own",
+        "a field has its own status",
         "NVML: two levels of status",
         (nvml(rules=[Rule("field:186", 3)]), call("", _channels)),
         (
             value(
-                "the average stands in for the instant",
+                "the average replaces the instant power",
                 lambda s: s.value["nvml:0/power"].sensor["quantity"] == "average",
             ),
         ),
@@ -257,16 +257,16 @@ TRAPS = [
         (nvml(Gpu(scopes=(0.0, 1.2, 0.0))), call("", _channels)),
         (
             value(
-                "read at the module's scope, and said",
+                "read at the module's scope, and reported",
                 lambda s: "module" in s.value["nvml:0"].note and s.value["nvml:0/power"].sensor["scope"] == 1,
             ),
         ),
     ),
     Fault(
         "a board in MIG mode",
-        "NVML: power and energy are the whole board's",
+        "NVML: power and energy are those of the whole board",
         (nvml(Gpu(mig=True, mig_uuids=("MIG-a", "MIG-b"))), call("", _channels)),
-        (value("one channel, and said", lambda s: "MIG" in s.value["nvml:0"].note and len(s.value) == 3),),
+        (value("one channel, with a note", lambda s: "MIG" in s.value["nvml:0"].note and len(s.value) == 3),),
     ),
     Fault(
         "counter and integrated power disagree",
@@ -283,18 +283,18 @@ TRAPS = [
         (nvml(Gpu(100.0), omit=(ENERGY,)), measure(wait(0.2), channels="nvml:0", hz=100)),
         (
             value(
-                "integrated power, and said",
+                "integrated power, and reported",
                 lambda s: s.row(None)["method"] == "trapezoid" and "no energy counter" in s.row(None)["note"],
             ),
         ),
     ),
     Fault(
-        "the library lacks what must be there",
+        "the library lacks a function that must exist",
         "NVML too old",
         (nvml(omit=("nvmlDeviceGetUUID",)), call("", lambda s: _status("nvml"))),
         (
             value(
-                "too old, by the function's name",
+                "an error that the library is too old, with the function's name",
                 lambda s: "nvmlDeviceGetUUID" in s.value.reason and "too old" in s.value.reason,
             ),
         ),
@@ -313,7 +313,7 @@ TRAPS = [
             environment("CUDA_VISIBLE_DEVICES", "GPU-b"),
             call("", lambda s: [c.id for c in fg.Monitor().channels if c.source == "nvml"]),
         ),
-        (value("only what is visible is measured", lambda s: s.value == ["nvml:1", "nvml:1/power"]),),
+        (value("only the visible boards are measured", lambda s: s.value == ["nvml:1", "nvml:1/power"]),),
     ),
 ]
 

@@ -180,11 +180,11 @@ ROWS = [
         (),
         (
             Proof(
-                "totals whole, loss counted, bounds hold across the gap",
+                "totals are complete, the loss is counted, the bounds hold across the gap",
                 "tests/c/test_faults.c::a_full_ring_widens_the_bounds_and_loses_no_joule",
             ),
             Proof(
-                "whole while another thread drains in bursts",
+                "complete while another thread drains in bursts",
                 "tests/c/test_faults.c::a_drainer_that_stalls_now_and_then_gets_a_whole_account",
             ),
         ),
@@ -201,7 +201,7 @@ ROWS = [
         (),
         (
             Proof(
-                "deadlines counted as missed, no burst, the counter's growth kept, bounds hold",
+                "deadlines are counted as missed, no burst, the growth of the counter is kept, the bounds hold",
                 "tests/c/test_faults.c::a_suspended_machine_misses_deadlines_and_not_the_counter",
             ),
         ),
@@ -211,7 +211,7 @@ ROWS = [
         "laptops, stopped processes",
         (call("two samples an hour apart at 100 W, of a counter that wraps at 262 kJ", _an_hour_apart),),
         (
-            value("the true 360 kJ lie within the bounds, of the run and of every window", lambda s: s.value),
+            value("the true 360 kJ are within the bounds of the run and of every window", lambda s: s.value),
             note("not read for 3.6e\\+03 s, in which it can have wrapped unseen"),
         ),
     ),
@@ -221,7 +221,7 @@ ROWS = [
         (),
         (
             Proof(
-                "on the grid, misses counted, no burst",
+                "samples stay on the grid, missed deadlines are counted, no burst",
                 "tests/c/test_sampler.c::an_overrun_skips_to_the_next_deadline_and_counts_without_a_burst",
             ),
         ),
@@ -232,8 +232,8 @@ ROWS = [
         (powercap(Zone(watts=50.0)), measure(wait(0.1), channels="rapl:package-0", hz=200)),
         (
             value("the engine asks for the time of day once, at the start", _wall_clocks_of_the_engine),
-            value("every wall-clock stamp hangs on that one anchor", _one_anchor),
-            value("a stepped anchor moves those stamps and no number", _stepped_anchor),
+            value("every wall-clock stamp uses this one time", _one_anchor),
+            value("a step of the clock changes these stamps and no number", _stepped_anchor),
         ),
     ),
     Fault(
@@ -242,7 +242,7 @@ ROWS = [
         (),
         (
             Proof(
-                "at most the last second is lost, and the run says so",
+                "at most the last second is lost, and the run reports it",
                 "tests/measuring/test_process.py::test_a_killed_process_loses_at_most_the_last_second_and_its_totals_are_made_anew",
             ),
         ),
@@ -253,7 +253,7 @@ ROWS = [
         (),
         (
             Proof(
-                "a limit on file size: goes on in memory, nothing lost, noted",
+                "a limit on file size: the run continues in memory, loses nothing, and notes it",
                 "tests/measuring/test_process.py::test_a_full_disk_ends_the_recording_and_not_the_measurement",
             ),
             Proof(
@@ -261,7 +261,7 @@ ROWS = [
                 "tests/measuring/test_process.py::test_a_small_file_system_that_fills_up_loses_nothing",
             ),
             Proof(
-                "full at the start: said there",
+                "full at the start: an error at the start",
                 "tests/measuring/test_process.py::test_a_disk_without_any_room_is_said_at_the_start",
             ),
         ),
@@ -278,7 +278,7 @@ ROWS = [
         (),
         (
             Proof(
-                "the child's monitor is inert and says so, the parent's goes on",
+                "the child's monitor is inactive and reports it, the parent's monitor continues",
                 "tests/measuring/test_process.py::test_a_forked_child_is_inert_and_says_so_and_the_parent_goes_on_with_its_recording",
             ),
             Proof(
@@ -316,11 +316,11 @@ ROWS = [
         (),
         (
             Proof(
-                "no deadline missed, not a joule lost, by the driven clock",
+                "no deadline is missed and no joule is lost, on a simulated clock",
                 "tests/c/test_sampler.c::a_day_by_the_driven_clock_misses_nothing",
             ),
             Proof(
-                "a day of wraps drained as it goes: every window exact to a unit",
+                "a day of wraps, drained as it runs: every window is exact to one unit",
                 "tests/c/test_faults.c::a_day_of_wraps_is_exact_to_a_unit",
             ),
         ),

@@ -185,7 +185,7 @@ OF_OTHERS = [
         ),
     ),
     Fault(
-        "psys stands beside the packages",
+        "psys is listed beside the packages",
         "Zeus: counted as one more CPU",
         (
             powercap(Zone(counter_start_uj=1_000_000), Zone("psys", counter_start_uj=1_000_000)),
@@ -224,7 +224,7 @@ OF_OTHERS = [
         ),
         (
             value(
-                "the window of the rest holds 100 W times its time within its bounds",
+                "the bounds of the window of the rest contain 100 W times its time",
                 lambda s: _rest_holds(s),
             ),
             nothing_lost(),
@@ -232,16 +232,19 @@ OF_OTHERS = [
     ),
     Fault(
         "Python is busy in all threads",
-        "CodeCarbon, nvitop: asked 1 kHz, not 70 or 21 Hz",
+        "CodeCarbon, nvitop: asked for 1 kHz, gave at most 70 and 21 Hz",
         (powercap(Zone(watts=50.0)), call("two threads of pure Python at 1 kHz", _busy_ratio)),
         (
-            value("the rate stays above 0.8 of that with another interpreter as busy", lambda s: s.value > 0.8),
+            value(
+                "the rate stays above 0.8 of the rate beside another interpreter that is as busy",
+                lambda s: s.value > 0.8,
+            ),
             no_burst(1000, "rapl:package-0"),
         ),
     ),
     Fault(
-        "a sensor that may not be read",
-        "Zeus: None; perun: dropped without a word",
+        "a sensor without read permission",
+        "Zeus: None; perun: dropped without a message",
         (
             powercap(Zone(), Zone("package-1"), move=False),
             as_a_user(broken("unreadable", "package-1"), measure(reads(3))),
@@ -253,7 +256,7 @@ OF_OTHERS = [
         ),
     ),
     Fault(
-        "every sensor breaks in the user's program",
+        "every sensor fails in the user's program",
         "Carbontracker: ends the user's process",
         (
             powercap(Zone(counter_start_uj=5), move=False),
@@ -264,7 +267,7 @@ OF_OTHERS = [
         (exits(7), says("the user's own work")),
     ),
     Fault(
-        "a hundred thousand windows, and two thousand nested",
+        "a hundred thousand windows, and two thousand nested windows",
         "pyJoules: RecursionError after 1000; perun: a float32 time axis",
         (powercap(Zone(watts=50.0)), measure(call("", _many_windows), channels="rapl:package-0", hz=500)),
         (
@@ -291,7 +294,7 @@ def spoilt(fault: str) -> Fault:
             measure(reads(3), spoilt_for_a_while(fault, 3_000_000), channels="rapl:package-0", hz=500),
         ),
         (counted("read_errors", 5), energy(2.0), gap()),
-        "a counter file is spoilt while it is read (" + ", ".join(SPOILT) + ")",
+        "a counter file is damaged while it is read (" + ", ".join(SPOILT) + ")",
     )
 
 
@@ -329,9 +332,9 @@ def without_range(text: str | None) -> Fault:
         (
             energy(0.7),
             counted("restarts", 1, 1),
-            value("said on the channel", lambda s: "range is not known" in s.row(None)["note"]),
+            value("the channel's note reports it", lambda s: "range is not known" in s.row(None)["note"]),
         ),
-        "a counter's range is 0, missing, negative or no number, and it goes back",
+        "a counter's range is 0, missing, negative or not a number, and the counter goes back",
     )
 
 
@@ -375,7 +378,7 @@ COUNTERS = [
         (),
         (
             Proof(
-                "totals unchanged, loss counted, wraps of lost points carried, a gap flagged",
+                "totals do not change, the loss is counted, wraps of lost points count, a gap is marked",
                 "tests/c/test_sampler.c::wraps_of_lost_points_are_carried_and_the_gap_is_flagged",
             ),
             Proof(
@@ -385,21 +388,19 @@ COUNTERS = [
         ),
     ),
     Fault(
-        "links in the tree lead back, a thousand zones stand in it, names hold control characters",
+        "links that lead back, a thousand zones, names with control characters",
         "bad input",
         (),
         (
             Proof(
-                "no zone is hidden and none shown twice",
+                "no zone is hidden, and no zone is shown twice",
                 "tests/sensors/test_hostile_trees.py::test_links_that_lead_back_hide_no_zone_and_show_none_twice",
             ),
             Proof(
-                "listed in a moment, mirrors found",
+                "all are listed quickly, mirrors are found",
                 "tests/sensors/test_hostile_trees.py::test_a_thousand_zones_are_listed_in_a_moment_and_mirrors_among_them_found",
             ),
-            Proof(
-                "names are fit to be printed", "tests/sensors/test_hostile_trees.py::test_a_name_is_fit_to_be_printed"
-            ),
+            Proof("names are printable", "tests/sensors/test_hostile_trees.py::test_a_name_is_fit_to_be_printed"),
         ),
     ),
     Fault(
@@ -408,29 +409,29 @@ COUNTERS = [
         (),
         (
             Proof(
-                "left before it fills the memory, and said",
+                "reading stops before the memory is full, and the channel gives the reason",
                 "tests/sensors/test_hostile_trees.py::test_a_file_without_an_end_is_left_before_it_fills_the_memory",
             ),
         ),
     ),
     Fault(
-        "a counter's range is shorter than what two readings can tell apart",
+        "a counter's range is smaller than the difference of two readings",
         "CodeCarbon issue 1309",
         (),
         (
             Proof(
-                "not believed, said on the channel, and no monitor is stopped by it",
+                "the range is not used, the channel's note reports it, and every monitor still starts",
                 "tests/sensors/test_hostile_trees.py::test_a_range_that_no_counter_has_is_not_believed_and_stops_no_monitor",
             ),
         ),
     ),
     Fault(
-        "zones come, files are moved away and their rights taken in mid-run",
+        "in mid-run, zones appear, files are moved away and read permissions are removed",
         "hot-plug, udev",
         (),
         (
             Proof(
-                "an open counter is read on, no joule lost, no note",
+                "an open counter is still read, no joule is lost, no note",
                 "tests/sensors/test_hostile_trees.py::test_zones_that_come_and_go_and_rights_that_change_disturb_nobody",
             ),
         ),

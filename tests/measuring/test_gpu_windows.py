@@ -290,7 +290,7 @@ def test_one_backend_and_device_share_a_timeline_and_handles_are_kept(gpu):
             assert nested is not first
             with nested:
                 gpu.work(MS)
-        assert len(monitor.window_handles.late) == 1
+        assert len(monitor.window_handles.deferred) == 1
     assert len(monitor.result.windows("a")) == 2
 
 
@@ -304,14 +304,14 @@ def test_a_window_still_open_ends_with_the_measurement_and_a_note(gpu):
 
 def test_misuse_is_an_error_that_names_the_window(gpu):
     monitor = fg.Monitor([])
-    with pytest.raises(RuntimeError, match="need a running monitor; this one is new"):
+    with pytest.raises(RuntimeError, match="need a running monitor; this monitor is new"):
         monitor.gpu_window("w", gpu)
     with monitor:
         w = monitor.gpu_window("w", gpu)
-        with pytest.raises(RuntimeError, match="'w' ended without having begun"):
+        with pytest.raises(RuntimeError, match="'w' was ended before it was begun"):
             w.end()
         w.begin()
-        with pytest.raises(RuntimeError, match="'w' begun twice"):
+        with pytest.raises(RuntimeError, match="'w' was begun twice"):
             w.begin()
         w.end()
         with pytest.raises(TypeError, match="a window's name"):

@@ -319,7 +319,7 @@ def test_a_monitor_that_nobody_holds_ends_its_threads(powercap, soon):
         del monitor
         gc.collect()
         soon(lambda: threads_of_ours() == 0)
-    assert any("dropped while measuring" in str(warning.message) for warning in said)
+    assert any("deleted while it was measuring" in str(warning.message) for warning in said)
     soon(lambda: not any(t.name == "fastgreen-drain" for t in threading.enumerate()))
     assert len(window) == 1
 

@@ -265,8 +265,8 @@ def assert_nothing_was_lost(done: subprocess.CompletedProcess, run: Path) -> Non
     kept, taken, counted, entered = map(int, lines[0].split())
     assert kept == taken > 500
     assert counted == entered > 100
-    assert "goes on in memory" in lines[2]
-    assert "goes on in memory" in lines[3]
+    assert "continues in memory" in lines[2]
+    assert "continues in memory" in lines[3]
     loaded = fg.load(run)  # what fitted is a run that can be read
     assert 0 < loaded.samples().num_rows < kept
     assert any("recording" in note for note in loaded.notes), loaded.notes

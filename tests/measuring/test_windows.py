@@ -108,16 +108,16 @@ def test_a_window_within_one_of_its_own_name_gets_a_handle_of_its_own(tree):
 def test_begun_twice_or_ended_unbegun_is_an_error_that_harms_nothing(tree):
     with fg.Monitor() as monitor:
         window = monitor.window("w")
-        with pytest.raises(RuntimeError, match="'w' ended without having begun"):
+        with pytest.raises(RuntimeError, match="'w' was ended before it was begun"):
             window.end()
         window.begin()
-        with pytest.raises(RuntimeError, match="'w' begun twice"):
+        with pytest.raises(RuntimeError, match="'w' was begun twice"):
             window.begin()
         with pytest.raises(RuntimeError, match="begun twice"), window:
             pass
         assert window.is_open
         window.end()
-        with pytest.raises(RuntimeError, match="ended without having begun"):
+        with pytest.raises(RuntimeError, match="was ended before it was begun"):
             window.end()
     assert len(rows(monitor)) == 1
     assert len(window) == 1
@@ -149,12 +149,12 @@ def test_stopping_inside_a_with_block_is_harmless(tree):
 def test_a_window_before_start_or_after_stop_is_a_clear_error(tree):
     monitor = fg.Monitor()
     window = monitor.window("w")
-    with pytest.raises(RuntimeError, match="while its monitor is not running"):
+    with pytest.raises(RuntimeError, match="while its monitor was not running"):
         window.begin()
     with monitor, window:
         pass
     for late in (window, monitor.window("new")):
-        with pytest.raises(RuntimeError, match="while its monitor is not running"):
+        with pytest.raises(RuntimeError, match="while its monitor was not running"):
             late.begin()
         with pytest.raises(RuntimeError, match="not running"), late:
             pass
@@ -299,7 +299,7 @@ def test_many_windows_take_sixteen_bytes_each_and_are_all_resolved(tree):
 
 def test_measure_as_a_block_and_as_a_decorator(tree):
     with fg.measure(hz=1000) as block:
-        with pytest.raises(RuntimeError, match="energy_j is there after the block"):
+        with pytest.raises(RuntimeError, match="energy_j exists only after the block"):
             _ = block.energy_j
         time.sleep(0.05)
     assert block.energy_low_j <= block.energy_j <= block.energy_high_j
@@ -334,7 +334,7 @@ def test_a_window_that_waited_for_its_sync_while_the_monitor_stopped_has_not_beg
     monitor = fg.Monitor([], sync=lambda: monitor.stop())
     monitor.start()
     window = monitor.window("late")
-    with pytest.raises(RuntimeError, match="'late' begun while its monitor is not running"):
+    with pytest.raises(RuntimeError, match="'late' was begun while its monitor was not running"):
         window.begin()
     assert not window.is_open
     assert len(window) == 0

@@ -45,7 +45,7 @@ def room(count: int) -> dict[str, np.ndarray]:
 
 def test_the_last_path_runs_everywhere_and_the_first_is_the_default():
     assert PATHS[-1] in ("sse2", "neon")
-    with pytest.raises(ValueError, match="no path 'abacus'"):
+    with pytest.raises(ValueError, match=r"path must be one of .*, not 'abacus'"):
         _kernels.make_ufuncs("abacus")
 
 
@@ -167,9 +167,9 @@ def test_quotients_are_correctly_rounded_where_they_are_hard(path):
 
 def test_a_grid_refuses_what_does_not_fit():
     kernel = _kernels.Grid([1.0], [0.1], [0.5], [1.0, 2.0])
-    with pytest.raises(ValueError, match="beyond"):
+    with pytest.raises(ValueError, match="must leave"):
         kernel.fill(np.empty(3))
-    with pytest.raises(ValueError, match="beyond"):
+    with pytest.raises(ValueError, match="must leave"):
         kernel.fill(np.empty(1), 2)
     with pytest.raises(ValueError, match="float64"):
         kernel.fill(np.empty(2, np.float32))
@@ -306,7 +306,7 @@ def test_the_binding_refuses_offsets_that_lead_astray():
     for offset in ([0, 4], [0, -1], [2, 1], [-1, 2]):
         with pytest.raises(ValueError, match="offset"):
             _kernels.reach(np.array(offset), *columns, *goal, 0, room(1))
-    with pytest.raises(ValueError, match="fit"):
+    with pytest.raises(ValueError, match="offset must have"):
         _kernels.reach(np.array([0, 3]), *columns, *goal, 0, room(2))
 
 

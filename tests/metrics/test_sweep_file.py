@@ -141,7 +141,7 @@ def test_a_stored_sweep_larger_than_memory_says_its_size_and_points_to_its_tiles
     small().write(tmp_path / "x")
     stored = fg.open_sweep(tmp_path / "x")
     stored.nbytes = 10**18  # as that of a file that does not fit on this disk either
-    with pytest.raises(MemoryError, match=r"takes 1,000,000,000\.0 GB .* read it by tiles\(\)"):
+    with pytest.raises(MemoryError, match=r"takes 1,000,000,000\.0 GB.* read it by tiles\(\)"):
         stored.to_numpy()
 
 
@@ -213,13 +213,13 @@ def test_a_full_disk_leaves_no_file_and_says_what_was_missing(tmp_path, python):
         """),
         tmp_path / "x",
     )
-    assert "File too large: the sweep takes 0.8 GB and was not written" in done.stdout, done.stderr
+    assert "File too large: the sweep takes 0.8 GB; it was not written" in done.stdout, done.stderr
     assert not list(tmp_path.iterdir())
 
 
 def test_a_disk_too_small_is_told_before_anything_is_written(tmp_path):
     axis = np.linspace(0, 1, 20_000)
-    with pytest.raises(OSError, match=r"the sweep takes .* GB and .* GB are free"):
+    with pytest.raises(OSError, match=r"the sweep takes .* GB, but only .* GB are free"):
         fg.Sweep("apc", consumption=axis, accuracy=axis, alpha=axis[:2000]).write(tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
@@ -293,15 +293,15 @@ def test_what_is_no_sweep_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         fg.open_sweep(path)
     path.write_bytes(b"not an arrow file at all")
-    with pytest.raises(TraceError, match="is no Arrow file"):
+    with pytest.raises(TraceError, match="is not an Arrow file"):
         fg.open_sweep(path)
     path.write_bytes(b"")
-    with pytest.raises(TraceError, match="is no Arrow file"):
+    with pytest.raises(TraceError, match="is not an Arrow file"):
         fg.open_sweep(path)
     small().write(path, overwrite=True)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(TraceError, match="is no Arrow file, or it is damaged"):
+    with pytest.raises(TraceError, match="is not an Arrow file, or it is damaged"):
         fg.open_sweep(path)
     table = pa.table({"a": [1]})
     for metadata, message in (
@@ -452,7 +452,7 @@ def test_a_misused_command_says_how_to_use_it(arguments, message):
     ("arguments", "message"),
     [
         (["apc", "--consumption", "1", "--accuracy", "50"], "if it is in percent"),
-        (["apc", "--accuracy", "0.5"], "needs consumption"),
+        (["apc", "--accuracy", "0.5"], "consumption must be given"),
         (["apc", "--consumption", "0:1:1e-7", "--accuracy", "0:1:1e-7", "-o", "here.arrow"], "layout='long'"),
     ],
 )

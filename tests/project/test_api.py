@@ -235,7 +235,7 @@ def test_a_generator_whose_call_does_nothing_is_refused():
         yield 1
 
     for function in (counts, counts_later):
-        with pytest.raises(TypeError, match=r"counts.* does no work .* around the loop"):
+        with pytest.raises(TypeError, match=r"counts.* does no work: .* around the loop"):
             fg.measure(function)
         with pytest.raises(TypeError, match="does no work"):
             fg.measure(hz=100)(function)

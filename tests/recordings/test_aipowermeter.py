@@ -284,7 +284,7 @@ def test_empty_folder_and_empty_file_are_reported_and_a_missing_one_is_an_error(
     assert read_aipowermeter(write(tmp_path / "empty", [], tail="")).energy_j() == {}
     with pytest.raises(TraceError, match="no such file"):
         read_aipowermeter(tmp_path / "nowhere")
-    with pytest.raises(TraceError, match=r"has no file of power_metrics\.json"):
+    with pytest.raises(TraceError, match=r"must hold one of power_metrics\.json"):
         read(tmp_path)
     with pytest.raises(ValueError, match=r"timezone.*Mars"):
         read_aipowermeter(tmp_path, timezone="Mars/Base")

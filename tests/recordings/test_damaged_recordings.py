@@ -47,7 +47,7 @@ def package(watts, start=0, day="2024-01-01"):
 def test_watts_that_no_meter_can_mean_are_absent(tmp_path):
     recording = quiet(read_aipowermeter, written(tmp_path / "m", metrics(package([10, 10, 1e308, 1e308, 2e9, 10, 10]))))
     assert recording.energy_j() == {"package": 40.0}
-    assert "3 values beyond what can be measured: absent" in recording.notes
+    assert "3 values larger than any possible reading: absent" in recording.notes
     text = SMI + "".join(f"2024/01/01 00:00:0{i}, {w} W\n" for i, w in enumerate([50, 50, 1e300, "1e400", 50, 50]))
     recording = quiet(read_nvidia_smi, written(tmp_path / "s.csv", text))
     assert recording.energy_j() == {"gpu:0": 100.0}
@@ -146,7 +146,7 @@ def test_a_recording_whose_time_goes_back_can_be_saved_and_loaded_with_its_energ
     windows = result.windows("segment")
     assert windows.num_rows == 3
     assert windows.column("energy_j").to_pylist() == pytest.approx([80.0, 30.0, 10.0])
-    assert any("laid one after the other" in note for note in result.notes)
+    assert any("placed one after the other" in note for note in result.notes)
 
 
 def test_overlapping_runs_of_two_devices_stay_together(tmp_path):
@@ -176,7 +176,7 @@ def test_gpus_count_where_their_sum_is_not_recorded(tmp_path):
     assert recording.to_result().energy_j == pytest.approx(recording.total_j)
 
 
-def test_latencies_that_are_none_are_left_out_and_told(tmp_path):
+def test_values_that_are_no_latencies_are_left_out_and_reported(tmp_path):
     written(tmp_path / "power_metrics.json", metrics(package([10, 10])))
     written(tmp_path / "latency.csv", "0.1\nnan\n-1\ninf\n0.3\n")
     written(tmp_path / "results_exp.json", "[" * 100_000)
@@ -197,7 +197,7 @@ def test_rows_are_dropped_from_logs_of_nvidia_smi_alone(tmp_path):
     file = written(tmp_path / "power_metrics.json", metrics(package([10, 10])))
     done = call("import", file, "--drop", 3)
     assert done.exit_code == 2
-    assert "--drop: only logs of nvidia-smi" in done.output
+    assert "--drop: only a log of nvidia-smi" in done.output
 
 
 def test_a_shifted_clock_is_put_right(tmp_path):

@@ -69,9 +69,9 @@ def test_few_windows_and_no_samples_may_be_shared_too(samples, count):
 @pytest.mark.parametrize(
     ("begin", "end", "sentence"),
     [
-        ([0, 5, 6], [1, 4, 7], r"end_at_ns\[1\] = 4 lies before begin_at_ns\[1\] = 5"),
-        ([0, 5, 3], [9, 9, 9], r"begin_at_ns is not sorted: begin_at_ns\[2\] = 3 comes after 5"),
-        ([0, 1, 2], [9, 8, 9], r"end_at_ns is not sorted: end_at_ns\[1\] = 8 comes after 9"),
+        ([0, 5, 6], [1, 4, 7], r"end_at_ns\[1\] must be at least begin_at_ns\[1\] = 5, not 4"),
+        ([0, 5, 3], [9, 9, 9], r"begin_at_ns must be sorted: begin_at_ns\[2\] = 3 comes after 5"),
+        ([0, 1, 2], [9, 8, 9], r"end_at_ns must be sorted: end_at_ns\[1\] = 8 comes after 9"),
         ([0, 1], [2], "differ in length"),
     ],
 )
@@ -87,5 +87,5 @@ def test_disorder_is_found_wherever_two_threads_share_the_windows(samples, at, c
     columns[column][at] = columns[column][at - 1] - 1
     for chunks in ([samples], [samples[:0]], [samples[:50], samples[50:]]):
         for threads in (1, 2):
-            with pytest.raises(ValueError, match=rf"{column} is not sorted: {column}\[{at}\]"):
+            with pytest.raises(ValueError, match=rf"{column} must be sorted: {column}\[{at}\]"):
                 resolving.resolve_windows(TRAITS, 0.5, chunks, **columns, threads=threads)

@@ -289,7 +289,7 @@ def test_a_server_that_is_neither_root_nor_oneself_is_not_believed(barred):
             try:
                 ask(path)
             except FastgreenError as error:
-                os._exit(0 if "neither root nor this user" in str(error) else 2)
+                os._exit(0 if "only root or this user is trusted" in str(error) else 2)
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]) == 0
     finally:
@@ -364,12 +364,12 @@ def test_a_zone_that_has_gone_is_left_out(tree, serve):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"no json", "no grant"),
-        (b"[]", "no grant"),
-        (b'{"zones": [{"zone": "intel-rapl:0"}]}', "named 1 counter and passed 0"),
+        (b"no json", "not a grant"),
+        (b"[]", "not a grant"),
+        (b'{"zones": [{"zone": "intel-rapl:0"}]}', "named 1 counter, but passed 0"),
         (b'{"error": "not today"}', "not today"),
-        (b"\xff", "no grant"),
-        (b"", "no grant"),
+        (b"\xff", "not a grant"),
+        (b"", "not a grant"),
     ],
 )
 def test_an_answer_that_is_no_grant_becomes_part_of_the_reason(tree, only_fakes, answer, said):
@@ -401,14 +401,14 @@ def test_a_dead_socket_is_replaced_and_a_served_one_is_not(tree, only_fakes, ser
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
         dead.bind(str(only_fakes / "grant.sock"))
     granter = serve()
-    with pytest.raises(FastgreenError, match="served already"):
+    with pytest.raises(FastgreenError, match="already in use"):
         Granter(granter.path, [], Allowed()).open()
     assert len(ask(granter.path)) == 2
 
 
 def test_a_file_in_its_place_is_left_alone(tree, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(FastgreenError, match="is no socket"):
+    with pytest.raises(FastgreenError, match="is not a socket"):
         Granter(str(tmp_path / "file"), counters(Seams.of()), Allowed()).open()
     assert (tmp_path / "file").read_text() == "mine"
 

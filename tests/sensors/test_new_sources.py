@@ -121,7 +121,7 @@ def test_a_total_that_cannot_be_read_lets_the_next_one_count(hwmon):
 def test_what_is_not_power_is_listed_with_the_reason_and_not_read(hwmon):
     hwmon(acpi_meter("CPU Rail Output Power in uW socket 0", 150))
     channel = by_id()["hwmon:power_meter/CPU Rail Output Power in uW socket 0"]
-    assert (channel.readable, channel.root, channel.reason) == (False, False, "it shows no power that is drawn")
+    assert (channel.readable, channel.root, channel.reason) == (False, False, "it shows no power in use")
 
 
 def test_a_counter_in_a_file_of_power_counts_joules(hwmon):
@@ -140,7 +140,7 @@ def test_the_length_of_a_mean_is_said_where_it_is_one(hwmon, interval, said):
     tree = hwmon(acpi_meter("Grace Power Socket 0", 1, at_device=False))
     tree.set(0, "power1_average_interval", interval)
     note = by_id()["hwmon:power_meter/Grace Power Socket 0"].note or ""
-    assert ("a mean over" in note) == said
+    assert ("the mean of" in note) == said
 
 
 # ---- labels ----
@@ -179,7 +179,7 @@ def test_rails_without_names_are_listed_and_not_added(hwmon):
     found = by_id()
     assert {"hwmon:ina3221/in1", "hwmon:ina3221/in2"} <= set(found)
     assert roots() == {"procstat:cpu"}
-    assert "unless asked for by its id" in found["hwmon:ina3221/in1"].note
+    assert "unless its id is given" in found["hwmon:ina3221/in1"].note
 
 
 # ---- which voltage goes with which current ----
@@ -220,8 +220,8 @@ def test_a_chip_whose_pairs_are_not_known_is_listed_with_the_reason(hwmon):
     hwmon(Chip("ucsi_source_psy", VOLTS | {"curr1_input": 3000, "curr1_label": "USB-C"}))
     channel = by_id()["hwmon:ucsi_source_psy/USB-C"]
     assert (channel.readable, channel.root) == (False, False)
-    assert "which voltage goes with curr1_input is not known of the chip ucsi_source_psy" in channel.reason
-    with pytest.raises(fg.errors.ChannelReadError, match="not multiplied"):
+    assert "the voltage of curr1_input is not known for the chip ucsi_source_psy" in channel.reason
+    with pytest.raises(fg.errors.ChannelReadError, match="no power can be computed"):
         fg.Monitor("hwmon:ucsi_source_psy/USB-C")
 
 
@@ -244,7 +244,7 @@ def test_zones_count_at_their_top_and_dtpm_is_an_estimate_that_never_counts(zone
     assert roots() == {"scmi:soc"}
     assert found["scmi:soc/big"].parent == "scmi:soc"
     assert [found[i].estimated for i in ("dtpm:soc", "dtpm:soc/cpu0")] == [True, True]
-    assert "modelled" in found["dtpm:soc"].note
+    assert "computed by the kernel" in found["dtpm:soc"].note
     assert mean_w("scmi:soc") == pytest.approx(5e-6)
 
 
@@ -358,7 +358,7 @@ def test_a_register_that_counts_only_when_read_is_read_once_a_minute(hwmon, chip
     hwmon(chip)
     assert DEFAULT_HZ["hwmon"] * LONGEST_UNREAD_S >= 1
     fg.Monitor(identity, hz=1 / 59)
-    with pytest.raises(ValueError, match="its driver must be read once in 60 s"):
+    with pytest.raises(ValueError, match="its driver must be read once every 60 s"):
         fg.Monitor(identity, hz=1 / 61)
 
 

@@ -204,12 +204,12 @@ def test_each_package_is_asked_on_its_own_cpu(tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("events/energy-pkg.scale", "1e-6", "no binary fraction of a joule"),
-        ("events/energy-pkg.scale", "nan", "no binary fraction of a joule"),
+        ("events/energy-pkg.scale", "1e-6", "not a binary fraction of a joule"),
+        ("events/energy-pkg.scale", "nan", "not a binary fraction of a joule"),
         ("events/energy-pkg.scale", "much", "could not convert"),
-        ("events/energy-pkg.unit", "Watts", "no binary fraction of a joule"),
-        ("events/energy-pkg.scale", str(2.0**-60), "no binary fraction of a joule"),
-        ("events/energy-pkg", "config1=3", "holds no event number"),
+        ("events/energy-pkg.unit", "Watts", "not a binary fraction of a joule"),
+        ("events/energy-pkg.scale", str(2.0**-60), "not a binary fraction of a joule"),
+        ("events/energy-pkg", "config1=3", "does not hold an event number"),
         ("events/energy-pkg", f"event={1 << 64:#x}", "out of range"),
     ],
 )

@@ -139,7 +139,7 @@ MACHINES: dict[str, Machine] = {
         said={
             "hwmon:power_meter/Module Power Socket 0": "GPU, memory and CPU together",
             "hwmon:power_meter@hwmon6/CPU Power Socket 1": "inside hwmon:power_meter@hwmon5/Grace Power Socket 1",
-            "hwmon:power_meter@hwmon1/Grace Power Socket 0": "a mean over 50 ms",
+            "hwmon:power_meter@hwmon1/Grace Power Socket 0": "the mean of 50 ms",
         },
     ),
     "a Grace superchip, second naming, newer kernel": Machine(
@@ -206,7 +206,7 @@ MACHINES: dict[str, Machine] = {
             "hwmon:ina3221/VIN_SYS_5V0": 7.6,
         },
         said={
-            "hwmon:ina3221@hwmon1/VDDQ_VDD2_1V8AO": "unless asked for by its id",
+            "hwmon:ina3221@hwmon1/VDDQ_VDD2_1V8AO": "unless its id is given",
             "procstat:cpu": "hwmon:ina3221/VDD_CPU_CV measures",
         },
     ),
@@ -277,13 +277,13 @@ def build(tmp_path, monkeypatch) -> Callable[[Machine], Built]:
 
 @pytest.mark.filterwarnings("ignore:.*permission denied")
 @pytest.mark.parametrize("name", MACHINES)
-def test_what_a_machine_draws_is_counted_once_and_exactly(build, name):
+def test_what_a_machine_draws_is_counted_once_and_exactly(build, name, soon):
     machine = MACHINES[name]
     built = build(machine)
     with without_dac_override():
         found = {c.id: c for c in fg.channels()}
         with fg.Monitor(hz=100) as monitor:
-            time.sleep(0.05)
+            soon(lambda: all(reading.at_ns for reading in monitor.readings().values()))
             built.move(machine, found)
             time.sleep(0.05)
     assert {c.id for c in found.values() if c.root and c.readable} == {*machine.watts, *machine.joules}

@@ -16,12 +16,17 @@ from hypothesis import strategies as st
 
 import fastgreen
 from fastgreen.measuring.monitor import Monitor
+from fastgreen.measuring.source_sampler import Reading
 from fastgreen.training.gauges import Gauges
-from fastgreen.training.log import Series, TrainingLog, root_energy_j
+from fastgreen.training.log import TrainingLog, root_total
+from fastgreen.training.prices import Series
+from tests.fakes.hwmon import Chip
+from tests.fakes.nvml import Gpu
+from tests.fakes.powercap import Zone
 
 
 class Meter:
-    """A monitor whose energy is told."""
+    """A monitor whose energy a test sets."""
 
     def __init__(self):
         self.channels = [
@@ -31,8 +36,9 @@ class Meter:
         self.joules = 100.0
         self.running = True
 
-    def energy_j(self):
-        return {"rapl:package-0": self.joules, "rapl:package-0/core": self.joules / 2}
+    def readings(self):
+        joules = {"rapl:package-0": self.joules, "rapl:package-0/core": self.joules / 2}
+        return {name: Reading(value, time.monotonic_ns()) for name, value in joules.items()}
 
 
 def log_of(meter, **options):
@@ -84,10 +90,125 @@ def test_a_stopped_log_takes_no_checkpoint_and_stopping_twice_does_nothing():
         log.checkpoint(accuracy=0.5)
     with pytest.raises(ValueError, match="no checkpoint"):
         log.time_to_closest_apc()
-    with pytest.raises(ValueError, match="without"):
+    with pytest.raises(ValueError, match="price_per_kwh must be given"):
         log.time_to_closest_apec()
     with pytest.raises(ValueError, match="period_s must be above 0, not 0"):
         TrainingLog(Meter(), period_s=0)
+
+
+# ---- the energy of an instant ----
+
+
+def fixed_power(machine, nvml, powercap, hwmon):
+    """(channel, W) of a machine whose one source draws a fixed power, which the source's way of counting hides."""
+    if machine == "rapl":
+        powercap(Zone(watts=50.0), move=True)
+        return "rapl:package-0", 50.0
+    if machine in ("nvml", "nvml power"):
+        nvml(Gpu(power=200.0))
+        return ("nvml:0", 200.0) if machine == "nvml" else ("nvml:0/power", 200.0)
+    hwmon(Chip("xe", {"power1_average": 30_000_000, "power1_label": "pkg"}))
+    return "hwmon:*", 30.0
+
+
+@pytest.mark.parametrize("machine", ["rapl", "nvml", "nvml power", "hwmon"])
+@pytest.mark.parametrize("apart_s", [0.001, 0.02, 0.4])
+def test_the_truth_lies_within_the_bounds_of_every_checkpoint(machine, apart_s, nvml, powercap, hwmon):
+    channel, watts = fixed_power(machine, nvml, powercap, hwmon)
+    monitor = Monitor(channel).start()
+    log = TrainingLog(monitor)
+    for _ in range(5):
+        time.sleep(apart_s)
+        log.checkpoint(accuracy=0.5)
+    log.stop()
+    monitor.stop()
+    if machine == "nvml power":  # a child channel counts only where its counter is not measured
+        assert monitor.result.trace(channel).counted
+    for row in log.table().to_pylist():
+        truth_j = watts * row["elapsed_s"]
+        assert row["energy_low_j"] <= truth_j * (1 + 1e-6)
+        assert row["energy_high_j"] >= truth_j * (1 - 1e-6)
+        assert row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
+        assert row["energy_high_j"] > 0
+        assert row["read_s"] == row["elapsed_s"]
+
+
+@pytest.mark.slow
+def test_checkpoints_ten_seconds_apart_are_known_to_a_per_cent(powercap):
+    powercap(Zone(watts=50.0), move=True)
+    with Monitor("rapl:*") as monitor:
+        for _ in range(2):
+            time.sleep(10)
+            monitor.checkpoint(0.5)
+    for row in monitor.training_log.table().to_pylist():
+        assert row["energy_low_j"] <= 50.0 * row["elapsed_s"] <= row["energy_high_j"]
+        assert row["energy_high_j"] - row["energy_low_j"] < 0.01 * row["energy_j"]
+
+
+def test_a_training_shorter_than_a_reading_of_the_estimate_has_its_energy():
+    with Monitor() as monitor, TrainingLog(monitor) as log:  # the estimate is read at 10 Hz
+        time.sleep(0.02)
+        log.checkpoint(accuracy=0.5)
+    (row,) = log.table().to_pylist()
+    assert 0 < row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
+    published = log.row()
+    assert 0 < published["energy low (MJ)"] <= published["energy (MJ)"] <= published["energy high (MJ)"]
+    assert published["mean power (W)"] == pytest.approx(published["energy (MJ)"] * 1e6 / log.duration_s)
+    assert log.time_to_closest_apc().apc > 0
+
+
+def test_a_live_energy_says_up_to_which_reading_it_holds(powercap, soon):
+    tree = powercap(Zone())
+    with Monitor("rapl:*", hz=100) as monitor:
+        log = TrainingLog(monitor)
+        first_ns = monitor.readings()["rapl:package-0"].at_ns
+        tree.set_uj("package-0", 5_000_000)
+        soon(lambda: root_total(monitor)[0] == 5.0)
+        log.checkpoint(accuracy=0.5)
+        (row,) = log.table().to_pylist()
+        assert not log.resolved
+        assert row["energy_j"] == 5.0
+        assert row["energy_low_j"] is row["energy_high_j"] is None
+        assert 0 < row["read_s"] <= row["elapsed_s"]
+        assert monitor.readings()["rapl:package-0"].at_ns > first_ns
+    assert log.resolved
+    (row,) = log.table().to_pylist()
+    assert row["energy_low_j"] <= 5.0 <= row["energy_high_j"]
+
+
+def test_a_log_resolves_after_its_monitor_is_gone(powercap):
+    powercap(Zone(watts=50.0), move=True)
+    monitor = Monitor("rapl:*").start()
+    log = TrainingLog(monitor, price_per_kwh=0.3)
+    time.sleep(0.05)
+    log.checkpoint(accuracy=0.5)
+    log.stop()
+    monitor.stop()
+    del monitor
+    gc.collect()
+    (row,) = log.table().to_pylist()
+    assert row["energy_low_j"] <= 50.0 * row["elapsed_s"] <= row["energy_high_j"]
+    assert row["cost"] == pytest.approx(0.3 * row["energy_j"] / 3.6e6)
+
+
+def test_where_no_channel_gave_a_reading_an_energy_is_unknown_and_not_0(proc):
+    (proc.root / "stat").unlink()
+    monitor = Monitor()
+    with monitor, TrainingLog(monitor) as log:
+        log.checkpoint(accuracy=0.5)
+    (row,) = log.table().to_pylist()
+    assert row["energy_j"] is None
+    assert log.row()["energy (MJ)"] is None
+    assert log.row()["mean power (W)"] is None
+    assert np.isnan(log.energy_j)
+
+
+def test_joules_that_the_caller_gives_stay_as_they_are():
+    with Monitor() as monitor, TrainingLog(monitor, energy_j=iter((1.0, 3.0, 5.0)).__next__, period_s=1000) as log:
+        log.checkpoint(accuracy=0.5)
+    (row,) = log.table().to_pylist()
+    assert (row["energy_j"], row["energy_low_j"]) == (2.0, None)
+    assert not log.resolved
 
 
 # ---- prices over time ----
@@ -124,9 +245,9 @@ def test_the_cost_equals_adding_up_a_thousand_little_stretches(pairs, steps):
     ("value", "message"),
     [
         ([], "at least one pair"),
-        ([(5, 1), (3, 1)], "go back at 3"),
+        ([(5, 1), (3, 1)], "not go back to 3"),
         ([(0, float("nan"))], "must be finite, not nan"),
-        ([(float("nan"), 1)], "a moment is NaN"),
+        ([(float("nan"), 1)], "not NaN"),
         (float("inf"), "must be finite, not inf"),
         ("0.3", "must be a number or pairs .*not '0.3'"),
         ([0.3, 0.4], "must be a number or pairs"),
@@ -250,20 +371,19 @@ def test_the_thread_ends_with_the_log():
 
 def test_a_real_monitor_gives_a_log_that_grows(soon):
     with Monitor("procstat:*", hz=50) as monitor, TrainingLog(monitor, period_s=0.05) as log:
-        soon(lambda: root_energy_j(monitor) > 0)
+        soon(lambda: root_total(monitor)[0] > 0)
         for _ in range(3):
             end = time.monotonic() + 0.15
             while time.monotonic() < end:
                 sum(range(1000))
             log.checkpoint(accuracy=0.5)
-        live = root_energy_j(monitor)
     energy = log.table().column("energy_j").to_pylist()
-    assert 0 < energy[0] <= energy[1] <= energy[2] <= live
+    assert 0 < energy[0] < energy[1] < energy[2] <= monitor.result.energy_high_j
 
 
 def test_a_log_of_a_monitor_that_does_not_run_says_so_instead_of_standing_still():
     monitor = Monitor("procstat:*", hz=50)
-    with pytest.raises(RuntimeError, match="the monitor does not run"):
+    with pytest.raises(RuntimeError, match="monitor must be running"):
         TrainingLog(monitor)
     with monitor:
         begun = time.monotonic()
@@ -272,7 +392,7 @@ def test_a_log_of_a_monitor_that_does_not_run_says_so_instead_of_standing_still(
         log.checkpoint(accuracy=0.5)
     ran_s = time.monotonic() - begun
     time.sleep(0.2)
-    with pytest.raises(RuntimeError, match="the monitor does not run"):
+    with pytest.raises(RuntimeError, match="monitor must be running"):
         log.checkpoint(accuracy=0.6)
     log.stop()
     assert log.stopped
@@ -289,7 +409,7 @@ def test_a_monitor_takes_checkpoints_itself_from_its_own_start(soon):
         end = time.monotonic() + 0.3
         while time.monotonic() < end:
             sum(range(1000))
-        soon(lambda: root_energy_j(monitor) > 0)
+        soon(lambda: root_total(monitor)[0] > 0)
         monitor.checkpoint(accuracy=0.5, seen=10, loss=1.0)
     with pytest.raises(RuntimeError, match="monitor is stopped"):
         monitor.checkpoint(accuracy=0.6)
@@ -304,7 +424,7 @@ def training_threads():
 
 
 @pytest.mark.parametrize("end", ["with", "stop", "exception", "dropped"])
-@pytest.mark.filterwarnings("ignore:.*dropped while measuring:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:.*deleted while it was measuring:ResourceWarning")
 def test_the_log_of_a_monitor_ends_with_it_however_it_ends(end):
     monitor = Monitor("procstat:*", hz=50).start()
     monitor.checkpoint(0.5)
@@ -330,7 +450,7 @@ def test_a_log_does_not_keep_its_monitor_alive_nor_its_thread_the_log(soon):
     del monitor
     gc.collect()
     assert held() is None
-    with pytest.raises(RuntimeError, match="the monitor does not run"):
+    with pytest.raises(RuntimeError, match="monitor must be running"):
         log.checkpoint(0.5)
     del log
     soon(lambda: not thread.is_alive())

@@ -1,4 +1,4 @@
-"""Recordings made by other meters. :func:`read` looks at a file and calls the reader that knows it."""
+"""Readers of other tools' recordings. :func:`read` detects the format of a file and calls its reader."""
 
 from __future__ import annotations
 
@@ -26,19 +26,28 @@ _IN_FOLDER = {"power_metrics.json": "aipowermeter", "emissions.csv": "codecarbon
 
 
 def format_of(path: str | Path) -> str:
-    """The format of a file or folder, by its first lines.
+    """Detect the format of a file or folder from its first lines.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    str
+        A name for the argument `format` of :func:`read`.
 
     Raises
     ------
     TraceError
-        Nothing there, or nothing that one of the readers knows.
+        If the file does not exist or its format is unknown.
     """
     path = Path(path)
     if path.is_dir():
         for name, known in _IN_FOLDER.items():
             if (path / name).exists():
                 return known
-        raise TraceError(f"{path}: this folder has no file of {', '.join(_IN_FOLDER)}")
+        raise TraceError(f"{path}: the folder must hold one of {', '.join(_IN_FOLDER)}")
     try:
         with open_text(path) as stream:
             head = stream.read(65536)
@@ -54,11 +63,32 @@ def format_of(path: str | Path) -> str:
     if "timestamp" in first and "power" in first:
         return "nvidia-smi"
     begins = f"it begins with {first[:60]!r}" if first else "it is empty"
-    raise TraceError(f"{path}: no format that is known ({', '.join(FORMATS)}); {begins}")
+    raise TraceError(f"{path} is of an unknown format, not one of {', '.join(FORMATS)}; {begins}")
 
 
 def read(path: str | Path, format: str | None = None, **options: Any) -> Recording:
-    """Read a recording of any known format; `options` go to its reader."""
+    """Read a recording of any known format.
+
+    Parameters
+    ----------
+    path : path
+        File or folder.
+    format : str, optional
+        Name of the format; by default it is detected.
+    **options
+        Arguments of the format's reader.
+
+    Returns
+    -------
+    Recording
+
+    Raises
+    ------
+    TraceError
+        If the file cannot be read, or its format is unknown.
+    ValueError
+        If `format` is unknown.
+    """
     known = format or format_of(path)
     if known not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {known!r}")

@@ -1,11 +1,10 @@
-"""AIPowerMeter recordings of every generation: ``power_metrics.json``, a line of JSON per averaging interval.
+"""Reader of AIPowerMeter's ``power_metrics.json``, all versions: a line of JSON per averaging interval.
 
-The trick is never to make Python objects of the lines. A few lines are read one by one and teach the shape of the
-recording; with that shape Arrow's JSON reader turns blocks of lines into columns on all cores. A block that has
-anything else in it (a new process, a list where a scalar was, a cut line) is halved until the odd lines are alone;
-they are read one by one, and teach. A stamp is the end of its averaging interval, so the stretch before the first
-stamp of a segment is of unknown length: it is left out, and the trapezoid runs from the first stamp of a segment to
-its last.
+For speed most lines never become Python objects. A few lines are parsed one by one and give the shape of the recording;
+with that shape Arrow's JSON reader turns blocks of lines into columns on all cores. A block with other lines (a new
+process, a list instead of a scalar, a cut line) is halved until those lines are alone; they are parsed one by one and
+extend the shape. A timestamp is the end of its averaging interval, so the time before the first timestamp of a segment
+has an unknown length: it is left out, and a segment is integrated from its first timestamp to its last.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ _MOST_BESIDE = 64 << 20  # bytes of a file of latencies: four million of them
 _LONGEST_S = 1e9  # of one inference: 30 years
 _FEW_LINES = 16
 _BARE_NULL = re.compile(rb"\}\s*null")
-_MANY_FIELDS = 400  # a shape that has met more processes than this is forgotten: each would be a column of every block
+_MANY_FIELDS = 400  # a shape with more processes is dropped: each process would be a column of every block
 _READ = pa.json.ReadOptions(block_size=1 << 20)
 
 
 class _Key(NamedTuple):
-    """One quantity: where older and newer generations keep it, and what it becomes."""
+    """One quantity: its keys in older and newer versions of the format, and its channel here."""
 
     name: str
     part: str
@@ -56,8 +55,7 @@ class _Key(NamedTuple):
     scale: tuple[float, ...] = (1.0,)
 
 
-# The first key that holds a value wins. A dict by process is summed; "per GPU" dicts are spread over one channel each
-# (below).
+# The first key with a value counts. A dict by process is summed; each entry of a dict by GPU is a channel (see below).
 _KEYS = (
     _Key("package", "cpu", ("intel_power",), root=True),
     _Key("core", "cpu", ("total_cpu_power",), parent="package"),
@@ -93,32 +91,35 @@ _PER_GPU = (
     ),
     _Key("process/gpu_use:{}", "gpu", ("per_gpu_estimated_attributable_utilization",), "gauge", "1"),
 )
-_SM = "per_gpu_average_estimated_utilization_absolute"  # the oldest: a list of processes, each with its percent of SM
+_SM = "per_gpu_average_estimated_utilization_absolute"  # oldest version: a list of processes with their percent of SMs
 _UNUSED_KEYS = frozenset({_SM, "per_gpu_per_pid_utilization_absolute", "per_gpu_performance_state", "date"})
 _ONE_GPU = re.compile(r"gpu:\d+")
 KNOWN = [key.name for key in _KEYS]
 
 
 def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: int = 1 << 22) -> Recording:
-    """Read a recording of AIPowerMeter, of any generation or a mixture of them.
+    """Read a recording of AIPowerMeter, of any version or a mixture of versions.
 
     Parameters
     ----------
-    path : folder that holds ``power_metrics.json``, or the file itself
-    timezone : the zone of the recording machine; its stamps are naive local time
-    limit_points : points kept in memory before they move to a temporary file
+    path : path
+        The folder with ``power_metrics.json``, or the file itself.
+    timezone : str
+        Time zone of the recording machine; the timestamps are local times without offset.
+    limit_points : int
+        Points kept in memory before they move to a temporary file.
 
     Returns
     -------
     Recording
         Channels ``package`` (roots: package, dram, gpu), ``core``, ``uncore``, ``psys``, ``gpu:<n>``, ``process/...``
-        in watts, and gauges (memory in bytes, use as a fraction). A value of -1, or any negative watt, means "not
-        read" and is absent.
+        in watts, and gauges (memory in bytes, use as a fraction). -1 and any negative power mean "not read" and are
+        absent.
 
     Raises
     ------
     TraceError
-        There is no such file or folder, or it cannot be opened. Its content never raises.
+        If the file or folder does not exist or cannot be opened. Damaged contents raise nothing; they become notes.
     """
     check_zone(timezone)
     path = Path(path)
@@ -171,14 +172,14 @@ class _Reader:
         self._segments(tail)
         if self.builder.dropped > before:
             self.builder.note("the last line is cut and was left out")
-        self._tell()
+        self._add_notes()
 
-    def _tell(self) -> None:
+    def _add_notes(self) -> None:
         builder = self.builder
         if self.back:
             builder.note(f"time goes back {counted(self.back, 'time')}; a new segment begins at each")
         if self.sentinels:
-            builder.note(f"{counted(self.sentinels, 'negative value')}, which is how 'not read' is written: absent")
+            builder.note(f"{counted(self.sentinels, 'negative value')} counted as absent; the format means 'not read'")
         if builder.dropped:
             builder.note(f"{builder.dropped} of {builder.lines} lines could not be used")
 
@@ -187,7 +188,7 @@ class _Reader:
         self.builder.lines += count
 
     def _segments(self, data: bytes) -> None:
-        """Cut a block at the markers, then read the lines between them."""
+        """Split a block at the markers of segments, and read the lines between them."""
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
         marker = SEGMENT_END.encode()
@@ -215,7 +216,7 @@ class _Reader:
             table.validate(full=True)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowIndexError):
             lines = data.splitlines()
-            # Before a shape is learnt the very first lines teach it.
+            # Without a shape yet, take only the first lines.
             cut = _FEW_LINES if not self.shape else len(lines) // 2
             if len(lines) > _FEW_LINES:
                 self._block(b"\n".join(lines[:cut]))
@@ -227,7 +228,7 @@ class _Reader:
             self._rows(table.column("date").combine_chunks(), pa.concat_arrays(table.column("metrics").chunks))
 
     def _few(self, lines: list[bytes]) -> None:
-        """Odd lines, one by one: every value becomes a number or a dict of numbers, so that one schema fits them."""
+        """Parse lines one by one: every value becomes a number or a dict of numbers, so that one schema fits all."""
         documents = []
         for line in lines:
             if not line.strip(b" \t\0"):
@@ -268,7 +269,7 @@ class _Reader:
         self.back += back
         self.last_ns = int(stamps[-1])
         fields = _fields(metrics)
-        # The very first generation had no level between the metrics and their names.
+        # The first version had no level between the metrics and their names.
         flat = {name: column for name, column in fields.items() if name not in ("cpu", "gpu")}
         for part in ("cpu", "gpu"):
             inner = fields.get(part)
@@ -315,7 +316,7 @@ _KNOWN_KEYS = frozenset(n for key in (*_KEYS, *_PER_GPU) for n in key.keys) | _U
 
 
 def _objects_only(data: bytes) -> bool:
-    """Whether each line begins and ends as an object: Arrow's reader (26.0) dies of a bare null between the objects."""
+    """Whether each line begins and ends as an object: Arrow's reader (26.0) crashes on a bare null between objects."""
     octets = np.frombuffer(data, np.uint8)
     breaks = np.flatnonzero(octets == 10)
     starts = np.concatenate([[0], breaks + 1])
@@ -336,7 +337,7 @@ def _is_struct(array: pa.Array | None) -> bool:
 
 
 def _first(key: _Key, columns: dict[str, pa.Array]) -> np.ndarray | None:
-    """The value under the first of a key's names that has one, row by row; None if no row has any."""
+    """Values of a quantity, from the first of its keys with a value in each row; None if no row has a value."""
     values = None
     for name, scale in zip(key.keys, key.scale * len(key.keys), strict=False):
         if name not in columns or columns[name].null_count == len(columns[name]):
@@ -347,7 +348,7 @@ def _first(key: _Key, columns: dict[str, pa.Array]) -> np.ndarray | None:
 
 
 def _numbers(array: pa.Array) -> np.ndarray:
-    """A column as float64: lists and dicts are summed over what is present (-1 in a list is absent), text is tried."""
+    """A column as float64: lists and dicts are summed over present values (-1 in a list is absent), text is parsed."""
     kind = array.type
     if pa.types.is_struct(kind):
         return _sum([_numbers(child) for child in array.flatten()], len(array))
@@ -374,7 +375,7 @@ def _sum(columns: list[np.ndarray], rows: int) -> np.ndarray:
 
 
 def _streaming_processors(array: pa.Array) -> np.ndarray | None:
-    """Fraction of the streaming processors in use, from the oldest generation's percent per process."""
+    """Fraction of the streaming processors in use, from the percent per process of the oldest version."""
     if not pa.types.is_list(array.type) or not pa.types.is_struct(array.type.value_type):
         return None
     inner = _fields(array.flatten())
@@ -386,7 +387,7 @@ def _streaming_processors(array: pa.Array) -> np.ndarray | None:
 
 
 def _shape(value: Any) -> Any:
-    """What kind of value this is: a dict of shapes, a list of one, or the name of a plain kind."""
+    """Shape of a value: a dict of shapes, a list of one shape, or the name of a scalar type."""
     if isinstance(value, dict):
         return {name: _shape(v) for name, v in value.items() if v != {} and _text(name) == name}
     if isinstance(value, list):
@@ -396,7 +397,7 @@ def _shape(value: Any) -> Any:
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """Both shapes at once; where they differ the new one wins, because the lines that follow have it."""
+    """Merge two shapes. If they differ, the new one counts, because the next lines have it."""
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{name: _merged(old[name], s) if name in old else s for name, s in new.items()}}
     if isinstance(old, list) and isinstance(new, list):
@@ -419,7 +420,7 @@ def _size(shape: Any) -> int:
 
 
 def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
-    """One odd line, made regular: {part: {key: number, or {gpu: number} for a key by GPU}}."""
+    """One line in a regular form: {part: {key: number, or {gpu: number} for a key by GPU}}."""
     by_gpu = {n for key in _PER_GPU for n in key.keys}
     out: dict[str, Any] = {}
     for name, value in metrics.items():
@@ -436,7 +437,7 @@ def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    # JSON may hold half a surrogate pair, which is no text that Arrow could keep.
+    # JSON may hold half of a surrogate pair, which Arrow cannot store as text.
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
 
 
@@ -453,7 +454,7 @@ def _value(value: Any) -> float:
 
 
 def _beside(folder: Path, recording: Recording) -> None:
-    """What else lies in the folder; a file that cannot be read is noted."""
+    """Read the other files of the folder; one that cannot be read becomes a note."""
     readers: dict[str, Callable[[str], Any]] = {
         "latency.csv": lambda text: np.array([float(x) for x in text.split()]),
         "latency.json": lambda text: np.array(json.loads(text), np.float64),

@@ -1,4 +1,4 @@
-"""CodeCarbon's ``emissions.csv``: a row per run (or per flush of a run) with energies in kWh."""
+"""Reader of CodeCarbon's ``emissions.csv``: a row per run (or per flush of a run) with energies in kWh."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ _PARTS = {"cpu": "cpu_energy", "gpu": "gpu_energy", "ram": "ram_energy", "total"
 
 
 def read_codecarbon(path: str | Path, *, timezone: str = "UTC") -> Recording:
-    """Read the emissions of CodeCarbon.
+    """Read the energies of an ``emissions.csv`` of CodeCarbon.
 
-    A row says how much energy a run used in its `duration` before its `timestamp`; it becomes one segment at the mean
-    power of the run, whose trapezoid is that energy again. Of several rows with one run_id (flushes, whose energies
-    accumulate) the longest counts.
+    A row is the energy of a run in the `duration` before its `timestamp`. It becomes one segment of constant mean
+    power, with the same energy. If several rows have the same run_id (flushes of growing energy), the longest counts.
 
     Parameters
     ----------
-    path : the file, or the folder that holds ``emissions.csv``
-    timezone : the zone of the machine that wrote it
+    path : path
+        The file, or the folder with ``emissions.csv``.
+    timezone : str
+        Time zone of the machine that wrote it.
 
     Returns
     -------
     Recording
-        Roots ``cpu``, ``gpu``, ``ram``; ``total`` is the root where a version of CodeCarbon wrote nothing else.
+        Roots ``cpu``, ``gpu``, ``ram``; or the root ``total`` for versions of CodeCarbon that wrote only the total.
         ``extra["runs"]`` is the table as read.
 
     Raises
     ------
     TraceError
-        No such file, or no known column in it.
+        If the file cannot be read or has no known column.
     """
     check_zone(timezone)
     path = Path(path)

@@ -1,4 +1,4 @@
-"""Logs of ``nvidia-smi --query-gpu=timestamp,power.draw,... --format=csv -l 1``, with units or without."""
+"""Reader of logs of ``nvidia-smi --query-gpu=timestamp,power.draw,... --format=csv -l 1``, with units or without."""
 
 from __future__ import annotations
 
@@ -61,26 +61,30 @@ def read_nvidia_smi(path: str | Path, *, timezone: str = "UTC", drop_first: int 
 
     Parameters
     ----------
-    path : the file
-    timezone : the zone of the machine that wrote it; its stamps are naive local time
-    drop_first, drop_last : rows left out at the two ends, where the work has not begun or is over
+    path : path
+        The file.
+    timezone : str
+        Time zone of the machine that wrote it; the timestamps are local times without offset.
+    drop_first, drop_last : int
+        Rows to leave out at the start and at the end, before and after the work.
 
     Returns
     -------
     Recording
         ``gpu:<index>`` in watts, a root per GPU, and gauges ``gpu:<index>/use`` (fraction), ``/memory`` (bytes),
-        ``/temperature``. Units in a value (``53.93 W``) or in the header (``power.draw [W]``) are obeyed, decimals
-        kept.
+        ``/temperature``. Units in a value (``53.93 W``) or in the header (``power.draw [W]``) are used.
 
     Raises
     ------
     TraceError
-        No such file, or no column of time, or no known column beside it.
+        If the file cannot be read, or has no column of time or no other known column.
+    ValueError
+        If `drop_first` or `drop_last` is negative.
     """
     check_zone(timezone)
     for name, value in (("drop_first", drop_first), ("drop_last", drop_last)):
         if value < 0:
-            raise ValueError(f"{name}: {value} is negative")
+            raise ValueError(f"{name} must be 0 or above, not {value}")
     path = Path(path)
     builder = RecordingBuilder("nvidia-smi", str(path))
     try:

@@ -1,4 +1,4 @@
-"""Logs of an OmegaWatt wattmeter: watts at the wall, about every 10 ms, seconds since 1970."""
+"""Reader of logs of an OmegaWatt wattmeter: watts at the wall, about every 10 ms, at seconds since 1970."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ _TRUE = frozenset({"true", "1", "t", "yes"})
 def read_omegawatt(path: str | Path, *, max_gap_s: float = 1.0) -> Recording:
     """Read the CSV of an OmegaWatt wattmeter.
 
-    Rows whose ``#frame_is_ok`` is not true are dropped, and so is a last row that is cut. The trapezoid bridges a few
-    dropped frames; a hole longer than `max_gap_s` ends a segment.
+    Rows with a ``#frame_is_ok`` other than true and a cut last row are dropped. The integral bridges a few dropped
+    frames; a hole longer than `max_gap_s` ends a segment.
 
     Parameters
     ----------
-    path : the file, or the folder that holds ``omegawatt.csv``
-    max_gap_s : seconds, > 0
+    path : path
+        The file, or the folder with ``omegawatt.csv``.
+    max_gap_s : float
+        Longest hole in s inside a segment, above 0.
 
     Returns
     -------
@@ -40,7 +42,9 @@ def read_omegawatt(path: str | Path, *, max_gap_s: float = 1.0) -> Recording:
     Raises
     ------
     TraceError
-        No such file, or no columns of that kind in it.
+        If the file cannot be read or lacks these columns.
+    ValueError
+        If `max_gap_s` is not above 0.
     """
     if not max_gap_s > 0:
         raise ValueError(f"max_gap_s must be above 0, not {max_gap_s}")
@@ -101,7 +105,7 @@ def _number(text: str) -> float:
 
 
 def _to_ns(text: str) -> int:
-    """Seconds since 1970 in ns; a double would keep only a quarter of a microsecond."""
+    """Convert the text of seconds since 1970 to ns, exactly: a double is only precise to a quarter of a microsecond."""
     whole, _, fraction = text.strip().partition(".")
     if whole.isdigit() and (fraction.isdigit() or not fraction):
         return int(whole) * NS_PER_S + int((fraction + "000000000")[:9])

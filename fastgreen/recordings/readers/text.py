@@ -1,4 +1,4 @@
-"""Text of unknown origin: opened by its byte order mark, split into rows whatever it holds, shown without harm."""
+"""Text of unknown origin: decoded by its byte order mark, split into rows, made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fastgreen.guards.untrusted import open_regular
 
 __all__ = ["csv_rows", "open_text", "shown"]
 
-# Logs that were redirected to a file on Windows are in two-byte characters.
+# Logs redirected to a file on Windows are in UTF-16.
 _MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (codecs.BOM_UTF8, "utf-8-sig"))
 
 
 def open_text(path: Path) -> TextIO:
-    """A file as text, line ends as they are; what is no character becomes a replacement mark.
+    """Open a file as text, with its line ends; invalid bytes become replacement characters.
 
     Raises
     ------
     TraceError
-        If it is not a regular file, but a pipe or a device, say.
+        If it is not a regular file, for example a pipe or a device.
     OSError
-        If it is not there, or may not be read.
+        If it does not exist or cannot be read.
     """
     stream = os.fdopen(open_regular(path), "rb")
     head = stream.peek(3)
@@ -36,7 +36,7 @@ def open_text(path: Path) -> TextIO:
 
 
 def csv_rows(stream: Iterable[str]) -> Iterator[list[str]]:
-    """The rows of a CSV file, empty lines apart; a line that is not CSV comes as one empty field."""
+    """Yield the rows of a CSV file without empty lines; a line that is not CSV becomes one empty field."""
     reader = csv.reader(stream, skipinitialspace=True)
     while True:
         try:
@@ -50,7 +50,7 @@ def csv_rows(stream: Iterable[str]) -> Iterator[list[str]]:
 
 
 def shown(words: Iterable[str], limit: int = 300) -> str:
-    """Words of a file for an error message: nothing in them that a terminal obeys, and not too many."""
+    """Join words of a file for an error message, shortened and without control characters."""
     text = ", ".join(words)
     text = text if len(text) <= limit else text[:limit] + "..."
     return printable(text)

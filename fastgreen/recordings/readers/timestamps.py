@@ -1,6 +1,4 @@
-"""Moments as others write them: naive local text, text with an offset, seconds since 1970. All become int64 ns of
-UTC.
-"""
+"""Timestamps of other tools (local time, time with an offset, seconds since 1970), converted to int64 ns of UTC."""
 
 from __future__ import annotations
 
@@ -19,20 +17,35 @@ LATEST_NS = 1 << 62  # in the year 2116; the difference of two moments from 1970
 
 
 def check_zone(timezone: str) -> str:
-    """The name of a time zone, or ValueError."""
+    """Return the name of a time zone; ValueError if it is unknown."""
     try:
         ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, TypeError, IsADirectoryError):
-        raise ValueError(f"timezone: no zone of the name {timezone!r}; write it as 'Europe/Paris' or 'UTC'") from None
+        raise ValueError(f"timezone must be the name of a zone, as Europe/Paris or UTC, not {timezone!r}") from None
     return timezone
 
 
 def to_utc_ns(texts: Sequence[str | None] | pa.Array, timezone: str = "UTC") -> np.ndarray:
-    """Moments written as ISO 8601 text, in ns since 1970 UTC.
+    """Convert ISO 8601 texts to ns since 1970 UTC.
 
-    Text without an offset is local time of `timezone`. In the hour that autumn repeats, the first reading is taken
-    until time goes back, the second from there on. What is no moment, or none from 1970 to ``LATEST_NS``, becomes
-    ``ABSENT_NS``.
+    Text without an offset is local time of `timezone`. In the hour that occurs twice in autumn, times are of the first
+    pass until time goes back, and of the second pass afterwards.
+
+    Parameters
+    ----------
+    texts : (n,) sequence of str or pyarrow.Array
+    timezone : str
+        Name of a time zone.
+
+    Returns
+    -------
+    (n,) int64 ndarray
+        ``ABSENT_NS`` for a text that is not a time from 1970 to ``LATEST_NS``.
+
+    Raises
+    ------
+    ValueError
+        If the time zone is unknown.
     """
     moments = _any_moment(texts, timezone)
     return np.where((moments < 0) | (moments > LATEST_NS), ABSENT_NS, moments)
@@ -90,14 +103,23 @@ def segments_of(
 
     Parameters
     ----------
-    time_ns : moments of the chunk
-    marks : bool, True where a new segment begins before that point
-    last_ns : the moment before the chunk, None at the beginning
-    segment : the number of the segment that was open
+    time_ns : (n,) int64 ndarray
+        Times of the chunk.
+    marks : (n,) bool ndarray
+        True if a new segment begins before that point.
+    last_ns : int or None
+        Time before the chunk; None at the beginning.
+    segment : int
+        Number of the segment open before the chunk.
 
     Returns
     -------
-    (segment of each point, the number now open, how often time went back without a mark)
+    segments : (n,) ndarray
+        Segment of each point.
+    segment : int
+        Number of the segment open after the chunk.
+    back : int
+        How often time went back without a mark.
     """
     if not time_ns.size:
         return np.empty(0, np.int32), segment, 0
