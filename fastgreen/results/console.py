@@ -168,8 +168,8 @@ def show(result: Printable, console: Console) -> None:
     if result.names and result.known:
         summary = result.summary().to_pylist()
         console.print(_window_table(summary))
-        for row in summary[:_MOST_LINES]:
-            console.print(known_to(row), markup=False, soft_wrap=True)
+        for line in filter(None, map(known_to, summary[:_MOST_LINES])):
+            console.print(line, markup=False, soft_wrap=True)
     for note in result.notes:
         console.print(f"note: {printable(note)}", markup=False, soft_wrap=True)
 
@@ -205,7 +205,7 @@ def _channel_table(result: Printable) -> Table:
 
 
 def known_to(row: dict[str, Any]) -> str:
-    """How well the mean energy of a window is known, and how many more windows would give the next better figure.
+    """How well the mean energy of a window is known, and how many more windows would give the next better figure; or "".
 
     Parameters
     ----------
@@ -214,8 +214,11 @@ def known_to(row: dict[str, Any]) -> str:
     """
     low, high, mean = row["mean_energy_ci_low_j"], row["mean_energy_ci_high_j"], row["mean_energy_j"]
     name = printable(row["name"], most=_LONGEST_CELL)
-    if high is None or not mean > 0:
-        return f"{name} has no 95 % interval: {row['interval_note'] or 'it drew nothing'}"
+    if high is None:
+        helped = "would help" in (row["interval_note"] or "")  # a run of few updates needs no line about it
+        return f"{name} has no 95 % interval: {row['interval_note']}" if helped else ""
+    if not mean > 0:
+        return ""
     share = (high - max(low, 2 * mean - high)) / 2 / mean
     goal = next((g for g in _GOALS if g < share / 1.5), None)
     text = f"{name} is known to {_percent(share)} (95 %)"

@@ -291,7 +291,7 @@ FG_TEST(a_replay_is_played_whole_and_then_says_so)
 	struct fg_traits traits = {FG_ENERGY, 1000, 1, MS, 0, 0, 0};
 	struct fg_sampler_config config = {&fg_source_replay,
 									   {.sensors = &sensor, .count = 1, .clock = &fg_clock_monotonic, .speed = 0},
-									   &traits, MS, 64};
+									   &traits, MS, 64, false};
 	struct fg_sampler *sampler;
 	struct fg_tally tally;
 	size_t got = 0;
@@ -329,7 +329,7 @@ FG_TEST(every_failing_allocation_of_open_gives_all_back)
 		traits[i] = rig.traits;
 	}
 	struct fg_sampler_config config = {&scripted, {.sensors = sensors, .count = 3, .clock = &rig.driven.clock}, traits,
-									   MS, 8};
+									   MS, 8, false};
 	for (;; n++) {
 		struct fg_error err;
 		fg_alloc_fails_at(n);
