@@ -72,9 +72,6 @@ class Result(Energies):
 
         return Following(self.traces, self._windows)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "following"}
-
     @cached_property
     def _windows(self) -> list[Windows]:
         given = self._given_windows
@@ -83,7 +80,9 @@ class Result(Energies):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: the windows, and not the handles that they were entered through."""
-        return {**self.__dict__, "_given_windows": self._windows}
+        state = {**self.__dict__, "_given_windows": self._windows}
+        state.pop("following", None)  # it is made again where it is needed
+        return state
 
     @property
     def notes(self) -> list[str]:
