@@ -57,7 +57,6 @@ CHANGE_COLUMNS: tuple[str, ...]
 CELLS: int
 
 def follow_changes(traits: dict[str, Any], chunks: Iterable[_Samples]) -> _Changes: ...
-
 def whiten(own: ArrayLike, shared: ArrayLike, rows: _Energies) -> None: ...
 
 class Timeline:

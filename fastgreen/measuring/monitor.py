@@ -181,7 +181,9 @@ class Monitor:
             if self._state != "new":
                 raise RuntimeError(f"this monitor is {self._state}; a monitor measures only once, so make another one")
             needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
-            groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed, self._dither)
+            groups, lost = open_groups(
+                self.channels, self._hz, self._seams.nvml_library, self._speed, needed, self._dither
+            )
             self.channels = [c for group in groups for c in group.channels]
             for text in self._judge.lose(lost):
                 self._notes.add(text)

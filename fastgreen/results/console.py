@@ -39,7 +39,7 @@ __all__ = [
 MOST_ROWS = 2000  # of one table: a terminal shows fewer, and to lay out more takes seconds
 _LONGEST_CELL = 300  # characters: more of one name would be a screen of its own
 _MOST_LINES = 20  # about how well a window is known
-_GOAL = 0.01  # share of the mean to which a window may be known after a longer run
+_GOALS = (0.01, 1e-3, 1e-4, 1e-5)  # shares of the mean to which a window may be known after a longer run
 _FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 
@@ -205,7 +205,7 @@ def _channel_table(result: Printable) -> Table:
 
 
 def known_to(row: dict[str, Any]) -> str:
-    """How well the mean energy of a window is known, and how many more windows would make it 1 %; or "".
+    """How well the mean energy of a window is known, and how many more windows would make it 1 %, or less; or "".
 
     Parameters
     ----------
@@ -221,10 +221,11 @@ def known_to(row: dict[str, Any]) -> str:
         return ""
     share = (high - max(low, 2 * mean - high)) / 2 / mean
     text = f"{name} is known to {_percent(share)} (95 %)"
-    if share < 1.5 * _GOAL:
+    goal = next((g for g in _GOALS if g < share), None)
+    if goal is None:
         return text
-    more = math.ceil(row["count"] * ((share / _GOAL) ** 2 - 1))
-    return f"{text}; {float(f'{more:.2g}'):,.0f} more give {_percent(_GOAL)}"
+    more = math.ceil(row["count"] * ((share / goal) ** 2 - 1))
+    return f"{text}; {float(f'{more:.2g}'):,.0f} more give {_percent(goal)}"
 
 
 def _percent(share: float) -> str:

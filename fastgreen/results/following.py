@@ -38,6 +38,7 @@ _FEW = f"was updated fewer than {LEAST_UPDATES} times"
 _PRIOR = 10.0  # powers are expected within so many mean powers of the mean: decides only where the samples do not
 _UNKNOWN = 0.5  # a power known to no better than this share of the mean power is not known
 _LEAST_POWER = 1e-3  # of the mean power: each state takes a little of a growth, so that each growth can be given out
+_ASSUMED = 0.0025  # of a mean: what it may be off by where the period of updates is assumed and not learnt
 _CHUNK = 1 << 16
 
 
@@ -79,12 +80,17 @@ class Followed:
         self._timeline = load.timeline
         begin_ns, end_ns = trace.tally["first_at_ns"], trace.tally["end_at_ns"]
         block_edges_ns = begin_ns + (np.arange(1, BLOCKS) * ((end_ns - begin_ns) / BLOCKS)).astype(np.int64)
-        self._updates, self.note = update_instants(changes, trace.learnt)
+        self._updates = update_instants(changes, trace.learnt)
         self._block = np.searchsorted(block_edges_ns, changes[:, 1]).astype(np.int32)
         self._known = (changes[:, 2] > 0) & (changes[:, 1] > changes[:, 0])
         self._known[0] = False
         self._sum()
         self._fit()
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the period of updates is learnt from the samples."""
+        return self._updates.learnt
 
     # ---- the fit ----
 
@@ -114,7 +120,7 @@ class Followed:
         for first in range(1, len(changes), _CHUNK):
             rows = slice(first, min(first + _CHUNK, len(changes)))
             before = slice(first - 1, rows.stop)
-            part = _resolver.Followed(changes[before], None if cells is None else cells[before])
+            part = _resolver.Followed(changes[before], cells[before])
             yield rows, part.times(self._timeline)[1:], changes[rows, 2].astype(np.float64)
 
     def _learn_errors(self, power: NDArray[np.float64]) -> None:
@@ -262,7 +268,7 @@ class Following:
 
     def interval(self, name: str, count: int) -> Interval:
         """95 % interval of the mean energy of the windows of a name over all counted channels."""
-        total = np.zeros(BLOCKS)
+        total, assumed_j = np.zeros(BLOCKS), 0.0
         for identity in self._counted:
             followed = self._followed.get(identity)
             if followed is None:
@@ -274,7 +280,8 @@ class Following:
                     "different length between windows, or reads at other instants (dither) would help",
                 )
             total += followed.left_out(name)
+            assumed_j += 0.0 if followed.learnt else _ASSUMED * float(followed.left_out(name).mean())
         if not self._counted:
             return Interval(None, "no channel was read")
         error = np.sqrt((BLOCKS - 1) / BLOCKS * np.sum((total - total.mean()) ** 2))
-        return Interval(float(T_95 * error / count))
+        return Interval(float(T_95 * error + assumed_j) / count)

@@ -25,7 +25,7 @@ FLOOR = 1e-3  # chance of a link that is not any number of periods long
 _MOST_FLOORED = 0.02  # share of such links beyond which the period does not hold
 _SLOW = 2.5  # ticks in periods: beyond, brackets do not tell of each other
 _LEARNABLE = 0.5  # ticks in periods: beyond, brackets do not tell the period
-_SHORTEST = 0.8  # of the period, where it is not learnt
+_SHORTEST_ASSUMED = 0.8  # of the longest period, where the period is not learnt
 _PART = 300  # least number of updates from which a period is learnt
 _PARTS = 8
 _LEARN = 1500  # most updates from which a period is learnt
@@ -39,16 +39,21 @@ class Updates:
     ----------
     changes : (changes, 4) int64
         Columns ``_resolver.CHANGE_COLUMNS``.
-    cells : (changes, _resolver.CELLS) float32, or None
-        None if all instants of a bracket are equally likely.
+    cells : (changes, _resolver.CELLS) float32
+    learnt : bool
+        Whether the samples tell how far apart updates are; if not, it is assumed.
+    note : str or None
+        Where the period does not hold.
     """
 
     changes: NDArray[np.int64]
-    cells: NDArray[np.float32] | None
+    cells: NDArray[np.float32]
+    learnt: bool = False
+    note: str | None = None
 
 
-def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> tuple[Updates, str | None]:
-    """The instants of updates, and a note if their period does not hold.
+def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> Updates:
+    """Where the updates were that the changes of a counter show.
 
     Parameters
     ----------
@@ -60,10 +65,10 @@ def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> tuple
     tick_ns = learnt.get("tick_ns") or (learnt["last_at_ns"] - learnt["first_at_ns"]) / steps
     period_ns = learnt["period_ns"]
     if tick_ns > _SLOW * period_ns:
-        return Updates(changes, None), None
+        return Updates(changes, np.tile(_ages(), (len(changes), 1)))
     if tick_ns > _LEARNABLE * period_ns:
         followed = _resolver.Followed(changes)
-        return Updates(changes, followed.chain(_SHORTEST * period_ns, period_ns, MISSED, FLOOR)[0]), None
+        return Updates(changes, followed.chain(_SHORTEST_ASSUMED * period_ns, period_ns, MISSED, FLOOR)[0])
     cells = np.empty((len(changes), _resolver.CELLS), np.float32)
     uneven = 0
     for part in _parts(changes):
@@ -74,7 +79,17 @@ def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> tuple
             uneven += len(changes[part])
     share = uneven / max(len(changes), 1)
     note = f"updates came at no steady period for {100 * share:.0f} % of them" if uneven else None
-    return Updates(changes, cells), note
+    return Updates(changes, cells, True, note)
+
+
+def _ages() -> NDArray[np.float32]:
+    """Chance of each cell of the last longest period before a sample, if each period is between the two lengths.
+
+    An update is t old at a sample if the period that it began lasts longer than t.
+    """
+    edges = np.linspace(1.0, 0.0, _resolver.CELLS + 1)  # age in longest periods: the first cell is the oldest
+    lasts = np.clip((1.0 - (edges[:-1] + edges[1:]) / 2) / (1.0 - _SHORTEST_ASSUMED), 0.0, 1.0)
+    return (lasts / lasts.sum()).astype(np.float32)
 
 
 def _parts(changes: NDArray[np.int64]) -> list[slice]:
@@ -108,7 +123,9 @@ def learn_period(changes: NDArray[np.int64]) -> tuple[float, float]:
         least = 0.01 * usual  # a narrower band could not be told from one cell
         return followed.chain(low, high, MISSED, FLOOR, False)[1] if 0 < low <= high - least else -np.inf
 
-    pairs = [(ratio * high, high) for high in np.linspace(0.7, 1.4, 11) * usual for ratio in (0.4, 0.65, 0.8, 0.9, 0.97)]
+    pairs = [
+        (ratio * high, high) for high in np.linspace(0.7, 1.4, 11) * usual for ratio in (0.4, 0.65, 0.8, 0.9, 0.97)
+    ]
     best = max(pairs, key=lambda pair: likelihood(few, *pair))
     value, step = likelihood(many, *best), 0.05 * usual
     while step > 0.0015 * usual:
