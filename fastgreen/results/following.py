@@ -39,7 +39,8 @@ _PRIOR = 10.0  # powers are expected within so many mean powers of the mean: dec
 _UNKNOWN = 0.5  # a power known to no better than this share of the mean power is not known
 _LEAST_POWER = 1e-3  # of the mean power: each state takes a little of a growth, so that each growth can be given out
 _ASSUMED = 0.0025  # of a mean: what it may be off by where the period of updates is assumed and not learnt
-_CHUNK = 1 << 16
+_CHUNK = 1 << 16  # changes
+_KEPT = 1 << 24  # expected times, 8 bytes each; more are worked out again for each pass
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Followed:
         block_edges_ns = begin_ns + (np.arange(1, BLOCKS) * ((end_ns - begin_ns) / BLOCKS)).astype(np.int64)
         self._updates = update_instants(changes, trace.learnt)
         self._block = np.searchsorted(block_edges_ns, changes[:, 1]).astype(np.int32)
+        self._kept: list[tuple[slice, NDArray[np.float64], NDArray[np.float64]]] | None = None
         self._known = (changes[:, 2] > 0) & (changes[:, 1] > changes[:, 0])
         self._known[0] = False
         self._sum()
@@ -117,11 +119,20 @@ class Followed:
     def _chunks(self) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
         """(rows, expected times, growths) of all changes but the first, whose growth is not known."""
         changes, cells = self._updates.changes, self._updates.cells
+        if self._kept is not None:
+            yield from self._kept
+            return
+        small = len(changes) * len(self.load.open_windows) <= _KEPT
+        kept = []
         for first in range(1, len(changes), _CHUNK):
             rows = slice(first, min(first + _CHUNK, len(changes)))
             before = slice(first - 1, rows.stop)
-            part = _resolver.Followed(changes[before], cells[before])
-            yield rows, part.times(self._timeline)[1:], changes[rows, 2].astype(np.float64)
+            times = _resolver.Followed(changes[before], cells[before]).times(self._timeline)[1:]
+            kept += [(rows, times, changes[rows, 2].astype(np.float64))]
+            yield kept[-1]
+            if not small:
+                kept.clear()
+        self._kept = kept if small else None
 
     def _learn_errors(self, power: NDArray[np.float64]) -> None:
         """Split the error of a growth into what its two instants cause, and the rest, by the errors of neighbours.
@@ -130,8 +141,9 @@ class Followed:
         """
         changes = self._updates.changes
         width = (changes[:, 1] - changes[:, 0]).astype(np.float64) ** 2
+        width = width / max(float(width.mean()), 1.0)
         length = np.diff(changes[:, 1], prepend=changes[0, 0]).astype(np.float64) ** 2
-        width, length = width / max(width.mean(), 1.0), length / max(length.mean(), 1.0)
+        length = length / max(float(length.mean()), 1.0)
         square = neighbours = widths = 0.0
         for rows, times, grown in self._chunks():
             known = self._known[rows]

@@ -78,16 +78,16 @@ def load_of(windows: Sequence[Windows], apart_ns: int) -> Load:
     """
     names = list(dict.fromkeys(w.name for w in windows))
     edges, keys, opened = _keyed(windows, names)
-    values, states = np.unique(keys, return_inverse=True)
+    values, states = _distinct(keys)
     outside = int(np.searchsorted(values, 0)) if len(values) else 0
-    states = np.where(states == outside, 0, np.where(states < outside, states + 1, states)).ravel()
+    states = np.where(states == outside, 0, np.where(states < outside, states + 1, states))
     lengths = np.append(np.diff(edges), 0).astype(np.float64)
     count = max(len(values), 1)
     short = (states == 0) & (lengths <= apart_ns)
     short[-1:] = False
     if short.any():
         states, count = np.where(short, count, states), count + 1
-    time_ns = np.bincount(states, lengths, minlength=count)
+    time_ns = np.asarray(np.bincount(states, lengths, minlength=count), np.float64)
     merged = count > MOST_STATES
     if merged:
         states, time_ns = _merged(states, time_ns)
@@ -123,6 +123,16 @@ def _keyed(
     return edges, keys[last], opened
 
 
+def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct keys, sorted, and the place of each key among them. Most runs show all of theirs at the begin."""
+    first = np.unique(keys[:4096])
+    places = np.minimum(np.searchsorted(first, keys), len(first) - 1) if len(first) else keys
+    if np.array_equal(first[places], keys):
+        return first, places
+    values, places = np.unique(keys, return_inverse=True)
+    return values, places.ravel()
+
+
 def _add_open(out, edges, places, changes, states, lengths):
     """Add to `out` the open windows of one name times the time, by state."""
     if not len(places):
@@ -137,4 +147,4 @@ def _merged(states: NDArray[np.int64], time_ns: NDArray[np.float64]) -> tuple[ND
     kept = np.sort(np.append(0, 1 + np.argsort(-time_ns[1:], kind="stable")[: MOST_STATES - 2]))
     number = np.full(len(time_ns), len(kept))
     number[kept] = np.arange(len(kept))
-    return number[states], np.bincount(number, time_ns)
+    return number[states], np.asarray(np.bincount(number, time_ns), np.float64)

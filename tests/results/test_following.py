@@ -7,14 +7,15 @@ from scipy.optimize import nnls
 
 import fastgreen as fg
 from fastgreen import _resolver
-from fastgreen.results import resolving
 from fastgreen.results.nonnegative import least_squares
 from fastgreen.results.result import Result
-from fastgreen.results.trace import Windows
+from fastgreen.results.trace import Trace, Windows
 from fastgreen.results.update_instants import learn_period
+from fastgreen.sensors.channel import Channel
 from fastgreen.units import watts_to_units_per_ns
 from tests.oracles import following as twin
 from tests.oracles import loops
+from tests.oracles import simulation as sim
 
 MS = 1_000_000
 
@@ -258,7 +259,7 @@ def test_ten_thousand_names_share_the_curve():
     loop = loops.Loop({"infer": (5, 300.0)}, 5, 1, 1, seconds=105.0)
     begin, end = loop.windows["infer"]
     handles = [Windows(f"n{i}", i, begin[i : i + 1], end[i : i + 1]) for i in range(10_000)]
-    result, rows = summary_of(loop.trace(), handles)
+    _, rows = summary_of(loop.trace(), handles)
     assert len(rows) == 10_000
     total = sum(row["energy_j"] for row in rows.values())
     true = float(np.sum(loop.until(end[:10_000]) - loop.until(begin[:10_000]))) / 1e6
@@ -296,11 +297,20 @@ def test_a_restart_and_a_wrap_inside_are_no_power():
     assert rows["infer"]["mean_energy_j"] == pytest.approx(9.0, rel=0.05)
 
 
-def test_random_windows_on_a_random_load_have_no_bias():
-    from tests.oracles import simulation as sim
-
-    scenario = sim.Scenario("board", update_ns=100 * MS, tick_ns=25 * MS, unit_per_s=300e3, assume_ns=200 * MS, seed=8)
+def test_windows_that_do_not_follow_the_load_have_no_bias():
+    scenario = sim.Scenario("board", update_ns=100 * MS, tick_ns=25 * MS, unit_per_s=300e6, assume_ns=200 * MS, seed=8)
     truth = sim.Truth(scenario)
-    samples, traits, _ = sim.record(scenario, truth)
-    _, estimate, _ = resolving.resolve_windows(traits, 1.0, [samples], samples["at_ns"][:1], samples["at_ns"][-1:])
-    assert estimate[0] > 0
+    samples, traits, _ = sim.record(scenario, truth, plausible_per_s=10**13)
+    channel = Channel("nvml:0", "nvml", "energy", "nvml:0", "uJ", ceiling_w=400.0, traits=traits)
+    trace = Trace.recounted(channel, True, lambda: [samples], tick_ns=25 * MS)
+    first, last = samples["at_ns"][[8, -8]]
+    errors = []
+    for seed in range(10):
+        edges = np.sort(np.random.default_rng(seed).integers(first, last, 20_000))
+        windows = Windows("any", 0, edges[0::2], edges[1::2])
+        _, rows = summary_of(trace, [windows])
+        true = float(np.mean(truth.until(windows.end_ns) - truth.until(windows.begin_ns))) / 1e6
+        errors.append(rows["any"]["mean_energy_j"] / true - 1)
+        low, high = rows["any"]["mean_energy_ci_low_j"], rows["any"]["mean_energy_ci_high_j"]
+        assert low is None or low <= true * 1.02 and true * 0.98 <= high
+    assert abs(np.mean(errors)) < max(1e-3, 2 * np.std(errors, ddof=1) / np.sqrt(len(errors))), errors
