@@ -144,17 +144,18 @@ class Followed:
         width = width / max(float(width.mean()), 1.0)
         length = np.diff(changes[:, 1], prepend=changes[0, 0]).astype(np.float64) ** 2
         length = length / max(float(length.mean()), 1.0)
-        square = neighbours = widths = 0.0
+        square, neighbours, widths = np.zeros(()), np.zeros(()), np.zeros(())
         for rows, times, grown in self._chunks():
             known = self._known[rows]
             error = np.where(known, grown - times @ power, 0.0)
-            square += error @ error
-            neighbours -= error[:-1] @ error[1:]
-            widths += width[rows][:-1] @ (known[:-1] & known[1:])
+            square = square + error @ error
+            neighbours = neighbours - error[:-1] @ error[1:]
+            widths = widths + width[rows][:-1] @ (known[:-1] & known[1:])
         count = max(int(self._known.sum()), 1)
-        shared = max(neighbours, 0.0) / max(widths, 1.0)
-        own = square / count - 2 * shared
-        least = max(0.01 * square / count, 1e-12 * self._growth.sum() ** 2 / count**2, 1e-12)
+        shared = max(float(neighbours), 0.0) / max(float(widths), 1.0)
+        mean = float(square) / count
+        own = mean - 2 * shared
+        least = max(0.01 * mean, 1e-12 * self._growth.sum() ** 2 / count**2, 1e-12)
         self._own = np.where(self._known, max(own, least) * np.maximum(length, 1e-3), np.inf)
         self._shared = shared * width
 
@@ -274,7 +275,7 @@ class Following:
         return self._followed.get(trace.channel.id)
 
     def method(self, name: str) -> str:
-        """Which estimate the energies of a name are: ``followed``, ``even`` between updates, or ``followed in part``."""
+        """The estimate of a name: ``followed``, ``even`` between updates, or ``followed in part``."""
         told = [f is not None and not f.uncertain(name) for f in map(self._followed.get, self._counted)]
         return "followed" if told and all(told) else "followed in part" if any(told) else "even"
 

@@ -30,7 +30,9 @@ def fit_powers(
 
 
 def least_squares(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x >= 0 that minimises x'Mx - 2v'x, by active sets (Lawson and Hanson, Solving Least Squares Problems, chapter 23).
+    """x >= 0 that minimises x'Mx - 2v'x, by active sets.
+
+    Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23.
 
     Parameters
     ----------

@@ -1,13 +1,13 @@
 """Where the updates of a counter were, as far as its samples tell.
 
-Where samples come slower than updates, an update is as likely at any instant of the last period before its sample. Where
-they come faster, updates follow each other by a period that has a shortest and a longest length, and the brackets of
+Where samples come slower than updates, an update lies in the last period before its sample. Where they come faster, updates follow each other by a period that has a shortest and a longest length, and the brackets of
 all updates together tell more of each one (csrc/fg_follow.h). The two lengths are those that make the brackets most
 likely. They are learnt again for each part of a run if its updates came at another rate.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,11 +102,11 @@ def _parts(changes: NDArray[np.int64]) -> list[slice]:
     middle = changes[:, :2].mean(axis=1)
     apart = np.diff(middle)
     usual = apart < 1.5 * np.median(apart)  # without missed updates
-    means = [float(np.mean(apart[a : b - 1][usual[a : b - 1]])) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    means = [float(np.mean(apart[a : b - 1][usual[a : b - 1]])) for a, b in pairwise(edges.tolist())]
     error = float(np.std(apart[usual])) / np.sqrt(len(changes) / count)
     if max(means) - min(means) < 6 * error:
         return whole
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(edges.tolist())]
 
 
 def learn_period(changes: NDArray[np.int64]) -> tuple[float, float]:

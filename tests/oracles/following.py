@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 GRID_NS = 10_000
@@ -12,7 +14,7 @@ def changes(samples, modulus, period_ns):
     """[after_ns, at_ns, grown, linked] of each change of a counter."""
     first = samples[0]
     out = [[int(first["at_ns"]) - period_ns, int(first["at_ns"]), 0, 0]]
-    for last, now in zip(samples[:-1], samples[1:], strict=True):
+    for last, now in pairwise(samples):
         restart, gap = bool(now["flags"] & 2), bool(now["flags"] & 1)
         grown = int(now["raw"]) - int(last["raw"]) + int(now["wraps"]) * modulus
         if grown or restart:

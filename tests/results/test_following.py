@@ -54,7 +54,7 @@ def test_changes_are_those_of_the_twin_in_any_chunks():
         samples["wraps"] = np.where(samples["flags"] & 2, 0, rng.choice([0, 0, 0, 1], count))
         traits = {"kind": "energy", "modulus": 50, "quantum": 1, "period_ns": 30 * MS, "plausible_per_s": 0}
         cuts = np.sort(rng.integers(0, count + 1, 3))
-        found = _resolver.follow_changes(traits, [c for c in np.split(samples, cuts)])
+        found = _resolver.follow_changes(traits, list(np.split(samples, cuts)))
         assert np.array_equal(found, twin.changes(samples, 50, 30 * MS)), trial
 
 
@@ -312,5 +312,5 @@ def test_windows_that_do_not_follow_the_load_have_no_bias():
         true = float(np.mean(truth.until(windows.end_ns) - truth.until(windows.begin_ns))) / 1e6
         errors.append(rows["any"]["mean_energy_j"] / true - 1)
         low, high = rows["any"]["mean_energy_ci_low_j"], rows["any"]["mean_energy_ci_high_j"]
-        assert low is None or low <= true * 1.02 and true * 0.98 <= high
+        assert low is None or (low <= true * 1.02 and true * 0.98 <= high)
     assert abs(np.mean(errors)) < max(1e-3, 2 * np.std(errors, ddof=1) / np.sqrt(len(errors))), errors
