@@ -1,8 +1,9 @@
 """Where the updates of a counter were, as far as its samples tell.
 
-Where samples come slower than updates, an update lies in the last period before its sample. Where they come faster, updates follow each other by a period that has a shortest and a longest length, and the brackets of
-all updates together tell more of each one (csrc/fg_follow.h). The two lengths are those that make the brackets most
-likely. They are learnt again for each part of a run if its updates came at another rate.
+Where samples come slower than updates, an update is in the last period before its sample. Where they come faster,
+updates follow each other by a period that has a shortest and a longest length, and the brackets of all updates together
+tell more of each one (csrc/fg_follow.h). The two lengths are those that make the brackets most likely. They are learnt
+again for each part of a run if its updates came at another rate.
 """
 
 from __future__ import annotations
