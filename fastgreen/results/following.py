@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastgreen.results.trace import Trace, Windows
+    from fastgreen.results.bounded import Windows
+    from fastgreen.results.trace import Trace
 
 __all__ = ["Followed", "Following", "Interval"]
 

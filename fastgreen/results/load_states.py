@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastgreen.results.trace import Windows
+    from fastgreen.results.bounded import Windows
 
 __all__ = ["Load", "load_of"]
 

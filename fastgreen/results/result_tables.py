@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from fastgreen.guards.arguments import number
-from fastgreen.results.trace import Bounded, Trace, Windows
+from fastgreen.results.durations import Durations
+from fastgreen.results.questions import WindowsQuestion, ask
+from fastgreen.results.together import BLOCK, TogetherQuestion
+from fastgreen.results.trace import Bounded, Trace, Windows, learn
 from fastgreen.units import NS_PER_S, unit_metadata
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ __all__ = ["channel_table", "power_table", "summary_table", "window_table"]
 
 _MOST_STEPS = 10_000_000
 _STEPS = 500  # of a power curve whose step nobody chose: as many as a picture shows
+
+_MOST_ANSWERS = 1 << 21  # windows whose answers wait at one time: 100 MB
+_OF_A_QUESTION = 1 << 9  # a resolver takes as much memory as the answers of so many windows
 
 _ENERGIES = {"energy_j": "energy_j", "energy_low_j": "low_j", "energy_high_j": "high_j"}
 
@@ -81,8 +87,8 @@ def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
         trace.channel.estimated,
         trace.method,
         trace.counted,
-        trace.tally["resets"],
-        tally.get("jumps", 0),
+        trace.restarts,
+        trace.jumps,
         len(tally.get("still_ns", [])),
         tally["read_mean_ns"] / NS_PER_S if known else None,
         tally["period_upper_ns"] / NS_PER_S if tally["period_upper_ns"] else None,
@@ -173,37 +179,65 @@ def _energies(
     traces: Sequence[Trace], windows: Windows, trace: Trace | None, following: Following | None = None
 ) -> Bounded:
     if trace is not None:
-        return _energies_of(trace, windows, following)
+        return _follow(trace.windows(windows.begin_ns, windows.end_ns), trace, windows, following)
     counted = [t for t in traces if t.counted and t.has_data]
-    return sum((_energies_of(t, windows, following) for t in counted), Bounded.zeros(len(windows)))
+    learn(counted)
+    total = Bounded.zeros(len(windows))
+    for some in _groups(counted, len(windows)):
+        asked = [WindowsQuestion(t, windows.begin_ns, windows.end_ns) for t in some]
+        ask(asked)
+        for t, question in zip(some, asked, strict=True):
+            total = total + _follow(question.answer(), t, windows, following)
+    return total
 
 
-def _energies_of(trace: Trace, windows: Windows, following: Following | None) -> Bounded:
-    bounded = trace.windows(windows.begin_ns, windows.end_ns)
+def _groups(traces: Sequence[Trace], windows: int) -> Iterator[Sequence[Trace]]:
+    """As many traces at a time as memory bears answers of; each group reads its file once."""
+    size = max(_MOST_ANSWERS // max(windows, 1), 1)
+    return (traces[first : first + size] for first in range(0, len(traces), size))
+
+
+def _together(
+    traces: Sequence[Trace], named: Mapping[str, list[Windows]], following: Following
+) -> dict[str, Bounded]:
+    """The energy of all windows of each name."""
+    counted = [t for t in traces if t.counted and t.has_data]
+    learn(counted)
+    totals = dict.fromkeys(named, Bounded(0.0, 0.0, 0.0))
+    waiting: list[tuple[str, Trace, Windows, TogetherQuestion]] = []
+    room = _MOST_ANSWERS
+    pairs = [(t, name, w) for t in counted for name, handles in named.items() for w in handles]
+    for n, (trace, name, windows) in enumerate(pairs):
+        waiting.append((name, trace, windows, TogetherQuestion(trace, windows)))
+        room -= min(len(windows), BLOCK) + _OF_A_QUESTION
+        if room > 0 and n + 1 < len(pairs):
+            continue
+        ask([question for *_, question in waiting])
+        for of, t, w, question in waiting:
+            totals[of] += _follow(question.answer(), t, w, following)
+        waiting, room = [], _MOST_ANSWERS
+    return totals
+
+
+def _follow(bounded: Bounded, trace: Trace, windows: Windows, following: Following | None) -> Bounded:
+    """The same bounds, and the energies that follow the load where the trace does."""
     followed = following.of(trace) if following is not None else None
     if followed is None:
         return bounded
     energy_j = followed.windows_j(windows.begin_ns, windows.end_ns)
-    # The curve lies within the bounds; its sums are rounded.
+    if np.ndim(bounded.low_j) == 0:
+        energy_j = float(energy_j.sum())
+    # The curve is within the bounds; its sums are rounded.
     return Bounded(np.clip(energy_j, bounded.low_j, bounded.high_j), bounded.low_j, bounded.high_j)
-
-
-def _together(trace: Trace, windows: Windows, following: Following) -> Bounded:
-    bounded, followed = trace.together(windows), following.of(trace)
-    if followed is None:
-        return bounded
-    energy_j = float(followed.windows_j(windows.begin_ns, windows.end_ns).sum())
-    return Bounded(min(max(energy_j, bounded.low_j), bounded.high_j), bounded.low_j, bounded.high_j)
 
 
 def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.Table:
     """A row per name of its windows: count, energies with bounds and interval, mean power, durations."""
     rows = []
+    totals = _together(result.traces, named, result.following)
     for name, handles in named.items():
-        counted = [t for t in result.traces if t.counted and t.has_data]
-        total = sum((_together(t, w, result.following) for t in counted for w in handles), Bounded(0.0, 0.0, 0.0))
-        durations = np.concatenate([w.end_ns - w.begin_ns for w in handles]) / NS_PER_S
-        count, seconds = len(durations), float(durations.sum())
+        total, durations = totals[name], Durations(handles)
+        count, seconds = durations.count, durations.total_s()
         energies = [float(x) for x in (total.energy_j, total.low_j, total.high_j)]
         interval = result.following.interval(name, count)
         mean, half = energies[0] / count, interval.half_j
@@ -215,7 +249,7 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.
                 *(x / count for x in energies),
                 energies[0] / seconds if seconds > 0 else None,
                 seconds,
-                *(float(x) for x in np.percentile(durations, [50, 95, 99])),
+                *durations.percentiles_s([50, 95, 99]),
                 result.estimated,
                 *((None, None) if half is None else (max(mean - half, 0.0), mean + half)),
                 result.following.method(name),

@@ -13,7 +13,8 @@ import numpy as np
 
 from fastgreen import _resolver
 from fastgreen.results.result import Result
-from fastgreen.results.trace import Trace, Windows
+from fastgreen.results.bounded import Windows
+from fastgreen.results.trace import Trace
 from fastgreen.sensors.channel import Channel, traits
 
 MS = 1_000_000

@@ -9,7 +9,8 @@ import fastgreen as fg
 from fastgreen import _resolver
 from fastgreen.results.nonnegative import least_squares
 from fastgreen.results.result import Result
-from fastgreen.results.trace import Trace, Windows
+from fastgreen.results.bounded import Windows
+from fastgreen.results.trace import Trace
 from fastgreen.results.update_instants import learn_period
 from fastgreen.sensors.channel import Channel
 from fastgreen.units import watts_to_units_per_ns
@@ -244,11 +245,10 @@ def test_names_that_always_come_together_have_a_sum_and_no_intervals():
 
 def test_few_updates_and_one_window_keep_the_even_split():
     loop = board(4.0)
-    result, rows = summary_of(loop.trace(), loop.handles())
+    _, rows = summary_of(loop.trace(), loop.handles())
     assert rows["a"]["method"] == "even"
     assert "fewer than" in rows["a"]["interval_note"]
     assert rows["a"]["mean_energy_ci_low_j"] is None
-    assert "no 95 % interval" in str(result)
     loop = loops.Loop({"infer": (100, 250.0)}, 0.0, 100, 25, seconds=10.0)
     one = [Windows("all", 0, np.array([2_000 * MS]), np.array([7_000 * MS]))]
     _, rows = summary_of(loop.trace(), one)
