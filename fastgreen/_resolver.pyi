@@ -80,7 +80,6 @@ class Batches:
     def __init__(self, data: Any, at: int, name: dict[str, Any], batch: dict[str, Any], names: list[bytes]) -> None: ...
     def next(self, most_rows: int, most_batches: int) -> tuple[int, _Samples, list[int]]: ...
 
-
 _Changes: TypeAlias = NDArray[np.int64]  # (changes, 4)
 _Cells: TypeAlias = NDArray[np.float32]  # (changes, CELLS)
 

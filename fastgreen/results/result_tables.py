@@ -197,9 +197,7 @@ def _groups(traces: Sequence[Trace], windows: int) -> Iterator[Sequence[Trace]]:
     return (traces[first : first + size] for first in range(0, len(traces), size))
 
 
-def _together(
-    traces: Sequence[Trace], named: Mapping[str, list[Windows]], following: Following
-) -> dict[str, Bounded]:
+def _together(traces: Sequence[Trace], named: Mapping[str, list[Windows]], following: Following) -> dict[str, Bounded]:
     """The energy of all windows of each name."""
     counted = [t for t in traces if t.counted and t.has_data]
     learn(counted)
@@ -224,7 +222,7 @@ def _follow(bounded: Bounded, trace: Trace, windows: Windows, following: Followi
     followed = following.of(trace) if following is not None else None
     if followed is None:
         return bounded
-    energy_j = followed.windows_j(windows.begin_ns, windows.end_ns)
+    energy_j: Any = followed.windows_j(windows.begin_ns, windows.end_ns)
     if np.ndim(bounded.low_j) == 0:
         energy_j = float(energy_j.sum())
     # The curve is within the bounds; its sums are rounded.

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastgreen import _resolver
-from fastgreen.results.result import Result
 from fastgreen.results.bounded import Windows
+from fastgreen.results.result import Result
 from fastgreen.results.trace import Trace
 from fastgreen.sensors.channel import Channel, traits
 

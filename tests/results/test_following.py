@@ -7,9 +7,9 @@ from scipy.optimize import nnls
 
 import fastgreen as fg
 from fastgreen import _resolver
+from fastgreen.results.bounded import Windows
 from fastgreen.results.nonnegative import least_squares
 from fastgreen.results.result import Result
-from fastgreen.results.bounded import Windows
 from fastgreen.results.trace import Trace
 from fastgreen.results.update_instants import learn_period
 from fastgreen.sensors.channel import Channel
