@@ -106,12 +106,19 @@ static void within_bracket(const struct cells *place_of, const struct fg_links *
 	}
 }
 
-/* Whether a link says anything: updates follow each other within four periods. */
+static bool wide(const struct fg_change *change, const struct fg_links *links)
+{
+	return (double)(change->at_ns - change->after_ns) > PERIODS * links->longest_ns;
+}
+
+/* Whether a link says anything: updates follow each other within four periods, and both brackets are about as short. In
+ * a wider one the number of updates is unknown, and to try all numbers takes long. */
 static bool linked(const struct fg_change *changes, size_t k, const struct fg_links *links)
 {
 	double apart_ns = (double)(changes[k].after_ns - changes[k - 1].at_ns);
 
-	return changes[k].linked != 0 && apart_ns < PERIODS * links->longest_ns;
+	return changes[k].linked != 0 && apart_ns < PERIODS * links->longest_ns && !wide(&changes[k - 1], links) &&
+		   !wide(&changes[k], links);
 }
 
 /* The chance of each cell, forward: given the cells before. Returns false if only the floor makes the link possible. */

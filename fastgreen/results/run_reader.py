@@ -30,7 +30,7 @@ from fastgreen.sensors.channel import Channel
 
 __all__ = ["channel_table", "read_run", "save_run"]
 
-_COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits", "role"}
+_COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits", "role", "bus"}
 
 
 _ROWS = 1 << 18  # of windows, looked at at one time

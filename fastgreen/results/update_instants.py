@@ -27,6 +27,7 @@ _MOST_FLOORED = 0.02  # share of such links beyond which the period does not hol
 _SLOW = 2.5  # ticks in periods: beyond, brackets do not tell of each other
 _LEARNABLE = 0.5  # ticks in periods: beyond, brackets do not tell the period
 _SHORTEST_ASSUMED = 0.8  # of the longest period, where the period is not learnt
+_SHORTEST_TRIED = 0.2  # of the usual period: a shorter one has no effect but takes long
 _PART = 300  # least number of updates from which a period is learnt
 _PARTS = 8
 _LEARN = 1500  # most updates from which a period is learnt
@@ -122,7 +123,8 @@ def learn_period(changes: NDArray[np.int64]) -> tuple[float, float]:
 
     def likelihood(followed: _resolver.Followed, low: float, high: float) -> float:
         least = 0.01 * usual  # a narrower band could not be told from one cell
-        return followed.chain(low, high, MISSED, FLOOR, False)[1] if 0 < low <= high - least else -np.inf
+        known = _SHORTEST_TRIED * usual <= low <= high - least
+        return followed.chain(low, high, MISSED, FLOOR, False)[1] if known else -np.inf
 
     pairs = [
         (ratio * high, high) for high in np.linspace(0.7, 1.4, 11) * usual for ratio in (0.4, 0.65, 0.8, 0.9, 0.97)
