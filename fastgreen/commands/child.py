@@ -59,12 +59,10 @@ class _Witness:
             self._process.communicate()
 
 
-def run_child(
-    command: list[str], around: AbstractContextManager[object] | None = None, quiet: bool = False
-) -> int:
+def run_child(command: list[str], around: AbstractContextManager[object] | None = None, quiet: bool = False) -> int:
     """Run the command with this terminal; its exit code, or 128 + signal when it was killed. OSError.
 
-    `around` is entered just before the command starts and left when it has ended. `quiet` sends its output to /dev/null.
+    `around` is entered just before the command starts and left when it has ended. `quiet` hides its output.
 
     We stay until it has ended. A signal reaches it once, whether it was sent to us or to our group. Signals that the
     caller ignores, as nohup does, stay ignored.

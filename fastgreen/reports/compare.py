@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,8 +210,10 @@ def compare_outcomes(outcomes: dict[str, Outcomes], first: int | None = None) ->
     rows, runs = [], {}
     for name, these in outcomes.items():
         ratio = None if these is base else paired(base, these, first)
-        means = (float(np.mean(x)) for x in (these.energy_j, these.low_j, these.high_j, these.duration_s))
-        rows.append(Row("command", name, len(these), *means, ratio))
+        energy, low, high, duration = (
+            float(np.mean(x)) for x in (these.energy_j, these.low_j, these.high_j, these.duration_s)
+        )
+        rows.append(Row("command", name, len(these), energy, low, high, duration, ratio))
         columns = (these.energy_j, these.low_j, these.high_j, these.duration_s)
         keys = ("energy_j", "energy_low_j", "energy_high_j", "duration_s")
         runs[name] = [dict(zip(keys, map(float, one), strict=True)) for one in zip(*columns, strict=True)]
@@ -270,8 +272,7 @@ def _name(side: Any, letter: str) -> str:
 
 def _with_ratio(base: Row, row: Row, base_blocks: np.ndarray, blocks: np.ndarray) -> Row:
     means = [(r.energy_j, r.low_j, r.high_j) for r in (base, row)]
-    ratio = unpaired(means[0], means[1], base_blocks, blocks)
-    return Row(row.subject, row.name, row.count, *means[1], row.duration_s, ratio)
+    return replace(row, ratio=unpaired(means[0], means[1], base_blocks, blocks))
 
 
 def _of_window(window: str, sides: Sequence[tuple[str, Result]]) -> list[Row]:
@@ -280,9 +281,9 @@ def _of_window(window: str, sides: Sequence[tuple[str, Result]]) -> list[Row]:
         summary = next(row for row in result.summary().to_pylist() if row["name"] == window)
         energies = result.windows(window)["energy_j"].to_numpy(zero_copy_only=False)
         blocks.append(block_means(energies))
-        means = [summary[f"mean_energy{part}_j"] for part in ("", "_low", "_high")]
+        energy, low, high = (_float(summary[f"mean_energy{part}_j"]) for part in ("", "_low", "_high"))
         count = summary["count"]
-        rows.append(Row(window, name, count, *map(_float, means), summary["total_duration_s"] / count))
+        rows.append(Row(window, name, count, energy, low, high, summary["total_duration_s"] / count))
     rows[1] = _with_ratio(rows[0], rows[1], *blocks)
     return rows
 
@@ -339,8 +340,8 @@ def compare_benchmarks(a: str | os.PathLike, b: str | os.PathLike) -> Comparison
 
 def benchmark_row(benchmark: str, name: str, energy: dict[str, Any]) -> Row:
     """The row of one benchmark from the energy in its ``extra_info``."""
-    bounded = (float(energy[key]) for key in ("per_round_j", "per_round_low_j", "per_round_high_j"))
-    return Row(benchmark, name, int(energy["rounds"]), *bounded, float(energy["mean_round_s"]))
+    middle, low, high = (float(energy[key]) for key in ("per_round_j", "per_round_low_j", "per_round_high_j"))
+    return Row(benchmark, name, int(energy["rounds"]), middle, low, high, float(energy["mean_round_s"]))
 
 
 def read_benchmarks(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]], str]:

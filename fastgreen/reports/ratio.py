@@ -124,7 +124,9 @@ class Ratio:
             text = f"no difference that {counted(self.repeats, noun)} could show: {self._range(b, a)}"
             enough = self.enough_repeats
             if enough is not None and enough > self.repeats and self.difference_to_show < most:
-                text += f"; about {counted(enough, noun)} would show a difference of {percent(self.difference_to_show)} %"
+                text += (
+                    f"; about {counted(enough, noun)} would show a difference of {percent(self.difference_to_show)} %"
+                )
             return text
         tail = "; the scatter between runs is not known from one run each" if self.verdict == "one run" else ""
         if self.low <= 1 <= self.high:
@@ -279,7 +281,7 @@ def unpaired(
     -------
     Ratio
     """
-    middle, low, high = (float(_logs(np.float64(x), np.float64(y))) for x, y in zip(b, (a[0], a[2], a[1]), strict=True))
+    middle, low, high = map(float, _logs(np.array(b, float), np.array([a[0], a[2], a[1]], float)))
     sizes = len(a_blocks), len(b_blocks)
     scatter = spread = math.nan
     if min(sizes) > 1 and math.isfinite(middle):

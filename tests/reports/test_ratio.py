@@ -23,7 +23,9 @@ def simulated(seed: int, count: int, mean_j: float, scatter: float, width: float
 
 def comparisons(ratio: float, scatter: float, repeats: int = 10, trials: int = 200, width: float = WIDTH):
     return [
-        paired(simulated(2 * n, repeats, 10.0, scatter, width), simulated(2 * n + 1, repeats, 10.0 * ratio, scatter, width))
+        paired(
+            simulated(2 * n, repeats, 10.0, scatter, width), simulated(2 * n + 1, repeats, 10.0 * ratio, scatter, width)
+        )
         for n in range(trials)
     ]
 
