@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Literal
 
+    from fastgreen import _ledger
     from fastgreen.measuring.gpu_timeline import Events
     from fastgreen.measuring.gpu_windows import GpuWindow
     from fastgreen.measuring.live_run import LiveRun
@@ -188,6 +189,8 @@ class Monitor:
             self._state = "running"  # from here on, also of a start that an exception cuts, there is an end to make
             at_exit.running.add(self)
             run.start()
+            if self.window_handles.ledgers is not None:  # those that were asked for before
+                self.window_handles.ledgers.go_live(run)
         return self
 
     def stop(self) -> Result | None:
@@ -316,6 +319,53 @@ class Monitor:
                 if isinstance(windows, GpuWindows) and (windows.backend, windows.device) == (backend, device):
                     return windows.window(name)
             return GpuWindows(self, backend, device).window(name)
+
+    def ledger(
+        self,
+        name: str,
+        channels: str | Iterable[str] | None = None,
+        baseline_w: float | dict[str, float] | None = None,
+        weights: Literal["known", "at close"] = "known",
+        patience: float = 60,
+    ) -> _ledger.Ledger:
+        """A ledger for work that overlaps: its spans share the energy, and the shares add up.
+
+        Parameters
+        ----------
+        name : str
+            The same name gives the same ledger again.
+        channels : str or iterable of str, optional
+            Ids or patterns of the channels to share; those of the total by default.
+        baseline_w : float or dict of float, optional
+            Power that is set apart before, in W, of all channels together or by channel.
+        weights : "known" or "at close"
+            Whether a weight counts from when it is set, or a stretch has the weight that it ends with.
+        patience : float
+            Seconds after which an open span of weights "at close" counts with the weight that it has.
+
+        Returns
+        -------
+        Ledger
+            ``with ledger.span(id):`` or ``async with ledger.span(id):``, or ``ledger.open(id)`` and ``close()``, from
+            any thread or task. `Result.spans` has their energy.
+
+        Raises
+        ------
+        ChannelNotFound
+            For a channel that this monitor does not read.
+        ValueError
+            For a bad `weights`, `baseline_w` or `patience`, or a ledger of this name with others.
+        """
+        from fastgreen.measuring.ledger import listed
+
+        self._check_not_inert()
+        wanted = listed(channels)
+        if wanted is not None:
+            select(self.channels, wanted)
+        ledgers = self.window_handles.all_ledgers()
+        if self._run is not None and self._state == "running":
+            ledgers.go_live(self._run)
+        return ledgers.ledger(name, wanted, baseline_w, weights, patience)
 
     # ---- training ----
 

@@ -143,6 +143,10 @@ class Printable(Protocol):
     def notes(self) -> list[str]: ...
     @property
     def channels(self) -> pa.Table: ...
+    @property
+    def ledger_names(self) -> list[str]: ...
+    @property
+    def ledgers(self) -> pa.Table: ...
     def summary(self) -> pa.Table: ...
 
 
@@ -165,6 +169,8 @@ def show(result: Printable, console: Console) -> None:
         console.print(_channel_table(result))
     if result.names and result.known:
         console.print(_window_table(result))
+    if result.ledger_names and result.known:
+        console.print(_ledger_table(result))
     for note in result.notes:
         console.print(f"note: {printable(note)}", markup=False, soft_wrap=True)
 
@@ -209,6 +215,23 @@ def _window_table(result: Printable) -> Table:
             bounds(row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
             quantity(row["mean_power_w"], "W"),
             *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
+        )
+    return table
+
+
+def _ledger_table(result: Printable) -> Table:
+    columns = ("ledger", "count", "share", "between", "p50", "p95", "p99", "windows would count")
+    table = plain_table("ledgers, energy of one span or amount", *columns)
+    for row in result.ledgers.to_pylist():
+        head = row["ledger"] if row["phase"] is None else f"{row['ledger']} {row['phase']}"
+        factor = row["window_factor"]
+        table.add_row(
+            head if row["amount"] is None else f"{head}, per {row['amount']}",
+            f"{row['total']:g}",
+            quantity(row["mean_energy_j"], "J"),
+            bounds(row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
+            *(quantity(row[f"energy_{p}_j"], "J", 3) for p in ("p50", "p95", "p99")),
+            "" if factor is None else f"{factor:.3g} times",
         )
     return table
 
