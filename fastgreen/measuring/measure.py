@@ -30,8 +30,8 @@ __all__ = ["Measurement", "measure"]
 class Measurement:
     """The value of `measure`: a monitor around one block, with the numbers after it.
 
-    Attributes of `Result` (``energy_j``, ``energy_low_j``, ``duration_s``, ...) can be asked of it directly, and `print`
-    shows its table.
+    Attributes of `Result` (``energy_j``, ``energy_low_j``, ``duration_s``, ...) can be asked of it directly, and
+    `print` shows its table.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -38,8 +38,8 @@ def check_sync(sync: object) -> None:
     available = getattr(sys.modules.get(home), "is_available", None) if home.startswith("torch.") else None
     if available is not None and not available():
         raise ValueError(
-            f"sync must be a function that works here, not {home}.{getattr(sync, '__name__', 'synchronize')}: this torch "
-            "sees no device to wait for; leave sync out"
+            f"sync must be a function that works here, not {home}.{getattr(sync, '__name__', 'synchronize')}: this "
+            "torch sees no device to wait for; leave sync out"
         )
 
 

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-__all__ = ["Comparison", "Row", "compare", "compare_benchmarks", "compare_outcomes"]
+__all__ = [
+    "Comparison",
+    "Row",
+    "block_means",
+    "compare",
+    "compare_benchmarks",
+    "compare_outcomes",
+    "ratio_of_benchmarks",
+    "read_benchmarks",
+]
 
 _BLOCKS = 20  # of the stretches of a name: neighbours depend on each other, the means of blocks hardly
 WHOLE = "whole run"
@@ -324,18 +333,22 @@ def compare_benchmarks(a: str | os.PathLike, b: str | os.PathLike) -> Comparison
     (first, host_a), (second, host_b) = files
     rows: list[Row] = []
     for benchmark in (x for x in first if x in second):
-        pair, blocks = [], []
-        for name, energies in zip(names, (first, second), strict=True):
-            found = energies[benchmark]
-            pair.append(benchmark_row(benchmark, name, found))
-            blocks.append(np.asarray(found["block_energy_j"], float))
-        rows += [pair[0], _with_ratio(pair[0], pair[1], *blocks)]
+        base, other = first[benchmark], second[benchmark]
+        row = benchmark_row(benchmark, names[1], other)
+        rows += [benchmark_row(benchmark, names[0], base), replace(row, ratio=ratio_of_benchmarks(base, other))]
     if not rows:
         raise TraceError(f"{names[0]} and {names[1]} have no benchmark in common that has an energy")
     notes = [f"the files are of different machines: {host_a} and {host_b}"] if host_a != host_b else []
     notes += [f"{x} has an energy only in {names[0]}" for x in first if x not in second]
     notes += [f"{x} has an energy only in {names[1]}" for x in second if x not in first]
     return Comparison(rows, "block", notes, any(e["estimated"] for side in (first, second) for e in side.values()))
+
+
+def ratio_of_benchmarks(base: dict[str, Any], energy: dict[str, Any]) -> Ratio:
+    """Ratio of the energies of two rounds, each as in ``extra_info``."""
+    means = [tuple(float(side[f"per_round{part}_j"]) for part in ("", "_low", "_high")) for side in (base, energy)]
+    blocks = (np.asarray(side["block_energy_j"], float) for side in (base, energy))
+    return unpaired(*means, *blocks)  # type: ignore[arg-type]
 
 
 def benchmark_row(benchmark: str, name: str, energy: dict[str, Any]) -> Row:

@@ -44,7 +44,7 @@ def test_run_reports_where_it_saved(tmp_path):
 def test_a_monitor_and_a_window_that_are_pickled_answer_with_a_sentence(take):
     with fg.Monitor() as monitor:
         window = monitor.window("step")
-        with pytest.raises(TypeError, match="a monitor cannot be pickled or copied: .* take its result"):
+        with pytest.raises(TypeError, match=r"a monitor cannot be pickled or copied: .* take its result"):
             take(monitor)
         with pytest.raises(TypeError, match="window 'step' cannot be pickled or copied: it belongs to a monitor"):
             take(window)

@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"measuring", "recordings", "plot"},
     {"published_figures", "reports"},
     {"estimate", "experiment"},
+    {"pytest_plugin"},
     {"commands"},
     {"cli"},
 ]
