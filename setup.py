@@ -20,9 +20,9 @@ if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
 FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 FLAGS += shlex.split(os.environ.get("FASTGREEN_CFLAGS", ""))
 
-# Compiled module -> its part of the C library. The engine is all of it but the metrics, the resolver and shares.
+# Compiled module -> its part of the C library. The engine is the rest: without metrics, resolver, follower and shares.
 METRIC = sorted(glob("csrc/fg_metric*.c"))
-RESOLVER = [*sorted(glob("csrc/fg_resolver*.c")), "csrc/fg_batches.c"]
+RESOLVER = sorted([*glob("csrc/fg_resolver*.c"), *glob("csrc/fg_follow*.c"), "csrc/fg_batches.c"])
 SHARE = sorted(glob("csrc/fg_share*.c"))
 MODULES = {
     "_kernels": METRIC,

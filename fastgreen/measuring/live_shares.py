@@ -6,8 +6,9 @@ It runs in the thread that empties the rings, so a span's share is known once it
 from __future__ import annotations
 
 from fastgreen import _resolver, _shares
-from fastgreen.results.shares import check_baseline, set_apart
-from fastgreen.results.trace import FALLBACK_CEILING_W, Bounded
+from fastgreen.results.shares import check_baseline, set_apart, within_model
+from fastgreen.results.trace import Bounded
+from fastgreen.sensors.channel import UNLIMITED_W
 from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
 
 TYPE_CHECKING = False
@@ -74,7 +75,7 @@ class LiveShares:
     def __init__(self, ledger: _ledger.Ledger, channels: Sequence[Channel]) -> None:
         self.ledger, self.channels = ledger, list(channels)
         self._feeds = {c.id: _Feed(c) for c in channels}
-        rows = [(c.traits, watts_to_units_per_ns(c.ceiling_w or FALLBACK_CEILING_W, c.unit)) for c in channels]
+        rows = [(c.traits, watts_to_units_per_ns(c.ceiling_w or UNLIMITED_W, c.unit)) for c in channels]
         self._engine = _shares.Engine(rows)
         self._baseline = check_baseline(ledger.baseline_w, list(self._feeds))
         self._open: dict[int, int] = {}
@@ -121,9 +122,10 @@ class LiveShares:
         by_channel = self._baseline if isinstance(self._baseline, dict) else {}
         for channel, row in zip(self.channels, rows, strict=True):
             low, estimate, high = (float(x) * joules_per_unit(channel.unit) for x in row)
+            found = Bounded(estimate, low, high)
             if channel.estimated:
-                low, high = time_s * (channel.floor_w or 0.0), time_s * (channel.ceiling_w or 0.0)
-            out += _without(Bounded(estimate, low, high), time_s, by_channel.get(channel.id, 0.0))
+                found = within_model(estimate, time_s, channel.floor_w or 0.0, channel.ceiling_w or 0.0)
+            out += _without(found, time_s, by_channel.get(channel.id, 0.0))
         return out if isinstance(self._baseline, dict) else _without(out, time_s, self._baseline)
 
 

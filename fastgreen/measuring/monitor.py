@@ -65,6 +65,10 @@ class Monitor:
         At the end, wait for one more update of every counter (at most 250 ms), which tightens the last bounds.
     estimate : (float, float), optional
         Watts of the machine's CPUs at idle and at full load, for the ``procstat`` estimate.
+    dither : bool, optional
+        Whether the time between two readings varies from half to one and a half of ``1 / hz``, around the same mean.
+        Then no loop keeps step with the readings, and the energy of short windows is known better. Default: for a
+        source whose counters all update faster than they are read. Elsewhere it does harm.
     speed : float
         For a replay: 1 in real time, 2 twice as fast, 0 as fast as it can.
     report_on_exit : bool
@@ -80,7 +84,7 @@ class Monitor:
     ChannelNotFound, ChannelPermission, ChannelReadError
         For a channel asked for by name. One that was only chosen by default warns (FastgreenWarning).
     ValueError
-        For a bad `hz`, `speed` or `estimate`.
+        For a bad `hz`, `speed`, `dither` or `estimate`.
     FileExistsError
         When `record` holds a run already.
 
@@ -105,16 +109,20 @@ class Monitor:
         *,
         settle: bool = False,
         estimate: tuple[float, float] | None = None,
+        dither: bool | None = None,
         speed: float = 1.0,
         report_on_exit: bool = False,
         **seams: str | os.PathLike | None,
     ) -> None:
         check_sync(sync)
+        if dither not in (None, True, False):
+            raise ValueError(f"dither must be True, False or None, not {dither!r}")
         if not (isinstance(speed, (int, float)) and 0 <= speed < math.inf):
             raise ValueError(f"speed must be 0 or above, not {speed!r}")
         self._seams = Seams.of(**seams)
         self._settle_ns = _SETTLE_NS if settle else 0
         self._speed = number("speed", speed)
+        self._dither = dither
         self._record = path_text("record", record) if record is not None else None
         self._notes = Notes()
         self._asked: list[str] | None = None
@@ -173,7 +181,9 @@ class Monitor:
             if self._state != "new":
                 raise RuntimeError(f"this monitor is {self._state}; a monitor measures only once, so make another one")
             needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
-            groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed)
+            groups, lost = open_groups(
+                self.channels, self._hz, self._seams.nvml_library, self._speed, needed, self._dither
+            )
             self.channels = [c for group in groups for c in group.channels]
             for text in self._judge.lose(lost):
                 self._notes.add(text)

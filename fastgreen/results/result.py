@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from fastgreen.results.following import Following
     from fastgreen.results.ledger_spans import LedgerSpans
-
 
 __all__ = ["Result", "load"]
 
@@ -69,6 +69,13 @@ class Result(Energies):
         self._span = start_ns, end_ns
 
     @cached_property
+    def following(self) -> Following:
+        """The estimates that follow the load; one curve per channel."""
+        from fastgreen.results.following import Following
+
+        return Following(self.traces, self._windows)
+
+    @cached_property
     def _windows(self) -> list[Windows]:
         given = self._given_windows
         self._given_windows = [w for w in (given() if callable(given) else given) if len(w)]
@@ -76,7 +83,9 @@ class Result(Energies):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: the windows, and not the handles that they were entered through."""
-        return {**self.__dict__, "_given_windows": self._windows}
+        state = {**self.__dict__, "_given_windows": self._windows}
+        state.pop("following", None)  # it is made again where it is needed
+        return state
 
     @property
     def notes(self) -> list[str]:
@@ -103,7 +112,14 @@ class Result(Energies):
     @property
     def names(self) -> list[str]:
         """The names of the windows, in the order of their first use."""
-        return list(dict.fromkeys(w.name for w in self._windows))
+        return list(self._by_name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Windows]]:
+        out: dict[str, list[Windows]] = {}
+        for w in self._windows:
+            out.setdefault(w.name, []).append(w)
+        return out
 
     # ---- tables ----
 
@@ -150,7 +166,9 @@ class Result(Energies):
     def windows(self, name: str | None = None, per_channel: bool = False) -> pa.Table:
         """A row per stretch of a window: name, index, start_ns, duration_s, energy_j, energy_low_j, energy_high_j.
 
-        The schema's metadata say whether the energies are ``estimated``.
+        The energy between two updates of a counter is given out by how much power the load draws inside and outside of
+        windows, as fitted over the whole run. All windows lie on one curve, so their energies and the energy outside
+        add up to the counter. The schema's metadata say whether the energies are ``estimated``.
 
         Parameters
         ----------
@@ -171,13 +189,13 @@ class Result(Energies):
         """
         from fastgreen.results import result_tables
 
-        return result_tables.window_table(self.traces, self._named(name), per_channel, self.estimated)
+        return result_tables.window_table(self, self._named(name), per_channel)
 
     def _named(self, name: str | None) -> list[Windows]:
         name = encodable(name) if isinstance(name, str) else name  # as `Monitor.window` does
-        if name is not None and name not in self.names:
+        if name is not None and name not in self._by_name:
             raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
-        return [w for w in self._windows if name is None or w.name == name]
+        return self._windows if name is None else self._by_name[name]
 
     def power(self, step_s: float | None = None, per_channel: bool = False) -> pa.Table:
         """Power over time: the run in equal steps, and the mean power of each with its bounds.
@@ -216,6 +234,11 @@ class Result(Energies):
         The bounds of the sum are those of the stretches taken together (`Trace.together`), so the mean energy of many
         short windows is known far better than that of one.
 
+        The energies follow the load where the samples allow it (`Result.windows`). Then ``mean_energy_ci_low_j`` and
+        ``mean_energy_ci_high_j`` hold the true mean in 95 of 100 runs. The bounds hold it in every run. The two ranges
+        rest on different conditions and are never mixed. Where there is not an interval, both columns are null and
+        ``interval_note`` gives the reason.
+
         Returns
         -------
         pyarrow.Table
@@ -223,9 +246,7 @@ class Result(Energies):
         """
         from fastgreen.results import result_tables
 
-        return result_tables.summary_table(
-            self.traces, {name: self._named(name) for name in self.names}, self.estimated
-        )
+        return result_tables.summary_table(self, {name: self._named(name) for name in self.names})
 
     # ---- work that overlaps ----
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Apart", "Shares", "Spans", "check_baseline", "set_apart", "share", "weight_units"]
+__all__ = ["Apart", "Shares", "Spans", "check_baseline", "set_apart", "share", "weight_units", "within_model"]
 
 _MOST_WEIGHT = 2.0**40
 
@@ -183,8 +183,8 @@ def _when_drawn(trace: Trace, chunks: Iterable[NDArray[np.void]]) -> Iterator[ND
 
 def _widened(trace: Trace, found: Bounded, spans: Spans, time_s: NDArray[np.float64]) -> Bounded:
     """The bounds with what the samples alone do not say: of a model, and of wraps that went unseen."""
-    if trace.channel.estimated:  # as of a window: between its own idle and full power everything is possible
-        return Bounded(found.energy_j, time_s * (trace.channel.floor_w or 0.0), time_s * trace.ceiling_w)
+    if trace.channel.estimated:
+        return within_model(found.energy_j, time_s, trace.channel.floor_w or 0.0, trace.ceiling_w)
     high = found.high_j
     for pause in trace.pauses:
         overlap_ns = np.minimum(spans.edges[1], pause.end_ns) - np.maximum(spans.edges[0], pause.begin_ns)
@@ -193,6 +193,15 @@ def _widened(trace: Trace, found: Bounded, spans: Spans, time_s: NDArray[np.floa
     if trace.channel.kind == "power":  # a current sensor can show a little less than nothing
         high = np.maximum(high, found.low_j)
     return Bounded(found.energy_j, found.low_j, high)
+
+
+def within_model(energy_j: Any, time_s: Any, floor_w: float, ceiling_w: float) -> Bounded:
+    """The bounds of a model, as of a window: between its own idle and full power everything is possible.
+
+    CPU time has steps of 10 ms, so a share can be a step outside of that. A cut share would not add up to what was
+    drawn; the bounds take the share in.
+    """
+    return Bounded(energy_j, np.minimum(time_s * floor_w, energy_j), np.maximum(time_s * ceiling_w, energy_j))
 
 
 def set_apart(found: Bounded, time_s: NDArray[np.float64], baseline_w: float) -> Apart:

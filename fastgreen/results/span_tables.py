@@ -153,6 +153,8 @@ def _rows(result: Energies, ledger: LedgerSpans) -> list[tuple[Any, ...]]:
     # What all spans are charged together is known better than what each is.
     low, high = (max(x - baseline_j, 0.0) for x in (together.low_j, together.high_j))
     low, high = max(low, float(np.sum(energies["energy_low_j"]))), min(high, float(np.sum(energies["energy_high_j"])))
+    total_j = float(np.sum(energies["energy_j"]))
+    low, high = min(low, total_j), max(high, total_j)  # of a model, see `shares.within_model`
     factor = _window_factor(traces, ledger, found)
     head = (ledger.name, None)
     out = [_row(head, None, energies, (low, high), None, none, factor)]

@@ -453,3 +453,17 @@ def test_current_span_is_that_of_the_thread_and_outlives_nothing(ledger):
 
     asyncio.run(main())
     assert seen == [None, None]
+
+
+def test_a_share_of_an_estimate_lies_within_its_bounds_though_cpu_time_has_steps(proc):
+    with fg.Monitor("procstat:*", hz=200, estimate=(1.0, 8.0)) as monitor:
+        ledger = monitor.ledger("chat")
+        for i in range(40):
+            with ledger.span(i):
+                proc.advance(user=0.05)  # ten times what fits into 5 ms
+                time.sleep(0.005)
+    rows = monitor.result.spans("chat").to_pylist()
+    assert len(rows) == 40
+    assert any(row["energy_j"] > 8.0 * row["duration_s"] for row in rows)
+    for row in [*rows, *monitor.result.ledgers.to_pylist()]:
+        assert row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]

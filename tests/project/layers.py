@@ -31,7 +31,7 @@ C_LAYERS: list[set[str]] = [
     {"fg_error", "fg_clock"},
     {"fg_thread", "fg_ring", "fg_jump", "fg_sysfs", "fg_metric"},
     {"fg_traits"},
-    {"fg_account", "fg_resolver", "fg_batches"},
+    {"fg_account", "fg_resolver", "fg_follow", "fg_batches"},
     {"fg_channel", "fg_source", "fg_share"},
     {"fg_nvml", "fg_amdsmi"},
     {"fg_source_"},
