@@ -11,6 +11,7 @@ has the full table::
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
+    reports                           comparisons of runs
     estimate, experiment              predictions without a run; studies
     commands, cli                     the command line
 
@@ -41,6 +42,7 @@ _HOME: dict[str, str | None] = {
     "channels": "sensors.catalog",
     "closest_apc": "metrics.closest",
     "closest_apec": "metrics.closest",
+    "compare": "reports.compare",
     "current_span": "measuring.ledger",
     "errors": None,
     "estimate": None,

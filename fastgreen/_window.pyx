@@ -77,6 +77,9 @@ cdef class Window:
     def __len__(self):
         return self.used
 
+    def __reduce__(self):
+        raise TypeError(f"window {self.name!r} cannot be pickled or copied: it belongs to a monitor of this process")
+
     def __repr__(self):
         return f"<fastgreen window {self.name!r}: {self.used} times>"
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "channels": ("fastgreen.commands.channels", "channels"),
     "calibrate": ("fastgreen.commands.calibrate", "calibrate"),
     "run": ("fastgreen.commands.run", "run"),
+    "compare": ("fastgreen.commands.compare", "compare"),
     "report": ("fastgreen.commands.report", "report"),
     "watch": ("fastgreen.commands.watch", "watch"),
     "grant": ("fastgreen.commands.grant", "grant"),

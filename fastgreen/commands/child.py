@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
 __all__ = ["check_command", "run_child"]
@@ -58,8 +59,10 @@ class _Witness:
             self._process.communicate()
 
 
-def run_child(command: list[str]) -> int:
+def run_child(command: list[str], around: AbstractContextManager[object] | None = None, quiet: bool = False) -> int:
     """Run the command with this terminal; its exit code, or 128 + signal when it was killed. OSError.
+
+    `around` is entered just before the command starts and left when it has ended. `quiet` hides its output.
 
     We stay until it has ended. A signal reaches it once, whether it was sent to us or to our group. Signals that the
     caller ignores, as nohup does, stay ignored.
@@ -78,10 +81,11 @@ def run_child(command: list[str]) -> int:
         number: signal.signal(number, pass_on) for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        child = subprocess.Popen(command)
-        for number in early:
-            child.send_signal(number)
-        code = child.wait()
+        with nullcontext() if around is None else around:
+            child = subprocess.Popen(command, stdout=subprocess.DEVNULL if quiet else None)
+            for number in early:
+                child.send_signal(number)
+            code = child.wait()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

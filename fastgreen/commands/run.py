@@ -12,6 +12,7 @@ import click
 
 from fastgreen.commands.child import check_command, run_child
 from fastgreen.commands.common import JsonAnswer, channel_option, json_options, sentence
+from fastgreen.guards.printable import printable
 
 if TYPE_CHECKING:
     from fastgreen.results.result import Result
@@ -52,16 +53,18 @@ def run(
     finally:
         monitor.stop()
     with contextlib.suppress(SystemExit):  # a report that cannot be written is no reason to lose the command's code
-        _report(monitor.result, answer)
+        _report(monitor.result, answer, output)
     sys.exit(code)
 
 
-def _report(result: Result, answer: JsonAnswer) -> None:
+def _report(result: Result, answer: JsonAnswer, output: Path | None) -> None:
     from fastgreen.results.console import people_console, show
 
     try:
         if not answer.give(result.to_dict, err=True):
             show(result, people_console(stderr=True))
+            if output is not None:
+                click.echo(printable(f"saved in {output}; `fastgreen report` shows it again"), err=True)
     except OSError as error:
         with contextlib.suppress(OSError):
             click.echo(f"fastgreen run: {sentence(error)}", err=True)

@@ -30,7 +30,8 @@ __all__ = ["Measurement", "measure"]
 class Measurement:
     """The value of `measure`: a monitor around one block, with the numbers after it.
 
-    Attributes of `Result` (``energy_j``, ``energy_low_j``, ``duration_s``, ...) can be asked of it directly.
+    Attributes of `Result` (``energy_j``, ``energy_low_j``, ``duration_s``, ...) can be asked of it directly, and
+    `print` shows its table.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -63,6 +64,15 @@ class Measurement:
 
     def __call__(self, function: Callable[Given, Returned]) -> Measured[Given, Returned]:
         return _measured(function, self._options)
+
+    def __repr__(self) -> str:
+        return "<fastgreen measurement: its block has not ended>" if self.result is None else repr(self.result)
+
+    def __str__(self) -> str:
+        return repr(self) if self.result is None else str(self.result)
+
+    def _repr_html_(self) -> str | None:
+        return None if self.result is None else self.result._repr_html_()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -21,7 +21,7 @@ from fastgreen.measuring.notes import Notes
 from fastgreen.measuring.rates import check_wraps, rates
 from fastgreen.measuring.source_sampler import Group, open_groups
 from fastgreen.measuring.standstill import CounterJudge
-from fastgreen.measuring.window_handles import WindowHandles
+from fastgreen.measuring.window_handles import WindowHandles, check_sync
 from fastgreen.sensors.catalog import discover, names_of, select
 from fastgreen.sensors.channel import Channel, Seams
 from fastgreen.sensors.nvml import board_notes
@@ -29,7 +29,7 @@ from fastgreen.sensors.nvml import board_notes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, Literal
+    from typing import Any, Literal, NoReturn
 
     from fastgreen import _ledger
     from fastgreen.measuring.gpu_timeline import Events
@@ -114,8 +114,7 @@ class Monitor:
         report_on_exit: bool = False,
         **seams: str | os.PathLike | None,
     ) -> None:
-        if sync is not None and not callable(sync):
-            raise ValueError(f"sync must be callable, not {sync!r}")
+        check_sync(sync)
         if dither not in (None, True, False):
             raise ValueError(f"dither must be True, False or None, not {dither!r}")
         if not (isinstance(speed, (int, float)) and 0 <= speed < math.inf):
@@ -265,6 +264,9 @@ class Monitor:
             warnings.warn(f"{self!r} was deleted while it was measuring", ResourceWarning, stacklevel=2)
         if state in ("running", "stopping"):
             self._end()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a monitor cannot be pickled or copied: it measures in this process; take its result instead")
 
     def __repr__(self) -> str:
         return f"<fastgreen.Monitor {self._state}: {', '.join(c.id for c in self.channels) or 'no channels'}>"

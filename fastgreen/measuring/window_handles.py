@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 from fastgreen import _window
@@ -24,7 +25,22 @@ if TYPE_CHECKING:
         def become_inert(self) -> None: ...
 
 
-__all__ = ["WindowHandles"]
+__all__ = ["WindowHandles", "check_sync"]
+
+
+def check_sync(sync: object) -> None:
+    """Raise a ValueError if `sync` cannot be called, or is torch's for a device that torch does not see."""
+    if sync is None:
+        return
+    if not callable(sync):
+        raise ValueError(f"sync must be callable, not {sync!r}")
+    home = getattr(sync, "__module__", None) or ""
+    available = getattr(sys.modules.get(home), "is_available", None) if home.startswith("torch.") else None
+    if available is not None and not available():
+        raise ValueError(
+            f"sync must be a function that works here, not {home}.{getattr(sync, '__name__', 'synchronize')}: this "
+            "torch sees no device to wait for; leave sync out"
+        )
 
 
 class WindowHandles:

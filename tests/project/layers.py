@@ -20,8 +20,9 @@ LAYERS: list[set[str]] = [
     {"sensors", "metrics"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},
-    {"published_figures"},
+    {"published_figures", "reports"},
     {"estimate", "experiment"},
+    {"pytest_plugin"},
     {"commands"},
     {"cli"},
 ]

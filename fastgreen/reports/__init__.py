@@ -1,0 +1,1 @@
+"""Reports of finished runs: comparison of two, pages, timelines."""
