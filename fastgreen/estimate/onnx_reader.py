@@ -16,6 +16,7 @@ from typing import Any
 from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.estimate.inputs import InputShape, Shapes, as_shapes
 from fastgreen.estimate.layers import Layer
+from fastgreen.estimate.onnx_branches import captured, inner_graphs
 from fastgreen.estimate.onnx_limits import check_expansion
 from fastgreen.estimate.onnx_nodes import FREE_NODES, POINTWISE_NODES, READERS, WINDOWS, unknown
 from fastgreen.estimate.onnx_shapes import TensorShapes
@@ -164,8 +165,8 @@ class Graph:
 
     def layers(self) -> list[Layer]:
         found = []
-        for index, node in enumerate(self.graph.node, start=1):
-            if all(name in self.tensors.constant for name in node.input if name):
+        for index, node in enumerate(self.tensors.nodes, start=1):
+            if self.tensors.is_constant(node):
                 # It depends on constants only: its result is known before the network runs.
                 continue
             if node.output[0] in self.tensors.values or node.output[0] in self.biases.values():
@@ -178,28 +179,34 @@ class Graph:
     def _find_biases(self) -> dict[str, str]:
         """Matrix products with one use, the addition of a vector of weights: exporters write linear layers so."""
         uses: dict[str, list[Any]] = {}
-        for node in self.graph.node:
-            for name in node.input:
+        for node in self.tensors.nodes:
+            for name in (*node.input, *captured(node)):
                 uses.setdefault(name, []).append(node)
         found = {}
-        for node in self.graph.node:
+        for node in self.tensors.nodes:
             then = uses.get(node.output[0], [])
             if node.op_type != "MatMul" or len(then) != 1 or then[0].op_type != "Add":
                 continue
             (other,) = [name for name in then[0].input if name != node.output[0]] or [""]
-            if other in self.tensors.constant and self.shape(other) == self.shape(node.output[0])[-1:]:
+            last = self.shape(node.output[0])[-1:]
+            if last and other in self.tensors.constant and self.shape(other) == last:
                 found[node.output[0]] = then[0].output[0]
         return found
 
     def _layers(self, node: Any, name: str) -> list[Layer]:
-        if node.op_type in FREE_NODES:
+        if any(True for _ in inner_graphs(node)):
+            why = "of an unknown condition" if node.op_type == "If" else ""
+            return [unknown(node, name, why)]
+        if node.domain in ("", "ai.onnx") and node.op_type in FREE_NODES:
             return [Layer("Reshape" if node.op_type != "Dropout" else "Dropout", {}, name)]
         needed = node.input[:2] if node.op_type in WINDOWS else (*node.input[:2], node.output[0])
         if any(self.tensors.shape(tensor) is None for tensor in needed if tensor):
             return [unknown(node, name, "of unknown shape")]
         if any(0 in self.shape(tensor) for tensor in needed):
             return [Layer("Reshape", {}, name)]
-        reader = READERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if node.domain not in ("", "ai.onnx"):
+            return [unknown(node, name)]
+        reader = READERS.get(node.op_type)
         if reader is not None:
             found = reader(self, node, name)
             return found if isinstance(found, list) else [found]
