@@ -119,7 +119,8 @@ class TensorShapes:
         if graph is None or len(graph.output) != len(node.output) or not self._affordable(graph):
             return False
         defined = {name for one in graph.node for name in one.output}
-        prefix, results = node.name or f"{len(self.nodes) + 1}.If", {}
+        prefix = node.name or f"{len(self.nodes) + 1}.If"
+        results: dict[str, str] = {}
         for inner, outer in zip(graph.output, node.output, strict=True):
             if inner.name in defined and outer:
                 results.setdefault(inner.name, outer)
@@ -164,11 +165,9 @@ class TensorShapes:
                 self.types[name] = self.types[first]
 
     def _infer(self, node: Any) -> None:
-        defs = self.onnx.defs
         versions = {one.domain: one.version for one in self.model.opset_import}
-        try:
-            schema = defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
-        except defs.SchemaError:
+        schema = self._schema(node, versions.get(node.domain, 1))
+        if schema is None:
             return
         unknown = self.onnx.TypeProto()
         types = {name: self.types.get(name, unknown) for name in node.input if name}
@@ -184,6 +183,25 @@ class TensorShapes:
                 f"{self.path}: shapes do not fit together at {node.name or node.op_type}: {why}"
             ) from error
         self.types.update(found)
+
+    def _schema(self, node: Any, version: int) -> Any:
+        """Definition of an operator; of a later version, else an earlier one, if this version has none in force.
+
+        Some runtimes take an operator earlier or longer than the standard does: GroupNormalization of version 18,
+        normalizations in files of an early version.
+        """
+        defs = self.onnx.defs
+        versions = (version, defs.onnx_opset_version(), *range(version - 1, 0, -1)) if not node.domain else (version,)
+        for one in versions:
+            try:
+                schema = defs.get_schema(node.op_type, one, node.domain)
+            except defs.SchemaError:
+                if one < version:
+                    return None
+                continue
+            if not schema.deprecated:
+                return schema
+        return None
 
     def _compute(self, node: Any) -> None:
         """Compute a node of constants if its value is small enough to be a shape."""

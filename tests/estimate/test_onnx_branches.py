@@ -1,4 +1,4 @@
-"""Conditions and loops in ONNX graphs: a known branch is followed, an unknown one is said, and nothing after it is lost."""
+"""Conditions and loops in ONNX graphs: a known branch is followed, an unknown one is said, nothing is lost."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_branches_with_own_weights_in_branches_keep_their_names_apart(tmp_path):
 
 def test_an_unknown_condition_is_said_and_the_rest_is_counted(tmp_path):
     node = h.make_node("If", ["yes"], ["b"], then_branch=ONE, else_branch=TWO)
-    path, model = write(tmp_path / "m.onnx", [*AROUND[0], node, *AROUND[1]], [], [value("yes", [], T.BOOL)])
+    path, _ = write(tmp_path / "m.onnx", [*AROUND[0], node, *AROUND[1]], [], [value("yes", [], T.BOOL)])
     layers = from_onnx(path)
     assert standard(layers) == 2 * MACS
     assert unknown(layers) == ["If of an unknown condition"]

@@ -35,7 +35,7 @@ def _missing(graph: Any, flowing: set[str], names: set[str], prefix: str) -> lis
             continue
         flowing.update(node.output)
         name = prefix + node.name
-        if any(one == name or one.startswith(f"{name}.") and node.op_type != "If" for one in names):
+        if any(one == name or (one.startswith(f"{name}.") and node.op_type != "If") for one in names):
             continue
         if node.op_type == "Add" and any(makers[one].op_type == "MatMul" for one in node.input if one in makers):
             continue
