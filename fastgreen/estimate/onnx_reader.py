@@ -19,8 +19,10 @@ from fastgreen.estimate.inputs import InputShape, Shapes, as_shapes
 from fastgreen.estimate.layers import Layer
 from fastgreen.estimate.onnx_batch import batch_axes
 from fastgreen.estimate.onnx_branches import captured, inner_graphs
+from fastgreen.estimate.onnx_forms import RUNTIME, quantised_bits, standard_form
 from fastgreen.estimate.onnx_limits import check_expansion
 from fastgreen.estimate.onnx_nodes import FREE_NODES, POINTWISE_NODES, READERS, WINDOWS, unknown
+from fastgreen.estimate.onnx_runtime_nodes import RUNTIME_READERS, extra_layers
 from fastgreen.estimate.onnx_shapes import TensorShapes
 from fastgreen.guards.untrusted import open_regular
 from fastgreen.units import counted
@@ -171,13 +173,27 @@ class Graph:
 
     def __init__(self, onnx: Any, model: Any, tensors: TensorShapes, batch: int) -> None:
         self.onnx, self.graph, self.tensors, self.batch = onnx, model.graph, tensors, batch
-        flowing = [value.name for value in self.graph.input if value.name not in tensors.constant]
         self.biases = self._find_biases()
-        kinds = {tensors.element_type(name) for name in flowing}
-        halves = kinds & {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
-        if halves:
-            name = onnx.TensorProto.DataType.Name(halves.pop()).lower()
-            warnings.warn(f"its numbers are {name}; they are priced as float32", FastgreenWarning, stacklevel=3)
+        if widths := self._widths():
+            warnings.warn(f"its numbers are {', '.join(widths)}; they are priced as float32", FastgreenWarning,
+                          stacklevel=3)  # fmt: skip
+
+    def _widths(self) -> list[str]:
+        """Types other than float32 with which the network computes, from inputs, weights, casts and operators."""
+        types = self.onnx.TensorProto
+        floats = {name for name in types.DataType.keys() if name.startswith(("FLOAT", "BFLOAT", "DOUBLE"))} - {"FLOAT"}
+        found = set()
+        for node in self.tensors.nodes:
+            if node.op_type in ("Shape", "Size") or node.output[0] in self.tensors.values:
+                continue
+            names = [one for one in (*node.input, *node.output) if one]
+            kinds = {types.DataType.Name(self.tensors.element_type(name)) for name in names}
+            if bits := quantised_bits(node):
+                found.add(f"int{bits}")
+                found |= {kind.lower() for kind in kinds if kind in ("UINT4", "INT4", "INT16", "UINT16")}
+            elif not self.tensors.is_constant(node):
+                found |= {kind.lower() for kind in kinds & floats}
+        return sorted(found)
 
     def layers(self) -> list[Layer]:
         found = []
@@ -213,31 +229,40 @@ class Graph:
         if any(True for _ in inner_graphs(node)):
             why = "of an unknown condition" if node.op_type == "If" else ""
             return [unknown(node, name, why)]
-        if node.domain in ("", "ai.onnx") and node.op_type in FREE_NODES:
+        more = extra_layers(self, node, name) if node.domain == RUNTIME else []
+        own = RUNTIME_READERS.get(node.op_type) if node.domain == RUNTIME else None
+        node = (standard_form(node) or node) if own is None else node
+        if own is None and node.domain not in ("", "ai.onnx"):
+            return [unknown(node, name)]
+        if own is None and node.op_type in FREE_NODES:
             return [Layer("Reshape" if node.op_type != "Dropout" else "Dropout", {}, name)]
-        needed = node.input[:2] if node.op_type in WINDOWS else (*node.input[:2], node.output[0])
+        needed = node.input[:2] if own is None and node.op_type in WINDOWS else (*node.input[:2], node.output[0])
         if any(self.tensors.shape(tensor) is None for tensor in needed if tensor):
             return [unknown(node, name, "of unknown shape")]
         if any(0 in self.shape(tensor) for tensor in needed):
             return [Layer("Reshape", {}, name)]
-        if node.domain not in ("", "ai.onnx"):
-            return [unknown(node, name)]
+        reader = own or READERS.get(node.op_type)
+        if reader is not None:
+            return self._read(reader, node, name) + more
         if node.op_type in ("Cast", "CastLike") and self._same_type(node):
             return [Layer("Reshape", {}, name)]
-        reader = READERS.get(node.op_type)
-        if reader is not None:
-            try:
-                found = reader(self, node, name)
-            except ValueError:
-                # Only sizes that leave no result are an error of the file.
-                result = self.shape(node.output[0])
-                if not result or min(result) < 1:
-                    raise
-                return [unknown(node, name, "of such sizes")]
-            return found if isinstance(found, list) else [found]
         if node.op_type in POINTWISE_NODES:
-            return [Layer(POINTWISE_NODES[node.op_type], {"input_size": self._largest(node), "inplace": 0}, name)]
+            size = {"input_size": self._largest(node), "inplace": 0}
+            return [Layer(POINTWISE_NODES[node.op_type], size, name), *more]
         return [unknown(node, name)]
+
+    def _read(self, reader: Any, node: Any, name: str) -> list[Layer]:
+        """Layers of a node by its reader; only sizes that leave no result are an error of the file."""
+        try:
+            found = reader(self, node, name)
+        except (ValueError, KeyError, IndexError, ZeroDivisionError):
+            result = self.shape(node.output[0])
+            if not result or min(result) < 1:
+                raise
+            found = None
+        if found is None:
+            return [unknown(node, name, "of such sizes")]
+        return found if isinstance(found, list) else [found]
 
     def _same_type(self, node: Any) -> bool:
         return self.tensors.element_type(node.input[0]) == self.tensors.element_type(node.output[0])

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastgreen.errors import TraceError
 from fastgreen.estimate.onnx_branches import branches, captured, inlined, inner_graphs
+from fastgreen.estimate.onnx_forms import result_type_from, standard_form, written_shapes
 from fastgreen.estimate.onnx_limits import MOST_BYTES, MOST_GROWTH, FoldingBudget
 
 __all__ = ["TensorShapes"]
@@ -104,6 +105,9 @@ class TensorShapes:
             self._try_inner(node)
         else:
             self._infer(node)
+            for name, shape in written_shapes(node, self.shape).items():
+                if self.shape(name) is None:
+                    self.types[name] = self.onnx.helper.make_tensor_type_proto(self.element_type(node.input[0]), shape)
             if node.op_type in ("Shape", "Size") or all(name in self.values for name in taken):
                 self._compute(node)
         for name in node.output:
@@ -167,10 +171,16 @@ class TensorShapes:
     def _infer(self, node: Any) -> None:
         versions = {one.domain: one.version for one in self.model.opset_import}
         schema = self._schema(node, versions.get(node.domain, 1))
+        form = standard_form(node) if schema is None else None
+        if form is not None:
+            schema = self._schema(form, versions.get("", 1))
         if schema is None:
             return
-        unknown = self.onnx.TypeProto()
+        unknown, original, node = self.onnx.TypeProto(), node, form or node
         types = {name: self.types.get(name, unknown) for name in node.input if name}
+        if form is not None:
+            # The standard's operator takes no integers.
+            types = {name: self._typed(kind, self.onnx.TensorProto.FLOAT) for name, kind in types.items()}
         numpy_helper = self.onnx.numpy_helper
         data = {name: numpy_helper.from_array(self.values[name], name) for name in types if name in self.values}
         try:
@@ -182,7 +192,16 @@ class TensorShapes:
             raise TraceError(
                 f"{self.path}: shapes do not fit together at {node.name or node.op_type}: {why}"
             ) from error
+        if form is not None:
+            number = self.element_type(original.input[result_type_from(original)])
+            found = {name: self._typed(kind, number) for name, kind in found.items()}
         self.types.update(found)
+
+    def _typed(self, kind: Any, number: int) -> Any:
+        copy = self.onnx.TypeProto()
+        copy.CopyFrom(kind)
+        copy.tensor_type.elem_type = number
+        return copy
 
     def _schema(self, node: Any, version: int) -> Any:
         """Definition of an operator; of a later version, else an earlier one, if this version has none in force.
