@@ -18,7 +18,8 @@ _SAME = frozenset(
     {
         "Identity", "Cast", "CastLike", "Dropout", "Relu", "Sigmoid", "Tanh", "Gelu", "Elu", "Selu", "LeakyRelu",
         "Clip", "Erf", "Sqrt", "Exp", "Log", "Neg", "Abs", "Softmax", "LogSoftmax", "HardSwish", "HardSigmoid",
-        "Softplus", "LayerNormalization", "RMSNormalization", "QuantizeLinear", "DequantizeLinear", "Swish", "Slice", "Pad",
+        "Softplus", "LayerNormalization", "RMSNormalization", "QuantizeLinear", "DequantizeLinear", "Swish",
+        "Slice", "Pad",
     }
 )  # fmt: skip
 # These keep the axes of all inputs with as many axes as the result.

@@ -1,7 +1,7 @@
 """Quantised operators and those of ONNX Runtime, as operators of the standard with the same sizes.
 
-``QLinearConv`` is a convolution with scales among its inputs, ``FusedConv`` one with an activation after it. The sources
-are ONNX's "Operators.md" and ONNX Runtime's "ContribOperators.md".
+``QLinearConv`` is a convolution with scales among its inputs, ``FusedConv`` one with an activation after it. The
+sources are ONNX's "Operators.md" and ONNX Runtime's "ContribOperators.md".
 """
 
 from __future__ import annotations

@@ -181,7 +181,8 @@ class Graph:
     def _widths(self) -> list[str]:
         """Types other than float32 with which the network computes, from inputs, weights, casts and operators."""
         types = self.onnx.TensorProto
-        floats = {name for name in types.DataType.keys() if name.startswith(("FLOAT", "BFLOAT", "DOUBLE"))} - {"FLOAT"}
+        every = list(types.DataType.keys())
+        floats = {name for name in every if name.startswith(("FLOAT", "BFLOAT", "DOUBLE"))} - {"FLOAT"}
         found = set()
         for node in self.tensors.nodes:
             if node.op_type in ("Shape", "Size") or node.output[0] in self.tensors.values:

@@ -15,7 +15,7 @@ _ACTIVATIONS = {"Relu": "ReLU", "Sigmoid": "Sigmoid", "Tanh": "Tanh"}
 
 
 def extra_layers(graph: Any, node: Any, name: str) -> list[Layer]:
-    """Layers beside the one of the standard form: the activation of a fused operator, the sum before a normalization."""
+    """Layers beside the standard form: the activation of a fused operator, the sum before a normalization."""
     given = attributes_of(node)
     size = {"input_size": graph.per_sample(graph.shape(node.output[0]))}
     found = []

@@ -94,7 +94,8 @@ def test_quantised_operators(tmp_path, node, inputs, weights, macs):
 
 def test_quantised_weights_before_a_plain_convolution(tmp_path):
     nodes = [
-        h.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"]), h.make_node("DequantizeLinear", ["q", "xs", "xz"], ["f"]),
+        h.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"]),
+        h.make_node("DequantizeLinear", ["q", "xs", "xz"], ["f"]),
         h.make_node("DequantizeLinear", ["w", "ws", "wz"], ["k"]), h.make_node("Conv", ["f", "k"], ["y"]),
     ]  # fmt: skip
     used = {name: SCALES[name] for name in ("xs", "xz", "ws", "wz")}
