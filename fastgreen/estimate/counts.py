@@ -38,8 +38,8 @@ def window_outputs(columns: Columns, axis: str = "height") -> np.ndarray:
     """
     suffix = {"height": "", "width": "_width", "depth": "_depth"}[axis]
     image, kernel = (columns[f"{name}{suffix or '_size'}"] for name in ("image", "kernel"))
-    stride, padding = (columns[f"{name}{suffix}"] for name in ("stride", "padding"))
-    span = image + 2 * padding - columns["dilation"] * (kernel - 1) - 1
+    stride, padding, dilation = (columns[f"{name}{suffix}"] for name in ("stride", "padding", "dilation"))
+    span = image + 2 * padding - dilation * (kernel - 1) - 1
     outputs = span // stride + 1
     if "ceil_mode" in columns:
         up = -(-span // stride) + 1
@@ -77,7 +77,7 @@ def output_size(kind: str, **sizes: Any) -> tuple[np.ndarray, np.ndarray]:
     columns = complete(kind, {"batch_size": 1, **sizes})
     if "kernel_size" not in columns:
         raise ValueError(f"kind must be one with a window, not {kind}")
-    if kind == "ConvTranspose2d":
+    if kind.startswith("ConvTranspose"):
         return transposed_outputs(columns), transposed_outputs(columns, "width")
     return window_outputs(columns), window_outputs(columns, "width")
 
@@ -148,10 +148,13 @@ def _factors(kind: str, c: Columns, table: bool) -> list[np.ndarray]:
         if kind == "Conv3d":
             per_output, outputs = per_output * c["kernel_depth"], outputs * window_outputs(c, "depth")
         return [batch, outputs, c["out_channels"], per_output + (c["bias"] if table else 0)]
-    if kind == "ConvTranspose2d":
+    if kind in ("ConvTranspose2d", "ConvTranspose3d"):
         # Every value of the image meets the whole kernel; the bias is not counted.
         per_value = c["kernel_size"] * c["kernel_width"] * (c["out_channels"] // c["groups"])
-        return [batch, c["image_size"] * c["image_width"], c["in_channels"], per_value]
+        values = c["image_size"] * c["image_width"]
+        if kind == "ConvTranspose3d":
+            per_value, values = per_value * c["kernel_depth"], values * c["image_depth"]
+        return [batch, values, c["in_channels"], per_value]
     if kind == "Linear":
         return [batch, c["rows"], c["output_size"], c["input_size"] + (c["bias"] if table else 0)]
     if kind == "MatMul":
@@ -207,7 +210,7 @@ def parameters(kind: str, **sizes: Any) -> np.ndarray:
 
 
 def _parameters(kind: str, c: Columns) -> np.ndarray:
-    if kind in ("Conv2d", "Conv3d", "ConvTranspose2d"):
+    if kind in ("Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d"):
         depth = c.get("kernel_depth", 1)
         weights = depth * c["kernel_size"] * c["kernel_width"] * (c["in_channels"] // c["groups"])
         return c["out_channels"] * (weights + c["bias"])

@@ -29,9 +29,10 @@ __all__ = [
 Columns = dict[str, np.ndarray]
 
 _WINDOW = ("image_size", "kernel_size")
-_WIDTHS = ("image_width", "kernel_width", "stride_width", "padding_width")
-_DEPTHS = ("image_depth", "kernel_depth", "stride_depth", "padding_depth")
-_TWIN = dict(zip(_WIDTHS, ("image_size", "kernel_size", "stride", "padding"), strict=True))
+_AXIS = ("image_size", "kernel_size", "stride", "padding", "dilation")
+_WIDTHS = ("image_width", "kernel_width", "stride_width", "padding_width", "dilation_width")
+_DEPTHS = ("image_depth", "kernel_depth", "stride_depth", "padding_depth", "dilation_depth")
+_BY_AXIS = {"height": _AXIS, "width": _WIDTHS, "depth": _DEPTHS}
 # work.taps() has a loop over the padding.
 MOST_PADDING = 65_536
 # A float64 can hold every integer up to here.
@@ -58,8 +59,9 @@ class Kind:
 
 
 def _window(needs: tuple[str, ...], **defaults: int | str) -> Kind:
-    widths = {wide: _TWIN[wide] for wide in _WIDTHS}
-    zero = {"padding", "padding_width", "padding_depth", "output_padding", "bias", "ceil_mode"}
+    widths = dict(zip(_WIDTHS, _AXIS, strict=True))
+    zero = {"padding", "padding_width", "padding_depth", "bias", "ceil_mode"}
+    zero |= {"output_padding", "output_padding_width", "output_padding_depth"}
     return Kind(needs, {**defaults, **widths}, frozenset(zero))
 
 
@@ -83,13 +85,14 @@ def _recurrent() -> Kind:
 
 KINDS: dict[str, Kind] = {
     "Conv2d": _convolution(),
-    "Conv3d": _convolution(
-        image_depth="image_size",
-        kernel_depth="kernel_size",
-        stride_depth="stride",
-        padding_depth="padding",
+    "Conv3d": _convolution(**dict(zip(_DEPTHS, _AXIS, strict=True))),
+    "ConvTranspose2d": _convolution(output_padding=0, output_padding_width="output_padding"),
+    "ConvTranspose3d": _convolution(
+        output_padding=0,
+        output_padding_width="output_padding",
+        output_padding_depth="output_padding",
+        **dict(zip(_DEPTHS, _AXIS, strict=True)),
     ),
-    "ConvTranspose2d": _convolution(output_padding=0),
     "MaxPool2d": _window((*_WINDOW, "in_channels"), stride="kernel_size", padding=0, dilation=1, ceil_mode=0),
     "AvgPool2d": _window((*_WINDOW, "in_channels"), stride="kernel_size", padding=0, dilation=1, ceil_mode=0),
     "AdaptiveAvgPool2d": Kind(
@@ -231,20 +234,18 @@ def check(kind: str, columns: Columns, where: str = "") -> None:
         low = 0 if name in zero else 1
         if (bad := value < low).any():
             raise ValueError(f"{where}: {name} must be at least {low}, not {int(value[bad].flat[0])}")
-    axes = [("image_size", "kernel_size", "padding"), ("image_width", "kernel_width", "padding_width")]
-    if "kernel_depth" in columns:
-        axes.append(("image_depth", "kernel_depth", "padding_depth"))
-    for image, kernel, padding in axes if "kernel_size" in columns else ():
+    axes = {axis: names for axis, names in _BY_AXIS.items() if names[1] in columns}
+    transposed = kind.startswith("ConvTranspose")
+    for axis, (image, kernel, _, padding, dilation) in axes.items():
         _refuse(where, columns[padding] > MOST_PADDING, padding, columns[padding], f"is more than {MOST_PADDING}")
-        if kind != "ConvTranspose2d":
-            _check_window(where, columns, image, kernel, padding)
+        if transposed:
+            size = transposed_outputs(columns, axis)
+            _refuse(where, size < 1, padding, columns[padding], "leaves nothing of the image")
+        else:
+            _check_window(where, columns, image, kernel, padding, dilation)
         if kind == "MaxPool2d":
             half = columns[kernel] // 2
             _refuse(where, columns[padding] > half, padding, columns[padding], "is more than half the kernel")
-    if kind == "ConvTranspose2d":
-        for axis in ("height", "width"):
-            size = transposed_outputs(columns, axis)
-            _refuse(where, size < 1, "padding", columns["padding"], "leaves nothing of the image")
     if "groups" in columns:
         for name in ("in_channels", "out_channels"):
             _refuse(where, columns[name] % columns["groups"] != 0, name, columns[name], "does not divide into groups")
@@ -253,8 +254,13 @@ def check(kind: str, columns: Columns, where: str = "") -> None:
         _refuse(where, embed % columns["heads"] != 0, "embed_size", embed, "does not divide into heads")
 
 
-def window_sizes(image: list[int], kernel: list[int], stride: list[int], padding: list[int]) -> dict[str, int]:
-    """Sizes of a convolution or pooling layer with one, two or three axes; one axis becomes an image of height 1."""
+def window_sizes(
+    image: list[int], kernel: list[int], stride: list[int], padding: list[int], dilation: list[int]
+) -> dict[str, int]:
+    """Sizes of a convolution or pooling layer with one, two or three axes; one axis becomes an image of height 1.
+
+    A dilation is left out where the height's holds.
+    """
     found = {}
     for name, sizes in (("image", image), ("kernel", kernel), ("stride", stride), ("padding", padding)):
         high = sizes[-2] if len(sizes) > 1 else int(name != "padding")
@@ -262,26 +268,29 @@ def window_sizes(image: list[int], kernel: list[int], stride: list[int], padding
         found[f"{name}_width"] = sizes[-1]
         if len(sizes) == 3:
             found[f"{name}_depth"] = sizes[0]
+    found["dilation"] = dilation[-2] if len(dilation) > 1 else dilation[-1]
+    for name, size in (("dilation_width", dilation[-1]), ("dilation_depth", dilation[0])):
+        if size != found["dilation"]:
+            found[name] = size
     return found
 
 
 def transposed_outputs(columns: Columns, axis: str = "height") -> np.ndarray:
     """Output size of a transposed convolution: ``(image - 1) stride - 2 padding + reach + output padding``."""
-    image, kernel, stride, padding = (
-        columns[name] for name in (_WIDTHS if axis == "width" else (*_WINDOW, "stride", "padding"))
-    )
-    reach = columns["dilation"] * (kernel - 1) + 1
-    return (image - 1) * stride - 2 * padding + reach + columns["output_padding"]
+    image, kernel, stride, padding, dilation = (columns[name] for name in _BY_AXIS[axis])
+    reach = dilation * (kernel - 1) + 1
+    extra = columns["output_padding" if axis == "height" else f"output_padding_{axis}"]
+    return (image - 1) * stride - 2 * padding + reach + extra
 
 
-def _check_window(where: str, columns: Columns, image: str, kernel: str, padding: str) -> None:
-    reach = np.multiply(columns["dilation"], columns[kernel] - 1.0) + 1
+def _check_window(where: str, columns: Columns, image: str, kernel: str, padding: str, dilation: str) -> None:
+    reach = np.multiply(columns[dilation], columns[kernel] - 1.0) + 1
     room = columns[image] + 2 * columns[padding]
     reach, room = np.broadcast_arrays(reach, room)
     if (bad := reach > room).any():
         raise ValueError(
-            f"{where}: a kernel of {int(reach[bad].flat[0])} ({kernel} with dilation) is larger than the padded image "
-            f"of {int(room[bad].flat[0])} ({image} + 2 {padding})"
+            f"{where}: a kernel of {int(reach[bad].flat[0])} ({kernel} with {dilation}) is larger than the padded "
+            f"image of {int(room[bad].flat[0])} ({image} + 2 {padding})"
         )
 
 

@@ -31,25 +31,31 @@ def unknown(node: Any, name: str, why: str = "") -> Layer:
 
 
 def _window(graph: Graph, node: Any, kernel: Sequence[int]) -> dict[str, int] | None:
-    """Sizes of a window; None if it has more than three dimensions or unequal dilation.
+    """Sizes of a window; None if it has more than three dimensions.
 
-    A one-dimensional window becomes an image of height 1. Uneven padding becomes a larger or smaller image.
+    A one-dimensional window becomes an image of height 1. The image becomes larger by uneven padding, by padding beyond
+    half of a pool's kernel, and by the part of a last window (``ceil_mode``) outside the image.
     """
     image, given = graph.shape(node.input[0]), graph.attributes(node)
     axes = len(image) - 2
-    dilation = list(given.get("dilations", [1] * axes))
-    if axes not in (1, 2, 3) or len(set(dilation)) != 1:
+    if axes not in (1, 2, 3) or len(kernel) != axes:
         return None
-    stride, pads = list(given.get("strides", [1] * axes)), list(given.get("pads", [0] * 2 * axes))
-    spatial, auto = list(image[2:]), given.get("auto_pad", b"NOTSET").decode()
+    dilation, stride = list(given.get("dilations", [1] * axes)), list(given.get("strides", [1] * axes))
+    pads, auto = list(given.get("pads", [0] * 2 * axes)), given.get("auto_pad", b"NOTSET").decode()
+    spatial = list(image[2:])
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     if auto.startswith("SAME"):
         pads = [0] * 2 * axes
-        reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
         spatial = [(-(-size // s) - 1) * s + r for size, s, r in zip(spatial, stride, reach, strict=True)]
-    low, high = pads[:axes], pads[axes:]
-    spatial = [size + after - before for size, before, after in zip(spatial, low, high, strict=True)]
-    sizes = window_sizes(spatial, list(kernel), stride, low)
-    return {**sizes, "dilation": dilation[0], "in_channels": image[1]}
+    padding = [min(pads[axis], pads[axes + axis]) for axis in range(axes)]
+    if node.op_type in _POOLS:
+        padding = [min(size, k // 2) for size, k in zip(padding, kernel, strict=True)]
+    spatial = [size + pads[i] + pads[axes + i] - 2 * padding[i] for i, size in enumerate(spatial)]
+    if given.get("ceil_mode"):
+        needed = [r - 2 * p for r, p in zip(reach, padding, strict=True)]
+        spatial = [max(n, size) if size + s > n else size
+                   for n, size, s in zip(needed, spatial, stride, strict=True)]  # fmt: skip
+    return {**window_sizes(spatial, list(kernel), stride, padding, dilation), "in_channels": image[1]}
 
 
 def _conv(graph: Graph, node: Any, name: str) -> Layer:
@@ -57,28 +63,32 @@ def _conv(graph: Graph, node: Any, name: str) -> Layer:
     sizes = _window(graph, node, weights[2:])
     if sizes is None:
         return unknown(node, name, "of such dimensions")
-    more = {"out_channels": weights[0], "groups": int(given.get("group", 1)), "bias": int(len(node.input) > 2)}
+    more = {
+        "out_channels": weights[0],
+        "groups": int(given.get("group", 1)),
+        "bias": int(len(node.input) > 2 and bool(node.input[2])),
+    }
     return Layer("Conv3d" if len(weights) == 5 else "Conv2d", {**sizes, **more}, name)
 
 
 def _transposed(graph: Graph, node: Any, name: str) -> Layer:
     weights, given, image = graph.shape(node.input[1]), graph.attributes(node), graph.shape(node.input[0])
-    result = graph.shape(node.output[0])
-    stride, dilation = given.get("strides", [1, 1]), given.get("dilations", [1, 1])
-    if len(image) != 4 or len(set(dilation)) != 1 or not result:
+    result, axes = graph.shape(node.output[0]), len(image) - 2
+    if axes not in (1, 2, 3) or len(weights) != len(image) or len(result) != len(image):
         return unknown(node, name, "of such dimensions")
+    stride, dilation = list(given.get("strides", [1] * axes)), list(given.get("dilations", [1] * axes))
     groups = int(given.get("group", 1))
-    sizes = {"in_channels": image[1], "out_channels": weights[1] * groups, "groups": groups, "dilation": dilation[0]}
     # The padding follows from the size of the result, whether the file gives the padding or the size.
-    reach = [(image[2 + axis] - 1) * stride[axis] + dilation[0] * (weights[2 + axis] - 1) + 1 for axis in (0, 1)]
-    padding = [max(0, -(-(reach[axis] - result[2 + axis]) // 2)) for axis in (0, 1)]
-    extra = max(0, result[2] - (reach[0] - 2 * padding[0]))
-    sizes |= {
-        "image_size": image[2], "image_width": image[3], "kernel_size": weights[2], "kernel_width": weights[3],
-        "stride": stride[0], "stride_width": stride[1], "padding": padding[0], "padding_width": padding[1],
-        "output_padding": extra, "bias": int(len(node.input) > 2),
-    }  # fmt: skip
-    return Layer("ConvTranspose2d", sizes, name)
+    reach = [(image[2 + i] - 1) * stride[i] + dilation[i] * (weights[2 + i] - 1) + 1 for i in range(axes)]
+    padding = [max(0, -(-(reach[i] - result[2 + i]) // 2)) for i in range(axes)]
+    extra = [max(0, result[2 + i] - (reach[i] - 2 * padding[i])) for i in range(axes)]
+    sizes = window_sizes(list(image[2:]), list(weights[2:]), stride, padding, dilation)
+    sizes |= {"in_channels": image[1], "out_channels": weights[1] * groups, "groups": groups}
+    sizes |= {"output_padding": extra[-2] if axes > 1 else 0, "bias": int(len(node.input) > 2 and bool(node.input[2]))}
+    for axis, more in (("width", extra[-1]), ("depth", extra[0] if axes == 3 else sizes["output_padding"])):
+        if more != sizes["output_padding"]:
+            sizes[f"output_padding_{axis}"] = more
+    return Layer("ConvTranspose3d" if axes == 3 else "ConvTranspose2d", sizes, name)
 
 
 def _pool(graph: Graph, node: Any, name: str) -> Layer:
@@ -108,7 +118,7 @@ def _gemm(graph: Graph, node: Any, name: str) -> Layer:
     sizes = {"input_size": inputs, "output_size": outputs, "rows": rows}
     if node.input[1] not in graph.tensors.constant:
         return Layer("MatMul", sizes, name)
-    return Layer("Linear", {**sizes, "bias": int(len(node.input) > 2)}, name)
+    return Layer("Linear", {**sizes, "bias": int(len(node.input) > 2 and bool(node.input[2]))}, name)
 
 
 def _matmul(graph: Graph, node: Any, name: str) -> Layer:
@@ -131,28 +141,48 @@ def _matmul(graph: Graph, node: Any, name: str) -> Layer:
     return Layer("MatMul", sizes, name)
 
 
-def _einsum(graph: Graph, node: Any, name: str) -> Layer:
-    shapes = [graph.shape(tensor) for tensor in node.input]
-    sizes = contraction(graph.attributes(node)["equation"].decode(), shapes)
-    if sizes is None:
+def _einsum(graph: Graph, node: Any, name: str) -> Layer | list[Layer]:
+    """A matrix product for each operand after the first, from left to right; weights from the left change places."""
+    tensors = list(node.input)
+    equation = graph.attributes(node)["equation"].decode()
+    if len(tensors) == 2 and tensors[0] in graph.tensors.constant:
+        first, comma, rest = equation.partition(",")
+        second, arrow, result = rest.partition("->")
+        if comma and arrow:
+            equation, tensors = f"{second},{first}->{result}", tensors[::-1]
+    products = contraction(equation, [graph.shape(tensor) for tensor in tensors])
+    if products is None:
         return unknown(node, name)
-    sizes["rows"] = graph.per_sample((sizes["rows"],))
-    constant = node.input[1] in graph.tensors.constant
-    return Layer("Linear", {**sizes, "bias": 0}, name) if constant else Layer("MatMul", sizes, name)
+    if not products:
+        size = graph.per_sample(graph.shape(tensors[0]))
+        return Layer("Elementwise", {"input_size": size, "inplace": 0}, name)
+    layers = []
+    for place, sizes in enumerate(products, start=1):
+        sizes["rows"] = graph.per_sample((sizes["rows"],))
+        one = name if len(products) == 1 else f"{name}.{place}"
+        constant = tensors[place] in graph.tensors.constant
+        layers.append(Layer("Linear", {**sizes, "bias": 0}, one) if constant else Layer("MatMul", sizes, one))
+    return layers
 
 
 def _attention(graph: Graph, node: Any, name: str) -> list[Layer] | Layer:
-    """Scores, softmax and weighted values; projections are nodes of their own."""
-    query, key, given = graph.shape(node.input[0]), graph.shape(node.input[1]), graph.attributes(node)
-    if len(query) == 4:
+    """Scores, softmax and weighted values; projections are nodes of their own. A cache adds its keys."""
+    query, key, value = (graph.shape(tensor) for tensor in node.input[:3])
+    given = graph.attributes(node)
+    cache = node.input[4] if len(node.input) > 4 else ""
+    past = graph.tensors.shape(cache) if cache else (0, 0, 0, 0)
+    if past is None or len(past) != 4:
+        return unknown(node, name, "of unknown shape")
+    if len(query) == len(key) == len(value) == 4:
         heads, rows, width = query[1:]
-        keys = key[2]
-    elif len(query) == 3 and "q_num_heads" in given:
+        keys, value_width = key[2], value[3]
+    elif len(query) == len(key) == len(value) == 3 and given.get("q_num_heads") and given.get("kv_num_heads"):
         heads = int(given["q_num_heads"])
         rows, width, keys = query[1], query[2] // heads, key[1]
+        value_width = value[2] // int(given["kv_num_heads"])
     else:
         return unknown(node, name)
-    return attention_products(name, heads * rows, width, keys)
+    return attention_products(name, heads * rows, width, keys + past[2], value_width)
 
 
 def _recurrent(graph: Graph, node: Any, name: str) -> list[Layer]:
@@ -185,6 +215,7 @@ def _gather(graph: Graph, node: Any, name: str) -> Layer:
 
 # For these the output's shape is computed here, so that an impossible window is an error and not an unknown shape.
 WINDOWS = frozenset({"Conv", "MaxPool", "AveragePool"})
+_POOLS = frozenset({"MaxPool", "AveragePool"})
 
 READERS: dict[str, Callable[[Any, Any, str], Layer | list[Layer]]] = {
     "Conv": _conv, "ConvTranspose": _transposed, "MaxPool": _pool, "AveragePool": _pool,
@@ -204,28 +235,20 @@ POINTWISE_NODES = {
          "Max", "Where", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1",
          "ReduceL2", "ReduceSumSquare", "Sum", "Mean", "Mod", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos", "Equal",
          "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Not", "And", "Or", "Xor", "IsNaN", "IsInf", "ArgMax",
-         "ArgMin", "TopK", "CumSum", "Trilu", "LRN", "LpNormalization", "Hardmax", "ThresholdedRelu", "GridSample"),
+         "ArgMin", "TopK", "CumSum", "Trilu", "LRN", "LpNormalization", "Hardmax", "ThresholdedRelu", "GridSample",
+         "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "RotaryEmbedding", "BitShift", "Acos", "Asin",
+         "Atan", "Cosh", "Sinh", "Tan", "Acosh", "Asinh", "Atanh", "Shrink", "ReduceLogSum", "ReduceLogSumExp",
+         "MeanVarianceNormalization"),
         "Elementwise",
     ),
     **dict.fromkeys(
         ("Concat", "Transpose", "Pad", "Slice", "Split", "Expand", "Resize", "Upsample", "Tile", "DepthToSpace",
-         "SpaceToDepth", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "ConstantOfShape", "OneHot"),
+         "SpaceToDepth", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "ConstantOfShape", "OneHot",
+         "Cast", "CastLike", "Scatter", "ReverseSequence", "CenterCropPad"),
         "Copy",
     ),
 }  # fmt: skip
 
 FREE_NODES = frozenset(
-    {
-        "Dropout",
-        "Flatten",
-        "Identity",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Shape",
-        "Size",
-        "Constant",
-        "Cast",
-        "CastLike",
-    }
+    {"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Shape", "Size", "Constant"}
 )

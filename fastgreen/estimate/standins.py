@@ -59,13 +59,16 @@ def _conv3d(_kind: str, columns: Columns, s: dict[str, int]) -> list[StandIn]:
     return [("Conv2d", {**sizes, "in_channels": s["in_channels"] * s["kernel_depth"]}, depth)]
 
 
-def _transposed(_kind: str, columns: Columns, s: dict[str, int]) -> list[StandIn]:
+def _transposed(kind: str, columns: Columns, s: dict[str, int]) -> list[StandIn]:
     """The convolution with this one as its transpose, from the output's size to the image's: it has the same MACs."""
     sizes = {name: s[name] for name in (*KINDS["Conv2d"].needs, *KINDS["Conv2d"].defaults)}
     sizes |= {
         "image_size": int(transposed_outputs(columns)), "image_width": int(transposed_outputs(columns, "width")),
         "in_channels": s["out_channels"], "out_channels": s["in_channels"],
     }  # fmt: skip
+    if kind == "ConvTranspose3d":
+        # One convolution for each place along the image's depth, over one image per depth of the kernel.
+        return [("Conv2d", {**sizes, "in_channels": sizes["in_channels"] * s["kernel_depth"]}, s["image_depth"])]
     return [("Conv2d", sizes, 1)]
 
 
@@ -98,5 +101,6 @@ def _recurrent(kind: str, _columns: Columns, s: dict[str, int]) -> list[StandIn]
 _MAKERS: dict[str, Callable[[str, Columns, dict[str, int]], list[StandIn]]] = {
     **dict.fromkeys(_SIMILAR, _pointwise), **dict.fromkeys(GATES, _recurrent), "Embedding": _embedding,
     "AvgPool2d": _average_pool, "AdaptiveAvgPool2d": _adaptive_pool, "Conv3d": _conv3d, "ConvTranspose2d": _transposed,
+    "ConvTranspose3d": _transposed,
     "MatMul": _product, "Attention": _attention,
 }  # fmt: skip

@@ -117,29 +117,26 @@ def _axes(value: Any, count: int) -> list[int]:
     return values * count if len(values) == 1 else values
 
 
-def _window(image: Sequence[int], kernel: Any, stride: Any, padding: Any) -> dict[str, int]:
+def _window(image: Sequence[int], kernel: Any, stride: Any, padding: Any, dilation: Any) -> dict[str, int]:
     """Sizes of a window over the last axes of an image; a single number holds for all axes."""
     axes = len(kernel)
     last = [int(size) for size in image[-axes:]]
-    return window_sizes(last, _axes(kernel, axes), _axes(stride, axes), _axes(padding, axes))
+    return window_sizes(last, _axes(kernel, axes), _axes(stride, axes), _axes(padding, axes), _axes(dilation, axes))
 
 
 def _conv(call: Call) -> list[Layer] | None:
     given = call.bound("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     image, kernel = list(given["input"].shape[2:]), list(given["weight"].shape[2:])
     axes = len(kernel)
-    dilation = set(_axes(given["dilation"] or 1, axes))
-    if len(dilation) != 1:
-        return None
-    reach = dilation.pop()
+    dilation = _axes(given["dilation"] or 1, axes)
     padding = 0 if given["padding"] in (None, "valid") else given["padding"]
     if padding == "same":
-        total = [reach * (size - 1) for size in kernel]
+        total = [reach * (size - 1) for reach, size in zip(dilation, kernel, strict=True)]
         # An even reach pads one side more, as if the image were one larger.
         image, padding = [size + t % 2 for size, t in zip(image, total, strict=True)], [t // 2 for t in total]
-    sizes = _window(image, kernel, given["stride"] or 1, padding)
+    sizes = _window(image, kernel, given["stride"] or 1, padding, dilation)
     sizes |= {
-        "in_channels": given["input"].shape[1], "out_channels": given["weight"].shape[0], "dilation": reach,
+        "in_channels": given["input"].shape[1], "out_channels": given["weight"].shape[0],
         "groups": given["groups"] or 1, "bias": given["bias"] is not None,
     }  # fmt: skip
     return [call.layer("Conv3d" if axes == 3 else "Conv2d", sizes)]
@@ -148,17 +145,17 @@ def _conv(call: Call) -> list[Layer] | None:
 def _transposed(call: Call) -> list[Layer] | None:
     given = call.bound("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
     kernel = list(given["weight"].shape[2:])
-    dilation = set(_axes(given["dilation"] or 1, len(kernel)))
-    if len(kernel) != 2 or len(dilation) != 1:
-        return None
-    groups = given["groups"] or 1
-    sizes = _window(given["input"].shape, kernel, given["stride"] or 1, given["padding"] or 0)
+    axes, groups, dilation = len(kernel), given["groups"] or 1, given["dilation"] or 1
+    sizes = _window(given["input"].shape, kernel, given["stride"] or 1, given["padding"] or 0, dilation)
+    extra = _axes(given["output_padding"] or 0, axes)
     sizes |= {
         "in_channels": given["input"].shape[1], "out_channels": given["weight"].shape[1] * groups, "groups": groups,
-        "dilation": dilation.pop(), "output_padding": _axes(given["output_padding"] or 0, 2)[0],
+        "output_padding": extra[-2] if axes > 1 else 0, "output_padding_width": extra[-1],
         "bias": given["bias"] is not None,
     }  # fmt: skip
-    return [call.layer("ConvTranspose2d", sizes)]
+    if axes == 3:
+        sizes["output_padding_depth"] = extra[0]
+    return [call.layer("ConvTranspose3d" if axes == 3 else "ConvTranspose2d", sizes)]
 
 
 def _pool(call: Call) -> list[Layer] | None:
@@ -171,11 +168,9 @@ def _pool(call: Call) -> list[Layer] | None:
             call.layer("Elementwise", {"input_size": math.prod(next(_tensors(call.result)).shape) * math.prod(kernel)})
         ]
     image = given["input"].shape
-    sizes = _window(image, kernel, given["stride"] or kernel, given["padding"] or 0)
-    dilation = _axes(given.get("dilation") or 1, axes)
-    if len(set(dilation)) != 1:
-        return None
-    more = {"in_channels": image[-axes - 1], "ceil_mode": bool(given["ceil_mode"]), "dilation": dilation[0]}
+    dilation = given.get("dilation") or 1
+    sizes = _window(image, kernel, given["stride"] or kernel, given["padding"] or 0, dilation)
+    more = {"in_channels": image[-axes - 1], "ceil_mode": bool(given["ceil_mode"])}
     return [call.layer("MaxPool2d" if call.called.startswith("max") else "AvgPool2d", sizes | more)]
 
 
@@ -215,16 +210,21 @@ def _product(call: Call) -> list[Layer]:
 
 def _einsum(call: Call) -> list[Layer] | None:
     tensors = list(_tensors(call.args))
-    sizes = contraction(str(call.args[0]), [tuple(tensor.shape) for tensor in tensors])
-    if sizes is None:
+    products = contraction(str(call.args[0]), [tuple(tensor.shape) for tensor in tensors])
+    if products is None:
         return None
-    return [call.layer("Linear", {**sizes, "bias": 0}) if call.learnt(tensors[-1]) else call.layer("MatMul", sizes)]
+    if not products:
+        return [call.layer("Elementwise", {"input_size": call.elements, "inplace": 0})]
+    return [
+        call.layer("Linear", {**sizes, "bias": 0}) if call.learnt(tensor) else call.layer("MatMul", sizes)
+        for sizes, tensor in zip(products, tensors[1:], strict=True)
+    ]
 
 
 def _attention(call: Call) -> list[Layer]:
     given = call.bound("query", "key", "value")
-    width, keys = given["query"].shape[-1], given["key"].shape[-2]
-    return attention_products(call.name, math.prod(given["query"].shape[:-1]), width, keys)
+    width, keys, value_width = given["query"].shape[-1], given["key"].shape[-2], given["value"].shape[-1]
+    return attention_products(call.name, math.prod(given["query"].shape[:-1]), width, keys, value_width)
 
 
 def _multi_head(call: Call) -> list[Layer]:

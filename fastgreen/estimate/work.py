@@ -98,7 +98,8 @@ def taps(columns: Columns, axis: str = "height") -> np.ndarray:
     kernel = columns["kernel_width" if wide else "kernel_size"]
     stride = columns["stride_width" if wide else "stride"]
     padding = columns["padding_width" if wide else "padding"]
-    dilation, outputs = columns["dilation"], window_outputs(columns, axis)
+    dilation = columns["dilation_width" if wide else "dilation"]
+    outputs = window_outputs(columns, axis)
     offset = padding - (outputs - 1) * stride
     # Number of places in the kernel with a first output before the image, or a last output behind it.
     before = np.minimum(kernel, -(-padding // dilation))

@@ -76,7 +76,7 @@ def _module(torch: Any, kind: str, s: dict[str, int]) -> tuple[Any, tuple[int, .
         "kernel_size": (s["kernel_size"], s.get("kernel_width", s["kernel_size"])),
         "stride": (stride, s.get("stride_width", stride)),
         "padding": (s.get("padding", 0), s.get("padding_width", s.get("padding", 0))),
-        "dilation": s.get("dilation", 1),
+        "dilation": (s.get("dilation", 1), s.get("dilation_width", s.get("dilation", 1))),
     }
     if kind == "MaxPool2d":
         module = torch.nn.MaxPool2d(**window, ceil_mode=bool(s.get("ceil_mode", 0)))
