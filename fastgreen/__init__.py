@@ -10,6 +10,7 @@ has the full table::
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
+    reports                           a page and a timeline of a run
     estimate, experiment              predictions without a run; studies
     commands, cli                     the command line
 
@@ -50,6 +51,7 @@ _HOME: dict[str, str | None] = {
     "plot": None,
     "time_to_closest_apc": "metrics.closest",
     "time_to_closest_apec": "metrics.closest",
+    "to_html": "reports.page",
     "ttcapc": "metrics.closest",
     "ttcapec": "metrics.closest",
     "ufuncs": None,

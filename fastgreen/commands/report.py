@@ -1,4 +1,4 @@
-"""``fastgreen report``: a saved run for people, as JSON, as a picture and as a table of power over time."""
+"""``fastgreen report``: a saved run for people, as JSON, as a picture, a page, and a table of power over time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,16 @@ __all__ = ["report"]
 @click.option(
     "--step", "step_s", type=click.FloatRange(0, min_open=True), help="Seconds between two points of power over time."
 )
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page about the run to this file.")
 @click.option("--per-channel", is_flag=True, help="With --power: one row per step and channel, instead of the total.")
 def report(
-    folder: Path, answer: JsonAnswer, picture: Path | None, power: Path | None, step_s: float | None, per_channel: bool
+    folder: Path,
+    answer: JsonAnswer,
+    picture: Path | None,
+    power: Path | None,
+    step_s: float | None,
+    html: Path | None,
+    per_channel: bool,
 ) -> None:
     """Show a saved run.
 
@@ -45,5 +52,9 @@ def report(
         from fastgreen.table_files import save_table
 
         save_table(result.power(step_s, per_channel), power)
+    if html is not None:
+        from fastgreen.reports.page import to_html
+
+        to_html(result, html, title=f"Energy of {folder.resolve().name}")
     if not answer.give(result.to_dict):
         show(result, people_console())

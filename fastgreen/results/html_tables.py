@@ -40,10 +40,10 @@ def html_table(table: pa.Table, caption: str, by: str = "energy_j") -> str:
     """
     columns = {name: table[name].to_pylist() for name in table.schema.names}
     units = {f.name: (f.metadata or {}).get(b"unit", b"").decode() for f in table.schema}
-    rows = range(table.num_rows)
+    rows = list(range(table.num_rows))
     if by in columns:
         rows = sorted(rows, key=lambda i: -(columns[by][i] or 0.0))
-    shown, left = list(rows)[:MOST_ROWS], max(table.num_rows - MOST_ROWS, 0)
+    shown, left = rows[:MOST_ROWS], max(table.num_rows - MOST_ROWS, 0)
     heads: list[str] = []
     cells: list[list[str]] = [[] for _ in shown]
     for name in table.schema.names:

@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"sensors", "metrics"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},
-    {"published_figures"},
+    {"published_figures", "reports"},
     {"estimate", "experiment"},
     {"commands"},
     {"cli"},
