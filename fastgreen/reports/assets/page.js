@@ -42,6 +42,7 @@
   const columns = ["high", "low", "most", "least", "mean"];
   const view = { from: 0, to: run.duration_s, level: -1 };
   const axisWidth = 56;
+  const rightGap = 20;
 
   const levels = run.levels.map((level) => {
     const x = Array.from({ length: level.count + 1 }, (_, i) => Math.min(i * level.step_s, run.duration_s));
@@ -92,7 +93,7 @@
       height: place === 0 ? 260 : 140,
       ms: 1e-3,
       legend: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, rightGap, 0, 0],
       scales: { x: { time: false }, y: { range: (u) => [0, top(u)] } },
       axes: [
         { ...axis, size: 28, values: (u, ticks) => ticks.map((t) => `${+t.toPrecision(6)} s`) },
@@ -221,7 +222,7 @@
 
   function drawLanes() {
     const ratio = devicePixelRatio || 1;
-    const width = Math.max(find("lanes").clientWidth - axisWidth - 8, 50);
+    const width = Math.max(find("lanes").clientWidth - axisWidth - rightGap, 50);
     lanes.forEach((lane, place) => {
       const { canvas } = lane;
       canvas.width = width * ratio;
