@@ -84,7 +84,7 @@ def _page(result: Result, title: str) -> str:
         "IDENTITY": _identity(result),
         "CURVE_NOTE": escape(_curve_note(curves)),
         "BARS": _bars(result, summary),
-        "WINDOWS": _window_table(result, summary),
+        "WINDOWS": _window_table(result, summary) + _ledger_table(result),
         "CHANNELS": html_table(result.channels, "Channels") if result.traces else "<p>No channel could be read.</p>",
         "NOTES": _notes(result),
         # `<` alone could end the element, or open a comment in it.
@@ -172,10 +172,14 @@ def _notes(result: Result) -> str:
 
 def _window_table(result: Result, summary: pa.Table) -> str:
     if not summary.num_rows:
-        return "<p>No window was entered.</p>"
+        return "<p>No window was entered.</p>" if not result.ledger_names else ""
     if not result.known:
         summary = summary.select([n for n in summary.schema.names if "energy" not in n and "power" not in n])
     return html_table(summary, "Windows by name")
+
+
+def _ledger_table(result: Result) -> str:
+    return html_table(result.ledgers, "Ledgers of overlapping spans") if result.ledger_names and result.known else ""
 
 
 def _bars(result: Result, summary: pa.Table) -> str:

@@ -294,8 +294,7 @@ def _ledger_table(result: Printable) -> Table:
         table.add_row(
             head if row["amount"] is None else f"{head}, per {row['amount']}",
             f"{row['total']:g}",
-            quantity(row["mean_energy_j"], "J"),
-            bounds(row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
+            *with_bounds(row["mean_energy_j"], row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
             *(quantity(row[f"energy_{p}_j"], "J", 3) for p in ("p50", "p95", "p99")),
             "" if factor is None else f"{factor:.3g} times",
         )

@@ -79,6 +79,8 @@ def notebook_html(result: Printable) -> str:
         parts.append(html_table(result.channels, "Channels"))
     if result.names and result.known:
         parts.append(html_table(result.summary(), "Windows by name"))
+    if result.ledger_names and result.known:
+        parts.append(html_table(result.ledgers, "Ledgers"))
     parts += [f"<p>note: {escape(printable(note))}</p>" for note in result.notes]
     return "<div>" + "".join(parts) + "</div>"
 
