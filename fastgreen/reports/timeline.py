@@ -179,4 +179,4 @@ def _check_overlap(result: Result, profile: dict[str, Any], to_unix_ns: int) -> 
     if last_ns < result.start_ns or first_ns > result.end_ns:
         away_s = max(result.start_ns - last_ns, first_ns - result.end_ns) / NS_PER_S
         order = "before" if last_ns < result.start_ns else "after"
-        raise ValueError(f"merge must be a trace of the time of the run; it lies {away_s:.6g} s {order} the run")
+        raise ValueError(f"merge must be a trace of the time of the run; its events are {away_s:.6g} s {order} the run")

@@ -207,8 +207,8 @@ BAD = {
     "events of numbers": (b'{"traceEvents": [3]}', "list of traceEvents"),
     "no time": (b'{"traceEvents": [{"ph": "X", "ts": "soon"}]}', "an event that has a time|one event that has a time"),
     "no base": (b'{"baseTimeNanoseconds": "x", "traceEvents": []}', "a number as baseTimeNanoseconds"),
-    "later": (json.dumps(profile(START_NS + 99 * SECOND)).encode(), r"lies 96 s after the run"),
-    "earlier": (json.dumps(profile(START_NS - 99 * SECOND)).encode(), r"lies 98.997\d* s before the run"),
+    "later": (json.dumps(profile(START_NS + 99 * SECOND)).encode(), r"are 96 s after the run"),
+    "earlier": (json.dumps(profile(START_NS - 99 * SECOND)).encode(), r"are 98.997\d* s before the run"),
 }
 
 
