@@ -11,7 +11,7 @@ has the full table::
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
-    reports                           comparisons of runs
+    reports                           comparisons of runs; a page and a timeline of a run
     estimate, experiment              predictions without a run; studies
     commands, cli                     the command line
 
@@ -54,6 +54,7 @@ _HOME: dict[str, str | None] = {
     "plot": None,
     "time_to_closest_apc": "metrics.closest",
     "time_to_closest_apec": "metrics.closest",
+    "to_html": "reports.page",
     "ttcapc": "metrics.closest",
     "ttcapec": "metrics.closest",
     "ufuncs": None,

@@ -22,6 +22,7 @@ from fastgreen.metrics.scores import weighted_consumption as weighted_consumptio
 from fastgreen.metrics.stored_sweep import open_sweep as open_sweep
 from fastgreen.metrics.sweep import Sweep as Sweep
 from fastgreen.reports.compare import compare as compare
+from fastgreen.reports.page import to_html as to_html
 from fastgreen.results.result import Result as Result
 from fastgreen.results.result import load as load
 from fastgreen.sensors.catalog import channels as channels

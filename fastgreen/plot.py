@@ -19,7 +19,7 @@ from fastgreen.guards.printable import picture_text
 from fastgreen.metrics.domains import ACCURACY, AMOUNT, check
 from fastgreen.metrics.scores import apc
 from fastgreen.metrics.sweep import METRICS, Sweep
-from fastgreen.results.console import bounds, quantity
+from fastgreen.results.console import quantity, with_bounds
 from fastgreen.units import NS_PER_S, counted
 
 if TYPE_CHECKING:
@@ -387,11 +387,8 @@ def power(
         _draw_windows(axes[1], result, shown)
     left_out = f"; not shown: {counted(len(names) - len(shown), 'window')}" if len(names) > len(shown) else ""
     axes[-1].set(xlabel=f"Time since the first reading (s){left_out}", xlim=(0, result.duration_s))
-    figure.suptitle(
-        title
-        or f"{quantity(result.energy_j, 'J')} ({bounds(result.energy_low_j, result.energy_high_j, 'J')}) "
-        f"in {quantity(result.duration_s, 's')}"
-    )
+    energy, between = with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J")
+    figure.suptitle(title or f"{energy} ({between}) in {quantity(result.duration_s, 's')}")
     return finish(figure, path)
 
 

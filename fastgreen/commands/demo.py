@@ -16,7 +16,7 @@ from fastgreen.commands.common import JsonAnswer, json_options, table
 from fastgreen.measuring.monitor import Monitor
 from fastgreen.metrics.scores import apc, apec
 from fastgreen.metrics.sweep import Sweep
-from fastgreen.results.console import bounds, people_console, quantity
+from fastgreen.results.console import people_console, quantity, with_bounds
 
 __all__ = ["demo"]
 
@@ -118,11 +118,12 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _cells(r: Row) -> dict[str, str]:
+    energy, between = with_bounds(r.energy_j, r.energy_low_j, r.energy_high_j, "J", 3)
     return {
         "model": r.model,
         "accuracy": f"{r.accuracy:.4f}",
-        "mean": quantity(r.energy_j, "J", 3),
-        "between": bounds(r.energy_low_j, r.energy_high_j, "J"),
+        "mean": energy,
+        "between": between,
         "power": quantity(r.mean_power_w, "W", 3),
         "batch p50": quantity(r.latency_p50_s, "s", 3),
         "p99": quantity(r.latency_p99_s, "s", 3),

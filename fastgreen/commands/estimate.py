@@ -24,7 +24,7 @@ from fastgreen.commands.common import (
 )
 from fastgreen.commands.ranges import Range
 from fastgreen.errors import FastgreenWarning
-from fastgreen.results.console import bounds, quantity
+from fastgreen.results.console import quantity, with_bounds
 from fastgreen.table_files import save_table
 
 if TYPE_CHECKING:
@@ -166,11 +166,11 @@ def _as_mapping(estimate: Any, apc: float | None) -> dict[str, Any]:
 def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None, own: bool) -> None:
     batch = estimate.batch_size
     say(table(f"{estimate.name}, batch {batch}", [_layer_row(row) for row in estimate.layers.to_pylist()]))
-    whole = bounds(estimate.energy_low_j, estimate.energy_high_j, "J")
-    single = bounds(estimate.energy_low_j / batch, estimate.energy_high_j / batch, "J")
-    say(f"forward pass   {quantity(estimate.energy_j, 'J', 3)}  ({whole})")
-    per_inference = quantity(estimate.energy_per_inference_j, "J", 3)
-    say(f"per inference  {per_inference}  ({single}), {quantity(estimate.consumption_wh, 'Wh', 3)}")
+    low_j, high_j = estimate.energy_low_j, estimate.energy_high_j
+    whole, whole_between = with_bounds(estimate.energy_j, low_j, high_j, "J", 3)
+    single, between = with_bounds(estimate.energy_per_inference_j, low_j / batch, high_j / batch, "J", 3)
+    say(f"forward pass   {whole}  ({whole_between})")
+    say(f"per inference  {single}  ({between}), {quantity(estimate.consumption_wh, 'Wh', 3)}")
     if apc is not None:
         say(f"APC            {apc:.6f} at accuracy {accuracy:g}")
     say(_predicted(estimate.machine))
@@ -180,11 +180,12 @@ def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None, own
 
 
 def _layer_row(row: dict[str, Any]) -> dict[str, str]:
+    energy, between = with_bounds(row["energy_j"], row["energy_low_j"], row["energy_high_j"], "J", 3)
     return {
         "layer": row["name"],
         "MACs": _count(row["macs"]),
-        "energy": quantity(row["energy_j"], "J", 3),
-        "range": bounds(row["energy_low_j"], row["energy_high_j"], "J"),
+        "energy": energy,
+        "range": between,
         "share": f"{row['share']:.1%}",
         "basis": row["basis"] + (f": {row['note']}" if row["note"] else ""),
     }

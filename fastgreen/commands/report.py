@@ -1,4 +1,4 @@
-"""``fastgreen report``: a saved run for people, as JSON, as a picture and as a table of power over time."""
+"""``fastgreen report``: a saved run for people, as JSON, as a picture, a page, a trace, and a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fastgreen.commands.common import JsonAnswer, json_options
+from fastgreen.commands.common import InputPath, JsonAnswer, json_options, of_file
 
 __all__ = ["report"]
 
@@ -21,9 +21,26 @@ __all__ = ["report"]
 @click.option(
     "--step", "step_s", type=click.FloatRange(0, min_open=True), help="Seconds between two points of power over time."
 )
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page about the run to this file.")
+@click.option(
+    "--trace", type=click.Path(path_type=Path), help="Write power and windows to this file, for Perfetto or Chrome."
+)
+@click.option(
+    "--merge",
+    type=InputPath(dir_okay=False, path_type=Path),
+    help="With --trace: add them to this trace of torch.profiler.",
+)
 @click.option("--per-channel", is_flag=True, help="With --power: one row per step and channel, instead of the total.")
 def report(
-    folder: Path, answer: JsonAnswer, picture: Path | None, power: Path | None, step_s: float | None, per_channel: bool
+    folder: Path,
+    answer: JsonAnswer,
+    picture: Path | None,
+    power: Path | None,
+    step_s: float | None,
+    html: Path | None,
+    trace: Path | None,
+    merge: Path | None,
+    per_channel: bool,
 ) -> None:
     """Show a saved run.
 
@@ -36,6 +53,8 @@ def report(
         raise click.UsageError("--step needs --power or --picture")
     if per_channel and not power:
         raise click.UsageError("--per-channel needs --power")
+    if merge and not trace:
+        raise click.UsageError("--merge needs --trace")
     result = load(folder)
     if picture is not None:
         from fastgreen import plot
@@ -45,5 +64,14 @@ def report(
         from fastgreen.table_files import save_table
 
         save_table(result.power(step_s, per_channel), power)
+    if html is not None:
+        from fastgreen.reports.page import to_html
+
+        to_html(result, html, title=f"Energy of {folder.resolve().name}")
+    if trace is not None:
+        from fastgreen.reports.timeline import write_trace
+
+        with of_file():
+            write_trace(result, trace, merge)
     if not answer.give(result.to_dict):
         show(result, people_console())

@@ -1,1 +1,1 @@
-"""Reports of finished runs: comparison of two, pages, timelines."""
+"""Reports of finished runs: a comparison of two, a page to read, a timeline for a trace viewer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich import box
@@ -17,7 +18,7 @@ from fastgreen.guards.printable import printable
 from fastgreen.units import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import pyarrow as pa
 
@@ -34,10 +35,12 @@ __all__ = [
     "render",
     "show",
     "titled",
+    "with_bounds",
 ]
 
 MOST_ROWS = 2000  # of one table: a terminal shows fewer, and to lay out more takes seconds
 _LONGEST_CELL = 300  # characters: more of one name would be a screen of its own
+_MOST_DIGITS = 9  # of a bound: what float64 tells apart well
 _MOST_LINES = 20  # about how well a window is known
 _GOALS = (0.01, 1e-3, 1e-4, 1e-5)  # shares of the mean to which a window may be known after a longer run
 _FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
@@ -58,12 +61,44 @@ def quantity(value: float | None, unit: str, digits: int = 4) -> str:
 
 
 def bounds(low: float | None, high: float | None, unit: str) -> str:
-    """Two ends of an interval: "0.96 .. 1.30 J", the prefix once where both share it."""
-    if low is None or high is None:
-        return "-"
-    first, last = quantity(low, unit, 3), quantity(high, unit, 3)
+    """Two ends of an interval: "0.96 .. 1.30 J", the prefix once where both share it.
+
+    The printed interval holds the true one. It has as many digits as keep it nearly as narrow.
+    """
+    return with_bounds(None, low, high, unit)[1]
+
+
+def with_bounds(
+    value: float | None, low: float | None, high: float | None, unit: str, least_digits: int = 4
+) -> tuple[str, str]:
+    """An estimate and its bounds as text, with as many digits as keep the printed estimate within them.
+
+    Examples
+    --------
+    >>> with_bounds(100.06, 99.51, 100.4, "J")
+    ('100.1 J', '99.51 .. 100.4 J')
+    """
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return quantity(value, unit, least_digits), "-"
+    if low == high:  # every digit would be shown
+        return quantity(value, unit), f"{quantity(low, unit).split(' ')[0]} .. {quantity(high, unit)}"
+    digits = 3
+    least, most = _outward(low, digits, math.floor), _outward(high, digits, math.ceil)
+    while digits < _MOST_DIGITS and most - least > 1.5 * (high - low):
+        digits += 1
+        least, most = _outward(low, digits, math.floor), _outward(high, digits, math.ceil)
+    first, last = quantity(least, unit, digits), quantity(most, unit, digits)
     shared = first.split(" ")[1:] == last.split(" ")[1:]
-    return f"{first.split(' ')[0] if shared else first} .. {last}"
+    return quantity(value, unit, max(least_digits, digits)), f"{first.split(' ')[0] if shared else first} .. {last}"
+
+
+def _outward(value: float, digits: int, rounded: Callable[[Decimal], int]) -> float:
+    """The value with so many digits, rounded away from its interval."""
+    if value == 0 or not math.isfinite(value):
+        return value
+    exact = Decimal(repr(value))
+    step = Decimal(1).scaleb(exact.adjusted() - digits + 1)
+    return float(rounded(exact / step) * step)
 
 
 class PrintableConsole(Console):
@@ -155,9 +190,9 @@ class Printable(Protocol):
 def show(result: Printable, console: Console) -> None:
     """Print totals, channels and windows."""
     if result.known:
+        energy, between = with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J")
         console.print(
-            f"[bold]{quantity(result.energy_j, 'J')}[/bold] "
-            f"({bounds(result.energy_low_j, result.energy_high_j, 'J')}) "
+            f"[bold]{energy}[/bold] ({between}) "
             f"in {quantity(result.duration_s, 's')}: {quantity(result.mean_power_w, 'W')}, "
             f"{quantity(result.energy_wh, 'Wh')}"
         )
@@ -197,8 +232,7 @@ def _channel_table(result: Printable) -> Table:
     for row in result.channels.to_pylist():
         table.add_row(
             titled(row["id"], row["name"]) + ("" if row["counted"] else " *"),
-            quantity(row["energy_j"], "J"),
-            bounds(row["energy_low_j"], row["energy_high_j"], "J"),
+            *with_bounds(row["energy_j"], row["energy_low_j"], row["energy_high_j"], "J"),
             quantity(row["mean_power_w"], "W"),
             str(row["samples"]),
             _faults(row),
@@ -244,8 +278,7 @@ def _window_table(rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             row["name"],
             str(row["count"]),
-            quantity(row["mean_energy_j"], "J"),
-            bounds(row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
+            *with_bounds(row["mean_energy_j"], row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
             quantity(row["mean_power_w"], "W"),
             *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
         )
@@ -261,8 +294,7 @@ def _ledger_table(result: Printable) -> Table:
         table.add_row(
             head if row["amount"] is None else f"{head}, per {row['amount']}",
             f"{row['total']:g}",
-            quantity(row["mean_energy_j"], "J"),
-            bounds(row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
+            *with_bounds(row["mean_energy_j"], row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
             *(quantity(row[f"energy_{p}_j"], "J", 3) for p in ("p50", "p95", "p99")),
             "" if factor is None else f"{factor:.3g} times",
         )

@@ -414,10 +414,10 @@ class Result(Energies):
         return render(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the table for people."""
-        from html import escape
+        """What a notebook shows: tables of the channels and windows."""
+        from fastgreen.results.html_tables import notebook_html
 
-        return f"<pre>{escape(str(self))}</pre>"
+        return notebook_html(self)
 
 
 def load(path: str | os.PathLike) -> Result:

@@ -18,7 +18,7 @@ import pytest
 
 import fastgreen as fg
 from fastgreen.errors import ChannelNotFound
-from fastgreen.results.console import bounds, quantity, render
+from fastgreen.results.console import bounds, quantity, render, with_bounds
 from fastgreen.results.trace import Windows
 from tests.fakes.hwmon import amdgpu
 from tests.fakes.powercap import RANGE_61UJ, Zone
@@ -305,17 +305,17 @@ def test_the_table_for_people_shows_energy_bounds_counts_and_what_is_not_counted
     text = str(result)
     for word in ("rapl:package-0/core *", "not part of the total", "counter", "trapezoid", "short", "long", "between"):
         assert word in text
-    assert quantity(result.energy_j, "J") in text
+    assert with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J")[0] in text
     assert repr(result).startswith("<fastgreen.Result: ")
     assert all(len(line) <= 120 for line in text.splitlines())
     assert render(result, width=80)
 
 
-def test_a_notebook_shows_the_same_table_and_no_markup_of_others(result):
+def test_a_notebook_shows_tables_and_no_markup_of_others(result):
     window = Windows("<b>&", 0, np.array([result.start_ns]), np.array([result.end_ns]))
     other = fg.Result(result.traces, [window], result.metadata, result.start_ns, result.end_ns)
     shown = other._repr_html_()
-    assert html.unescape(shown) == f"<pre>{other}</pre>"
+    assert html.escape("<b>&") in shown
     assert "<b>" in str(other)
     assert "<b>" not in shown
 

@@ -1,0 +1,273 @@
+"""One self-contained HTML file of a run: power over time, windows, tables, and how far to trust them.
+
+The file needs no network and asks for none: its policy forbids every request, and of scripts only its own two run.
+Everything that comes from the run is text: escaped in the tables, or JSON in an element that no browser executes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastgreen.atomic_file import write_text
+from fastgreen.guards.arguments import path_text
+from fastgreen.guards.printable import printable
+from fastgreen.reports.curves import Lines, lines, packed, shares
+from fastgreen.results.console import quantity, titled, with_bounds
+from fastgreen.results.html_tables import html_table
+from fastgreen.units import NS_PER_S, counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fastgreen.results.result import Result
+
+__all__ = ["to_html"]
+
+_LANES = 40  # names with a lane of their own, the most expensive first; the others share one
+_BARS = 20
+_EACH = 20_000  # windows of the whole run that are kept one by one; more become densities
+_BUCKETS = 2000  # of a density
+_NAME = 120  # characters of a name
+_TICKS = (1 << 32) - 1  # a window's begin and length are parts of the run's length
+
+
+def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energy of a run") -> None:
+    """Write a page about a run: one HTML file that any browser shows, without a network.
+
+    Parameters
+    ----------
+    result : Result
+        A finished run.
+    path : path
+        The file; an existing one is replaced. The file appears whole, or stays what it was.
+    title : str
+        Heading of the page.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    TraceError
+        If the recorded samples of the run are damaged.
+
+    Examples
+    --------
+    >>> import fastgreen as fg
+    >>> with fg.Monitor() as monitor:
+    ...     pass
+    >>> fg.to_html(monitor.result, "/dev/null")
+    """
+    write_text(Path(path_text("path", path)), _page(result, title))
+
+
+def _page(result: Result, title: str) -> str:
+    summary = result.summary()
+    curves = lines(result)
+    data = json.dumps({**_curve_data(result, curves), **_lane_data(result, summary)}, allow_nan=False)
+    scripts = [_asset("vendor/uplot/uPlot.iife.min.js"), _asset("assets/page.js")]
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    shown = {
+        "TITLE": escape(printable(title)),
+        "POLICY": f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'",
+        "STYLE": _asset("vendor/uplot/uPlot.min.css") + _asset("assets/page.css"),
+        "TOTAL": _total(result),
+        "IDENTITY": _identity(result),
+        "CURVE_NOTE": escape(_curve_note(curves)),
+        "BARS": _bars(result, summary),
+        "WINDOWS": _window_table(result, summary) + _ledger_table(result),
+        "CHANNELS": html_table(result.channels, "Channels") if result.traces else "<p>No channel could be read.</p>",
+        "NOTES": _notes(result),
+        # `<` alone could end the element, or open a comment in it.
+        "DATA": data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
+        "PLOT": scripts[0],
+        "SCRIPT": scripts[1],
+    }
+    return "".join(
+        shown[part] if place % 2 else part for place, part in enumerate(_asset("assets/page.html").split("%%"))
+    )
+
+
+def _asset(name: str) -> str:
+    return files("fastgreen.reports").joinpath(name).read_text(encoding="utf-8")
+
+
+# ---- what a reader sees first ----
+
+
+def _total(result: Result) -> str:
+    if not result.known:
+        said = f"No channel gave a reading in {quantity(result.duration_s, 's')}."
+        return f'<p class="total">Energy unknown</p><p>{said}</p>'
+    energy, between = with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J")
+    said = f"between {between}, in {_long(result.duration_s)}"
+    mean = f"{quantity(result.mean_power_w, 'W')} on average, {quantity(result.energy_wh, 'Wh')}"
+    kind = _kind(result)
+    return f'<p class="total">{escape(energy)}</p><p>{escape(said)}</p><p>{escape(mean)}</p><p>{escape(kind)}</p>'
+
+
+def _kind(result: Result) -> str:
+    """Measured or estimated, with the joules of the estimated part."""
+    guessed = [t.channel.id for t in result.traces if t.counted and t.has_data and t.channel.estimated]
+    if not guessed:
+        return "Measured by sensors of the machine."
+    joules = quantity(sum(float(result.totals[name].energy_j) for name in guessed), "J")
+    return f"Estimated by a model, not measured: {joules} of it ({', '.join(guessed)})."
+
+
+def _identity(result: Result) -> str:
+    known = result.metadata
+    said = {"host": known.get("host"), "began": _clock(result), "duration": _long(result.duration_s)}
+    said |= {"channels": str(len(result.traces)), "recorded by": f"fastgreen {known.get('version', '')}"}
+    rows = (f"<dt>{escape(k)}</dt><dd>{escape(printable(str(v), most=_NAME))}</dd>" for k, v in said.items() if v)
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _long(seconds: float) -> str:
+    """A length of time: hours and minutes where it has any."""
+    if not 120 <= seconds < 1e9:
+        return quantity(seconds, "s")
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min {rest:02} s" if hours else f"{minutes} min {rest:02} s"
+
+
+def _clock(result: Result) -> str | None:
+    try:
+        began_ns = result.start_ns + result.metadata["realtime_ns"] - result.metadata["monotonic_ns"]
+        return datetime.fromtimestamp(began_ns / NS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _curve_note(curves: Lines) -> str:
+    if not curves.levels:
+        return "There is no power to draw: nothing was read, or no time passed."
+    steps = [float(level.edges_ns[1] - level.edges_ns[0]) / NS_PER_S for level in curves.levels]
+    return (
+        f"The line is the mean power of steps of {' or '.join(quantity(s, 's', 3) for s in dict.fromkeys(steps))}. "
+        "The dark band holds that mean for certain (an estimated channel: within its model). "
+        f"The light band reaches from the lowest to the highest mean over {quantity(curves.peak_s, 's', 3)} in a step."
+    )
+
+
+def _notes(result: Result) -> str:
+    notes = result.notes
+    if not notes:
+        return "<p>No faults, gaps or doubts were noted.</p>"
+    return f"<ul>{''.join(f'<li>{escape(printable(note))}</li>' for note in notes)}</ul>"
+
+
+# ---- windows ----
+
+
+def _window_table(result: Result, summary: pa.Table) -> str:
+    if not summary.num_rows:
+        return "<p>No window was entered.</p>" if not result.ledger_names else ""
+    if not result.known:
+        summary = summary.select([n for n in summary.schema.names if "energy" not in n and "power" not in n])
+    return html_table(summary, "Windows by name")
+
+
+def _ledger_table(result: Result) -> str:
+    return html_table(result.ledgers, "Ledgers of overlapping spans") if result.ledger_names and result.known else ""
+
+
+def _bars(result: Result, summary: pa.Table) -> str:
+    """A bar for the energy of each name, with a line from its lower to its upper bound."""
+    if not result.known or not summary.num_rows:
+        return ""
+    rows = sorted(summary.to_pylist(), key=lambda row: -row["energy_j"])
+    most = max(result.energy_high_j, *(row["energy_high_j"] for row in rows))
+    if not 0 < most < float("inf"):
+        return ""
+    scale = 100 / min(most, 1.25 * max(result.energy_j, *(row["energy_j"] for row in rows)) or most)
+    out = []
+    for row in rows[:_BARS]:
+        value, low, high = row["energy_j"], row["energy_low_j"], row["energy_high_j"]
+        energy, between = with_bounds(value, low, high, "J")
+        left, right = (min(max(x * scale, 0.0), 100.0) for x in (low, high))
+        out.append(
+            f'<li><span class="name">{escape(printable(row["name"], most=_NAME))}</span>'
+            f'<span class="amount">{escape(energy)} <small>({escape(between)})</small></span>'
+            f'<span class="bar"><i style="width:{value * scale:.3f}%"></i>'
+            f'<b style="left:{left:.3f}%;width:{right - left:.3f}%"></b></span></li>'
+        )
+    rest = rows[_BARS:]
+    more = ""
+    if rest:
+        joules = quantity(sum(row["energy_j"] for row in rest), "J")
+        more = f"<p>{counted(len(rest), 'more name')} took {joules} together.</p>"
+    nested = "<p>Windows can lie within each other, so these energies can add up to more than the run's.</p>"
+    return f'<ol class="bars">{"".join(out)}</ol>{more}{nested}'
+
+
+def _lane_data(result: Result, summary: pa.Table) -> dict[str, Any]:
+    """A lane per name: its windows one by one, or how densely they lie."""
+    span_ns = result.end_ns - result.start_ns
+    if not summary.num_rows or span_ns <= 0:
+        return {"lanes": [], "windows": None}
+    rows = sorted(summary.to_pylist(), key=lambda row: -(row["energy_j"] or 0.0))
+    places = {row["name"]: min(i, _LANES) for i, row in enumerate(rows)}
+    lanes = [{"name": printable(row["name"], most=_NAME), "count": row["count"]} for row in rows[:_LANES]]
+    if len(rows) > _LANES:
+        rest = rows[_LANES:]
+        lanes.append({"name": f"{len(rest)} other names", "count": sum(row["count"] for row in rest)})
+    table = result.windows().combine_chunks()
+    names = table["name"].combine_chunks()
+    lane_of = np.array([places[n] for n in names.dictionary.to_pylist()], np.int64)[names.indices.to_numpy()]
+    begin_ns = table["start_ns"].to_numpy()
+    end_ns = begin_ns + np.rint(table["duration_s"].to_numpy() * NS_PER_S).astype(np.int64)
+    if table.num_rows > _EACH:
+        edges = result.start_ns + span_ns * np.arange(_BUCKETS + 1) // _BUCKETS
+        for i, lane in enumerate(lanes):
+            mine = lane_of == i
+            lane["share"] = packed(shares(begin_ns[mine], end_ns[mine], edges))
+        return {"lanes": lanes, "windows": None}
+    order = np.argsort(begin_ns, kind="stable")
+    unit_ns = max(span_ns / _TICKS, 1.0)
+    columns = {
+        "lane": (lane_of[order], "<u2"),
+        "index": (table["index"].to_numpy()[order], "<u4"),
+        "begin": (np.clip(np.rint((begin_ns[order] - result.start_ns) / unit_ns), 0, _TICKS), "<u4"),
+        "length": (np.clip(np.rint((end_ns - begin_ns)[order] / unit_ns), 0, _TICKS), "<u4"),
+    }
+    for key, name in {"energy": "energy_j", "low": "energy_low_j", "high": "energy_high_j"}.items():
+        columns[key] = (table[name].to_numpy(zero_copy_only=False)[order], "<f4")
+    sent = {key: base64.b64encode(values.astype(kind).tobytes()).decode() for key, (values, kind) in columns.items()}
+    return {"lanes": lanes, "windows": {**sent, "unit_s": unit_ns / NS_PER_S, "known": result.known}}
+
+
+# ---- curves ----
+
+
+def _curve_data(result: Result, curves: Lines) -> dict[str, Any]:
+    titles = {t.channel.id: titled(t.channel.id, t.channel.name or t.channel.id) for t in result.traces}
+    uncounted = {t.channel.id for t in result.traces if not t.counted}
+    names = list(curves.levels[0].curves) if curves.levels else []
+    shown = [
+        printable(titles.get(n, "all counted channels"), most=_NAME) + (" (not counted)" if n in uncounted else "")
+        for n in names
+    ]
+    rounding = {"low": "down", "high": "up"}
+    levels = [
+        {
+            "step_s": float(level.edges_ns[1] - level.edges_ns[0]) / NS_PER_S,
+            "count": len(level.edges_ns) - 1,
+            "curves": [
+                {key: packed(values, rounding.get(key, "nearest")) for key, values in level.curves[name].items()}
+                for name in names
+            ],
+        }
+        for level in curves.levels
+    ]
+    return {"duration_s": result.duration_s, "titles": shown, "levels": levels}
