@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ FORMATS: dict[str, Callable[..., Recording]] = {
     "codecarbon": read_codecarbon,
     "omegawatt": read_omegawatt,
 }
+_SMI = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3},")  # a log of nvidia-smi without a header
 _IN_FOLDER = {"power_metrics.json": "aipowermeter", "emissions.csv": "codecarbon", "omegawatt.csv": "omegawatt"}
 
 
@@ -61,6 +63,8 @@ def format_of(path: str | Path) -> str:
     if "energy_consumed" in first or "emissions_rate" in first:
         return "codecarbon"
     if "timestamp" in first and "power" in first:
+        return "nvidia-smi"
+    if _SMI.match(first):
         return "nvidia-smi"
     begins = f"it begins with {first[:60]!r}" if first else "it is empty"
     raise TraceError(f"{path} is of an unknown format, not one of {', '.join(FORMATS)}; {begins}")
