@@ -69,8 +69,8 @@ def result_of(recording: Curves) -> Any:
 def _laid_out(recording: Curves, channels: list[str]) -> np.ndarray:
     """Delay of each segment in ns, by its number, so that no segment begins before the end of the previous one.
 
-    The clock of a result never goes back, but that of a recording may. All channels get the same delays, the longest that
-    one of them needs.
+    The clock of a result never goes back, but that of a recording may. All channels get the same delays, the
+    longest that one of them needs.
     """
     begin: dict[int, dict[str, int]] = {}
     end: dict[int, dict[str, int]] = {}

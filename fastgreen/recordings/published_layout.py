@@ -222,7 +222,8 @@ def _metrics(values: dict[str, float]) -> dict[str, Any]:
     boards = {name.removeprefix("gpu:"): w for name, w in present.items() if name.startswith("gpu:")}
     if boards:
         gpu = metrics.setdefault("gpu", {})
-        gpu.setdefault("nvidia_draw_absolute", math.fsum(boards.values()))
+        if "gpu" not in values:
+            gpu["nvidia_draw_absolute"] = math.fsum(boards.values())
         gpu["per_gpu_power_draw"] = boards
     if "gpu" in metrics:
         # AIPowerMeter's loader needs these keys.

@@ -42,8 +42,8 @@ def to_utc_ns(texts: Sequence[str | None] | pa.Array, timezone: str = "UTC") -> 
     """Convert ISO 8601 texts to ns since 1970 UTC.
 
     Text without an offset is local time of `timezone`. In the hour that occurs twice in autumn, times are of the first
-    pass until time goes back, and of the second pass afterwards. The hour that spring leaves out does not exist, and its
-    times are absent.
+    pass until time goes back, and of the second pass afterwards. The hour that spring leaves out does not exist, and
+    its times are absent.
 
     Parameters
     ----------
