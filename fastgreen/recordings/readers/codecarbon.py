@@ -25,8 +25,8 @@ def read_codecarbon(path: str | Path, *, timezone: str = "UTC") -> Recording:
     """Read the energies of an ``emissions.csv`` of CodeCarbon.
 
     A row is the energy of a run in the `duration` before its `timestamp`. It becomes one segment of constant mean
-    power, with the same energy. If several rows have the same run_id (flushes of growing energy), the longest counts. In
-    a file of tasks (column task_name) each row is a task.
+    power, with the same energy. If several rows have the same run_id (flushes of growing energy), the longest counts.
+    In a file of tasks (column task_name) each row is a task.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from fastgreen.recordings.readers.timestamps import ABSENT_NS, check_zone, segme
 from fastgreen.recordings.recording import Recording, RecordingBuilder
 from fastgreen.units import counted
 
-__all__ = ["read_nvidia_smi"]
+__all__ = ["is_header", "read_nvidia_smi"]
 
 _REMARKS = 100  # lines before the header
 _TWO_DECIMALS = re.compile(r"^\d+\.\d\d$")
@@ -114,7 +114,7 @@ def read_nvidia_smi(
             rows = csv_rows(stream)
             header = list(columns) if columns else _header(builder, rows)
             first = []
-            if not _is_header(header) and not columns:
+            if not is_header(header) and not columns:
                 first, header = [header], _guessed(builder, header)
             _Reader(builder, timezone).read(header, trimmed(chain(first, rows), drop_first, drop_last))
     except FileNotFoundError:
@@ -128,7 +128,7 @@ def _header(builder: RecordingBuilder, rows: Iterator[list[str]]) -> list[str]:
     """The first row that is a header or has a time; the lines before it are remarks of a driver."""
     first: list[str] = []
     for number, row in enumerate(islice(rows, _REMARKS)):
-        if _is_header(row) or begins_with_time(row):
+        if is_header(row) or begins_with_time(row):
             if number:
                 builder.note(f"{counted(number, 'line')} before the table: left out")
             return row
@@ -152,7 +152,8 @@ def _guessed(builder: RecordingBuilder, row: list[str]) -> list[str]:
     return ["timestamp", *("power.draw" if i in powers else f"column {i + 1}" for i in range(1, len(cells)))]
 
 
-def _is_header(row: list[str]) -> bool:
+def is_header(row: list[str]) -> bool:
+    """Whether a row names a time and a quantity of nvidia-smi."""
     names = [_split_header(text)[0] for text in row]
     return "timestamp" in names and any(name in _COLUMNS for name in names)
 
@@ -166,12 +167,12 @@ class _Reader:
         self.bad_values = self.back = 0
 
     def read(self, header: list[str], rows: Iterator[list[str]]) -> None:
-        if not _is_header(header):
+        if not is_header(header):
             among = shown(header) or "nothing"
             raise TraceError(
                 f"{self.builder.path}: not a log of nvidia-smi; no timestamp and power.draw among: {among}"
             )
-        for names, chunk in Tables(self.builder, _is_header).read(header, rows):
+        for names, chunk in Tables(self.builder, is_header).read(header, rows):
             self._columns(names)
             if chunk:
                 self._chunk(chunk)
