@@ -52,9 +52,13 @@ def read_omegawatt(path: str | Path, *, max_gap_s: float | None = None) -> Recor
     try:
         with open_text(file) as stream:
             rows = csv_rows(stream)
-            header = next((r for r in rows if "#timestamp" in r), None)
+            before, header = 0, next(rows, None)
+            while header is not None and "#timestamp" not in header:
+                before, header = before + 1, next(rows, None)
             if header is None or not any(name.startswith("#activepow") for name in header):
                 raise TraceError(f"{file}: no columns #timestamp and #activepow; not a log of an OmegaWatt wattmeter")
+            if before:
+                builder.note(f"{counted(before, 'line')} before the header: left out")
             _read(builder, [h.strip() for h in header], rows)
     except FileNotFoundError:
         raise TraceError(f"{file}: no such file") from None
