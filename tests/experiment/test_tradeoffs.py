@@ -125,7 +125,8 @@ def test_bad_tables_and_arguments_name_what_is_wrong(columns, options, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "joules"), [("energy (MJ)", 1e6), ("energy (kWh)", 3.6e6), ("e_wh", 3600.0), ("e_j", 1.0), ("gpu_energy", 3.6e6)]
+    ("name", "joules"),
+    [("energy (MJ)", 1e6), ("energy (kWh)", 3.6e6), ("e_wh", 3600.0), ("e_j", 1.0), ("gpu_energy", 3.6e6)],
 )
 def test_the_unit_is_taken_from_the_name(name, joules):
     result = tradeoff({"model": ["a", "b"], name: [1.0, 2.0], "accuracy": [0.1, 0.2]}, energy=name)
