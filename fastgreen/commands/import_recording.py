@@ -32,7 +32,7 @@ _TAKEN: dict[str, frozenset[str]] = {
 @click.option("--power", help="Column of the power.")
 @click.option("--energy", help="Column of a counter of energy, instead of --power.")
 @click.option("--unit", help="Unit of that column, such as mW or kWh.  [default: from its name or values, or W]")
-@click.option("--device", help="Column that tells devices apart.")
+@click.option("--device", help="Column that separates devices.")
 @click.option("--period", "period_s", type=float, help="Seconds between two rows of a device, in a file without times.")
 @click.option("--columns", help="Names of the columns of a file without a header, parted by commas.")
 @click.option(
