@@ -26,6 +26,9 @@ JOULES_PER = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": J_PER
 _UNIT = re.compile(r"[(\[]\s*(GJ|MJ|kJ|mJ|J|kWh|Wh)\s*[)\]]\s*$|_(kwh|wh|mj|kj|j)$")
 _SUFFIX = {"kwh": J_PER_KWH, "wh": J_PER_WH, "kj": 1e3, "j": 1.0}
 
+# CodeCarbon's names have no unit.
+_KNOWN_KWH = frozenset({"energy_consumed", "cpu_energy", "gpu_energy", "ram_energy"})
+
 
 def load_table(source: Any) -> pa.Table:
     """Read a table from a file or a Python object.
@@ -150,13 +153,18 @@ def column(table: pa.Table, name: str, argument: str) -> np.ndarray:
 
 
 def joules_per_unit(table: pa.Table, name: str, unit: str | None) -> float:
-    """Joules in one unit of a column: from `unit`, the field's metadata, or the name ("energy (MJ)", "energy_j")."""
+    """Joules in one unit of a column: from `unit`, the field's metadata, or the name ("energy (MJ)", "energy_j").
+
+    The columns of CodeCarbon, such as "energy_consumed", are in kWh.
+    """
     metadata = table.schema.field(name).metadata or {}
     unit = unit or (metadata.get(b"unit") or b"").decode() or None
     if unit is not None:
         if unit not in JOULES_PER:
             raise ValueError(f"energy_unit must be one of {', '.join(JOULES_PER)}, not {unit!r}")
         return JOULES_PER[unit]
+    if name in _KNOWN_KWH:
+        return J_PER_KWH
     match = _UNIT.search(name)
     if match is None or match[2] == "mj":
         raise ValueError(f"energy_unit must be given for column {name!r}: one of {', '.join(JOULES_PER)}")

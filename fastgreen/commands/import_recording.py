@@ -11,11 +11,32 @@ from fastgreen.commands.common import JsonAnswer, json_options, say, table
 
 __all__ = ["import_"]
 
+_TABLE = frozenset({"time", "power", "energy", "device"})
+_TAKEN: dict[str, frozenset[str]] = {
+    "table": _TABLE | {"unit", "period_s", "columns"},
+    "nvidia-smi": frozenset({"columns"}),
+    "nvidia-smi-dmon": frozenset({"period_s"}),
+    "rocm-smi": frozenset({"period_s"}),
+}
+
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "format_", help="aipowermeter, nvidia-smi, codecarbon or omegawatt.  [default: by the first lines]"
+    "--format",
+    "format_",
+    help="aipowermeter, nvidia-smi, nvidia-smi-dmon, codecarbon, omegawatt, rocm-smi or table.  "
+    "[default: by the first lines]",
+)
+@click.option("--time", "time", help="Column of the times, in a table of another tool.")
+@click.option("--power", help="Column of the power.")
+@click.option("--energy", help="Column of a counter of energy, instead of --power.")
+@click.option("--unit", help="Unit of that column, such as mW or kWh.  [default: from its name or values, or W]")
+@click.option("--device", help="Column that separates devices.")
+@click.option("--period", "period_s", type=float, help="Seconds between two rows of a device, in a file without times.")
+@click.option("--columns", help="Names of the columns of a file without a header, parted by commas.")
+@click.option(
+    "--max-gap", "max_gap_s", type=float, help="Longest step in s that is not a hole.  [default: 10 median steps]"
 )
 @click.option(
     "--timezone", default="UTC", show_default=True, help="Time zone of times that name no zone, such as Europe/Paris."
@@ -36,13 +57,15 @@ def import_(
     shift_s: float,
     output: Path | None,
     answer: JsonAnswer,
+    **table_options: Any,
 ) -> None:
     """Read a recording of another tool.
 
-    The tools are AIPowerMeter, nvidia-smi, CodeCarbon and OmegaWatt. FILE may be a folder of AIPowerMeter.
+    The tools are AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt and rocm-smi; of any other tool, a table whose columns
+    you name. FILE may be a folder of AIPowerMeter.
     """
-    recording = _read(file, format_, timezone, drop)
-    comparison = _compared(recording, _read(against, None, timezone, 0), shift_s) if against is not None else None
+    recording = _read(file, format_, timezone, drop, table_options)
+    comparison = _compared(recording, _read(against, None, timezone, 0, {}), shift_s) if against is not None else None
     if output is not None:
         recording.to_result().save(output)
     rows = [row for row in recording.channels.to_pylist() if row["samples"]]
@@ -86,13 +109,29 @@ def _compared(inner: Any, outer: Any, shift_s: float) -> Any:
         ) from None
 
 
-def _read(file: Path, format_: str | None, timezone: str, drop: int) -> Any:
-    from fastgreen.recordings.readers import format_of, read
+def _read(file: Path, format_: str | None, timezone: str, drop: int, given: dict[str, Any]) -> Any:
+    from fastgreen.recordings.readers import read
 
-    known = format_ or format_of(file)
-    options: dict[str, Any] = {} if known == "omegawatt" else {"timezone": timezone}
+    options = {name: value for name, value in given.items() if value is not None}
+    if "columns" in options:
+        options["columns"] = [name.strip() for name in options["columns"].split(",")]
+    named = format_ is None and not _TABLE.isdisjoint(options)
+    known = "table" if named else format_ or _format_of(file, options)
+    taken = _TAKEN.get(known, frozenset()) | {"max_gap_s"} - ({"max_gap_s"} if known == "codecarbon" else set())
+    for name in options:
+        if name not in taken:
+            option = "--" + name.removesuffix("_s").replace("_", "-")
+            raise click.UsageError(f"{option}: this is a recording of {known}, which has no use for it")
+    if known != "omegawatt":
+        options["timezone"] = timezone
     if known == "nvidia-smi":
         options |= {"drop_first": drop, "drop_last": drop}
     elif drop:
         raise click.UsageError(f"--drop: only a log of nvidia-smi can leave out rows; this is a recording of {known}")
     return read(file, known, **options)
+
+
+def _format_of(file: Path, options: dict[str, Any]) -> str:
+    from fastgreen.recordings.readers import format_of
+
+    return "nvidia-smi" if "columns" in options else format_of(file)

@@ -28,7 +28,7 @@ from fastgreen.table_files import column, joules_per_unit, load_table
 
 __all__ = ["Tradeoff", "tradeoff"]
 
-_ENERGY = ("energy (MJ)", "energy_j", "energy (J)", "energy (kWh)", "energy_kwh", "energy_wh")
+_ENERGY = ("energy (MJ)", "energy_j", "energy (J)", "energy (kWh)", "energy_kwh", "energy_wh", "energy_consumed")
 _WORK = ("total seen images", "total seen samples", "seen_samples", "inferences")
 _QUALITY = ("f1-score", "f1", "accuracy")
 _FACTORS = ("architecture", "training environment", "environment", "gpu model", "model", "device")

@@ -69,23 +69,25 @@ def result_of(recording: Curves) -> Any:
 def _laid_out(recording: Curves, channels: list[str]) -> np.ndarray:
     """Delay of each segment in ns, by its number, so that no segment begins before the end of the previous one.
 
-    The clock of a result never goes back, but that of a recording may. All channels get the same delays.
+    The clock of a result never goes back, but that of a recording may. All channels get the same delays, the
+    longest that one of them needs.
     """
-    begin: dict[int, int] = {}
-    end: dict[int, int] = {}
+    begin: dict[int, dict[str, int]] = {}
+    end: dict[int, dict[str, int]] = {}
     for name in channels:
         for time_ns, segment, _ in recording.chunks(name):
             starts = np.flatnonzero(np.diff(segment, prepend=segment[0] - 1))
             stops = np.append(starts[1:], segment.size) - 1
             for a, b in zip(starts, stops, strict=True):
                 number = int(segment[a])
-                begin[number] = min(int(time_ns[a]), begin.get(number, int(time_ns[a])))
-                end[number] = max(int(time_ns[b]), end.get(number, int(time_ns[b])))
+                begin.setdefault(number, {}).setdefault(name, int(time_ns[a]))
+                end.setdefault(number, {})[name] = int(time_ns[b])
     later_ns = np.zeros(max(begin, default=0) + 1, np.int64)
-    so_far = 0
+    so_far: dict[str, int] = {}
     for number in sorted(begin):
-        later_ns[number] = max(0, so_far - begin[number])
-        so_far = end[number] + int(later_ns[number])
+        delay = max(0, *(so_far.get(name, at) - at for name, at in begin[number].items()))
+        later_ns[number] = delay
+        so_far |= {name: at + delay for name, at in end[number].items()}
     return later_ns
 
 

@@ -7,11 +7,10 @@ import math
 import re
 import warnings
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from fastgreen.atomic_file import new_file, write_text
 from fastgreen.errors import FastgreenWarning
 from fastgreen.recordings.comparison import Curve
 from fastgreen.recordings.readers.aipowermeter import SEGMENT_END
-from fastgreen.recordings.readers.timestamps import check_zone
+from fastgreen.recordings.readers.timestamps import check_zone, zone_of
 from fastgreen.recordings.recording import Recording, recording_of
 from fastgreen.sensors.channel_kinds import kind_of
 from fastgreen.units import NS_PER_S
@@ -120,7 +119,7 @@ def write_power_metrics(path: str | Path, source: Any, *, period_s: float | None
     -----
     Without `period_s` the energy of the file (trapezoids) is that of the recording, but for rounding to microseconds.
     """
-    zone = ZoneInfo(check_zone(timezone))
+    zone = zone_of(check_zone(timezone))
     recording = recording_of(source)
     places = _places(recording)
     points = {name: recording.points(name) for names in places.values() for name in names}
@@ -223,7 +222,8 @@ def _metrics(values: dict[str, float]) -> dict[str, Any]:
     boards = {name.removeprefix("gpu:"): w for name, w in present.items() if name.startswith("gpu:")}
     if boards:
         gpu = metrics.setdefault("gpu", {})
-        gpu.setdefault("nvidia_draw_absolute", math.fsum(boards.values()))
+        if "gpu" not in values:
+            gpu["nvidia_draw_absolute"] = math.fsum(boards.values())
         gpu["per_gpu_power_draw"] = boards
     if "gpu" in metrics:
         # AIPowerMeter's loader needs these keys.
@@ -238,7 +238,7 @@ def _metrics(values: dict[str, float]) -> dict[str, Any]:
     return metrics
 
 
-def _local(at_ns: int, zone: ZoneInfo) -> str:
+def _local(at_ns: int, zone: tzinfo) -> str:
     seconds, rest = divmod(at_ns, NS_PER_S)
     moment = datetime.fromtimestamp(seconds, zone).replace(tzinfo=None) + timedelta(microseconds=round(rest / 1000))
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -2,23 +2,22 @@
 
 The file of a meter holds times and watts, with holes: stops and restarts, values that could not be read, a last line
 cut in two. :class:`Recording` keeps all of these. The energy between two adjacent points of one segment is a trapezoid.
-A hole (the end of a segment, an absent value) is not integrated; it counts as missing time.
+A hole (the end of a segment, an absent value, a step far above the rhythm of the log) is not integrated; it counts as
+missing time.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
 import re
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import ChannelNotFound
+from fastgreen.recordings.stored_points import ChannelTotals, PointStore
 from fastgreen.units import NS_PER_S, counted, joules_per_unit
 
 __all__ = ["Recording", "RecordingBuilder", "recording_of"]
@@ -43,136 +42,6 @@ _CHANNEL_FIELDS = [
     ("absent", pa.int64(), ""),
     ("segments", pa.int64(), ""),
 ]
-
-
-class _Spool:
-    """Columns of points: in memory if they are few, else in a memory-mapped temporary file.
-
-    Channels that are read together share one column of times.
-    """
-
-    def __init__(self, limit_points: int) -> None:
-        self.limit_points = limit_points
-        self.points = 0
-        self.arrays: list[np.ndarray | tuple[int, int, np.dtype]] = []
-        self.pieces: dict[int, list[tuple[int, int, int]]] = {}
-        self._stamps: tuple[Any, int, int] = (None, 0, 0)
-        self._file: IO[bytes] | None = None
-
-    def add(self, channel: int, time_ns: np.ndarray, segment: np.ndarray, value: np.ndarray) -> None:
-        given, time_at, segment_at = self._stamps
-        if given is not time_ns:
-            time_at, segment_at = self._keep(time_ns), self._keep(segment)
-            self._stamps = (time_ns, time_at, segment_at)
-        self.pieces.setdefault(channel, []).append((time_at, segment_at, self._keep(value)))
-        self.points += value.size
-        if self._file is None and self.points > self.limit_points:
-            self._file = tempfile.TemporaryFile(prefix="fastgreen-")  # noqa: SIM115, it stays open until close()
-            self.arrays = [self._written(array) for array in self.arrays if isinstance(array, np.ndarray)]
-
-    def _keep(self, array: np.ndarray) -> int:
-        self.arrays.append(array if self._file is None else self._written(array))
-        return len(self.arrays) - 1
-
-    def _written(self, array: np.ndarray) -> tuple[int, int, np.dtype]:
-        assert self._file is not None
-        at = self._file.tell()
-        self._file.write(array.data)
-        self._file.write(bytes(-array.nbytes % 8))
-        return at, array.size, array.dtype
-
-    def close(self) -> None:
-        """End the writing: map the file into memory. The file is deleted with the recording."""
-        self._stamps = (None, 0, 0)
-        if self._file is None:
-            return
-        self._file.flush()
-        mapped = mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ)
-        self._file.close()
-        for i, array in enumerate(self.arrays):
-            if isinstance(array, tuple):
-                at, size, dtype = array
-                self.arrays[i] = np.frombuffer(mapped, dtype, size, at)
-
-    def of(self, channel: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        return (tuple(self.arrays[i] for i in piece) for piece in self.pieces.get(channel, []))  # type: ignore[misc]
-
-
-@dataclass
-class _Channel:
-    """Running totals of one channel. ``add`` takes its points in order, chunk by chunk."""
-
-    name: str
-    kind: str
-    unit: str
-    root: bool
-    parent: str
-    energy: list[float] = field(default_factory=list)
-    low: list[float] = field(default_factory=list)
-    high: list[float] = field(default_factory=list)
-    covered_ns: int = 0
-    missing_ns: int = 0
-    samples: int = 0
-    absent: int = 0
-    total: float = 0.0
-    largest: float = -math.inf
-    segments: int = 0
-    _last: tuple[int, int, float] | None = None
-
-    def add(self, time_ns: np.ndarray, segment: np.ndarray, value: np.ndarray) -> None:
-        good = np.isfinite(value)
-        self.samples += int(good.sum())
-        self.absent += int(value.size - good.sum())
-        if good.any():
-            self.total += float(value[good].sum())
-            self.largest = max(self.largest, float(value[good].max()))
-        if self._last is None:
-            self.segments += 1
-        else:
-            time_ns = np.concatenate([[self._last[0]], time_ns])
-            segment = np.concatenate([[self._last[1]], segment])
-            value = np.concatenate([[self._last[2]], value])
-        if not time_ns.size:
-            return
-        self._last = (int(time_ns[-1]), int(segment[-1]), float(value[-1]))
-        self.segments += int(np.count_nonzero(np.diff(segment)))
-        self._integrate(time_ns, segment, value)
-
-    def _integrate(self, time_ns: np.ndarray, segment: np.ndarray, value: np.ndarray) -> None:
-        step_ns = np.diff(time_ns)
-        left, right = value[:-1], value[1:]
-        same = segment[1:] == segment[:-1]
-        both = same & np.isfinite(left) & np.isfinite(right)
-        step_s = step_ns[both] / NS_PER_S
-        left, right = left[both], right[both]
-        self.covered_ns += int(step_ns[both].sum())
-        self.missing_ns += int(step_ns[(step_ns > 0) & ~both].sum())
-        self.energy.append(float((0.5 * (left + right) * step_s).sum()))
-        self.low.append(float((np.minimum(left, right) * step_s).sum()))
-        self.high.append(float((np.maximum(left, right) * step_s).sum()))
-
-    def row(self) -> dict[str, Any]:
-        power = self.kind == "power" and self.covered_ns > 0
-        seconds = self.covered_ns / NS_PER_S
-        energy = math.fsum(self.energy) if power else None
-        return {
-            "id": self.name,
-            "kind": self.kind,
-            "unit": self.unit,
-            "root": self.root,
-            "parent": self.parent,
-            "energy_j": energy,
-            "energy_low_j": math.fsum(self.low) if power else None,
-            "energy_high_j": math.fsum(self.high) if power else None,
-            "mean_power_w": energy / seconds if energy is not None and seconds else None,
-            "covered_s": seconds,
-            "missing_s": self.missing_ns / NS_PER_S,
-            "mean": self.total / self.samples if self.samples else None,
-            "max": self.largest if self.samples else None,
-            "samples": self.samples,
-            "absent": self.absent,
-            "segments": self.segments,
-        }
 
 
 class Recording:
@@ -200,7 +69,7 @@ class Recording:
         Contents of other files in the folder (a summary of the model, results).
     """
 
-    def __init__(self, source: str, path: str, entries: list[_Channel], spool: _Spool) -> None:
+    def __init__(self, source: str, path: str, entries: list[ChannelTotals], spool: PointStore) -> None:
         self.source = source
         self.path = path
         self.absent: list[str] = []
@@ -297,31 +166,42 @@ class RecordingBuilder:
         Name of the format, and the file.
     limit_points : int
         Points kept in memory before they move to a temporary file (8 bytes each and 12 per time, in ``TMPDIR``).
+    max_gap_s : float, optional
+        Longest step in s inside a segment, above 0; a longer one is a hole, which is not integrated. By default ten
+        times the median step of a channel, and at least 1 s.
+
+    Raises
+    ------
+    ValueError
+        If `max_gap_s` is not above 0.
     """
 
-    def __init__(self, source: str, path: str, *, limit_points: int = 1 << 22) -> None:
+    def __init__(self, source: str, path: str, *, limit_points: int = 1 << 22, max_gap_s: float | None = None) -> None:
+        if max_gap_s is not None and not max_gap_s > 0:
+            raise ValueError(f"max_gap_s must be above 0, not {max_gap_s}")
         self.source = source
         self.path = path
         self.notes: list[str] = []
         self.lines = 0
         self.dropped = 0
         self._absurd = 0
-        self._entries: dict[str, _Channel] = {}
-        self._spool = _Spool(limit_points)
+        self._max_gap_s = max_gap_s
+        self._entries: dict[str, ChannelTotals] = {}
+        self._spool = PointStore(limit_points)
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
     def channel(self, name: str, *, kind: str = "power", unit: str = "W", root: bool = False, parent: str = "") -> None:
         """Declare a channel. Only the first declaration of a name counts."""
-        self._entries.setdefault(name, _Channel(name, kind, unit, root, parent))
+        self._entries.setdefault(name, ChannelTotals(name, kind, unit, root, parent))
 
     def add(self, name: str, time_ns: np.ndarray, segment: np.ndarray, value: np.ndarray) -> None:
         """Add the next points of a channel: int64 times in ns, rising segment numbers, values (NaN if absent)."""
         time_ns = np.ascontiguousarray(time_ns, np.int64)
         segment = np.ascontiguousarray(segment, np.int32)
         value = self._sensible(name, np.ascontiguousarray(value, np.float64))
-        self._entries[name].add(time_ns, segment, value)
+        self._entries[name].count(value)
         self._spool.add(list(self._entries).index(name), time_ns, segment, value)
 
     def _sensible(self, name: str, value: np.ndarray) -> np.ndarray:
@@ -340,6 +220,26 @@ class RecordingBuilder:
             if entry.parent == root and entry.samples and parts.fullmatch(entry.name):
                 entry.root, entry.parent = True, ""
 
+    def count_first(self, names: list[str], why: str) -> None:
+        """Make a root of the first of `names` with a value; a later one than the first is named in a note."""
+        have = [name for name in names if name in self._entries and self._entries[name].samples]
+        for name in names:
+            if name in self._entries:
+                self._entries[name].root = name in have[:1]
+        if have and have[0] != names[0]:
+            self._entries[have[0]].parent = ""
+            self.note(f"{have[0]} counts: {why}")
+
+    def _integrate(self) -> None:
+        holes = self._spool.cut(self._max_gap_s)
+        for number, entry in enumerate(self._entries.values()):
+            for piece in self._spool.of(number):
+                entry.add(*piece)
+        if holes.at_ns:
+            self.note(f"{counted(len(holes.at_ns), 'hole')} longer than {holes.longest_s:.6g} s: not integrated")
+        if holes.back and not any(note.startswith("time goes back") for note in self.notes):
+            self.note(f"time goes back {counted(len(holes.back), 'time')}; a new segment begins at each")
+
     def note(self, sentence: str) -> None:
         if sentence not in self.notes:
             self.notes.append(sentence)
@@ -347,6 +247,7 @@ class RecordingBuilder:
     def finish(self, known: list[str] | None = None) -> Recording:
         """Make the recording; the channels in ``known`` (those of the format) without a value are its absent ones."""
         self._spool.close()
+        self._integrate()
         if self._absurd:
             self.note(f"{counted(self._absurd, 'value')} larger than any possible reading: absent")
         for entry in self._entries.values():
@@ -368,7 +269,7 @@ def recording_of(source: Any) -> Recording:
     """
     if isinstance(source, Recording):
         return source
-    builder = RecordingBuilder("fastgreen", "result")
+    builder = RecordingBuilder("fastgreen", "result", max_gap_s=math.inf)
     shift_ns = source.metadata["realtime_ns"] - source.metadata["monotonic_ns"]
     for trace in source.traces:
         channel = trace.channel

@@ -125,11 +125,18 @@ def test_bad_tables_and_arguments_name_what_is_wrong(columns, options, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "joules"), [("energy (MJ)", 1e6), ("energy (kWh)", 3.6e6), ("e_wh", 3600.0), ("e_j", 1.0)]
+    ("name", "joules"),
+    [("energy (MJ)", 1e6), ("energy (kWh)", 3.6e6), ("e_wh", 3600.0), ("e_j", 1.0), ("gpu_energy", 3.6e6)],
 )
 def test_the_unit_is_taken_from_the_name(name, joules):
     result = tradeoff({"model": ["a", "b"], name: [1.0, 2.0], "accuracy": [0.1, 0.2]}, energy=name)
     assert result.groups.column("energy_per_work_j").to_pylist()[0] == pytest.approx(joules)
+
+
+def test_a_table_of_codecarbon_has_its_energy_in_kwh():
+    runs = {"project_name": ["a", "b"], "energy_consumed": [0.5, 0.25], "accuracy": [0.9, 0.8]}
+    result = tradeoff(runs, by="project_name")
+    assert sorted(result.groups.column("energy_per_work_j").to_pylist()) == pytest.approx([0.9e6, 1.8e6])
 
 
 def test_tables_come_from_arrow_parquet_csv_and_pandas(tmp_path):

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fastgreen.errors import TraceError
 from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
+from fastgreen.recordings.readers.any_table import read_dmon, read_rocm_smi, read_table
 from fastgreen.recordings.readers.codecarbon import read_codecarbon
-from fastgreen.recordings.readers.nvidia_smi import read_nvidia_smi
+from fastgreen.recordings.readers.nvidia_smi import is_header, read_nvidia_smi
 from fastgreen.recordings.readers.omegawatt import read_omegawatt
 from fastgreen.recordings.readers.text import open_text
 from fastgreen.recordings.recording import Recording
 
-__all__ = ["FORMATS", "format_of", "read", "read_aipowermeter", "read_codecarbon", "read_nvidia_smi", "read_omegawatt"]
+__all__ = [
+    "FORMATS",
+    "format_of",
+    "read",
+    "read_aipowermeter",
+    "read_codecarbon",
+    "read_dmon",
+    "read_nvidia_smi",
+    "read_omegawatt",
+    "read_rocm_smi",
+    "read_table",
+]
 
 FORMATS: dict[str, Callable[..., Recording]] = {
     "aipowermeter": read_aipowermeter,
     "nvidia-smi": read_nvidia_smi,
     "codecarbon": read_codecarbon,
     "omegawatt": read_omegawatt,
+    "nvidia-smi-dmon": read_dmon,
+    "rocm-smi": read_rocm_smi,
+    "table": read_table,
 }
+_SMI = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3},")  # a log of nvidia-smi without a header
 _IN_FOLDER = {"power_metrics.json": "aipowermeter", "emissions.csv": "codecarbon", "omegawatt.csv": "omegawatt"}
 
 
@@ -60,10 +77,19 @@ def format_of(path: str | Path) -> str:
         return "omegawatt"
     if "energy_consumed" in first or "emissions_rate" in first:
         return "codecarbon"
-    if "timestamp" in first and "power" in first:
+    if any(is_header(line.split(",")) for line in head.splitlines()[:100]):
         return "nvidia-smi"
+    if _SMI.match(first):
+        return "nvidia-smi"
+    if first.startswith("#") and "gpu" in first.split() and "pwr" in first.split():
+        return "nvidia-smi-dmon"
+    if first.startswith("device,") and "power" in first.lower():
+        return "rocm-smi"
     begins = f"it begins with {first[:60]!r}" if first else "it is empty"
-    raise TraceError(f"{path} is of an unknown format, not one of {', '.join(FORMATS)}; {begins}")
+    raise TraceError(
+        f"{path} is of an unknown format, not one of {', '.join(FORMATS)}; {begins}; "
+        "name the columns of a table: --time COLUMN --power COLUMN, and --columns A,B,C where it has no header"
+    )
 
 
 def read(path: str | Path, format: str | None = None, **options: Any) -> Recording:

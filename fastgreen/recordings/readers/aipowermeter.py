@@ -98,7 +98,9 @@ _ONE_GPU = re.compile(r"gpu:\d+")
 KNOWN = [key.name for key in _KEYS]
 
 
-def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: int = 1 << 22) -> Recording:
+def read_aipowermeter(
+    path: str | Path, *, timezone: str = "UTC", limit_points: int = 1 << 22, max_gap_s: float | None = None
+) -> Recording:
     """Read a recording of AIPowerMeter, of any version or a mixture of versions.
 
     Parameters
@@ -109,6 +111,8 @@ def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: 
         Time zone of the recording machine; the timestamps are local times without offset.
     limit_points : int
         Points kept in memory before they move to a temporary file.
+    max_gap_s : float, optional
+        Longest step in s that is not a hole; by default ten times the median step, and at least 1 s.
 
     Returns
     -------
@@ -125,7 +129,7 @@ def read_aipowermeter(path: str | Path, *, timezone: str = "UTC", limit_points: 
     check_zone(timezone)
     path = Path(path)
     file = path / "power_metrics.json" if path.is_dir() else path
-    builder = RecordingBuilder("aipowermeter", str(path), limit_points=limit_points)
+    builder = RecordingBuilder("aipowermeter", str(path), limit_points=limit_points, max_gap_s=max_gap_s)
     for key in _KEYS:
         builder.channel(key.name, kind=key.kind, unit=key.unit, root=key.root, parent=key.parent)
     try:
@@ -285,19 +289,20 @@ class _Reader:
             self._part(part, columns, stamps, numbers)
 
     def _part(self, part: str, columns: dict[str, pa.Array], stamps: np.ndarray, numbers: np.ndarray) -> None:
+        found: dict[str, np.ndarray] = {}
         for key in _KEYS:
-            if key.part == part and (values := _first(key, columns)) is not None:
-                self._add(key.name, values, stamps, numbers)
-        if part == "cpu":
-            return
-        for key in _PER_GPU:
+            if key.part == part:
+                _keep(found, key.name, _first(key, columns))
+        for key in _PER_GPU if part == "gpu" else ():
             gpus = {name: _fields(columns[name]) for name in key.keys if _is_struct(columns.get(name))}
             for gpu in sorted({g for inner in gpus.values() for g in inner}):
                 values = _first(key, {name: inner[gpu] for name, inner in gpus.items() if gpu in inner})
                 if values is not None:
-                    self._add(self._gpu_channel(key, gpu), values, stamps, numbers)
-        if _SM in columns and (use := _streaming_processors(columns[_SM])) is not None:
-            self._add("gpu_use", use, stamps, numbers)
+                    _keep(found, self._gpu_channel(key, gpu), values)
+        if part == "gpu" and _SM in columns:
+            _keep(found, "gpu_use", _streaming_processors(columns[_SM]))
+        for name, values in found.items():
+            self._add(name, values, stamps, numbers)
 
     def _gpu_channel(self, key: _Key, gpu: str) -> str:
         name, parent = key.name.format(gpu), key.parent.format(gpu)
@@ -320,6 +325,12 @@ class _Reader:
 
 
 _KNOWN_KEYS = frozenset(n for key in (*_KEYS, *_PER_GPU) for n in key.keys) | _UNUSED_KEYS
+
+
+def _keep(found: dict[str, np.ndarray], name: str, values: np.ndarray | None) -> None:
+    """Keep the values of a channel. A channel may be under two keys; each row counts the first one with a value."""
+    if values is not None:
+        found[name] = np.where(np.isfinite(found[name]), found[name], values) if name in found else values
 
 
 def _objects_only(data: bytes) -> bool:

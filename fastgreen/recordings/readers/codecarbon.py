@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fastgreen.errors import TraceError
+from fastgreen.recordings.readers.tables import Tables
 from fastgreen.recordings.readers.text import csv_rows, open_text, shown
 from fastgreen.recordings.readers.timestamps import ABSENT_NS, check_zone, to_utc_ns
 from fastgreen.recordings.recording import Recording, RecordingBuilder
@@ -24,6 +26,7 @@ def read_codecarbon(path: str | Path, *, timezone: str = "UTC") -> Recording:
 
     A row is the energy of a run in the `duration` before its `timestamp`. It becomes one segment of constant mean
     power, with the same energy. If several rows have the same run_id (flushes of growing energy), the longest counts.
+    In a file of tasks (column task_name) each row is a task.
 
     Parameters
     ----------
@@ -36,7 +39,7 @@ def read_codecarbon(path: str | Path, *, timezone: str = "UTC") -> Recording:
     -------
     Recording
         Roots ``cpu``, ``gpu``, ``ram``; or the root ``total`` for versions of CodeCarbon that wrote only the total.
-        ``extra["runs"]`` is the table as read.
+        ``extra["runs"]`` is the table as read, ``extra["tasks"]`` the seconds and joules of each task.
 
     Raises
     ------
@@ -46,35 +49,64 @@ def read_codecarbon(path: str | Path, *, timezone: str = "UTC") -> Recording:
     check_zone(timezone)
     path = Path(path)
     file = path / "emissions.csv" if path.is_dir() else path
+    builder = RecordingBuilder("codecarbon", str(path), max_gap_s=math.inf)
     try:
         with open_text(file) as stream:
             lines = csv_rows(stream)
             names = next(lines, [])
-            rows = [dict(zip(names, line, strict=False)) for line in lines]
+            tables = Tables(builder, _is_header).read(names, lines) if _is_header(names) else ()
+            rows = [dict(zip(header, line, strict=True)) for header, chunk in tables for line in chunk]
     except FileNotFoundError:
         raise TraceError(f"{file}: no such file") from None
     except OSError as error:
         raise TraceError(f"{file}: {error.strerror}") from None
-    if "duration" not in names or not any(column in names for column in _PARTS.values()):
+    if not _is_header(names):
         raise TraceError(f"{file}: not an emissions.csv of CodeCarbon; its columns are {shown(names) or 'none'}")
-    builder = RecordingBuilder("codecarbon", str(path))
-    runs = _last_of_each_run([row for row in rows if 0 < _number(row, "duration") < _LONGEST_S])
-    builder.lines, builder.dropped = len(rows), len(rows) - len(runs)
+    timed = [row for row in rows if 0 < _number(row, "duration") < _LONGEST_S]
+    runs = _counted_once(builder, timed)
     _fill(builder, runs, timezone)
-    nothing = sum(not 0 < _number(row, "duration") < _LONGEST_S for row in rows)
-    if nothing:
-        builder.note(f"{counted(nothing, 'row')} without a duration: left out")
+    if len(timed) < len(rows):
+        builder.note(f"{counted(len(rows) - len(timed), 'row')} without a duration: left out")
+    if builder.dropped:
+        builder.note(f"{builder.dropped} of {builder.lines} rows could not be used")
+    builder.dropped += len(rows) - len(runs)
     recording = builder.finish(list(_PARTS))
     recording.extra["runs"] = rows
+    recording.extra["tasks"] = tasks = [_task(row) for row in runs if "task_name" in row]
+    if tasks:
+        shown_tasks = [f"{task['name']} {task['energy_j']:.6g} J" for task in tasks]
+        recording.notes.append(f"{counted(len(tasks), 'task')}: {shown(shown_tasks)}")
     return recording
 
 
-def _last_of_each_run(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def _is_header(row: list[str]) -> bool:
+    return "duration" in row and any(column in row for column in _PARTS.values())
+
+
+def _task(row: dict[str, str]) -> dict[str, Any]:
+    total = _number(row, "energy_consumed")
+    if not math.isfinite(total):
+        parts = (_number(row, _PARTS[part]) for part in ("cpu", "gpu", "ram"))
+        total = math.fsum(part for part in parts if math.isfinite(part))
+    run = {"name": row["task_name"], "run_id": row.get("run_id", ""), "timestamp": row.get("timestamp", "")}
+    return {**run, "seconds": _number(row, "duration"), "energy_j": total * J_PER_KWH}
+
+
+def _counted_once(builder: RecordingBuilder, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Leave out the earlier flushes of each run, and rows that are there twice. The rest is in a note."""
     kept: dict[str, dict[str, str]] = {}
+    flushes = twice = 0
     for number, row in enumerate(rows):
-        run = row.get("run_id") or f"row {number}"
+        task = row.get("task_name")
+        run = f"task {sorted(row.items())}" if task is not None else row.get("run_id") or f"row {number}"
+        twice += run in kept and row == kept[run]
+        flushes += run in kept and row != kept[run]
         if run not in kept or _number(row, "duration") >= _number(kept[run], "duration"):
             kept[run] = row
+    if flushes:
+        builder.note(f"{counted(flushes, 'row')} of a run that has a longer row: not counted")
+    if twice:
+        builder.note(f"{counted(twice, 'row')} repeated: counted once")
     return list(kept.values())
 
 

@@ -21,7 +21,7 @@ _ROWS = 1 << 16
 _TRUE = frozenset({"true", "1", "t", "yes"})
 
 
-def read_omegawatt(path: str | Path, *, max_gap_s: float = 1.0) -> Recording:
+def read_omegawatt(path: str | Path, *, max_gap_s: float | None = None) -> Recording:
     """Read the CSV of an OmegaWatt wattmeter.
 
     Rows with a ``#frame_is_ok`` other than true and a cut last row are dropped. The integral bridges a few dropped
@@ -31,8 +31,8 @@ def read_omegawatt(path: str | Path, *, max_gap_s: float = 1.0) -> Recording:
     ----------
     path : path
         The file, or the folder with ``omegawatt.csv``.
-    max_gap_s : float
-        Longest hole in s inside a segment, above 0.
+    max_gap_s : float, optional
+        Longest step in s that is not a hole; by default ten times the median step, and at least 1 s.
 
     Returns
     -------
@@ -46,18 +46,20 @@ def read_omegawatt(path: str | Path, *, max_gap_s: float = 1.0) -> Recording:
     ValueError
         If `max_gap_s` is not above 0.
     """
-    if not max_gap_s > 0:
-        raise ValueError(f"max_gap_s must be above 0, not {max_gap_s}")
     path = Path(path)
     file = path / "omegawatt.csv" if path.is_dir() else path
-    builder = RecordingBuilder("omegawatt", str(path))
+    builder = RecordingBuilder("omegawatt", str(path), max_gap_s=max_gap_s)
     try:
         with open_text(file) as stream:
             rows = csv_rows(stream)
-            header = next((r for r in rows if "#timestamp" in r), None)
+            before, header = 0, next(rows, None)
+            while header is not None and "#timestamp" not in header:
+                before, header = before + 1, next(rows, None)
             if header is None or not any(name.startswith("#activepow") for name in header):
                 raise TraceError(f"{file}: no columns #timestamp and #activepow; not a log of an OmegaWatt wattmeter")
-            _read(builder, [h.strip() for h in header], rows, max_gap_s)
+            if before:
+                builder.note(f"{counted(before, 'line')} before the header: left out")
+            _read(builder, [h.strip() for h in header], rows)
     except FileNotFoundError:
         raise TraceError(f"{file}: no such file") from None
     except OSError as error:
@@ -65,13 +67,13 @@ def read_omegawatt(path: str | Path, *, max_gap_s: float = 1.0) -> Recording:
     return builder.finish()
 
 
-def _read(builder: RecordingBuilder, header: list[str], rows: Iterator[list[str]], max_gap_s: float) -> None:
+def _read(builder: RecordingBuilder, header: list[str], rows: Iterator[list[str]]) -> None:
     meters = {i: f"wall:{name.removeprefix('#activepow')}" for i, name in enumerate(header) if "#activepow" in name}
     for name in meters.values():
         builder.channel(name, root=True)
     ok_at = header.index("#frame_is_ok") if "#frame_is_ok" in header else -1
     time_at = header.index("#timestamp")
-    last_ns, segment, back, holes = None, 0, 0, 0
+    last_ns, segment, back = None, 0, 0
     while chunk := list(islice(rows, _ROWS)):
         builder.lines += len(chunk)
         whole = [r for r in chunk if len(r) >= len(header) and (ok_at < 0 or r[ok_at].strip().lower() in _TRUE)]
@@ -82,17 +84,13 @@ def _read(builder: RecordingBuilder, header: list[str], rows: Iterator[list[str]
         if not whole:
             continue
         stamps = np.array([_to_ns(r[time_at]) for r in whole], np.int64)
-        steps = np.diff(stamps, prepend=stamps[0] if last_ns is None else last_ns)
-        marks = steps > max_gap_s * NS_PER_S
-        numbers, segment, went_back = segments_of(stamps, marks, last_ns, segment)
-        last_ns, back, holes = int(stamps[-1]), back + went_back, holes + int(marks.sum())
+        numbers, segment, went_back = segments_of(stamps, np.zeros(stamps.size, bool), last_ns, segment)
+        last_ns, back = int(stamps[-1]), back + went_back
         for at, name in meters.items():
             values = np.array([_number(r[at]) for r in whole])
             builder.add(name, stamps, numbers, np.where(values < 0, math.nan, values))
     if back:
         builder.note(f"time goes back {counted(back, 'time')}; a new segment begins at each")
-    if holes:
-        builder.note(f"{counted(holes, 'hole')} longer than {max_gap_s} s: not integrated")
     if builder.dropped:
         builder.note(f"{builder.dropped} of {builder.lines} rows are cut or not marked as good frames and were dropped")
 

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -13,10 +14,17 @@ from typing import TextIO
 from fastgreen.guards.printable import printable
 from fastgreen.guards.untrusted import open_regular
 
-__all__ = ["csv_rows", "open_text", "shown"]
+__all__ = ["begins_with_time", "csv_rows", "open_text", "shown"]
 
 # Logs redirected to a file on Windows are in UTF-16.
 _MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (codecs.BOM_UTF8, "utf-8-sig"))
+
+_TIME = re.compile(r"\s*(?:19|20)\d\d[-/]\d\d[-/]\d\d[T ]\d\d:\d\d")
+
+
+def begins_with_time(row: list[str]) -> bool:
+    """Whether the first cell is a date with a time."""
+    return bool(row) and _TIME.match(row[0]) is not None
 
 
 def open_text(path: Path) -> TextIO:
@@ -35,9 +43,12 @@ def open_text(path: Path) -> TextIO:
     return io.TextIOWrapper(stream, newline="", encoding=encoding, errors="replace")
 
 
-def csv_rows(stream: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the rows of a CSV file without empty lines; a line that is not CSV becomes one empty field."""
-    reader = csv.reader(stream, skipinitialspace=True)
+def csv_rows(stream: Iterable[str], delimiter: str = ",") -> Iterator[list[str]]:
+    """Yield the rows of a CSV file without empty lines; a line that is not CSV becomes one empty field.
+
+    A single quote mark would make one field of all lines up to the next one. Such lines are read one by one.
+    """
+    reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True)
     while True:
         try:
             row = next(reader)
@@ -45,7 +56,12 @@ def csv_rows(stream: Iterable[str]) -> Iterator[list[str]]:
             return
         except csv.Error:
             row = [""]
-        if row:
+        if any("\n" in cell for cell in row):
+            lines = delimiter.join(row).splitlines()
+            yield from filter(
+                None, csv.reader(lines, delimiter=delimiter, skipinitialspace=True, quoting=csv.QUOTE_NONE)
+            )
+        elif row:
             yield row
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["ABSENT_NS", "LATEST_NS", "check_zone", "segments_of", "to_utc_ns"]
+__all__ = ["ABSENT_NS", "LATEST_NS", "check_zone", "segments_of", "to_utc_ns", "zone_of"]
 
+_PASSES: tuple[Literal["earliest", "latest"], ...] = ("earliest", "latest")
 ABSENT_NS = np.iinfo(np.int64).min
 LATEST_NS = 1 << 62  # in the year 2116; the difference of two moments from 1970 to then fits an int64
 
@@ -19,17 +21,29 @@ LATEST_NS = 1 << 62  # in the year 2116; the difference of two moments from 1970
 def check_zone(timezone: str) -> str:
     """Return the name of a time zone; ValueError if it is unknown."""
     try:
-        ZoneInfo(timezone)
+        zone_of(timezone)
     except (ZoneInfoNotFoundError, ValueError, TypeError, IsADirectoryError):
         raise ValueError(f"timezone must be the name of a zone, as Europe/Paris or UTC, not {timezone!r}") from None
     return timezone
+
+
+def zone_of(timezone: str) -> tzinfo:
+    """Time zone of a name. UTC needs no database of zones, which a small system or Windows may lack.
+
+    Raises
+    ------
+    ZoneInfoNotFoundError, ValueError
+        If the zone is unknown.
+    """
+    return UTC if timezone == "UTC" else ZoneInfo(timezone)
 
 
 def to_utc_ns(texts: Sequence[str | None] | pa.Array, timezone: str = "UTC") -> np.ndarray:
     """Convert ISO 8601 texts to ns since 1970 UTC.
 
     Text without an offset is local time of `timezone`. In the hour that occurs twice in autumn, times are of the first
-    pass until time goes back, and of the second pass afterwards.
+    pass until time goes back, and of the second pass afterwards. The hour that spring leaves out does not exist, and
+    its times are absent.
 
     Parameters
     ----------
@@ -59,9 +73,12 @@ def _any_moment(texts: Sequence[str | None] | pa.Array, timezone: str) -> np.nda
         return _one_by_one(array.to_pylist(), timezone)
     if timezone == "UTC":
         return _filled(naive)
-    first = _filled(pc.assume_timezone(naive, timezone, ambiguous="earliest", nonexistent="latest"))
-    later = _filled(pc.assume_timezone(naive, timezone, ambiguous="latest", nonexistent="latest"))
-    return first if np.array_equal(first, later) else _unfold(first, later)
+    first, later = (
+        _filled(pc.assume_timezone(naive, timezone, ambiguous=pass_, nonexistent=pass_)) for pass_ in _PASSES
+    )
+    if np.array_equal(first, later):
+        return first
+    return _unfold(*(np.where(later - first == 1, ABSENT_NS, moments) for moments in (first, later)))
 
 
 def _filled(stamps: pa.Array) -> np.ndarray:
@@ -77,12 +94,14 @@ def _unfold(first: np.ndarray, later: np.ndarray) -> np.ndarray:
 
 
 def _one_by_one(texts: Sequence[object], timezone: str) -> np.ndarray:
-    zone = ZoneInfo(timezone)
+    zone = zone_of(timezone)
     out = np.full(len(texts), ABSENT_NS, np.int64)
     for i, text in enumerate(texts):
         try:
             moment = datetime.fromisoformat(str(text).strip().replace("/", "-"))
             moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+            if moment.astimezone(UTC).astimezone(moment.tzinfo).replace(tzinfo=None) != moment.replace(tzinfo=None):
+                continue  # in the hour that spring leaves out
             out[i] = _exact_ns(moment)
             if i and out[i] < out[i - 1] <= (again := _exact_ns(moment.replace(fold=1))):
                 out[i] = again
