@@ -91,6 +91,38 @@ static inline size_t count_until(const int64_t *breaks, size_t count, int64_t at
 	return n;
 }
 
+/* The mean time between two changes, of the three intervals after change `first` (or those there are) and at most T. It
+ * is weighted by power, because T and a plain mean also count the time in which a counter stood still for want of
+ * energy. */
+static double mean_period_ns(const struct fg_resolver *r, size_t first)
+{
+	const struct fg_table *t = &r->table;
+	double grown = 0.0, power = 0.0;
+
+	for (size_t i = first; i < t->count && i < first + FG_TABLE_KEPT - 1; i++) {
+		double growth = (double)(t->total[i + 1] - t->total[i]);
+
+		if (growth > 0.0) {
+			grown += growth;
+			power += growth / (double)fg_clock_later_ns(t->knot_ns[i + 1] - t->knot_ns[i], 1);
+		}
+	}
+	return power > 0.0 ? fmin(grown / power, (double)r->traits.period_ns) : (double)r->traits.period_ns;
+}
+
+/* The time after the last change that the next change will show if the load goes on: at most a mean period, and no time
+ * at all once the next change is overdue by another or by T, because then there was no load. */
+static double unseen_ns(const struct fg_resolver *r)
+{
+	const struct fg_table *t = &r->table;
+	double period_ns = mean_period_ns(r, t->count < FG_TABLE_KEPT ? 1 : t->count - FG_TABLE_KEPT + 1);
+	int64_t still_ns = r->last.at_ns - t->knot_ns[t->count];
+
+	if (still_ns >= r->traits.period_ns)
+		return 0.0;
+	return fmax(fmin(period_ns, 2.0 * (2.0 * period_ns - (double)still_ns)), 0.0);
+}
+
 /* One answer by counting: before the first sample, and past the last change. */
 static struct fg_answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
 {
@@ -106,10 +138,11 @@ static struct fg_answer answer_slowly(const struct fg_resolver *r, int64_t at_ns
 	if (knot < t->count) {
 		a.estimate = fg_on_line(t, knot, at_ns);
 	} else if (knot > 0) {
-		/* The counter lags: until the last sample the estimate goes on at the last mean power, as far as the bound
-		 * lets it; past the last sample nothing is known and nothing is added. */
+		/* The counter lags: until the last sample the estimate goes on at the last mean power, as far as the bound and
+		 * the time without a change let it; past the last sample nothing is known and nothing is added. */
 		int64_t until_ns = at_ns < r->last.at_ns ? at_ns : r->last.at_ns;
-		double more = t->slope[knot - 1] * (double)fg_clock_later_ns(until_ns - t->knot_ns[knot], 0);
+		double more = t->slope[knot - 1] *
+					  fmin((double)fg_clock_later_ns(until_ns - t->knot_ns[knot], 0), unseen_ns(r));
 		double most = t->quantum + r->ceiling_per_ns * (double)fg_clock_later_ns(until_ns - r->reach_at_ns, 0);
 
 		a.estimate = (double)r->total + fmin(more, most);
@@ -141,8 +174,7 @@ static void open_energy(struct fg_resolver *r, const struct fg_sample *first)
 	r->table.low_ns[0] = r->sure_at_ns;
 	r->table.high_ns[0] = r->reach_at_ns + 1;
 	r->table.quantum = (double)r->traits.quantum;
-	/* The counter shows what was, on average, half a period ago. Before that the estimate stays 0. */
-	r->table.knot_ns[0] = first->at_ns - r->traits.period_ns / 2;
+	r->first_at_ns = first->at_ns;
 }
 
 /* The counter restarted between what the samples before reached and the one that is sure at `sure_ns`. */
@@ -248,6 +280,13 @@ static void compact(struct fg_table *t)
 	t->count -= gone;
 }
 
+/* The counter shows what was, on average, half a period ago. Before that the estimate stays 0. */
+static void place_beginning(struct fg_resolver *r)
+{
+	r->table.knot_ns[0] = r->first_at_ns - (int64_t)(mean_period_ns(r, 1) / 2.0);
+	r->begun = true;
+}
+
 static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
 {
 	struct fg_table *t = &r->table;
@@ -258,7 +297,9 @@ static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, 
 
 			taken += next > 0 ? next : tabulate_any(r, samples + taken, left < SINGLY ? left : SINGLY);
 		}
-		if (t->count > 0 && (fg_waits(&r->streams[0], limit_ns(t)) || fg_waits(&r->streams[1], limit_ns(t)))) {
+		if (!r->begun && t->count > FG_TABLE_KEPT) /* the last change may still become one with the next */
+			place_beginning(r);
+		if (r->begun && (fg_waits(&r->streams[0], limit_ns(t)) || fg_waits(&r->streams[1], limit_ns(t)))) {
 			r->path->draw(t);
 			look_up_all(r);
 		}
@@ -270,6 +311,8 @@ static void finish_energy(struct fg_resolver *r, struct fg_stream *s)
 	struct fg_table *t = &r->table;
 	int64_t last_ns = fg_clock_later_ns(t->low_ns[t->count], fg_clock_later_ns(r->last.at_ns, r->reach_at_ns));
 
+	if (!r->begun)
+		place_beginning(r);
 	r->path->draw(t);
 	while (fg_waits(s, last_ns))
 		put(s, s->edge, answer_slowly(r, s->at_ns[s->next]));
