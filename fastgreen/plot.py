@@ -19,7 +19,7 @@ from fastgreen.guards.printable import picture_text
 from fastgreen.metrics.domains import ACCURACY, AMOUNT, check
 from fastgreen.metrics.scores import apc
 from fastgreen.metrics.sweep import METRICS, Sweep
-from fastgreen.results.console import bounds, quantity
+from fastgreen.results.console import between, quantity
 from fastgreen.units import NS_PER_S, counted
 
 if TYPE_CHECKING:
@@ -389,7 +389,8 @@ def power(
     axes[-1].set(xlabel=f"Time since the first reading (s){left_out}", xlim=(0, result.duration_s))
     figure.suptitle(
         title
-        or f"{quantity(result.energy_j, 'J')} ({bounds(result.energy_low_j, result.energy_high_j, 'J')}) "
+        or f"{quantity(result.energy_j, 'J')} "
+        f"({between(result.energy_low_j, result.energy_high_j, 'J', result.bounds)}) "
         f"in {quantity(result.duration_s, 's')}"
     )
     return finish(figure, path)
@@ -405,7 +406,7 @@ def _draw_power(axes: Axes, result: Result, table: Any, step_s: float | None) ->
         baseline=column["power_low_w"],
         fill=True,
         color="0.8",
-        label="its bounds",
+        label="between readings (sampled, not bounded)" if result.bounds == "sampled" else "its bounds",
     )
     axes.stairs(column["power_w"], edges, baseline=None, color="black", label="power")
     parts = [t.channel.id for t in result.traces if t.counted and t.has_data]

@@ -16,7 +16,7 @@ from fastgreen.commands.common import JsonAnswer, json_options, table
 from fastgreen.measuring.monitor import Monitor
 from fastgreen.metrics.scores import apc, apec
 from fastgreen.metrics.sweep import Sweep
-from fastgreen.results.console import bounds, people_console, quantity
+from fastgreen.results.console import between, people_console, quantity
 
 __all__ = ["demo"]
 
@@ -36,6 +36,7 @@ class Row:
     latency_p99_s: float
     training_j: float
     estimated: bool
+    bounds: str
     wh_per_million: float
     apc: float
     apec: float
@@ -105,6 +106,7 @@ def _rows(summary: list[dict[str, Any]], outcome: dict[str, tuple[float, int]], 
                 infer["duration_p99_s"],
                 train["energy_j"],
                 infer["estimated"],
+                infer["bounds"],
                 wh,
                 float(apc(wh, accuracy)),
                 float(apec(wh / 1000 * price, accuracy, beta=10.0)),
@@ -122,7 +124,7 @@ def _cells(r: Row) -> dict[str, str]:
         "model": r.model,
         "accuracy": f"{r.accuracy:.4f}",
         "mean": quantity(r.energy_j, "J", 3),
-        "between": bounds(r.energy_low_j, r.energy_high_j, "J"),
+        "between": between(r.energy_low_j, r.energy_high_j, "J", r.bounds),
         "power": quantity(r.mean_power_w, "W", 3),
         "batch p50": quantity(r.latency_p50_s, "s", 3),
         "p99": quantity(r.latency_p99_s, "s", 3),

@@ -27,6 +27,7 @@ __all__ = [
     "MOST_ROWS",
     "PlainTable",
     "PrintableConsole",
+    "between",
     "bounds",
     "people_console",
     "plain_table",
@@ -62,6 +63,11 @@ def bounds(low: float | None, high: float | None, unit: str) -> str:
     first, last = quantity(low, unit, 3), quantity(high, unit, 3)
     shared = first.split(" ")[1:] == last.split(" ")[1:]
     return f"{first.split(' ')[0] if shared else first} .. {last}"
+
+
+def between(low: float | None, high: float | None, unit: str, quality: str) -> str:
+    """The bounds of an energy for people, where they bound it; `quality` is `Channel.bounds`."""
+    return "sampled, not bounded" if quality == "sampled" and low is not None else bounds(low, high, unit)
 
 
 class PrintableConsole(Console):
@@ -126,6 +132,8 @@ class Printable(Protocol):
     @property
     def estimated(self) -> bool: ...
     @property
+    def bounds(self) -> str: ...
+    @property
     def energy_j(self) -> float: ...
     @property
     def energy_low_j(self) -> float: ...
@@ -151,7 +159,7 @@ def show(result: Printable, console: Console) -> None:
     if result.known:
         console.print(
             f"[bold]{quantity(result.energy_j, 'J')}[/bold] "
-            f"({bounds(result.energy_low_j, result.energy_high_j, 'J')}) "
+            f"({between(result.energy_low_j, result.energy_high_j, 'J', result.bounds)}) "
             f"in {quantity(result.duration_s, 's')}: {quantity(result.mean_power_w, 'W')}, "
             f"{quantity(result.energy_wh, 'Wh')}"
         )
@@ -187,15 +195,18 @@ def _channel_table(result: Printable) -> Table:
         table.add_row(
             titled(row["id"], row["name"]) + ("" if row["counted"] else " *"),
             quantity(row["energy_j"], "J"),
-            bounds(row["energy_low_j"], row["energy_high_j"], "J"),
+            between(row["energy_low_j"], row["energy_high_j"], "J", row["bounds"]),
             quantity(row["mean_power_w"], "W"),
             str(row["samples"]),
             _faults(row),
             row["method"],
         )
-    if not all(result.channels["counted"].to_pylist()):
-        table.caption = "* not part of the total"
-        table.caption_justify = "left"
+    channels = result.channels.select(["counted", "bounds"]).to_pydict()
+    remarks = [] if all(channels["counted"]) else ["* not part of the total"]
+    if "sampled" in channels["bounds"]:
+        remarks.append("sampled: a power sensor shows nothing of the time in which it does not look")
+    table.caption = "\n".join(remarks) or None
+    table.caption_justify = "left"
     return table
 
 
@@ -206,7 +217,7 @@ def _window_table(result: Printable) -> Table:
             row["name"],
             str(row["count"]),
             quantity(row["mean_energy_j"], "J"),
-            bounds(row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
+            between(row["mean_energy_low_j"], row["mean_energy_high_j"], "J", row["bounds"]),
             quantity(row["mean_power_w"], "W"),
             *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
         )

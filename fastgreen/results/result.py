@@ -42,6 +42,9 @@ class Result(Energies):
         False when no counted channel gave a reading: the energies are then 0 and mean nothing.
     estimated : bool
         True when any counted channel is a model and not a measurement.
+    bounds : str
+        ``certain``, ``modelled`` or ``sampled``: quality of the low and high energies. The true energy can lie outside
+        of sampled ones, which are those of a power sensor's readings.
     start_ns, end_ns : int
         First and last reading, ns of CLOCK_MONOTONIC.
     metadata : dict
@@ -144,7 +147,8 @@ class Result(Energies):
     def windows(self, name: str | None = None, per_channel: bool = False) -> pa.Table:
         """A row per stretch of a window: name, index, start_ns, duration_s, energy_j, energy_low_j, energy_high_j.
 
-        The schema's metadata say whether the energies are ``estimated``.
+        The schema's metadata say whether the energies are ``estimated``, and the quality of their ``bounds`` (`bounds`;
+        per channel, that of the least certain one).
 
         Parameters
         ----------
@@ -193,7 +197,7 @@ class Result(Energies):
         pyarrow.Table
             Columns ``time`` (timestamp[ns, UTC]) and ``start_ns`` (CLOCK_MONOTONIC) of the step's begin, ``duration_s``
             in s, and ``power_w``, ``power_low_w``, ``power_high_w`` in W; a power that is not known is null. The
-            schema's metadata say whether they are ``estimated``.
+            schema's metadata say whether they are ``estimated``, and the quality of their ``bounds``.
 
         Raises
         ------
@@ -254,6 +258,7 @@ class Result(Energies):
             "duration_s": self.duration_s,
             "mean_power_w": self.mean_power_w,
             "estimated": self.estimated,
+            "bounds": self.bounds,
             "notes": self.notes,
             "channels": self.channels.to_pylist(),
             "windows": self.summary().to_pylist(),

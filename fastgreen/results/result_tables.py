@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from fastgreen.guards.arguments import number
 from fastgreen.results.trace import Bounded, Trace, Windows
+from fastgreen.sensors.channel import least_certain
 from fastgreen.units import NS_PER_S, unit_metadata
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.
             ("status", "string", None),
             ("note", "string", None),
             ("name", "string", None),
+            ("bounds", "string", None),
         ],
     )
 
@@ -91,6 +93,7 @@ def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
         tally.get("why_ended") or ("ok" if known else tally.get("last_error") or "no reading"),
         trace.channel.note,
         trace.channel.name,
+        trace.channel.bounds,
     )
 
 
@@ -117,7 +120,7 @@ def window_table(traces: Sequence[Trace], chosen: list[Windows], per_channel: bo
             columns[key] = np.concatenate([getattr(e, attribute) for e in energies]) if energies else np.empty(0)
         parts.append(_with_channel(columns, trace, per_channel))
     units = {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(_ENERGIES, "J")}
-    return _joined(parts, units, estimated)
+    return _joined(parts, units, estimated, _least_certain(traces, per_channel))
 
 
 def _rows_of(traces: Sequence[Trace], per_channel: bool) -> Sequence[Trace | None]:
@@ -133,10 +136,17 @@ def _with_channel(columns: dict[str, Any], trace: Trace | None, per_channel: boo
     return pa.table(columns)
 
 
-def _joined(parts: list[pa.Table], units: Mapping[str, str], estimated: bool) -> pa.Table:
+def _least_certain(traces: Sequence[Trace], per_channel: bool = False) -> str:
+    """`Channel.bounds` of a table's energies: of all counted channels together, or of the least certain channel."""
+    return least_certain(t.channel for t in traces if t.has_data and (t.counted or per_channel))
+
+
+def _joined(parts: list[pa.Table], units: Mapping[str, str], estimated: bool, bounds: str) -> pa.Table:
     table = pa.concat_tables(parts).unify_dictionaries()
     fields = [f.with_metadata(unit_metadata(units[f.name])) if f.name in units else f for f in table.schema]
-    return table.cast(pa.schema(fields)).replace_schema_metadata({"estimated": str(estimated).lower()})
+    return table.cast(pa.schema(fields)).replace_schema_metadata(
+        {"estimated": str(estimated).lower(), "bounds": bounds}
+    )
 
 
 def _window_columns(chosen: list[Windows]) -> dict[str, Any]:
@@ -183,6 +193,7 @@ def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], e
                 seconds,
                 *(float(x) for x in np.percentile(durations, [50, 95, 99])),
                 estimated,
+                _least_certain(traces),
             )
         )
     return _table(
@@ -202,6 +213,7 @@ def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], e
             ("duration_p95_s", "float64", "s"),
             ("duration_p99_s", "float64", "s"),
             ("estimated", "bool", None),
+            ("bounds", "string", None),
         ],
     )
 
@@ -239,7 +251,8 @@ def power_table(result: Energies, step_s: float | None, per_channel: bool) -> pa
             watts = getattr(energies, attribute) / durations_s
             columns[key] = pa.array(watts, mask=np.full(len(watts), not known))
         parts.append(_with_channel(columns, trace, per_channel))
-    return _joined(parts, {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(powers, "W")}, result.estimated)
+    units = {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(powers, "W")}
+    return _joined(parts, units, result.estimated, _least_certain(result.traces, per_channel))
 
 
 def _steps(result: Energies, step_s: float | None) -> Windows:
