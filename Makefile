@@ -98,9 +98,10 @@ FUZZ_CLANG = $(firstword $(wildcard /usr/bin/clang /usr/bin/clang-[0-9][0-9]))
 FUZZ_CFLAGS := -std=gnu11 -g -O1 -Wall -Wextra -Icsrc
 FUZZ_SOURCES := tests/fuzz/fuzz_text.c $(filter-out csrc/fg_metric%,$(wildcard csrc/fg_*.c))
 
-fuzz: $(VENV)/.fuzz fuzz-text ## fuzz every parser for FUZZ_SECONDS (60), guided by coverage
+fuzz: $(VENV)/.fuzz fuzz-text ## fuzz every parser for FUZZ_SECONDS (60), guided by coverage; attack the granting helper (as root)
 	for target in powercap load replay; do \
 		$(BIN)/python -m tests.fuzz.targets $$target $(FUZZ_SECONDS) build/fuzz/$$target || exit 1; done
+	FASTGREEN_ATTACK_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/sensors/test_grant_under_attack.py
 
 fuzz-text:
 	if [ -z "$(FUZZ_CLANG)" ] && [ $$(id -u) = 0 ] && command -v apt-get > /dev/null; then \

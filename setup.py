@@ -22,7 +22,7 @@ FLAGS += shlex.split(os.environ.get("FASTGREEN_CFLAGS", ""))
 
 # Compiled module -> its part of the C library. The engine is all of it but the metrics and the resolver.
 METRIC = sorted(glob("csrc/fg_metric*.c"))
-RESOLVER = sorted(glob("csrc/fg_resolver*.c"))
+RESOLVER = [*sorted(glob("csrc/fg_resolver*.c")), "csrc/fg_batches.c"]
 MODULES = {
     "_kernels": METRIC,
     "_resolver": ["csrc/fg_account.c", "csrc/fg_jump.c", *RESOLVER],

@@ -17,7 +17,8 @@
  *      traits (fg_traits) hold the facts known before. Then its ring (fg_ring) passes the sample to a slower thread
  *      without a lock. If the ring is full, the point of the curve is lost and counted; the total is complete.
  *   4. At the end a resolver (fg_resolver) walks once over the samples and over the sorted edges of all windows. For
- *      each window it gives the least, the most and the likely energy.
+ *      each window it gives the least, the most and the likely energy. Of a recorded run it gets the samples of all
+ *      channels in one pass over the file (fg_batches).
  *
  * If something fails: each function returns a status and fills a struct fg_error that the caller owns (fg_error). A
  * sensor that never answers stops its own source only (fg_thread).
@@ -27,6 +28,7 @@
  *   fg_source_hwmon      attributes of drivers, in the same way
  *   fg_source_perf       the energy of rapl from the kernel's perf events, all domains of a package in one read
  *   fg_source_nvml       NVIDIA boards, through NVIDIA's library, which is loaded at run time (fg_nvml)
+ *   fg_source_amdsmi     energy counters of AMD boards, through AMD's library, in the same way (fg_amdsmi)
  *   fg_source_procstat   an estimate from CPU time
  *   fg_source_replay     a saved run
  *
@@ -35,8 +37,8 @@
  * time, and all paths give the same bits.
  *
  * Layers; a file includes only files to the left of it:
- *   error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver  <-  channel, source
- *   <-  nvml  <-  source_*  <-  sampler */
+ *   error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver, batches  <-  channel, source
+ *   <-  nvml, amdsmi  <-  source_*  <-  sampler */
 #ifndef FG_H
 #define FG_H
 
@@ -49,8 +51,10 @@
 #include "fg_traits.h"
 #include "fg_account.h"
 #include "fg_resolver.h"
+#include "fg_batches.h"
 #include "fg_source.h"
 #include "fg_nvml.h"
+#include "fg_amdsmi.h"
 #include "fg_channel.h"
 #include "fg_sampler.h"
 #include "fg_metric.h"

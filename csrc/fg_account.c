@@ -51,14 +51,36 @@ static void come_back(struct fg_account *account, struct fg_sample *sample, cons
 	sample->flags |= (uint16_t)(FG_SAMPLE_RETURN | landing->between << FG_SAMPLE_BETWEEN);
 }
 
-/* Add the counter's growth from the last sample to this one; sets the sample's wraps and flags. */
+static bool is_blind(const struct fg_account *account, const struct fg_sample *sample)
+{
+	int64_t blind_ns = account->traits.blind_ns;
+
+	return blind_ns > 0 && sample->at_ns - account->last_at_ns > blind_ns;
+}
+
+/* Add the growth from the last sample to this one, if it is nothing special: nearly always. */
+static inline bool add_plain_growth(struct fg_account *account, const struct fg_sample *sample)
+{
+	int64_t grown, until_ns = sample->at_ns + sample->half_ns;
+
+	if ((sample->wraps | (sample->flags & FG_SAMPLE_RESET)) != 0 || sample->raw < account->last_raw ||
+		__builtin_sub_overflow(sample->raw, account->last_raw, &grown) || grown > INT64_MAX - account->total ||
+		is_blind(account, sample) ||
+		!fg_jumps_allow(&account->jumps, (double)grown, shown_since_ns(account), until_ns) ||
+		!fg_jumps_go_on(&account->jumps, grown, account->last_at_ns))
+		return false;
+	account->total += grown;
+	return true;
+}
+
+/* The same for any growth; settles the sample's wraps and flags. */
 static void add_growth(struct fg_account *account, struct fg_sample *sample)
 {
 	const struct fg_traits *traits = &account->traits;
 	struct fg_jumps *jumps = &account->jumps;
 	fg_int128 delta = (fg_int128)sample->raw - account->last_raw;
 	bool wrapped = delta < 0 && sample->wraps == 0 && traits->modulus > 0;
-	bool blind = traits->blind_ns > 0 && sample->at_ns - account->last_at_ns > traits->blind_ns;
+	bool blind = is_blind(account, sample);
 	bool believed = (sample->flags & FG_SAMPLE_RESET) == 0 && !blind;
 
 	if (wrapped) {
@@ -66,18 +88,15 @@ static void add_growth(struct fg_account *account, struct fg_sample *sample)
 		believed = believed && delta + traits->modulus < traits->modulus / 2;
 	}
 	delta += (fg_int128)sample->wraps * traits->modulus;
-	believed = believed &&
-			   fg_jumps_allow(jumps, (double)delta, shown_since_ns(account), sample->at_ns + sample->half_ns);
 	int64_t until_ns = sample->at_ns + sample->half_ns;
+	believed = believed && fg_jumps_allow(jumps, (double)delta, shown_since_ns(account), until_ns);
+	struct fg_place last = last_place(account);
 	struct fg_landing landing;
 	if (believed && delta >= 0 && delta <= INT64_MAX - account->total) {
-		if (wrapped || !fg_jumps_go_on(jumps, (int64_t)delta, account->last_at_ns)) {
-			struct fg_place last = last_place(account);
-
-			if (fg_jumps_pass(jumps, &last, sample->raw, until_ns, &landing)) {
-				come_back(account, sample, &landing);
-				return;
-			}
+		if ((wrapped || !fg_jumps_go_on(jumps, (int64_t)delta, account->last_at_ns)) &&
+			fg_jumps_pass(jumps, &last, sample->raw, until_ns, &landing)) {
+			come_back(account, sample, &landing);
+			return;
 		}
 		account->total += (int64_t)delta;
 		return;
@@ -89,7 +108,6 @@ static void add_growth(struct fg_account *account, struct fg_sample *sample)
 		fg_jumps_forget(jumps, account->samples);
 		return;
 	}
-	struct fg_place last = last_place(account);
 	fg_jumps_land(jumps, &last, sample->raw, until_ns, &landing);
 	if (landing.place != NULL)
 		come_back(account, sample, &landing);
@@ -109,9 +127,10 @@ static void learn(struct fg_account *account, const struct fg_sample *sample, bo
 		account->period_upper_ns = fg_clock_later_ns(account->period_upper_ns, longest_ns);
 		account->period_sum_ns += middle_ns;
 		account->periods++;
-		double mean = (double)(account->total - account->change_total) / (double)fg_clock_later_ns(middle_ns, 1);
-		if (account->traits.kind == FG_ENERGY && mean > account->peak_per_ns)
-			account->peak_per_ns = mean;
+		double grown = (double)(account->total - account->change_total);
+		double time_ns = (double)fg_clock_later_ns(middle_ns, 1);
+		if (account->traits.kind == FG_ENERGY && grown > account->peak_per_ns * time_ns)
+			account->peak_per_ns = grown / time_ns; /* divided seldom: a division takes as long as all the rest */
 	}
 	account->broken = torn;
 	account->change_after_ns = after_ns;
@@ -141,9 +160,9 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 			sample->flags |= FG_SAMPLE_GAP;
 		bool torn = stalled || (sample->flags & FG_SAMPLE_GAP);
 
-		if (traits->kind == FG_ENERGY)
+		if (traits->kind == FG_ENERGY && !add_plain_growth(account, sample))
 			add_growth(account, sample);
-		else
+		else if (traits->kind == FG_POWER)
 			account->twice_integral += ((fg_int128)sample->raw + account->last_raw) * step_ns;
 		torn = torn || (sample->flags & FG_SAMPLE_RESET);
 		account->broken = account->broken || torn;
@@ -168,7 +187,7 @@ void fg_account_add(struct fg_account *account, struct fg_sample *sample)
 	account->last_half_ns = sample->half_ns;
 	account->last_raw = sample->raw;
 	account->read_longest_ns = fg_clock_later_ns(account->read_longest_ns, read_ns);
-	account->read_mean_ns += ((double)read_ns - account->read_mean_ns) / (double)account->samples;
+	account->read_sum_ns += read_ns;
 }
 
 int64_t fg_account_period_ns(const struct fg_account *account)

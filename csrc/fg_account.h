@@ -23,7 +23,7 @@ struct fg_account {
 	double power_integral; /* power: trapezoid, raw * ns (0 for energy) */
 	int64_t read_longest_ns;
 	int64_t step_longest_ns; /* between two samples */
-	double read_mean_ns;
+	int64_t read_sum_ns;
 	/* The sensor's update period, learnt from changes. The longest true interval between two updates lies between: */
 	int64_t period_lower_ns; /* the longest stretch seen without a change */
 	int64_t period_upper_ns; /* the longest bracket of two successive changes; 0 before the second change */

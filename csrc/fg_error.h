@@ -33,7 +33,7 @@ enum fg_status {
 struct fg_error {
 	enum fg_status status;
 	int sys_errno;     /* errno of the failed system call; 0: no system call failed */
-	int vendor_code;   /* nvmlReturn_t of the failed NVML call; 0: no NVML call failed */
+	int vendor_code;   /* nvmlReturn_t or amdsmi_status_t of the failed call; 0: no call of a vendor's library failed */
 	char message[240]; /* one sentence, UTF-8, NUL-terminated: the call that failed, and its object */
 };
 

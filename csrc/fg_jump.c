@@ -170,7 +170,7 @@ static void come_back(struct fg_jumps *jumps, const struct fg_place *place)
 	jumps->line_from = place->line_from;
 	jumps->ups = place->ups;
 	jumps->row = 0;
-	jumps->count++;
+	jumps->count += !place->counted;
 }
 
 /* The sample lands on the line of a place. */
@@ -211,9 +211,15 @@ bool fg_jumps_pass(struct fg_jumps *jumps, const struct fg_place *last, int64_t 
 		jumps->trail_next_ns = last->at_ns + FG_JUMP_TRAIL_NS;
 		jumps->step_most = 0;
 	}
-	if (growth < 0)
+	if (growth < 0) {
 		leave(jumps, last, raw, true); /* a wrap, or a moment's value near 0 */
-	else if (growth > jumps->step_most)
+		/* At exactly 0 it is nearly always the latter. The counter may have wrapped before the moment ends, so that it
+		 * never returns to this line. */
+		bool zero = raw == 0 && growth + jumps->modulus > FG_JUMP_ZERO * jumps->quantum &&
+					growth + jumps->modulus < jumps->modulus / FG_JUMP_ZERO; /* or it wraps all the time */
+		jumps->departures[jumps->departure_count - 1].counted = zero;
+		jumps->count += zero;
+	} else if (growth > jumps->step_most)
 		jumps->step_most = growth;
 	return false;
 }

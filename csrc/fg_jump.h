@@ -25,6 +25,7 @@ enum {
 	FG_JUMP_TRAIL = 64,     /* places along the line, to find false values that were plausible at first; */
 	FG_JUMP_ROW = 4,        /* if so many jumps up come in a row, each is real: the limit was wrong */
 	FG_JUMP_TURNS = 4,      /* after so many exchanges, two counters are shown in turn, not jumps of one */
+	FG_JUMP_ZERO = 64,      /* quanta: a counter that grows by more from reading to reading hardly wraps to exactly 0 */
 };
 
 #define FG_JUMP_TRAIL_NS INT64_C(100000000) /* the least time between two places of the trail */
@@ -39,12 +40,13 @@ struct fg_place {
 	uint64_t resets, ups; /* of the account up to here: restarts, and the restarts that jumped up */
 	int64_t most;         /* the largest growth from the place of the trail before until here */
 	bool believed;        /* the growth from here is plausible, with a wrap */
+	bool counted;         /* as a jump, when the counter left from here */
 	int64_t
 		step; /* how far the counter went down from here (> 0), or, of the trail, the largest growth up to the next */
 };
 
 struct fg_jumps {
-	uint64_t count;            /* how often the counter returned to a line that it had left */
+	uint64_t count;            /* how often the counter returned to a line that it had left, or wrapped to exactly 0 */
 	int64_t first_ns, last_ns; /* when it first left a line, and when it last jumped; 0, 0: never */
 	bool in_turn;              /* two counters are shown in turn, and samples cannot tell which one is right */
 	double plausible_per_ns;   /* the fastest plausible growth; 0: any growth is plausible */

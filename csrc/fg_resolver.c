@@ -52,6 +52,27 @@ void fg_resolver_init_windows(struct fg_resolver *resolver, const struct fg_trai
 	resolver->stream_count = 2;
 }
 
+void fg_resolver_init_edges(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
+							const int64_t *begin_at_ns, size_t begin_count, const struct fg_answers *begins,
+							const int64_t *end_at_ns, size_t end_count, const struct fg_answers *ends)
+{
+	fg_resolver_init_instants(resolver, traits, ceiling_per_ns, end_at_ns, end_count, ends);
+	resolver->streams[1] = stream(begin_at_ns, begin_count, FG_BEGIN, begins);
+	resolver->streams[0].edge = FG_BEGIN;
+	resolver->stream_count = 2;
+}
+
+void fg_resolver_go_on(struct fg_resolver *resolver, const struct fg_resolver *other)
+{
+	struct fg_stream streams[2] = {resolver->streams[0], resolver->streams[1]};
+	unsigned stream_count = resolver->stream_count;
+
+	*resolver = *other;
+	resolver->streams[0] = streams[0];
+	resolver->streams[1] = streams[1];
+	resolver->stream_count = stream_count;
+}
+
 size_t fg_windows_sorted(const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count)
 {
 	size_t i = count > 0 && begin_at_ns[0] <= end_at_ns[0];
@@ -198,6 +219,8 @@ static void feed_restart(struct fg_resolver *r, int64_t total, int64_t reach_ns,
 			out[s->next_unknown] += sign * r->unknown;
 			if (at_ns > from_ns)
 				out[s->next_unknown] += sign * r->ceiling_per_ns * (double)(at_ns - from_ns) + more;
+			if (at_ns > from_ns && s->out.rounding != NULL)
+				s->out.rounding[s->next_unknown] += rounding;
 		}
 	}
 	r->unknown += rounding + r->ceiling_per_ns * (double)fg_clock_later_ns(sure_ns - from_ns, 0);
@@ -493,19 +516,28 @@ void fg_resolver_feed(struct fg_resolver *resolver, const struct fg_sample *samp
 	feed_energy(resolver, samples + first, count - first);
 }
 
+bool fg_resolver_done(const struct fg_resolver *resolver)
+{
+	return done(resolver);
+}
+
 void fg_resolver_finish(struct fg_resolver *resolver)
 {
 	const struct fg_answers *out = &resolver->streams[0].out;
 	size_t count = resolver->streams[0].count;
 
-	for (size_t i = 0; resolver->fed == 0 && i < count; i++)
-		out->low[i] = out->estimate[i] = out->high[i] = NAN;
+	for (unsigned s = 0; resolver->fed == 0 && s < resolver->stream_count; s++)
+		for (size_t i = 0; i < resolver->streams[s].count; i++) {
+			const struct fg_answers *unknown = &resolver->streams[s].out;
+
+			unknown->low[i] = unknown->estimate[i] = unknown->high[i] = NAN;
+		}
 	if (resolver->fed == 0)
 		return;
 	if (resolver->traits.kind == FG_POWER)
 		finish_power(resolver);
 	for (unsigned i = resolver->stream_count; resolver->traits.kind == FG_ENERGY && i-- > 0;)
 		finish_energy(resolver, &resolver->streams[i]);
-	for (size_t i = 0; resolver->stream_count == 2 && out->unknown != NULL && i < count; i++)
+	for (size_t i = 0; resolver->streams[0].edge == FG_END && out->unknown != NULL && i < count; i++)
 		out->high[i] += out->unknown[i];
 }

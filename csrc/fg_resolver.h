@@ -45,7 +45,8 @@
 
 struct fg_answers {
 	double *low, *estimate, *high;
-	double *unknown; /* may be NULL; else the caller zeroes it, and only restarts of the counter add to it */
+	double *unknown;  /* may be NULL; else the caller zeroes it, and only restarts of the counter add to it */
+	double *rounding; /* edges: what rounding adds to `unknown` where a window ends; as `unknown` */
 };
 
 enum fg_edge { FG_INSTANT, FG_BEGIN, FG_END };
@@ -94,6 +95,20 @@ void fg_resolver_init_instants(struct fg_resolver *resolver, const struct fg_tra
 void fg_resolver_init_windows(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
 							  const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count,
 							  const struct fg_answers *out);
+
+/* Edges of windows, each answered by itself, so that one answer serves all windows that share the edge: two sorted
+ * columns of instants. `unknown` is negative. So the energy from edge b to edge e lies within (energy; see above)
+ *     low(e) - high(b) .. high(e) - low(b) + unknown(b) - unknown(e) + rounding(e) */
+void fg_resolver_init_edges(struct fg_resolver *resolver, const struct fg_traits *traits, double ceiling_per_ns,
+							const int64_t *begin_at_ns, size_t begin_count, const struct fg_answers *begins,
+							const int64_t *end_at_ns, size_t end_count, const struct fg_answers *ends);
+
+/* Take over the samples that another resolver of the same channel has taken: only its columns stay the resolver's own.
+ * None of its instants lies before at_ns + half_ns of one of these samples. */
+void fg_resolver_go_on(struct fg_resolver *resolver, const struct fg_resolver *other);
+
+/* True if every instant has its answer, and no sample that follows changes one. */
+bool fg_resolver_done(const struct fg_resolver *resolver);
 
 /* The number of windows, from the first on, that can be resolved: each ends no earlier than it begins, and begins and
  * ends no earlier than the window before it. `count` if all can. */

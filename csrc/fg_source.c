@@ -5,7 +5,8 @@
 #include <string.h>
 
 static const struct fg_source_ops *const sources[] = {
-	&fg_source_rapl, &fg_source_perf, &fg_source_hwmon, &fg_source_nvml, &fg_source_procstat, &fg_source_replay,
+	&fg_source_rapl,   &fg_source_perf,     &fg_source_hwmon,  &fg_source_nvml,
+	&fg_source_amdsmi, &fg_source_procstat, &fg_source_replay,
 };
 
 const struct fg_source_ops *fg_source_find(const char *name)

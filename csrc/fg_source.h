@@ -39,21 +39,27 @@ struct fg_perf_event {
 struct fg_sensor {
 	const char *path;   /* rapl, hwmon: the attribute; procstat: the stat file; perf: its name in messages */
 	const char *factor; /* hwmon: a second attribute to multiply with (current x voltage), or NULL */
+	const char *status; /* hwmon: a battery's status: unless it is "Discharging", nothing is drawn from it; or NULL */
 	bool negate;        /* hwmon: the sign is the other way round */
 	int fd;             /* an open descriptor to use instead of path (duplicated by open), or -1 */
-	const char *uuid;   /* nvml: the device */
+	const char *uuid;   /* nvml: the device; amdsmi: the same, or its bus id */
 	enum fg_nvml_quantity quantity;
 	unsigned scope;             /* nvml: 0 GPU, 1 module, 2 memory */
+	double resolution_uj;       /* amdsmi: a reading of another resolution is refused */
+	uint64_t modulus;           /* amdsmi: show a counter of 2^-16 J modulo this */
 	int64_t idle_mw, slope_mw;  /* procstat: whole machine idle, and what one busy CPU adds */
 	struct fg_perf_event event; /* perf */
 	struct fg_recording record; /* replay */
 };
 
+struct fg_turn;
+
 struct fg_source_config {
 	const struct fg_sensor *sensors;
 	size_t count;
-	const char *library; /* nvml: the library to load */
-	double speed;        /* replay: 1 in real time, 2 twice as fast, 0 as fast as it can */
+	const char *library;  /* nvml, amdsmi: the library to load */
+	struct fg_turn *turn; /* amdsmi: the one turn of this process for that library; outlives the source */
+	double speed;         /* replay: 1 in real time, 2 twice as fast, 0 as fast as it can */
 	const struct fg_clock *clock;
 };
 
@@ -62,8 +68,8 @@ struct fg_reading {
 	/* Set by a source that knows the time of the value better than the sampler; at_ns 0: the sampler stamps it. */
 	int64_t at_ns;
 	uint32_t half_ns;
-	uint16_t wraps; /* replay only, as flags */
-	uint16_t flags;
+	uint16_t wraps; /* replay only */
+	uint16_t flags; /* enum fg_sample_flag */
 };
 
 struct fg_source; /* each source defines its own */
@@ -90,6 +96,7 @@ extern const struct fg_source_ops fg_source_rapl;     /* powercap counters, uJ *
 extern const struct fg_source_ops fg_source_perf;     /* the same through perf_event_open, the PMU's own unit */
 extern const struct fg_source_ops fg_source_hwmon;    /* hwmon counters, uJ, and powers, uW */
 extern const struct fg_source_ops fg_source_nvml;     /* NVIDIA boards, mJ and mW */
+extern const struct fg_source_ops fg_source_amdsmi;   /* AMD boards, 2^-16 J or uJ */
 extern const struct fg_source_ops fg_source_procstat; /* an estimate from CPU time, uJ */
 extern const struct fg_source_ops fg_source_replay;   /* a recorded run */
 

@@ -9,8 +9,9 @@
 
 struct hwmon_sensor {
 	char *path, *factor_path; /* factor_path NULL: path alone */
-	int fd, factor_fd;
-	bool negate;
+	char *status_path;        /* NULL: no battery */
+	int fd, factor_fd, status_fd;
+	bool negate, charged; /* charged: the last reading was one of no discharge */
 };
 
 struct fg_source {
@@ -27,8 +28,11 @@ static void hwmon_close(struct fg_source *source)
 			close(sensor->fd);
 		if (sensor->factor_fd >= 0)
 			close(sensor->factor_fd);
+		if (sensor->status_fd >= 0)
+			close(sensor->status_fd);
 		free(sensor->path);
 		free(sensor->factor_path);
+		free(sensor->status_path);
 	}
 	free(source);
 }
@@ -39,12 +43,32 @@ static enum fg_status open_sensor(const struct fg_sensor *from, struct hwmon_sen
 	to->path = strdup(from->path);
 	if (from->factor != NULL)
 		to->factor_path = strdup(from->factor);
-	if (to->path == NULL || (from->factor != NULL && to->factor_path == NULL))
+	if (from->status != NULL)
+		to->status_path = strdup(from->status);
+	if (to->path == NULL || (from->factor != NULL && to->factor_path == NULL) ||
+		(from->status != NULL && to->status_path == NULL))
 		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for the path of a hwmon sensor");
 	enum fg_status status = fg_sysfs_open(to->path, from->fd, &to->fd, err);
 	if (status == FG_OK && from->factor != NULL)
 		status = fg_sysfs_open(to->factor_path, -1, &to->factor_fd, err);
+	if (status == FG_OK && from->status != NULL)
+		status = fg_sysfs_open(to->status_path, -1, &to->status_fd, err);
 	return status;
+}
+
+/* While a battery charges, its power flows into it, and what the machine draws is not known: a gap of no discharge. */
+static void settle_battery(struct hwmon_sensor *sensor, struct fg_reading *out)
+{
+	static const char word[] = "Discharging";
+	char text[sizeof word - 1];
+	bool discharges = pread(sensor->status_fd, text, sizeof text, 0) == (ssize_t)sizeof text &&
+					  memcmp(text, word, sizeof text) == 0;
+
+	if (!discharges)
+		out->raw = 0;
+	if (!discharges || sensor->charged)
+		out->flags |= FG_SAMPLE_GAP;
+	sensor->charged = !discharges;
 }
 
 static enum fg_status hwmon_open(const struct fg_source_config *config, struct fg_source **out, struct fg_error *err)
@@ -54,7 +78,7 @@ static enum fg_status hwmon_open(const struct fg_source_config *config, struct f
 	if (source == NULL)
 		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "not enough memory for %zu hwmon sensors", config->count);
 	for (size_t i = 0; i < config->count; i++) {
-		source->sensors[i].fd = source->sensors[i].factor_fd = -1;
+		source->sensors[i].fd = source->sensors[i].factor_fd = source->sensors[i].status_fd = -1;
 		source->count = i + 1;
 		enum fg_status status = open_sensor(&config->sensors[i], &source->sensors[i], err);
 		if (status != FG_OK) {
@@ -68,7 +92,7 @@ static enum fg_status hwmon_open(const struct fg_source_config *config, struct f
 
 static enum fg_status hwmon_read(struct fg_source *source, size_t index, struct fg_reading *out, struct fg_error *err)
 {
-	const struct hwmon_sensor *sensor = &source->sensors[index];
+	struct hwmon_sensor *sensor = &source->sensors[index];
 	int64_t raw, factor;
 	enum fg_status status = fg_sysfs_read(sensor->fd, sensor->path, &raw, err);
 
@@ -85,6 +109,8 @@ static enum fg_status hwmon_read(struct fg_source *source, size_t index, struct 
 								sensor->factor_path);
 	}
 	out->raw = raw;
+	if (sensor->status_path != NULL)
+		settle_battery(sensor, out);
 	return FG_OK;
 }
 

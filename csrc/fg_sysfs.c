@@ -5,8 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum fg_status fg_sysfs_open(const char *path, int fd, int *out, struct fg_error *err)
@@ -21,6 +21,15 @@ enum fg_status fg_sysfs_open(const char *path, int fd, int *out, struct fg_error
 	}
 	*out = opened;
 	return FG_OK;
+}
+
+#define SYSFS_MAGIC_NUMBER 0x62656572 /* SYSFS_MAGIC of include/uapi/linux/magic.h */
+
+bool fg_sysfs_holds(int fd)
+{
+	struct statfs found;
+
+	return fstatfs(fd, &found) == 0 && found.f_type == SYSFS_MAGIC_NUMBER;
 }
 
 enum fg_status fg_sysfs_parse(const char *text, size_t length, int64_t *out)

@@ -75,3 +75,28 @@ bool fg_thread_call(void (*work)(void *), void (*discard)(void *), void *context
 	free(errand);
 	return true;
 }
+
+bool fg_turn_take(struct fg_turn *turn, int64_t patience_ns)
+{
+	struct fg_wake never = {0};
+	int64_t until_ns = 0, pause_ns = 20000;
+
+	/* Acquire: what the thread before has done during its turn is seen. */
+	while (atomic_exchange_explicit(&turn->taken, 1, memory_order_acquire) != 0) {
+		int64_t at_ns = fg_clock_now_ns();
+
+		until_ns = until_ns == 0 ? at_ns + patience_ns : until_ns;
+		if (at_ns >= until_ns)
+			return false;
+		/* Turns last for a fraction of a millisecond and seldom meet, so nobody needs to be woken. */
+		fg_clock_monotonic.sleep_until(NULL, at_ns + pause_ns, &never);
+		pause_ns = pause_ns < FG_NS_PER_S / 1000 ? 2 * pause_ns : pause_ns;
+	}
+	return true;
+}
+
+void fg_turn_give(struct fg_turn *turn)
+{
+	/* Release: pairs with the exchange above. */
+	atomic_store_explicit(&turn->taken, 0, memory_order_release);
+}

@@ -49,20 +49,27 @@ cdef extern from "fg.h" nogil:
     cdef struct fg_sensor:
         const char *path
         const char *factor
+        const char *status
         bint negate
         int fd
         const char *uuid
         fg_nvml_quantity quantity
         unsigned scope
+        double resolution_uj
+        uint64_t modulus
         int64_t idle_mw
         int64_t slope_mw
         fg_perf_event event
         fg_recording record
 
+    cdef struct fg_turn:
+        pass
+
     cdef struct fg_source_config:
         const fg_sensor *sensors
         size_t count
         const char *library
+        fg_turn *turn
         double speed
         const fg_clock *clock
 
@@ -94,6 +101,32 @@ cdef extern from "fg.h" nogil:
     void fg_nvml_driver(fg_nvml *nvml, char *out, size_t size)
     const char *fg_nvml_text(fg_nvml *nvml, int code)
 
+    cdef struct fg_amdsmi:
+        pass
+
+    cdef struct fg_amdsmi_energy:
+        uint64_t accumulator
+        double resolution_uj
+        uint64_t stamp_ns
+
+    cdef struct fg_amdsmi_device:
+        char uuid[96]
+        char bus_id[32]
+        char name[256]
+        unsigned socket
+        int64_t power_limit_mw
+        int energy_code
+        char energy_text[96]
+        fg_amdsmi_energy energy
+
+    fg_status fg_amdsmi_open(const char *library, fg_turn *turn, fg_amdsmi **out, fg_error *err)
+    void fg_amdsmi_close(fg_amdsmi *amdsmi)
+    const char *fg_amdsmi_version(const fg_amdsmi *amdsmi)
+    fg_status fg_amdsmi_device_count(fg_amdsmi *amdsmi, unsigned *out, fg_error *err)
+    fg_status fg_amdsmi_device_get "fg_amdsmi_device"(fg_amdsmi *amdsmi, unsigned index, fg_amdsmi_device *out,
+                                                      fg_error *err)
+    bint fg_amdsmi_is_binary(double resolution_uj)
+
     cdef struct fg_sampler:
         pass
 
@@ -122,6 +155,8 @@ cdef extern from "fg.h" nogil:
         double end_power_integral
         fg_error why_ended
         fg_error last_error
+
+    bint fg_sysfs_holds(int fd)
 
     fg_status fg_sampler_open(const fg_sampler_config *config, fg_sampler **out, fg_error *err)
     fg_status fg_sampler_start(fg_sampler *sampler, int64_t patience_ns, fg_error *err)

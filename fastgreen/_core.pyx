@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bindings to the C sampler: sampling threads and NVML. Private; it only converts and checks."""
+"""Bindings to the C sampler: sampling threads, NVML and AMD SMI. Private; it only converts and checks."""
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 import os
 
@@ -23,6 +24,18 @@ cdef dict RAISES = {
     FG_NOT_FOUND: ChannelNotFound,
     FG_NOT_PERMITTED: ChannelPermission,
 }
+
+
+# Calls into AMD's library are never side by side, whoever makes them in this process.
+cdef fg_turn AMDSMI_TURN
+memset(&AMDSMI_TURN, 0, sizeof(AMDSMI_TURN))
+
+
+def _free_turn():
+    memset(&AMDSMI_TURN, 0, sizeof(AMDSMI_TURN))
+
+
+os.register_at_fork(after_in_child=_free_turn)  # the thread whose turn it is does not exist in the child
 
 
 cdef object _as_exception(fg_error *err):
@@ -85,6 +98,7 @@ cdef class Sampler:
             config.source.sensors = c_sensors
             config.source.count = self.count
             config.source.library = library_path
+            config.source.turn = &AMDSMI_TURN
             config.source.speed = speed
             config.source.clock = &fg_clock_monotonic
             config.traits = c_traits
@@ -98,19 +112,23 @@ cdef class Sampler:
             free(c_traits)
 
     cdef int _fill(self, fg_sensor *out, dict sensor) except -1:
-        for key in ("path", "factor", "uuid"):
+        for key in ("path", "factor", "status", "uuid"):
             if sensor.get(key) is not None:
                 self.kept.append(os.fsencode(sensor[key]))
                 if key == "path":
                     out.path = <bytes>self.kept[-1]
                 elif key == "factor":
                     out.factor = <bytes>self.kept[-1]
+                elif key == "status":
+                    out.status = <bytes>self.kept[-1]
                 else:
                     out.uuid = <bytes>self.kept[-1]
         out.negate = sensor.get("negate", False)
         out.fd = int(sensor.get("fd", -1))
         out.quantity = QUANTITIES[sensor.get("quantity", "energy")]
         out.scope = sensor.get("scope", 0)
+        out.resolution_uj = sensor.get("resolution_uj", 0.0)
+        out.modulus = sensor.get("modulus", 1)
         out.idle_mw = sensor.get("idle_mw", 0)
         out.slope_mw = sensor.get("slope_mw", 0)
         event = sensor.get("event")
@@ -200,6 +218,11 @@ cdef class Sampler:
         return out
 
 
+def on_sysfs(int fd):
+    """Whether an open file or folder is part of the kernel's sysfs."""
+    return fg_sysfs_holds(fd)
+
+
 def nvml_devices(str library):
     """Driver and devices in the order of the NVML library: {"driver": str, "devices": [dict, ...]}."""
     cdef fg_nvml *nvml
@@ -244,3 +267,44 @@ def nvml_devices(str library):
     finally:
         with nogil:
             fg_nvml_close(nvml)
+
+
+def amdsmi_devices(str library):
+    """Version of the interface and GPUs as the library lists them: {"version": str, "devices": [dict, ...]}."""
+    cdef fg_amdsmi *amdsmi
+    cdef fg_error err
+    cdef fg_status status
+    cdef fg_amdsmi_device device
+    cdef unsigned count, index
+    cdef bytes path = os.fsencode(library)
+    cdef const char *c_path = path
+    with nogil:
+        status = fg_amdsmi_open(c_path, &AMDSMI_TURN, &amdsmi, &err)
+    _check(status, &err)
+    try:
+        with nogil:
+            status = fg_amdsmi_device_count(amdsmi, &count, &err)
+        _check(status, &err)
+        devices = []
+        for index in range(count):
+            with nogil:
+                status = fg_amdsmi_device_get(amdsmi, index, &device, &err)
+            if status != FG_OK:
+                devices.append({"index": index, "error": _reason(&err), "code": err.vendor_code})
+                continue
+            devices.append({
+                "index": index,
+                "uuid": device.uuid.decode(),
+                "bus_id": device.bus_id.decode(),
+                "name": device.name.decode(),
+                "socket": device.socket,
+                "power_limit_mw": device.power_limit_mw,
+                "energy": device.energy_code,
+                "energy_text": device.energy_text.decode(),
+                "accumulator": device.energy.accumulator,
+                "resolution_uj": device.energy.resolution_uj,
+                "binary": bool(fg_amdsmi_is_binary(device.energy.resolution_uj)),
+            })
+        return {"version": fg_amdsmi_version(amdsmi).decode(), "devices": devices}
+    finally:
+        fg_amdsmi_close(amdsmi)

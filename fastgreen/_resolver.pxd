@@ -1,5 +1,6 @@
-# Samples, the account and the resolver as Cython sees them; mirrors csrc/fg_ring.h, fg_traits.h, fg_account.h, fg_resolver.h.
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+# Samples, the account and the resolver as Cython sees them; mirrors csrc/fg_ring.h, fg_traits.h, fg_account.h, fg_resolver.h,
+# fg_batches.h.
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "fg_account.h" nogil:
     cdef struct fg_sample:
@@ -49,7 +50,7 @@ cdef extern from "fg_account.h" nogil:
         double power_integral
         int64_t read_longest_ns
         int64_t step_longest_ns
-        double read_mean_ns
+        int64_t read_sum_ns
         int64_t period_lower_ns
         int64_t period_upper_ns
         int64_t period_sum_ns
@@ -67,6 +68,7 @@ cdef extern from "fg_resolver.h" nogil:
         double *estimate
         double *high
         double *unknown
+        double *rounding
 
     cdef struct fg_resolver:
         pass
@@ -76,9 +78,49 @@ cdef extern from "fg_resolver.h" nogil:
     void fg_resolver_init_windows(fg_resolver *resolver, const fg_traits *traits, double ceiling_per_ns,
                                   const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count,
                                   const fg_answers *out)
+    void fg_resolver_init_edges(fg_resolver *resolver, const fg_traits *traits, double ceiling_per_ns,
+                                const int64_t *begin_at_ns, size_t begin_count, const fg_answers *begins,
+                                const int64_t *end_at_ns, size_t end_count, const fg_answers *ends)
+    void fg_resolver_go_on(fg_resolver *resolver, const fg_resolver *other)
+    bint fg_resolver_done(const fg_resolver *resolver)
     size_t fg_windows_sorted(const int64_t *begin_at_ns, const int64_t *end_at_ns, size_t count)
     void fg_resolver_feed(fg_resolver *resolver, const fg_sample *samples, size_t count)
     void fg_resolver_finish(fg_resolver *resolver)
+
+cdef extern from "fg_batches.h" nogil:
+    cdef struct fg_form:
+        const uint8_t *bytes
+        const uint8_t *free
+        size_t size
+        size_t body_at
+        size_t buffers_at
+        size_t rows_at
+        size_t nodes_at
+
+    cdef struct fg_rows:
+        size_t channel
+        size_t count
+
+    cdef enum fg_batches_end:
+        FG_BATCHES_FULL
+        FG_BATCHES_END
+        FG_BATCHES_CUT
+        FG_BATCHES_OTHER
+
+    cdef struct fg_batches:
+        const uint8_t *data
+        size_t size
+        size_t at
+        fg_form name
+        fg_form batch
+        const char *names
+        const size_t *name_ends
+        size_t name_count
+        fg_rows left
+        uint64_t passed
+
+    fg_batches_end fg_batches_next(fg_batches *batches, fg_rows *out, size_t most, size_t most_rows, size_t *count)
+    void fg_batches_copy(const fg_rows *rows, size_t count, size_t *starts, fg_sample *samples)
 
 cdef void *column_data(object column, bint writable=*) except? NULL
 cdef fg_sample *sample_data(samples, bint writable=*) except? NULL

@@ -13,6 +13,10 @@ GAP: int
 RESET: int
 RETURN: int
 BETWEEN: int
+FULL: int
+END: int
+CUT: int
+OTHER: int
 
 def samples(waiting: bytearray | _Samples) -> _Samples: ...
 def resolve_instants(
@@ -29,7 +33,8 @@ class Answers:
     estimate: _Energies
     high: _Energies
     unknown: _Energies
-    def __new__(cls, count: int, restarts: bool) -> Answers: ...
+    rounding: _Energies
+    def __new__(cls, count: int, restarts: bool, edges: bool = False) -> Answers: ...
 
 class Part:
     @property
@@ -49,3 +54,28 @@ class Part:
 
 def check_samples(samples: _Samples) -> None: ...
 def refuse(begin: _Instants, end: _Instants, at: int) -> None: ...
+
+class Edges:
+    begins: Answers
+    ends: Answers
+    @property
+    def done(self) -> bool: ...
+    def __new__(
+        cls,
+        traits: dict[str, Any],
+        ceiling_per_ns: float,
+        begin: _Instants | None = None,
+        end: _Instants | None = None,
+        restarts: bool = False,
+        base: Edges | None = None,
+    ) -> Edges: ...
+    def feed(self, chunk: _Samples) -> None: ...
+    def finish(self) -> None: ...
+
+class Batches:
+    @property
+    def passed(self) -> int: ...
+    @property
+    def at(self) -> int: ...
+    def __init__(self, data: Any, at: int, name: dict[str, Any], batch: dict[str, Any], names: list[bytes]) -> None: ...
+    def next(self, most_rows: int, most_batches: int) -> tuple[int, _Samples, list[int]]: ...

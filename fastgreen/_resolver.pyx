@@ -66,7 +66,7 @@ cdef dict account_dict(const fg_account *account):
         "total": account.total if account.traits.kind == FG_ENERGY else account.power_integral,
         "read_longest_ns": account.read_longest_ns,
         "step_longest_ns": account.step_longest_ns,
-        "read_mean_ns": account.read_mean_ns,
+        "read_mean_ns": account.read_sum_ns / account.samples if account.samples else 0.0,
         "period_ns": fg_account_period_ns(account),
         "period_mean_ns": account.period_sum_ns / account.periods if account.periods else None,
         "period_lower_ns": account.period_lower_ns,
@@ -115,10 +115,10 @@ cdef class Account:
 cdef class Answers:
     """Outputs of a resolver: float64 columns of one length."""
 
-    cdef readonly object low, estimate, high, unknown
+    cdef readonly object low, estimate, high, unknown, rounding
     cdef fg_answers c
 
-    def __cinit__(self, Py_ssize_t count, bint restarts):
+    def __cinit__(self, Py_ssize_t count, bint restarts, bint edges=False):
         import numpy as np
         self.low = np.empty(count)
         self.estimate = np.empty(count)
@@ -128,6 +128,8 @@ cdef class Answers:
         self.c.estimate = <double *>column_data(self.estimate)
         self.c.high = <double *>column_data(self.high)
         self.c.unknown = <double *>column_data(self.unknown) if restarts else NULL
+        self.rounding = np.zeros(count if restarts and edges else 0)
+        self.c.rounding = <double *>column_data(self.rounding) if restarts and edges else NULL
 
 
 def resolve_instants(dict traits, double ceiling_per_ns, chunks, at_ns, bint restarts=False):
@@ -200,8 +202,126 @@ cdef class Part:
                 fg_resolver_finish(&self.resolver)
 
 
+cdef class Edges:
+    """A resolver of two sorted columns of edges, each answered as an instant: see fg_resolver_init_edges.
+
+    With `base` it goes on from the samples that the base has taken. Without columns it is such a base.
+    """
+
+    cdef fg_resolver resolver
+    cdef object begin, end
+    cdef readonly Answers begins, ends
+
+    def __cinit__(self, dict traits, double ceiling_per_ns, begin=None, end=None, bint restarts=False,
+                  Edges base=None):
+        import numpy as np
+
+        cdef fg_traits c_traits = traits_of(traits)
+        never = np.full(1, np.iinfo(np.int64).max)  # an edge that no sample reaches
+        self.begin = never if begin is None else np.ascontiguousarray(begin, dtype=np.int64)
+        self.end = never if end is None else np.ascontiguousarray(end, dtype=np.int64)
+        self.begins = Answers(len(self.begin), restarts, True)
+        self.ends = Answers(len(self.end), restarts, True)
+        fg_resolver_init_edges(&self.resolver, &c_traits, ceiling_per_ns,
+                               <const int64_t *>column_data(self.begin), len(self.begin), &self.begins.c,
+                               <const int64_t *>column_data(self.end), len(self.end), &self.ends.c)
+        if base is not None:
+            fg_resolver_go_on(&self.resolver, &base.resolver)
+
+    @property
+    def done(self):
+        """Whether samples that follow change no answer."""
+        return fg_resolver_done(&self.resolver)
+
+    def feed(self, chunk):
+        cdef const fg_sample *data = sample_data(chunk)
+        cdef size_t samples = len(chunk)
+        with nogil:
+            fg_resolver_feed(&self.resolver, data, samples)
+
+    def finish(self):
+        with nogil:
+            fg_resolver_finish(&self.resolver)
+
+
 def refuse(begin, end, Py_ssize_t at):
     if end[at] < begin[at]:
         raise ValueError(f"end_at_ns[{at}] must be at least begin_at_ns[{at}] = {begin[at]}, not {end[at]}")
     name, column = ("begin_at_ns", begin) if begin[at] < begin[at - 1] else ("end_at_ns", end)
     raise ValueError(f"{name} must be sorted: {name}[{at}] = {column[at]} comes after {column[at - 1]}")
+
+
+FULL = FG_BATCHES_FULL
+END = FG_BATCHES_END
+CUT = FG_BATCHES_CUT
+OTHER = FG_BATCHES_OTHER
+
+
+cdef fg_form form_of(dict form) except *:
+    cdef fg_form out
+    if len(form["bytes"]) != len(form["free"]):
+        raise ValueError("form['bytes'] and form['free'] must have one length")
+    out.bytes = <const uint8_t *>column_data(form["bytes"])
+    out.free = <const uint8_t *>column_data(form["free"])
+    out.size = len(form["bytes"])
+    out.body_at, out.buffers_at = form["body_at"], form["buffers_at"]
+    out.rows_at, out.nodes_at = form.get("rows_at", 0), form.get("nodes_at", 0)
+    return out
+
+
+cdef class Batches:
+    """The samples of some channels of a recording, block by block: see fg_batches.h.
+
+    `data` are the bytes of the file from `at` on, `name` and `batch` the members of struct fg_form, `names` the
+    channels as bytes.
+    """
+
+    cdef fg_batches c
+    cdef object kept, ends, rows
+
+    def __init__(self, data, size_t at, dict name, dict batch, list names):
+        import numpy as np
+
+        joined = b"".join(names)
+        self.ends = np.cumsum([len(n) for n in names]).astype(np.uintp)
+        self.kept = data, name, batch, joined
+        self.c.data = <const uint8_t *>column_data(data)
+        self.c.size, self.c.at = len(data), at
+        self.c.name, self.c.batch = form_of(name), form_of(batch)
+        self.c.names = joined
+        self.c.name_ends = <const size_t *>column_data(self.ends)
+        self.c.name_count = len(names)
+
+    @property
+    def passed(self):
+        """Batches that were taken."""
+        return self.c.passed
+
+    @property
+    def at(self):
+        """No byte before this place is read any more."""
+        return self.c.at if self.c.left.count == 0 else 0
+
+    def next(self, size_t most_rows, size_t most_batches):
+        """(end, samples, ends): channel c has samples[ends[c - 1] : ends[c]]; `end` is FULL, END, CUT or OTHER."""
+        import numpy as np
+
+        cdef size_t count = 0, i
+        if self.rows is None or <size_t>len(self.rows) < most_batches * sizeof(fg_rows):
+            self.rows = np.empty(most_batches * sizeof(fg_rows), np.uint8)
+        cdef fg_rows *rows = <fg_rows *>column_data(self.rows, True)
+        cdef fg_batches_end end
+        with nogil:
+            end = fg_batches_next(&self.c, rows, most_batches, most_rows, &count)
+        counts = np.zeros(self.c.name_count, np.uintp)
+        cdef size_t *sizes = <size_t *>column_data(counts, True)
+        for i in range(count):
+            sizes[rows[i].channel] += rows[i].count
+        ends = np.cumsum(counts, dtype=np.uintp)
+        starts = ends - counts
+        samples = np.empty(int(ends[-1]) if len(ends) else 0, _dtype())
+        cdef size_t *places = <size_t *>column_data(starts, True)
+        cdef fg_sample *out = sample_data(samples, True)
+        with nogil:
+            fg_batches_copy(rows, count, places, out)
+        return end, samples, ends.tolist()

@@ -21,7 +21,8 @@ class FastgreenError(Exception):
     Attributes
     ----------
     code : int
-        ``errno`` of the failed system call or ``nvmlReturn_t`` of the failed NVML call; 0 if no call failed.
+        ``errno`` of the failed system call, or ``nvmlReturn_t`` or ``amdsmi_status_t`` of the failed call into a
+        library; 0 if no call failed.
     """
 
     def __init__(self, *args: object, code: int = 0) -> None:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from fastgreen.atomic_file import new_file
 from fastgreen.errors import TraceError
+from fastgreen.guards.untrusted import name_of_regular
 from fastgreen.units import J_PER_KWH, J_PER_WH
 
 __all__ = ["JOULES_PER", "column", "inert", "joules_per_unit", "load_table", "save_arrow", "save_table"]
@@ -69,25 +70,33 @@ def _any_table(source: Any) -> pa.Table:
 
 
 def _load_file(path: Path) -> pa.Table:
-    from pyarrow import csv, parquet
-
     try:
-        with open(path, "rb") as stream:
-            magic = stream.read(6)
-        if magic.startswith(b"PAR1"):
-            return parquet.read_table(path)
-        if magic.startswith(b"ARROW1"):
-            return pa.ipc.open_file(path).read_all()
-        if magic.startswith(b"\xff\xff\xff\xff"):
-            return pa.ipc.open_stream(path).read_all()
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=delimiter))
-        table.schema.names  # noqa: B018 - raises where they are no text
-        return table
+        with name_of_regular(path) as name:
+            return _read_file(name, path)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise TraceError(f"{path} is not a table: {error}") from None
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
+
+
+def _read_file(name: str, path: Path) -> pa.Table:
+    """The table in the file `name`, whose own name is `path`."""
+    from pyarrow import csv, parquet
+
+    with open(name, "rb") as stream:
+        magic = stream.read(6)
+    if magic.startswith(b"PAR1"):
+        with open(name, "rb") as stream:
+            return parquet.read_table(stream)
+    if magic.startswith(b"ARROW1"):
+        return pa.ipc.open_file(pa.memory_map(name)).read_all()
+    if magic.startswith(b"\xff\xff\xff\xff"):
+        return pa.ipc.open_stream(pa.memory_map(name)).read_all()
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    packed = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}.get(path.suffix.lower())
+    table = csv.read_csv(pa.input_stream(name, compression=packed), parse_options=csv.ParseOptions(delimiter=delimiter))
+    table.schema.names  # noqa: B018 - raises where they are no text
+    return table
 
 
 def save_table(table: pa.Table, path: str | Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.fakes.amdsmi import FakeAmdSmi
 from tests.fakes.hwmon import Chip, HwmonTree
 from tests.fakes.nvml import FakeNvml
 from tests.fakes.powercap import PowercapTree, Zone
@@ -48,6 +49,7 @@ def only_fakes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("FASTGREEN_HWMON_ROOT", str(machine / "hwmon"))
     monkeypatch.setenv("FASTGREEN_PROC_ROOT", str(machine / "proc"))
     monkeypatch.setenv("FASTGREEN_NVML_LIBRARY", str(machine / "libnvidia-ml.so.1"))
+    monkeypatch.setenv("FASTGREEN_AMDSMI_LIBRARY", str(machine / "libamd_smi.so"))
     monkeypatch.setenv("FASTGREEN_EVENT_SOURCE_ROOT", str(machine / "event_source"))
     monkeypatch.setenv("FASTGREEN_CPU_ROOT", str(machine / "cpu"))
     monkeypatch.setenv("FASTGREEN_POWER_SUPPLY_ROOT", str(machine / "power_supply"))
@@ -82,6 +84,20 @@ def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeN
     def make(*devices: object, **options: object) -> FakeNvml:
         fake = FakeNvml(tmp_path / f"nvml{len(made)}", **({"devices": devices} if devices else {}), **options)
         monkeypatch.setenv("FASTGREEN_NVML_LIBRARY", str(fake.library))
+        made.append(fake)
+        return fake
+
+    return make
+
+
+@pytest.fixture
+def amdsmi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeAmdSmi]:
+    """Makes the machine's AMD library."""
+    made: list[FakeAmdSmi] = []
+
+    def make(*boards: object, **options: object) -> FakeAmdSmi:
+        fake = FakeAmdSmi(tmp_path / f"amdsmi{len(made)}", **({"boards": boards} if boards else {}), **options)
+        monkeypatch.setenv("FASTGREEN_AMDSMI_LIBRARY", str(fake.library))
         made.append(fake)
         return fake
 

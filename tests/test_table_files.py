@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
+import fastgreen as fg
 from fastgreen.errors import TraceError
 from fastgreen.estimate.plain import from_file
 from fastgreen.table_files import load_table, save_arrow, save_table
@@ -63,6 +66,20 @@ def test_a_file_that_is_no_table_is_refused_with_its_name(tmp_path, data, words)
     with pytest.raises(TraceError, match=words) as raised:
         load_table(path)
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "zero", "folder"])
+def test_what_is_no_file_is_neither_waited_for_nor_read(tmp_path, kind):
+    path = tmp_path / "x.csv"
+    {"fifo": os.mkfifo, "zero": lambda p: p.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
+    for read in (load_table, fg.open_sweep):
+        with pytest.raises(TraceError, match="not a regular file"):
+            read(path)
+
+
+def test_a_packed_table_is_read(tmp_path):
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    assert load_table(tmp_path / "x.csv.gz").to_pylist() == [{"a": 1, "b": 2}]
 
 
 def test_a_list_of_layers_may_lack_cells_and_be_named_by_numbers(tmp_path):

@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
+from fastgreen.sensors.channel_kinds import kind_of
 from fastgreen.training.gauges import name_thread
 from fastgreen.units import NS_PER_S
 
@@ -442,11 +443,8 @@ def attribute(result: Any, intervals: list[Interval], *, idle_w: Mapping[str, fl
 
 
 def channel_kind(channel: Any) -> str | None:
-    """Kind of a channel: cpu, dram, gpu or None. It follows from the id, which a replay and a saved run keep."""
-    family = channel.id.partition(":")[0]
-    if family == "nvml":
-        return "gpu"
-    if channel.id.endswith("dram"):
-        return "dram"
-    sockets = family == "hwmon" and "/Esocket" in channel.id
-    return "cpu" if sockets or family in ("rapl", "perf", "procstat") or "package" in channel.id else None
+    """Kind of a channel that is shared out: cpu, dram, gpu or None. See `fastgreen.sensors.channel_kinds`."""
+    kind = kind_of(channel.id)
+    if kind == "gpu" and not channel.id.startswith("nvml:"):
+        return None  # NVML alone knows the use of a board by each process
+    return None if kind == "board" else kind

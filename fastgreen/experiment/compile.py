@@ -245,7 +245,7 @@ def _load(place: Path, study: Path) -> _Run:
 
 def _load_saved(run: _Run, place: Path) -> None:
     import fastgreen
-    from fastgreen.results.trace import Windows
+    from fastgreen.results.trace import Windows, together
 
     result = fastgreen.load(place)
     table = result.windows(WINDOW)
@@ -253,10 +253,8 @@ def _load_saved(run: _Run, place: Path) -> None:
     begin_ns = table.column("start_ns").to_numpy()
     windows = Windows(WINDOW, 0, begin_ns, begin_ns + np.rint(run.latency_s * NS_PER_S).astype(np.int64))
     seconds, count = float(run.latency_s.sum()), run.latency_s.size
-    for trace in result.traces:
-        if not trace.has_data or not count:
-            continue
-        energy = trace.together(windows)
+    read = [trace for trace in result.traces if trace.has_data and count]
+    for trace, energy in zip(read, together(read, windows), strict=True):
         run.channels[trace.channel.id] = (
             float(energy.energy_j) / count,
             float(energy.low_j) / count,

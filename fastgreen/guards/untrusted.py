@@ -6,16 +6,19 @@ to a file that the reader can see and the stranger cannot. Only this file of the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fastgreen.errors import TraceError
 
-__all__ = ["SMALL", "check_inside", "check_outputs", "open_regular", "read_object", "read_small"]
+__all__ = ["SMALL", "check_inside", "check_outputs", "name_of_regular", "open_regular", "read_object", "read_small"]
 
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 SMALL = 4 << 20  # bytes of a file of settings or results; fastgreen's own are a thousand times smaller
 
 
@@ -25,6 +28,19 @@ def check_inside(path: Path, folder: Path) -> str:
     if os.path.commonpath([real, root]) != root:
         raise TraceError(f"{path} leads out of {folder}: links out of a folder are not followed")
     return real
+
+
+def _open_below(root: str, parts: tuple[str, ...]) -> int:
+    """A file below a folder, by names that are no links: a link that takes the place of one meanwhile is an OSError."""
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(parts[-1] if parts else ".", _READ | os.O_NOFOLLOW, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def open_regular(path: Path, folder: Path | None = None) -> int:
@@ -50,13 +66,32 @@ def open_regular(path: Path, folder: Path | None = None) -> int:
     OSError
         If it does not exist or cannot be read.
     """
-    name = str(path) if folder is None else check_inside(path, folder)
-    links = 0 if folder is None else os.O_NOFOLLOW
-    handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | links)
+    if folder is None:
+        handle = os.open(path, _READ)
+    else:
+        real, root = check_inside(path, folder), os.path.realpath(folder)
+        try:
+            handle = _open_below(root, Path(real).relative_to(root).parts)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise TraceError(f"{path} is not a regular file")
     return handle
+
+
+@contextlib.contextmanager
+def name_of_regular(path: Path, folder: Path | None = None) -> Iterator[str]:
+    """A name of a regular file that is open, for a library that opens names: another file cannot take its place.
+
+    See `open_regular`. The library follows no link, and waits for no pipe.
+    """
+    handle = open_regular(path, folder)
+    try:
+        name = f"/proc/self/fd/{handle}"
+        yield name if os.path.exists(name) else str(path)
+    finally:
+        os.close(handle)
 
 
 def read_small(path: Path, folder: Path | None = None, most: int = SMALL) -> bytes:

@@ -20,7 +20,7 @@ from fastgreen.sensors.sensor_facts import SensorFacts, averaging, learn, rememb
 __all__ = ["calibrate", "square_wave"]
 
 # Readings per second while watching: several times what each kind of sensor updates.
-_HZ = {"rapl": 5000.0, "perf": 5000.0, "hwmon": 1000.0, "nvml": 200.0, "scmi": 200.0, "battery": 10.0}
+_HZ = {"rapl": 5000.0, "perf": 5000.0, "hwmon": 1000.0, "nvml": 200.0, "amdsmi": 200.0, "scmi": 200.0, "battery": 10.0}
 
 
 @contextlib.contextmanager

@@ -255,10 +255,10 @@ class LiveRun:
         recorded = self._recorder.samples_file if self._recorder is not None else None
         return [
             Trace(
-                replace(c, sensor={}),  # a replay's is the whole recording
+                replace(c, sensor={"then": c.sensor["then"]} if "then" in c.sensor else {}),  # not the whole recording
                 c.id in counted - self.judge.replaced,
                 self.tallies.get(c.id, {}),
-                functools.partial(kept_chunks, recorded, c.id, kept.get(c.id, [])),
+                kept_chunks(recorded, c, kept.get(c.id, [])),
             )
             for c in self.channels
         ] + self.judge.stand_ins

@@ -72,7 +72,7 @@ class Monitor:
         it measured.
     **seams
         ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
-        ``cpu_root``, ``power_supply_root``; see `fastgreen.sensors.channel.Seams`.
+        ``cpu_root``, ``power_supply_root``, ``amdsmi_library``; see `fastgreen.sensors.channel.Seams`.
 
     Raises
     ------

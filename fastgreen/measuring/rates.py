@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from fastgreen.results.trace import FALLBACK_CEILING_W
-from fastgreen.sensors.channel import Channel
+from fastgreen.sensors.channel import UNLIMITED_W, Channel
 from fastgreen.units import NS_PER_S
 
 __all__ = ["DEFAULT_HZ", "blind_ns", "check_wraps", "default_hz", "rates"]
 
-# Hz; NVML: a quarter of its update period, which is 100 ms until learnt better.
+# Hz; of a GPU's library a quarter of its update period, which is 100 ms until learnt better.
 DEFAULT_HZ = {
     "rapl": 100.0,
     "perf": 100.0,
     "hwmon": 100.0,
     "nvml": 40.0,
+    "amdsmi": 40.0,
     "scmi": 10.0,
     "dtpm": 10.0,
     "battery": 1.0,
     "procstat": 10.0,
     "replay": 1000.0,
 }
+_LIBRARIES = ("nvml", "amdsmi")
 # Drivers that add up a register of 32 bits only when somebody reads it (Linux, i915_hwmon.c and early xe_hwmon.c), so
 # that it must be read at least once a minute, also while the board is idle.
 KEPT_POLLED = ("i915", "xe")
@@ -54,9 +55,9 @@ def rates(hz: float | dict[str, float] | None, channels: list[Channel]) -> dict[
 
 
 def default_hz(source: str, channels: list[Channel]) -> float:
-    """The source's default; for NVML four readings per update, if its period is known, but at most one in 10 ms."""
-    periods = [c.period_s for c in channels if c.source == "nvml" and c.period_s]
-    return min(100.0, 4 / min(periods)) if source == "nvml" and periods else DEFAULT_HZ[source]
+    """The source's default; for a GPU's library four per update, if its period is known, but at most one in 10 ms."""
+    periods = [c.period_s for c in channels if c.source == source and c.period_s]
+    return min(100.0, 4 / min(periods)) if source in _LIBRARIES and periods else DEFAULT_HZ[source]
 
 
 def check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
@@ -71,7 +72,7 @@ def check_wraps(channels: list[Channel], hz: dict[str, float]) -> None:
                 f"{LONGEST_UNREAD_S:.0f} s"
             )
     for channel in (c for c in channels if c.source != "replay"):
-        most_w = channel.ceiling_w or FALLBACK_CEILING_W
+        most_w = channel.ceiling_w or UNLIMITED_W
         if channel.wrap_j and channel.wrap_j / most_w < 2 / hz[channel.source]:
             raise ValueError(
                 f"hz of {hz[channel.source]!r} is too low for {channel.id}: at {most_w:g} W it wraps every "
@@ -89,4 +90,4 @@ def blind_ns(channel: Channel) -> int:
         return round(LONGEST_UNREAD_S * NS_PER_S)
     if not channel.wrap_j or channel.source == "replay":  # who recorded it has seen to it
         return 0
-    return round(channel.wrap_j / 2 / (channel.ceiling_w or FALLBACK_CEILING_W) * NS_PER_S)
+    return round(channel.wrap_j / 2 / (channel.ceiling_w or UNLIMITED_W) * NS_PER_S)

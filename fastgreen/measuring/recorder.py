@@ -5,20 +5,22 @@ Nothing here knows a monitor: a result, which holds some of it, outlives its own
 
 from __future__ import annotations
 
+import functools
+
 from fastgreen import _resolver, _window
 from fastgreen.results.trace import Windows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     import numpy as np
     import pyarrow as pa
 
     from fastgreen.measuring.gpu_timeline import Lane
-    from fastgreen.results.open_folder import KeptFile
+    from fastgreen.results.sample_file import SampleFile
+    from fastgreen.sensors.channel import Channel
 
 __all__ = ["Recorder", "finished_windows", "kept_chunks"]
 
@@ -45,9 +47,11 @@ class Recorder:
         self._problems: list[str] = []
 
     @property
-    def samples_file(self) -> Path | KeptFile:
-        """What was written of the samples: its path, or, where that was lost, the open file."""
-        return self._folder.samples_file
+    def samples_file(self) -> SampleFile:
+        """What was written of the samples: found by its path, or, where that was lost, the open file."""
+        from fastgreen.results.sample_file import SampleFile
+
+        return SampleFile(self._folder.samples_file)
 
     def add_samples(self, channel: str, samples: bytearray) -> bool:
         """False when they were not written, and memory has to take them."""
@@ -101,11 +105,10 @@ def finished_windows(handles: list[_window.Window | Lane]) -> list[Windows]:
     return [Windows(handle.name, i, *handle.edges()) for i, handle in enumerate(handles)]
 
 
-def kept_chunks(recorded: Path | KeptFile | None, channel: str, kept: list[bytearray]) -> Iterator[np.ndarray]:
-    """The samples of a channel: those on disk, then those in memory."""
-    if recorded is not None:
-        from fastgreen.results.open_folder import KeptFile
-        from fastgreen.results.run_reader import stored_chunks
+def kept_chunks(file: SampleFile | None, channel: Channel, kept: list[bytearray]) -> Callable[[], Iterable[np.ndarray]]:
+    """Gives the samples of a channel: those on disk, then those in memory."""
+    if file is not None:
+        from fastgreen.results.sample_file import StoredChunks
 
-        yield from stored_chunks(recorded.path if isinstance(recorded, KeptFile) else recorded, channel)
-    yield from map(_resolver.samples, kept)
+        return StoredChunks(file, channel, None, kept)
+    return functools.partial(map, _resolver.samples, kept)

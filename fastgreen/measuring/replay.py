@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,8 @@ def replay_channels(path: str, speed: float = 1.0) -> list[Channel]:
             replace(
                 channel,
                 source="replay",
-                sensor={"record": samples, "tick_ns": round(_tick_ns(samples) / faster)},
+                sensor={"record": samples, "tick_ns": round(_tick_ns(samples) / faster)}
+                | {"then": _standstills(trace.tally, result.start_ns, faster, int(samples["at_ns"][0]))},
                 ceiling_w=channel.ceiling_w and channel.ceiling_w * faster,
                 floor_w=channel.floor_w and channel.floor_w * faster,
             )
@@ -50,6 +52,20 @@ def replay_channels(path: str, speed: float = 1.0) -> list[Channel]:
         raise TraceError(f"{path} has no samples to play")
     assert all(c.sensor["record"].dtype == _resolver.SAMPLE for c in out)
     return out
+
+
+def _standstills(tally: dict[str, Any], start_ns: int, faster: float, first_ns: int) -> dict[str, Any]:
+    """Where the counter was found to stand still under load, on the time axis of the replay, and what showed it.
+
+    The load of the CPUs is not recorded, only what was made of it.
+    """
+    still = [[round((at_ns - start_ns) / faster) for at_ns in pair] for pair in tally.get("still_ns", [])]
+    return {
+        "still_ns": still,
+        "still_why": tally.get("still_why"),
+        "first_ns": round(first_ns / faster),
+        "faster": faster,
+    }
 
 
 def _tick_ns(samples: np.ndarray) -> float:

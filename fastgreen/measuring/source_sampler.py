@@ -55,7 +55,7 @@ class Group:
             [{**c.traits, "blind_ns": blind_ns(c), "tick_ns": c.sensor.get("tick_ns", 0)} for c in channels],
             period_ns=round(NS_PER_S / hz),
             ring_capacity=capacity,
-            library=library,
+            library=channels[0].sensor.get("library", library),
             speed=speed,
         )
 

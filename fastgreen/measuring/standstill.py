@@ -6,11 +6,11 @@ worked or the board's own power says otherwise, does not count. On an idle machi
 
 from __future__ import annotations
 
+import os
+
 from fastgreen import _core, _resolver
 from fastgreen._light_dataclass import replace
-from fastgreen.results.settled_samples import LEAST_STILL_NS, STILL_UPDATES, still_stretches
-from fastgreen.results.trace import Trace
-from fastgreen.sensors import procstat
+from fastgreen.sensors.channel_kinds import kind_of
 from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fastgreen.measuring.recorder import Recorder
+    from fastgreen.results.trace import Trace
     from fastgreen.sensors.channel import Channel
+
+    Stretch = tuple[int, int]
 
 __all__ = ["CounterJudge", "LoadWitness"]
 
@@ -48,6 +51,8 @@ class LoadWitness:
         now_ns = _core.now_ns()
         if self.channel is None or (self._looks and not last and now_ns - self._looks[-1][0] < _PAUSE_NS):
             return
+        from fastgreen.sensors import procstat
+
         times = procstat.cpu_times_ns(self.channel.sensor["path"])
         if times is not None:
             self._looks.append((now_ns, *times))
@@ -57,6 +62,8 @@ class LoadWitness:
     @property
     def stood_still(self) -> bool:
         """Whether /proc/stat showed no time pass at all, as in some sandboxes."""
+        from fastgreen.results.settled_samples import LEAST_STILL_NS
+
         looks = self._looks
         return len(looks) > 1 and looks[-1][0] - looks[0][0] >= LEAST_STILL_NS and looks[0][2] == looks[-1][2]
 
@@ -86,14 +93,11 @@ class LoadWitness:
 
 def _is_of_the_cpu(channel: Channel) -> bool:
     """Whether it counts the energy of busy CPUs; an idle graphics part beside them may rest."""
-    return (channel.source in ("rapl", "perf") or channel.device == "amd_energy") and channel.name not in (
-        "uncore",
-        "gpu",
-    )
+    return kind_of(channel.id) == "cpu" and channel.name not in ("uncore", "gpu")
 
 
-def _why(trace: Trace, traces: Sequence[Trace], witness: LoadWitness, stretch: tuple[int, int]) -> str | None:
-    """What shows that there was load in a stretch, for a sentence; None where nothing does."""
+def _own_power(trace: Trace, traces: Sequence[Trace], stretch: Stretch) -> str | None:
+    """A power beside the counter that shows load in a stretch, for a sentence; None where there is none."""
     import numpy as np
 
     begin_ns, end_ns = stretch
@@ -103,33 +107,77 @@ def _why(trace: Trace, traces: Sequence[Trace], witness: LoadWitness, stretch: t
             watts = joules * NS_PER_S / (end_ns - begin_ns)
             if watts >= DRAWN_W:
                 return f"{power.channel.id} showed {watts:.3g} W"
+    return None
+
+
+def _cpu_load(trace: Trace, witness: LoadWitness, stretch: Stretch) -> str | None:
+    """What /proc/stat shows of the load in a stretch, for a sentence; None where that is no load."""
     if not _is_of_the_cpu(trace.channel):
         return None
-    busy = witness.busy_cpus(begin_ns, end_ns)
+    busy = witness.busy_cpus(*stretch)
     if busy is None:
         whole = trace.tally["updates"] == 0 and trace.channel.root
         return "the load of the CPUs is not known" if whole else None
     return f"{busy:.2f} CPUs were busy" if busy >= BUSY_CPUS else None
 
 
+def _recorded_load(trace: Trace, traces: Sequence[Trace], stretch: Stretch) -> str | None:
+    """What a replayed run shows of the load in a stretch: its estimate from CPU time, or what was found then."""
+    import numpy as np
+
+    begin_ns, end_ns = stretch
+    if _is_of_the_cpu(trace.channel):
+        for estimate in (t for t in traces if t.channel.estimated and kind_of(t.channel.id) == "cpu" and t.has_data):
+            joules = float(estimate.windows(np.array([begin_ns]), np.array([end_ns]))[0].energy_j)
+            watts, idle_w = joules * NS_PER_S / (end_ns - begin_ns), estimate.channel.floor_w or 0.0
+            if watts - idle_w >= BUSY_CPUS * max(estimate.ceiling_w - idle_w, 0.0) / (os.cpu_count() or 1):
+                return f"{estimate.channel.id} showed {watts:.3g} W, {watts - idle_w:.3g} W more than at idle"
+    then = trace.channel.sensor["then"]
+    moved_ns = trace.tally["first_at_ns"] - then["first_ns"]
+    for begin, end in then["still_ns"]:
+        if end + moved_ns > begin_ns and begin + moved_ns < end_ns:
+            return then["still_why"] or "there was load"
+    return None
+
+
+def _stretches_under_load(trace: Trace, traces: Sequence[Trace], witness: LoadWitness) -> list[tuple[Stretch, str]]:
+    """Where a counter stood still though there was load, and what shows the load."""
+    from fastgreen.results.settled_samples import LEAST_STILL_NS, STILL_UPDATES, still_stretches
+
+    tally = trace.tally
+    stood_ns = tally["period_lower_ns"] if tally["updates"] else tally["last_at_ns"] - tally["first_at_ns"]
+    least_still_ns = round(LEAST_STILL_NS / trace.channel.sensor.get("then", {}).get("faster", 1.0))  # of a replay
+    if stood_ns < least_still_ns // 2:
+        return []
+    period_ns = tally["period_mean_ns"] or 0
+    if 2 * period_ns < 3 * tally["tick_ns"] or not period_ns:  # as often as it was read, so it may update more often
+        period_ns = trace.channel.traits["period_ns"]
+    least_ns = max(least_still_ns, STILL_UPDATES * round(period_ns))
+    out = []
+    for stretch in still_stretches(trace.settled(), least_ns):
+        why = _own_power(trace, traces, stretch)
+        if trace.channel.source == "replay":
+            why = why or _recorded_load(trace, traces, stretch)
+        else:
+            why = why or _cpu_load(trace, witness, stretch)
+        if why:
+            out.append((stretch, why))
+    return out
+
+
 def _note_standstills(traces: Sequence[Trace], witness: LoadWitness) -> None:
     """Note in each tally where its counter stood still under load: ``still_ns`` and ``still_why``."""
     for trace in traces:
         tally, channel = trace.tally, trace.channel
-        if channel.kind != "energy" or channel.source == "replay" or not trace.has_data:
+        if channel.kind != "energy" or not trace.has_data:
             continue
         if channel.estimated:
             if channel.source == "procstat" and witness.stood_still:
                 tally["still_ns"] = [[tally["first_at_ns"], tally["last_at_ns"]]]
             continue
-        stood_ns = tally["period_lower_ns"] if tally["updates"] else tally["last_at_ns"] - tally["first_at_ns"]
-        if stood_ns < LEAST_STILL_NS // 2:
-            continue
-        least_ns = max(LEAST_STILL_NS, STILL_UPDATES * round(tally["period_mean_ns"] or channel.traits["period_ns"]))
-        found = [(s, _why(trace, traces, witness, s)) for s in still_stretches(trace.settled(), least_ns)]
-        under_load = [(s, why) for s, why in found if why]
+        under_load = _stretches_under_load(trace, traces, witness)
         if under_load:
-            tally["still_ns"] = [list(s) for s, _ in under_load]
+            tally["still_ns"] = [list(stretch) for stretch, _ in under_load]
             tally["still_why"] = max(under_load, key=lambda found: found[0][1] - found[0][0])[1]
 
 
@@ -142,6 +190,8 @@ def _stand_in(traces: Sequence[Trace], lost: Sequence[Channel], witness: LoadWit
         return None
     if any(t.channel.id == witness.channel.id for t in traces):
         return None
+    from fastgreen.results.trace import Trace
+
     samples = witness.samples()
     account = _resolver.Account(witness.channel.traits)
     account.feed(samples)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from fastgreen.errors import TraceError
 from fastgreen.guards.arguments import path_text
+from fastgreen.guards.untrusted import name_of_regular
 from fastgreen.metrics.sweep_writer import FORMAT, KEY
 
 __all__ = ["StoredSweep", "open_sweep"]
@@ -48,8 +49,8 @@ class StoredSweep:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path_text("path", path))
-        with self._errors_named():
-            reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
+        with self._errors_named(), name_of_regular(self.path) as name:
+            reader = pa.ipc.open_file(pa.memory_map(name))
         metadata = self._metadata(reader.schema)
         with self._errors_named():
             self.table = reader.read_all()

@@ -21,6 +21,7 @@ from fastgreen.recordings.comparison import Curve
 from fastgreen.recordings.readers.aipowermeter import SEGMENT_END
 from fastgreen.recordings.readers.timestamps import check_zone
 from fastgreen.recordings.recording import Recording, recording_of
+from fastgreen.sensors.channel_kinds import kind_of
 from fastgreen.units import NS_PER_S
 
 __all__ = ["run_folder", "write_power_metrics", "write_run"]
@@ -38,7 +39,7 @@ _KEYS = {
 }
 # Channels of fastgreen; on a machine without sensors the estimate is written as the package.
 _OURS = (
-    (r"(?:rapl|perf):package-\d+|procstat:\w+|hwmon:amd_energy(?:@\w+)?/Esocket\d+", "package"),
+    (r"(?:rapl|perf):package-\d+|procstat:\w+", "package"),
     (r"(?:rapl|perf):package-\d+/(?:die-\d+/)?(core|uncore|dram)", r"\1"),
     (r"(?:rapl|perf):psys(?:-\d+)?", "psys"),
     (r"nvml:(\d+)", r"gpu:\1"),
@@ -157,7 +158,10 @@ def published_name(channel: str) -> str | None:
     """Name in AIPowerMeter's format of a channel of fastgreen or of a reader; None if it has none."""
     if channel in _KEYS or re.fullmatch(r"gpu:\d+", channel):
         return channel
-    return next((re.sub(pattern, name, channel) for pattern, name in _OURS if re.fullmatch(pattern, channel)), None)
+    known = next((re.sub(pattern, name, channel) for pattern, name in _OURS if re.fullmatch(pattern, channel)), None)
+    if known is not None or channel.partition(":")[0] not in ("hwmon", "scmi"):
+        return known
+    return "package" if kind_of(channel) == "cpu" else None
 
 
 def _gathered(values: dict[str, float], places: dict[str, list[str]]) -> dict[str, float]:

@@ -185,7 +185,7 @@ def _faults(row: dict) -> str:
 
 def titled(identity: str, name: str) -> str:
     """The id of a channel; for a whole GPU also the name of the board, because a number does not identify it."""
-    board = identity.startswith("nvml:") and "/" not in identity and name != identity
+    board = identity.startswith(("nvml:", "amdsmi:")) and "/" not in identity and name != identity
     return f"{identity} ({name})" if board else identity
 
 

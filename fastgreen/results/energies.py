@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from fastgreen.results.trace import Bounded, Trace
+from fastgreen.results.trace import Bounded, Totals, Trace
 from fastgreen.sensors.channel import least_certain
 from fastgreen.units import J_PER_WH, NS_PER_S
 
@@ -35,7 +35,7 @@ class Energies:
     @cached_property
     def totals(self) -> dict[str, Bounded]:
         """Energy of each channel with its bounds, by id; NaN for one that was never read."""
-        return {t.channel.id: t.total() for t in self.traces}
+        return dict(zip([t.channel.id for t in self.traces], Totals(self.traces).answers(), strict=True))
 
     @cached_property
     def _total(self) -> Bounded:

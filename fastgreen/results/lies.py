@@ -11,18 +11,37 @@ if TYPE_CHECKING:
 __all__ = ["lies"]
 
 
+def _charging(trace: Trace) -> list[str]:
+    """How long a battery did not discharge; its samples are gaps of 0 there (csrc/fg_source_hwmon.c)."""
+    import numpy as np
+
+    from fastgreen import _resolver
+
+    samples = np.concatenate(list(trace.chunks()))
+    charging = (samples["raw"] == 0) & ((samples["flags"] & _resolver.GAP) != 0)
+    seconds = float(np.diff(samples["at_ns"], prepend=samples["at_ns"][:1])[charging].sum()) / NS_PER_S
+    if not charging.any():
+        return []
+    return [
+        f"{trace.channel.id} did not discharge for {seconds:.3g} s: what the machine drew then is not known, "
+        f"up to {trace.ceiling_w:.4g} W are possible"
+    ]
+
+
 def lies(trace: Trace) -> list[str]:
     """What a reader should know of the jumps and standstills of a channel, a sentence each."""
     identity, tally, out = trace.channel.id, trace.tally, []
-    if tally.get("in_turn_ns"):
-        seconds = (tally["in_turn_ns"][1] - tally["in_turn_ns"][0]) / NS_PER_S
+    if trace.channel.id.startswith("battery:") and tally["gaps"]:
+        out += _charging(trace)
+    if trace.in_turn is not None:
+        seconds = (trace.in_turn[1] - trace.in_turn[0]) / NS_PER_S
         out.append(
             f"{identity} shows two counters in turn: its energy during these {seconds:.3g} s is not known, "
             f"up to {trace.ceiling_w:.4g} W are possible"
         )
-    elif tally.get("jumps"):
+    elif trace.jumps:
         out.append(
-            f"{identity} jumped and came back {counted(tally['jumps'], 'time')}: "
+            f"{identity} jumped and came back {counted(trace.jumps, 'time')}: "
             f"the readings in between count as no energy and widen the bounds there"
         )
     still = tally.get("still_ns", [])

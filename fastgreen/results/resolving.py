@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["resolve_windows"]
+__all__ = ["WindowResolver", "resolve_windows"]
 
 # From this size on a second thread pays. The thread with the later windows walks over all samples before them, so this
 # share of the windows lets both threads end at about the same time.
@@ -55,31 +55,61 @@ def resolve_windows(
     ValueError
         If a column is not sorted, or a window ends before it begins.
     """
-    import numpy as np
+    resolver = WindowResolver(traits, ceiling_per_ns, begin_at_ns, end_at_ns, restarts, threads)
+    for chunk in chunks:
+        resolver.feed(chunk)
+    return resolver.answers()
 
-    begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
-    end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
-    if len(end) != len(begin):
-        raise ValueError("begin_at_ns and end_at_ns differ in length")
-    count = middle = len(begin)
-    out = _resolver.Answers(count, restarts)
-    chunks = iter(chunks)
-    first = next(chunks, None)
-    if threads is None and first is not None and count >= _PARALLEL and len(first) >= _PARALLEL:
-        threads = min(2, len(os.sched_getaffinity(0)))
-    if threads == 2:
-        middle = int(count * _EARLIER)
-    shares = [(0, middle), (middle, count)][: threads or 1]
-    parts = [_resolver.Part(traits, ceiling_per_ns, begin, end, out, *share) for share in shares]
-    while first is not None:
-        _feed(parts, first)
-        first = next(chunks, None)
-    for part in parts:
-        part.finish()
-    wrong = min((part.wrong for part in parts if part.wrong >= 0), default=-1)
-    if wrong >= 0:
-        _resolver.refuse(begin, end, wrong)
-    return out.low, out.estimate, out.high
+
+class WindowResolver:
+    """`resolve_windows`, fed chunk by chunk."""
+
+    def __init__(
+        self,
+        traits: dict[str, Any],
+        ceiling_per_ns: float,
+        begin_at_ns: ArrayLike,
+        end_at_ns: ArrayLike,
+        restarts: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        import numpy as np
+
+        self._begin = np.ascontiguousarray(begin_at_ns, dtype=np.int64)
+        self._end = np.ascontiguousarray(end_at_ns, dtype=np.int64)
+        if len(self._end) != len(self._begin):
+            raise ValueError("begin_at_ns and end_at_ns differ in length")
+        self._out = _resolver.Answers(len(self._begin), restarts)
+        self._known = traits, ceiling_per_ns
+        self._threads = threads
+        self._parts: list[_resolver.Part] | None = None
+
+    def _opened(self, samples: int) -> list[_resolver.Part]:
+        """A part for each thread; `samples` are those of the first chunk."""
+        count = middle = len(self._begin)
+        threads = self._threads
+        if threads is None and count >= _PARALLEL and samples >= _PARALLEL:
+            threads = min(2, len(os.sched_getaffinity(0)))
+        if threads == 2:
+            middle = int(count * _EARLIER)
+        shares = [(0, middle), (middle, count)][: threads or 1]
+        return [_resolver.Part(*self._known, self._begin, self._end, self._out, *share) for share in shares]
+
+    def feed(self, samples: NDArray[np.void]) -> None:
+        """The next samples, in time order."""
+        if self._parts is None:
+            self._parts = self._opened(len(samples))
+        _feed(self._parts, samples)
+
+    def answers(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Low, estimate and high, after the last sample."""
+        parts = self._opened(0) if self._parts is None else self._parts
+        for part in parts:
+            part.finish()
+        wrong = min((part.wrong for part in parts if part.wrong >= 0), default=-1)
+        if wrong >= 0:
+            _resolver.refuse(self._begin, self._end, wrong)
+        return self._out.low, self._out.estimate, self._out.high
 
 
 def _feed(parts: list[_resolver.Part], chunk: NDArray[np.void]) -> None:

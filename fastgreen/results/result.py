@@ -9,7 +9,7 @@ from fastgreen.guards.arguments import path_text
 from fastgreen.guards.printable import encodable
 from fastgreen.results.energies import Energies
 from fastgreen.results.lies import lies
-from fastgreen.results.trace import Trace, Windows
+from fastgreen.results.trace import Trace, Windows, learn
 from fastgreen.units import NS_PER_S, counted
 
 TYPE_CHECKING = False
@@ -80,6 +80,7 @@ class Result(Energies):
     @property
     def notes(self) -> list[str]:
         """Notes on this run, a sentence each."""
+        learn(self.traces)
         out = list(self.given_notes)
         for trace in self.traces:
             identity, tally = trace.channel.id, trace.tally

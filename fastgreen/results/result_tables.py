@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from fastgreen.guards.arguments import number
-from fastgreen.results.trace import Bounded, Trace, Windows
+from fastgreen.results.durations import Durations
+from fastgreen.results.questions import WindowsQuestion, ask
+from fastgreen.results.together import BLOCK, TogetherQuestion
+from fastgreen.results.trace import Bounded, Trace, Windows, learn
 from fastgreen.sensors.channel import least_certain
 from fastgreen.units import NS_PER_S, unit_metadata
 
@@ -21,6 +24,9 @@ __all__ = ["channel_table", "power_table", "summary_table", "window_table"]
 
 _MOST_STEPS = 10_000_000
 _STEPS = 500  # of a power curve whose step nobody chose: as many as a picture shows
+
+_MOST_ANSWERS = 1 << 21  # windows whose answers wait at one time: 100 MB
+_OF_A_QUESTION = 1 << 9  # a resolver takes as much memory as the answers of so many windows
 
 _ENERGIES = {"energy_j": "energy_j", "energy_low_j": "low_j", "energy_high_j": "high_j"}
 
@@ -82,8 +88,8 @@ def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
         trace.channel.estimated,
         trace.method,
         trace.counted,
-        trace.tally["resets"],
-        tally.get("jumps", 0),
+        trace.restarts,
+        trace.jumps,
         len(tally.get("still_ns", [])),
         tally["read_mean_ns"] / NS_PER_S if known else None,
         tally["period_upper_ns"] / NS_PER_S if tally["period_upper_ns"] else None,
@@ -170,18 +176,48 @@ def _energies(traces: Sequence[Trace], windows: Windows, trace: Trace | None) ->
     if trace is not None:
         return trace.windows(windows.begin_ns, windows.end_ns)
     counted = [t for t in traces if t.counted and t.has_data]
-    return sum((t.windows(windows.begin_ns, windows.end_ns) for t in counted), Bounded.zeros(len(windows)))
+    learn(counted)
+    total = Bounded.zeros(len(windows))
+    for some in _groups(counted, len(windows)):
+        asked = [WindowsQuestion(t, windows.begin_ns, windows.end_ns) for t in some]
+        ask(asked)
+        total = sum((question.answer() for question in asked), total)
+    return total
+
+
+def _groups(traces: Sequence[Trace], windows: int) -> Iterator[Sequence[Trace]]:
+    """As many traces at a time as memory bears answers of; each group reads its file once."""
+    size = max(_MOST_ANSWERS // max(windows, 1), 1)
+    return (traces[first : first + size] for first in range(0, len(traces), size))
+
+
+def _together(traces: Sequence[Trace], named: Mapping[str, list[Windows]]) -> dict[str, Bounded]:
+    """The energy of all windows of each name."""
+    counted = [t for t in traces if t.counted and t.has_data]
+    learn(counted)
+    totals = dict.fromkeys(named, Bounded(0.0, 0.0, 0.0))
+    waiting: list[tuple[str, TogetherQuestion]] = []
+    room = _MOST_ANSWERS
+    pairs = [(t, name, w) for t in counted for name, handles in named.items() for w in handles]
+    for n, (trace, name, windows) in enumerate(pairs):
+        waiting.append((name, TogetherQuestion(trace, windows)))
+        room -= min(len(windows), BLOCK) + _OF_A_QUESTION
+        if room > 0 and n + 1 < len(pairs):
+            continue
+        ask([question for _, question in waiting])
+        for of, question in waiting:
+            totals[of] += question.answer()
+        waiting, room = [], _MOST_ANSWERS
+    return totals
 
 
 def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], estimated: bool) -> pa.Table:
     """A row per name of its windows: count, energies with bounds, mean power, durations."""
     rows = []
+    totals = _together(traces, named)
     for name, handles in named.items():
-        total = sum(
-            (t.together(w) for t in traces if t.counted and t.has_data for w in handles), Bounded(0.0, 0.0, 0.0)
-        )
-        durations = np.concatenate([w.end_ns - w.begin_ns for w in handles]) / NS_PER_S
-        count, seconds = len(durations), float(durations.sum())
+        total, durations = totals[name], Durations(handles)
+        count, seconds = durations.count, durations.total_s()
         energies = [float(x) for x in (total.energy_j, total.low_j, total.high_j)]
         rows.append(
             (
@@ -191,7 +227,7 @@ def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], e
                 *(x / count for x in energies),
                 energies[0] / seconds if seconds > 0 else None,
                 seconds,
-                *(float(x) for x in np.percentile(durations, [50, 95, 99])),
+                *durations.percentiles_s([50, 95, 99]),
                 estimated,
                 _least_certain(traces),
             )

@@ -186,17 +186,17 @@ class SamplesCheck:
         self.channel, self.tally = channel, tally
         self._last: np.ndarray | None = None
         self._count = self._resets = self._grown = 0
-        self._totals: np.ndarray = np.zeros(1, np.int64)  # of the last samples: one may come back to any of them
+        self._totals = [np.zeros(1, np.int64)]  # of the last samples: one may come back to any of them
         self._until_end: float = 0  # a counter's stays an integer
         self._rounding = 0.0
-        self._raws: np.ndarray = np.zeros(1, np.int64)
+        self._raws = [np.zeros(1, np.int64)]
 
     def take(self, samples: np.ndarray) -> None:
         """The next samples (dtype ``_resolver.SAMPLE``). ValueError."""
         if len(samples) == 0:
             return
         if self._last is None:
-            self._raws = samples["raw"][:1].copy()
+            self._raws = [samples["raw"][:1].copy()]
         joined = samples if self._last is None else np.concatenate([self._last, samples])
         self._last = samples[-1:].copy()
         self._count += len(samples)
@@ -231,20 +231,35 @@ class SamplesCheck:
 
     def _add_up(self, joined: np.ndarray, steps: np.ndarray) -> None:
         """Totals after each sample; one that comes back goes on from the sample before the jump."""
-        raw, flags = np.concatenate([self._raws, joined["raw"][1:]]), joined["flags"][1:]
-        first = len(self._totals)
-        totals = np.concatenate([self._totals, self._totals[-1] + np.cumsum(steps)])
-        for i in np.flatnonzero(flags & _resolver.RETURN).tolist():
-            place = first + i
-            before = place - 1 - (int(flags[i]) >> _resolver.BETWEEN)
-            if before < 0:
-                raise ValueError(f"the counter of {self.channel.id} comes back to a sample before its first")
-            grown = int(raw[place]) - int(raw[before]) + int(joined["wraps"][1 + i]) * self.channel.traits["modulus"]
-            totals[place:] += int(totals[before]) + grown - int(totals[place])
-        if self.tally is not None:
+        flags, identity, modulus = joined["flags"][1:], self.channel.id, self.channel.traits["modulus"]
+        totals = self._totals[-1][-1] + np.cumsum(steps)
+        returns = np.flatnonzero(flags & _resolver.RETURN).tolist()
+        if returns:
+            first = sum(map(len, self._totals))
+            totals, raw = np.concatenate([*self._totals, totals]), np.concatenate([*self._raws, joined["raw"][1:]])
+            for i in returns:
+                place = first + i
+                before = place - 1 - (int(flags[i]) >> _resolver.BETWEEN)
+                if before < 0:
+                    raise ValueError(f"the counter of {identity} comes back to a sample before its first")
+                grown = int(raw[place]) - int(raw[before]) + int(joined["wraps"][1 + i]) * modulus
+                totals[place:] += int(totals[before]) + grown - int(totals[place])
+            totals = totals[first:]
+        if self.tally is not None and len(totals):
             until = int(np.searchsorted(joined["at_ns"][1:], self.tally["end_at_ns"], side="right"))
-            self._until_end = int(totals[first + until - 1]) if until else self._until_end
-        self._totals, self._raws = totals[-_KEPT:], raw[-_KEPT:]
+            self._until_end = int(totals[until - 1]) if until else self._until_end
+        self._keep(totals, joined["raw"][1:])
+
+    def _keep(self, totals: np.ndarray, raw: np.ndarray) -> None:
+        """As many as a later sample can come back across, and some more."""
+        if not len(totals):
+            return
+        self._totals.append(totals[-_KEPT:].copy())
+        self._raws.append(raw[-_KEPT:].copy())
+        kept = sum(map(len, self._totals))
+        while kept - len(self._totals[0]) >= _KEPT:
+            kept -= len(self._totals.pop(0))
+            self._raws.pop(0)
 
     def _take_powers(self, joined: np.ndarray) -> None:
         if self.tally is None:

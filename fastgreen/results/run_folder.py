@@ -138,14 +138,20 @@ def is_whole(path: Path) -> bool:
         return file.read() == _END
 
 
-def read_stream(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Schema and batches of an IPC stream, memory-mapped; the batches end where the file does, even in mid-batch.
+def read_stream(path: Path, mapped: bool = True) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Schema and batches of an IPC stream; the batches end where the file does, even in mid-batch.
+
+    `mapped`: the batches are views of the memory-mapped file, which stays in memory as long as one of them is used.
 
     TraceError when it is missing, no Arrow stream, or (while the batches are read) damaged before its end.
     """
     try:
-        os.close(open_regular(path))  # a pipe would be waited for
-        reader = pa.ipc.open_stream(pa.memory_map(os.fsencode(path)))
+        handle = open_regular(path)  # a pipe would be waited for
+        try:
+            name = os.fsencode(name_of(handle, path))  # the same file, whatever has its name by now
+            reader = pa.ipc.open_stream(pa.memory_map(name) if mapped else pa.OSFile(name))
+        finally:
+            os.close(handle)
     except FileNotFoundError as error:
         raise TraceError(f"{path} is missing") from error
     except (pa.ArrowException, OSError) as error:
@@ -169,12 +175,12 @@ def read_stream(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     return reader.schema, batches()
 
 
-def read_columns(path: Path, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
+def read_columns(path: Path, wanted: pa.Schema, mapped: bool = True) -> Iterator[pa.RecordBatch]:
     """The batches of an IPC stream, of the wanted columns only; a later version may have added others.
 
     TraceError as of `read_stream`, and where a wanted column is missing, is there twice, or of another type.
     """
-    schema, batches = read_stream(path)
+    schema, batches = read_stream(path, mapped)
     for column in wanted:
         at = schema.get_field_index(column.name)  # -1 if there are two
         if at < 0 or schema.field(at).type != column.type:

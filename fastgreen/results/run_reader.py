@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fastgreen.errors import TraceError
 from fastgreen.guards.untrusted import check_inside
@@ -24,14 +23,16 @@ from fastgreen.results.run_checks import (
     check_tally,
     parse_json,
 )
-from fastgreen.results.trace import Trace, Windows
+from fastgreen.results.sample_file import SampleFile, StoredChunks
+from fastgreen.results.trace import Trace, Windows, recount
 from fastgreen.sensors.channel import Channel
 
-__all__ = ["channel_table", "read_run", "save_run", "stored_chunks"]
+__all__ = ["channel_table", "read_run", "save_run"]
 
 _COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits", "role"}
 
 
+_ROWS = 1 << 18  # of windows, looked at at one time
 _SPAN = b"fastgreen_span"
 
 Span = tuple[int, int]
@@ -75,19 +76,6 @@ def channel_table(traces: list[Trace], notes: list[str], span: Span | None = Non
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def stored_chunks(path: Path, channel: str) -> Iterator[np.ndarray]:
-    """Samples of one channel of a samples.arrow, batch by batch."""
-    for batch in run_folder.read_columns(path, run_folder.SAMPLES):
-        run_folder.check_nulls(batch, path)
-        column = batch.column("channel")
-        names = column.dictionary.to_pylist()
-        if names != [channel]:
-            if channel not in names:
-                continue
-            batch = batch.filter(pc.equal(column.indices, names.index(channel)))
-        yield run_folder.samples_of(batch)
-
-
 def save_run(
     path: Path,
     traces: list[Trace],
@@ -109,50 +97,91 @@ def save_run(
         folder.leave()
 
 
+class _Column:
+    """A column that grows in place: while a hundred million windows are read, no second copy of them is there."""
+
+    def __init__(self) -> None:
+        self._values, self.count = np.empty(0, np.int64), 0
+
+    def add(self, values: np.ndarray) -> None:
+        until = self.count + len(values)
+        if until > len(self._values):
+            self._values.resize(max(until, len(self._values) * 17 // 16), refcheck=False)
+        self._values[self.count : until] = values
+        self.count = until
+
+    def taken(self) -> np.ndarray:
+        self._values.resize(self.count, refcheck=False)
+        return self._values
+
+
+class _Edges:
+    """The stretches of a handle, as they are read: in order and without overlap, or TraceError."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.begin_ns, self.end_ns = _Column(), _Column()
+        self._path, self._name = path, name
+        self._last_ns: int | None = None
+
+    def add(self, begin_ns: np.ndarray, end_ns: np.ndarray) -> None:
+        back = self._last_ns is not None and begin_ns[0] < self._last_ns
+        if back or np.any(end_ns < begin_ns) or np.any(begin_ns[1:] < end_ns[:-1]):
+            raise TraceError(f"{self._path} is damaged: the stretches of {self._name!r} run backwards")
+        if begin_ns[0] < EARLIEST_NS or end_ns[-1] > LATEST_NS:
+            raise TraceError(
+                f"{self._path} is damaged: the stretches of {self._name!r} lie from {begin_ns[0]} to {end_ns[-1]} ns"
+            )
+        self._last_ns = int(end_ns[-1])
+        self.begin_ns.add(begin_ns)
+        self.end_ns.add(end_ns)
+
+
 def _read_windows(path: Path) -> list[Windows]:
-    parts: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
-    for batch in run_folder.read_columns(path, run_folder.WINDOWS):
+    found: dict[tuple[str, int], _Edges] = {}
+    for batch in run_folder.read_columns(path, run_folder.WINDOWS, mapped=False):
         if batch.num_rows == 0:
             continue
         run_folder.check_nulls(batch, path)
         name, handle = batch.column("name")[0].as_py(), batch.column("handle")[0].as_py()
         if len(batch.column("name").unique()) > 1 or len(batch.column("handle").unique()) > 1:
             raise TraceError(f"{path} mixes handles in one batch")
-        parts.setdefault((name, handle), []).append(
-            (batch.column("start_ns").to_numpy(), batch.column("end_ns").to_numpy())
-        )
-    found = [
-        Windows(name, handle, *(np.concatenate(column) for column in zip(*edges, strict=True)))
-        for (name, handle), edges in parts.items()
+        edges = found.get((name, handle))
+        if edges is None:
+            edges = found[name, handle] = _Edges(path, name)
+        begin_ns, end_ns = (batch.column(c).to_numpy() for c in ("start_ns", "end_ns"))
+        for first in range(0, batch.num_rows, _ROWS):
+            edges.add(begin_ns[first : first + _ROWS], end_ns[first : first + _ROWS])
+    return [
+        Windows(name, handle, edges.begin_ns.taken(), edges.end_ns.taken()) for (name, handle), edges in found.items()
     ]
-    for w in found:
-        if np.any(w.end_ns < w.begin_ns) or np.any(w.begin_ns[1:] < w.end_ns[:-1]):
-            raise TraceError(f"{path} is damaged: the stretches of {w.name!r} run backwards")
-        if w.begin_ns[0] < EARLIEST_NS or w.end_ns[-1] > LATEST_NS:
-            raise TraceError(
-                f"{path} is damaged: the stretches of {w.name!r} lie from {w.begin_ns[0]} to {w.end_ns[-1]} ns"
-            )
-    return found
 
 
-def _trace(row: dict[str, Any], samples: Path) -> Trace:
-    """The trace that a row of channels.arrow describes; KeyError, TypeError or ValueError where it does not."""
+def _channel(row: dict[str, Any]) -> Channel:
+    """The channel that a row of channels.arrow describes; KeyError, TypeError or ValueError where it does not."""
     traits = parse_json(row["traits"])
     check_channel(row, traits)
-    channel = Channel(**{n: row[n] for n in _COLUMNS}, traits=traits)
-    if row["report"] is None:
-        cut_off = "the recording process ended before the run was stopped"
-        return Trace.recounted(channel, row["counted"], _StoredChunks(samples, channel, None), why_ended=cut_off)
-    tally = parse_json(row["report"])
-    check_tally(tally, channel)
-    return Trace(channel, row["counted"], tally, _StoredChunks(samples, channel, tally))
+    return Channel(**{n: row[n] for n in _COLUMNS}, traits=traits)
 
 
 def _traces(rows: list[dict[str, Any]], samples: Path) -> list[Trace]:
-    traces = [_trace(row, samples) for row in rows]
+    file, traces, cut = SampleFile(samples), [], []
+    for row in rows:
+        channel = _channel(row)
+        if row["report"] is None:
+            trace = Trace(
+                channel, row["counted"], {}, StoredChunks(file, channel, partial(SamplesCheck, channel, None))
+            )
+            cut.append(trace)
+        else:
+            tally = parse_json(row["report"])
+            check_tally(tally, channel)
+            check = partial(SamplesCheck, channel, tally)
+            trace = Trace(channel, row["counted"], tally, StoredChunks(file, channel, check))
+        traces.append(trace)
     ids = [t.channel.id for t in traces]
     if len(set(ids)) < len(ids):
         raise ValueError(f"two channels are called {max(ids, key=ids.count)!r}")
+    recount(cut, why_ended="the recording process ended before the run was stopped")
     return traces
 
 
@@ -205,30 +234,3 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
             if not run_folder.is_whole(p)
         ]
     return traces, read, metadata, notes, span
-
-
-class _StoredChunks:
-    """Reads the samples of a channel, again for each call. TraceError where they cannot be those of the tally, which is
-    looked at until they were found to be once."""
-
-    def __init__(self, path: Path, channel: Channel, tally: dict[str, Any] | None) -> None:
-        self.path = path.absolute()  # the reader may change its folder, or be another process
-        self.channel, self.tally = channel, tally
-        self.sound = False
-
-    def __call__(self) -> Iterator[np.ndarray]:
-        check = None if self.sound else SamplesCheck(self.channel, self.tally)
-        for samples in stored_chunks(self.path, self.channel.id):
-            if check is not None:
-                _checked(self.path, check.take, samples)
-            yield samples
-        if check is not None:
-            _checked(self.path, check.finish)
-        self.sound = True
-
-
-def _checked(path: Path, check: Callable[..., None], *arguments: Any) -> None:
-    try:
-        check(*arguments)
-    except ValueError as error:
-        raise TraceError(f"{path} is damaged: {error}") from error

@@ -1,19 +1,20 @@
 """Samples of a counter that lied, as if it had not: without the readings that tell nothing.
 
-The account flags a sample by which a counter is back on a line that it left (``_resolver.RETURN``); the samples between
-are left out here. Of a stretch in which the energy is not known at all (two counters shown in turn, a counter that is
-still under load) only the edges are kept, and the later one is a restart: the resolver then bounds the energy between
-them by the channel's ceiling alone.
+The readings that can be false (`fastgreen.results.false_readings`) are left out. In some stretches the energy is not
+known at all: two counters are shown in turn, or a counter is still under load. Only the edges of these are kept, and
+the later edge is a restart: the resolver then bounds the energy between them by the channel's ceiling alone.
 """
 
 from __future__ import annotations
 
 from fastgreen import _resolver
+from fastgreen.results.false_readings import LeftOut
 from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
@@ -21,58 +22,78 @@ if TYPE_CHECKING:
     Chunks = Callable[[], Iterable[NDArray[np.void]]]
     Stretch = tuple[int, int]
 
-__all__ = ["LEAST_STILL_NS", "STILL_UPDATES", "still_stretches", "undone", "without"]
+__all__ = ["LEAST_STILL_NS", "STILL_UPDATES", "Leaving", "Undoing", "still_stretches", "undone", "without"]
 
 LEAST_STILL_NS = NS_PER_S
 STILL_UPDATES = 20
 
 
-def _lies(chunks: Chunks) -> list[tuple[int, int]]:
-    """The samples that tell nothing, as ranges of their places from the first on, sorted."""
-    import numpy as np
+class Undoing:
+    """Takes samples chunk by chunk, and gives those that are not false, accounted without the others.
 
-    ranges, before = [], 0
-    for chunk in chunks():
-        for i in np.flatnonzero(chunk["flags"] & _resolver.RETURN).tolist():
-            place = before + i
-            ranges.append((place - (int(chunk["flags"][i]) >> _resolver.BETWEEN), place))
-        before += len(chunk)
-    return sorted(ranges)
+    A sample that comes after a false stretch comes after a gap. It is a restart only where its growth since the last
+    sample that is left is not plausible.
 
+    Parameters
+    ----------
+    traits : dict
+        The members of struct fg_traits.
+    false : list of (int, int)
+        The places of the false readings, see `fastgreen.results.false_readings`.
+    """
 
-def undone(chunks: Chunks) -> Iterator[NDArray[np.void]]:
-    """The samples without those between a jump and the return, which then comes after a gap, not after a restart."""
-    import numpy as np
+    def __init__(self, traits: dict[str, Any], false: list[Stretch]) -> None:
+        self._left_out, self._account = LeftOut(false), _resolver.Account(traits)
 
-    ranges, before = _lies(chunks), 0
-    for chunk in chunks():
-        keep = np.ones(len(chunk), bool)
-        for begin, end in ranges:
-            keep[max(begin - before, 0) : max(end - before, 0)] = False
-        before += len(chunk)
-        out = chunk[keep]
+    def take(self, samples: NDArray[np.void]) -> NDArray[np.void]:
+        out = self._left_out.take(samples)
+        self._account.feed(out)
         back = (out["flags"] & _resolver.RETURN) != 0
-        out["flags"][back] = _resolver.GAP
-        yield out
+        out["flags"][back] = _resolver.RESET
+        out["wraps"][back] = 0
+        return out
+
+
+def undone(chunks: Chunks, traits: dict[str, Any], false: list[Stretch]) -> Iterator[NDArray[np.void]]:
+    """The samples but those at the places `false`, see `Undoing`."""
+    undoing = Undoing(traits, false)
+    return (undoing.take(chunk) for chunk in chunks())
+
+
+class Leaving:
+    """Takes samples chunk by chunk, and gives those that do not lie inside one of the stretches.
+
+    Parameters
+    ----------
+    stretches : list of (begin_ns, end_ns)
+        Sorted and apart.
+    """
+
+    def __init__(self, stretches: list[Stretch]) -> None:
+        import numpy as np
+
+        self._begin = np.array([b for b, _ in stretches], np.int64)
+        self._end = np.array([e for _, e in stretches], np.int64)
+        self._passed = 0  # stretches after which a sample was kept
+
+    def take(self, samples: NDArray[np.void]) -> NDArray[np.void]:
+        import numpy as np
+
+        at_ns, end = samples["at_ns"], self._end
+        last = np.searchsorted(self._begin, at_ns, side="left") - 1  # the stretch that began before
+        inside = (last >= 0) & (at_ns < end[last])
+        out, ended = samples[~inside].copy(), np.searchsorted(end, at_ns[~inside], side="right")
+        torn = np.diff(ended, prepend=self._passed) > 0
+        out["flags"][torn] |= _resolver.RESET
+        out["wraps"][torn] = 0
+        self._passed = int(ended[-1]) if len(ended) else self._passed
+        return out
 
 
 def without(samples: Iterable[NDArray[np.void]], stretches: list[Stretch]) -> Iterator[NDArray[np.void]]:
-    """The samples that do not lie inside one of the stretches (begin_ns, end_ns), which are sorted and apart."""
-    import numpy as np
-
-    begin = np.array([b for b, _ in stretches], np.int64)
-    end = np.array([e for _, e in stretches], np.int64)
-    passed = 0  # stretches after which a sample was kept
-    for chunk in samples:
-        at_ns = chunk["at_ns"]
-        last = np.searchsorted(begin, at_ns, side="left") - 1  # the stretch that began before
-        inside = (last >= 0) & (at_ns < end[last])
-        out, ended = chunk[~inside].copy(), np.searchsorted(end, at_ns[~inside], side="right")
-        torn = np.diff(ended, prepend=passed) > 0
-        out["flags"][torn] |= _resolver.RESET
-        out["wraps"][torn] = 0
-        passed = int(ended[-1]) if len(ended) else passed
-        yield out
+    """The samples that do not lie inside one of the stretches, see `Leaving`."""
+    leaving = Leaving(stretches)
+    return (leaving.take(chunk) for chunk in samples)
 
 
 def still_stretches(samples: Iterable[NDArray[np.void]], least_ns: int) -> list[Stretch]:

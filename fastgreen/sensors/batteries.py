@@ -6,6 +6,8 @@ that flows into it while it charges, which is no power of the machine. Updates t
 
 from __future__ import annotations
 
+import os
+
 from fastgreen.sensors import sysfs
 from fastgreen.sensors.channel import Channel, Found, Seams, SourceStatus, traits
 from fastgreen.units import NS_PER_S
@@ -58,6 +60,8 @@ def batteries(seams: Seams) -> Found:
         # Some drivers show a current below 0 while the battery discharges, others one above 0.
         if (sysfs.integer(sensor["path"]) or 0) < 0:
             sensor["negate"] = True
+        if os.path.lexists(f"{folder}/status"):
+            sensor["status"] = f"{folder}/status"
         name = sysfs.printable(entry)
         model = sysfs.printable(sysfs.text(f"{folder}/model_name") or name)
         found.append(

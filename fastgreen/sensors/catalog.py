@@ -11,9 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from fastgreen.errors import ChannelNotFound, FastgreenError
-from fastgreen.sensors import batteries, grant_client, hwmon, nvml, perf, power_zones, procstat, rapl, settlement
 from fastgreen.sensors.channel import PLAUSIBLE_W, Channel, Found, Seams, SourceStatus, by_own_limit
-from fastgreen.sensors.sensor_facts import recall
 
 __all__ = ["Channel", "channels", "counted_ids", "discover", "names_of", "select"]
 
@@ -34,6 +32,9 @@ def discover(
     seams: Seams | None = None, estimate: tuple[float, float] | None = None
 ) -> tuple[list[Channel], list[SourceStatus]]:
     """Every channel and the state of every source. See `channels`."""
+    from fastgreen.sensors import amdsmi, batteries, hwmon, nvml, perf, procstat, rapl, settlement
+    from fastgreen.sensors.sensor_facts import recall
+
     seams = seams or Seams.of()
     if estimate is not None:
         _check_estimate(estimate)
@@ -41,7 +42,8 @@ def discover(
     events, events_state = _looked("perf", lambda: perf.perf(seams))
     found = [*_granted(zones, seams), *events]
     states = [zones_state, events_state]
-    for source, look in (("nvml", nvml.nvml), ("hwmon", hwmon.hwmon), ("battery", batteries.batteries)):
+    looks: list[tuple[str, Callable[[Seams], Found]]] = [("nvml", nvml.nvml), ("amdsmi", amdsmi.amdsmi)]
+    for source, look in [*looks, ("hwmon", hwmon.hwmon), ("battery", batteries.batteries)]:
         more, state = _looked(source, functools.partial(look, seams))
         found += more
         states.append(state)
@@ -55,6 +57,8 @@ def discover(
 
 
 def _looked_at_zones(seams: Seams) -> tuple[list[Channel], list[SourceStatus]]:
+    from fastgreen.sensors import power_zones
+
     try:
         return power_zones.power_zones(seams)
     except (FastgreenError, OSError, ValueError, LookupError, ArithmeticError) as error:
@@ -71,6 +75,8 @@ def _looked(source: str, look: Callable[[], Found]) -> Found:
 
 def _granted(zones: list[Channel], seams: Seams) -> list[Channel]:
     """The zones, with the counters that were handed out; without them where the grant fails."""
+    from fastgreen.sensors import grant_client
+
     try:
         return grant_client.granted(zones, seams.grant_socket)
     except (FastgreenError, OSError, ValueError):
@@ -86,7 +92,7 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
         Watts of the whole machine's CPUs at idle and at full load, for the ``procstat`` estimate.
     **seams
         ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
-        ``cpu_root``, ``power_supply_root``: where to look, see `Seams`.
+        ``cpu_root``, ``power_supply_root``, ``amdsmi_library``: where to look, see `Seams`.
 
     Returns
     -------
@@ -130,30 +136,16 @@ def names_of(wanted: str | Iterable[str]) -> list[str]:
     return names
 
 
-_GPU_DRIVERS = ("amdgpu", "i915", "xe")
-
-
-def _is_gpu(channel: Channel) -> bool:
-    return channel.source == "nvml" or (channel.source == "hwmon" and channel.device in _GPU_DRIVERS)
-
-
-def _is_dram(channel: Channel) -> bool:
-    return channel.source in ("rapl", "perf") and channel.name == "dram"
-
-
-def _is_cpu(channel: Channel) -> bool:
-    """A CPU package, or the estimate; `discover` makes the estimate a root where no package can be read."""
-    package = channel.source in ("rapl", "perf", "procstat") and not _is_dram(channel)
-    return package or (channel.source == "hwmon" and channel.device == "amd_energy")
-
-
 # Plain words for channels: each means the visible root channels of one kind, of whatever source.
-_WORDS = {"gpu": _is_gpu, "cpu": _is_cpu, "dram": _is_dram}
+_WORDS = ("gpu", "cpu", "dram")
+_GPU_SOURCES = ("nvml", "amdsmi")
 
 
 def _matching(found: list[Channel], pattern: str) -> list[Channel]:
     if pattern in _WORDS:
-        return [c for c in found if c.root and c.visible and _WORDS[pattern](c)]
+        from fastgreen.sensors.channel_kinds import kind_of
+
+        return [c for c in found if c.root and c.visible and kind_of(c.id) == pattern]
     from fnmatch import fnmatchcase
 
     return [c for c in found if fnmatchcase(c.id, pattern)]
@@ -175,7 +167,9 @@ def select(found: list[Channel], wanted: str | Iterable[str] | None) -> tuple[li
     """
     if wanted is None:
         roots = {c.id for c in found if c.root and c.visible}
-        default = [c for c in found if c.id in roots or (c.source == "nvml" and c.parent in roots)]
+        boards = {c.id for c in found if c.id in roots and c.source in _GPU_SOURCES}
+        checks = {c.id for c in found if c.kind == "power" and c.parent in boards and c.readable}
+        default = [c for c in found if c.id in roots or c.id in checks]
         return [c for c in default if c.readable], [c for c in default if not c.readable]
     patterns = names_of(wanted)
     chosen: dict[str, Channel] = {}

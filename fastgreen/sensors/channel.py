@@ -52,6 +52,8 @@ class Seams:
         ``FASTGREEN_POWERCAP_ROOT``, default ``/sys/class/powercap``.
     nvml_library : str
         ``FASTGREEN_NVML_LIBRARY``, default ``libnvidia-ml.so.1``.
+    amdsmi_library : str
+        ``FASTGREEN_AMDSMI_LIBRARY``, default ``libamd_smi.so`` in the folders of ROCm or the system.
     hwmon_root : str
         ``FASTGREEN_HWMON_ROOT``, default ``/sys/class/hwmon``.
     event_source_root : str
@@ -74,6 +76,7 @@ class Seams:
     grant_socket: str = "/run/fastgreen/grant.sock"
     cpu_root: str = "/sys/devices/system/cpu"
     power_supply_root: str = "/sys/class/power_supply"
+    amdsmi_library: str = "libamd_smi.so"
 
     @classmethod
     def of(cls, **given: str | os.PathLike | None) -> Seams:
@@ -99,7 +102,8 @@ class Channel:
     id : str
         ``rapl:package-0``, ``rapl:package-0/dram``, ``nvml:0``, ...
     source : str
-        ``rapl``, ``perf``, ``nvml``, ``hwmon``, ``scmi``, ``dtpm``, ``battery``, ``procstat`` or ``replay``.
+        ``rapl``, ``perf``, ``nvml``, ``amdsmi``, ``hwmon``, ``scmi``, ``dtpm``, ``battery``, ``procstat`` or
+        ``replay``.
     kind : str
         ``energy`` (a cumulative counter) or ``power``.
     name : str
@@ -128,6 +132,8 @@ class Channel:
     period_s, averaging_s, delay_s, coverage : float or None
         What `fastgreen.sensors.sensor_facts` remembers of the sensor: time between updates, length and age of the mean
         that a power channel shows, and the share of time it looks at.
+    bus : str
+        PCI address of the device, as ``0000:03:00.0``; empty where it is not known or the device has none.
     role : str
         The word of `fastgreen.sensors.settlement` for its kind of sensor; the source where that says enough.
     """
@@ -156,6 +162,7 @@ class Channel:
     coverage: float | None = None
     sensor: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     traits: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    bus: str = field(default_factory=str, repr=False, compare=False)
     role: str = field(default_factory=str, repr=False, compare=False)
 
     @property

@@ -110,7 +110,7 @@ def _meaning(driver: str, sensor: _Sensor, apu: bool) -> Meaning:
             found = replace(found, note="; ".join(filter(None, [found.note, f"the mean of {interval_ms} ms"])))
         return found
     known = hwmon_chips.meaning(driver, sensor.label, sensor.stem) or _NOT_KNOWN
-    if apu and known.role == "gpu":
+    if apu and known.role == "amdgpu":
         return replace(known, role="apu", note="power of the whole chip, CPU included (it has a vddnb voltage)")
     return known
 
@@ -135,7 +135,7 @@ def _identity_of_role(meaning: Meaning, sensor: _Sensor, chip: str) -> tuple[str
     return (meaning.role, *parts)
 
 
-def _channel(identity: str, driver: str, sensor: _Sensor, meaning: Meaning, repeats: str | None) -> Channel:
+def _channel(identity: str, chip: str, driver: str, sensor: _Sensor, meaning: Meaning, repeats: str | None) -> Channel:
     kind = meaning.kind or ("energy" if sensor.quantity == "energy" else "power")
     unit = "uJ" if kind == "energy" else "uW"
     note = meaning.note
@@ -150,6 +150,7 @@ def _channel(identity: str, driver: str, sensor: _Sensor, meaning: Meaning, repe
         root=bool(meaning.role) and repeats is None and not sensor.refused,
         note=note,
         device=driver,
+        bus=sysfs.pci_address(f"{chip}/device"),
         role=meaning.role,
         sensor={"path": sensor.path} | ({"factor": sensor.factor} if sensor.factor else {}),
         traits=traits(kind, unit, period_ns=_UPDATE_MS * NS_PER_MS),
@@ -190,7 +191,7 @@ def hwmon(seams: Seams) -> Found:
             taken.add(identity)
             meaning = _meaning(driver, sensor, apu)
             key = _identity_of_role(meaning, sensor, chip)
-            channel = _channel(identity, driver, sensor, meaning, counted.get(key) if meaning.role else None)
+            channel = _channel(identity, chip, driver, sensor, meaning, counted.get(key) if meaning.role else None)
             if channel.root and channel.readable:
                 counted[key] = identity
             found.append(channel)

@@ -50,7 +50,7 @@ _JETSON = (
 )
 
 CHIPS: dict[str, tuple[Meaning, ...]] = {
-    "amdgpu": (Meaning(r"PPT|slowPPT|power1", "gpu"),),
+    "amdgpu": (Meaning(r"PPT|slowPPT|power1", "amdgpu"),),
     "i915": (Meaning(r"energy1", "gpu"),),
     "xe": (Meaning(r"card|energy1", "gpu"), Meaning(r"pkg|energy2", "", "label", "inside the card")),
     "amd_energy": (Meaning(r"Esocket\d+", "amd-energy", "label"), _IN_SOCKET),

@@ -46,10 +46,14 @@ def _zones(root: str, control: str) -> dict[str, str]:
     return dict(sorted(zones.items(), key=lambda item: _numbers(item[0])))
 
 
+def is_apart(name: str) -> bool:
+    """Whether a zone of the firmware is a part of the chip beside its CPU."""
+    return any(part in name.lower() for part in _APART)
+
+
 def _zone_channel(source: str, zone: str, folder: str, parent: Channel | None) -> Channel:
     name = sysfs.printable(sysfs.text(f"{folder}/name") or zone)
     limits = [(sysfs.integer(f"{folder}/{n}") or 0) * 1e-6 for n in sysfs.entries(folder) if _is_limit(n)]
-    apart = any(part in name.lower() for part in _APART)
     return Channel(
         id=f"{parent.id}/{name}" if parent else f"{source}:{name}",
         source=source,
@@ -61,7 +65,7 @@ def _zone_channel(source: str, zone: str, folder: str, parent: Channel | None) -
         # A run of an estimate has a ceiling; where no limit is believed, a machine's.
         ceiling_w=max((w for w in limits if 0 < w <= PLAUSIBLE_W), default=PLAUSIBLE_W if source == "dtpm" else None),
         device=zone,
-        role="scmi-cpu" if source == "scmi" and not apart else source,
+        role="scmi-cpu" if source == "scmi" and not is_apart(name) else source,
         sensor={"path": f"{folder}/power_uw"},
         traits=traits("power", "uW", period_ns=_UPDATE_MS * NS_PER_MS),
         **sysfs.unreadable(f"{folder}/power_uw", "power"),

@@ -31,6 +31,10 @@ class Rule:
         Whether both must name the same socket, by the number that ends their names.
     unless : tuple of str
         Roles of which no root may be readable, or the rule does not hold.
+    per_board : bool
+        Whether both must be at the same PCI address; a channel without an address may be any board.
+    unreadable : bool
+        Whether only a channel that cannot be read is set aside.
     unread : bool
         Whether a channel that cannot be read also counts as being beside: it is reported as missing, not replaced.
     """
@@ -40,6 +44,8 @@ class Rule:
     reason: str
     inside: bool = False
     per_socket: bool = False
+    per_board: bool = False
+    unreadable: bool = False
     unless: tuple[str, ...] = ()
     unread: bool = False
 
@@ -68,6 +74,11 @@ RULES: tuple[Rule, ...] = (
     # Two ways to the same registers.
     Rule(("rapl",), ("perf",), "read through perf instead", unless=("rapl",)),
     Rule(("perf",), ("rapl",), "the same counters as rapl", unread=True),
+    # AMD's boards: the energy counter goes before the driver's power, which becomes its check. These rules need the
+    # APUs that later rules set aside.
+    Rule(("amdsmi",), ("amdgpu", "apu"), "{beside} counts this board", per_board=True, unreadable=True),
+    Rule(("amdsmi",), ("apu",), "the chip of {beside}, CPU included", per_board=True, unread=True),
+    Rule(("amdgpu",), ("amdsmi",), "the board whose energy {beside} counts", inside=True, per_board=True),
     # Further counters and meters of the same sockets. A counter goes before a power.
     Rule(("amd-energy",), _X86, "the same sockets as {beside}"),
     Rule(("amd-hsmp",), (*_X86, "amd-energy"), "the same sockets as {beside}"),
@@ -105,6 +116,19 @@ def _socket(channel: Channel) -> str:
     return number[1] if number else ""
 
 
+def _board(channel: Channel) -> str:
+    """The address of the slot; the parts of a board in partition mode differ by function."""
+    return channel.bus.partition(".")[0].lower()
+
+
+def _fit(rule: Rule, holder: Channel, channel: Channel) -> bool:
+    """Whether the two show the same thing, where the rule asks for that."""
+    if rule.per_socket and _socket(holder) != _socket(channel):
+        return False
+    boards = {_board(holder), _board(channel)} - {""}
+    return not rule.per_board or len(boards) < 2
+
+
 def _applied(rule: Rule, channels: list[Channel]) -> list[Channel]:
     """The channels after one rule."""
     roots = [c for c in channels if c.root]
@@ -115,8 +139,8 @@ def _applied(rule: Rule, channels: list[Channel]) -> list[Channel]:
         return channels
     out = []
     for channel in channels:
-        if channel.root and _role(channel) in rule.aside:
-            mine = [h for h in holders if not rule.per_socket or _socket(h) == _socket(channel)]
+        if channel.root and _role(channel) in rule.aside and not (rule.unreadable and channel.readable):
+            mine = [h for h in holders if _fit(rule, h, channel)]
             if mine or not rule.beside:
                 channel = _set_aside(channel, mine, rule)
         out.append(channel)

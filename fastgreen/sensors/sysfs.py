@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["entries", "integer", "printable", "read", "remedy", "text", "unreadable"]
+__all__ = ["entries", "integer", "pci_address", "printable", "read", "remedy", "text", "unreadable"]
 
 MOST_BYTES = 1 << 24  # /proc/cpuinfo of a thousand CPUs has a tenth; what is longer is no attribute
 LONGEST_NAME = 96
@@ -50,6 +50,14 @@ def entries(folder: str) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
+
+
+def pci_address(device: str) -> str:
+    """Address of the PCI device that a link of sysfs leads to, as 0000:03:00.0; empty for any other device."""
+    import re
+
+    name = os.path.basename(os.path.realpath(device))
+    return name if re.fullmatch(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", name) else ""
 
 
 def remedy(mode: str, path: str) -> str:

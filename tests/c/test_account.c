@@ -213,6 +213,26 @@ FG_TEST(a_moment_of_zero_is_no_wrap_wherever_the_counter_is)
 	}
 }
 
+FG_TEST(a_moment_of_zero_in_the_second_of_a_wrap_is_counted)
+{
+	/* The last value is what the counter shows after the wrap. A sound counter wraps to a few units more than 0. */
+	static const int64_t after[][2] = {{0, 1}, {1, 0}, {40, 0}};
+
+	for (size_t i = 0; i < sizeof after / sizeof *after; i++) {
+		struct fg_traits traits = {FG_ENERGY, MODULUS, 1, MS, FG_NS_PER_S, 500000000, 0};
+		struct fg_account account;
+
+		fg_account_init(&account, &traits);
+		feed(&account, 0, MODULUS - 80000000, 0);
+		feed(&account, FG_NS_PER_S, MODULUS - 30000000, 0);
+		feed(&account, 2 * FG_NS_PER_S, after[i][0], 0);
+		feed(&account, 3 * FG_NS_PER_S, 70000000, 0);
+		fg_check_int(account.total, 150000000);
+		fg_check_int((int64_t)account.jumps.count, after[i][1]);
+		fg_check_int((int64_t)account.resets, 0);
+	}
+}
+
 FG_TEST(two_counters_in_turn_are_noticed_however_seldom_they_are_read)
 {
 	for (int64_t per_turn = 1; per_turn <= 100; per_turn *= 10) {
@@ -429,6 +449,7 @@ int main(void)
 	fg_run(absurd_values_overflow_nothing);
 	fg_run(a_jump_that_comes_back_is_undone_exactly_up_and_down_alike);
 	fg_run(a_moment_of_zero_is_no_wrap_wherever_the_counter_is);
+	fg_run(a_moment_of_zero_in_the_second_of_a_wrap_is_counted);
 	fg_run(two_counters_in_turn_are_noticed_however_seldom_they_are_read);
 	fg_run(a_counter_that_draws_more_than_its_limit_keeps_every_joule);
 	fg_run(no_return_reaches_across_a_lost_sample);

@@ -31,7 +31,7 @@ static struct fg_answers answers(struct columns *out)
 {
 	memset(out, 0xff, sizeof *out);
 	memset(out->unknown, 0, sizeof out->unknown);
-	return (struct fg_answers){out->low, out->estimate, out->high, out->unknown};
+	return (struct fg_answers){out->low, out->estimate, out->high, out->unknown, NULL};
 }
 
 /* Feed in chunks of at most `chunk` samples, of random size where it is negative. */

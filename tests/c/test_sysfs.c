@@ -75,6 +75,24 @@ FG_TEST(every_read_sees_the_file_anew)
 	fg_files_remove(&files, (const char *[]){"a"}, 1);
 }
 
+FG_TEST(only_the_kernels_files_are_on_sysfs)
+{
+	struct fg_files files;
+	int fd = open("/sys", O_RDONLY);
+
+	if (fd >= 0) { /* a container may lack it; no other file system is taken for it */
+		fg_check(fg_sysfs_holds(fd) || access("/sys/class", F_OK) != 0);
+		close(fd);
+	}
+	fg_files_make(&files);
+	fd = open(fg_files_write(&files, "a", "5\n", 2), O_RDONLY);
+	fg_require(fd >= 0);
+	fg_check(!fg_sysfs_holds(fd));
+	close(fd);
+	fg_check(!fg_sysfs_holds(999999));
+	fg_files_remove(&files, (const char *[]){"a"}, 1);
+}
+
 FG_TEST(what_cannot_be_opened_or_read_says_why)
 {
 	struct fg_files files;
@@ -107,6 +125,7 @@ int main(void)
 	fg_run(anything_else_is_malformed_and_leaves_the_output_alone);
 	fg_run(parsing_stays_within_the_given_bytes);
 	fg_run(every_read_sees_the_file_anew);
+	fg_run(only_the_kernels_files_are_on_sysfs);
 	fg_run(what_cannot_be_opened_or_read_says_why);
 	return fg_report();
 }

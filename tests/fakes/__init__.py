@@ -2,6 +2,7 @@
 """Hardware that is not there, as real things: no patches, only files, a shared library and a small program.
 
 nvml.py         FakeNvml: a libnvidia-ml.so.1 built from nvml/*.c, scripted by a file, counting its calls
+amdsmi.py       FakeAmdSmi: a libamd_smi.so, scripted by a file, with every fault known of one
 programs.py     runs unmodified programs that load that library under its usual name
 powercap.py     PowercapTree: RAPL zones whose counters stand, move (powercap_mover.c) or fail
 hwmon.py        HwmonTree: the chips of AMD and Intel GPUs, EPYC, Jetson, Grace, Ampere, plain power meters

@@ -69,6 +69,19 @@ def nvml_library(omit: tuple[str, ...] = ()) -> Path:
     )
 
 
+def amdsmi_library(omit: tuple[str, ...] = ()) -> Path:
+    """A libamd_smi.so without the functions named in `omit`."""
+    folder = HERE / "amdsmi"
+    hidden = "".join(f" {name};" for name in sorted(omit))
+    return build(
+        "libamd_smi.so",
+        (folder / "fake_amdsmi.c",),
+        (folder / "amdsmi_types.h", HERE / "wave.h"),
+        ("-fPIC", "-shared", "-Wl,-soname,libamd_smi.so", "-Wl,--version-script=symbols.map"),
+        f"{{ global: amdsmi*; local:{hidden} *; }};\n",
+    )
+
+
 def powercap_mover() -> Path:
     """The program that moves the counters of a powercap tree."""
     return build("powercap_mover", (HERE / "powercap_mover.c",), (HERE / "wave.h",), ())

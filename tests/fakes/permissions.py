@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_PERFMON = 1, 2, 21, 38
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAP_PERFMON = 1, 2, 21, 24, 38
 PR_CAPBSET_DROP = 24
 VERSION_3 = 0x20080522
 
@@ -50,8 +50,13 @@ def without_dac_override() -> contextlib.AbstractContextManager[None]:
     return without(CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)
 
 
+def drop(*capabilities: int) -> None:
+    """As `preexec_fn=` of a subprocess: the program it becomes lacks these capabilities although root."""
+    libc = ctypes.CDLL(None)
+    for number in capabilities:
+        libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
+
+
 def drop_dac_override() -> None:
     """As `preexec_fn=` of a subprocess: the program it becomes obeys file modes although root."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
-    libc.prctl(PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH, 0, 0, 0)
+    drop(CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)

@@ -251,7 +251,15 @@ def _with_fixed_inputs(target: Callable[[bytes], None], runs: int) -> None:
 
 
 def main(name: str, amount: str, folder: str | None = None) -> None:
-    for seam in ("NVML_LIBRARY", "HWMON_ROOT", "EVENT_SOURCE_ROOT", "GRANT_SOCKET", "PROC_ROOT", "POWERCAP_ROOT"):
+    for seam in (
+        "NVML_LIBRARY",
+        "AMDSMI_LIBRARY",
+        "HWMON_ROOT",
+        "EVENT_SOURCE_ROOT",
+        "GRANT_SOCKET",
+        "PROC_ROOT",
+        "POWERCAP_ROOT",
+    ):
         os.environ[f"FASTGREEN_{seam}"] = str(HERE / "none")
     os.environ["FASTGREEN_CACHE_DIR"] = str(HERE / "cache")
     corpus = Path(folder) if folder else HERE / "corpus"

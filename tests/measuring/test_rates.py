@@ -11,6 +11,7 @@ import pytest
 
 import fastgreen as fg
 from fastgreen.measuring.rates import rates
+from tests.fakes.amdsmi import Board
 from tests.fakes.hwmon import amdgpu
 from tests.fakes.nvml import Gpu
 from tests.fakes.powercap import Zone
@@ -33,6 +34,21 @@ def test_each_source_has_its_default_rate(channels):
 def test_a_board_is_read_four_times_an_update_but_not_within_ten_milliseconds(channels, period_s, hz):
     learnt = [replace(c, period_s=period_s if c.source == "nvml" else None) for c in channels]
     assert rates(None, learnt)["nvml"] == hz
+
+
+def test_a_board_of_amd_is_read_as_often(amdsmi):
+    amdsmi(Board())
+    boards = [c for c in fg.channels() if c.source == "amdsmi"]
+    assert rates(None, boards) == {"amdsmi": 40}
+    assert rates({"amdsmi": 10}, boards) == {"amdsmi": 10}
+    assert rates(None, [replace(c, period_s=0.02) for c in boards]) == {"amdsmi": 100}
+
+
+def test_a_counter_of_perhaps_32_bits_is_read_twice_a_wrap(amdsmi):
+    amdsmi(Board(start=1000.0, cap_w=750.0))  # wraps every 87 s at its limit
+    with pytest.raises(ValueError, match="too low for amdsmi:0"):
+        fg.Monitor("amdsmi:0", hz=0.02)
+    fg.Monitor("amdsmi:0", hz=0.03)
 
 
 def test_a_rate_is_for_all_sources_or_for_those_it_names(channels):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 
 import numpy as np
@@ -223,3 +224,45 @@ def test_the_recording_may_vanish_while_it_is_played(original):
     with monitor:
         pass
     assert totals(monitor.result) == expected
+
+
+def test_a_replay_judges_standstills_by_what_was_recorded(powercap, proc, tmp_path):
+    powercap(Zone("package-0", counter_start_uj=123_456_789))
+    done = threading.Event()
+
+    def work():
+        while not done.wait(0.05):
+            proc.advance(user=0.05)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        with fg.Monitor(["rapl:package-0", "procstat:cpu"]) as monitor:
+            time.sleep(1.5)
+    finally:
+        done.set()
+        worker.join()
+    live = monitor.result
+    assert live.channels["standstills"].to_pylist()[0] == 1
+    live.save(tmp_path / "run")
+    for speed in (0, 2.0):
+        with fg.Monitor(f"replay:{tmp_path / 'run'}", speed=speed) as replayed:
+            replayed.wait()
+        counter = replayed.result.channels.to_pylist()[0]
+        assert (counter["id"], counter["standstills"]) == ("rapl:package-0", 1)
+        assert counter["energy_high_j"] == pytest.approx(live.channels["energy_high_j"][0].as_py(), rel=0.1)
+        assert "showed" in " ".join(replayed.result.notes)
+
+
+def test_a_replay_of_a_counter_at_rest_is_a_measurement(powercap, proc, tmp_path):
+    powercap(Zone("package-0", counter_start_uj=123_456_789))
+    with fg.Monitor("rapl:package-0", record=tmp_path / "run") as monitor:
+        deadline = time.monotonic() + 1.4
+        while time.monotonic() < deadline:
+            proc.advance(idle=0.05)
+            time.sleep(0.05)
+    assert monitor.result.known
+    with fg.Monitor(f"replay:{tmp_path / 'run'}", speed=0) as replayed:
+        replayed.wait()
+    assert replayed.result.known
+    assert replayed.result.channels["standstills"].to_pylist() == [0]

@@ -11,6 +11,7 @@ import pytest
 import fastgreen as fg
 from fastgreen.errors import ChannelReadError, FastgreenWarning
 from fastgreen.sensors.catalog import discover
+from tests.fakes.amdsmi import Board
 from tests.fakes.hwmon import i915
 from tests.fakes.nvml import Gpu
 from tests.fakes.powercap import Zone
@@ -79,6 +80,7 @@ def test_a_stat_file_that_stands_still_is_said(only_fakes):
 SOURCES = {
     "rapl": "FASTGREEN_POWERCAP_ROOT",
     "nvml": "FASTGREEN_NVML_LIBRARY",
+    "amdsmi": "FASTGREEN_AMDSMI_LIBRARY",
     "hwmon": "FASTGREEN_HWMON_ROOT",
     "perf": "FASTGREEN_EVENT_SOURCE_ROOT",
     "procstat": "FASTGREEN_PROC_ROOT",
@@ -101,16 +103,19 @@ def breaks(tmp_path, how):
 @pytest.mark.parametrize(
     "broken", [*itertools.combinations(SOURCES, 1), *itertools.combinations(SOURCES, 2)], ids="+".join
 )
-def test_where_any_two_sources_are_broken_the_others_measure(powercap, nvml, hwmon, tmp_path, monkeypatch, broken, how):
+def test_where_any_two_sources_are_broken_the_others_measure(
+    powercap, nvml, amdsmi, hwmon, tmp_path, monkeypatch, broken, how
+):
     powercap(Zone("package-0", counter_start_uj=START_UJ))
     nvml(Gpu())
+    amdsmi(Board())
     hwmon(i915(1000))
     for source in broken:
         monkeypatch.setenv(SOURCES[source], breaks(tmp_path, how))
     found, states = discover()
-    assert {"rapl", "perf", "nvml", "hwmon", "procstat"} <= {s.source for s in states}
+    assert {"rapl", "perf", "nvml", "amdsmi", "hwmon", "procstat"} <= {s.source for s in states}
     assert all(s.reason for s in states if s.source in broken)
-    alive = {"rapl", "nvml", "hwmon", "procstat"} - set(broken)
+    alive = {"rapl", "nvml", "amdsmi", "hwmon", "procstat"} - set(broken)
     assert {c.source for c in found} == alive
     with fg.Monitor(channels=[c.id for c in found if c.readable]) as monitor:
         time.sleep(0.12)
@@ -135,3 +140,16 @@ def test_a_zone_that_vanishes_before_the_start_ends_no_other_unless_it_was_asked
         time.sleep(0.05)
     assert [row["id"] for row in monitor.result.channels.to_pylist()] == ["rapl:package-0"]
     assert "rapl:package-1 could not be opened" in " ".join(monitor.result.notes)
+
+
+@pytest.mark.parametrize("limit_uw", ["1000000", "0", "-5", "999999999999999999", "x"])
+def test_a_limit_that_changes_in_mid_run_is_no_fault_of_the_counter(powercap, limit_uw):
+    tree = powercap(Zone("package-0", 40.0, counter_start_uj=START_UJ), move=True)
+    with fg.Monitor("rapl:package-0", hz=200) as monitor:
+        time.sleep(0.2)
+        for path in tree["package-0"].folder.glob("constraint_*_power_limit_uw"):
+            path.write_text(f"{limit_uw}\n")  # power capping, or a broken firmware
+        time.sleep(0.3)
+    (row,) = monitor.result.channels.to_pylist()
+    assert (row["jumps"], row["restarts"], row["standstills"], monitor.result.known) == (0, 0, 0, True)
+    assert row["energy_j"] == pytest.approx(40.0 * monitor.result.duration_s, rel=0.25)

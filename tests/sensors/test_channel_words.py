@@ -6,6 +6,7 @@ import pytest
 
 import fastgreen as fg
 from fastgreen.sensors.catalog import discover, select
+from tests.fakes.amdsmi import Board
 from tests.fakes.hwmon import amd_energy, amdgpu, i915
 from tests.fakes.permissions import without_dac_override
 from tests.fakes.powercap import Zone
@@ -45,6 +46,12 @@ def test_gpu_is_every_board_of_whatever_source(hwmon, nvml):
     nvml()
     hwmon(amdgpu(), i915(5), amd_energy(cores=2, sockets=1))
     assert chosen("gpu") == {"nvml:0", "hwmon:amdgpu/PPT", "hwmon:i915/energy1"}
+
+
+def test_gpu_is_the_counter_of_an_amd_board_and_not_its_power_as_well(hwmon, amdsmi):
+    amdsmi(Board())
+    hwmon(amdgpu(), amdgpu(bus="0000:83:00.0"))
+    assert chosen("gpu") == {"amdsmi:0", "hwmon:amdgpu@hwmon1/PPT"}
 
 
 def test_gpu_leaves_out_the_boards_that_cuda_does_not_see(nvml, monkeypatch):

@@ -7,7 +7,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import fastgreen as fg
 from fastgreen.sensors.channel import Channel
 from fastgreen.sensors.settlement import RULES, settle
 from tests.fakes import hwmon as chips
+from tests.fakes.amdsmi import JOULES_PER_COUNT, Board, FakeAmdSmi
 from tests.fakes.hwmon import Chip, HwmonTree
 from tests.fakes.nvml import FakeNvml, Gpu, Rule
 from tests.fakes.permissions import without_dac_override
@@ -33,16 +34,19 @@ class Machine:
     """What a machine has, and what it draws.
 
     `watts` are of sensors that show a power: what each root shows all the time. `joules` are of counters: what each
-    root counts during the run, in uJ. `said` is a word that the note of a channel must hold.
+    root counts during the run, in uJ; `counts` are the same of AMD's boards, in 2^-16 J. `said` is a word that the note
+    of a channel must hold.
     """
 
     chips: tuple[Chip, ...] = ()
     zones: tuple[Zone, ...] = ()
     power_zones: dict[str, tuple[str, int]] = field(default_factory=dict)
     boards: tuple[Gpu, ...] = ()  # without an energy counter
+    amd_boards: tuple[Board, ...] = ()
     battery: bool = False
     forbidden: bool = False  # powercap may not be read
     watts: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     joules: dict[str, int] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
 
@@ -78,6 +82,10 @@ AUX = chips.Chip(
     "ina3221", chips.ina3221({"NC": (0, 0), "VDDQ_VDD2_1V8AO": (5000, 200)}).files, "platform/i2c-1/1-0041"
 )
 PACKAGE = Zone("package-0", counter_start_uj=30_000_000)
+AMD_BOARDS = tuple(
+    Board(uuid=f"6aff74a1-0000-1000-8012-00000000000{n}", bus=f"0000:{bus}:00.0", fixed=fixed, code=code)
+    for n, (bus, fixed, code) in enumerate([("03", 10**10, 0), ("83", 2**32 - 5, 0), ("c3", 0, 2)])
+)
 EPYC_POWER = (chips.amd_hsmp(90 * W), chips.amd_hsmp(80 * W, socket=1))
 
 MACHINES: dict[str, Machine] = {
@@ -225,6 +233,27 @@ MACHINES: dict[str, Machine] = {
             "procstat:cpu": "VIN measures",
         },
     ),
+    "EPYC with two AMD boards and a Radeon without a counter": Machine(
+        tuple(chips.amdgpu(w * W, bus=f"0000:{bus}:00.0") for w, bus in ((300, "03"), (280, "83"), (40, "c3"))),
+        (PACKAGE, Zone("package-1", counter_start_uj=40_000_000)),
+        amd_boards=AMD_BOARDS,
+        joules={"rapl:package-0": 5_000_000, "rapl:package-1": 4_000_003},
+        counts={"amdsmi:0": 1_234_567, "amdsmi:1": 7},
+        watts={"hwmon:amdgpu@hwmon2/PPT": 40},
+        said={
+            "hwmon:amdgpu/PPT": "the board whose energy amdsmi:0 counts",
+            "hwmon:amdgpu@hwmon1/PPT": "the board whose energy amdsmi:1 counts",
+            "amdsmi:2": "hwmon:amdgpu@hwmon2/PPT counts this board",
+        },
+    ),
+    "an AMD laptop whose APU and graphics card both show a counter": Machine(
+        (chips.apu(25 * W, bus="0000:03:00.0"), chips.amdgpu(input_uw=60 * W, bus="0000:83:00.0")),
+        (PACKAGE,),
+        amd_boards=AMD_BOARDS[:2],
+        joules={"rapl:package-0": 5_000_000},
+        counts={"amdsmi:1": 65_537},
+        said={"amdsmi:0": "the chip of hwmon:amdgpu/PPT, CPU included", "hwmon:amdgpu/PPT": "not added to"},
+    ),
     "an Intel graphics card by xe": Machine(
         (chips.xe(1000, 500),),
         (PACKAGE,),
@@ -238,14 +267,20 @@ MACHINES: dict[str, Machine] = {
 class Built:
     tree: HwmonTree | None
     powercap: PowercapTree | None
+    amd: FakeAmdSmi | None
 
     def move(self, machine: Machine, channels: dict[str, Channel]) -> None:
         """Every counter counts what the machine says."""
+        if self.amd is not None:
+            grown = [machine.counts.get(f"amdsmi:{n}", 0) for n in range(len(self.amd.boards))]
+            moved = [replace(b, fixed=(b.fixed or 0) + g) for b, g in zip(self.amd.boards, grown, strict=True)]
+            self.amd.write(boards=moved)
         for identity, grown_uj in machine.joules.items():
             path = Path(channels[identity].sensor["path"])
             if identity.startswith("rapl:"):
                 assert self.powercap is not None
-                self.powercap.set_uj("package-0", self.powercap.read_uj("package-0") + grown_uj)
+                zone = identity.removeprefix("rapl:")
+                self.powercap.set_uj(zone, self.powercap.read_uj(zone) + grown_uj)
                 continue
             path.write_text(f"{int(path.read_text()) + grown_uj}\n")
 
@@ -253,7 +288,7 @@ class Built:
 @pytest.fixture
 def build(tmp_path, monkeypatch) -> Callable[[Machine], Built]:
     def make(machine: Machine) -> Built:
-        tree = powercap = None
+        tree = powercap = amd = None
         if machine.chips:
             tree = HwmonTree(tmp_path / "hwmon", machine.chips)
             monkeypatch.setenv("FASTGREEN_HWMON_ROOT", str(tree.root))
@@ -268,25 +303,28 @@ def build(tmp_path, monkeypatch) -> Callable[[Machine], Built]:
         if machine.boards:
             fake = FakeNvml(tmp_path / "nvml", devices=machine.boards, rules=[Rule(ENERGY, code=3)])
             monkeypatch.setenv("FASTGREEN_NVML_LIBRARY", str(fake.library))
+        if machine.amd_boards:
+            amd = FakeAmdSmi(tmp_path / "amdsmi", machine.amd_boards)
+            monkeypatch.setenv("FASTGREEN_AMDSMI_LIBRARY", str(amd.library))
         if machine.battery:
             monkeypatch.setenv("FASTGREEN_POWER_SUPPLY_ROOT", str(laptop(tmp_path / "supplies")))
-        return Built(tree, powercap)
+        return Built(tree, powercap, amd)
 
     return make
 
 
 @pytest.mark.filterwarnings("ignore:.*permission denied")
 @pytest.mark.parametrize("name", MACHINES)
-def test_what_a_machine_draws_is_counted_once_and_exactly(build, name):
+def test_what_a_machine_draws_is_counted_once_and_exactly(build, name, soon):
     machine = MACHINES[name]
     built = build(machine)
     with without_dac_override():
         found = {c.id: c for c in fg.channels()}
         with fg.Monitor(hz=100) as monitor:
-            time.sleep(0.05)
+            soon(lambda: all(reading.at_ns for reading in monitor.readings().values()))
             built.move(machine, found)
             time.sleep(0.05)
-    assert {c.id for c in found.values() if c.root and c.readable} == {*machine.watts, *machine.joules}
+    assert {c.id for c in found.values() if c.root and c.readable} == {*machine.watts, *machine.joules, *machine.counts}
     for identity, words in machine.said.items():
         assert words in found[identity].note, found[identity].note
     total_j = 0.0
@@ -295,7 +333,8 @@ def test_what_a_machine_draws_is_counted_once_and_exactly(build, name):
             continue
         report = monitor.result.trace(row["id"]).tally
         span_s = (report["end_at_ns"] - report["first_at_ns"]) * 1e-9
-        truth_j = machine.joules[row["id"]] * 1e-6 if row["id"] in machine.joules else machine.watts[row["id"]] * span_s
+        truth_j = machine.watts.get(row["id"], 0.0) * span_s + machine.joules.get(row["id"], 0) * 1e-6
+        truth_j += machine.counts.get(row["id"], 0) * JOULES_PER_COUNT
         assert row["energy_j"] == pytest.approx(truth_j, abs=0.9e-6), row["id"]
         total_j += truth_j
     assert monitor.result.energy_j == pytest.approx(total_j, abs=1e-6)
@@ -333,6 +372,7 @@ def test_every_rule_says_why():
         assert not set(rule.aside) & set(rule.beside), rule
 
 
+SLOTS = ("", "0000:03:00.0", "0000:03:00.1", "0000:83:00.0")
 ROLES = sorted({role for rule in RULES for role in (*rule.aside, *rule.beside)} | {"gpu"})
 
 
@@ -351,7 +391,9 @@ def slow_settle(channels: list[Channel]) -> set[str]:
             others = [o for o in counting if o.role in rule.beside and (o.readable or rule.unread)]
             if rule.per_socket:
                 others = [o for o in others if o.name == c.name]
-            if c.role not in rule.aside or (rule.beside and not others):
+            if rule.per_board:
+                others = [o for o in others if not o.bus or not c.bus or o.bus[:-2] == c.bus[:-2]]
+            if c.role not in rule.aside or (rule.beside and not others) or (rule.unreadable and c.readable):
                 kept.append(c)
         counting = kept
     return {c.id for c in counting}
@@ -361,7 +403,10 @@ def test_random_machines_are_settled_as_the_table_says():
     rng = random.Random(11)
     for _ in range(3000):
         roles = rng.choices(ROLES, k=rng.randint(0, 9))
-        made = [channel(n, r, readable=rng.random() < 0.8, root=rng.random() < 0.9) for n, r in enumerate(roles)]
+        made = [
+            channel(n, r, readable=rng.random() < 0.8, root=rng.random() < 0.9, bus=rng.choice(SLOTS))
+            for n, r in enumerate(roles)
+        ]
         settled = settle(made)
         assert [c.id for c in settled] == [c.id for c in made]
         assert {c.id for c in settled if c.root} == slow_settle(made)

@@ -35,6 +35,7 @@ SEGMENT_END = "END OF RECORDING SEGMENT"
 CHUNK_BYTES = 8 << 20
 LONGEST_LINE = 64 << 20
 _MOST_BESIDE = 64 << 20  # bytes of a file of latencies: four million of them
+_MOST_USELESS = 64 << 20  # bytes in a row without a line that says anything: a sparse file has terabytes of them
 _LONGEST_S = 1e9  # of one inference: 30 years
 _FEW_LINES = 16
 _BARE_NULL = re.compile(rb"\}\s*null")
@@ -156,8 +157,14 @@ class _Reader:
         self.schema: pa.Schema | None = None
 
     def read(self, stream: io.BufferedReader) -> None:
-        tail = b""
+        tail, useless, good = b"", 0, 0
         while block := stream.read(CHUNK_BYTES):
+            useless = useless + len(block) if self.builder.lines - self.builder.dropped == good else 0
+            good = self.builder.lines - self.builder.dropped
+            if useless > _MOST_USELESS:
+                self.builder.note(f"{useless} bytes say nothing, and the rest of the file is not read")
+                tail = b""
+                break
             whole, newline, rest = block.rpartition(b"\n")
             if newline:
                 self._segments(tail + whole)
