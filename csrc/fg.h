@@ -51,6 +51,7 @@
 #include "fg_traits.h"
 #include "fg_account.h"
 #include "fg_resolver.h"
+#include "fg_resolver_sum.h"
 #include "fg_batches.h"
 #include "fg_source.h"
 #include "fg_nvml.h"
