@@ -212,8 +212,10 @@ class Result(Energies):
     def summary(self) -> pa.Table:
         """A row per window name: count, total and mean energy (J) with bounds, mean power (W), durations (s).
 
-        The bounds of the sum are those of the stretches taken together (`Trace.together`), so the mean energy of many
-        short windows is known far better than that of one.
+        The bounds of the sum are those of the stretches taken together (`Trace.together`). So the mean energy of many
+        adjoining short windows is known far better than that of one. Gaps between windows that are shorter than an
+        update period, or the time between two readings, widen it: their energy can have been spent inside or outside.
+        The column ``bounds`` is that of `Result.bounds`.
 
         Returns
         -------
