@@ -96,7 +96,8 @@ sanitize-python-%: $(VENV)/.test
 FUZZ_SECONDS ?= 60
 FUZZ_CLANG = $(firstword $(wildcard /usr/bin/clang /usr/bin/clang-[0-9][0-9]))
 FUZZ_CFLAGS := -std=gnu11 -g -O1 -Wall -Wextra -Icsrc
-FUZZ_SOURCES := tests/fuzz/fuzz_text.c $(filter-out csrc/fg_metric%,$(wildcard csrc/fg_*.c))
+FUZZ_SOURCES := $(filter-out csrc/fg_metric%,$(wildcard csrc/fg_*.c))
+FUZZ_C := text share
 
 fuzz: $(VENV)/.fuzz fuzz-text ## fuzz every parser for FUZZ_SECONDS (60), guided by coverage; attack the granting helper (as root)
 	for target in powercap load replay; do \
@@ -108,18 +109,20 @@ fuzz-text:
 		apt-get update -qq && apt-get install -y -qq clang > /dev/null; fi
 	$(MAKE) --no-print-directory fuzz-text-run
 
-fuzz-text-run:
-	@mkdir -p build/fuzz/text
+fuzz-text-run: $(FUZZ_C:%=fuzz-c-%)
+
+fuzz-c-%:
+	@mkdir -p build/fuzz/$*
 ifneq ($(FUZZ_CLANG),)
-	$(FUZZ_CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(FUZZ_SOURCES) \
-		-o build/fuzz/fuzz_text -pthread -ldl -lm
-	build/fuzz/fuzz_text -max_total_time=$(FUZZ_SECONDS) -max_len=320 -print_final_stats=1 \
-		-artifact_prefix=build/fuzz/text/ build/fuzz/text
+	$(FUZZ_CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all tests/fuzz/fuzz_$*.c \
+		$(FUZZ_SOURCES) -o build/fuzz/fuzz_$* -pthread -ldl -lm
+	build/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -max_len=$(if $(filter text,$*),320,4096) -print_final_stats=1 \
+		-artifact_prefix=build/fuzz/$*/ build/fuzz/$*
 else
-	@echo "There is no clang: the C parsers are fuzzed blindly, without coverage. Install clang for libFuzzer."
-	$(CC) $(FUZZ_CFLAGS) -DSTANDALONE -fsanitize=address,undefined -fno-sanitize-recover=all $(FUZZ_SOURCES) \
-		-o build/fuzz/fuzz_text -pthread -ldl -lm
-	build/fuzz/fuzz_text $(FUZZ_SECONDS) $$RANDOM
+	@echo "There is no clang: the C code is fuzzed blindly, without coverage. Install clang for libFuzzer."
+	$(CC) $(FUZZ_CFLAGS) -DSTANDALONE -fsanitize=address,undefined -fno-sanitize-recover=all tests/fuzz/fuzz_$*.c \
+		$(FUZZ_SOURCES) -o build/fuzz/fuzz_$* -pthread -ldl -lm
+	build/fuzz/fuzz_$* $(FUZZ_SECONDS) $$RANDOM
 endif
 
 lint: $(VENV)/.lint ## check style and types
@@ -133,4 +136,4 @@ dist: $(BIN)/python ## build the source distribution and a wheel in isolation
 	$(BIN)/python -m build
 
 clean: ## remove what was built
-	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_kernels.c fastgreen/_resolver.c fastgreen/_window.c tests/c/bin *.egg-info
+	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_window.c tests/c/bin *.egg-info

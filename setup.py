@@ -20,14 +20,17 @@ if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
 FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 FLAGS += shlex.split(os.environ.get("FASTGREEN_CFLAGS", ""))
 
-# Compiled module -> its part of the C library. The engine is all of it but the metrics and the resolver.
+# Compiled module -> its part of the C library. The engine is the rest: without metrics, resolver, follower and shares.
 METRIC = sorted(glob("csrc/fg_metric*.c"))
-RESOLVER = [*sorted(glob("csrc/fg_resolver*.c")), "csrc/fg_batches.c"]
+RESOLVER = sorted([*glob("csrc/fg_resolver*.c"), *glob("csrc/fg_follow*.c"), "csrc/fg_batches.c"])
+SHARE = sorted(glob("csrc/fg_share*.c"))
 MODULES = {
     "_kernels": METRIC,
     "_resolver": ["csrc/fg_account.c", "csrc/fg_jump.c", *RESOLVER],
-    "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER}),
+    "_shares": ["csrc/fg_clock.c", "csrc/fg_error.c", *SHARE, *sorted(glob("csrc/fg_resolver*.c"))],
+    "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER, *SHARE}),
     "_window": ["csrc/fg_clock.c"],
+    "_ledger": ["csrc/fg_clock.c"],
 }
 
 extensions = [

@@ -19,6 +19,9 @@
  *   4. At the end a resolver (fg_resolver) walks once over the samples and over the sorted edges of all windows. For
  *      each window it gives the least, the most and the likely energy. Of a recorded run it gets the samples of all
  *      channels in one pass over the file (fg_batches).
+ *   5. If windows go in step with the load, the likely energy needs more than straight lines between updates: fg_follow
+ *      gives the counter's growth out by how long the load was in which window.
+ *   6. Where spans of work overlap, shares (fg_share) do the same for all of them at once, as a stream.
  *
  * If something fails: each function returns a status and fills a struct fg_error that the caller owns (fg_error). A
  * sensor that never answers stops its own source only (fg_thread).
@@ -37,8 +40,8 @@
  * time, and all paths give the same bits.
  *
  * Layers; a file includes only files to the left of it:
- *   error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver, batches  <-  channel, source
- *   <-  nvml, amdsmi  <-  source_*  <-  sampler */
+ *   error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver, follow, batches
+ *   <-  channel, source, share  <-  nvml, amdsmi  <-  source_*  <-  sampler */
 #ifndef FG_H
 #define FG_H
 
@@ -52,7 +55,10 @@
 #include "fg_account.h"
 #include "fg_resolver.h"
 #include "fg_resolver_sum.h"
+#include "fg_follow.h"
 #include "fg_batches.h"
+#include "fg_share.h"
+#include "fg_share_columns.h"
 #include "fg_source.h"
 #include "fg_nvml.h"
 #include "fg_amdsmi.h"

@@ -1,4 +1,4 @@
-/* The resolver of power channels: running integrals of the trapezoid and of the two ends of each step. See fg_resolver.h.
+/* See fg_resolver.h: power channels, by running integrals of the trapezoid and of the two ends of each step.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_resolver_path.h"
 

@@ -7,8 +7,8 @@
  * Most. E grows in windows wherever it may. Between two windows it grows by what is proven:
  *     most = high(last end) - low(first begin) - sum over the gaps of max(0, low(begin after) - high(end before))
  * Least. E grows in gaps wherever it may, in each by at most the ceiling times its length, or by what is proven if that
- * is more. Let f(x) be the least energy of the windows so far, if E is x now. Then f is constant from its smallest x up to
- * `free` and rises with slope 1 from there to `last`:
+ * is more. Let f(x) be the least energy of the windows so far, if E is x now. Then f is constant from its smallest x up
+ * to `free` and rises with slope 1 from there to `last`:
  *   - A window makes all x beyond possible, each at its cost: slope 1.
  *   - A gap shifts the rising part by what it can hold.
  *   - The bounds at an edge cut f. If low(t) > `free`, so much was spent in windows.

@@ -29,6 +29,7 @@ struct fg_sampler {
 	struct fg_source *source;
 	const struct fg_clock *clock;
 	int64_t period_ns;
+	uint64_t dither;   /* the state of a generator (xorshift64, Marsaglia 2003); 0: every tick is a period long */
 	int64_t settle_ns; /* written before the wake, read after it */
 	bool ended;        /* the last reading was taken; what follows is settling */
 	pthread_t thread;
@@ -151,6 +152,20 @@ static void finish(struct fg_sampler *sampler, int64_t deadline_ns)
 	}
 }
 
+/* The time from one deadline to the next. */
+static int64_t next_tick_ns(struct fg_sampler *sampler)
+{
+	uint64_t x = sampler->dither;
+
+	if (x == 0)
+		return sampler->period_ns;
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	sampler->dither = x;
+	return sampler->period_ns / 2 + (int64_t)((double)(x >> 11) * 0x1p-53 * (double)sampler->period_ns);
+}
+
 static int64_t next_deadline(struct fg_sampler *sampler, int64_t deadline_ns, int64_t at_ns)
 {
 	if (sampler->ops->due_at_ns != NULL) {
@@ -163,13 +178,16 @@ static int64_t next_deadline(struct fg_sampler *sampler, int64_t deadline_ns, in
 		}
 		return due_ns > poll_ns ? due_ns : poll_ns;
 	}
-	deadline_ns += sampler->period_ns;
+	deadline_ns += next_tick_ns(sampler);
 	if (deadline_ns <= at_ns) {
-		/* Overrun: continue at the next deadline in the future, never with a burst to catch up. */
-		int64_t skipped = (at_ns - deadline_ns) / sampler->period_ns + 1;
+		/* Overrun: continue at the next deadline in the future, never with a burst to catch up. Whole periods first:
+		 * a machine may have slept for hours. */
+		int64_t periods = (at_ns - deadline_ns) / sampler->period_ns, skipped = periods;
 
+		deadline_ns += periods * sampler->period_ns;
+		for (; deadline_ns <= at_ns; skipped++)
+			deadline_ns += next_tick_ns(sampler);
 		fg_channel_count(&sampler->missed, (uint64_t)skipped);
-		deadline_ns += skipped * sampler->period_ns;
 	}
 	return deadline_ns;
 }
@@ -235,6 +253,7 @@ enum fg_status fg_sampler_open(const struct fg_sampler_config *config, struct fg
 	sampler->ops = config->ops;
 	sampler->clock = config->source.clock;
 	sampler->period_ns = config->period_ns;
+	sampler->dither = config->dither ? 0x9e3779b97f4a7c15 : 0; /* any number but 0 */
 	sampler->count = count;
 	for (size_t i = 0; i < count; i++) {
 		struct fg_traits traits = config->traits[i];

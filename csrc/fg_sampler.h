@@ -19,6 +19,7 @@ struct fg_sampler_config {
 		*traits;          /* one for each sensor; tick_ns becomes period_ns, unless the source sets its times */
 	int64_t period_ns;    /* between two ticks, > 0; not used by a source with its own timetable */
 	size_t ring_capacity; /* samples for each channel */
+	bool dither;          /* ticks are 0.5 to 1.5 periods apart, one on average, so that no load keeps step with them */
 };
 
 /* Open the source and make the rings. It starts no thread. */

@@ -5,6 +5,7 @@ has the full table::
 
     errors, units                     errors and units for all parts
     _resolver, _core, _window         bindings to C: samples to joules, the sampling engine, windows
+    _shares, _ledger                  bindings to C: work that overlaps
     _kernels                          bindings to C: the metrics
     sensors                           the channels of this machine
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
@@ -40,6 +41,7 @@ _HOME: dict[str, str | None] = {
     "channels": "sensors.catalog",
     "closest_apc": "metrics.closest",
     "closest_apec": "metrics.closest",
+    "current_span": "measuring.ledger",
     "errors": None,
     "estimate": None,
     "experiment": None,
@@ -57,7 +59,7 @@ _HOME: dict[str, str | None] = {
 }
 
 # The compiled modules. `from fastgreen import _core` comes here first, so a missing module is noticed here.
-_DOORS = ("_core", "_kernels", "_resolver", "_window")
+_DOORS = ("_core", "_kernels", "_ledger", "_resolver", "_shares", "_window")
 
 __all__ = sorted([*_HOME, "__version__"])
 

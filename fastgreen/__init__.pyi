@@ -6,6 +6,7 @@ from fastgreen import plot as plot
 from fastgreen import ufuncs as ufuncs
 from fastgreen.measuring.calibration import calibrate as calibrate
 from fastgreen.measuring.gpu_windows import GpuWindows as GpuWindows
+from fastgreen.measuring.ledger import current_span as current_span
 from fastgreen.measuring.measure import measure as measure
 from fastgreen.measuring.monitor import Monitor as Monitor
 from fastgreen.metrics.closest import Closest as Closest

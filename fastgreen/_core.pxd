@@ -136,6 +136,7 @@ cdef extern from "fg.h" nogil:
         const fg_traits *traits
         int64_t period_ns
         size_t ring_capacity
+        bint dither
 
     cdef struct fg_live:
         int64_t total

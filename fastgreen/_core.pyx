@@ -73,7 +73,7 @@ cdef class Sampler:
     cdef object kept
 
     def __cinit__(self, str source, list sensors, list traits, int64_t period_ns, size_t ring_capacity,
-                  str library="", double speed=1.0):
+                  str library="", double speed=1.0, bint dither=False):
         cdef fg_sampler_config config
         cdef fg_error err
         cdef fg_status status
@@ -104,6 +104,7 @@ cdef class Sampler:
             config.traits = c_traits
             config.period_ns = period_ns
             config.ring_capacity = ring_capacity
+            config.dither = dither
             with nogil:
                 status = fg_sampler_open(&config, &self.sampler, &err)
             _check(status, &err)

@@ -87,3 +87,35 @@ class Batches:
     def at(self) -> int: ...
     def __init__(self, data: Any, at: int, name: dict[str, Any], batch: dict[str, Any], names: list[bytes]) -> None: ...
     def next(self, most_rows: int, most_batches: int) -> tuple[int, _Samples, list[int]]: ...
+
+_Changes: TypeAlias = NDArray[np.int64]  # (changes, 4)
+_Cells: TypeAlias = NDArray[np.float32]  # (changes, CELLS)
+
+CHANGE_COLUMNS: tuple[str, ...]
+CELLS: int
+
+def follow_changes(traits: dict[str, Any], chunks: Iterable[_Samples]) -> _Changes: ...
+def whiten(own: ArrayLike, shared: ArrayLike, rows: _Energies) -> None: ...
+
+class Timeline:
+    edges_ns: _Instants
+    states: NDArray[np.int32]
+    def __init__(self, edges_ns: ArrayLike, states: ArrayLike, state_count: int) -> None: ...
+
+class Followed:
+    changes: _Changes
+    cells: _Cells | None
+    def __init__(self, changes: _Changes, cells: _Cells | None = None) -> None: ...
+    def chain(
+        self, shortest_ns: float, longest_ns: float, missed: float, floor: float, smooth: bool = True
+    ) -> tuple[_Cells, float, int, int]: ...
+    def times(self, timeline: Timeline) -> _Energies: ...
+    def curve(
+        self,
+        timeline: Timeline,
+        amount: ArrayLike,
+        weight: ArrayLike,
+        power: ArrayLike,
+        block: ArrayLike,
+        at_ns: ArrayLike,
+    ) -> _Energies: ...

@@ -5,6 +5,7 @@ This module needs no sensor, so results and recordings import it and never `_cor
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.string cimport memset
 
 GAP = FG_SAMPLE_GAP
 RESET = FG_SAMPLE_RESET
@@ -357,3 +358,126 @@ cdef class Batches:
         with nogil:
             fg_batches_copy(rows, count, places, out)
         return end, samples, ends.tolist()
+
+
+CHANGE_COLUMNS = ("after_ns", "at_ns", "grown", "linked")
+CELLS = FG_FOLLOW_CELLS
+
+
+def follow_changes(dict traits, chunks):
+    """The changes of a counter: int64 (changes, 4), columns CHANGE_COLUMNS. See fg_follow_changes."""
+    import numpy as np
+
+    cdef fg_traits c_traits = traits_of(traits)
+    cdef fg_follow_reader reader
+    cdef const fg_sample *data
+    cdef fg_change *out
+    cdef size_t count, written
+    memset(&reader, 0, sizeof(fg_follow_reader))
+    parts = []
+    for chunk in chunks:
+        part = np.empty((len(chunk) + 1, 4), np.int64)
+        data, count, out = sample_data(chunk), len(chunk), <fg_change *>column_data(part)
+        with nogil:
+            written = fg_follow_changes(&reader, &c_traits, data, count, out)
+        parts.append(part[:written])
+    last = np.empty((1, 4), np.int64)
+    parts.append(last[:fg_follow_last_change(&reader, &c_traits, <fg_change *>column_data(last))])
+    return np.concatenate(parts)
+
+
+cdef class Followed:
+    """Changes, and where their updates were: `cells`, float32 (changes, CELLS), or None for even densities."""
+
+    cdef readonly object changes, cells
+    cdef const fg_change *c_changes
+    cdef const float *c_cells
+    cdef size_t count
+
+    def __init__(self, changes, cells=None):
+        import numpy as np
+
+        self.changes = np.ascontiguousarray(changes, dtype=np.int64).reshape(-1, 4)
+        self.count = len(self.changes)
+        self.c_changes = <const fg_change *>column_data(self.changes)
+        self.c_cells = NULL
+        if cells is not None:
+            self.cells = np.ascontiguousarray(cells, dtype=np.float32).reshape(self.count, CELLS)
+            self.c_cells = <const float *>column_data(self.cells)
+
+    def chain(self, double shortest_ns, double longest_ns, double missed, double floor, bint smooth=True):
+        """(cells, log likelihood, links, links by the floor alone); see fg_follow_chain."""
+        import numpy as np
+
+        cdef fg_links links
+        cdef fg_links_tally tally
+        links.shortest_ns, links.longest_ns, links.missed, links.floor = shortest_ns, longest_ns, missed, floor
+        cells = np.empty((self.count, CELLS), np.float32)
+        cdef float *out = <float *>column_data(cells)
+        with nogil:
+            fg_follow_chain(self.c_changes, self.count, &links, smooth, out, &tally)
+        return cells, tally.log_likelihood, tally.links, tally.floored
+
+    def times(self, Timeline timeline):
+        """Expected time in each state for each change, ns: float64 (changes, states). See fg_follow_times."""
+        import numpy as np
+
+        times = np.empty((self.count, timeline.c.state_count))
+        cdef double *out = <double *>column_data(times)
+        with nogil:
+            fg_follow_times(self.c_changes, self.count, self.c_cells, &timeline.c, out)
+        return times
+
+    def curve(self, Timeline timeline, amount, weight, power, block, at_ns):
+        """Energy until each of the sorted instants, in the unit of `amount`. See fg_follow_curve."""
+        import numpy as np
+
+        amount, weight, power = (np.ascontiguousarray(a, dtype=np.float64) for a in (amount, weight, power))
+        block = np.ascontiguousarray(block, dtype=np.int32)
+        at_ns = np.ascontiguousarray(at_ns, dtype=np.int64)
+        if not len(amount) == len(weight) == len(block) == len(self.changes):
+            raise ValueError("amount, weight and block must have one number per change")
+        if power.shape[1] != timeline.c.state_count or (self.count and not 0 <= block.max() < len(power)):
+            raise ValueError("power must have a row for each block and a column for each state")
+        cdef fg_outlay outlay
+        outlay.amount, outlay.weight = <const double *>column_data(amount), <const double *>column_data(weight)
+        outlay.power, outlay.block = <const double *>column_data(power), <const int32_t *>column_data(block)
+        energy = np.empty(len(at_ns))
+        cdef double *out = <double *>column_data(energy)
+        cdef const int64_t *instants = <const int64_t *>column_data(at_ns)
+        cdef size_t count = len(at_ns)
+        with nogil:
+            fg_follow_curve(self.c_changes, self.count, self.c_cells, &timeline.c, &outlay, instants, count, out)
+        return energy
+
+
+def whiten(own, shared, rows):
+    """Scale and combine the rows of a regression, float64 (rows, columns), in place. See fg_follow_whiten."""
+    import numpy as np
+
+    own, shared = np.ascontiguousarray(own, dtype=np.float64), np.ascontiguousarray(shared, dtype=np.float64)
+    cdef size_t count = len(rows), columns = rows.shape[1]
+    if rows.dtype != np.float64 or len(own) != len(rows) or len(shared) != len(rows) + 1:
+        raise ValueError("own and shared must have a number for each row, and shared one more")
+    cdef double *out = <double *>column_data(rows, True)
+    fg_follow_whiten(<const double *>column_data(own), <const double *>column_data(shared), count, columns, out)
+
+
+cdef class Timeline:
+    """The state of the load: states[i] from edges_ns[i] on, state 0 before the first edge."""
+
+    cdef readonly object edges_ns, states
+    cdef fg_timeline c
+
+    def __init__(self, edges_ns, states, Py_ssize_t state_count):
+        import numpy as np
+
+        self.edges_ns = np.ascontiguousarray(edges_ns, dtype=np.int64)
+        self.states = np.ascontiguousarray(states, dtype=np.int32)
+        if len(self.edges_ns) != len(self.states):
+            raise ValueError("edges_ns and states differ in length")
+        if len(self.states) and not 0 <= self.states.min() <= self.states.max() < state_count:
+            raise ValueError(f"states must be below {state_count}")
+        self.c.edges_ns = <const int64_t *>column_data(self.edges_ns)
+        self.c.states = <const int32_t *>column_data(self.states)
+        self.c.edges, self.c.state_count = len(self.edges_ns), state_count

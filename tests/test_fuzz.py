@@ -13,7 +13,7 @@ from tests.fakes.build import compiler
 from tests.oracles.places import ROOT
 
 RUNS = {"powercap": 200, "load": 400, "replay": 400}
-TEXTS = 50_000
+C_RUNS = {"text": 50_000, "share": 2_000}
 
 
 @pytest.mark.parametrize("target", RUNS)
@@ -23,15 +23,16 @@ def test_fuzzing_finds_nothing(target, tmp_path):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
-def test_fuzzing_the_texts_finds_nothing(tmp_path):
+@pytest.mark.parametrize("target", C_RUNS)
+def test_fuzzing_in_c_finds_nothing(target, tmp_path):
     if compiler() is None:
         pytest.skip("no C compiler")
     sources = [p for p in (ROOT / "csrc").glob("fg_*.c") if not p.name.startswith("fg_metric")]
     flags = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-DSTANDALONE", f"-I{ROOT / 'csrc'}"]
     flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    program = tmp_path / "fuzz_text"
-    built = [*compiler(), *flags, ROOT / "tests/fuzz/fuzz_text.c", *sources, "-o", program, "-pthread", "-ldl", "-lm"]
+    program, source = tmp_path / "fuzz", ROOT / f"tests/fuzz/fuzz_{target}.c"
+    built = [*compiler(), *flags, source, *sources, "-o", program, "-pthread", "-ldl", "-lm"]
     subprocess.run(built, check=True)
-    done = subprocess.run([program, f"-runs={TEXTS}"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([program, f"-runs={C_RUNS[target]}"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[0]) == TEXTS
+    assert int(done.stdout.split()[0]) == C_RUNS[target]

@@ -29,6 +29,7 @@ from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     import pyarrow as pa
@@ -91,6 +92,7 @@ class LiveRun:
             self.handles.finish_deferred,
             self._stop_samplers,
             self.drain,
+            self.handles.finish_ledgers,
             self._take_tallies,
             self._judge_counters,
             self._note_the_end,
@@ -222,14 +224,21 @@ class LiveRun:
 
     def _drain(self) -> None:
         recorder = self._recorder
+        drained: dict[str, bytearray] = {}
         self.judge.look()
         for group in self.groups:
             for i, channel in enumerate(group.channels):
                 samples = group.sampler.drain(i)
+                if samples:
+                    drained[channel.id] = samples
                 if samples and not (recorder and recorder.add_samples(channel.id, samples)):
                     group.samples[i].append(samples)
         if recorder is not None:
             recorder.add_windows(self.handles.windows)
+        if self.handles.ledgers is not None:
+            self.handles.ledgers.share_live(drained)
+            self.handles.ledgers.drain(recorder)
+        if recorder is not None:
             self._note_problems(recorder)
 
     def result(self) -> Result | None:
@@ -240,9 +249,17 @@ class LiveRun:
             if self._result is None:
                 windows = functools.partial(finished_windows, self.handles.windows)
                 self._result = Result(
-                    self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts
+                    self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts, self._spans()
                 )
             return self._result
+
+    def _spans(self) -> Callable[[], pa.Table | None] | None:
+        if self.handles.ledgers is None:
+            return None
+        from fastgreen.measuring.ledger import kept_spans
+
+        recorded = self._recorder.spans_file if self._recorder is not None else None
+        return functools.partial(kept_spans, recorded, self.handles.ledgers.kept)
 
     def _channel_table(self) -> pa.Table:
         from fastgreen.results.run_reader import channel_table

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Literal
 
+    from fastgreen import _ledger
     from fastgreen.measuring.gpu_timeline import Events
     from fastgreen.measuring.gpu_windows import GpuWindow
     from fastgreen.measuring.live_run import LiveRun
@@ -64,6 +65,10 @@ class Monitor:
         At the end, wait for one more update of every counter (at most 250 ms), which tightens the last bounds.
     estimate : (float, float), optional
         Watts of the machine's CPUs at idle and at full load, for the ``procstat`` estimate.
+    dither : bool, optional
+        Whether the time between two readings varies from half to one and a half of ``1 / hz``, around the same mean.
+        Then no loop keeps step with the readings, and the energy of short windows is known better. Default: for a
+        source whose counters all update faster than they are read. Elsewhere it does harm.
     speed : float
         For a replay: 1 in real time, 2 twice as fast, 0 as fast as it can.
     report_on_exit : bool
@@ -79,7 +84,7 @@ class Monitor:
     ChannelNotFound, ChannelPermission, ChannelReadError
         For a channel asked for by name. One that was only chosen by default warns (FastgreenWarning).
     ValueError
-        For a bad `hz`, `speed` or `estimate`.
+        For a bad `hz`, `speed`, `dither` or `estimate`.
     FileExistsError
         When `record` holds a run already.
 
@@ -104,17 +109,21 @@ class Monitor:
         *,
         settle: bool = False,
         estimate: tuple[float, float] | None = None,
+        dither: bool | None = None,
         speed: float = 1.0,
         report_on_exit: bool = False,
         **seams: str | os.PathLike | None,
     ) -> None:
         if sync is not None and not callable(sync):
             raise ValueError(f"sync must be callable, not {sync!r}")
+        if dither not in (None, True, False):
+            raise ValueError(f"dither must be True, False or None, not {dither!r}")
         if not (isinstance(speed, (int, float)) and 0 <= speed < math.inf):
             raise ValueError(f"speed must be 0 or above, not {speed!r}")
         self._seams = Seams.of(**seams)
         self._settle_ns = _SETTLE_NS if settle else 0
         self._speed = number("speed", speed)
+        self._dither = dither
         self._record = path_text("record", record) if record is not None else None
         self._notes = Notes()
         self._asked: list[str] | None = None
@@ -173,7 +182,9 @@ class Monitor:
             if self._state != "new":
                 raise RuntimeError(f"this monitor is {self._state}; a monitor measures only once, so make another one")
             needed = self._asked or [c.id for c in self.channels if c.source == "replay"]
-            groups, lost = open_groups(self.channels, self._hz, self._seams.nvml_library, self._speed, needed)
+            groups, lost = open_groups(
+                self.channels, self._hz, self._seams.nvml_library, self._speed, needed, self._dither
+            )
             self.channels = [c for group in groups for c in group.channels]
             for text in self._judge.lose(lost):
                 self._notes.add(text)
@@ -188,6 +199,8 @@ class Monitor:
             self._state = "running"  # from here on, also of a start that an exception cuts, there is an end to make
             at_exit.running.add(self)
             run.start()
+            if self.window_handles.ledgers is not None:  # those that were asked for before
+                self.window_handles.ledgers.go_live(run)
         return self
 
     def stop(self) -> Result | None:
@@ -316,6 +329,53 @@ class Monitor:
                 if isinstance(windows, GpuWindows) and (windows.backend, windows.device) == (backend, device):
                     return windows.window(name)
             return GpuWindows(self, backend, device).window(name)
+
+    def ledger(
+        self,
+        name: str,
+        channels: str | Iterable[str] | None = None,
+        baseline_w: float | dict[str, float] | None = None,
+        weights: Literal["known", "at close"] = "known",
+        patience: float = 60,
+    ) -> _ledger.Ledger:
+        """A ledger for work that overlaps: its spans share the energy, and the shares add up.
+
+        Parameters
+        ----------
+        name : str
+            The same name gives the same ledger again.
+        channels : str or iterable of str, optional
+            Ids or patterns of the channels to share; those of the total by default.
+        baseline_w : float or dict of float, optional
+            Power that is set apart before, in W, of all channels together or by channel.
+        weights : "known" or "at close"
+            Whether a weight counts from when it is set, or a stretch has the weight that it ends with.
+        patience : float
+            Seconds after which an open span of weights "at close" counts with the weight that it has.
+
+        Returns
+        -------
+        Ledger
+            ``with ledger.span(id):`` or ``async with ledger.span(id):``, or ``ledger.open(id)`` and ``close()``, from
+            any thread or task. `Result.spans` has their energy.
+
+        Raises
+        ------
+        ChannelNotFound
+            For a channel that this monitor does not read.
+        ValueError
+            For a bad `weights`, `baseline_w` or `patience`, or a ledger of this name with others.
+        """
+        from fastgreen.measuring.ledger import listed
+
+        self._check_not_inert()
+        wanted = listed(channels)
+        if wanted is not None:
+            select(self.channels, wanted)
+        ledgers = self.window_handles.all_ledgers()
+        if self._run is not None and self._state == "running":
+            ledgers.go_live(self._run)
+        return ledgers.ledger(name, wanted, baseline_w, weights, patience)
 
     # ---- training ----
 

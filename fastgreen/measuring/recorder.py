@@ -13,12 +13,14 @@ from fastgreen.results.trace import Windows
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
     from typing import Any
 
     import numpy as np
     import pyarrow as pa
 
     from fastgreen.measuring.gpu_timeline import Lane
+    from fastgreen.results.open_folder import KeptFile
     from fastgreen.results.sample_file import SampleFile
     from fastgreen.sensors.channel import Channel
 
@@ -56,6 +58,25 @@ class Recorder:
     def add_samples(self, channel: str, samples: bytearray) -> bool:
         """False when they were not written, and memory has to take them."""
         return self._try(self._folder.add_samples, channel, samples)
+
+    @property
+    def spans_file(self) -> Path | KeptFile:
+        """The same of the spans of ledgers."""
+        return self._folder.spans_file
+
+    def define_ledger(self, name: str, definition: dict[str, Any]) -> bool:
+        """False when it was not written."""
+        from fastgreen.results.ledger_spans import definition_batch
+
+        return self._try(lambda: self._folder.add_spans(definition_batch(name, definition)))
+
+    def add_spans(
+        self, name: str, rows: np.ndarray, ids: list[Any], details: list[Any], still_open: bool = False
+    ) -> bool:
+        """What a ledger gave. False when it was not written."""
+        from fastgreen.results.ledger_spans import span_batch
+
+        return self._try(lambda: self._folder.add_spans(span_batch(name, rows, ids, details, still_open)))
 
     def add_windows(self, handles: list[_window.Window | Lane]) -> None:
         """Write the windows that the handles gained since the last call, always in the same order."""

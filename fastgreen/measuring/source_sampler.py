@@ -44,7 +44,9 @@ class Group:
         How long the rings take to fill up.
     """
 
-    def __init__(self, source: str, channels: list[Channel], hz: float, library: str, speed: float) -> None:
+    def __init__(
+        self, source: str, channels: list[Channel], hz: float, library: str, speed: float, dither: bool | None = None
+    ) -> None:
         capacity = min(max(256, math.ceil(hz * _RING_S)), _RING_MOST)
         self.full_s = capacity / hz
         self.channels = channels
@@ -57,6 +59,7 @@ class Group:
             ring_capacity=capacity,
             library=channels[0].sensor.get("library", library),
             speed=speed,
+            dither=_slow(channels, hz) if dither is None else dither,
         )
 
     def readings(self) -> dict[str, Reading]:
@@ -73,8 +76,19 @@ class Group:
         return {channel.id: self.sampler.tally(i) for i, channel in enumerate(self.channels)}
 
 
+def _slow(channels: list[Channel], hz: float) -> bool:
+    """Whether readings come slower than the updates of all the source's counters."""
+    periods = [c.traits["period_ns"] for c in channels if c.kind == "energy" and not c.estimated]
+    return bool(periods) and max(periods) * hz < NS_PER_S
+
+
 def open_groups(
-    channels: list[Channel], hz: Mapping[str, float], library: str, speed: float, needed: Collection[str]
+    channels: list[Channel],
+    hz: Mapping[str, float],
+    library: str,
+    speed: float,
+    needed: Collection[str],
+    dither: bool | None = None,
 ) -> tuple[list[Group], list[tuple[Channel, Exception]]]:
     """A group for each source, and the channels that could not be opened after all, each with the reason.
 
@@ -84,7 +98,7 @@ def open_groups(
     lost: list[tuple[Channel, Exception]] = []
     for source in dict.fromkeys(c.source for c in channels):
         own = [c for c in channels if c.source == source]
-        make = functools.partial(Group, source, hz=hz[source], library=library, speed=speed)
+        make = functools.partial(Group, source, hz=hz[source], library=library, speed=speed, dither=dither)
         group, failed = _open(make, own)
         groups += [group] if group is not None else []
         lost += failed

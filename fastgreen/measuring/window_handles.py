@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from fastgreen.measuring.gpu_timeline import Lane
+    from fastgreen.measuring.ledger import Ledgers
 
     class DeferredWindows(Protocol):
         """Windows with edges that are known only later: `GpuWindows`."""
@@ -45,6 +46,7 @@ class WindowHandles:
         self.lock = lock
         self.windows: list[_window.Window | Lane] = []
         self._gate = _window.Gate(sync)
+        self.ledgers: Ledgers | None = None
         self.deferred: list[DeferredWindows] = []
         self._by_thread: dict[tuple[int, str], _window.Window] = {}
         self.state = "new"
@@ -69,6 +71,20 @@ class WindowHandles:
                 self._by_thread[key] = window
         return window
 
+    def all_ledgers(self) -> Ledgers:
+        """The ledgers of the monitor, made with the first."""
+        from fastgreen.measuring.ledger import Ledgers
+
+        with self.lock:
+            if self.ledgers is None:
+                self.ledgers = Ledgers(self._gate)
+            return self.ledgers
+
+    def finish_ledgers(self) -> None:
+        """The last samples were taken out: every share is known."""
+        if self.ledgers is not None:
+            self.ledgers.finish_live()
+
     def add_lane(self, lane: Lane) -> None:
         """Add GPU windows after their times are known; the caller holds the lock."""
         self.windows.append(lane)
@@ -91,10 +107,13 @@ class WindowHandles:
         """End GPU windows, after `close`; waits for the GPUs."""
         for windows in self.deferred:
             windows.finish()
+        if self.ledgers is not None:
+            self.ledgers.end()
 
     @property
     def notes(self) -> list[str]:
-        return [text for windows in self.deferred for text in windows.notes] + list(self._ended.values())
+        of_ledgers = self.ledgers.notes if self.ledgers is not None else []
+        return [text for windows in self.deferred for text in windows.notes] + [*self._ended.values(), *of_ledgers]
 
     def make_inert(self) -> None:
         """Make windows do nothing: the interpreter is ending, and other threads may still use them."""

@@ -66,7 +66,7 @@ def _form(data: bytes, body_at: int, records: Slots, columns: int, buffers: int,
         eights += [rows_at, *range(nodes, nodes + 16 * columns, 16)]
     for at in eights:
         if at + 8 > len(data):
-            raise ValueError("a number lies past the end")
+            raise ValueError("a number is past the end")
         free[at : at + 8] = b"\1" * 8
     known = {"bytes": data, "free": bytes(free), "body_at": body_at, "buffers_at": places}
     return {**known, "rows_at": rows_at, "nodes_at": nodes} if numbers else known

@@ -39,6 +39,8 @@ __all__ = [
 
 MOST_ROWS = 2000  # of one table: a terminal shows fewer, and to lay out more takes seconds
 _LONGEST_CELL = 300  # characters: more of one name would be a screen of its own
+_MOST_LINES = 20  # about how well a window is known
+_GOALS = (0.01, 1e-3, 1e-4, 1e-5)  # shares of the mean to which a window may be known after a longer run
 _FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 
@@ -151,6 +153,10 @@ class Printable(Protocol):
     def notes(self) -> list[str]: ...
     @property
     def channels(self) -> pa.Table: ...
+    @property
+    def ledger_names(self) -> list[str]: ...
+    @property
+    def ledgers(self) -> pa.Table: ...
     def summary(self) -> pa.Table: ...
 
 
@@ -172,7 +178,12 @@ def show(result: Printable, console: Console) -> None:
     else:
         console.print(_channel_table(result))
     if result.names and result.known:
-        console.print(_window_table(result))
+        summary = result.summary().to_pylist()
+        console.print(_window_table(summary))
+        for line in filter(None, map(known_to, summary[:_MOST_LINES])):
+            console.print(line, markup=False, soft_wrap=True)
+    if result.ledger_names and result.known:
+        console.print(_ledger_table(result))
     for note in result.notes:
         console.print(f"note: {printable(note)}", markup=False, soft_wrap=True)
 
@@ -210,9 +221,37 @@ def _channel_table(result: Printable) -> Table:
     return table
 
 
-def _window_table(result: Printable) -> Table:
+def known_to(row: dict[str, Any]) -> str:
+    """How well the mean energy of a window is known, and how many more windows would make it 1 %, or less; or "".
+
+    Parameters
+    ----------
+    row : dict
+        A row of `Result.summary`.
+    """
+    low, high, mean = row["mean_energy_ci_low_j"], row["mean_energy_ci_high_j"], row["mean_energy_j"]
+    name = printable(row["name"], most=_LONGEST_CELL)
+    if high is None:
+        helped = "would help" in (row["interval_note"] or "")  # a run of few updates needs no line about it
+        return f"{name} has no 95 % interval: {row['interval_note']}" if helped else ""
+    if not mean > 0:
+        return ""
+    share = (high - max(low, 2 * mean - high)) / 2 / mean
+    text = f"{name} is known to {_percent(share)} (95 %)"
+    goal = next((g for g in _GOALS if g < share), None)
+    if goal is None:
+        return text
+    more = math.ceil(row["count"] * ((share / goal) ** 2 - 1))
+    return f"{text}; {float(f'{more:.2g}'):,.0f} more give {_percent(goal)}"
+
+
+def _percent(share: float) -> str:
+    return f"{float(f'{100 * share:.2g}'):g} %"
+
+
+def _window_table(rows: list[dict[str, Any]]) -> Table:
     table = plain_table("windows, energy of one", "window", "count", "mean", "between", "power", "p50", "p95", "p99")
-    for row in result.summary().to_pylist():
+    for row in rows:
         table.add_row(
             row["name"],
             str(row["count"]),
@@ -220,6 +259,23 @@ def _window_table(result: Printable) -> Table:
             between(row["mean_energy_low_j"], row["mean_energy_high_j"], "J", row["bounds"]),
             quantity(row["mean_power_w"], "W"),
             *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
+        )
+    return table
+
+
+def _ledger_table(result: Printable) -> Table:
+    columns = ("ledger", "count", "share", "between", "p50", "p95", "p99", "windows would count")
+    table = plain_table("ledgers, energy of one span or amount", *columns)
+    for row in result.ledgers.to_pylist():
+        head = row["ledger"] if row["phase"] is None else f"{row['ledger']} {row['phase']}"
+        factor = row["window_factor"]
+        table.add_row(
+            head if row["amount"] is None else f"{head}, per {row['amount']}",
+            f"{row['total']:g}",
+            quantity(row["mean_energy_j"], "J"),
+            bounds(row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
+            *(quantity(row[f"energy_{p}_j"], "J", 3) for p in ("p50", "p95", "p99")),
+            "" if factor is None else f"{factor:.3g} times",
         )
     return table
 

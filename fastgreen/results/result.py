@@ -14,11 +14,13 @@ from fastgreen.units import NS_PER_S, counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Literal
 
     import pyarrow as pa
 
+    from fastgreen.results.following import Following
+    from fastgreen.results.ledger_spans import LedgerSpans
 
 __all__ = ["Result", "load"]
 
@@ -61,11 +63,20 @@ class Result(Energies):
         start_ns: int,
         end_ns: int,
         notes: list[str] | None = None,
+        spans: Callable[[], pa.Table | None] | None = None,
     ) -> None:
         super().__init__(traces, metadata, start_ns, end_ns)
+        self._given_spans = spans
         self.given_notes = list(notes or [])
         self._given_windows = windows
         self._span = start_ns, end_ns
+
+    @cached_property
+    def following(self) -> Following:
+        """The estimates that follow the load; one curve per channel."""
+        from fastgreen.results.following import Following
+
+        return Following(self.traces, self._windows)
 
     @cached_property
     def _windows(self) -> list[Windows]:
@@ -75,7 +86,9 @@ class Result(Energies):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: the windows, and not the handles that they were entered through."""
-        return {**self.__dict__, "_given_windows": self._windows}
+        state = {**self.__dict__, "_given_windows": self._windows}
+        state.pop("following", None)  # it is made again where it is needed
+        return state
 
     @property
     def notes(self) -> list[str]:
@@ -94,6 +107,7 @@ class Result(Energies):
                 f"unseen: up to {p.hidden_j:.6g} J more, which its upper bounds contain"
                 for p in trace.pauses
             ]
+        out += [note for ledger in self._ledgers for note in ledger.notes]
         if not self.known:
             out.append("no channel gave a reading, so the energies of this run are unknown and appear as 0")
         return out
@@ -101,7 +115,14 @@ class Result(Energies):
     @property
     def names(self) -> list[str]:
         """The names of the windows, in the order of their first use."""
-        return list(dict.fromkeys(w.name for w in self._windows))
+        return list(self._by_name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Windows]]:
+        out: dict[str, list[Windows]] = {}
+        for w in self._windows:
+            out.setdefault(w.name, []).append(w)
+        return out
 
     # ---- tables ----
 
@@ -148,8 +169,10 @@ class Result(Energies):
     def windows(self, name: str | None = None, per_channel: bool = False) -> pa.Table:
         """A row per stretch of a window: name, index, start_ns, duration_s, energy_j, energy_low_j, energy_high_j.
 
-        The schema's metadata say whether the energies are ``estimated``, and the quality of their ``bounds`` (`bounds`;
-        per channel, that of the least certain one).
+        The energy between two updates of a counter is given out by how much power the load draws inside and outside of
+        windows, as fitted over the whole run. All windows lie on one curve, so their energies and the energy outside
+        add up to the counter. The schema's metadata say whether the energies are ``estimated``, and the quality of
+        their ``bounds`` (`bounds`; per channel, that of the least certain one).
 
         Parameters
         ----------
@@ -170,13 +193,13 @@ class Result(Energies):
         """
         from fastgreen.results import result_tables
 
-        return result_tables.window_table(self.traces, self._named(name), per_channel, self.estimated)
+        return result_tables.window_table(self, self._named(name), per_channel)
 
     def _named(self, name: str | None) -> list[Windows]:
         name = encodable(name) if isinstance(name, str) else name  # as `Monitor.window` does
-        if name is not None and name not in self.names:
+        if name is not None and name not in self._by_name:
             raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
-        return [w for w in self._windows if name is None or w.name == name]
+        return self._windows if name is None else self._by_name[name]
 
     def power(self, step_s: float | None = None, per_channel: bool = False) -> pa.Table:
         """Power over time: the run in equal steps, and the mean power of each with its bounds.
@@ -217,6 +240,11 @@ class Result(Energies):
         update period, or the time between two readings, widen it: their energy can have been spent inside or outside.
         The column ``bounds`` is that of `Result.bounds`.
 
+        The energies follow the load where the samples allow it (`Result.windows`). Then ``mean_energy_ci_low_j`` and
+        ``mean_energy_ci_high_j`` hold the true mean in 95 of 100 runs. Certain bounds hold it in every run. The two
+        ranges rest on different conditions and are never mixed. Where there is not an interval, both columns are null
+        and ``interval_note`` gives the reason.
+
         Returns
         -------
         pyarrow.Table
@@ -224,9 +252,119 @@ class Result(Energies):
         """
         from fastgreen.results import result_tables
 
-        return result_tables.summary_table(
-            self.traces, {name: self._named(name) for name in self.names}, self.estimated
-        )
+        return result_tables.summary_table(self, {name: self._named(name) for name in self.names})
+
+    # ---- work that overlaps ----
+
+    def share(
+        self,
+        table: Any,
+        begin: str = "begin_ns",
+        end: str = "end_ns",
+        weight: str | None = None,
+        clock: Literal["monotonic", "realtime"] = "monotonic",
+        channels: str | Iterable[str] | None = None,
+        baseline_w: float | Mapping[str, float] | None = None,
+        *,
+        per_channel: bool = False,
+    ) -> pa.Table:
+        """Share the energy of the run among spans that may overlap: requests, tasks, operators of a trace.
+
+        While several spans are open, each is charged its weight over the sum of their weights. So the shares, the
+        energy while no span was open and the baseline add up to what the channels drew. The bounds are of the
+        measurement: every energy that the samples allow, shared by this rule, lies within them.
+
+        Parameters
+        ----------
+        table : pyarrow.Table, or what pyarrow.table takes
+            A row per span, in any order: a dictionary of arrays, a data frame of pandas or Polars.
+        begin, end : str
+            Its columns of instants: integers in ns, numbers with decimals in s, or timestamps.
+        weight : str, optional
+            Its column of weights, 0 or above; 1 each by default. A span of weight 0 is charged nothing.
+        clock : "monotonic" or "realtime"
+            The clock of the instants: CLOCK_MONOTONIC, as `time.monotonic_ns` gives it, or the time since 1970.
+        channels : str or iterable of str, optional
+            Ids or patterns of the channels to share; those of the total by default.
+        baseline_w : float or dict of float, optional
+            Power to set apart, in W, of all channels together or by channel: what the machine draws at rest, say. A
+            span's baseline is that power in the span's part of the time, at most its share.
+        per_channel : bool
+            A row per span and channel, with a column ``channel``. A baseline of all channels together is not split.
+
+        Returns
+        -------
+        pyarrow.Table
+            The table with the columns ``energy_j``, ``energy_low_j``, ``energy_high_j`` and ``baseline_j``, in J; null
+            where a begin or an end is missing or the span lies outside of the run. The schema's metadata hold
+            ``unattributed_j``, ``baseline_j`` and ``drawn_j`` (J), ``channels``, ``rule`` and ``notes``.
+
+        Raises
+        ------
+        ChannelNotFound
+            For a channel that the run does not have.
+        ValueError
+            For a span that ends before it begins, a weight below 0 or not finite, or where no row lies within the run.
+        """
+        from fastgreen.results import share_table
+
+        return share_table.share_table(self, table, begin, end, weight, clock, channels, baseline_w, per_channel)
+
+    @cached_property
+    def _ledgers(self) -> list[LedgerSpans]:
+        if self._given_spans is None:
+            return []
+        from fastgreen.results.ledger_spans import ledgers_of
+
+        return ledgers_of(self._given_spans(), self.end_ns)
+
+    @property
+    def ledger_names(self) -> list[str]:
+        """The names of the ledgers, in the order of their first use."""
+        return [ledger.name for ledger in self._ledgers]
+
+    def spans(self, name: str, by: Literal["phase", "channel"] | None = None) -> pa.Table:
+        """A row per span of a ledger: its share of the energy, with bounds.
+
+        Parameters
+        ----------
+        name : str
+            The ledger, as of `Monitor.ledger`.
+        by : "phase" or "channel", optional
+            A row per span and phase, or per span and channel. A span is bounded as a whole, so its bounds are closer
+            than the sums of those of its phases.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``id``, ``start_ns`` (CLOCK_MONOTONIC), ``duration_s`` (s), ``weight``, a column for each name of amounts,
+            ``energy_j``, ``energy_low_j``, ``energy_high_j`` and ``baseline_j`` (J). The schema's metadata hold
+            ``unattributed_j``, ``baseline_j``, ``drawn_j`` (J), ``channels``, ``rule`` and ``notes``.
+
+        Raises
+        ------
+        KeyError
+            For a ledger that the run does not have.
+        """
+        from fastgreen.results.span_tables import span_table
+
+        name = encodable(name) if isinstance(name, str) else name
+        for ledger in self._ledgers:
+            if ledger.name == name:
+                return span_table(self, ledger, by)
+        raise KeyError(f"the run has no ledger {name!r}; there are {self.ledger_names or 'none'}")
+
+    @cached_property
+    def ledgers(self) -> pa.Table:
+        """The spans of each ledger together: a row per ledger, phase and name of amounts.
+
+        In a row with an ``amount``, as ``tokens``, the means and percentiles are J per amount; else J per span. The
+        bounds of a ledger's total are those of the time in which any span was open, so its mean is known far better
+        than one span. ``window_factor`` is how many times the energy plain windows would have counted.
+        """
+        from fastgreen.results.span_tables import ledger_table
+
+        return ledger_table(self, self._ledgers)
 
     # ---- files and people ----
 
@@ -249,7 +387,9 @@ class Result(Energies):
 
         from fastgreen.results.run_reader import save_run
 
-        save_run(Path(path_text("path", path)), self.traces, self._windows, self.metadata, self.given_notes, self._span)
+        spans = self._given_spans() if self._given_spans is not None else None
+        folder = Path(path_text("path", path))
+        save_run(folder, self.traces, self._windows, self.metadata, self.given_notes, self._span, spans)
 
     def to_dict(self) -> dict[str, Any]:
         """Totals, channels and window summary as plain Python, for JSON."""
@@ -265,6 +405,7 @@ class Result(Energies):
             "notes": self.notes,
             "channels": self.channels.to_pylist(),
             "windows": self.summary().to_pylist(),
+            **({"ledgers": self.ledgers.to_pylist()} if self.ledger_names else {}),
         }
 
     def __repr__(self) -> str:
@@ -306,7 +447,8 @@ def load(path: str | os.PathLike) -> Result:
     """
     from pathlib import Path
 
-    from fastgreen.results.run_reader import read_run
+    from fastgreen.results.run_reader import read_run, stored_spans
 
-    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(Path(path_text("path", path)))
-    return Result(traces, windows, metadata, start_ns, end_ns, notes)
+    folder = Path(path_text("path", path))
+    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(folder)
+    return Result(traces, windows, metadata, start_ns, end_ns, notes, stored_spans(folder, metadata))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from fastgreen.units import NS_PER_S, unit_metadata
 
 if TYPE_CHECKING:
     from fastgreen.results.energies import Energies
+    from fastgreen.results.following import Following
 
 __all__ = ["channel_table", "power_table", "summary_table", "window_table"]
 
@@ -114,19 +115,31 @@ def _ratio_to_counter(trace: Trace, totals: Mapping[str, Bounded]) -> float | No
 # ---- windows ----
 
 
-def window_table(traces: Sequence[Trace], chosen: list[Windows], per_channel: bool, estimated: bool) -> pa.Table:
+class Followable(Protocol):
+    """A run: a `Result`."""
+
+    traces: list[Trace]
+
+    @property
+    def estimated(self) -> bool: ...
+    @property
+    def following(self) -> Following: ...
+
+
+def window_table(result: Followable, chosen: list[Windows], per_channel: bool) -> pa.Table:
     """A row per stretch of the chosen windows, of all counted channels together or of each channel."""
+    traces = result.traces
     if per_channel and not traces:
         chosen = []
     parts = []
     for trace in _rows_of(traces, per_channel):
         columns = _window_columns(chosen)
-        energies = [_energies(traces, w, trace) for w in chosen]
+        energies = [_energies(traces, w, trace, result.following) for w in chosen]
         for key, attribute in _ENERGIES.items():
             columns[key] = np.concatenate([getattr(e, attribute) for e in energies]) if energies else np.empty(0)
         parts.append(_with_channel(columns, trace, per_channel))
     units = {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(_ENERGIES, "J")}
-    return _joined(parts, units, estimated, _least_certain(traces, per_channel))
+    return _joined(parts, units, result.estimated, _least_certain(traces, per_channel))
 
 
 def _rows_of(traces: Sequence[Trace], per_channel: bool) -> Sequence[Trace | None]:
@@ -172,16 +185,19 @@ def _window_columns(chosen: list[Windows]) -> dict[str, Any]:
     }
 
 
-def _energies(traces: Sequence[Trace], windows: Windows, trace: Trace | None) -> Bounded:
+def _energies(
+    traces: Sequence[Trace], windows: Windows, trace: Trace | None, following: Following | None = None
+) -> Bounded:
     if trace is not None:
-        return trace.windows(windows.begin_ns, windows.end_ns)
+        return _follow(trace.windows(windows.begin_ns, windows.end_ns), trace, windows, following)
     counted = [t for t in traces if t.counted and t.has_data]
     learn(counted)
     total = Bounded.zeros(len(windows))
     for some in _groups(counted, len(windows)):
         asked = [WindowsQuestion(t, windows.begin_ns, windows.end_ns) for t in some]
         ask(asked)
-        total = sum((question.answer() for question in asked), total)
+        for t, question in zip(some, asked, strict=True):
+            total = total + _follow(question.answer(), t, windows, following)
     return total
 
 
@@ -191,34 +207,48 @@ def _groups(traces: Sequence[Trace], windows: int) -> Iterator[Sequence[Trace]]:
     return (traces[first : first + size] for first in range(0, len(traces), size))
 
 
-def _together(traces: Sequence[Trace], named: Mapping[str, list[Windows]]) -> dict[str, Bounded]:
+def _together(traces: Sequence[Trace], named: Mapping[str, list[Windows]], following: Following) -> dict[str, Bounded]:
     """The energy of all windows of each name."""
     counted = [t for t in traces if t.counted and t.has_data]
     learn(counted)
     totals = dict.fromkeys(named, Bounded(0.0, 0.0, 0.0))
-    waiting: list[tuple[str, TogetherQuestion]] = []
+    waiting: list[tuple[str, Trace, Windows, TogetherQuestion]] = []
     room = _MOST_ANSWERS
     pairs = [(t, name, w) for t in counted for name, handles in named.items() for w in handles]
     for n, (trace, name, windows) in enumerate(pairs):
-        waiting.append((name, TogetherQuestion(trace, windows)))
+        waiting.append((name, trace, windows, TogetherQuestion(trace, windows)))
         room -= min(len(windows), BLOCK) + _OF_A_QUESTION
         if room > 0 and n + 1 < len(pairs):
             continue
-        ask([question for _, question in waiting])
-        for of, question in waiting:
-            totals[of] += question.answer()
+        ask([question for *_, question in waiting])
+        for of, t, w, question in waiting:
+            totals[of] += _follow(question.answer(), t, w, following)
         waiting, room = [], _MOST_ANSWERS
     return totals
 
 
-def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], estimated: bool) -> pa.Table:
-    """A row per name of its windows: count, energies with bounds, mean power, durations."""
+def _follow(bounded: Bounded, trace: Trace, windows: Windows, following: Following | None) -> Bounded:
+    """The same bounds, and the energies that follow the load where the trace does."""
+    followed = following.of(trace) if following is not None else None
+    if followed is None:
+        return bounded
+    energy_j: Any = followed.windows_j(windows.begin_ns, windows.end_ns)
+    if np.ndim(bounded.low_j) == 0:
+        energy_j = float(energy_j.sum())
+    # The curve is within the bounds; its sums are rounded.
+    return Bounded(np.clip(energy_j, bounded.low_j, bounded.high_j), bounded.low_j, bounded.high_j)
+
+
+def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.Table:
+    """A row per name of its windows: count, energies with bounds and interval, mean power, durations."""
     rows = []
-    totals = _together(traces, named)
+    totals = _together(result.traces, named, result.following)
     for name, handles in named.items():
         total, durations = totals[name], Durations(handles)
         count, seconds = durations.count, durations.total_s()
         energies = [float(x) for x in (total.energy_j, total.low_j, total.high_j)]
+        interval = result.following.interval(name, count)
+        mean, half = energies[0] / count, interval.half_j
         rows.append(
             (
                 name,
@@ -228,8 +258,11 @@ def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], e
                 energies[0] / seconds if seconds > 0 else None,
                 seconds,
                 *durations.percentiles_s([50, 95, 99]),
-                estimated,
-                _least_certain(traces),
+                result.estimated,
+                _least_certain(result.traces),
+                *((None, None) if half is None else (max(mean - half, 0.0), mean + half)),
+                result.following.method(name),
+                interval.reason,
             )
         )
     return _table(
@@ -250,6 +283,10 @@ def summary_table(traces: Sequence[Trace], named: Mapping[str, list[Windows]], e
             ("duration_p99_s", "float64", "s"),
             ("estimated", "bool", None),
             ("bounds", "string", None),
+            ("mean_energy_ci_low_j", "float64", "J"),
+            ("mean_energy_ci_high_j", "float64", "J"),
+            ("method", "string", None),
+            ("interval_note", "string", None),
         ],
     )
 

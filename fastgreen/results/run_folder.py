@@ -6,6 +6,7 @@ a file that ends in the middle of a batch is read up to there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from fastgreen.units import unit_metadata
 __all__ = ["RunFolder", "read_stream", "sample_batch", "samples_of"]
 
 FILES = ("channels.arrow", "samples.arrow", "windows.arrow")
+SPANS_FILE = "spans.arrow"  # only where there are ledgers
 
 _KEY = b"fastgreen"
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # Arrow columnar format, "IPC Streaming Format": a continuation mark, length 0
@@ -61,6 +63,22 @@ WINDOWS = pa.schema(
 )
 
 
+# A row is a piece of a span, see `fastgreen.results.ledger_spans`.
+SPANS = pa.schema(
+    [
+        field("ledger", NAME),
+        field("number", pa.int64()),
+        field("id", pa.string()),
+        field("start_ns", pa.int64(), "ns"),
+        field("end_ns", pa.int64(), "ns"),  # null: not yet closed
+        field("last", pa.bool_()),
+        field("phase", NAME),
+        field("weight", pa.float64()),
+        field("amounts", pa.map_(pa.string(), pa.float64())),
+    ]
+)
+
+
 def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
     return schema.with_metadata({**(schema.metadata or {}), _KEY: json.dumps(metadata).encode()})
 
@@ -85,7 +103,7 @@ def metadata_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
     return metadata
 
 
-def _named(name: str, count: int) -> pa.DictionaryArray:
+def named(name: str, count: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([name]))
 
 
@@ -94,7 +112,7 @@ def sample_batch(channel: str, samples: np.ndarray, metadata: dict[str, Any], sc
     monotonic = np.ascontiguousarray(samples["at_ns"])
     realtime = monotonic + (metadata["realtime_ns"] - metadata["monotonic_ns"])
     columns = [
-        _named(channel, len(samples)),
+        named(channel, len(samples)),
         pa.array(realtime).cast(pa.timestamp("ns", "UTC")),
         pa.array(monotonic),
         *(pa.array(np.ascontiguousarray(samples[key])) for key in ("raw", "half_ns", "wraps", "flags")),
@@ -126,9 +144,7 @@ def samples_of(batch: pa.RecordBatch) -> np.ndarray:
 
 def window_batch(name: str, handle: int, begin: np.ndarray, end: np.ndarray, schema: pa.Schema) -> pa.RecordBatch:
     handles = pa.array(np.full(len(begin), handle, np.int32))
-    return pa.RecordBatch.from_arrays(
-        [_named(name, len(begin)), handles, pa.array(begin), pa.array(end)], schema=schema
-    )
+    return pa.RecordBatch.from_arrays([named(name, len(begin)), handles, pa.array(begin), pa.array(end)], schema=schema)
 
 
 def is_whole(path: Path) -> bool:
@@ -246,15 +262,18 @@ class RunFolder:
         self.metadata = metadata
         self.failed = False  # set by the writer's owner: a stream that failed once is not written again
         self.folder = OpenFolder(self.path)
-        taken = [name for name in FILES if self.folder.has(name)]
+        taken = [name for name in (*FILES, SPANS_FILE) if self.folder.has(name)]
         if taken:
             raise FileExistsError(f"{self.path} holds a run already ({taken[0]}); choose another folder or remove it")
         self.sample_schema = with_metadata(SAMPLES, metadata)
         self.window_schema = with_metadata(WINDOWS, metadata)
+        self.span_schema = with_metadata(SPANS, metadata)
         self.write_channels(channels)
         self.samples = _Stream(self.folder, FILES[1], self.sample_schema)
         self.windows = _Stream(self.folder, FILES[2], self.window_schema)
         self.samples_file: Path | KeptFile = self.path / FILES[1]
+        self.spans: _Stream | None = None
+        self.spans_file: Path | KeptFile = self.path / SPANS_FILE
 
     def write_channels(self, channels: pa.Table) -> None:
         """Write the table of the channels, whole or not at all."""
@@ -281,20 +300,30 @@ class RunFolder:
     def add_windows(self, name: str, handle: int, begin: np.ndarray, end: np.ndarray) -> None:
         self.windows.write(window_batch(name, handle, begin, end, self.window_schema))
 
+    def add_spans(self, spans: pa.RecordBatch) -> None:
+        """Pieces of spans; the file is made with the first."""
+        if self.spans is None:
+            self.spans = _Stream(self.folder, SPANS_FILE, self.span_schema)
+        self.spans.write(spans.replace_schema_metadata(self.span_schema.metadata))
+
+    def _streams(self) -> list[_Stream]:
+        return [self.samples, self.windows, *([self.spans] if self.spans is not None else [])]
+
     def close(self) -> None:
-        """End samples and windows."""
-        try:
-            self.samples.close()
-        finally:
-            self.windows.close()
+        """End samples, windows and spans."""
+        with contextlib.ExitStack() as ends:
+            for stream in self._streams():
+                ends.callback(stream.close)
 
     def leave(self) -> bool:
         """After the last write: whether the paths of the run still lead to what was written.
 
-        If not, `samples_file` is the open file, which goes on to be read.
+        If not, `samples_file` and `spans_file` are the open files, which go on to be read.
         """
-        found = all(self.folder.leads_to(stream.name, stream.handle) for stream in (self.samples, self.windows))
+        found = all(self.folder.leads_to(stream.name, stream.handle) for stream in self._streams())
         if not found:
             self.samples_file = KeptFile(self.samples.take_handle(), self.path / FILES[1])
+            if self.spans is not None:
+                self.spans_file = KeptFile(self.spans.take_handle(), self.path / SPANS_FILE)
         self.folder.close()
         return found

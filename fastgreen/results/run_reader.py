@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from fastgreen.errors import TraceError
 from fastgreen.guards.untrusted import check_inside
-from fastgreen.results import run_folder
+from fastgreen.results import ledger_spans, run_folder
 from fastgreen.results.run_checks import (
     EARLIEST_NS,
     LATEST_NS,
@@ -83,6 +84,7 @@ def save_run(
     metadata: dict[str, Any],
     notes: list[str],
     span: Span | None = None,
+    spans: pa.Table | None = None,
 ) -> None:
     """The inverse of `read_run`. FileExistsError when the folder holds a run."""
     folder = run_folder.RunFolder(path, metadata, channel_table(traces, notes, span))
@@ -92,9 +94,22 @@ def save_run(
                 folder.add_samples(trace.channel.id, chunk)
         for w in windows:
             folder.add_windows(w.name, w.handle, w.begin_ns, w.end_ns)
+        for batch in spans.to_batches() if spans is not None else []:
+            folder.add_spans(batch)
     finally:
         folder.close()
         folder.leave()
+
+
+def stored_spans(path: Path, metadata: dict[str, Any]) -> Callable[[], pa.Table | None] | None:
+    """What reads the spans of a run's ledgers; None where it has none. TraceError for those of another run."""
+    file = path.absolute() / run_folder.SPANS_FILE
+    if not file.exists():
+        return None
+    check_inside(file, path)
+    if run_folder.metadata_of(run_folder.read_stream(file)[0], file) != metadata:
+        raise TraceError(f"{file} belongs to another run than {run_folder.FILES[0]}")
+    return partial(ledger_spans.stored_spans, file)
 
 
 class _Column:

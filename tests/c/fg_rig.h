@@ -70,6 +70,7 @@ static void script_close(struct fg_source *source)
 static const struct fg_source_ops scripted = {"script", script_open, script_read, script_close, NULL, FG_NS_PER_S};
 
 struct rig {
+	bool dither;
 	struct script script;
 	struct fg_sensor sensor;
 	struct fg_traits traits;
@@ -90,7 +91,7 @@ static void rig_init(struct rig *rig, int64_t end_ns)
 static enum fg_status rig_open(struct rig *rig, const struct fg_clock *clock, int64_t period_ns, size_t capacity)
 {
 	struct fg_sampler_config config = {&scripted, {.sensors = &rig->sensor, .count = 1, .clock = clock}, &rig->traits,
-									   period_ns, capacity};
+									   period_ns, capacity, rig->dither};
 	struct fg_error err;
 
 	return fg_sampler_open(&config, &rig->sampler, &err);

@@ -68,7 +68,7 @@ static bool rig_start(struct rig *rig, int64_t period_ns, size_t ring, int64_t e
 	rig->capacity = capacity;
 	fg_driven_init(&rig->driven, 0, end_ns);
 	struct fg_sampler_config config = {&counter, {.sensors = &sensor, .count = 1, .clock = &rig->driven.clock},
-									   &rig->traits, period_ns, ring};
+									   &rig->traits, period_ns, ring, false};
 	return rig->samples != NULL && fg_sampler_open(&config, &rig->sampler, NULL) == FG_OK &&
 		   fg_sampler_start(rig->sampler, 600 * FG_NS_PER_S, NULL) == FG_OK;
 }

@@ -21,6 +21,45 @@ FG_TEST(a_day_by_the_driven_clock_misses_nothing)
 	rig_close(&rig);
 }
 
+FG_TEST(dithered_ticks_are_half_to_one_and_a_half_periods_apart_and_one_on_average)
+{
+	static struct fg_sample out[16384];
+	struct rig rig;
+
+	rig_init(&rig, 100 * FG_NS_PER_S);
+	rig.dither = true;
+	rig_run(&rig, 10 * MS, 16384, 0);
+	size_t got = fg_sampler_drain(rig.sampler, 0, out, 16384), low = 0, high = 0;
+	fg_check_int((int64_t)rig.tally.live.missed, 0);
+	fg_check(got > 9900 && got < 10100);
+	for (size_t i = 1; i + 1 < got; i++) { /* the last one is that of stop */
+		int64_t apart_ns = out[i].at_ns - out[i - 1].at_ns;
+
+		fg_check(apart_ns >= 5 * MS && apart_ns <= 15 * MS);
+		low += apart_ns < 7 * MS;
+		high += apart_ns > 13 * MS;
+	}
+	fg_check(low > got / 6 && high > got / 6);
+	rig_close(&rig);
+}
+
+FG_TEST(a_missed_dithered_deadline_is_counted_as_one)
+{
+	struct fg_sample out[512];
+	struct rig rig;
+
+	rig_init(&rig, 1000 * MS);
+	rig.dither = true;
+	rig.script.driven = &rig.driven;
+	rig.script.read_ns = 25 * MS;
+	rig_run(&rig, 10 * MS, 512, 0);
+	int64_t got = (int64_t)fg_sampler_drain(rig.sampler, 0, out, 512), missed = (int64_t)rig.tally.live.missed;
+	fg_check(got > 20 && got < 45);
+	fg_check(missed > got && missed < 3 * got); /* a read is two and a half ticks long */
+	fg_check(got + missed > 80 && got + missed < 120);
+	rig_close(&rig);
+}
+
 FG_TEST(wraps_of_lost_points_are_carried_and_the_gap_is_flagged)
 {
 	struct rig rig;
@@ -252,7 +291,7 @@ FG_TEST(a_replay_is_played_whole_and_then_says_so)
 	struct fg_traits traits = {FG_ENERGY, 1000, 1, MS, 0, 0, 0};
 	struct fg_sampler_config config = {&fg_source_replay,
 									   {.sensors = &sensor, .count = 1, .clock = &fg_clock_monotonic, .speed = 0},
-									   &traits, MS, 64};
+									   &traits, MS, 64, false};
 	struct fg_sampler *sampler;
 	struct fg_tally tally;
 	size_t got = 0;
@@ -290,7 +329,7 @@ FG_TEST(every_failing_allocation_of_open_gives_all_back)
 		traits[i] = rig.traits;
 	}
 	struct fg_sampler_config config = {&scripted, {.sensors = sensors, .count = 3, .clock = &rig.driven.clock}, traits,
-									   MS, 8};
+									   MS, 8, false};
 	for (;; n++) {
 		struct fg_error err;
 		fg_alloc_fails_at(n);
@@ -316,6 +355,8 @@ FG_TEST(every_failing_allocation_of_open_gives_all_back)
 int main(void)
 {
 	fg_run(a_day_by_the_driven_clock_misses_nothing);
+	fg_run(dithered_ticks_are_half_to_one_and_a_half_periods_apart_and_one_on_average);
+	fg_run(a_missed_dithered_deadline_is_counted_as_one);
 	fg_run(wraps_of_lost_points_are_carried_and_the_gap_is_flagged);
 	fg_run(an_overrun_skips_to_the_next_deadline_and_counts_without_a_burst);
 	fg_run(deadlines_missed_before_the_stop_are_counted_though_no_reading_came_after_them);

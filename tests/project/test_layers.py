@@ -108,4 +108,11 @@ def test_c_includes_never_point_up_or_sideways_and_know_no_python():
 def test_only_the_doors_know_c():
     for path in PACKAGE.rglob("*.py"):
         assert not re.search(r"^\s*(import|from) (ctypes|cffi)\b", path.read_text(encoding="utf-8"), re.MULTILINE), path
-    assert {p.stem for p in PACKAGE.rglob("*.pyx")} == {"_core", "_kernels", "_resolver", "_window"}
+    assert {p.stem for p in PACKAGE.rglob("*.pyx")} == {
+        "_core",
+        "_kernels",
+        "_ledger",
+        "_resolver",
+        "_shares",
+        "_window",
+    }

@@ -1,0 +1,65 @@
+# Ledgers as Cython sees them.
+from libc.stdint cimport int64_t
+
+from fastgreen._window cimport Gate
+
+
+cdef struct Row:
+    int64_t number
+    int64_t begin_at_ns
+    int64_t end_at_ns
+    double weight
+
+
+cdef struct Change:
+    int64_t at_ns
+    int64_t number
+    double weight
+    int64_t kind
+
+
+cdef class Ledger:
+    cdef readonly str name
+    cdef readonly object channels, baseline_w, weights
+    cdef readonly long long dropped, opened, nested
+    cdef Gate gate
+    cdef bint at_close
+    cdef Row *rows
+    cdef size_t used, capacity
+    cdef list ids, details
+    cdef Change *changes  # of open spans, for who shares while the program runs
+    cdef size_t changed, change_capacity
+    cdef list closed
+    cdef readonly bint live
+    cdef object waiter
+    cdef void *first  # the open spans, linked
+
+    cdef Span make(self, object id, object weight)
+    cdef int change(self, Span span, int64_t at_ns, int kind) except -1
+    cdef int append(self, Span span, int64_t at_ns) except -1
+
+
+cdef class Span:
+    cdef readonly object id
+    cdef readonly str phase_name
+    cdef Ledger ledger
+    cdef double weight_now
+    cdef int64_t number, begun_at_ns, piece_at_ns
+    cdef int state
+    cdef bint noted
+    cdef str first_name  # the amount that was first added to, and its sum
+    cdef double first_amount
+    cdef dict amounts  # the others
+    cdef list pieces
+    cdef object token, shared
+    cdef void *before
+    cdef void *after
+
+    cdef int open_now(self) except -1
+    cdef int close_now(self) except -1
+    cdef int end_at(self, int64_t at_ns, bint dropped=*) except -1
+    cdef int cut(self, int64_t at_ns) except -1
+    cdef int unlink(self) except -1
+    cdef int drop(self) except -1
+    cdef int check_open(self, str what) except -1
+    cdef int look_around(self) except -1

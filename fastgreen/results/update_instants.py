@@ -1,0 +1,140 @@
+"""Where the updates of a counter were, as far as its samples tell.
+
+Where samples come slower than updates, an update is in the last period before its sample. Where they come faster,
+updates follow each other by a period that has a shortest and a longest length, and the brackets of all updates together
+tell more of each one (csrc/fg_follow.h). The two lengths are those that make the brackets most likely. They are learnt
+again for each part of a run if its updates came at another rate.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastgreen import _resolver
+from fastgreen._light_dataclass import dataclass
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Updates", "learn_period", "update_instants"]
+
+MISSED = 0.02  # chance that an update is missed
+FLOOR = 1e-3  # chance of a link that is not any number of periods long
+_MOST_FLOORED = 0.02  # share of such links beyond which the period does not hold
+_SLOW = 2.5  # ticks in periods: beyond, brackets do not tell of each other
+_LEARNABLE = 0.5  # ticks in periods: beyond, brackets do not tell the period
+_SHORTEST_ASSUMED = 0.8  # of the longest period, where the period is not learnt
+_PART = 300  # least number of updates from which a period is learnt
+_PARTS = 8
+_LEARN = 1500  # most updates from which a period is learnt
+
+
+@dataclass
+class Updates:
+    """Changes of a counter and the chance of each cell of their brackets.
+
+    Attributes
+    ----------
+    changes : (changes, 4) int64
+        Columns ``_resolver.CHANGE_COLUMNS``.
+    cells : (changes, _resolver.CELLS) float32
+    learnt : bool
+        Whether the samples tell how far apart updates are; if not, it is assumed.
+    note : str or None
+        Where the period does not hold.
+    """
+
+    changes: NDArray[np.int64]
+    cells: NDArray[np.float32]
+    learnt: bool = False
+    note: str | None = None
+
+
+def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> Updates:
+    """Where the updates were that the changes of a counter show.
+
+    Parameters
+    ----------
+    changes : (changes, 4) int64
+    learnt : dict
+        What is learnt of the channel, see `Trace.learnt`.
+    """
+    steps = max(learnt["samples"] - 1, 1)
+    tick_ns = learnt.get("tick_ns") or (learnt["last_at_ns"] - learnt["first_at_ns"]) / steps
+    period_ns = learnt["period_ns"]
+    if tick_ns > _SLOW * period_ns:
+        return Updates(changes, np.tile(_ages(), (len(changes), 1)))
+    if tick_ns > _LEARNABLE * period_ns:
+        followed = _resolver.Followed(changes)
+        return Updates(changes, followed.chain(_SHORTEST_ASSUMED * period_ns, period_ns, MISSED, FLOOR)[0])
+    cells = np.empty((len(changes), _resolver.CELLS), np.float32)
+    uneven = 0
+    for part in _parts(changes):
+        followed = _resolver.Followed(changes[part])
+        cells[part], _, links, floored = followed.chain(*learn_period(changes[part]), MISSED, FLOOR)
+        if floored > _MOST_FLOORED * max(links, 1):
+            cells[part] = 1.0 / _resolver.CELLS
+            uneven += len(changes[part])
+    share = uneven / max(len(changes), 1)
+    note = f"updates came at no steady period for {100 * share:.0f} % of them" if uneven else None
+    return Updates(changes, cells, True, note)
+
+
+def _ages() -> NDArray[np.float32]:
+    """Chance of each cell of the last longest period before a sample, if each period is between the two lengths.
+
+    An update is t old at a sample if the period that it began lasts longer than t.
+    """
+    edges = np.linspace(1.0, 0.0, _resolver.CELLS + 1)  # age in longest periods: the first cell is the oldest
+    lasts = np.clip((1.0 - (edges[:-1] + edges[1:]) / 2) / (1.0 - _SHORTEST_ASSUMED), 0.0, 1.0)
+    return (lasts / lasts.sum()).astype(np.float32)
+
+
+def _parts(changes: NDArray[np.int64]) -> list[slice]:
+    """The whole, or parts of it if updates came at different rates in them."""
+    count = min(_PARTS, len(changes) // _PART)
+    whole = [slice(0, len(changes))]
+    if count < 2:
+        return whole
+    edges = np.linspace(0, len(changes), count + 1).astype(int)
+    middle = changes[:, :2].mean(axis=1)
+    apart = np.diff(middle)
+    usual = apart < 1.5 * np.median(apart)  # without missed updates
+    means = [float(np.mean(apart[a : b - 1][usual[a : b - 1]])) for a, b in pairwise(edges.tolist())]
+    error = float(np.std(apart[usual])) / np.sqrt(len(changes) / count)
+    if max(means) - min(means) < 6 * error:
+        return whole
+    return [slice(a, b) for a, b in pairwise(edges.tolist())]
+
+
+def learn_period(changes: NDArray[np.int64]) -> tuple[float, float]:
+    """Shortest and longest period in ns that make the brackets of the changes most likely.
+
+    Parameters
+    ----------
+    changes : (changes, 4) int64
+    """
+    few, many = (_resolver.Followed(changes[:most]) for most in (_PART, _LEARN))
+    usual = float(np.median(np.diff(changes[:, :2].mean(axis=1))))
+
+    def likelihood(followed: _resolver.Followed, low: float, high: float) -> float:
+        least = 0.01 * usual  # a narrower band could not be told from one cell
+        return followed.chain(low, high, MISSED, FLOOR, False)[1] if 0 < low <= high - least else -np.inf
+
+    pairs = [
+        (ratio * high, high) for high in np.linspace(0.7, 1.4, 11) * usual for ratio in (0.4, 0.65, 0.8, 0.9, 0.97)
+    ]
+    best = max(pairs, key=lambda pair: likelihood(few, *pair))
+    value, step = likelihood(many, *best), 0.05 * usual
+    while step > 0.0015 * usual:
+        tries = [(best[0] + a * step, best[1] + b * step) for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b]
+        values = [likelihood(many, *pair) for pair in tries]
+        top = int(np.argmax(values))
+        if values[top] > value:
+            value, best = values[top], tries[top]
+        else:
+            step /= 2
+    return best
