@@ -54,6 +54,7 @@
 #include "fg_traits.h"
 #include "fg_account.h"
 #include "fg_resolver.h"
+#include "fg_resolver_sum.h"
 #include "fg_follow.h"
 #include "fg_batches.h"
 #include "fg_share.h"

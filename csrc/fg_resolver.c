@@ -89,11 +89,6 @@ static inline bool done(const struct fg_resolver *r)
 	return r->streams[0].next == r->streams[0].count && r->streams[1].next == r->streams[1].count;
 }
 
-static inline void put(struct fg_stream *s, enum fg_edge edge, struct fg_answer a)
-{
-	fg_write_answer(&s->out, s->next++, edge, a);
-}
-
 /* ---- counters: looking up ---- */
 
 static inline int64_t limit_ns(const struct fg_table *t)
@@ -112,6 +107,38 @@ static inline size_t count_until(const int64_t *breaks, size_t count, int64_t at
 	return n;
 }
 
+/* The mean time between two changes, of the three intervals after change `first` (or those there are) and at most T. It
+ * is weighted by power, because T and a plain mean also count the time in which a counter stood still for want of
+ * energy. */
+static double mean_period_ns(const struct fg_resolver *r, size_t first)
+{
+	const struct fg_table *t = &r->table;
+	double grown = 0.0, power = 0.0;
+
+	for (size_t i = first; i < t->count && i < first + FG_TABLE_KEPT - 1; i++) {
+		double growth = (double)(t->total[i + 1] - t->total[i]);
+
+		if (growth > 0.0) {
+			grown += growth;
+			power += growth / (double)fg_clock_later_ns(t->knot_ns[i + 1] - t->knot_ns[i], 1);
+		}
+	}
+	return power > 0.0 ? fmin(grown / power, (double)r->traits.period_ns) : (double)r->traits.period_ns;
+}
+
+/* The time after the last change that the next change will show if the load goes on: at most a mean period, and no time
+ * at all once the next change is overdue by another or by T, because then there was no load. */
+static double unseen_ns(const struct fg_resolver *r)
+{
+	const struct fg_table *t = &r->table;
+	double period_ns = mean_period_ns(r, t->count < FG_TABLE_KEPT ? 1 : t->count - FG_TABLE_KEPT + 1);
+	int64_t still_ns = r->last.at_ns - t->knot_ns[t->count];
+
+	if (still_ns >= r->traits.period_ns)
+		return 0.0;
+	return fmax(fmin(period_ns, 2.0 * (2.0 * period_ns - (double)still_ns)), 0.0);
+}
+
 /* One answer by counting: before the first sample, and past the last change. */
 static struct fg_answer answer_slowly(const struct fg_resolver *r, int64_t at_ns)
 {
@@ -127,10 +154,11 @@ static struct fg_answer answer_slowly(const struct fg_resolver *r, int64_t at_ns
 	if (knot < t->count) {
 		a.estimate = fg_on_line(t, knot, at_ns);
 	} else if (knot > 0) {
-		/* The counter lags: until the last sample the estimate goes on at the last mean power, as far as the bound
-		 * lets it; past the last sample nothing is known and nothing is added. */
+		/* The counter lags: until the last sample the estimate goes on at the last mean power, as far as the bound and
+		 * the time without a change let it; past the last sample nothing is known and nothing is added. */
 		int64_t until_ns = at_ns < r->last.at_ns ? at_ns : r->last.at_ns;
-		double more = t->slope[knot - 1] * (double)fg_clock_later_ns(until_ns - t->knot_ns[knot], 0);
+		double more = t->slope[knot - 1] *
+					  fmin((double)fg_clock_later_ns(until_ns - t->knot_ns[knot], 0), unseen_ns(r));
 		double most = t->quantum + r->ceiling_per_ns * (double)fg_clock_later_ns(until_ns - r->reach_at_ns, 0);
 
 		a.estimate = (double)r->total + fmin(more, most);
@@ -147,7 +175,7 @@ static void look_up_all(struct fg_resolver *r)
 		struct fg_stream *s = &r->streams[i];
 
 		while (fg_waits(s, begin_ns < until_ns ? begin_ns : until_ns))
-			put(s, s->edge, answer_slowly(r, s->at_ns[s->next]));
+			fg_put(s, s->edge, answer_slowly(r, s->at_ns[s->next]));
 		r->path->look_up(&r->table, s, until_ns);
 	}
 }
@@ -162,8 +190,7 @@ static void open_energy(struct fg_resolver *r, const struct fg_sample *first)
 	r->table.low_ns[0] = r->sure_at_ns;
 	r->table.high_ns[0] = r->reach_at_ns + 1;
 	r->table.quantum = (double)r->traits.quantum;
-	/* The counter shows what was, on average, half a period ago. Before that the estimate stays 0. */
-	r->table.knot_ns[0] = first->at_ns - r->traits.period_ns / 2;
+	r->first_at_ns = first->at_ns;
 }
 
 /* The counter restarted between what the samples before reached and the one that is sure at `sure_ns`. */
@@ -271,6 +298,13 @@ static void compact(struct fg_table *t)
 	t->count -= gone;
 }
 
+/* The counter shows what was, on average, half a period ago. Before that the estimate stays 0. */
+static void place_beginning(struct fg_resolver *r)
+{
+	r->table.knot_ns[0] = r->first_at_ns - (int64_t)(mean_period_ns(r, 1) / 2.0);
+	r->begun = true;
+}
+
 static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, size_t count)
 {
 	struct fg_table *t = &r->table;
@@ -281,7 +315,9 @@ static void feed_energy(struct fg_resolver *r, const struct fg_sample *samples, 
 
 			taken += next > 0 ? next : tabulate_any(r, samples + taken, left < SINGLY ? left : SINGLY);
 		}
-		if (t->count > 0 && (fg_waits(&r->streams[0], limit_ns(t)) || fg_waits(&r->streams[1], limit_ns(t)))) {
+		if (!r->begun && t->count > FG_TABLE_KEPT) /* the last change may still become one with the next */
+			place_beginning(r);
+		if (r->begun && (fg_waits(&r->streams[0], limit_ns(t)) || fg_waits(&r->streams[1], limit_ns(t)))) {
 			r->path->draw(t);
 			look_up_all(r);
 		}
@@ -293,163 +329,18 @@ static void finish_energy(struct fg_resolver *r, struct fg_stream *s)
 	struct fg_table *t = &r->table;
 	int64_t last_ns = fg_clock_later_ns(t->low_ns[t->count], fg_clock_later_ns(r->last.at_ns, r->reach_at_ns));
 
+	if (!r->begun)
+		place_beginning(r);
 	r->path->draw(t);
 	while (fg_waits(s, last_ns))
-		put(s, s->edge, answer_slowly(r, s->at_ns[s->next]));
+		fg_put(s, s->edge, answer_slowly(r, s->at_ns[s->next]));
 	/* From here on only the ceiling goes on. */
 	for (struct fg_answer a = answer_slowly(r, last_ns); s->next < s->count;) {
 		double past = r->ceiling_per_ns * (double)(s->at_ns[s->next] - last_ns);
-		put(s, s->edge, (struct fg_answer){a.low, a.estimate, a.high + past});
+		fg_put(s, s->edge, (struct fg_answer){a.low, a.estimate, a.high + past});
 	}
 	for (; s->out.unknown != NULL && s->next_unknown < s->count; s->next_unknown++)
 		s->out.unknown[s->next_unknown] += s->edge == FG_BEGIN ? -r->unknown : r->unknown;
-}
-
-/* ---- powers ---- */
-
-static inline double lesser(double a, double b)
-{
-	return a < b ? a : b; /* fmin minds NaN, and is a call */
-}
-
-static inline double greater(double a, double b)
-{
-	return a > b ? a : b;
-}
-
-/* The value of a read was taken at some instant of it, so the steps on its two sides each reach to its other end: while
- * a read lasts, both bound the power. The bound at the end of a step is known one sample later, so steps are answered
- * one sample behind. */
-static inline struct fg_band joined(struct fg_band a, struct fg_band b)
-{
-	return (struct fg_band){lesser(a.least, b.least), greater(a.most, b.most)};
-}
-
-static struct fg_band unknown_band(const struct fg_resolver *r)
-{
-	return (struct fg_band){0.0, r->ceiling_per_ns};
-}
-
-static struct fg_band band_of(const struct fg_resolver *r, const struct fg_sample *from, const struct fg_sample *to)
-{
-	struct fg_band value = {(double)from->raw, (double)from->raw};
-	struct fg_band band = joined(value, (struct fg_band){(double)to->raw, (double)to->raw});
-
-	return to->flags & FG_SAMPLE_GAP ? (struct fg_band){0.0, joined(band, unknown_band(r)).most} : band;
-}
-
-/* Smaller and larger integral over the first part_ns of a step: what bounds it until `first_ns`, then `middle`, and
- * from `last_ns` on. */
-struct pieces {
-	double first_ns, last_ns;
-	struct fg_band first, middle, last;
-};
-
-static inline struct fg_band integral(const struct pieces *p, double part_ns)
-{
-	double first_ns = lesser(part_ns, p->first_ns), last_ns = greater(part_ns - p->last_ns, 0.0);
-	double middle_ns = part_ns - first_ns - last_ns;
-
-	return (struct fg_band){
-		p->first.least * first_ns + p->middle.least * middle_ns + p->last.least * last_ns,
-		p->first.most * first_ns + p->middle.most * middle_ns + p->last.most * last_ns,
-	};
-}
-
-/* Before the first sample: its value, bounded by nothing and by the ceiling. */
-static void answer_before_power(struct fg_resolver *r, struct fg_band next)
-{
-	const struct fg_sample *first = &r->last;
-	struct fg_band band = unknown_band(r), edge = joined(band, next);
-	struct pieces back = {(double)first->half_ns, INFINITY, edge, band, band};
-
-	for (unsigned i = r->stream_count; i-- > 0;) {
-		struct fg_stream *s = &r->streams[i];
-
-		while (fg_waits(s, first->at_ns)) {
-			double before_ns = (double)(first->at_ns - s->at_ns[s->next]);
-			struct fg_band sum = integral(&back, before_ns);
-
-			put(s, s->edge, (struct fg_answer){-sum.least, -(double)first->raw * before_ns, -sum.most});
-		}
-	}
-}
-
-static void answer_power(struct fg_resolver *r, struct fg_band next)
-{
-	const struct fg_sample *from = &r->before, *to = &r->last;
-	double step_ns = (double)(to->at_ns - from->at_ns), low = (double)from->raw, rise = (double)to->raw - low;
-	double first_ns = lesser((double)from->half_ns, step_ns);
-	double last_ns = step_ns - lesser((double)to->half_ns, step_ns);
-	struct fg_band first = joined(r->band_before, r->band), last = joined(r->band, next);
-	/* Stamps that are not of our own reads may be less certain than they are apart. */
-	struct fg_band middle = first_ns <= last_ns ? r->band : joined(first, last);
-	struct pieces step = {lesser(first_ns, last_ns), greater(first_ns, last_ns), first, middle, last};
-
-	for (unsigned i = r->stream_count; i-- > 0;) {
-		struct fg_stream *s = &r->streams[i];
-
-		while (fg_waits(s, to->at_ns)) {
-			double part_ns = (double)(s->at_ns[s->next] - from->at_ns), value = low + rise * (part_ns / step_ns);
-			struct fg_band part = integral(&step, part_ns);
-
-			put(s, s->edge,
-				(struct fg_answer){r->low_sum + part.least, r->sum + (low + value) * 0.5 * part_ns,
-								   r->high_sum + part.most});
-		}
-	}
-
-	struct fg_band whole = integral(&step, step_ns);
-	r->low_sum += whole.least;
-	r->sum += (low + (double)to->raw) * 0.5 * step_ns;
-	r->high_sum += whole.most;
-}
-
-/* The step that waits, or what lies before the first sample, now that it is known what follows. */
-static void answer_waiting_power(struct fg_resolver *r, struct fg_band next)
-{
-	if (r->fed == 1)
-		answer_before_power(r, next);
-	else
-		answer_power(r, next);
-}
-
-static void feed_power(struct fg_resolver *r, const struct fg_sample *now)
-{
-	if (r->fed == 0) {
-		r->band = unknown_band(r);
-	} else {
-		struct fg_band band = band_of(r, &r->last, now);
-
-		answer_waiting_power(r, band);
-		r->band_before = r->band;
-		r->band = band;
-		r->before = r->last;
-	}
-	r->last = *now;
-	r->fed++;
-}
-
-/* Past the last sample its value is held for at most a period, so that a shift of stamps does not lose the tail. */
-static void finish_power(struct fg_resolver *r)
-{
-	double value = fmin((double)r->last.raw, r->ceiling_per_ns), held_ns = (double)r->traits.period_ns;
-	struct fg_band band = unknown_band(r);
-	struct pieces after = {(double)r->last.half_ns, INFINITY, joined(r->band, band), band, band};
-
-	answer_waiting_power(r, band);
-	for (unsigned i = r->stream_count; i-- > 0;) {
-		struct fg_stream *s = &r->streams[i];
-
-		while (s->next < s->count) {
-			double past_ns = (double)(s->at_ns[s->next] - r->last.at_ns);
-			struct fg_band past = integral(&after, past_ns);
-
-			put(s, s->edge,
-				(struct fg_answer){r->low_sum + past.least, r->sum + value * fmin(past_ns, held_ns),
-								   r->high_sum + past.most});
-		}
-	}
 }
 
 /* ---- both ---- */
@@ -462,7 +353,7 @@ void fg_resolver_feed(struct fg_resolver *resolver, const struct fg_sample *samp
 		return;
 	if (resolver->traits.kind == FG_POWER) {
 		for (size_t i = 0; i < count && !done(resolver); i++)
-			feed_power(resolver, &samples[i]);
+			fg_resolver_feed_power(resolver, &samples[i]);
 		return;
 	}
 	if (first) {
@@ -492,7 +383,7 @@ void fg_resolver_finish(struct fg_resolver *resolver)
 	if (resolver->fed == 0)
 		return;
 	if (resolver->traits.kind == FG_POWER)
-		finish_power(resolver);
+		fg_resolver_finish_power(resolver);
 	for (unsigned i = resolver->stream_count; resolver->traits.kind == FG_ENERGY && i-- > 0;)
 		finish_energy(resolver, &resolver->streams[i]);
 	for (size_t i = 0; resolver->streams[0].edge == FG_END && out->unknown != NULL && i < count; i++)

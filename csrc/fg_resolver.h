@@ -19,7 +19,11 @@
  * The bounds are the tightest: no history of energy, updates and reads that fits the samples leaves them, and for each
  * bound one history reaches it.
  * The estimate interpolates between changes. Each change is placed in the middle of the interval in which it can have
- * happened, and the estimate rises no earlier than the bounds allow.
+ * happened, and the estimate rises no earlier than the bounds allow. Let m be the mean time between a few successive
+ * changes, weighted by power and at most T. The estimate begins m / 2 before the first sample (m of the first four
+ * changes). After the last change it goes on at the last power until the last sample, for at most m (of the last four
+ * changes). If the last sample is x > 3/2 m after the last change, this time is 2 (2 m - x). It is 0 from 2 m or T on:
+ * the counter stands still.
  *
  * Power. The three outputs are running integrals of the trapezoid, the smaller end and the larger end of each step. A
  * step across a gap counts 0 and the ceiling in the bounds. While a read lasts (s_k -+ half, but not beyond the
@@ -69,6 +73,8 @@ struct fg_resolver {
 	int64_t total;
 	int64_t rounded; /* a quantum for every restart that ended some growth: so much of the total is not sure */
 	struct fg_sample last;
+	int64_t first_at_ns;
+	bool begun;          /* the estimate has its beginning: the first few changes place it */
 	int64_t sure_at_ns;  /* running maximum of s_k + half */
 	int64_t reach_at_ns; /* running maximum of a_k */
 	bool restarted;

@@ -5,6 +5,7 @@
  * kind of CPU has its own path, that is, its own two loops; all paths give the same bits.
  *
  *   fg_resolver.c             chooses a path, and does all that is rare or not in a loop
+ *     |-- fg_resolver_power.c     power channels, which have one path
  *     |-- fg_resolver_avx512.c    AVX-512: tabulate, look_up_edge
  *     '-- fg_resolver_baseline.c  any CPU: look_up_edge (tabulate leaves all samples to fg_resolver.c)
  *           '-- fg_resolver_loops.h   included at the end of both: draw, look_up */
@@ -64,5 +65,14 @@ static inline __attribute__((always_inline)) void fg_write_answer(const struct f
 	out->estimate[i] = a.estimate;
 	out->high[i] = a.high;
 }
+
+static inline void fg_put(struct fg_stream *s, enum fg_edge edge, struct fg_answer a)
+{
+	fg_write_answer(&s->out, s->next++, edge, a);
+}
+
+/* Power channels (fg_resolver_power.c): take the next sample; answer the instants past the last one. */
+void fg_resolver_feed_power(struct fg_resolver *r, const struct fg_sample *now);
+void fg_resolver_finish_power(struct fg_resolver *r);
 
 #endif

@@ -38,7 +38,7 @@ static enum fg_status make_room(struct fg_share_meter *m, size_t wanted, struct 
 
 enum fg_status fg_share_init_power(struct fg_share_meter *m, struct fg_error *err)
 {
-	struct fg_answers none = {NULL, NULL, NULL, NULL};
+	struct fg_answers none = {.low = NULL};
 
 	m->resolver = calloc(1, sizeof *m->resolver);
 	if (m->resolver == NULL)

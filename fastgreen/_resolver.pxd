@@ -87,6 +87,19 @@ cdef extern from "fg_resolver.h" nogil:
     void fg_resolver_feed(fg_resolver *resolver, const fg_sample *samples, size_t count)
     void fg_resolver_finish(fg_resolver *resolver)
 
+cdef extern from "fg_resolver_sum.h" nogil:
+    cdef struct fg_sum:
+        double least
+        double most
+
+    cdef struct fg_sum_edges:
+        const int64_t *at_ns
+        const double *low
+        const double *high
+
+    void fg_sum_add(fg_sum *sum, double ceiling_per_ns, const fg_sum_edges *begins, const fg_sum_edges *ends,
+                    size_t count)
+
 cdef extern from "fg_batches.h" nogil:
     cdef struct fg_form:
         const uint8_t *bytes

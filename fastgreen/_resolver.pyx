@@ -245,6 +245,38 @@ cdef class Edges:
             fg_resolver_finish(&self.resolver)
 
 
+cdef fg_sum_edges edges_of(tuple edges) except *:
+    at_ns, low, high = edges
+    if not len(at_ns) == len(low) == len(high):
+        raise ValueError("at_ns, low and high must have one length")
+    return fg_sum_edges(<const int64_t *>column_data(at_ns), <const double *>column_data(low),
+                        <const double *>column_data(high))
+
+
+cdef class Sum:
+    """The bounds of many windows together, in time order and without overlap: see fg_resolver_sum.h."""
+
+    cdef fg_sum c
+    cdef double ceiling_per_ns
+
+    def __cinit__(self, double ceiling_per_ns):
+        self.ceiling_per_ns = ceiling_per_ns
+
+    def add(self, tuple begins, tuple ends):
+        """Add windows: (at_ns, low, high) of their begins and of their ends, contiguous int64 and float64."""
+        cdef fg_sum_edges first = edges_of(begins), last = edges_of(ends)
+        cdef size_t count = len(begins[0])
+        if len(ends[0]) != count:
+            raise ValueError("begins and ends must have one length")
+        with nogil:
+            fg_sum_add(&self.c, self.ceiling_per_ns, &first, &last, count)
+
+    @property
+    def bounds(self):
+        """(least, most) of the windows so far."""
+        return self.c.least, self.c.most
+
+
 def refuse(begin, end, Py_ssize_t at):
     if end[at] < begin[at]:
         raise ValueError(f"end_at_ns[{at}] must be at least begin_at_ns[{at}] = {begin[at]}, not {end[at]}")

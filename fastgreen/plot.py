@@ -387,7 +387,7 @@ def power(
         _draw_windows(axes[1], result, shown)
     left_out = f"; not shown: {counted(len(names) - len(shown), 'window')}" if len(names) > len(shown) else ""
     axes[-1].set(xlabel=f"Time since the first reading (s){left_out}", xlim=(0, result.duration_s))
-    energy, between = with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J")
+    energy, between = with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J", quality=result.bounds)
     figure.suptitle(title or f"{energy} ({between}) in {quantity(result.duration_s, 's')}")
     return finish(figure, path)
 
@@ -402,7 +402,7 @@ def _draw_power(axes: Axes, result: Result, table: Any, step_s: float | None) ->
         baseline=column["power_low_w"],
         fill=True,
         color="0.8",
-        label="its bounds",
+        label="between readings (sampled, not bounded)" if result.bounds == "sampled" else "its bounds",
     )
     axes.stairs(column["power_w"], edges, baseline=None, color="black", label="power")
     parts = [t.channel.id for t in result.traces if t.counted and t.has_data]

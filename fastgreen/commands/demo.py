@@ -36,6 +36,7 @@ class Row:
     latency_p99_s: float
     training_j: float
     estimated: bool
+    bounds: str
     wh_per_million: float
     apc: float
     apec: float
@@ -105,6 +106,7 @@ def _rows(summary: list[dict[str, Any]], outcome: dict[str, tuple[float, int]], 
                 infer["duration_p99_s"],
                 train["energy_j"],
                 infer["estimated"],
+                infer["bounds"],
                 wh,
                 float(apc(wh, accuracy)),
                 float(apec(wh / 1000 * price, accuracy, beta=10.0)),
@@ -118,7 +120,7 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _cells(r: Row) -> dict[str, str]:
-    energy, between = with_bounds(r.energy_j, r.energy_low_j, r.energy_high_j, "J", 3)
+    energy, between = with_bounds(r.energy_j, r.energy_low_j, r.energy_high_j, "J", 3, r.bounds)
     return {
         "model": r.model,
         "accuracy": f"{r.accuracy:.4f}",

@@ -108,7 +108,9 @@ def _total(result: Result) -> str:
     if not result.known:
         said = f"No channel gave a reading in {quantity(result.duration_s, 's')}."
         return f'<p class="total">Energy unknown</p><p>{said}</p>'
-    energy, between = with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J")
+    energy, between = with_bounds(
+        result.energy_j, result.energy_low_j, result.energy_high_j, "J", quality=result.bounds
+    )
     said = f"between {between}, in {_long(result.duration_s)}"
     mean = f"{quantity(result.mean_power_w, 'W')} on average, {quantity(result.energy_wh, 'Wh')}"
     kind = _kind(result)

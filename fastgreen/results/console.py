@@ -28,6 +28,7 @@ __all__ = [
     "MOST_ROWS",
     "PlainTable",
     "PrintableConsole",
+    "between",
     "bounds",
     "people_console",
     "plain_table",
@@ -69,9 +70,16 @@ def bounds(low: float | None, high: float | None, unit: str) -> str:
 
 
 def with_bounds(
-    value: float | None, low: float | None, high: float | None, unit: str, least_digits: int = 4
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    unit: str,
+    least_digits: int = 4,
+    quality: str = "certain",
 ) -> tuple[str, str]:
     """An estimate and its bounds as text, with as many digits as keep the printed estimate within them.
+
+    `quality` is `Channel.bounds`: the bounds of a sensor that does not look all the time are no bounds.
 
     Examples
     --------
@@ -80,6 +88,8 @@ def with_bounds(
     """
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return quantity(value, unit, least_digits), "-"
+    if quality == "sampled":
+        return quantity(value, unit, least_digits), "sampled, not bounded"
     if low == high:  # every digit would be shown
         return quantity(value, unit), f"{quantity(low, unit).split(' ')[0]} .. {quantity(high, unit)}"
     digits = 3
@@ -163,6 +173,8 @@ class Printable(Protocol):
     @property
     def estimated(self) -> bool: ...
     @property
+    def bounds(self) -> str: ...
+    @property
     def energy_j(self) -> float: ...
     @property
     def energy_low_j(self) -> float: ...
@@ -190,7 +202,9 @@ class Printable(Protocol):
 def show(result: Printable, console: Console) -> None:
     """Print totals, channels and windows."""
     if result.known:
-        energy, between = with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J")
+        energy, between = with_bounds(
+            result.energy_j, result.energy_low_j, result.energy_high_j, "J", quality=result.bounds
+        )
         console.print(
             f"[bold]{energy}[/bold] ({between}) "
             f"in {quantity(result.duration_s, 's')}: {quantity(result.mean_power_w, 'W')}, "
@@ -232,15 +246,18 @@ def _channel_table(result: Printable) -> Table:
     for row in result.channels.to_pylist():
         table.add_row(
             titled(row["id"], row["name"]) + ("" if row["counted"] else " *"),
-            *with_bounds(row["energy_j"], row["energy_low_j"], row["energy_high_j"], "J"),
+            *with_bounds(row["energy_j"], row["energy_low_j"], row["energy_high_j"], "J", quality=row["bounds"]),
             quantity(row["mean_power_w"], "W"),
             str(row["samples"]),
             _faults(row),
             row["method"],
         )
-    if not all(result.channels["counted"].to_pylist()):
-        table.caption = "* not part of the total"
-        table.caption_justify = "left"
+    channels = result.channels.select(["counted", "bounds"]).to_pydict()
+    remarks = [] if all(channels["counted"]) else ["* not part of the total"]
+    if "sampled" in channels["bounds"]:
+        remarks.append("sampled: a power sensor shows nothing of the time in which it does not look")
+    table.caption = "\n".join(remarks) or None
+    table.caption_justify = "left"
     return table
 
 
@@ -278,7 +295,7 @@ def _window_table(rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             row["name"],
             str(row["count"]),
-            *with_bounds(row["mean_energy_j"], row["mean_energy_low_j"], row["mean_energy_high_j"], "J"),
+            *with_bounds(row["mean_energy_j"], row["mean_energy_low_j"], row["mean_energy_high_j"], "J", quality=row["bounds"]),
             quantity(row["mean_power_w"], "W"),
             *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from fastgreen.results.trace import Bounded, Totals, Trace
+from fastgreen.sensors.channel import least_certain
 from fastgreen.units import J_PER_WH, NS_PER_S
 
 TYPE_CHECKING = False
@@ -75,6 +76,15 @@ class Energies:
     def estimated(self) -> bool:
         """Whether any counted channel is a model and not a measurement."""
         return any(t.channel.estimated for t in self.traces if t.counted)
+
+    @property
+    def bounds(self) -> str:
+        """Quality of the bounds: ``certain`` (of counters), ``modelled`` (of an estimate), or ``sampled``.
+
+        ``sampled``: a counted channel is a power sensor. It shows nothing of the time in which it does not look, so the
+        low and the high energy are those of its readings, and the true energy can lie outside.
+        """
+        return least_certain(t.channel for t in self.traces if t.counted and t.has_data)
 
     def energy_between(self, begin_ns: ArrayLike, end_ns: ArrayLike) -> Bounded:
         """Energy of all counted channels between instants, with bounds.

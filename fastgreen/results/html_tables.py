@@ -72,7 +72,9 @@ def html_table(table: pa.Table, caption: str, by: str = "energy_j") -> str:
 
 def notebook_html(result: Printable) -> str:
     """Total, channels, windows and notes of a result, as a notebook shows them."""
-    energy, between = with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J")
+    energy, between = with_bounds(
+        result.energy_j, result.energy_low_j, result.energy_high_j, "J", quality=result.bounds
+    )
     total = f"<strong>{energy}</strong> ({between})" if result.known else "<strong>energy unknown</strong>"
     parts = [f"<p>{total} in {quantity(result.duration_s, 's')}{', estimated' if result.estimated else ''}</p>"]
     if result.traces:

@@ -44,6 +44,9 @@ class Result(Energies):
         False when no counted channel gave a reading: the energies are then 0 and mean nothing.
     estimated : bool
         True when any counted channel is a model and not a measurement.
+    bounds : str
+        ``certain``, ``modelled`` or ``sampled``: quality of the low and high energies. The true energy can lie outside
+        of sampled ones, which are those of a power sensor's readings.
     start_ns, end_ns : int
         First and last reading, ns of CLOCK_MONOTONIC.
     metadata : dict
@@ -168,7 +171,8 @@ class Result(Energies):
 
         The energy between two updates of a counter is given out by how much power the load draws inside and outside of
         windows, as fitted over the whole run. All windows lie on one curve, so their energies and the energy outside
-        add up to the counter. The schema's metadata say whether the energies are ``estimated``.
+        add up to the counter. The schema's metadata say whether the energies are ``estimated``, and the quality of
+        their ``bounds`` (`bounds`; per channel, that of the least certain one).
 
         Parameters
         ----------
@@ -217,7 +221,7 @@ class Result(Energies):
         pyarrow.Table
             Columns ``time`` (timestamp[ns, UTC]) and ``start_ns`` (CLOCK_MONOTONIC) of the step's begin, ``duration_s``
             in s, and ``power_w``, ``power_low_w``, ``power_high_w`` in W; a power that is not known is null. The
-            schema's metadata say whether they are ``estimated``.
+            schema's metadata say whether they are ``estimated``, and the quality of their ``bounds``.
 
         Raises
         ------
@@ -231,13 +235,15 @@ class Result(Energies):
     def summary(self) -> pa.Table:
         """A row per window name: count, total and mean energy (J) with bounds, mean power (W), durations (s).
 
-        The bounds of the sum are those of the stretches taken together (`Trace.together`), so the mean energy of many
-        short windows is known far better than that of one.
+        The bounds of the sum are those of the stretches taken together (`Trace.together`). So the mean energy of many
+        adjoining short windows is known far better than that of one. Gaps between windows that are shorter than an
+        update period, or the time between two readings, widen it: their energy can have been spent inside or outside.
+        The column ``bounds`` is that of `Result.bounds`.
 
         The energies follow the load where the samples allow it (`Result.windows`). Then ``mean_energy_ci_low_j`` and
-        ``mean_energy_ci_high_j`` hold the true mean in 95 of 100 runs. The bounds hold it in every run. The two ranges
-        rest on different conditions and are never mixed. Where there is not an interval, both columns are null and
-        ``interval_note`` gives the reason.
+        ``mean_energy_ci_high_j`` hold the true mean in 95 of 100 runs. Certain bounds hold it in every run. The two
+        ranges rest on different conditions and are never mixed. Where there is not an interval, both columns are null
+        and ``interval_note`` gives the reason.
 
         Returns
         -------
@@ -395,6 +401,7 @@ class Result(Energies):
             "duration_s": self.duration_s,
             "mean_power_w": self.mean_power_w,
             "estimated": self.estimated,
+            "bounds": self.bounds,
             "notes": self.notes,
             "channels": self.channels.to_pylist(),
             "windows": self.summary().to_pylist(),

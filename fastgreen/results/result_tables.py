@@ -14,6 +14,7 @@ from fastgreen.results.durations import Durations
 from fastgreen.results.questions import WindowsQuestion, ask
 from fastgreen.results.together import BLOCK, TogetherQuestion
 from fastgreen.results.trace import Bounded, Trace, Windows, learn
+from fastgreen.sensors.channel import least_certain
 from fastgreen.units import NS_PER_S, unit_metadata
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def channel_table(traces: Sequence[Trace], totals: Mapping[str, Bounded]) -> pa.
             ("status", "string", None),
             ("note", "string", None),
             ("name", "string", None),
+            ("bounds", "string", None),
         ],
     )
 
@@ -98,6 +100,7 @@ def _channel_row(trace: Trace, totals: Mapping[str, Bounded]) -> tuple:
         tally.get("why_ended") or ("ok" if known else tally.get("last_error") or "no reading"),
         trace.channel.note,
         trace.channel.name,
+        trace.channel.bounds,
     )
 
 
@@ -136,7 +139,7 @@ def window_table(result: Followable, chosen: list[Windows], per_channel: bool) -
             columns[key] = np.concatenate([getattr(e, attribute) for e in energies]) if energies else np.empty(0)
         parts.append(_with_channel(columns, trace, per_channel))
     units = {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(_ENERGIES, "J")}
-    return _joined(parts, units, result.estimated)
+    return _joined(parts, units, result.estimated, _least_certain(traces, per_channel))
 
 
 def _rows_of(traces: Sequence[Trace], per_channel: bool) -> Sequence[Trace | None]:
@@ -152,10 +155,17 @@ def _with_channel(columns: dict[str, Any], trace: Trace | None, per_channel: boo
     return pa.table(columns)
 
 
-def _joined(parts: list[pa.Table], units: Mapping[str, str], estimated: bool) -> pa.Table:
+def _least_certain(traces: Sequence[Trace], per_channel: bool = False) -> str:
+    """`Channel.bounds` of a table's energies: of all counted channels together, or of the least certain channel."""
+    return least_certain(t.channel for t in traces if t.has_data and (t.counted or per_channel))
+
+
+def _joined(parts: list[pa.Table], units: Mapping[str, str], estimated: bool, bounds: str) -> pa.Table:
     table = pa.concat_tables(parts).unify_dictionaries()
     fields = [f.with_metadata(unit_metadata(units[f.name])) if f.name in units else f for f in table.schema]
-    return table.cast(pa.schema(fields)).replace_schema_metadata({"estimated": str(estimated).lower()})
+    return table.cast(pa.schema(fields)).replace_schema_metadata(
+        {"estimated": str(estimated).lower(), "bounds": bounds}
+    )
 
 
 def _window_columns(chosen: list[Windows]) -> dict[str, Any]:
@@ -249,6 +259,7 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.
                 seconds,
                 *durations.percentiles_s([50, 95, 99]),
                 result.estimated,
+                _least_certain(result.traces),
                 *((None, None) if half is None else (max(mean - half, 0.0), mean + half)),
                 result.following.method(name),
                 interval.reason,
@@ -271,6 +282,7 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.
             ("duration_p95_s", "float64", "s"),
             ("duration_p99_s", "float64", "s"),
             ("estimated", "bool", None),
+            ("bounds", "string", None),
             ("mean_energy_ci_low_j", "float64", "J"),
             ("mean_energy_ci_high_j", "float64", "J"),
             ("method", "string", None),
@@ -312,7 +324,8 @@ def power_table(result: Energies, step_s: float | None, per_channel: bool) -> pa
             watts = getattr(energies, attribute) / durations_s
             columns[key] = pa.array(watts, mask=np.full(len(watts), not known))
         parts.append(_with_channel(columns, trace, per_channel))
-    return _joined(parts, {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(powers, "W")}, result.estimated)
+    units = {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(powers, "W")}
+    return _joined(parts, units, result.estimated, _least_certain(result.traces, per_channel))
 
 
 def _steps(result: Energies, step_s: float | None) -> Windows:

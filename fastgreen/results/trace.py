@@ -194,10 +194,12 @@ class Trace:
     def together(self, windows: Windows) -> Bounded:
         """Energy of all stretches of a handle together, bounded as one.
 
-        Stretches near each other are bounded from the first begin to the last end, and what the gaps between them hold
-        is taken off: at least what the samples prove, at most the ceiling times their length. So ten thousand adjoining
-        windows are as well known as one of their length. Where a gap is so long that samples bound it better than the
-        ceiling, the stretches on its two sides are bounded on their own. What overlaps counts as often as it occurs.
+        The energy between the stretches is at least what the samples prove, and at most the ceiling times their length.
+        So ten thousand adjoining windows are as well known as one of their length. Gaps cost certainty: nothing proves
+        that the channel did not draw all its energy outside, up to its ceiling, or all inside. If the gaps together
+        last a share g of the time, the low bound is lower by up to g times the ceiling's energy, and the high bound
+        still contains the energy of the gaps. For a counter without restarts these are the tightest bounds
+        (csrc/fg_resolver_sum.h). Overlapping parts count as often as they occur.
         """
         question = TogetherQuestion(self, windows)
         questions.ask([question])

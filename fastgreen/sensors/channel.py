@@ -11,9 +11,20 @@ from fastgreen.units import UNITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["ENGINE_SOURCE", "Channel", "Found", "Seams", "SourceStatus", "by_own_limit", "plausible_w", "traits"]
+__all__ = [
+    "ENGINE_SOURCE",
+    "Channel",
+    "Found",
+    "Seams",
+    "SourceStatus",
+    "by_own_limit",
+    "least_certain",
+    "plausible_w",
+    "traits",
+]
 
 # Sources that the engine reads in the way of another one: attributes of sysfs that hold an integer.
 ENGINE_SOURCE = {"scmi": "hwmon", "dtpm": "hwmon", "battery": "hwmon"}
@@ -26,6 +37,9 @@ PLAUSIBLE_W = 1e6
 HEADROOM = 4.0
 LEAST_PLAUSIBLE_W, MOST_PLAUSIBLE_W = 200.0, 20_000.0
 UNLIMITED_W = 1000.0
+
+
+_CERTAINTIES = ("certain", "modelled", "sampled")
 
 
 @dataclass(frozen=True)
@@ -151,6 +165,18 @@ class Channel:
     bus: str = field(default_factory=str, repr=False, compare=False)
     role: str = field(default_factory=str, repr=False, compare=False)
 
+    @property
+    def bounds(self) -> str:
+        """Quality of the bounds of its energies: ``certain``, ``modelled`` or ``sampled``.
+
+        The bounds of a counter hold as long as its update period does. Those of an estimate hold as far as its model
+        does. A power sensor shows nothing of the time in which it does not look, and a mean hides what it averages
+        over. So its readings bound no energy, whatever its coverage is.
+        """
+        if self.estimated:
+            return "modelled"
+        return "certain" if self.kind == "energy" else "sampled"
+
     def error(self) -> ChannelPermission | ChannelReadError:
         """The exception to raise for a channel that was asked for and cannot be read."""
         text = f"{self.id}: {self.reason}" + (f"; {self.remedy}" if self.remedy else "")
@@ -166,6 +192,11 @@ class SourceStatus:
     found: int
     reason: str | None = None
     remedy: str | None = None
+
+
+def least_certain(channels: Iterable[Channel]) -> str:
+    """`Channel.bounds` of a sum of channels: that of its least certain part."""
+    return max((channel.bounds for channel in channels), key=_CERTAINTIES.index, default=_CERTAINTIES[0])
 
 
 def plausible_w(limit_w: float | None) -> float:

@@ -7,6 +7,8 @@
 
 #include <math.h>
 
+enum { SLOW_MOST = 64 }; /* samples */
+
 struct slow_answer {
 	double low, estimate, high, unknown;
 };
@@ -86,25 +88,58 @@ static double slow_high(const struct fg_traits *traits, double ceiling, const st
 	return most + ceiling * (double)(at_ns - slow_reach_of_all(traits, s, count));
 }
 
+/* Where sample k places its change. */
+static int64_t slow_knot(const struct fg_traits *traits, const struct fg_sample *s, size_t k)
+{
+	int64_t after_ns = s[k].at_ns - traits->period_ns;
+
+	if (s[k].flags & FG_SAMPLE_RESET)
+		return s[k].at_ns;
+	after_ns = s[k - 1].at_ns > after_ns ? s[k - 1].at_ns : after_ns;
+	return (after_ns + s[k].at_ns) / 2;
+}
+
+/* The samples that show a change or a restart. Returns their number. */
+static size_t slow_changes(const struct fg_traits *traits, const struct fg_sample *s, size_t count, size_t *at)
+{
+	size_t changes = 0;
+
+	for (size_t k = 1; k < count; k++)
+		if (slow_changed(traits, s, k) || (s[k].flags & FG_SAMPLE_RESET))
+			at[changes++] = k;
+	return changes;
+}
+
+/* The mean time between four successive changes, from `first` on, weighted by power and at most T. */
+static double slow_mean_period(const struct fg_traits *traits, const struct fg_sample *s, const size_t *at,
+							   size_t changes, size_t first)
+{
+	double grown = 0, power = 0;
+
+	for (size_t i = first; i + 1 < changes && i < first + 3; i++) {
+		double growth = (double)(slow_total(traits, s, at[i + 1], 0) - slow_total(traits, s, at[i], 0));
+		int64_t ns = slow_knot(traits, s, at[i + 1]) - slow_knot(traits, s, at[i]);
+
+		grown += growth > 0 ? growth : 0;
+		power += growth > 0 ? growth / (double)(ns > 0 ? ns : 1) : 0;
+	}
+	return power > 0 ? fmin(grown / power, (double)traits->period_ns) : (double)traits->period_ns;
+}
+
 static double slow_estimate(const struct fg_traits *traits, double ceiling, const struct fg_sample *s, size_t count,
 							int64_t at_ns)
 {
-	int64_t knot_ns = s[0].at_ns - traits->period_ns / 2, total = 0;
+	size_t at[SLOW_MOST] = {0}, changes = slow_changes(traits, s, count, at);
+	int64_t knot_ns = s[0].at_ns - (int64_t)(slow_mean_period(traits, s, at, changes, 0) / 2), total = 0;
 	double slope = 0;
 
-	if (at_ns < knot_ns)
+	if (at_ns < knot_ns || changes == 0)
 		return 0;
-	for (size_t k = 1; k < count; k++) {
-		bool restart = s[k].flags & FG_SAMPLE_RESET;
-		int64_t after_ns = s[k].at_ns - traits->period_ns, next_ns, next_total;
-
-		if (!restart && !slow_changed(traits, s, k))
-			continue;
-		after_ns = s[k - 1].at_ns > after_ns ? s[k - 1].at_ns : after_ns;
-		next_ns = restart ? s[k].at_ns : (after_ns + s[k].at_ns) / 2;
-		next_total = slow_total(traits, s, k, 0);
+	for (size_t i = 0; i < changes; i++) {
+		int64_t next_ns = slow_knot(traits, s, at[i]), next_total = slow_total(traits, s, at[i], 0);
 		/* until there the samples before show that the counter stood still */
-		int64_t from_ns = slow_reach_of_all(traits, s, k);
+		int64_t from_ns = slow_reach_of_all(traits, s, at[i]);
+
 		from_ns = from_ns > knot_ns ? from_ns : knot_ns;
 		slope = (double)(next_total - total) / (double)(next_ns > from_ns ? next_ns - from_ns : 1);
 		if (at_ns < next_ns)
@@ -112,10 +147,14 @@ static double slow_estimate(const struct fg_traits *traits, double ceiling, cons
 		knot_ns = next_ns;
 		total = next_total;
 	}
+	double period_ns = slow_mean_period(traits, s, at, changes, changes > 4 ? changes - 4 : 0);
+	double still_ns = (double)(s[count - 1].at_ns - knot_ns);
+	double unseen_ns = still_ns < (double)traits->period_ns ? fmax(fmin(period_ns, 2 * (2 * period_ns - still_ns)), 0)
+															: 0;
 	int64_t reach_ns = slow_reach_of_all(traits, s, count);
 	int64_t until_ns = at_ns < s[count - 1].at_ns ? at_ns : s[count - 1].at_ns;
 	double most = (double)traits->quantum + ceiling * (double)(until_ns > reach_ns ? until_ns - reach_ns : 0);
-	return (double)total + fmin(slope * (double)(until_ns > knot_ns ? until_ns - knot_ns : 0), most);
+	return (double)total + fmin(slope * fmin((double)(until_ns > knot_ns ? until_ns - knot_ns : 0), unseen_ns), most);
 }
 
 static double slow_unknown(const struct fg_traits *traits, double ceiling, const struct fg_sample *s, size_t count,

