@@ -387,7 +387,9 @@ def power(
         _draw_windows(axes[1], result, shown)
     left_out = f"; not shown: {counted(len(names) - len(shown), 'window')}" if len(names) > len(shown) else ""
     axes[-1].set(xlabel=f"Time since the first reading (s){left_out}", xlim=(0, result.duration_s))
-    energy, between = with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J", quality=result.bounds)
+    energy, between = with_bounds(
+        result.energy_j, result.energy_low_j, result.energy_high_j, "J", quality=result.bounds
+    )
     figure.suptitle(title or f"{energy} ({between}) in {quantity(result.duration_s, 's')}")
     return finish(figure, path)
 

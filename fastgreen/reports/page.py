@@ -196,7 +196,7 @@ def _bars(result: Result, summary: pa.Table) -> str:
     out = []
     for row in rows[:_BARS]:
         value, low, high = row["energy_j"], row["energy_low_j"], row["energy_high_j"]
-        energy, between = with_bounds(value, low, high, "J")
+        energy, between = with_bounds(value, low, high, "J", quality=row["bounds"])
         left, right = (min(max(x * scale, 0.0), 100.0) for x in (low, high))
         out.append(
             f'<li><span class="name">{escape(printable(row["name"], most=_NAME))}</span>'

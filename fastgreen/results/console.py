@@ -28,7 +28,6 @@ __all__ = [
     "MOST_ROWS",
     "PlainTable",
     "PrintableConsole",
-    "between",
     "bounds",
     "people_console",
     "plain_table",
@@ -295,7 +294,9 @@ def _window_table(rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             row["name"],
             str(row["count"]),
-            *with_bounds(row["mean_energy_j"], row["mean_energy_low_j"], row["mean_energy_high_j"], "J", quality=row["bounds"]),
+            *with_bounds(
+                row["mean_energy_j"], row["mean_energy_low_j"], row["mean_energy_high_j"], "J", quality=row["bounds"]
+            ),
             quantity(row["mean_power_w"], "W"),
             *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
         )

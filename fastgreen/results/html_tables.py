@@ -58,7 +58,8 @@ def html_table(table: pa.Table, caption: str, by: str = "energy_j") -> str:
             value = columns[name][i]
             if between:
                 low, high = (columns[end][i] for end in ends)
-                text, span = with_bounds(value, low, high, units[name])
+                quality = columns["bounds"][i] if "bounds" in columns else "certain"
+                text, span = with_bounds(value, low, high, units[name], quality=quality)
                 row += [_cell(value, text), _cell(low, span)]
             else:
                 row.append(_cell(value, _text(value, units[name])))
