@@ -19,7 +19,7 @@ from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from typing import Any
 
     import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Chunks = Callable[[], Iterable[NDArray[np.void]]]
     Range = tuple[int, int]
 
-__all__ = ["LeftOut", "false_readings", "without_places"]
+__all__ = ["LeftOut", "false_readings", "restart_places", "without_places"]
 
 LONGEST = 4095  # readings: the longest stretch that the account undoes too
 NEAR_NS, NEAR = 5 * NS_PER_S, 8  # a rise so near may be the other edge though a nearer one may be it as well
@@ -62,12 +62,15 @@ def false_readings(chunks: Chunks, traits: dict[str, Any]) -> list[Range]:
 class LeftOut:
     """Takes samples chunk by chunk, and gives copies of those that are not at `places`.
 
-    The first sample after a place follows a gap, and no known wrap.
+    The first sample after a place follows a gap, and no known wrap. `restarted` is the mask of those samples of the
+    last chunk that are at one of the places `restarts`.
     """
 
-    def __init__(self, places: list[Range]) -> None:
+    def __init__(self, places: list[Range], restarts: Collection[int] = ()) -> None:
         import numpy as np
 
+        self._restarts = np.array(sorted(restarts), np.int64)
+        self.restarted = np.empty(0, bool)
         self._begin = np.array([-1, *(b for b, _ in places)], np.int64)
         self._end = np.array([-1, *(e for _, e in places)], np.int64)
         self._before = 0  # samples so far
@@ -79,6 +82,7 @@ class LeftOut:
         self._before += len(chunk)
         keep = place >= self._end[np.searchsorted(self._begin, place, side="right") - 1]
         out = chunk[keep]
+        self.restarted = np.isin(place[keep], self._restarts)
         jumped = np.isin(place[keep], self._end) | ((out["flags"] & _resolver.RETURN) != 0)
         out["flags"][jumped] = _resolver.GAP
         out["wraps"][jumped] = 0
@@ -89,6 +93,40 @@ def without_places(chunks: Iterable[NDArray[np.void]], places: list[Range]) -> I
     """Copies of the samples but those at `places`, see `LeftOut`."""
     left_out = LeftOut(places)
     return (left_out.take(chunk) for chunk in chunks)
+
+
+def restart_places(chunks: Iterable[NDArray[np.void]], traits: dict[str, Any], false: list[Range]) -> set[int]:
+    """The places after the ranges `false` at which the counter may have started again from 0 instead of a lie.
+
+    The samples cannot tell the two apart, so the energy of the range is not known. A line that is lower after the range
+    than before is left to the account: it takes that for a wrap or a restart already.
+    """
+    parts: dict[int, list[NDArray[np.void]]] = {}
+    before = 0
+    for chunk in chunks:
+        for begin, end in false:
+            if begin <= before + len(chunk) and end >= before:
+                parts.setdefault(end, []).append(chunk[max(begin - 1 - before, 0) : max(end + 1 - before, 0)].copy())
+        before += len(chunk)
+    return {end for begin, end in false if begin > 0 and end < before and _may_restart(parts[end], traits)}
+
+
+def _may_restart(parts: list[NDArray[np.void]], traits: dict[str, Any]) -> bool:
+    """Whether readings, from the one before a range to the one after it, can be those of a counter that restarted.
+
+    A restart goes to what can be counted since the reading before; all that follows is growth. Between two readings a
+    counter seldom gets beyond half of what is plausible.
+    """
+    import numpy as np
+
+    samples = np.concatenate(parts)
+    raw, step = samples["raw"][1:], np.diff(samples["raw"])
+    per_ns = traits["plausible_per_s"] / 2 / NS_PER_S or np.inf
+    most = per_ns * (np.diff(samples["at_ns"]) + traits["period_ns"] + BURST_NS) + 2.0 * traits["quantum"]
+    fresh = (step < 0) & (raw <= most)
+    impossible = ((step < 0) & ~fresh) | (step > most)
+    last = np.flatnonzero(impossible)[-1:].tolist() or [-1]
+    return bool(fresh[last[0] + 1 :].any()) and samples["raw"][0] <= samples["raw"][-1]
 
 
 def _as_before(ranges: list[Range], gone: list[Range]) -> list[Range]:

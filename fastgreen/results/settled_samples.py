@@ -13,16 +13,15 @@ from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
 
-    Chunks = Callable[[], Iterable[NDArray[np.void]]]
     Stretch = tuple[int, int]
 
-__all__ = ["LEAST_STILL_NS", "STILL_UPDATES", "Leaving", "Undoing", "still_stretches", "undone", "without"]
+__all__ = ["LEAST_STILL_NS", "STILL_UPDATES", "Leaving", "Undoing", "still_stretches", "without"]
 
 LEAST_STILL_NS = NS_PER_S
 STILL_UPDATES = 20
@@ -40,24 +39,20 @@ class Undoing:
         The members of struct fg_traits.
     false : list of (int, int)
         The places of the false readings, see `fastgreen.results.false_readings`.
+    restarts : collection of int
+        The places after them at which the counter may have restarted instead.
     """
 
-    def __init__(self, traits: dict[str, Any], false: list[Stretch]) -> None:
-        self._left_out, self._account = LeftOut(false), _resolver.Account(traits)
+    def __init__(self, traits: dict[str, Any], false: list[Stretch], restarts: Collection[int] = ()) -> None:
+        self._left_out, self._account = LeftOut(false, restarts), _resolver.Account(traits)
 
     def take(self, samples: NDArray[np.void]) -> NDArray[np.void]:
         out = self._left_out.take(samples)
         self._account.feed(out)
-        back = (out["flags"] & _resolver.RETURN) != 0
+        back = ((out["flags"] & _resolver.RETURN) != 0) | self._left_out.restarted
         out["flags"][back] = _resolver.RESET
         out["wraps"][back] = 0
         return out
-
-
-def undone(chunks: Chunks, traits: dict[str, Any], false: list[Stretch]) -> Iterator[NDArray[np.void]]:
-    """The samples but those at the places `false`, see `Undoing`."""
-    undoing = Undoing(traits, false)
-    return (undoing.take(chunk) for chunk in chunks())
 
 
 class Leaving:

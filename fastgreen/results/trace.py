@@ -147,13 +147,20 @@ class Trace:
 
         return false_readings(self.source, self.channel.traits)
 
+    @cached_property
+    def _may_restart(self) -> set[int]:
+        from fastgreen.results.false_readings import restart_places
+
+        return restart_places(self.source(), self.channel.traits, self._false)
+
     def undoing(self) -> settled_samples.Undoing | None:
         """A new filter that leaves out the false readings; None where there are none."""
         if not self.lied:
             return None
         traits = {**self.channel.traits, "tick_ns": self.tally.get("tick_ns", 0)}
-        # Where two counters are shown in turn, all between the first jump and the last is unknown.
-        return settled_samples.Undoing(traits, self._false if self.in_turn is None else [])
+        if self.in_turn is not None:  # all between the first jump and the last is unknown
+            return settled_samples.Undoing(traits, [])
+        return settled_samples.Undoing(traits, self._false, self._may_restart)
 
     def _undone(self) -> Iterator[Array]:
         undoing = self.undoing()
@@ -264,5 +271,5 @@ def recount(traces: list[Trace], **known: int | str | None) -> None:
         ends = {"end_at_ns": tally["last_at_ns"], "end_total": tally["total"]}
         unknown = dict.fromkeys(("missed", "lost", "read_errors", "why_ended", "last_error"))
         trace.tally = {**tally, **ends, **unknown, **known}
-        for name in ("unknown", "learnt", "pauses", "in_turn", "restarts", "_false"):
+        for name in ("unknown", "learnt", "pauses", "in_turn", "restarts", "_false", "_may_restart"):
             vars(trace).pop(name, None)

@@ -50,7 +50,7 @@ def checked(path, channel, tally):
         raise TraceError(f"{path} is damaged: {error}") from error
 
 
-def undone(chunks, traits, false):
+def undone(chunks, traits, false, restarts):
     """The samples but those at the places `false`, all at once, accounted without them."""
     samples = np.concatenate([np.empty(0, _resolver.SAMPLE), *chunks()])
     keep, after = np.ones(len(samples), bool), np.zeros(len(samples) + 1, bool)
@@ -59,9 +59,11 @@ def undone(chunks, traits, false):
         after[end] = True
     torn = (after[:-1] | ((samples["flags"] & _resolver.RETURN) != 0)) & keep
     samples["flags"][torn], samples["wraps"][torn] = _resolver.GAP, 0
+    restarted = np.zeros(len(samples), bool)
+    restarted[list(restarts)] = True
     out = samples[keep]
     _resolver.Account(traits).feed(out)
-    back = (out["flags"] & _resolver.RETURN) != 0
+    back = ((out["flags"] & _resolver.RETURN) != 0) | restarted[keep]
     out["flags"][back], out["wraps"][back] = _resolver.RESET, 0
     yield out
 
@@ -90,7 +92,9 @@ class SlowTrace(Trace):
         if not self.lied:
             return iter(self.source())
         traits = {**self.channel.traits, "tick_ns": self.tally.get("tick_ns", 0)}
-        return undone(self.source, traits, self._false if self.in_turn is None else [])
+        if self.in_turn is not None:
+            return undone(self.source, traits, [], [])
+        return undone(self.source, traits, self._false, self._may_restart)
 
     def settled(self):
         """The samples without those that tell nothing; all of them where the counter never lied."""
