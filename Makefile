@@ -94,14 +94,14 @@ sanitize-python-%: $(VENV)/.test
 		$(SANITIZED_TESTS)
 
 FUZZ_SECONDS ?= 60
+FUZZ_TEXT_SECONDS = $(shell expr $(FUZZ_SECONDS) / 10 + 1)
 FUZZ_CLANG = $(firstword $(wildcard /usr/bin/clang /usr/bin/clang-[0-9][0-9]))
 FUZZ_CFLAGS := -std=gnu11 -g -O1 -Wall -Wextra -Icsrc
 FUZZ_SOURCES := $(filter-out csrc/fg_metric%,$(wildcard csrc/fg_*.c))
 FUZZ_C := text share
 
-fuzz: $(VENV)/.fuzz fuzz-text ## fuzz every parser for FUZZ_SECONDS (60), guided by coverage; attack the granting helper (as root)
-	for target in powercap load replay; do \
-		$(BIN)/python -m tests.fuzz.targets $$target $(FUZZ_SECONDS) build/fuzz/$$target || exit 1; done
+fuzz: $(VENV)/.fuzz fuzz-text ## fuzz every reader, all together for FUZZ_SECONDS (60), guided by coverage; attack the granting helper (as root)
+	$(BIN)/python -m tests.fuzz.targets all $(FUZZ_SECONDS) build/fuzz
 	FASTGREEN_ATTACK_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/sensors/test_grant_under_attack.py
 
 fuzz-text:
@@ -116,13 +116,13 @@ fuzz-c-%:
 ifneq ($(FUZZ_CLANG),)
 	$(FUZZ_CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all tests/fuzz/fuzz_$*.c \
 		$(FUZZ_SOURCES) -o build/fuzz/fuzz_$* -pthread -ldl -lm
-	build/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -max_len=$(if $(filter text,$*),320,4096) -print_final_stats=1 \
+	build/fuzz/fuzz_$* -max_total_time=$(FUZZ_TEXT_SECONDS) -max_len=$(if $(filter text,$*),320,4096) -print_final_stats=1 \
 		-artifact_prefix=build/fuzz/$*/ build/fuzz/$*
 else
 	@echo "There is no clang: the C code is fuzzed blindly, without coverage. Install clang for libFuzzer."
 	$(CC) $(FUZZ_CFLAGS) -DSTANDALONE -fsanitize=address,undefined -fno-sanitize-recover=all tests/fuzz/fuzz_$*.c \
 		$(FUZZ_SOURCES) -o build/fuzz/fuzz_$* -pthread -ldl -lm
-	build/fuzz/fuzz_$* $(FUZZ_SECONDS) $$RANDOM
+	build/fuzz/fuzz_$* $(FUZZ_TEXT_SECONDS) $$RANDOM
 endif
 
 lint: $(VENV)/.lint ## check style and types

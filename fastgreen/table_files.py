@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def load_table(source: Any) -> pa.Table:
         If `source` is neither a path nor a table.
     """
     table = _any_table(source)
-    twice = next((name for name in table.column_names if table.column_names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(table.column_names).items() if count > 1), None)
     if twice is not None:
         raise TraceError(f"{source if isinstance(source, (str, Path)) else 'table'}: two columns are called {twice!r}")
     return table
@@ -75,7 +76,9 @@ def _any_table(source: Any) -> pa.Table:
 def _load_file(path: Path) -> pa.Table:
     try:
         with name_of_regular(path) as name:
-            return _read_file(name, path)
+            table = _read_file(name, path)
+            table.validate(full=True)  # an offset outside its buffer would crash the process
+            return table
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise TraceError(f"{path} is not a table: {error}") from None
     except OSError as error:

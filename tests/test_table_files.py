@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,3 +90,29 @@ def test_a_list_of_layers_may_lack_cells_and_be_named_by_numbers(tmp_path):
     assert (linear.name, linear.sizes["input_size"], linear.sizes["output_size"]) == ("1", 3, 4)
     assert relu.sizes["input_size"] == 5
     assert "output_size" not in relu.sizes
+
+
+@pytest.mark.parametrize("write", [WRITERS["arrow file"], WRITERS["arrow stream"]])
+def test_an_offset_outside_its_buffer_is_damage(tmp_path, write):
+    path = tmp_path / "t"
+    write(pa.table({"name": ["aaaa", "bbbb", "cccc"]}), path)
+    content = path.read_bytes()
+    offsets = b"".join(n.to_bytes(4, "little") for n in (0, 4, 8, 12))
+    assert content.count(offsets) == 1
+    path.write_bytes(content.replace(offsets, offsets[:8] + (1 << 30).to_bytes(4, "little") + offsets[12:]))
+    with pytest.raises(TraceError, match="is not a table"):
+        load_table(path)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(TraceError, match="not a regular file"):
+        load_table(tmp_path / "t.csv")
+
+
+def test_a_hundred_thousand_columns_are_read_in_seconds(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(",".join(f"c{i}" for i in range(100_000)) + "\n" + "1," * 99_999 + "1\n")
+    began = time.process_time()
+    assert load_table(path).num_columns == 100_000
+    assert time.process_time() - began < 5

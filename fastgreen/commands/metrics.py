@@ -12,11 +12,13 @@ import numpy as np
 
 from fastgreen.commands.common import InputPath, JsonAnswer, OutputPath, did_you_mean, json_options, of_file, say, table
 from fastgreen.commands.ranges import Range
+from fastgreen.units import counted
 
 __all__ = ["figures", "metrics", "plot", "sweep"]
 
 _RUNS_HELP = """Table of training runs, one row per checkpoint (CSV, Parquet or Arrow), with the columns run, time,
 accuracy, and consumption (ttcapc) or cost (ttcapec)."""
+_ROWS_SHOWN, _COLUMNS_SHOWN = 1000, 48  # a terminal table of more takes minutes to lay out
 _LONG_SWEEP = 200_000_000  # points: from about a second on, a progress bar is welcome
 
 
@@ -155,8 +157,15 @@ def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show_table(rows: Any, answer: JsonAnswer) -> None:
-    if not answer.give(rows.to_pylist):
-        say(table("", rows.to_pylist(), ruled=False), wide=True)
+    if answer.give(rows.to_pylist):
+        return
+    shown = rows.select(rows.column_names[:_COLUMNS_SHOWN] + rows.column_names[_COLUMNS_SHOWN:][-2:])
+    more = (
+        [f"{counted(rows.num_rows - _ROWS_SHOWN, 'more row')}: --json shows all"] if rows.num_rows > _ROWS_SHOWN else []
+    )
+    if rows.num_columns > shown.num_columns:
+        more.append(f"{counted(rows.num_columns - shown.num_columns, 'more column')}: --json shows all")
+    say(table("", shown.slice(0, _ROWS_SHOWN).to_pylist(), ruled=False), *more, wide=True)
 
 
 @click.command()

@@ -15,6 +15,7 @@ import pyarrow.ipc
 
 from fastgreen.atomic_file import new_file
 from fastgreen.errors import TraceError
+from fastgreen.guards.untrusted import open_regular
 
 __all__ = ["SCHEMA", "appending", "read_conditions", "read_rows"]
 
@@ -65,6 +66,7 @@ def read_conditions(path: str | Path) -> dict[str, Any]:
 
 
 def _read(path: str | Path) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+    os.close(open_regular(Path(path)))
     try:
         with pa.OSFile(str(path)) as file:
             reader = pa.ipc.open_stream(file)
@@ -72,14 +74,15 @@ def _read(path: str | Path) -> tuple[pa.Schema, list[pa.RecordBatch]]:
             if schema.metadata is None or b"fastgreen.layers.version" not in schema.metadata:
                 raise TraceError(f"{path}: not a collection of layers")
             if (version := schema.metadata[b"fastgreen.layers.version"]) != VERSION:
-                raise TraceError(
-                    f"{path}: version {version.decode()} of a collection; this fastgreen reads {VERSION.decode()}"
-                )
+                found = version.decode(errors="replace")
+                raise TraceError(f"{path}: version {found} of a collection; this fastgreen reads {VERSION.decode()}")
             if not schema.equals(SCHEMA):
                 raise TraceError(f"{path}: a collection with other columns than this fastgreen writes")
             return schema, _complete_batches(reader)
-    except pa.ArrowInvalid as error:
-        raise TraceError(f"{path}: not an Arrow stream ({error})") from error
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise TraceError(f"{path}: not an Arrow stream, or it is damaged ({error})") from error
 
 
 def _complete_batches(reader: Any) -> list[pa.RecordBatch]:
@@ -87,8 +90,10 @@ def _complete_batches(reader: Any) -> list[pa.RecordBatch]:
     batches = []
     while True:
         try:
-            batches.append(reader.read_next_batch())
-        except (StopIteration, pa.ArrowInvalid, OSError):
+            batch = reader.read_next_batch()
+            batch.validate(full=True)  # an offset outside its buffer would crash the process
+            batches.append(batch)
+        except (StopIteration, pa.ArrowException, OSError):
             return batches
 
 

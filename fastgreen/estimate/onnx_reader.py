@@ -281,4 +281,8 @@ class Graph:
         return max(self.per_sample(self.shape(tensor)) for tensor in flowing)
 
     def attributes(self, node: Any) -> dict[str, Any]:
-        return {one.name: self.onnx.helper.get_attribute_value(one) for one in node.attribute}
+        try:
+            return {one.name: self.onnx.helper.get_attribute_value(one) for one in node.attribute}
+        except ValueError as error:  # it refers to the attribute of a function, or is of an unknown type
+            why = str(error).splitlines()[0]
+            raise TraceError(f"{self.tensors.path}: not a valid ONNX model ({node.op_type}: {why})") from error

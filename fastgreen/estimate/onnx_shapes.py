@@ -187,8 +187,8 @@ class TensorShapes:
             found = self.onnx.shape_inference.infer_node_outputs(
                 schema, node, types, data, opset_imports=list(self.model.opset_import), ir_version=self.model.ir_version
             )
-        except self.onnx.shape_inference.InferenceError as error:
-            why = str(error).strip().splitlines()[0]
+        except (self.onnx.shape_inference.InferenceError, ValueError) as error:
+            why = next(iter(str(error).strip().splitlines()), "no reason given")
             raise TraceError(
                 f"{self.path}: shapes do not fit together at {node.name or node.op_type}: {why}"
             ) from error
@@ -210,7 +210,8 @@ class TensorShapes:
         normalizations in files of an early version.
         """
         defs = self.onnx.defs
-        versions = (version, defs.onnx_opset_version(), *range(version - 1, 0, -1)) if not node.domain else (version,)
+        newest = defs.onnx_opset_version()  # a file may name any version
+        versions = (version, newest, *range(min(version - 1, newest), 0, -1)) if not node.domain else (version,)
         for one in versions:
             try:
                 schema = defs.get_schema(node.op_type, one, node.domain)

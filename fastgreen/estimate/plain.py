@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import sys
-import tomllib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.estimate.builtin import NAMES, zoo
 from fastgreen.estimate.inputs import Shapes, as_shapes
 from fastgreen.estimate.layers import FREE, KINDS, Layer
-from fastgreen.guards.untrusted import read_small
+from fastgreen.guards.untrusted import read_small, read_toml
 
 __all__ = ["from_file", "from_list", "load_network"]
 
@@ -157,11 +156,11 @@ def _number(value: Any) -> Any:
 
 
 _UNREADABLE = (
-    json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, RecursionError,
+    json.JSONDecodeError, UnicodeDecodeError, KeyError, RecursionError,
 )  # fmt: skip
 _LISTS: dict[str, Callable[[Path], Any]] = {
     ".json": _from_json,
-    ".toml": lambda path: tomllib.loads(_text(path)).get("layer"),
+    ".toml": lambda path: read_toml(path, _LARGEST_LIST).get("layer"),
     ".csv": _from_csv,
 }
 

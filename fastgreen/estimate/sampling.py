@@ -28,7 +28,6 @@ from __future__ import annotations
 import ast
 import operator
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -38,16 +37,17 @@ from typing import Any
 
 import numpy as np
 
-from fastgreen.errors import TraceError
 from fastgreen.estimate.layers import KINDS, complete
 from fastgreen.estimate.work import TERMS, terms
-from fastgreen.guards.untrusted import read_small
+from fastgreen.guards.untrusted import read_toml
 
 __all__ = ["Plan", "allowed", "configurations", "read_plan"]
 
 MOST_TRIES = 1000
 MOST_GRID = 100_000
 MOST_WHOLE = 2**53
+MOST_RULE = 500  # characters; a rule is evaluated for every configuration
+_LARGEST = float(np.finfo(np.float64).max)
 
 _OPERATIONS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
@@ -99,11 +99,7 @@ def read_plan(path: str | Path) -> Plan:
     ValueError
         If a key or kind is unknown, a range is empty, or a rule is not a comparison.
     """
-    try:
-        document = tomllib.loads(read_small(Path(path)).decode())
-    except (ValueError, RecursionError) as error:
-        raise TraceError(f"{path}: not a TOML file ({error})") from error
-    return plan_from(document, str(path))
+    return plan_from(read_toml(Path(path)), str(path))
 
 
 def plan_from(document: Mapping[str, Any], where: str = "plan") -> Plan:
@@ -152,7 +148,7 @@ class Settings:
     def number(self, name: str, default: float) -> float:
         """A finite number above 0."""
         value = self.given.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST:
             raise ValueError(f"{self.where}: {name} must be more than 0 and finite, not {value!r}")
         return float(value)
 
@@ -349,6 +345,8 @@ def _fits(kind: str, sizes: dict[str, int], rules: list, most_bytes: float) -> b
 
 
 def _rule(text: str, where: str) -> ast.Expression:
+    if len(text) > MOST_RULE:
+        raise ValueError(f"{where}: rule must have at most {MOST_RULE} characters, not {len(text)}")
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

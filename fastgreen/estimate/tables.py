@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -179,9 +180,10 @@ def read_tables(folder: str | Path, channel: str | None = None) -> dict[str, Tab
 
 def read_collected(path: Path, channel: str | None = None) -> dict[str, Table]:
     """Read ``layers.arrow`` of a collection. Repeats of one configuration are averaged; failed ones are left out."""
-    rows = [row for row in read_rows(path).to_pylist() if row["passes"] > 0]
+    rows = [row for row in read_rows(path).to_pylist() if (row["passes"] or 0) > 0]
     grouped: dict[str, dict[tuple, list[tuple[float, bool]]]] = {}
     for row in rows:
+        _check_row(path, row)
         energy = row["energy_j"]
         if channel is not None:
             by_id = {entry["id"]: entry["energy_j"] for entry in row["channels"]}
@@ -202,6 +204,17 @@ def read_collected(path: Path, channel: str | None = None) -> dict[str, Table]:
         estimated = any(flag for values in entries.values() for _, flag in values)
         tables[kind] = Table(kind, sizes, energy, f"{path} ({kind})", estimated)
     return tables
+
+
+def _check_row(path: Path, row: dict[str, Any]) -> None:
+    """Raise TraceError for a row that no collection writes."""
+    sizes, energy_j, channels = row["sizes"], row["energy_j"], row["channels"]
+    if row["kind"] not in KINDS:
+        raise TraceError(f"{path}: kind must be one of {', '.join(KINDS)}, not {row['kind']!r}")
+    if sizes is None or any(value is None for _, value in sizes):
+        raise TraceError(f"{path}: a {row['kind']} lacks a size")
+    if channels is None or any(one is None or one["energy_j"] is None for one in channels) or energy_j is None:
+        raise TraceError(f"{path}: a {row['kind']} lacks an energy")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the Pareto-efficient set, Kruskal-Wallis with eta squared, Dunn with Holm, Cliff
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,8 @@ _ENERGY = ("energy (MJ)", "energy_j", "energy (J)", "energy (kWh)", "energy_kwh"
 _WORK = ("total seen images", "total seen samples", "seen_samples", "inferences")
 _QUALITY = ("f1-score", "f1", "accuracy")
 _FACTORS = ("architecture", "training environment", "environment", "gpu model", "model", "device")
+_MOST_GROUPS = 500
+_MOST_CORRELATED = 200  # columns
 _RUN = "run"
 # No quantities of their own, so no row in a table of what goes with the energy.
 _UNCORRELATED = (_RUN, "energy_per_work_j", "energy low (MJ)", "energy high (MJ)", "energy_low_j", "energy_high_j")
@@ -61,7 +63,7 @@ class Tradeoff:
     dunn : pyarrow.Table
         p (after Holm) of each pair of levels, by the same factors.
     spearman : pyarrow.Table
-        Rank correlation of energy per work with every other numeric column.
+        Rank correlation of energy per work with the other numeric columns, the first 200 of them.
     left_out : int
         Number of runs without a factor, or with missing, zero or negative energy or work.
     beyond : int
@@ -223,13 +225,21 @@ class _Group:
         return float(np.median(self.energy)), float(np.median(good)) if good.size else float("nan")
 
 
+def _places(keys: Iterable[Hashable]) -> dict[Any, list[int]]:
+    """Rows by key. NumPy's == would take away the NULs at the end of a text."""
+    places: dict[Any, list[int]] = {}
+    for i, key in enumerate(keys):
+        places.setdefault(key, []).append(i)
+    return places
+
+
 def _compare(runs: pa.Table, factors: tuple[str, str], quality: str, work: str, dropped: tuple[int, int]) -> Tradeoff:
     energy, good = runs.column("energy_per_work_j").to_numpy(), column(runs, quality, "quality")
     first, second = _levels(runs, factors[0]), _levels(runs, factors[1])
-    groups = []
-    for a, b in dict.fromkeys(zip(first, second, strict=True)):
-        mine = (first == a) & (second == b)
-        groups.append(_Group(a, b, energy[mine], good[mine]))
+    places = _places(zip(first, second, strict=True))
+    if len(places) > _MOST_GROUPS:
+        raise ValueError(f"by must make at most {_MOST_GROUPS} groups, not {len(places)}; every two are compared")
+    groups = [_Group(a, b, energy[mine], good[mine]) for (a, b), mine in places.items()]
     tests, dunn = _tests(groups, factors, first, second, {"energy per work": energy, quality: good})
     return Tradeoff(
         factors,
@@ -357,7 +367,7 @@ def _tests(
     tests, pairs = [], []
     for value, numbers in values.items():
         for way, levels in ways.items():
-            split = {level: numbers[levels == level] for level in dict.fromkeys(levels)}
+            split = {level: numbers[mine] for level, mine in _places(levels).items()}
             tests.append(_test_row(value, way, kruskal(split)))
             for (a, b), p in dunn_holm(split).items():
                 delta = cliffs_delta(split[a], split[b])
@@ -376,11 +386,13 @@ def _test_row(value: str, way: str, test: GroupTest) -> dict[str, Any]:
 
 
 def _spearman(runs: pa.Table, energy: np.ndarray) -> pa.Table:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for field in runs.schema:
         numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
         if not numeric or field.name in _UNCORRELATED:
             continue
+        if len(rows) == _MOST_CORRELATED:
+            break
         rho, p, n = rank_correlation(column(runs, field.name, "table"), energy)
         rows.append({"column": field.name, "rho": rho, "p": p, "n": n})
     schema = pa.schema([("column", pa.string()), ("rho", pa.float64()), ("p", pa.float64()), ("n", pa.int64())])

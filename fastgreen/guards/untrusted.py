@@ -16,9 +16,19 @@ from typing import Any
 
 from fastgreen.errors import TraceError
 
-__all__ = ["SMALL", "check_inside", "check_outputs", "name_of_regular", "open_regular", "read_object", "read_small"]
+__all__ = [
+    "SMALL",
+    "check_inside",
+    "check_outputs",
+    "name_of_regular",
+    "open_regular",
+    "read_object",
+    "read_small",
+    "read_toml",
+]
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_MOST_PARTS = 300  # of a key of TOML
 SMALL = 4 << 20  # bytes of a file of settings or results; fastgreen's own are a thousand times smaller
 
 
@@ -114,6 +124,20 @@ def read_object(path: Path, folder: Path | None = None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TraceError(f"{path} is not a JSON object")
     return value
+
+
+def read_toml(path: Path, most: int = SMALL) -> dict[str, Any]:
+    """Read a TOML file of at most `most` bytes. TraceError if it is not one; other errors as in `open_regular`."""
+    import tomllib
+
+    text = read_small(path, most=most)
+    try:
+        # The time of tomllib grows with the square of the parts of a key.
+        if any(line.count(b".") > _MOST_PARTS for line in text.splitlines()):
+            raise ValueError(f"a line with more than {_MOST_PARTS} dots")
+        return tomllib.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise TraceError(f"{path}: not a TOML file ({error})") from error
 
 
 def check_outputs(target: Path, names: list[str], source: Path) -> None:

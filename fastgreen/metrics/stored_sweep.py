@@ -74,6 +74,8 @@ class StoredSweep:
 
     def _describe(self, metadata: dict[str, Any]) -> None:
         self.metric, self.layout, self.unit = (metadata[key] for key in ("metric", "layout", "unit"))
+        if not isinstance(self.metric, str) or not (self.unit is None or isinstance(self.unit, str)):
+            raise TraceError(f"{self.path} is damaged: its metric or its unit is not a text")
         self.axes = {name: _from_json(values) for name, values in metadata["axes"].items()}
         self.shape = tuple(axis.size for axis in self.axes.values())
         self.size = math.prod(self.shape)
@@ -86,7 +88,9 @@ class StoredSweep:
             raise TraceError(f"{self.path} is damaged: values are missing")
         self.dtype = _DTYPES[kind]
         self.nbytes = self.size * self.dtype.itemsize
-        if self.table.num_rows * (self.shape[-1] if self.layout == "dense" else 1) != self.size:
+        if dense and tuple(column.type.shape) != self.shape[-1:]:
+            raise TraceError(f"{self.path} is damaged: {self.metric} is {column.type} for {self.shape} points")
+        if self.table.num_rows * (self.shape[-1] if dense else 1) != self.size:
             raise TraceError(f"{self.path} is damaged: {self.table.num_rows} rows do not make {self.shape} points")
 
     def _metadata(self, schema: pa.Schema) -> dict[str, Any]:

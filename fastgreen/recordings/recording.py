@@ -23,6 +23,7 @@ from fastgreen.units import NS_PER_S, counted, joules_per_unit
 __all__ = ["Recording", "RecordingBuilder", "recording_of"]
 
 _GAP, _RESET = 1, 2  # flags of a sample
+_MOST_CHANNELS = 1024  # a machine with 16 GPUs has some hundred
 _LARGEST = {"power": 1e9, "gauge": 1e18}  # the power of a power station, an exabyte of memory
 _CHANNEL_FIELDS = [
     ("id", pa.string(), ""),
@@ -79,6 +80,7 @@ class Recording:
         self.latency_s: np.ndarray | None = None
         self.extra: dict[str, Any] = {}
         self._entries = entries
+        self._places = {entry.name: place for place, entry in enumerate(entries)}
         self._spool = spool
         rows = [entry.row() for entry in entries]
         schema = pa.schema([pa.field(n, t, metadata={"unit": u} if u else None) for n, t, u in _CHANNEL_FIELDS])
@@ -89,10 +91,10 @@ class Recording:
         return f"<Recording {self.source} {self.path!r}: {channels}, {self.duration_s:.3f} s>"
 
     def _index(self, channel: str) -> int:
-        names = [entry.name for entry in self._entries]
-        if channel not in names:
-            raise ChannelNotFound(f"{self.path} has no channel {channel!r}; it has {', '.join(names) or 'none'}")
-        return names.index(channel)
+        if channel not in self._places:
+            known = ", ".join(self._places) or "none"
+            raise ChannelNotFound(f"{self.path} has no channel {channel!r}; it has {known}")
+        return self._places[channel]
 
     def energy_j(self) -> dict[str, float]:
         """Joules by power channel, integrated within segments. Channels without two adjacent points are left out."""
@@ -187,6 +189,7 @@ class RecordingBuilder:
         self._absurd = 0
         self._max_gap_s = max_gap_s
         self._entries: dict[str, ChannelTotals] = {}
+        self._places: dict[str, int] = {}
         self._spool = PointStore(limit_points)
 
     def __contains__(self, name: str) -> bool:
@@ -194,15 +197,21 @@ class RecordingBuilder:
 
     def channel(self, name: str, *, kind: str = "power", unit: str = "W", root: bool = False, parent: str = "") -> None:
         """Declare a channel. Only the first declaration of a name counts."""
-        self._entries.setdefault(name, ChannelTotals(name, kind, unit, root, parent))
+        if len(self._entries) == _MOST_CHANNELS and name not in self._entries:
+            self.note(f"more than {_MOST_CHANNELS} channels: the others are left out")
+        elif name not in self._entries:
+            self._places[name] = len(self._entries)
+            self._entries[name] = ChannelTotals(name, kind, unit, root, parent)
 
     def add(self, name: str, time_ns: np.ndarray, segment: np.ndarray, value: np.ndarray) -> None:
         """Add the next points of a channel: int64 times in ns, rising segment numbers, values (NaN if absent)."""
+        if name not in self._entries:
+            return
         time_ns = np.ascontiguousarray(time_ns, np.int64)
         segment = np.ascontiguousarray(segment, np.int32)
         value = self._sensible(name, np.ascontiguousarray(value, np.float64))
         self._entries[name].count(value)
-        self._spool.add(list(self._entries).index(name), time_ns, segment, value)
+        self._spool.add(self._places[name], time_ns, segment, value)
 
     def _sensible(self, name: str, value: np.ndarray) -> np.ndarray:
         """Replace impossibly large values by NaN; they would overflow every sum."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -195,3 +197,35 @@ def test_damaged_models_are_read_or_refused_in_a_sentence(tmp_path, changes):
             from_onnx(file)
     except ValueError:  # TraceError is one
         assert time.monotonic() - begun < 5
+
+
+def test_an_attribute_of_a_function_outside_of_it_is_damage(tmp_path):
+    node = h.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[1, 1])
+    node.attribute[0].ref_attr_name = "size"
+    file = tmp_path / "m.onnx"
+    file.write_bytes(model([node], [h.make_tensor("w", T.FLOAT, [3, 3, 1, 1], [0.0] * 9)]))
+    with pytest.raises(TraceError, match=r"not a valid ONNX model|do not fit together"):
+        within(2, file)
+
+
+@pytest.mark.parametrize("kind", [0, 99, -1])
+def test_a_weight_without_a_known_type_is_damage_or_unknown(tmp_path, kind):
+    weight = h.make_tensor("w", T.INT64, [1], [2])
+    weight.data_type = kind
+    file = tmp_path / "m.onnx"
+    file.write_bytes(model([h.make_node("Reshape", ["x", "w"], ["a"]), h.make_node("Relu", ["a"], ["y"])], [weight]))
+    with contextlib.suppress(TraceError):
+        assert within(2, file)
+
+
+@pytest.mark.parametrize("version", [2**31 - 1, 2**40, 2**63 - 1, -(2**63)])
+def test_a_version_of_operators_from_far_away_takes_no_memory(tmp_path, version):
+    made = onnx.ModelProto.FromString(model([h.make_node("Relu", ["x"], ["y"])]))
+    made.opset_import[0].version = version
+    file = tmp_path / "m.onnx"
+    file.write_bytes(made.SerializeToString())
+    tracemalloc.start()
+    with contextlib.suppress(TraceError):
+        within(2, file)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
 
 from fastgreen.errors import TraceError
 from fastgreen.estimate.layers import complete
+from fastgreen.estimate.plain import from_file
 from fastgreen.estimate.sampling import allowed, configurations, plan_from, read_plan
 
 CONV = {
@@ -102,7 +104,8 @@ def test_a_rule_can_do_nothing_else(rule):
         *(({"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": 3, "rules": bad}}}, why) for bad, why in (
             ("input_size > 3", "list of strings"), ([3], "list of strings"),
             (["input_size // 0 > 1"], "must not divide by 0"),
-            (["(" * 5000 + "1" + ")" * 5000 + " > 0"], "is not an expression"), (["input_size > 1\x00"], "expression"),
+            (["(" * 5000 + "1" + ")" * 5000 + " > 0"], "at most 500 characters"),
+            (["input_size > 1\x00"], "expression"), (["(" * 240 + "1" + ")" * 240 + " > 0"], "is not an expression"),
         )),
         ({"layer": {"ReLU": {"count": 1, "batch_size": 1}}}, "needs input_size"),
         ({"layer": {"ReLU": {"batch_size": 1, "input_size": 3}}}, "needs a count"),
@@ -128,3 +131,23 @@ def test_a_file_that_is_not_toml_is_a_trace_error(tmp_path):
     path.write_text("[collect\n")
     with pytest.raises(TraceError, match="not a TOML file"):
         read_plan(path)
+
+
+def test_a_number_beyond_a_double_and_a_rule_without_end_are_refused():
+    layer = {"layer": {"ReLU": {"count": 1, "batch_size": 1, "input_size": [1, 9]}}}
+    with pytest.raises(ValueError, match="max_bytes must be more than 0 and finite"):
+        plan_from({"collect": {"max_bytes": 10**400}, **layer})
+    layer["layer"]["ReLU"]["rules"] = ["+".join(["input_size"] * 3000) + " < 1"]
+    with pytest.raises(ValueError, match="rule must have at most 500 characters"):
+        plan_from(layer)
+
+
+@pytest.mark.parametrize("text", ["a" + ".a" * 400_000 + "=1\n", "[a" + ".a" * 400_000 + "]\n", "a=" + "[" * 900_000])
+def test_a_megabyte_of_toml_is_refused_in_seconds(tmp_path, text):
+    file = tmp_path / "plan.toml"
+    file.write_text(text)
+    began = time.process_time()
+    for reader in (read_plan, from_file):
+        with pytest.raises(TraceError, match=str(file)):
+            reader(file)
+    assert time.process_time() - began < 5

@@ -288,3 +288,20 @@ def test_bounds_of_the_energy_are_no_quantities_to_correlate_with_it():
     runs |= {"energy low (MJ)": [0.9, 1.9, 2.9, 3.9], "energy high (MJ)": [1.1, 2.1, 3.1, 4.1]}
     runs |= {"accuracy": [0.5, 0.6, 0.7, 0.6]}
     assert tradeoff(runs).spearman["column"].to_pylist() == ["energy (MJ)", "accuracy"]
+
+
+def test_names_that_differ_in_a_nul_are_two_groups():
+    runs = {
+        "architecture": ["a", "a\0", "a", "a\0"],
+        "energy_j": [4.0, 1.0, 4.0, 1.0],
+        "accuracy": [0.9, 0.8, 0.9, 0.8],
+    }
+    result = tradeoff(runs)
+    assert sorted(result.groups["group"].to_pylist()) == ["a", "a\0"]
+    assert result.groups["runs"].to_pylist() == [2, 2]
+
+
+def test_more_groups_than_can_be_compared_are_refused():
+    runs = {"architecture": [f"m{i}" for i in range(501)], "energy_j": [1.0] * 501, "accuracy": [0.5] * 501}
+    with pytest.raises(ValueError, match="by must make at most 500 groups, not 501"):
+        tradeoff(runs)

@@ -62,9 +62,11 @@ class Run:
         row, column = take.number(table.num_rows), ("traits", "report", None, None)[take.number(4)]
         column = column or table.schema.names[take.number(table.num_columns)]
         cells = table[column].to_pylist()
-        cells[row] = _member(cells[row], take) if column in ("traits", "report") else VALUES[take.number(len(VALUES))]
+        cells[row] = (
+            spoilt_member(cells[row], take) if column in ("traits", "report") else VALUES[take.number(len(VALUES))]
+        )
         field = table.schema.field(column)
-        array = _array(cells, field.type)
+        array = as_array(cells, field.type)
         if array is None:
             return
         table = table.set_column(table.schema.get_field_index(column), field, array)
@@ -87,7 +89,7 @@ class Run:
             cells[row:] = cells[row:][::-1]
         else:
             cells[row] = value
-        array = _array(cells, column.type)
+        array = as_array(cells, column.type)
         if array is not None:
             columns = [array if i == index else c for i, c in enumerate(batch.columns)]
             self.batches[name][number] = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
@@ -111,7 +113,7 @@ class Run:
     def _metadata(self, take: Choice) -> None:
         """One member of the metadata, of one file or of all alike."""
         key = sorted(self.schemas[FILES[0]].metadata)[take.number(2)]
-        text = _member(self.schemas[FILES[0]].metadata[key].decode("utf-8", "surrogatepass"), take)
+        text = spoilt_member(self.schemas[FILES[0]].metadata[key].decode("utf-8", "surrogatepass"), take)
         only = take.number(4) if key == b"fastgreen" else 0
         for i, name in enumerate(FILES):
             if text is not None and (only == 3 or only == i):
@@ -120,7 +122,7 @@ class Run:
                 self.batches[name] = [b.replace_schema_metadata(metadata) for b in self.batches[name]]
 
 
-def _member(text: str | None, take: Choice) -> str | None:
+def spoilt_member(text: str | None, take: Choice) -> str | None:
     """The JSON text with one member of its object changed, left out, or all of it replaced."""
     how = take.number(12)
     if text is None or how == 0:
@@ -141,7 +143,7 @@ def _member(text: str | None, take: Choice) -> str | None:
     return json.dumps(known)
 
 
-def _array(cells: list[Any], kind: pa.DataType) -> pa.Array | None:
+def as_array(cells: list[Any], kind: pa.DataType) -> pa.Array | None:
     """The cells as a column of that kind; None where it cannot hold them."""
     try:
         if pa.types.is_dictionary(kind):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import warnings
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastgreen.cli import main
 from fastgreen.errors import TraceError
 from fastgreen.experiment import read, read_aipowermeter, read_codecarbon, read_nvidia_smi, read_omegawatt
 from fastgreen.recordings.readers import aipowermeter
+from fastgreen.recordings.readers.timestamps import ABSENT_NS, to_utc_ns
 from fastgreen.recordings.recording import RecordingBuilder
 
 CARBON = "timestamp,run_id,duration,cpu_energy,gpu_energy,ram_energy,energy_consumed\n"
@@ -207,3 +209,71 @@ def test_a_shifted_clock_is_put_right(tmp_path):
     done = call("import", inside, "--against", wall, "--shift", 7200, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["comparison"]["ratio"] == pytest.approx(0.6)
+
+
+def test_two_names_of_gpus_never_become_one_channel(tmp_path):
+    lines = [f"2023/05/01 00:00:0{i}, {gpu}, {w} W" for i in range(3) for gpu, w in (("x", 10), ("0", 20), ("7", 30))]
+    path = written(tmp_path / "s.csv", "timestamp, index, power.draw [W]\n" + "\n".join(reversed(lines[:3])) + "\n")
+    with path.open("a") as stream:
+        stream.write("\n".join(lines[3:]) + "\n")
+    recording = quiet(read_nvidia_smi, path)
+    assert recording.energy_j() == {"gpu:7": 60.0, "gpu:0": 40.0, "gpu:1": 20.0}
+
+
+FULL = "2023/05/01,{},1\n"
+MANY = {
+    "gpus.csv": "timestamp, index, power.draw [W]\n" + "".join(FULL.format(i) for i in range(40_000)),
+    "names.csv": "timestamp, index, power.draw [W]\n" + "".join(FULL.format(f"x{i}") for i in range(40_000)),
+    "wall.csv": "#timestamp" + "".join(f",#activepow{i}" for i in range(30_000)) + "\n17041104" + ",1" * 30_000 + "\n",
+    "gpus": metrics([("2024-01-01 12:00:00", {"gpu": {"per_gpu_power_draw": {str(i): 1 for i in range(50_000)}}})]),
+    "gpus_in_turn": metrics(("2024-01-01 12:00:00", {"gpu": {"per_gpu_power": {str(i): 1}}}) for i in range(9_000)),
+    "keys": metrics(("2024-01-01 12:00:00", {"cpu": {f"k{i}": 1}}) for i in range(9_000)),
+    "no_line": '{"date": 1}\n' + "{}\n" * 300_000,
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_a_megabyte_of_names_is_read_in_seconds(tmp_path, name):
+    assert len(MANY[name]) < 1_000_000
+    began = time.process_time()
+    recording = quiet(read, written(tmp_path / name, MANY[name]))
+    assert time.process_time() - began < 5
+    assert recording.channels.num_rows <= 1024
+    assert len(recording.notes) < 100
+
+
+def test_values_in_deep_lists_and_sums_beyond_a_double_are_absent(tmp_path):
+    deep = json.loads("[" * 300 + "1" + "]" * 300)
+    lines = [*package([10, 10]), ("2024-01-01 12:00:04", {"cpu": {"intel_power": deep}})]
+    lines += [("2024-01-01 12:00:05", {"cpu": {"intel_power": [1e308, 1e308]}})]
+    recording = quiet(read_aipowermeter, written(tmp_path / "m", metrics(lines)))
+    assert recording.energy_j() == {"package": 20.0}
+    assert recording.dropped == 1
+
+
+def test_a_latency_too_large_for_a_double_is_a_note(tmp_path):
+    written(tmp_path / "power_metrics.json", metrics(package([10, 10])))
+    written(tmp_path / "latency.json", f"[1{'0' * 400}]")
+    recording = quiet(read_aipowermeter, tmp_path)
+    assert any(note.startswith("latency.json could not be read") for note in recording.notes)
+
+
+@pytest.mark.parametrize("zone", ["x" * 3000, "\0", "..", "\udc80"])
+def test_a_name_that_is_no_time_zone_is_refused(tmp_path, zone):
+    with pytest.raises(ValueError, match="timezone must be the name of a zone"):
+        read_codecarbon(tmp_path, timezone=zone)
+
+
+def test_a_half_of_a_surrogate_pair_is_no_time():
+    assert list(to_utc_ns(["\udc80", "1970-01-01 00:00:01"])) == [ABSENT_NS, 10**9]
+
+
+def test_a_total_that_a_line_gives_twice_counts_once(tmp_path):
+    twice = {"nvidia_draw_absolute": 90.0, "per_gpu_power_draw": {"0": 60.0, "1": 30.0, "all": 90.0}}
+    lines = [(f"2024-01-01 12:00:0{i}", {"gpu": twice}) for i in range(4)]
+    (row,) = [
+        row
+        for row in quiet(read_aipowermeter, written(tmp_path / "m", metrics(lines))).channels.to_pylist()
+        if row["id"] == "gpu"
+    ]
+    assert (row["energy_low_j"], row["energy_j"], row["energy_high_j"], row["samples"]) == (270.0, 270.0, 270.0, 4)

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from fastgreen.errors import TraceError
-from fastgreen.guards.untrusted import open_regular, read_small
+from fastgreen.guards.untrusted import open_regular
+from fastgreen.recordings.readers.aipowermeter_files import read_beside
 from fastgreen.recordings.readers.timestamps import ABSENT_NS, check_zone, segments_of, to_utc_ns
 from fastgreen.recordings.recording import Recording, RecordingBuilder
 from fastgreen.units import counted
@@ -34,12 +34,13 @@ __all__ = ["KNOWN", "SEGMENT_END", "read_aipowermeter"]
 SEGMENT_END = "END OF RECORDING SEGMENT"
 CHUNK_BYTES = 8 << 20
 LONGEST_LINE = 64 << 20
-_MOST_BESIDE = 64 << 20  # bytes of a file of latencies: four million of them
 _MOST_USELESS = 64 << 20  # bytes in a row without a line that says anything: a sparse file has terabytes of them
-_LONGEST_S = 1e9  # of one inference: 30 years
 _FEW_LINES = 16
 _BARE_NULL = re.compile(rb"\}\s*null")
 _MANY_FIELDS = 400  # a shape with more processes is dropped: each process would be a column of every block
+_MOST_KEYS = 400  # of a line, or GPUs of one of its keys; a line with more is not of this format
+_MOST_DEPTH = 10
+_MOST_UNKNOWN = 50  # keys that get a note each
 _READ = pa.json.ReadOptions(block_size=1 << 20)
 
 
@@ -144,7 +145,7 @@ def read_aipowermeter(
     builder.stand_in("gpu", _ONE_GPU)
     recording = builder.finish(KNOWN)
     if path.is_dir():
-        _beside(path, recording)
+        read_beside(path, recording)
     return recording
 
 
@@ -157,6 +158,7 @@ class _Reader:
         self.ended = False
         self.sentinels = 0
         self.back = 0
+        self.unknown: set[str] = set()
         self.shape: dict[str, Any] = {}
         self.schema: pa.Schema | None = None
 
@@ -227,13 +229,16 @@ class _Reader:
             table.validate(full=True)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowIndexError):
             lines = data.splitlines()
-            # Without a shape yet, take only the first lines.
-            cut = _FEW_LINES if not self.shape else len(lines) // 2
-            if len(lines) > _FEW_LINES:
-                self._block(b"\n".join(lines[:cut]))
+            begin = 0
+            while not self.shape and begin < len(lines):  # without a shape yet, take only a few lines at a time
+                self._few(lines[begin : begin + _FEW_LINES])
+                begin += _FEW_LINES
+            if len(lines) - begin > _FEW_LINES:
+                cut = (begin + len(lines)) // 2
+                self._block(b"\n".join(lines[begin:cut]))
                 self._block(b"\n".join(lines[cut:]))
             else:
-                self._few(lines)
+                self._few(lines[begin:])
             return
         if table.num_rows:
             self._rows(table.column("date").combine_chunks(), pa.concat_arrays(table.column("metrics").chunks))
@@ -248,7 +253,7 @@ class _Reader:
                 document = json.loads(line)
             except (ValueError, RecursionError):
                 document = None
-            if isinstance(document, dict) and isinstance(document.get("metrics"), dict):
+            if _is_line(document):
                 documents.append(document)
             else:
                 self._drop(1)
@@ -320,8 +325,13 @@ class _Reader:
 
     def _unknown(self, columns: dict[str, pa.Array]) -> None:
         for name in columns:
-            if name not in _KNOWN_KEYS:
+            if name in _KNOWN_KEYS or name in self.unknown:
+                continue
+            self.unknown.add(name)
+            if len(self.unknown) <= _MOST_UNKNOWN:
                 self.builder.note(f"the key {name!r} is not known and was left out")
+            elif len(self.unknown) == _MOST_UNKNOWN + 1:
+                self.builder.note("more keys are not known and were left out")
 
 
 _KNOWN_KEYS = frozenset(n for key in (*_KEYS, *_PER_GPU) for n in key.keys) | _UNUSED_KEYS
@@ -437,6 +447,21 @@ def _size(shape: Any) -> int:
     return 1 + sum(map(_size, inner))
 
 
+def _is_line(document: Any) -> bool:
+    """Whether a JSON value has the form of a line; one with very many keys, or nested deeply, has not."""
+    if not isinstance(document, dict) or not isinstance(document.get("metrics"), dict):
+        return False
+    metrics = document["metrics"]
+    parts = [metrics, *(metrics[name] for name in ("cpu", "gpu") if isinstance(metrics.get(name), dict))]
+    by_gpu = [part[name] for part in parts for key in _PER_GPU for name in key.keys if isinstance(part.get(name), dict)]
+    return len(document) + max(map(len, parts + by_gpu)) <= _MOST_KEYS and _is_shallow(document, _MOST_DEPTH)
+
+
+def _is_shallow(value: Any, depth: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_is_shallow(one, depth - 1) for one in inner if isinstance(one, (dict, list)))
+
+
 def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
     """One line in a regular form: {part: {key: number, or {gpu: number} for a key by GPU}}."""
     by_gpu = {n for key in _PER_GPU for n in key.keys}
@@ -464,40 +489,9 @@ def _value(value: Any) -> float:
         value = list(value.values())
     if isinstance(value, list):
         present = [v for v in map(_value, value) if v >= 0]
-        return math.fsum(present) if present else math.nan
     try:
+        if isinstance(value, list):
+            return math.fsum(present) if present else math.nan
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
-
-
-def _beside(folder: Path, recording: Recording) -> None:
-    """Read the other files of the folder; one that cannot be read becomes a note."""
-    readers: dict[str, Callable[[str], Any]] = {
-        "latency.csv": lambda text: np.array([float(x) for x in text.split()]),
-        "latency.json": lambda text: np.array(json.loads(text), np.float64),
-        "model_summary.json": json.loads,
-        "results_exp.json": _documents,
-    }
-    for name, parse in readers.items():
-        try:
-            parsed = parse(read_small(folder / name, folder, _MOST_BESIDE).decode())
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            recording.notes.append(f"{name} could not be read: {error}")
-            continue
-        if name.startswith("latency"):
-            good = np.isfinite(parsed) & (parsed >= 0) & (parsed < _LONGEST_S)
-            recording.latency_s = parsed[good]
-            if not good.all():
-                recording.notes.append(f"{counted(int((~good).sum()), 'line')} of {name} without a time: left out")
-        else:
-            recording.extra[name.removesuffix(".json")] = parsed
-
-
-def _documents(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]

@@ -14,6 +14,7 @@ from fastgreen.units import counted
 __all__ = ["Series"]
 
 _GROUP = 0.1  # rows of one group are closer than this part of the time between groups
+_MOST_DEVICES = 1024
 _WHOLE = 0.75  # part of the groups that have the same number of rows
 
 
@@ -57,9 +58,15 @@ class Series:
             If the rows come in groups, but not so that the devices can be told apart.
         """
         out = []
-        names = np.array(devices, dtype=object)
-        for device in dict.fromkeys(devices):
-            mine = np.flatnonzero(names == device)
+        places: dict[str, list[int]] = {}
+        for row, device in enumerate(devices):
+            places.setdefault(device, []).append(row)
+        for device, rows_of in places.items():
+            if device not in self.sizes and len(self.sizes) == _MOST_DEVICES:
+                self.builder.note(f"more than {_MOST_DEVICES} devices: the rows of the others are left out")
+                self.builder.dropped += len(rows_of)
+                continue
+            mine = np.array(rows_of)
             for place, rows in self._places(device, stamps[mine], exact):
                 out.append((self._name((device, place), wished[mine[0]] if place == 0 else ""), mine[rows]))
         return out

@@ -22,7 +22,7 @@ def check_zone(timezone: str) -> str:
     """Return the name of a time zone; ValueError if it is unknown."""
     try:
         zone_of(timezone)
-    except (ZoneInfoNotFoundError, ValueError, TypeError, IsADirectoryError):
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
         raise ValueError(f"timezone must be the name of a zone, as Europe/Paris or UTC, not {timezone!r}") from None
     return timezone
 
@@ -66,11 +66,11 @@ def to_utc_ns(texts: Sequence[str | None] | pa.Array, timezone: str = "UTC") -> 
 
 
 def _any_moment(texts: Sequence[str | None] | pa.Array, timezone: str) -> np.ndarray:
-    array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
     try:
+        array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
         naive = array.cast(pa.timestamp("ns"))
-    except pa.ArrowInvalid:
-        return _one_by_one(array.to_pylist(), timezone)
+    except (pa.ArrowInvalid, UnicodeEncodeError):  # half of a surrogate pair is no time, but the other texts may be
+        return _one_by_one(texts.to_pylist() if isinstance(texts, pa.Array) else texts, timezone)
     if timezone == "UTC":
         return _filled(naive)
     first, later = (
