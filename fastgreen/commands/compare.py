@@ -96,7 +96,9 @@ def compare(
     csv_file: Path | None,
     answer: JsonAnswer,
 ) -> None:
-    """Compare the energy of commands, saved runs or benchmarks, as in: fastgreen compare 'python a.py' 'python b.py'
+    """Compare the energy of commands, runs or benchmarks.
+
+    For example: fastgreen compare 'python a.py' 'python b.py'
 
     SIDES are: two or more commands, each quoted, or each after its own --; or two folders of runs; or two JSON files of
     pytest-benchmark. The first is the base. Commands run in turn, without a shell, and their output is hidden.

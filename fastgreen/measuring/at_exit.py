@@ -47,7 +47,7 @@ def prepare_report() -> None:
     """Import the modules of a report now: later, those that start threads cannot be imported."""
     import pyarrow as pa
 
-    from fastgreen.results import console, result_tables
+    from fastgreen.results import console, following, result_tables  # noqa: F401
 
     pa.array([console.quantity(1.0, "J"), result_tables.__name__]).to_pylist()  # it imports pandas where there is one
 

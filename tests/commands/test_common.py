@@ -71,6 +71,7 @@ ARGUMENTS |= {name: ["."] for name in ("fit", "ablation")}
 WRONG = {
     "channels": ["extra"],
     "calibrate": ["--seconds", "0"],
+    "compare": ["--repeats", "0", "true", "true"],
     "run": ["--hz", "nan", "--", "true"],
     "report": ["x", "--step", "0.1"],
     "watch": ["--hz", "-1"],
@@ -92,6 +93,7 @@ WRONG = {
 IMPOSSIBLE = {
     "channels": ["--json-file", "nowhere/x.json"],
     "calibrate": ["-c", "gpu"],
+    "compare": ["nowhere-a.json", "nowhere-b.json"],
     "run": ["-c", "gpu", "--", "true"],
     "report": ["nowhere"],
     "watch": ["-c", "gpu"],
@@ -175,7 +177,7 @@ def test_a_slip_in_an_option_is_answered_with_it(name):
 
 def test_every_command_that_takes_channels_takes_them_alike():
     takers = {name for name, option in OPTIONS if "--channel" in option.opts}
-    assert takers == {"calibrate", "run", "watch", "collect", "fit", "ablation", "bench"}
+    assert takers == {"calibrate", "compare", "run", "watch", "collect", "fit", "ablation", "bench"}
     for name, option in OPTIONS:
         if "--channel" in option.opts:
             assert option.opts == ["-c", "--channel"], name
