@@ -181,14 +181,14 @@ class Graph:
     def _widths(self) -> list[str]:
         """Types other than float32 with which the network computes, from inputs, weights, casts and operators."""
         types = self.onnx.TensorProto
-        every = list(types.DataType.keys())
+        every, named = list(types.DataType.keys()), {number: name for name, number in types.DataType.items()}
         floats = {name for name in every if name.startswith(("FLOAT", "BFLOAT", "DOUBLE"))} - {"FLOAT"}
         found = set()
         for node in self.tensors.nodes:
             if node.op_type in ("Shape", "Size") or node.output[0] in self.tensors.values:
                 continue
             names = [one for one in (*node.input, *node.output) if one]
-            kinds = {types.DataType.Name(self.tensors.element_type(name)) for name in names}
+            kinds = {named.get(self.tensors.element_type(name), "") for name in names}
             if bits := quantised_bits(node):
                 found.add(f"int{bits}")
                 found |= {kind.lower() for kind in kinds if kind in ("UINT4", "INT4", "INT16", "UINT16")}

