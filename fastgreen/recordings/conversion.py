@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fastgreen.errors import TraceError
 from fastgreen.recordings.curve import Curve
+from fastgreen.recordings.readers.timestamps import LATEST_NS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,6 +88,8 @@ def _laid_out(recording: Curves, channels: list[str]) -> np.ndarray:
     so_far: dict[str, int] = {}
     for number in sorted(begin):
         delay = max(0, *(so_far.get(name, at) - at for name, at in begin[number].items()))
+        if max(end[number].values()) + delay > LATEST_NS:
+            raise TraceError("the segments of the recording are too long to be placed one after the other")
         later_ns[number] = delay
         so_far |= {name: at + delay for name, at in end[number].items()}
     return later_ns

@@ -139,7 +139,13 @@ class Recording:
         return self._spool.of(self._index(channel))
 
     def to_result(self) -> Any:
-        """Convert the recording to a :class:`fastgreen.Result`."""
+        """Convert the recording to a :class:`fastgreen.Result`.
+
+        Raises
+        ------
+        TraceError
+            If its segments, placed one after the other, end later than in the year 2116.
+        """
         from fastgreen.recordings.conversion import result_of
 
         return result_of(self)

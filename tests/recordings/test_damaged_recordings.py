@@ -277,3 +277,13 @@ def test_a_total_that_a_line_gives_twice_counts_once(tmp_path):
         if row["id"] == "gpu"
     ]
     assert (row["energy_low_j"], row["energy_j"], row["energy_high_j"], row["samples"]) == (270.0, 270.0, 270.0, 4)
+
+
+def test_a_clock_that_jumps_by_decades_gives_no_negative_time(tmp_path):
+    lines = [f"{s},True,100\n" for _ in range(40) for s in (3, 1_704_110_405)]
+    recording = read(written(tmp_path / "w.csv", WALL + "".join(lines)))
+    row = recording.channels.to_pylist()[0]
+    assert row["covered_s"] == pytest.approx(40 * 1_704_110_402)
+    assert row["missing_s"] >= 0
+    with pytest.raises(TraceError, match="too long to be placed"):
+        recording.to_result()
