@@ -356,7 +356,7 @@ def test_energy_survives_counter_wraps_within_a_window(tmp_path, soon):
     """A powercap tree whose counter wraps several times while a layer runs: the row has every joule."""
     root = tmp_path / "powercap" / "intel-rapl:0"
     root.mkdir(parents=True)
-    counter, top = root / "energy_uj", 5_000_000
+    counter, top = root / "energy_uj", 25_000_000
     (root / "name").write_text("package-0\n")
     (root / "max_energy_range_uj").write_text(f"{top}\n")
     counter.write_text("0\n")
@@ -369,7 +369,7 @@ def test_energy_survives_counter_wraps_within_a_window(tmp_path, soon):
 
     def workload(kind, sizes):
         def forward():
-            total[0] += 400_000
+            total[0] += 2_000_000
             # In place: the meter keeps the file open, as it does with the kernel's.
             with counter.open("r+") as file:
                 file.write(f"{total[0] % top:09d}\n")
@@ -388,5 +388,5 @@ def test_energy_survives_counter_wraps_within_a_window(tmp_path, soon):
     assert total[0] > 3 * top
     for row in rows:
         assert not row["estimated"]
-        assert row["energy_low_j"] <= 0.4 * row["passes"] <= row["energy_high_j"]
-        assert row["energy_j"] == pytest.approx(0.4 * row["passes"], rel=0.15)
+        assert row["energy_low_j"] <= 2.0 * row["passes"] <= row["energy_high_j"]
+        assert row["energy_j"] == pytest.approx(2.0 * row["passes"], rel=0.15)

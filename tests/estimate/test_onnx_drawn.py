@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,10 @@ from fastgreen.errors import FastgreenWarning
 from fastgreen.estimate.onnx_reader import from_onnx
 from tests.estimate.test_onnx_branches import standard, unknown
 from tests.oracles.onnx_account import missing_nodes, name_nodes
+from tests.oracles.places import CASES
 
 onnx = pytest.importorskip("onnx")
 h, T = onnx.helper, onnx.TensorProto
-CASES = Path("/work/shared/cases")
 RIGHT = {  # MACs; the README of the folder has them
     "if-known": 3 * 147456, "attention-past": 2 * 524288, "qlinear": 147456, "matmul-integer": 32768,
     "time-major": 51200 + 25600, "half-inside": 147456, "groupnorm-18": 0, "transposed-1d": 51200,
