@@ -14,7 +14,7 @@
 #include "fg_ring.h"
 
 enum {
-	FG_BATCH_COLUMNS = 7, /* channel, time, monotonic_ns, raw, half_read_ns, wraps, flags */
+	FG_BATCH_COLUMNS = 7,                    /* channel, time, monotonic_ns, raw, half_read_ns, wraps, flags */
 	FG_BATCH_BUFFERS = 2 * FG_BATCH_COLUMNS, /* each column has a bitmap of validity and values */
 	FG_NAME_BUFFERS = 3,                     /* validity, offsets, text */
 };
@@ -52,10 +52,10 @@ struct fg_batches {
 	const size_t *name_ends;
 	size_t name_count;
 	/* Private. */
-	bool named;       /* a dictionary was seen */
-	size_t channel;   /* of the batches that follow; name_count: not one of the names */
+	bool named;          /* a dictionary was seen */
+	size_t channel;      /* of the batches that follow; name_count: not one of the names */
 	struct fg_rows left; /* the rest of a batch */
-	uint64_t passed;  /* batches */
+	uint64_t passed;     /* batches */
 };
 
 /* Fill `out` with at most `most` entries that have at most `most_rows` rows together, in the order of the file. */

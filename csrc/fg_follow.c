@@ -75,7 +75,7 @@ size_t fg_follow_last_change(const struct fg_follow_reader *reader, const struct
 struct bracket {
 	double width_ns, cell_ns;
 	size_t cells;
-	double chance[FG_FOLLOW_CELLS + 1];  /* F at the begin of each cell */
+	double chance[FG_FOLLOW_CELLS + 1];    /* F at the begin of each cell */
 	double before_ns[FG_FOLLOW_CELLS + 1]; /* the integral of 1 - F up to it */
 };
 

@@ -58,7 +58,7 @@ struct fg_links {
 };
 
 struct fg_links_tally {
-	double log_likelihood; /* of the brackets, given the links */
+	double log_likelihood;   /* of the brackets, given the links */
 	uint64_t links, floored; /* links between changes; those that only the floor makes possible */
 };
 

@@ -163,8 +163,8 @@ static void charge(struct fg_share *s, size_t channel, uint64_t number)
 	const struct fg_share_edge *edge = fg_share_edge(s, number);
 	const struct fg_share_cell *end = fg_share_cell(s, number, channel);
 	bool kept = edge->prev >= s->first_edge;
-	const struct fg_share_cell *begin =
-		kept ? fg_share_cell(s, edge->prev, channel) : &s->begun[edge->span * s->channels + channel];
+	const struct fg_share_cell *begin = kept ? fg_share_cell(s, edge->prev, channel)
+											 : &s->begun[edge->span * s->channels + channel];
 	struct fg_shared *out = &s->shared[edge->span * s->channels + channel];
 	double weight = (double)edge->weight;
 

@@ -77,7 +77,8 @@ enum fg_status fg_share_columns_init(struct fg_share_columns *columns, const int
 		if (end_at_ns[i] < begin_at_ns[i])
 			return fg_error_set(err, FG_INVALID, 0, 0, "row %zu: the end, %lld, must not be before the begin, %lld", i,
 								(long long)end_at_ns[i], (long long)begin_at_ns[i]);
-	struct fg_share_columns out = {.begin_at_ns = begin_at_ns, .end_at_ns = end_at_ns, .weight = weight, .count = count};
+	struct fg_share_columns out = {
+		.begin_at_ns = begin_at_ns, .end_at_ns = end_at_ns, .weight = weight, .count = count};
 
 	out.span = malloc((count + 1) * sizeof *out.span);
 	if (!sorted(begin_at_ns, count))

@@ -93,7 +93,8 @@ static void settle_until(struct fg_share *share, size_t channel, int64_t until_n
 	while (m->settled < share->edge_end && fg_share_edge(share, m->settled)->at_ns <= until_ns) {
 		int64_t at_ns = fg_share_edge(share, m->settled)->at_ns;
 		double energy = energy_until(m, at_ns), unknown_ns = unknown_until(m, at_ns);
-		double grown = m->settled > 0 ? energy - m->energy : 0.0, most = m->ceiling_per_ns * (unknown_ns - m->unknown_ns);
+		double grown = m->settled > 0 ? energy - m->energy : 0.0,
+			   most = m->ceiling_per_ns * (unknown_ns - m->unknown_ns);
 
 		m->energy = energy;
 		m->unknown_ns = unknown_ns;

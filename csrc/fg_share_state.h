@@ -19,8 +19,8 @@ __extension__ typedef unsigned __int128 fg_uint128;
 #define FG_SHARE_EVER_NS (INT64_C(1) << 62) /* later than any instant; its negative is earlier */
 
 enum {
-	FG_SHARE_MAIN = 0,   /* the growth above one quantum */
-	FG_SHARE_BELOW = 1,  /* the quantum, which may have been spent since the change before */
+	FG_SHARE_MAIN = 0,  /* the growth above one quantum */
+	FG_SHARE_BELOW = 1, /* the quantum, which may have been spent since the change before */
 	FG_SHARE_LISTS = 2,
 	FG_SHARE_BLOCK = 64, /* nodes whose least and greatest g are kept together */
 	FG_SHARE_LINES = 8,
@@ -43,9 +43,9 @@ struct fg_share_edge {
 };
 
 struct fg_share_cell {
-	double curve[3];                                 /* integrals of g over the estimate, the least and the most */
+	double curve[3];                                    /* integrals of g over the estimate, the least and the most */
 	double most[FG_SHARE_LISTS], least[FG_SHARE_LISTS]; /* sums over the stretches that a piece may contain */
-	double touched_most, touched_least;              /* of f over the stretches that hold this edge */
+	double touched_most, touched_least;                 /* of f over the stretches that hold this edge */
 };
 
 struct fg_share_span {
@@ -111,8 +111,8 @@ struct fg_share {
 	uint64_t first_node, node_end, node_mask;
 	/* spans */
 	struct fg_share_span *spans;
-	struct fg_share_cell *begun;  /* a row for each span: the cells of a begin that left the ring */
-	struct fg_shared *shared;     /* a row for each span */
+	struct fg_share_cell *begun; /* a row for each span: the cells of a begin that left the ring */
+	struct fg_shared *shared;    /* a row for each span */
 	uint32_t span_room, free_span, live_spans;
 	uint32_t *finished; /* a ring with room for all spans */
 	uint64_t finished_first, finished_end;
@@ -157,8 +157,7 @@ void fg_share_settle_edge(struct fg_share *share, size_t channel, uint64_t edge,
 
 /* fg_share_counter.c */
 FG_MUST_CHECK enum fg_status fg_share_feed_counter(struct fg_share *share, size_t channel,
-												   const struct fg_sample *samples, size_t count,
-												   struct fg_error *err);
+												   const struct fg_sample *samples, size_t count, struct fg_error *err);
 void fg_share_settle_counter(struct fg_share *share, size_t channel);
 /* What was spent up to an instant is bounded by the ceiling alone. */
 FG_MUST_CHECK enum fg_status fg_share_forget_until(struct fg_share *share, size_t channel, int64_t until_ns,
@@ -176,8 +175,8 @@ double fg_share_most_since(const struct fg_share *share, size_t channel, uint64_
 /* fg_share_power.c */
 FG_MUST_CHECK enum fg_status fg_share_init_power(struct fg_share_meter *meter, struct fg_error *err);
 void fg_share_free_power(struct fg_share_meter *meter);
-FG_MUST_CHECK enum fg_status fg_share_feed_power(struct fg_share *share, size_t channel, const struct fg_sample *samples,
-												 size_t count, struct fg_error *err);
+FG_MUST_CHECK enum fg_status fg_share_feed_power(struct fg_share *share, size_t channel,
+												 const struct fg_sample *samples, size_t count, struct fg_error *err);
 FG_MUST_CHECK enum fg_status fg_share_finish_power(struct fg_share *share, size_t channel, struct fg_error *err);
 
 #endif

@@ -148,7 +148,8 @@ static void pass_edges(struct fg_share *share, size_t channel, int list, int64_t
 			cell->least[l] = m->now.least[l];
 		}
 	}
-	for (; m->begun[list] < share->edge_end && fg_share_edge(share, m->begun[list])->at_ns <= from_ns; m->begun[list]++) {
+	for (; m->begun[list] < share->edge_end && fg_share_edge(share, m->begun[list])->at_ns <= from_ns;
+		 m->begun[list]++) {
 		struct fg_share_cell *cell = fg_share_cell(share, m->begun[list], channel);
 
 		if (!fg_share_edge(share, m->begun[list])->end) {
@@ -174,7 +175,8 @@ enum fg_status fg_share_stretch(struct fg_share *share, size_t channel, int list
 		m->until_node = *first;
 	while (m->until_node + 1 < share->node_end && fg_share_node(share, m->until_node + 1)->at_ns < until_ns)
 		m->until_node++;
-	struct stretch s = {*first, m->until_node + 1, m->begun[list], m->ended, {INFINITY, 0.0}, *first, share->pieces > 0};
+	struct stretch s = {*first, m->until_node + 1, m->begun[list], m->ended, {INFINITY, 0.0},
+						*first, share->pieces > 0};
 	struct fg_share_range all = {fg_share_node(share, *first)->g, fg_share_node(share, *first)->g};
 
 	if (s.first_edge < s.end_edge) {

@@ -188,7 +188,7 @@ FG_TEST(samplers_take_turns)
 {
 	struct fg_sensor sensor = sensor_of(15.3F, UINT64_C(1) << 62);
 	struct fg_traits traits = {FG_ENERGY, INT64_C(1) << 62, 1, 100 * MS, 0, 0, 0};
-	struct fg_sampler_config config = {&fg_source_amdsmi, config_of(&sensor), &traits, MS, 1024};
+	struct fg_sampler_config config = {&fg_source_amdsmi, config_of(&sensor), &traits, MS, 1024, false};
 	struct fg_sampler *samplers[4];
 	struct fg_error err;
 	uint64_t counts[11] = {0};

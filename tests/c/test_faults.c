@@ -112,7 +112,7 @@ static void check_windows(const struct rig *rig, size_t windows, int64_t length_
 
 	for (int i = 0; i < 4; i++)
 		columns[i] = calloc(windows, sizeof *columns[i]);
-	struct fg_answers out = {columns[0], columns[1], columns[2], columns[3]};
+	struct fg_answers out = {columns[0], columns[1], columns[2], columns[3], NULL};
 	int64_t first_ns = rig->samples[0].at_ns, last_ns = rig->samples[rig->count - 1].at_ns;
 	for (size_t i = 0; i < windows; i++) {
 		begin_ns[i] = first_ns + (last_ns - length_ns - first_ns) / (int64_t)windows * (int64_t)i;
