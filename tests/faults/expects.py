@@ -146,7 +146,8 @@ def no_burst(scene: Scene, hz: float, channel: str) -> None:
     assert len(at_ns) - 1 + row["missed"] == pytest.approx(
         ticks, abs=allowed + 1e-9 * hz * trace.tally["read_longest_ns"]
     )
-    assert len(at_ns) - 1 <= ticks + 3
+    walk = 4 * 0.29 * ticks**0.5  # dithered ticks are one apart on average, give or take 0.29
+    assert len(at_ns) - 1 <= ticks + 3 + walk
 
 
 @expect("sampling continued")
