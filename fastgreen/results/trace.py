@@ -145,9 +145,7 @@ class Trace:
     def _false(self) -> list[tuple[int, int]]:
         from fastgreen.results.false_readings import false_readings
 
-        found = false_readings(self.source, self.channel.traits)
-        left = self.tally["samples"] - sum(end - begin for begin, end in found)
-        return found if left > 1 else []  # without any reading the account's own judgement is the better one
+        return false_readings(self.source, self.channel.traits)
 
     @cached_property
     def _may_restart(self) -> set[int]:
@@ -160,7 +158,10 @@ class Trace:
         if not self.lied:
             return None
         traits = {**self.channel.traits, "tick_ns": self.tally.get("tick_ns", 0)}
-        if self.in_turn is not None:  # all between the first jump and the last is unknown
+        left = self.tally["samples"] - sum(end - begin for begin, end in self._false)
+        # Of two counters in turn, all between the first jump and the last is unknown. Where no reading would be left,
+        # the account's own judgement is the better one.
+        if self.in_turn is not None or left < 2:
             return settled_samples.Undoing(traits, [])
         return settled_samples.Undoing(traits, self._false, self._may_restart)
 

@@ -92,7 +92,8 @@ class SlowTrace(Trace):
         if not self.lied:
             return iter(self.source())
         traits = {**self.channel.traits, "tick_ns": self.tally.get("tick_ns", 0)}
-        if self.in_turn is not None:
+        left = self.tally["samples"] - sum(end - begin for begin, end in self._false)
+        if self.in_turn is not None or left < 2:
             return undone(self.source, traits, [], [])
         return undone(self.source, traits, self._false, self._may_restart)
 

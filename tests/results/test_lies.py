@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import pytest
 
-from fastgreen import Monitor
+from fastgreen import Monitor, _resolver
 from fastgreen.results import settled_samples
 from fastgreen.results.lies import lies as sentences
 from fastgreen.results.result import Result, load
@@ -136,3 +136,19 @@ def test_what_cannot_be_known_is_open(kind, hz, seed):
     trace = check(kind, hz, seed, tight=False)
     assert trace.unknown
     assert "is not known" in sentences(trace)[0]
+
+
+@pytest.mark.parametrize("offset_s", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("modulus", [0, 262_143_328_851])
+def test_two_counters_in_turn_at_every_reading_are_not_believed(offset_s, modulus):
+    """Each reading is doubtful: the energy is open, and the truth within."""
+    at_s = np.arange(11) + offset_s
+    first = np.where(at_s.astype(int) % 2 == 0, 194_127_997_354, 45_766_381_128)
+    samples = np.zeros(11, _resolver.SAMPLE)
+    samples["at_ns"], samples["raw"] = (at_s * 1e9).astype(np.int64) + 10**12, first + (65e6 * at_s).astype(np.int64)
+    traits = {"kind": "energy", "modulus": modulus, "quantum": 61, "period_ns": 1_000_000}
+    channel = Channel("rapl:x", "rapl", "energy", "x", "uJ", traits=traits | {"plausible_per_s": 4_000_000_000})
+    trace = Trace.recounted(channel, True, lambda: [samples])
+    total = trace.total()
+    assert total.low_j <= 650.0 <= total.high_j
+    assert trace.in_turn is not None or trace.restarts
