@@ -53,13 +53,14 @@ def test_a_test_fails_only_where_the_least_energy_is_above_its_budget(tree, run)
 
 def test_a_budget_within_the_bounds_is_a_warning(powercap, run):
     powercap(Zone("package-0", 60.0), move=True, period_s=0.2)
-    source = WAITS.format(budget=6).replace("0.1", "0.05")
-    done = run(source=source.replace("budget_j=6", "budget_j=0.001"))
-    passed = run(source=source)
-    for one in (done, passed):
-        text = one.stdout.str()
-        assert ("cannot tell whether that is within its budget" in text) or one.parseoutcomes() == {"passed": 1}
-    assert "cannot tell whether" in done.stdout.str() + passed.stdout.str()
+    warned = False
+    for budget_j in ("0.5", "3", "6", "9", "11") * 4:  # where the update falls in the test is chance
+        done = run(source=WAITS.format(budget=budget_j).replace("0.1", "0.05"))
+        warned = "cannot tell whether that is within its budget" in done.stdout.str()
+        if warned:
+            break
+    assert warned
+    assert done.parseoutcomes()["passed"] == 1
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "float('nan')", "float('inf')", "True", "'5'"])
