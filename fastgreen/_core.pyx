@@ -26,7 +26,7 @@ cdef dict RAISES = {
 }
 
 
-# Calls into AMD's library are never side by side, whoever makes them in this process.
+# Calls into AMD's library are never side by side, from whatever thread of this process they come.
 cdef fg_turn AMDSMI_TURN
 memset(&AMDSMI_TURN, 0, sizeof(AMDSMI_TURN))
 

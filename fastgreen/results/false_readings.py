@@ -14,6 +14,8 @@ from a sound counter.
 
 from __future__ import annotations
 
+from collections import deque
+
 from fastgreen import _resolver
 from fastgreen.units import NS_PER_S
 
@@ -101,14 +103,23 @@ def restart_places(chunks: Iterable[NDArray[np.void]], traits: dict[str, Any], f
     The samples cannot tell the two apart, so the energy of the range is not known. A line that is lower after the range
     than before is left to the account: it takes that for a wrap or a restart already.
     """
-    parts: dict[int, list[NDArray[np.void]]] = {}
+    waiting = deque((begin, end) for begin, end in false if begin > 0)  # sorted, and apart
+    parts: list[NDArray[np.void]] = []  # of the first range that waits
+    found: set[int] = set()
     before = 0
     for chunk in chunks:
-        for begin, end in false:
-            if begin <= before + len(chunk) and end >= before:
-                parts.setdefault(end, []).append(chunk[max(begin - 1 - before, 0) : max(end + 1 - before, 0)].copy())
-        before += len(chunk)
-    return {end for begin, end in false if begin > 0 and end < before and _may_restart(parts[end], traits)}
+        after = before + len(chunk)
+        while waiting and waiting[0][0] <= after:
+            begin, end = waiting[0]
+            parts.append(chunk[max(begin - 1 - before, 0) : end + 1 - before].copy())
+            if end >= after:
+                break
+            if _may_restart(parts, traits):
+                found.add(end)
+            waiting.popleft()
+            parts = []
+        before = after
+    return found
 
 
 def _may_restart(parts: list[NDArray[np.void]], traits: dict[str, Any]) -> bool:

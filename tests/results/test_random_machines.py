@@ -7,7 +7,7 @@ import pytest
 from fastgreen import _resolver
 from fastgreen._light_dataclass import replace
 from fastgreen.results import settled_samples
-from fastgreen.results.false_readings import false_readings
+from fastgreen.results.false_readings import _may_restart, false_readings, restart_places
 from fastgreen.results.lies import lies as sentences
 from fastgreen.results.trace import Trace
 from fastgreen.sensors.channel import Channel
@@ -187,3 +187,18 @@ def test_a_value_near_0_in_the_second_of_a_wrap_holds_both_histories_only_if_it_
     found = Trace.recounted(channel, True, lambda: [read(9900, 9940, 10000, 10020, 10060)]).windows(*edges)
     for history in ([60, 20], [40, 40]):
         assert np.all((found.low_j <= history) & (history <= found.high_j))
+
+
+def test_restart_places_are_the_same_in_any_chunks():
+    """Against a twin that sees each range at once."""
+    rng = np.random.default_rng(1)
+    traits = {"kind": "energy", "modulus": 0, "quantum": 1, "period_ns": 1_000_000, "plausible_per_s": 100}
+    for _ in range(1000):
+        count = int(rng.integers(1, 60))
+        samples = np.zeros(count, _resolver.SAMPLE)
+        samples["at_ns"], samples["raw"] = np.cumsum(rng.integers(1, 10**9, count)), rng.integers(0, 60, count)
+        edges = np.sort(rng.choice(count + 1, 2 * int(rng.integers(0, (count + 1) // 2 + 1)), replace=False)).tolist()
+        false = list(zip(edges[::2], edges[1::2], strict=True))
+        chunks = np.split(samples, np.sort(rng.integers(0, count + 1, int(rng.integers(0, 8)))))
+        at_once = {e for b, e in false if b > 0 and e < count and _may_restart([samples[b - 1 : e + 1]], traits)}
+        assert restart_places(chunks, traits, false) == at_once
