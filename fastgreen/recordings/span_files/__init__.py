@@ -25,6 +25,7 @@ def format_of(path: Path) -> str:
     """Detect the format of a file of spans from its first bytes: one of `FORMATS`."""
     import gzip
     import os
+    import zlib
 
     with os.fdopen(open_regular(path), "rb") as stream:
         head = stream.read(_HEAD)
@@ -32,7 +33,7 @@ def format_of(path: Path) -> str:
             stream.seek(0)
             try:
                 head = gzip.GzipFile(fileobj=stream).read(_HEAD)
-            except (OSError, EOFError, ValueError):
+            except (OSError, EOFError, ValueError, zlib.error):
                 raise TraceError(f"{path} is not a file of gzip, or a damaged one") from None
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] not in (b"{", b"["):

@@ -67,8 +67,9 @@ class _Reader:
     def __init__(self, path: Path, base_ns: int) -> None:
         self.path, self.base_ns = path, base_ns
         self.names, self.tracks = Names(), dict[Any, int]()
-        self.rows: list[tuple[int, int, int, int, int, float]] = []  # begin, end, name, track, device, weight
-        self.open: dict[Any, list[tuple[int, Any]]] = {}
+        # begin, end, place of the begin in the file, name, track, device, weight
+        self.rows: list[tuple[int, int, int, int, int, int, float]] = []
+        self.open: dict[Any, list[tuple[int, int, Any]]] = {}
         self.untimed = self.unmatched = 0
         self.latest_ns = -LARGEST_NS
         self.spy = self.gpu = False
@@ -90,25 +91,25 @@ class _Reader:
             )
         self.latest_ns = max(self.latest_ns, at_ns + length_ns)
         if phase == "X":
-            self._add(event, at_ns, at_ns + length_ns, self._track(event))
+            self._add(event, at_ns, at_ns + length_ns, place, self._track(event))
         else:
-            self._pair(phase, event, at_ns)
+            self._pair(phase, event, at_ns, place)
 
-    def _pair(self, phase: str, event: dict[str, Any], at_ns: int) -> None:
+    def _pair(self, phase: str, event: dict[str, Any], at_ns: int, place: int) -> None:
         if phase in "BE":
             key = self._track(event)
         else:
             key = ("async", _word(event.get("cat")), _word(event.get("id", event.get("id2"))), _word(event.get("pid")))
         waiting = self.open.setdefault(key, [])
         if phase in "Bb":
-            waiting.append((at_ns, event))
+            waiting.append((at_ns, place, event))
         elif waiting:
-            begun_ns, begun = waiting.pop()
+            begun_ns, place, begun = waiting.pop()
             if at_ns < begun_ns:
                 raise TraceError(
                     f"{self.path}: the end of a span must not be before its begin, as of {str(begun.get('name'))[:80]!r}"
                 )
-            self._add(begun, begun_ns, at_ns, key)
+            self._add(begun, begun_ns, at_ns, place, key)
         else:
             self.unmatched += 1
 
@@ -122,7 +123,7 @@ class _Reader:
         ns = whole * _US + round((value - whole) * _US) + (self.base_ns if base is None else base)
         return ns if abs(ns) < LARGEST_NS else None
 
-    def _add(self, event: dict[str, Any], begin_ns: int, end_ns: int, key: Any) -> None:
+    def _add(self, event: dict[str, Any], begin_ns: int, end_ns: int, place: int, key: Any) -> None:
         category, device = event.get("cat"), -1
         if isinstance(category, str) and category in _ON_GPU:
             device, self.gpu = self._device(event), True
@@ -130,7 +131,7 @@ class _Reader:
         self.torch = self.torch or category == "cpu_op"
         track = self.tracks.setdefault((device, key), len(self.tracks))
         weight = 0.0 if isinstance(category, str) and category in _SUMS_UP else 1.0
-        self.rows.append((begin_ns, end_ns, self.names.number(event.get("name")), track, device, weight))
+        self.rows.append((begin_ns, end_ns, place, self.names.number(event.get("name")), track, device, weight))
 
     def _device(self, event: dict[str, Any]) -> int:
         arguments = event.get("args")
@@ -143,8 +144,8 @@ class _Reader:
         notes = []
         still = sum(len(waiting) for waiting in self.open.values())
         for key, waiting in self.open.items():
-            for begun_ns, begun in waiting:
-                self._add(begun, begun_ns, self.latest_ns, key)
+            for begun_ns, place, begun in waiting:
+                self._add(begun, begun_ns, self.latest_ns, place, key)
         if still:
             notes.append(f"{counted(still, 'span')} without an end: taken as open until the last instant of the trace")
         if self.unmatched:
@@ -153,10 +154,10 @@ class _Reader:
             notes.append(f"{counted(self.untimed, 'event')} without a time: left out")
         if not self.rows:
             raise TraceError(f"{self.path} must hold at least one span, and it has no event with a begin and an end")
-        table = np.array([row[:5] for row in self.rows], np.int64)
-        weight = np.array([row[5] for row in self.rows])
-        begin, end, name, track, device = table.T
-        order = np.lexsort((-end, begin, track))
+        table = np.array([row[:6] for row in self.rows], np.int64)
+        weight = np.array([row[6] for row in self.rows])
+        begin, end, place, name, track, device = table.T
+        order = np.lexsort((place, -end, begin, track))
         begin, end, name, track, device, weight = (c[order] for c in (begin, end, name, track, device, weight))
         parent = _around(begin.tolist(), end.tolist(), track.tolist())
         recent = int(begin.min()) > _SINCE_1970_US * _US

@@ -91,6 +91,8 @@ def _chosen(table: pa.Table, argument: str, name: str | None, usual: tuple[str, 
 def _instants(path: Path, table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray, bool]:
     """A column as ns, which of its rows are known, and whether it holds timestamps."""
     column, kind = table.column(name), table.column(name).type
+    if pa.types.is_null(kind):
+        return np.zeros(len(table), np.int64), np.zeros(len(table), bool), False
     stamped = pa.types.is_timestamp(kind)
     if stamped:
         try:
