@@ -188,7 +188,7 @@ def test_a_span_that_crosses_the_end_of_another_gets_the_rest_of_its_own_time(ru
 def test_of_spans_with_the_same_begin_and_end_the_one_that_began_first_is_outside(run, tmp_path):
     pairs = [{"ph": ph, "name": n, "ts": t * 1e6, "pid": 1, "tid": 1} for ph, n, t in
              [("B", "outer", 2), ("B", "inner", 2), ("E", "inner", 4), ("E", "outer", 4)]]  # fmt: skip
-    found = rows(charged_table(run[0], read_spans(written(tmp_path / "t.json", pairs))))
+    found = rows(charged_table(run[0], read_spans(written(tmp_path / "t.json", pairs, 0))))
     assert found["outer", "all"]["energy_j"] == 0.0
     assert found["inner", "all"]["energy_j"] == found["outer", "all"]["total_energy_j"] > 0
 
