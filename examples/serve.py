@@ -163,13 +163,16 @@ def measure(model: Model, at_once: int, requests: int, tokens: int, most: int) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=64, help="requests for each number at once (64)")
+    parser.add_argument("--requests", type=int, default=48, help="requests for each number at once (48)")
     parser.add_argument("--tokens", type=int, default=64, help="tokens of each response (64)")
-    parser.add_argument("--width", type=int, default=768, help="width of the model (768)")
+    parser.add_argument("--width", type=int, default=512, help="width of the model (512)")
     parser.add_argument("--batch", type=int, default=16, help="most requests in the batch (16)")
     given = parser.parse_args()
     model = Model(given.width)
-    print(f"{'at once':>8} {'J/request':>10} {'bounds':>19} {'J/token':>9} {'no request':>11} {'drawn':>9} {'windows say':>12}")
+    print(
+        f"{'at once':>8} {'J/request':>10} {'bounds':>19} {'J/token':>9} {'no request':>11} {'drawn':>9} "
+        f"{'windows say':>12}"
+    )
     result = None
     for at_once in AT_ONCE:
         result = measure(model, at_once, given.requests, given.tokens, given.batch)
@@ -182,7 +185,7 @@ def main() -> None:
             f"{request['unattributed_j']:>9.4g} J {drawn:>7.4g} J {request['window_factor']:>8.3g} x it"
         )
     about = result.spans("requests").schema.metadata
-    print(f"rule: {about[b'rule'].decode()}; a request that waits for a place in the batch has the weight 0")
+    print("rule: requests in the batch share equally; a request that waits for a place has the weight 0")
     if about[b"estimated"] == b"true":
         print("The energies are estimates from CPU time: this machine shows no energy counter (`fastgreen channels`).")
 

@@ -98,7 +98,11 @@ def _show(title: str, rows: list[dict[str, Any]], about: dict[str, str]) -> None
 
     def with_bounds(row: dict[str, Any], kind: str) -> str:
         low, energy, high = (row[f"{kind}energy_{which}j"] for which in ("low_", "", "high_"))
-        return "unknown" if energy is None else f"{quantity(energy, 'J')} ({quantity(low, 'J', 3)} .. {quantity(high, 'J', 3)})"
+        return (
+            "unknown"
+            if energy is None
+            else f"{quantity(energy, 'J')} ({quantity(low, 'J', 3)} .. {quantity(high, 'J', 3)})"
+        )
 
     devices = {row["device"] for row in rows} != {"all"}
     shown = [

@@ -17,8 +17,6 @@ from fastgreen.results.nonnegative import least_squares
 from fastgreen.units import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -60,9 +58,7 @@ class StepWeights:
     rule: str
     notes: list[str]
 
-    def weights(
-        self, prompt_tokens: Any, decoding: Any, context_tokens: Any, step: Any = None
-    ) -> NDArray[np.float64]:
+    def weights(self, prompt_tokens: Any, decoding: Any, context_tokens: Any, step: Any = None) -> NDArray[np.float64]:
         """The weight of each request in a step: the J that it is charged of a mean step.
 
         Parameters
@@ -82,7 +78,10 @@ class StepWeights:
         ValueError
             For amounts that are negative or not finite.
         """
-        amounts = [_amounts(name, values) for name, values in zip(TERMS, (prompt_tokens, decoding, context_tokens), strict=True)]
+        amounts = [
+            _amounts(name, values)
+            for name, values in zip(TERMS, (prompt_tokens, decoding, context_tokens), strict=True)
+        ]
         columns = np.broadcast_arrays(*(np.atleast_1d(a) for a in amounts))
         own = self.prompt_token_j * columns[0] + self.decoding_j * columns[1] + self.context_token_j * columns[2]
         of = np.zeros(len(own), np.int64) if step is None else np.unique(np.asarray(step), return_inverse=True)[1]
@@ -111,7 +110,7 @@ class StepWeights:
         given = rows if isinstance(rows, pa.Table) else pa.table(rows)
         nothing = np.zeros(len(given))
         amounts = [given[name] if name in given.column_names else nothing for name in TERMS]
-        weights = self.weights(*amounts, step=given["begin_ns"])
+        weights = self.weights(amounts[0], amounts[1], amounts[2], given["begin_ns"])
         found = result.share(given.append_column("weight", pa.array(weights)), weight="weight", **options)
         return found.replace_schema_metadata({**found.schema.metadata, b"rule": self.rule.encode()})
 
@@ -125,7 +124,9 @@ class StepWeights:
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
 
 
-def fit_weights(result: Result, steps: Any, *, channels: Any = None, clock: Literal["monotonic", "realtime"] = "monotonic") -> StepWeights:
+def fit_weights(
+    result: Result, steps: Any, *, channels: Any = None, clock: Literal["monotonic", "realtime"] = "monotonic"
+) -> StepWeights:
     """Fit what a step of an engine costs: a fixed part, and J per prompt token, decoding sequence and context token.
 
     Parameters
@@ -153,8 +154,8 @@ def fit_weights(result: Result, steps: Any, *, channels: Any = None, clock: Lite
 
     Notes
     -----
-    Least squares with coefficients that are not negative (Lawson and Hanson 1974), each step weighted by its length: its
-    energy is less certain the longer it is. The energies are those of `Result.share`; where a counter is slower than
+    Least squares with coefficients that are not negative (Lawson and Hanson 1974), each step weighted by its length: the
+    energy of a long step is less certain. The energies are those of `Result.share`; where a counter is slower than
     the steps, many steps are needed.
     """
     import pyarrow as pa
@@ -162,9 +163,7 @@ def fit_weights(result: Result, steps: Any, *, channels: Any = None, clock: Lite
     given = steps if isinstance(steps, pa.Table) else pa.table(steps)
     shared = result.share(given, clock=clock, channels=channels)
     energy_j = np.asarray(shared["energy_j"].fill_null(np.nan), np.float64)
-    columns = [
-        _amounts(name, given[name]) if name in given.column_names else np.zeros(len(given)) for name in TERMS
-    ]
+    columns = [_amounts(name, given[name]) if name in given.column_names else np.zeros(len(given)) for name in TERMS]
     begin_ns, end_ns = _edges(result, given, clock)
     known = np.isfinite(energy_j) & (end_ns > begin_ns)
     _check_apart(begin_ns[known], end_ns[known])
@@ -176,14 +175,18 @@ def fit_weights(result: Result, steps: Any, *, channels: Any = None, clock: Lite
     found = least_squares(weighted.T @ weighted, weighted.T @ (y * certainty))
     left = y - matrix @ found
     mean = float(np.mean(y))
-    terms = ", ".join(f"{v:.4g} J per {n}" for n, v in zip(("prompt token", "decoding sequence", "context token"), found[1:], strict=True))
+    terms = ", ".join(
+        f"{v:.4g} J per {n}"
+        for n, v in zip(("prompt token", "decoding sequence", "context token"), found[1:], strict=True)
+    )
     rule = (
         f"a request pays its own terms of a step ({terms}) and an equal part of the fixed {found[0]:.4g} J with all "
         "requests in the step (the Shapley value of this cost)"
     )
     notes = _notes(len(given) - int(known.sum()), matrix)
     unexplained = float(np.std(left)) / mean if mean > 0 else float("nan")
-    return StepWeights(*map(float, found), int(known.sum()), unexplained, rule, notes)
+    step_j, prompt_token_j, decoding_j, context_token_j = found.tolist()
+    return StepWeights(step_j, prompt_token_j, decoding_j, context_token_j, int(known.sum()), unexplained, rule, notes)
 
 
 def _edges(result: Result, steps: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -208,11 +211,10 @@ def _check_apart(begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> None
         raise ValueError(f"steps must not overlap, and those of rows {order[wrong[0]]} and {order[wrong[0] + 1]} do")
 
 
-def _notes(left_out: int, matrix: Sequence[Any]) -> list[str]:
+def _notes(left_out: int, matrix: NDArray[np.float64]) -> list[str]:
     out = [f"{counted(left_out, 'step')} without an instant, a length or an energy: left out"] if left_out else []
-    columns = np.asarray(matrix, float)
-    scaled = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
-    used = scaled[:, np.any(columns > 0, axis=0)]
+    scaled = matrix / np.maximum(np.linalg.norm(matrix, axis=0), 1e-300)
+    used = scaled[:, np.any(matrix > 0, axis=0)]
     if np.linalg.matrix_rank(used, tol=1e-6) < used.shape[1]:
         out.append("some terms change together in all steps, so the division among them is not determined")
     return out

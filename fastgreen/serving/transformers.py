@@ -66,7 +66,7 @@ def _batch(model: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tupl
 
 def _ends(model: Any, options: dict[str, Any]) -> set[int]:
     config = options.get("generation_config") or getattr(model, "generation_config", None)
-    found = options.get("eos_token_id", getattr(config, "eos_token_id", None))
+    found: Any = options.get("eos_token_id", getattr(config, "eos_token_id", None))
     if hasattr(found, "tolist"):
         found = found.tolist()
     return set() if found is None else {int(one) for one in (found if isinstance(found, (list, tuple)) else [found])}
@@ -78,9 +78,7 @@ class _Follower:
     With beams or several sequences per prompt, the rows of one prompt follow each other, and belong to one span.
     """
 
-    def __init__(
-        self, ledger: Ledger, ids: list[str | int | bytes], prompts: list[int | None], ends: set[int]
-    ) -> None:
+    def __init__(self, ledger: Ledger, ids: list[str | int | bytes], prompts: list[int | None], ends: set[int]) -> None:
         self.ends = ends
         self.spans: list[Span] = []
         try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["EnergyStatLogger", "request_table"]
+__all__ = ["EnergyLog", "request_table"]
 
 _INTERVAL_S = 10.0
 _INSTANTS = ("queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
@@ -36,8 +36,8 @@ def request_table(outputs: Iterable[Any], by: str | None = None) -> pa.Table:
     -------
     pyarrow.Table
         ``id``, ``phase`` (with ``by="phase"``), ``begin_ns`` and ``end_ns`` (CLOCK_MONOTONIC), ``queued_s`` (s),
-        ``prompt_tokens`` and ``tokens``. A request is charged from its scheduling to its last token: it computes nothing
-        while it waits. Instants are null where vLLM did not give them.
+        ``prompt_tokens`` and ``tokens``. A request is charged from its scheduling to its last token: it computes
+        nothing while it waits. Instants are null where vLLM did not give them.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _rows(output: Any, by: str | None) -> list[dict[str, Any]]:
     prompt = output.prompt_token_ids
     both = {
         "id": str(output.request_id),
-        "queued_s": None if None in (queued, scheduled) else (scheduled - queued) / 1e9,
+        "queued_s": None if queued is None or scheduled is None else (scheduled - queued) / 1e9,
     }
     prompt_tokens = None if prompt is None else len(prompt)
     tokens = sum(len(one.token_ids) for one in output.outputs)

@@ -160,11 +160,11 @@ def test_a_row_per_span_adds_up_to_the_rows_per_name(run, tmp_path):
 
 def test_pairs_and_asynchronous_pairs_are_spans(run, tmp_path):
     events = [
-        {"ph": "B", "name": "f", "ts": 1e6, "pid": 1, "tid": 1}, {"ph": "B", "name": "g", "ts": 2e6, "pid": 1, "tid": 1},
-        {"ph": "E", "ts": 3e6, "pid": 1, "tid": 1}, {"ph": "E", "ts": 4e6, "pid": 1, "tid": 1},
-        {"ph": "E", "ts": 5e6, "pid": 1, "tid": 1}, {"ph": "B", "name": "open", "ts": 5e6, "pid": 1, "tid": 1},
-        {"ph": "b", "name": "r", "cat": "w", "id": 1, "ts": 1e6, "pid": 1}, {"ph": "b", "name": "r", "cat": "w", "id": 2, "ts": 2e6, "pid": 1},
-        {"ph": "e", "name": "r", "cat": "w", "id": 1, "ts": 6e6, "pid": 1}, {"ph": "e", "name": "r", "cat": "w", "id": 2, "ts": 7e6, "pid": 1},
+        {"ph": phase, "name": name, "ts": ts * 1e6, "pid": 1, **({"id": track, "cat": "w"} if track > 1 else {"tid": 1})}
+        for phase, name, ts, track in [
+            ("B", "f", 1, 1), ("B", "g", 2, 1), ("E", "g", 3, 1), ("E", "f", 4, 1), ("E", "", 5, 1), ("B", "open", 5, 1),
+            ("b", "r", 1, 2), ("b", "r", 2, 3), ("e", "r", 6, 2), ("e", "r", 7, 3),
+        ]
     ]  # fmt: skip
     (tmp_path / "t.json").write_text(json.dumps(events))
     file = read_spans(tmp_path / "t.json")
@@ -246,6 +246,13 @@ def test_a_baseline_is_set_apart_and_the_sum_holds(run, tmp_path):
         charged_table(result, both, baseline_w=5.0)
 
 
+def test_fields_of_any_kind_are_no_error(tmp_path):
+    odd = [{}, [], 5, None, True, 1e300]
+    events = [{**x("a", 1, 2), key: value} for key in ("cat", "name", "pid", "tid", "args", "ph") for value in odd]
+    events += [{"ph": p, "cat": c, "id": c, "ts": 1e6, "name": "b"} for p in "be" for c in odd]
+    assert len(read_spans(written(tmp_path / "t.json", events)).spans) > 20
+
+
 # ---- damaged and hostile files ----
 
 
@@ -258,7 +265,10 @@ def test_a_baseline_is_set_apart_and_the_sum_holds(run, tmp_path):
         ('{"baseTimeNanoseconds": "x", "traceEvents": []}', "must be a number of ns"),
         ('{"traceEvents": [{"ph": "X", "name": "a", "ts": 5, "dur": -1}]}', "must not be before its begin"),
         ('[{"ph": "B", "name": "a", "ts": 5}, {"ph": "E", "ts": 4}]', "must not be before its begin"),
-        ('{"traceEvents": [{"ph": "X", "ts": NaN, "dur": 1}, {"ph": "X", "ts": 1e300, "dur": 1}]}', "at least one span"),
+        (
+            '{"traceEvents": [{"ph": "X", "ts": NaN, "dur": 1}, {"ph": "X", "ts": 1e300, "dur": 1}]}',
+            "at least one span",
+        ),
         ("[" * 100_000, "nested too deep"),
         ("", "is not a table"),
         ("begin_ns,end_ns\n5,4\n", "must not be before its begin"),
@@ -430,7 +440,9 @@ def test_a_real_trace_of_torch_profiler_fits_the_run(tmp_path):
     slack_ns = S // 20
     assert before_ns - slack_ns <= begin.min() <= begin.max() <= after_ns + slack_ns, "the clocks do not agree"
     found = {row["name"]: row for row in charged_table(monitor.result, file).to_pylist()}
-    assert 0 < found["aten::addmm"]["energy_j"] < found["aten::linear"]["total_energy_j"] < found["step"]["total_energy_j"]
+    assert (
+        0 < found["aten::addmm"]["energy_j"] < found["aten::linear"]["total_energy_j"] < found["step"]["total_energy_j"]
+    )
 
 
 def test_a_real_trace_of_py_spy_counts_from_its_begin(tmp_path):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -54,7 +56,7 @@ def twin(spans, group, groups):
     edges = np.unique(np.concatenate([spans.begin_ns, spans.end_ns]))
     units = weight_units(spans.weight).astype(np.int64)
     rows = []
-    for at, until in zip(edges[:-1], edges[1:], strict=True):
+    for at, until in itertools.pairwise(edges):
         is_open = (spans.begin_ns <= at) & (spans.end_ns >= until)
         busy = np.zeros(len(spans), bool)
         for i in np.flatnonzero(is_open):
@@ -75,7 +77,9 @@ def by_twin(result, spans, group, groups):
     weight = np.concatenate([[r[k][g] for r in rows] for k in (2, 3) for g in range(groups)]).astype(np.uint64)
     number = np.repeat(np.arange(2 * groups), len(rows)).astype(np.uint32)
     found = share(
-        result.traces, Spans(begin, end, weight, number, np.arange(2 * groups) < groups), (result.start_ns, result.end_ns)
+        result.traces,
+        Spans(begin, end, weight, number, np.arange(2 * groups) < groups),
+        (result.start_ns, result.end_ns),
     )  # fmt: skip
     return found.together
 

@@ -109,10 +109,12 @@ def test_requests_at_once_add_up_to_the_meter_with_their_tokens(zones):
     assert all(row["tokens"] == 3 and row["prompt_tokens"] == 5 for row in rows if row["id"] != "inner")
     assert all(row["images"] == 2 for row in rows if row["id"] == "inner")
     phases = {(r["id"], r["phase"]) for r in monitor.result.spans("requests", by="phase").to_pylist()}
-    assert {p for p in phases if p[1]} == {(i, "first chunk") for i in ("complete", "stream", "inner")} | {("stream", "stream")}
+    assert {p for p in phases if p[1]} == {(i, "first chunk") for i in ("complete", "stream", "inner")} | {
+        ("stream", "stream")
+    }
     by_token = [row for row in monitor.result.ledgers.to_pylist() if row["amount"] == "tokens" and not row["phase"]]
     assert by_token[0]["total"] == 30
-    assert 0 < by_token[0]["mean_energy_j"]
+    assert by_token[0]["mean_energy_j"] > 0
 
 
 def events(text):

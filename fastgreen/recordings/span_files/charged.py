@@ -28,8 +28,8 @@ __all__ = ["CLOCKS", "charged_table"]
 
 CLOCKS = ("auto", "monotonic", "realtime", "start")
 RULE = (
-    "at each instant the innermost open spans are charged, each its weight over the weights of all of them; a total also "
-    "holds the spans inside"
+    "at each instant the innermost open spans are charged, each its weight over the weights of all of them; a total "
+    "also holds the spans inside"
 )
 
 
@@ -68,10 +68,11 @@ def charged_table(
     Returns
     -------
     pyarrow.Table
-        ``name``, ``device``, ``count`` and ``outside`` (spans beyond the run, which are not in ``count``), ``duration_s``
+        ``name``, ``device``, ``count`` and ``outside`` (spans beyond the run; ``count`` is without them), ``duration_s``
         (s), ``energy_j`` with its bounds and ``baseline_j``: the own energy; ``total_energy_j`` with its bounds, and
         ``mean_energy_j``, the total by the count (J). Null where no part is within the run or no channel was read. The
-        schema's metadata hold ``unattributed_j``, ``baseline_j`` and ``drawn_j`` (J), ``channels``, ``rule``, ``notes``.
+        schema's metadata hold ``unattributed_j``, ``baseline_j`` and ``drawn_j`` (J), ``channels``, ``rule`` and
+        ``notes``.
 
     Raises
     ------
@@ -93,8 +94,8 @@ def charged_table(
         notes.append(f"{counted(outside, 'span')} beyond the run: energy unknown")
     if partly.any():
         notes.append(
-            f"{counted(int(partly.sum()), 'span')} partly beyond the run: the energy there is unknown, and only the upper "
-            "bound holds it"
+            f"{counted(int(partly.sum()), 'span')} partly beyond the run: the energy there is unknown, and only the "
+            "upper bound holds it"
         )
     if file.host and result.metadata.get("host") and file.host != result.metadata["host"]:
         notes.append(f"the spans are of the machine {file.host!r}, and the run is of {result.metadata['host']!r}")
@@ -116,7 +117,8 @@ def charged_table(
         "drawn_j": repr(float(sum(p.own.drawn_j for p in parts) + sum(rest.values()))),
         "channels": json.dumps([t.channel.id for t in traces]),
         "estimated": str(any(t.channel.estimated for t in traces)).lower(),
-        "rule": RULE + ("" if np.all(file.spans.weight == file.spans.weight[0]) else "; the weights are those of the file"),
+        "rule": RULE
+        + ("" if np.all(file.spans.weight == file.spans.weight[0]) else "; the weights are those of the file"),
         "notes": json.dumps([*file.notes, *notes]),
     }
     return table.replace_schema_metadata(totals)
@@ -136,25 +138,24 @@ def _offset_ns(result: Result, file: SpanFile, clock: str, shift_s: float) -> tu
     asked = file.clock if clock == "auto" else clock
     if clock == "auto" and asked == "start":
         raise TraceError(
-            f"{file.path} is of {file.source}, and its times count from its own begin. Give --clock start if the program "
-            "began with the run, and --shift SECONDS for the time between both begins"
+            f"{file.path} is of {file.source}, and its times count from its own begin. Give --clock start if the "
+            "program began with the run, and --shift SECONDS for the time between both begins"
         )
     first_ns, last_ns = int(file.spans.begin_ns.min()), int(file.spans.end_ns.max())
     shift_ns = round(shift_s * NS_PER_S)
     away_s: dict[str, float] = {}
     for name in [asked] if asked else ["monotonic", "realtime"]:
         begin_ns, end_ns = (at + offsets[name] + shift_ns for at in (first_ns, last_ns))
-        if max(abs(begin_ns), abs(end_ns)) < 2 * LARGEST_NS - 1:
-            if end_ns >= result.start_ns and begin_ns <= result.end_ns:
-                return offsets[name] + shift_ns, []
+        if end_ns >= result.start_ns and begin_ns <= result.end_ns and end_ns - begin_ns < LARGEST_NS:
+            return offsets[name] + shift_ns, []
         before_ns = result.start_ns - end_ns
         away_s[name] = (before_ns if before_ns > 0 else result.end_ns - begin_ns) / NS_PER_S
     way = {name: f"{abs(s):.6g} s {'before' if s > 0 else 'after'} the run" for name, s in away_s.items()}
     if asked:
         raise TraceError(f"{file.path} must be of the time of the run; on the clock {asked} its spans are {way[asked]}")
     raise TraceError(
-        f"{file.path} must be of the time of the run; its spans are {way['monotonic']} if they are on CLOCK_MONOTONIC, and "
-        f"{way['realtime']} if they count from 1970. Give --clock start if they count from the begin of the run"
+        f"{file.path} must be of the time of the run; its spans are {way['monotonic']} if they are on CLOCK_MONOTONIC, "
+        f"and {way['realtime']} if they count from 1970. Give --clock start if they count from the begin of the run"
     )
 
 
@@ -181,7 +182,9 @@ def _places(
         else:
             found = boards[device : device + 1]
         if not found:
-            notes.append(f"{_device(device, True)}: the run has no channel of it, so the energy of its spans is unknown")
+            notes.append(
+                f"{_device(device, True)}: the run has no channel of it, so the energy of its spans is unknown"
+            )
         places.append((device, found))
     return places
 

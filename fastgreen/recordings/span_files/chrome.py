@@ -77,7 +77,7 @@ class _Reader:
 
     def take(self, place: int, event: dict[str, Any]) -> None:
         phase = event.get("ph")
-        if phase not in ("X", "B", "E", "b", "e") or event.get("cat") in _LEFT_OUT:
+        if phase not in ("X", "B", "E", "b", "e") or _category(event) in _LEFT_OUT:
             return
         at_ns = self._ns(event.get("ts"))
         length_ns = self._ns(event.get("dur", 0), 0) if phase == "X" else 0
@@ -107,7 +107,8 @@ class _Reader:
             begun_ns, place, begun = waiting.pop()
             if at_ns < begun_ns:
                 raise TraceError(
-                    f"{self.path}: the end of a span must not be before its begin, as of {str(begun.get('name'))[:80]!r}"
+                    f"{self.path}: the end of a span must not be before its begin, as of "
+                    f"{str(begun.get('name'))[:80]!r}"
                 )
             self._add(begun, begun_ns, at_ns, place, key)
         else:
@@ -124,13 +125,13 @@ class _Reader:
         return ns if abs(ns) < LARGEST_NS else None
 
     def _add(self, event: dict[str, Any], begin_ns: int, end_ns: int, place: int, key: Any) -> None:
-        category, device = event.get("cat"), -1
-        if isinstance(category, str) and category in _ON_GPU:
+        category, device = _category(event), -1
+        if category in _ON_GPU:
             device, self.gpu = self._device(event), True
         self.spy = self.spy or category == "py-spy"
         self.torch = self.torch or category == "cpu_op"
         track = self.tracks.setdefault((device, key), len(self.tracks))
-        weight = 0.0 if isinstance(category, str) and category in _SUMS_UP else 1.0
+        weight = 0.0 if category in _SUMS_UP else 1.0
         self.rows.append((begin_ns, end_ns, place, self.names.number(event.get("name")), track, device, weight))
 
     def _device(self, event: dict[str, Any]) -> int:
@@ -167,6 +168,11 @@ class _Reader:
         return SpanFile(
             self.path, source, spans, self.names.all, name, device, clock, self.torch or self.gpu, host, notes
         )  # fmt: skip
+
+
+def _category(event: dict[str, Any]) -> str:
+    found = event.get("cat")
+    return found if isinstance(found, str) else ""
 
 
 def _word(value: Any) -> Any:

@@ -63,8 +63,8 @@ def read_span_table(
     if len(wrong):
         at = int(wrong[0])
         raise TraceError(
-            f"{path}: the end of a span must not be before its begin, and row {at} ends at {end_ns[at]} ns and begins at "
-            f"{begin_ns[at]} ns"
+            f"{path}: the end of a span must not be before its begin, and row {at} ends at {end_ns[at]} ns and begins "
+            f"at {begin_ns[at]} ns"
         )
     if not known.any():
         raise TraceError(f"{path} must hold at least one span with a begin and an end")
