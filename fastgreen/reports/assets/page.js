@@ -170,6 +170,7 @@
   const windows = run.windows && {
     unit_s: run.windows.unit_s,
     known: run.windows.known,
+    ids: run.windows.ids || {},
     lane: new Uint16Array(bytes(run.windows.lane)),
     index: new Uint32Array(bytes(run.windows.index)),
     begin: new Uint32Array(bytes(run.windows.begin)),
@@ -185,9 +186,9 @@
       const name = document.createElement("span");
       lane.canvas = document.createElement("canvas");
       lane.canvas.setAttribute("role", "img");
-      lane.canvas.setAttribute("aria-label", `${lane.name}: ${lane.count} windows`);
+      lane.canvas.setAttribute("aria-label", `${lane.name}: ${lane.count} ${lane.kind}s`);
       box.className = "lane";
-      name.textContent = `${lane.name} × ${lane.count}`;
+      name.textContent = `${lane.name} × ${lane.count}${lane.kind === "span" ? " spans" : ""}`;
       box.append(name, lane.canvas);
       find("lanes").append(box);
       lane.canvas.addEventListener("mousemove", (event) => tell(place, event));
@@ -195,7 +196,7 @@
     });
   }
 
-  // How much of each pixel's time windows of the lane were open.
+  // How much of each pixel's time windows of the lane were open; of spans, how many were open at once.
   function cover(place, width) {
     const out = new Float32Array(width);
     const perPixel = (view.to - view.from) / width;
@@ -230,9 +231,12 @@
       canvas.style.cssText = `width:${width}px;height:12px;margin-left:${axisWidth}px`;
       const pen = canvas.getContext("2d");
       pen.clearRect(0, 0, canvas.width, canvas.height);
-      cover(place, canvas.width).forEach((part, x) => {
+      const parts = cover(place, canvas.width);
+      const full = lane.kind === "span" ? Math.max(1, parts.reduce((a, b) => Math.max(a, b), 0)) : 1;
+      const hue = color("--lane");
+      parts.forEach((part, x) => {
         if (part <= 0) return;
-        pen.fillStyle = `rgba(${color("--lane")}, ${0.3 + 0.7 * Math.min(part, 1)})`;
+        pen.fillStyle = `rgba(${hue}, ${0.3 + 0.7 * Math.min(part / full, 1)})`;
         pen.fillRect(x, 0, 1, canvas.height);
       });
     });
@@ -245,7 +249,8 @@
     if (!windows) {
       const { share } = lanes[place];
       const part = share[Math.min(Math.max(Math.floor((at / run.duration_s) * share.length), 0), share.length - 1)];
-      find("window").textContent = `${lanes[place].name}: open ${quantity(100 * part, "%")} of the time at ${seconds(at)}`;
+      const open = lanes[place].kind === "span" ? `${+part.toPrecision(3)} open` : `open ${+(100 * part).toPrecision(3)} % of the time`;
+      find("window").textContent = `${lanes[place].name}: ${open} at ${seconds(at)}`;
       return;
     }
     let best = -1;
@@ -262,7 +267,7 @@
       : "";
     const begin = seconds(windows.begin[best] * windows.unit_s);
     find("window").textContent =
-      `${lanes[place].name}, window ${windows.index[best]}: began at ${begin}, lasted ` +
+      `${lanes[place].name}, ${lanes[place].kind} ${(windows.ids[place] || {})[windows.index[best]] ?? windows.index[best]}: began at ${begin}, lasted ` +
       `${quantity(windows.length[best] * windows.unit_s, "s")}${energy}`;
   }
 
