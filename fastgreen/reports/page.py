@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from fastgreen.results.result import Result
 
-__all__ = ["to_html"]
+__all__ = ["page_parts", "to_html", "whole_page"]
 
 _BARS = 20
 _SAID = 3  # names in a sentence
@@ -63,19 +63,14 @@ def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energ
     ...     pass
     >>> fg.to_html(monitor.result, "/dev/null")
     """
-    write_text(Path(path_text("path", path)), _page(result, title))
+    write_text(Path(path_text("path", path)), whole_page(*page_parts(result), title))
 
 
-def _page(result: Result, title: str) -> str:
+def page_parts(result: Result) -> tuple[dict[str, str], dict[str, Any]]:
+    """The parts of a page that change with the run: pieces of HTML by the name of their place, and data to draw."""
     summary = result.summary()
     curves = lines(result)
-    data = json.dumps({**_curve_data(result, curves), **lane_data(result, summary)}, allow_nan=False)
-    scripts = [_asset("vendor/uplot/uPlot.iife.min.js"), _asset("assets/page.js")]
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
-    shown = {
-        "TITLE": escape(printable(title)),
-        "POLICY": f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'",
-        "STYLE": _asset("vendor/uplot/uPlot.min.css") + _asset("assets/page.css"),
+    html = {
         "TOTAL": _total(result, summary),
         "IDENTITY": _identity(result),
         "CURVE_NOTE": escape(_curve_note(curves)),
@@ -83,8 +78,23 @@ def _page(result: Result, title: str) -> str:
         "WINDOWS": _window_table(result, summary) + _ledger_table(result),
         "CHANNELS": html_table(result.channels, "Channels") if result.traces else "<p>No channel could be read.</p>",
         "NOTES": _notes(result),
+    }
+    return html, {**_curve_data(result, curves), **lane_data(result, summary)}
+
+
+def whole_page(html: dict[str, str], data: dict[str, Any], title: str, live: bool = False) -> str:
+    """The HTML file of these parts. A live page asks its own origin for newer ones."""
+    text = json.dumps({**data, "live": live}, allow_nan=False)
+    scripts = [_asset("vendor/uplot/uPlot.iife.min.js"), _asset("assets/page.js")]
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'"
+    shown = {
+        **html,
+        "TITLE": escape(printable(title)),
+        "POLICY": policy + ("; connect-src 'self'" if live else ""),
+        "STYLE": _asset("vendor/uplot/uPlot.min.css") + _asset("assets/page.css"),
         # `<` alone could end the element, or open a comment in it.
-        "DATA": data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
+        "DATA": text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
         "PLOT": scripts[0],
         "SCRIPT": scripts[1],
     }

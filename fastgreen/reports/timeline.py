@@ -1,4 +1,4 @@
-"""A run as a timeline for trace viewers: power as counters, windows and spans as slices, in the JSON of Perfetto and Chrome.
+"""A run as a timeline for Perfetto and Chrome: power as counters, windows and spans as slices.
 
 The format is the "Trace Event Format": a list of events with a phase ``ph`` and a time ``ts`` in microseconds. As in
 traces of torch.profiler, the instant of ``ts`` 0 is ``baseTimeNanoseconds`` of the Unix clock, so that a run and a
