@@ -145,6 +145,7 @@ SEEDS = 4
 SPREAD = dict(zip(loops.ROWS, (1.6, 0.6, 0.6, 0.6, 0.6, 3.0, 1.2), strict=True))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("name", loops.ROWS)
 def test_mean_energy_of_windows_in_step_with_the_load_is_true(name):
     errors = []
