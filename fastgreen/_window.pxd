@@ -18,6 +18,8 @@ cdef class Window:
     cdef size_t used, capacity
     cdef int64_t begun_at_ns
     cdef object bound_enter, bound_exit
+    cdef list shelf  # where it goes when a stretch ends, if others of its name were open
+    cdef bint shelved
 
     cdef int _begin(self) except -1
     cdef int _begin_closed(self) except -1

@@ -83,6 +83,14 @@ cdef class Window:
     def __repr__(self):
         return f"<fastgreen window {self.name!r}: {self.used} times>"
 
+    def put_on(self, list shelf not None):
+        """From now on the handle goes on this shelf whenever a stretch ends, to be handed out again."""
+        self.shelf = shelf
+
+    def take_off(self):
+        """It was taken from its shelf."""
+        self.shelved = False
+
     @property
     def is_open(self):
         """Whether a stretch has begun and not ended."""
@@ -120,6 +128,9 @@ cdef class Window:
         self.ends[self.used] = now
         self.used += 1
         self.begun_at_ns = -1
+        if self.shelf is not None and not self.shelved:
+            self.shelved = True
+            self.shelf.append(self)
         return 0
 
     cdef int _grow(self) except -1:

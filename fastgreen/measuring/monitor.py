@@ -303,7 +303,9 @@ class Monitor:
         ----------
         name : str
             What the stretches are called. The same thread and name give the same handle again, unless it is open: then
-            a new one, for nesting. Handles of one name are one name in the result. Half a surrogate pair, which no file
+            another one, for nesting and for tasks; a handle that nobody holds any more is used again. Handles of one name
+            are one name in the result. Where stretches of a name overlap, each holds the same energy, and the result
+            says so: use a `ledger` for their shares. Half a surrogate pair, which no file
             can hold, becomes its escape.
 
         Returns

@@ -292,7 +292,7 @@ def _window_table(rows: list[dict[str, Any]]) -> Table:
     table = plain_table("windows, energy of one", "window", "count", "mean", "between", "power", "p50", "p95", "p99")
     for row in rows:
         table.add_row(
-            row["name"],
+            row["name"] + ("" if row["union_energy_j"] is None else " *"),
             str(row["count"]),
             *with_bounds(
                 row["mean_energy_j"], row["mean_energy_low_j"], row["mean_energy_high_j"], "J", quality=row["bounds"]
@@ -300,6 +300,9 @@ def _window_table(rows: list[dict[str, Any]]) -> Table:
             quantity(row["mean_power_w"], "W"),
             *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
         )
+    if any(row["union_energy_j"] is not None for row in rows):
+        table.caption = "* these windows overlap, and each holds the same energy: a ledger gives the share of each"
+        table.caption_justify = "left"
     return table
 
 

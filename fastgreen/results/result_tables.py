@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastgreen.results.energies import Energies
     from fastgreen.results.following import Following
 
-__all__ = ["channel_table", "power_table", "summary_table", "window_table"]
+__all__ = ["channel_table", "power_table", "summary_table", "together_by_name", "window_table"]
 
 _MOST_STEPS = 10_000_000
 _STEPS = 500  # of a power curve whose step nobody chose: as many as a picture shows
@@ -207,7 +207,7 @@ def _groups(traces: Sequence[Trace], windows: int) -> Iterator[Sequence[Trace]]:
     return (traces[first : first + size] for first in range(0, len(traces), size))
 
 
-def _together(traces: Sequence[Trace], named: Mapping[str, list[Windows]], following: Following) -> dict[str, Bounded]:
+def together_by_name(traces: Sequence[Trace], named: Mapping[str, list[Windows]], following: Following) -> dict[str, Bounded]:
     """The energy of all windows of each name."""
     counted = [t for t in traces if t.counted and t.has_data]
     learn(counted)
@@ -239,10 +239,15 @@ def _follow(bounded: Bounded, trace: Trace, windows: Windows, following: Followi
     return Bounded(np.clip(energy_j, bounded.low_j, bounded.high_j), bounded.low_j, bounded.high_j)
 
 
-def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.Table:
-    """A row per name of its windows: count, energies with bounds and interval, mean power, durations."""
+def summary_table(
+    result: Followable, named: Mapping[str, list[Windows]], unions: Mapping[str, Bounded]
+) -> pa.Table:
+    """A row per name of its windows: count, energies with bounds and interval, mean power, durations.
+
+    `unions` holds the energies of the names whose windows overlap.
+    """
     rows = []
-    totals = _together(result.traces, named, result.following)
+    totals = together_by_name(result.traces, named, result.following)
     for name, handles in named.items():
         total, durations = totals[name], Durations(handles)
         count, seconds = durations.count, durations.total_s()
@@ -263,6 +268,7 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.
                 *((None, None) if half is None else (max(mean - half, 0.0), mean + half)),
                 result.following.method(name),
                 interval.reason,
+                *_three(unions.get(name)),
             )
         )
     return _table(
@@ -287,8 +293,15 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.
             ("mean_energy_ci_high_j", "float64", "J"),
             ("method", "string", None),
             ("interval_note", "string", None),
+            ("union_energy_j", "float64", "J"),
+            ("union_energy_low_j", "float64", "J"),
+            ("union_energy_high_j", "float64", "J"),
         ],
     )
+
+
+def _three(energies: Bounded | None) -> list[float | None]:
+    return [None] * 3 if energies is None else [float(x) for x in (energies.energy_j, energies.low_j, energies.high_j)]
 
 
 def _table(rows: list[tuple], columns: list[tuple[str, str, str | None]]) -> pa.Table:
