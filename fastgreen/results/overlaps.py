@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -46,8 +46,7 @@ def overlap_notes(unions: Mapping[str, Bounded], known: bool) -> list[str]:
     """A sentence for each name whose stretches overlap."""
     out = []
     for name, energy in unions.items():
-        values: list[Any] = [float(x) for x in (energy.energy_j, energy.low_j, energy.high_j)]
-        text, between = with_bounds(*values, "J")
+        text, between = with_bounds(float(energy.energy_j), float(energy.low_j), float(energy.high_j), "J")
         held = f" The time in which any was open holds {text} ({between})." if known else ""
         out.append(
             f"windows {name!r} overlap, and each holds the same energy.{held} For the share of each use a ledger: "

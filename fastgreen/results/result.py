@@ -186,7 +186,8 @@ class Result(Energies):
         Returns
         -------
         pyarrow.Table
-            ``start_ns`` is CLOCK_MONOTONIC, durations are s, energies J; an energy that is not known is null.
+            ``start_ns`` is CLOCK_MONOTONIC, durations are s, energies J; an energy that is not known is null. A column
+            for each name of amounts (`Window.add`), null for windows without.
 
         Raises
         ------
@@ -246,6 +247,12 @@ class Result(Energies):
         ``mean_energy_ci_high_j`` hold the true mean in 95 of 100 runs. Certain bounds hold it in every run. The two
         ranges rest on different conditions and are never mixed. Where there is not an interval, both columns are null
         and ``interval_note`` gives the reason.
+
+        Where windows of one name overlap, their energies hold the same joules more than once. ``union_energy_j`` is
+        then the energy of the time in which any of them was open, with its bounds; null elsewhere.
+
+        Of each name of amounts (`Window.add`), as ``tokens``, there are ``total_tokens`` and ``energy_per_tokens_j``,
+        the energy of all windows of the name per token, with its bounds.
 
         Returns
         -------

@@ -14,6 +14,7 @@ from fastgreen.results.durations import Durations
 from fastgreen.results.questions import WindowsQuestion, ask
 from fastgreen.results.together import BLOCK, TogetherQuestion
 from fastgreen.results.trace import Bounded, Trace, Windows, learn
+from fastgreen.results.window_amounts import amount_columns, summed
 from fastgreen.sensors.channel import least_certain
 from fastgreen.units import NS_PER_S, unit_metadata
 
@@ -137,6 +138,7 @@ def window_table(result: Followable, chosen: list[Windows], per_channel: bool) -
         energies = [_energies(traces, w, trace, result.following) for w in chosen]
         for key, attribute in _ENERGIES.items():
             columns[key] = np.concatenate([getattr(e, attribute) for e in energies]) if energies else np.empty(0)
+        columns.update(amount_columns(chosen, columns))
         parts.append(_with_channel(columns, trace, per_channel))
     units = {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(_ENERGIES, "J")}
     return _joined(parts, units, result.estimated, _least_certain(traces, per_channel))
@@ -207,7 +209,9 @@ def _groups(traces: Sequence[Trace], windows: int) -> Iterator[Sequence[Trace]]:
     return (traces[first : first + size] for first in range(0, len(traces), size))
 
 
-def together_by_name(traces: Sequence[Trace], named: Mapping[str, list[Windows]], following: Following) -> dict[str, Bounded]:
+def together_by_name(
+    traces: Sequence[Trace], named: Mapping[str, list[Windows]], following: Following
+) -> dict[str, Bounded]:
     """The energy of all windows of each name."""
     counted = [t for t in traces if t.counted and t.has_data]
     learn(counted)
@@ -239,15 +243,15 @@ def _follow(bounded: Bounded, trace: Trace, windows: Windows, following: Followi
     return Bounded(np.clip(energy_j, bounded.low_j, bounded.high_j), bounded.low_j, bounded.high_j)
 
 
-def summary_table(
-    result: Followable, named: Mapping[str, list[Windows]], unions: Mapping[str, Bounded]
-) -> pa.Table:
+def summary_table(result: Followable, named: Mapping[str, list[Windows]], unions: Mapping[str, Bounded]) -> pa.Table:
     """A row per name of its windows: count, energies with bounds and interval, mean power, durations.
 
     `unions` holds the energies of the names whose windows overlap.
     """
     rows = []
     totals = together_by_name(result.traces, named, result.following)
+    done = summed(named)
+    amounts = list(dict.fromkeys(amount for sums in done.values() for amount in sums))
     for name, handles in named.items():
         total, durations = totals[name], Durations(handles)
         count, seconds = durations.count, durations.total_s()
@@ -269,6 +273,7 @@ def summary_table(
                 result.following.method(name),
                 interval.reason,
                 *_three(unions.get(name)),
+                *(value for amount in amounts for value in _per_amount(energies, done[name].get(amount))),
             )
         )
     return _table(
@@ -296,8 +301,20 @@ def summary_table(
             ("union_energy_j", "float64", "J"),
             ("union_energy_low_j", "float64", "J"),
             ("union_energy_high_j", "float64", "J"),
+            *(column for amount in amounts for column in _amount_fields(amount)),
         ],
     )
+
+
+def _amount_fields(amount: str) -> list[tuple[str, str, str | None]]:
+    energies = ((f"energy_per_{amount}{end}_j", "float64", "J") for end in ("", "_low", "_high"))
+    return [(f"total_{amount}", "float64", None), *energies]
+
+
+def _per_amount(energies: list[float], total: float | None) -> list[float | None]:
+    """The sum of an amount, and the energy of the windows per one of it, with bounds."""
+    known = total is not None and total > 0
+    return [total, *(x / total if known and total else None for x in energies)]
 
 
 def _three(energies: Bounded | None) -> list[float | None]:
