@@ -21,6 +21,7 @@ COMMANDS = {
     "report": ("fastgreen.commands.report", "report"),
     "share": ("fastgreen.commands.share", "share"),
     "watch": ("fastgreen.commands.watch", "watch"),
+    "export": ("fastgreen.commands.export", "export"),
     "grant": ("fastgreen.commands.grant", "grant"),
     "sweep": ("fastgreen.commands.metrics", "sweep"),
     "plot": ("fastgreen.commands.metrics", "plot"),

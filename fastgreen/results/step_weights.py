@@ -154,8 +154,8 @@ def fit_weights(
 
     Notes
     -----
-    Least squares with coefficients that are not negative (Lawson and Hanson 1974), each step weighted by its length: the
-    energy of a long step is less certain. The energies are those of `Result.share`; where a counter is slower than
+    Least squares with coefficients that are not negative (Lawson and Hanson 1974), each step weighted by its length, as
+    a long step is less certain. The energies are those of `Result.share`; where a counter is slower than
     the steps, many steps are needed.
     """
     import pyarrow as pa

@@ -160,9 +160,9 @@ def test_a_row_per_span_adds_up_to_the_rows_per_name(run, tmp_path):
 
 def test_pairs_and_asynchronous_pairs_are_spans(run, tmp_path):
     events = [
-        {"ph": phase, "name": name, "ts": ts * 1e6, "pid": 1, **({"id": track, "cat": "w"} if track > 1 else {"tid": 1})}
+        {"ph": phase, "name": name, "ts": ts * 1e6, "pid": 1, "tid": 1, "id": track, "cat": "w"}
         for phase, name, ts, track in [
-            ("B", "f", 1, 1), ("B", "g", 2, 1), ("E", "g", 3, 1), ("E", "f", 4, 1), ("E", "", 5, 1), ("B", "open", 5, 1),
+            ("B", "f", 1, 0), ("B", "g", 2, 0), ("E", "g", 3, 0), ("E", "f", 4, 0), ("E", "", 5, 0), ("B", "open", 5, 0),
             ("b", "r", 1, 2), ("b", "r", 2, 3), ("e", "r", 6, 2), ("e", "r", 7, 3),
         ]
     ]  # fmt: skip

@@ -68,7 +68,7 @@ def charged_table(
     Returns
     -------
     pyarrow.Table
-        ``name``, ``device``, ``count`` and ``outside`` (spans beyond the run; ``count`` is without them), ``duration_s``
+        ``name``, ``device``, ``count`` and ``outside`` (spans beyond the run; not in ``count``), ``duration_s``
         (s), ``energy_j`` with its bounds and ``baseline_j``: the own energy; ``total_energy_j`` with its bounds, and
         ``mean_energy_j``, the total by the count (J). Null where no part is within the run or no channel was read. The
         schema's metadata hold ``unattributed_j``, ``baseline_j`` and ``drawn_j`` (J), ``channels``, ``rule`` and
