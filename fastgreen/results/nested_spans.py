@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastgreen.results.energies import Energies
     from fastgreen.results.trace import Trace
 
 __all__ = ["NestedSpans", "own_and_total"]
@@ -82,20 +83,21 @@ def check_depth(parent: NDArray[np.int64]) -> None:
 
 
 def own_and_total(
-    traces: Sequence[Trace], spans: NestedSpans, group: NDArray[np.int64], groups: int, run: tuple[int, int]
+    result: Energies, traces: Sequence[Trace], spans: NestedSpans, group: NDArray[np.int64], groups: int
 ) -> tuple[Shares, Shares]:
     """Energy of groups of spans on some channels.
 
     Parameters
     ----------
+    result : Energies
+        The run.
     traces : sequence of Trace
+        Channels of it that were read.
     spans : NestedSpans
     group : array of int
         The group of each span, from 0 on.
     groups : int
         The number of groups.
-    run : (int, int)
-        Begin and end of the run, ns.
 
     Returns
     -------
@@ -104,15 +106,15 @@ def own_and_total(
     """
     check_depth(spans.parent)
     own, total = _Sweep(spans, group).changes()
-    pieces = [_pieces(changes, groups, int(spans.begin_ns.min(initial=run[0]))) for changes in (own, total)]
+    pieces = [_pieces(changes, groups, result.start_ns) for changes in (own, total)]
     columns = [np.concatenate([p[i] for p in pieces]) for i in range(4)]
     columns[3][len(pieces[0][3]) :] += groups
     charged = np.arange(2 * groups) < groups
-    found = share(traces, Spans(columns[0], columns[1], columns[2], columns[3].astype(np.uint32), charged), run)
+    found = share(result, traces, Spans(columns[0], columns[1], columns[2], columns[3].astype(np.uint32), charged))
     halves = []
     for part in (slice(0, groups), slice(groups, None)):
         by_channel = {k: b[part] for k, b in found.by_channel.items()}
-        halves.append(Shares(by_channel, found.unattributed_j, found.time_s[part], found.begin_ns, found.end_ns))
+        halves.append(Shares(by_channel, found.unattributed_j, found.drawn_j, found.time_s[part]))
     return halves[0], halves[1]
 
 

@@ -162,7 +162,8 @@ def test_pairs_and_asynchronous_pairs_are_spans(run, tmp_path):
     events = [
         {"ph": phase, "name": name, "ts": ts * 1e6, "pid": 1, "tid": 1, "id": track, "cat": "w"}
         for phase, name, ts, track in [
-            ("B", "f", 1, 0), ("B", "g", 2, 0), ("E", "g", 3, 0), ("E", "f", 4, 0), ("E", "", 5, 0), ("B", "open", 5, 0),
+            ("B", "f", 1, 0), ("B", "g", 2, 0), ("E", "g", 3, 0), ("E", "f", 4, 0), ("E", "", 5, 0),
+            ("B", "open", 5, 0),
             ("b", "r", 1, 2), ("b", "r", 2, 3), ("e", "r", 6, 2), ("e", "r", 7, 3),
         ]
     ]  # fmt: skip

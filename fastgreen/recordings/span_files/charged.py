@@ -13,7 +13,7 @@ from fastgreen.errors import TraceError
 from fastgreen.recordings.span_files.span_file import LARGEST_NS, SpanFile
 from fastgreen.results.nested_spans import NestedSpans, own_and_total
 from fastgreen.results.share_table import chosen_traces
-from fastgreen.results.shares import Shares, Spans, check_baseline, set_apart, share
+from fastgreen.results.shares import Shares, check_baseline, set_apart
 from fastgreen.results.trace import Bounded
 from fastgreen.sensors.channel_kinds import kind_of
 from fastgreen.units import NS_PER_S, counted, unit_metadata
@@ -101,10 +101,10 @@ def charged_table(
         notes.append(f"the spans are of the machine {file.host!r}, and the run is of {result.metadata['host']!r}")
     traces = chosen_traces(result, channels)
     places = _places(file, traces, channels is not None, dict(gpus or {}), notes)
-    parts = [_Part(file, spans, inside, device, of, run, each) for device, of in places]
+    parts = [_Part(result, file, spans, inside, device, of, each) for device, of in places]
     used = {t.channel.id for part in parts for t in part.traces}
     idle = [t for t in traces if t.channel.id not in used]
-    rest = share(idle, Spans(*(np.zeros(0, k) for k in ("i8", "i8", "u8"))), run).unattributed_j if idle else {}
+    rest = {t.channel.id: float(result.totals[t.channel.id].energy_j) for t in idle}
     for identity, energy_j in rest.items():
         notes.append(f"{identity}: no span runs on it, so its {energy_j:.6g} J are charged to no span")
     baseline = _baselines(baseline_w, parts)
@@ -114,7 +114,7 @@ def charged_table(
     totals = {
         "unattributed_j": repr(float(unattributed_j)),
         "baseline_j": repr(baseline_j),
-        "drawn_j": repr(float(sum(p.own.drawn_j for p in parts) + sum(rest.values()))),
+        "drawn_j": repr(float(sum(sum(p.own.drawn_j.values()) for p in parts) + sum(rest.values()))),
         "channels": json.dumps([t.channel.id for t in traces]),
         "estimated": str(any(t.channel.estimated for t in traces)).lower(),
         "rule": RULE
@@ -205,12 +205,12 @@ class _Part:
 
     def __init__(
         self,
+        result: Result,
         file: SpanFile,
         spans: NestedSpans,
         inside: np.ndarray,
         device: int,
         traces: Sequence[Trace],
-        run: tuple[int, int],
         each: bool,
     ) -> None:
         mine = file.device == device if file.knows_devices else np.ones(len(spans), bool)
@@ -227,7 +227,7 @@ class _Part:
         self.duration_s = np.bincount(group[kept], lengths, len(self.groups))
         self.begin_ns = spans.begin_ns
         self.names = [file.names[c] for c in (file.name[self.groups] if each else self.groups).tolist()]
-        self.own, self.total = own_and_total(traces, spans.where(kept), group[kept], len(self.groups), run)
+        self.own, self.total = own_and_total(result, traces, spans.where(kept), group[kept], len(self.groups))
 
     def table(self, baseline: float | dict[str, float]) -> pa.Table:
         own, baseline_j = _less(self.own, baseline)
