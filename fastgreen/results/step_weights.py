@@ -127,7 +127,7 @@ class StepWeights:
 def fit_weights(
     result: Result, steps: Any, *, channels: Any = None, clock: Literal["monotonic", "realtime"] = "monotonic"
 ) -> StepWeights:
-    """Fit what a step of an engine costs: a fixed part, and J per prompt token, decoding sequence and context token.
+    """Fit the cost of an engine's steps: a fixed part, and J per prompt token, decoding sequence and context token.
 
     Parameters
     ----------

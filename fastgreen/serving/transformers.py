@@ -44,9 +44,10 @@ def generate(
     rows, prompts = _batch(model, inputs, options)
     if ids is not None and len(ids) != rows:
         raise ValueError(f"ids must be one for each of {rows} sequences, not {len(ids)}")
-    follower = _Follower(ledger, list(range(rows)) if ids is None else list(ids), prompts, _ends(model, options))
+    follower = _Follower(_ends(model, options))
     options["stopping_criteria"] = [*(options.get("stopping_criteria") or []), follower]
     try:
+        follower.begin(ledger, list(range(rows)) if ids is None else list(ids), prompts)
         return model.generate(*inputs, **options)
     finally:
         follower.close()
@@ -78,20 +79,18 @@ class _Follower:
     With beams or several sequences per prompt, the rows of one prompt follow each other, and belong to one span.
     """
 
-    def __init__(self, ledger: Ledger, ids: list[str | int | bytes], prompts: list[int | None], ends: set[int]) -> None:
+    def __init__(self, ends: set[int]) -> None:
         self.ends = ends
         self.spans: list[Span] = []
-        try:
-            for one, tokens in zip(ids, prompts, strict=True):
-                span = ledger.open(one)
-                self.spans.append(span)
-                span.phase("prefill")
-                if tokens is not None:
-                    span.add(prompt_tokens=tokens)
-        except BaseException:
-            self.close()
-            raise
         self.ended: list[bool] | None = None
+
+    def begin(self, ledger: Ledger, ids: list[str | int | bytes], prompts: list[int | None]) -> None:
+        for one, tokens in zip(ids, prompts, strict=True):
+            span = ledger.open(one)
+            self.spans.append(span)
+            span.phase("prefill")
+            if tokens is not None:
+                span.add(prompt_tokens=tokens)
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         import torch

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -106,10 +107,8 @@ class _Limited(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             data = self.raw.read(len(buffer))
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise TraceError(f"{self.path} cannot be read: {error}") from None
-        except Exception as error:  # zlib.error is no OSError
-            raise TraceError(f"{self.path} is damaged: {error}") from None
         self.left -= len(data)
         if self.left < 0:
             raise TraceError(f"{self.path} is larger than {MOST_BYTES} bytes")
