@@ -17,12 +17,13 @@ import pyarrow as pa
 
 from fastgreen.errors import TraceError
 from fastgreen.experiment.runner import WINDOW, read_status
+from fastgreen.experiment.study_costs import SPENT_UNITS, spent_at_any_time, spent_by_run
 from fastgreen.guards.printable import encodable
 from fastgreen.guards.untrusted import check_inside, check_outputs, read_object
 from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
 from fastgreen.table_files import save_table
 from fastgreen.training.gauges import GAUGE_UNITS
-from fastgreen.units import J_PER_KWH, NS_PER_S
+from fastgreen.units import NS_PER_S
 
 if TYPE_CHECKING:
     from fastgreen.costs.settings import Costs
@@ -42,7 +43,6 @@ _PUBLISHED_GAUGES = {
     "gpu_use": ("gpu_use",),
     "gpu_memory_b": ("gpu_memory", "process/gpu_memory"),
 }
-_SPENT = {"cost": "", "carbon_g": "g", "sci_g": "g"}  # of an inference -> unit
 _SPREAD = re.compile(r"_(q1|q3|low|high|p95)(_|$)")  # spread of another column, not a quantity of its own
 
 
@@ -58,7 +58,7 @@ class _Run:
     estimated: bool = False
     gauges: dict[str, float] = field(default_factory=dict)
     spent: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # money, carbon and SCI of an inference
-    doubt: str = ""  # reason why `spent` is not known
+    doubt: str = ""  # why `spent` is not known
 
     @property
     def total(self) -> tuple[float, float, float, float]:
@@ -242,8 +242,8 @@ def _load(place: Path, study: Path, costs: Costs | None) -> _Run:
                 run.state, run.note = _INTERRUPTED
         elif (place / "power_metrics.json").exists():
             _load_published(run, place)
-            if costs is not None and run.state == "done":
-                _spent_at_any_time(run, costs)
+            if costs is not None and run.counted:
+                run.spent, run.doubt = spent_at_any_time(run.total[:3], run.latency_s, costs)
         elif status is None and (place.parent.parent / "study.json").exists():
             run.state, run.note = _INTERRUPTED
         else:
@@ -271,34 +271,10 @@ def _load_saved(run: _Run, place: Path, costs: Costs | None) -> None:
             float(energy.high_j) / count,
             float(energy.energy_j) / seconds,
         )
-        if trace.counted:
-            run.counted.append(trace.channel.id)
+    run.counted = [trace.channel.id for trace in read if trace.counted]
     run.estimated = result.estimated
     if costs is not None and count and run.counted:
-        from fastgreen.results.footprint import footprint
-
-        try:
-            row = next(row for row in footprint(result, costs).rows if row.name == WINDOW)
-        except (TraceError, StopIteration) as error:
-            run.doubt = str(error)
-        else:
-            found = {"cost": row.cost, "carbon_g": row.carbon_g, "sci_g": row.sci_g}
-            run.spent = {name: value for name, value in found.items() if value is not None}
-
-
-def _spent_at_any_time(run: _Run, costs: Costs) -> None:
-    """Money and carbon of a recording without a date."""
-    for name, rate in (("cost", costs.price), ("carbon_g", costs.carbon)):
-        if rate is not None and not rate.is_constant:
-            run.doubt = f"the recording has no date, so {rate.source} cannot be used"
-        elif rate is not None:
-            factor = float(rate.values[0]) * costs.pue / J_PER_KWH
-            value, low, high = (float(x) * factor for x in run.total[:3])
-            run.spent[name] = value, low, high
-    if "carbon_g" in run.spent:
-        embodied_g = costs.embodied_of(float(run.latency_s.sum())) / run.latency_s.size
-        value, low, high = (x + embodied_g for x in run.spent["carbon_g"])
-        run.spent["sci_g"] = value, low, high
+        run.spent, run.doubt = spent_by_run(result, costs, WINDOW)
 
 
 def _saved_gauges(place: Path) -> dict[str, float]:
@@ -349,7 +325,7 @@ def _notes(runs: list[_Run]) -> list[str]:
     for (size, state, note), mine in alike.items():
         others = f"; so {len(mine) - 1} more of its runs" if len(mine) > 1 else ""
         notes.append(f"size {size}, run {mine[0].repeat}: {state}: {note}{others}")
-    doubts = list(dict.fromkeys(run.doubt for run in runs if run.doubt))
+    doubts = dict.fromkeys(run.doubt for run in runs if run.doubt)
     notes += [f"cost and carbon of some runs are unknown: {doubt}" for doubt in doubts]
     sets: dict[frozenset[str], list[_Run]] = {}
     for run in runs:
@@ -385,13 +361,8 @@ def _schema(fields: list[tuple[str, Any, str]]) -> pa.Schema:
 def _run_table(runs: list[_Run]) -> pa.Table:
     rows = []
     for run in runs:
-        row = {
-            "size": run.size,
-            "run": run.repeat,
-            "state": run.state,
-            "note": run.note,
-            "iterations": run.latency_s.size,
-        }
+        row = {"size": run.size, "run": run.repeat, "state": run.state, "note": run.note}
+        row["iterations"] = run.latency_s.size
         if run.latency_s.size and run.counted:
             row |= dict(zip(("energy_j", "energy_low_j", "energy_high_j", "mean_power_w"), run.total, strict=True))
         if run.latency_s.size:
@@ -420,8 +391,8 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
     fields += [(n, pa.float64(), "s") for n in ("latency_s", "latency_q1_s", "latency_q3_s", "latency_p95_s")]
     fields += [("throughput_per_s", pa.float64(), "1/s"), ("mean_power_w", pa.float64(), "W")]
     fields += [(f"energy_j[{name}]", pa.float64(), "J") for name in names]
-    spent = [name for name in _SPENT if any(name in run.spent for run in runs)]
-    fields += [(f"{name}{part}", pa.float64(), _SPENT[name]) for name in spent for part in ("", "_low", "_high")]
+    spent = [name for name in SPENT_UNITS if any(name in run.spent for run in runs)]
+    fields += [(f"{name}{part}", pa.float64(), SPENT_UNITS[name]) for name in spent for part in ("", "_low", "_high")]
     gauges = [name for name in GAUGE_UNITS if any(name in run.gauges for run in runs)]
     fields += [(name, pa.float64(), GAUGE_UNITS[name]) for name in gauges]
     rows = []
