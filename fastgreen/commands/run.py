@@ -108,13 +108,13 @@ class _Report:
         try:
             found = self.costing.of(result, strict=False)
             more, lines = self._more(result, code)
+            if self.output is not None:
+                more["saved"] = str(self.output)
             if not self.answer.give(lambda: {**self.costing.merged(result.to_dict(), found), **more}, err=True):
                 show(result, people_console(stderr=True))
                 say(*lines, *self.costing.shown(found), err=True)
                 if self.output is not None:
                     click.echo(printable(f"saved in {self.output}; `fastgreen report` shows it again"), err=True)
-            elif self.output is not None:
-                click.echo(printable(f"saved in {self.output}"), err=True)
         except OSError as error:
             with contextlib.suppress(OSError):
                 click.echo(f"fastgreen run: {sentence(error)}", err=True)
