@@ -50,7 +50,7 @@ def report(
     RUN is the folder of the run.
     """
     from fastgreen.results.console import people_console, show
-    from fastgreen.results.result import load
+    from fastgreen.results.loading import load
 
     if step_s is not None and not (picture or power):
         raise click.UsageError("--step needs --power or --picture")

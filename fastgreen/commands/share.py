@@ -69,7 +69,7 @@ def share(
     RUN is the folder of the run. The spans are of another program that ran at the same time.
     """
     from fastgreen.recordings.span_files import charged_table, read_spans
-    from fastgreen.results.result import load
+    from fastgreen.results.loading import load
 
     if each and output is None:
         raise click.UsageError("--each needs -o")

@@ -16,6 +16,7 @@ from fastgreen._light_dataclass import replace
 from fastgreen.errors import FastgreenWarning
 from fastgreen.guards.bell import Bell
 from fastgreen.measuring.notes import Notes
+from fastgreen.measuring.record_path import record_path
 from fastgreen.measuring.recorder import Recorder, finished_windows, kept_chunks
 from fastgreen.measuring.source_sampler import Group
 from fastgreen.measuring.standstill import CounterJudge
@@ -82,9 +83,11 @@ class LiveRun:
         self.start_ns = self.end_ns = 0
         self.metadata = run_metadata()
         self.tallies: dict[str, dict[str, Any]] = {}
+        self.recorded_in: str | None = None
         self._recorder: Recorder | None = None  # while it writes its first table
         if record is not None:
-            self._recorder = Recorder(record, self.metadata, self._channel_table)
+            self.recorded_in = record_path(record)
+            self._recorder = Recorder(self.recorded_in, self.metadata, self._channel_table)
         self._result: Result | None = None
         self._settle_ns = 0
         self._draining = False

@@ -57,7 +57,9 @@ class Monitor:
         Readings per second, for all sources or by source (``{"rapl": 1000}``); up to a million. Above a few ten
         thousand a source's thread no longer sleeps: it takes a core, and 24 bytes for every sample.
     record : path, optional
-        A folder to write samples and windows to while running, in constant memory; needs pyarrow.
+        A folder to write samples and windows to while running, in constant memory; needs pyarrow. ``{rank}``,
+        ``{host}``, ``{time}`` and ``{pid}`` are filled in. Under a launcher of ranks (torchrun, srun, mpirun), each
+        rank writes ``record/<host>-<rank>``, and `fastgreen.load` takes the folder of all.
     sync : callable, optional
         Called at both edges of every window before its time is taken, e.g. ``torch.cuda.synchronize``: without it, a
         window around asynchronous GPU work measures the launch.

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastgreen import _resolver
 from fastgreen.errors import TraceError
-from fastgreen.results.result import load
+from fastgreen.results.loading import load
 from fastgreen.results.run_checks import LARGEST, LONGEST_NS
 from fastgreen.sensors.channel import Channel
 from fastgreen.units import NS_PER_S

@@ -16,7 +16,8 @@ import numpy as np
 from fastgreen.errors import TraceError
 from fastgreen.reports.ratio import Outcomes, Ratio, paired, unpaired
 from fastgreen.results.console import PlainTable, bounds, quantity
-from fastgreen.results.result import Result, load
+from fastgreen.results.loading import load
+from fastgreen.results.result import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

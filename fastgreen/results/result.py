@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastgreen.results.footprint import Footprint
     from fastgreen.results.ledger_spans import LedgerSpans
 
-__all__ = ["Result", "load"]
+__all__ = ["Result"]
 
 
 class Result(Energies):
@@ -495,30 +495,3 @@ class Result(Energies):
         from fastgreen.results.html_tables import notebook_html
 
         return notebook_html(self)
-
-
-def load(path: str | os.PathLike) -> Result:
-    """Open a saved or recorded run.
-
-    Parameters
-    ----------
-    path : path
-        The folder that `Result.save` or ``Monitor(record=)`` wrote. Its samples stay on disk and are read when needed.
-
-    Returns
-    -------
-    Result
-        Of a run whose process was killed, what was recorded up to then; `Result.notes` says so.
-
-    Raises
-    ------
-    TraceError
-        When the folder holds no run, a damaged one, or one of a newer format.
-    """
-    from pathlib import Path
-
-    from fastgreen.results.run_reader import read_run, stored_spans
-
-    folder = Path(path_text("path", path))
-    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(folder)
-    return Result(traces, windows, metadata, start_ns, end_ns, notes, stored_spans(folder, metadata))
