@@ -3,15 +3,15 @@
 
 import time
 import warnings
-from array import array
-from bisect import bisect_left
+from array import array as _array
+from bisect import bisect_left as _bisect_left
 
 from libc.math cimport INFINITY
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from fastgreen._resolver cimport column_data
-from fastgreen.guards.printable import encodable
+from fastgreen.guards.printable import encodable as _encodable
 
 
 cdef enum:
@@ -215,7 +215,7 @@ cdef class Window:
             self.kept = {}
         for name, value in amounts.items():
             if name not in self.kept:
-                self.kept[name] = array("q"), array("d")
+                self.kept[name] = _array("q"), _array("d")
             places, values = self.kept[name]
             places.append(self.used)
             values.append(value)
@@ -256,9 +256,9 @@ cdef class Window:
 
         out = {}
         for name, (places, values) in ({} if self.kept is None else self.kept).items():
-            first = bisect_left(places, start)
+            first = _bisect_left(places, start)
             if first < len(places):
-                out[encodable(name)] = np.array(places[first:], np.int64), np.array(values[first:], np.float64)
+                out[_encodable(name)] = np.array(places[first:], np.int64), np.array(values[first:], np.float64)
         return out
 
     def begin(self):
