@@ -37,8 +37,8 @@ def test_the_energy_of_each_window_holds_that_of_the_result(zones):
             assert live.low_j <= live.energy_j <= live.high_j
             assert live.low_j <= row["energy_high_j"]
             assert row["energy_low_j"] <= live.high_j
-        assert waited.energy_j == pytest.approx(row["energy_j"], rel=0.3, abs=0.1)
-    assert sum(e.energy_j for e in later) == pytest.approx(sum(r["energy_j"] for r in rows), rel=0.1)
+        assert row["energy_low_j"] - 0.02 <= waited.energy_j <= row["energy_high_j"] + 0.02
+    assert sum(e.energy_j for e in later) == pytest.approx(sum(r["energy_j"] for r in rows), rel=0.15)
 
 
 def test_it_is_refused_where_it_would_be_that_of_another(zones):
