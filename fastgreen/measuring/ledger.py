@@ -63,6 +63,7 @@ class Ledgers:
         self._run: Run | None = None
         self._patience: dict[str, float] = {}
         self._hurried: dict[str, int] = {}
+        self._outdated: dict[str, int] = {}
         self._deliveries: dict[str, Deliveries] = {}
 
     def ledger(
@@ -136,7 +137,7 @@ class Ledgers:
         while self._live:
             name, shares = self._live.popitem()
             shares.finish()
-            self._hurried[name] = shares.hurried
+            self._hurried[name], self._outdated[name] = shares.hurried, shares.outdated
 
     def end(self) -> None:
         """Close what is open: the run ends. Idempotent."""
@@ -165,6 +166,11 @@ class Ledgers:
                 out.append(
                     f"{counted(count, 'span')} {of} lasted longer than its patience, {self._patience[name]:g} s: "
                     "live shares used the weights of that moment"
+                )
+            if count := self._outdated.get(name):
+                out.append(
+                    f"{counted(count, 'share')} {of} {'was' if count == 1 else 'were'} worked out live with a shorter "
+                    "update period than was seen later: bounds may have been too close. The result works them out again"
                 )
             if name in self._deliveries:
                 out += self._deliveries[name].notes

@@ -23,7 +23,7 @@ from fastgreen.measuring.standstill import CounterJudge
 from fastgreen.measuring.window_handles import WindowHandles
 from fastgreen.results.result import Result
 from fastgreen.results.run_metadata import run_metadata
-from fastgreen.results.trace import Trace
+from fastgreen.results.trace import Bounded, Trace
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.sensors.channel import Channel
 from fastgreen.units import NS_PER_S
@@ -112,6 +112,9 @@ class LiveRun:
         self.judge.look()
         for group in self.groups:
             group.sampler.start(_PATIENCE_NS)
+        counted = counted_ids(self.channels)
+        recent = [r for g in self.groups for c, r in zip(g.channels, g.recent, strict=True) if c.id in counted]
+        self.handles.go_live(_core.Recents(recent, Bounded) if recent else None)
         self.handles.open()
         self._thread.start()
 
@@ -173,6 +176,7 @@ class LiveRun:
                 del self._left[0]
 
     def _stop_samplers(self) -> None:
+        self.handles.go_live(None)
         self.end_ns = _core.now_ns()
         for group in self.groups:
             group.sampler.stop_soon(self._settle_ns)
@@ -231,7 +235,7 @@ class LiveRun:
         self.judge.look()
         for group in self.groups:
             for i, channel in enumerate(group.channels):
-                samples = group.sampler.drain(i)
+                samples = group.recent[i].take()
                 if samples:
                     drained[channel.id] = samples
                 if samples and not (recorder and recorder.add_samples(channel.id, samples)):

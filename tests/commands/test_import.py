@@ -257,6 +257,7 @@ def test_the_stub_gives_the_arguments_that_the_engine_takes(door):
             if any(isinstance(d, ast.Name) and d.id == "property" for d in method.decorator_list) or not signature:
                 continue
             told = [a.arg for a in method.args.args][1:]
+            told += [f"**{method.args.kwarg.arg}"] if method.args.kwarg else []
             inside = signature[0].partition("(")[2].rpartition(")")[0]
             real = [part.split("=")[0].split()[-1] for part in inside.split(",") if part.strip()][1:]
             assert told == real, f"{node.name}.{method.name}"
