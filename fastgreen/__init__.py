@@ -13,6 +13,7 @@ has the full table::
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
     reports                           comparisons of runs; a page and a timeline of a run
     estimate, experiment              predictions without a run; studies
+    notebook                          `%load_ext fastgreen`: curves beside tables, and `%%energy`
     commands, cli                     the command line
 
 Names load on first use (PEP 562). A monitor measures without NumPy; NumPy loads with the first number of a result.
@@ -94,6 +95,13 @@ def _door(name: str) -> Any:
             name=full_name,
             path=error.path,
         ) from None
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Make ``%load_ext fastgreen`` work: see `fastgreen.notebook`."""
+    from fastgreen.notebook import load
+
+    load(shell)
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,8 @@ without pyplot, so the figures of a script do not change.
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -43,7 +45,19 @@ def _empty_figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("pictures need matplotlib: pip install 'fastgreen[plot]'", name=error.name) from None
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+    return shown_in_notebooks(Figure(figsize=(width, height), layout="constrained", dpi=150))
+
+
+def shown_in_notebooks(figure: Figure) -> Figure:
+    """The same figure, which a notebook shows as a picture though pyplot does not know it."""
+    setattr(figure, "_repr_png_", functools.partial(_png, figure))  # noqa: B010  (no attribute that Figure declares)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=100)
+    return out.getvalue()
 
 
 def new_figure(columns: int = 1, width: float = 7.0, height: float = 4.6) -> tuple[Figure, list[Axes]]:

@@ -12,7 +12,7 @@ __all__ = ["report"]
 
 
 @click.command()
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_options()
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw power over time and the windows to this file.")
 @click.option(
@@ -32,7 +32,7 @@ __all__ = ["report"]
 )
 @click.option("--per-channel", is_flag=True, help="With --power: one row per step and channel, instead of the total.")
 def report(
-    folder: Path,
+    folders: tuple[Path, ...],
     answer: JsonAnswer,
     picture: Path | None,
     power: Path | None,
@@ -44,7 +44,7 @@ def report(
 ) -> None:
     """Show a saved run.
 
-    RUN is the folder of the run.
+    RUN is the folder of the run. With --html, several runs make one page; the first is the base of all differences.
     """
     from fastgreen.results.console import people_console, show
     from fastgreen.results.result import load
@@ -55,6 +55,12 @@ def report(
         raise click.UsageError("--per-channel needs --power")
     if merge and not trace:
         raise click.UsageError("--merge needs --trace")
+    if len(folders) > 1:
+        if html is None or picture or power or trace or answer.wanted:
+            raise click.UsageError("several runs need --html, and no other output; `fastgreen compare A B` prints")
+        _page_of_runs(folders, html)
+        return
+    (folder,) = folders
     result = load(folder)
     if picture is not None:
         from fastgreen import plot
@@ -75,3 +81,14 @@ def report(
             write_trace(result, trace, merge)
     if not answer.give(result.to_dict):
         show(result, people_console())
+
+
+def _page_of_runs(folders: tuple[Path, ...], html: Path) -> None:
+    from fastgreen.reports.runs_page import runs_to_html
+    from fastgreen.results.result import load
+
+    short = [folder.resolve().name for folder in folders]
+    names = [str(folder) if short.count(name) > 1 else name for folder, name in zip(folders, short, strict=True)]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({n})" for n, name in enumerate(names, start=1)]
+    runs_to_html(dict(zip(names, map(load, folders), strict=True)), html, title=f"Energy of {len(folders)} runs")

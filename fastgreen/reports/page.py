@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fastgreen.atomic_file import write_text
 from fastgreen.guards.arguments import path_text
 from fastgreen.guards.printable import printable
-from fastgreen.reports.curves import Lines, lines, packed
+from fastgreen.reports.curves import Level, Lines, lines, packed
 from fastgreen.reports.lanes import lane_data, span_tables
 from fastgreen.results.console import quantity, titled, with_bounds
 from fastgreen.results.html_tables import html_table
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from fastgreen.results.result import Result
 
-__all__ = ["page_parts", "to_html", "whole_page"]
+__all__ = ["bar_list", "packed_curve", "page_parts", "step_of", "to_html", "whole_page"]
 
 _BARS = 20
 _SAID = 3  # names in a sentence
@@ -234,7 +234,13 @@ def _bars(result: Result, summary: pa.Table) -> str:
     most = max(result.energy_high_j, *(row["energy_high_j"] for row in rows))
     if not 0 < most < float("inf"):
         return ""
-    scale = 100 / min(most, 1.25 * max(result.energy_j, *(row["energy_j"] for row in rows)) or most)
+    nested = "<p>Windows can lie within each other, so these energies can add up to more than the run's.</p>"
+    return bar_list(rows, most, result.energy_j) + nested
+
+
+def bar_list(rows: list[dict[str, Any]], most: float, total_j: float = 0.0) -> str:
+    """Bars for rows with a name, an energy and its bounds; `most` is the longest length that is needed, in J."""
+    scale = 100 / min(most, 1.25 * max(total_j, *(row["energy_j"] for row in rows)) or most)
     out = []
     for row in rows[:_BARS]:
         value, low, high = row["energy_j"], row["energy_low_j"], row["energy_high_j"]
@@ -251,8 +257,7 @@ def _bars(result: Result, summary: pa.Table) -> str:
     if rest:
         joules = quantity(sum(row["energy_j"] for row in rest), "J")
         more = f"<p>{counted(len(rest), 'more name')} took {joules} together.</p>"
-    nested = "<p>Windows can lie within each other, so these energies can add up to more than the run's.</p>"
-    return f'<ol class="bars">{"".join(out)}</ol>{more}{nested}'
+    return f'<ol class="bars">{"".join(out)}</ol>{more}'
 
 
 # ---- curves ----
@@ -266,16 +271,16 @@ def _curve_data(result: Result, curves: Lines) -> dict[str, Any]:
         printable(titles.get(n, "all counted channels"), most=_NAME) + (" (not counted)" if n in uncounted else "")
         for n in names
     ]
-    rounding = {"low": "down", "high": "up"}
-    levels = [
-        {
-            "step_s": float(level.edges_ns[1] - level.edges_ns[0]) / NS_PER_S,
-            "count": len(level.edges_ns) - 1,
-            "curves": [
-                {key: packed(values, rounding.get(key, "nearest")) for key, values in level.curves[name].items()}
-                for name in names
-            ],
-        }
-        for level in curves.levels
-    ]
+    levels = [{**step_of(level), "curves": [packed_curve(level, name) for name in names]} for level in curves.levels]
     return {"duration_s": result.duration_s, "titles": shown, "levels": levels}
+
+
+def step_of(level: Level) -> dict[str, Any]:
+    """How wide the steps of a level are, and how many there are."""
+    return {"step_s": float(level.edges_ns[1] - level.edges_ns[0]) / NS_PER_S, "count": len(level.edges_ns) - 1}
+
+
+def packed_curve(level: Level, name: str) -> dict[str, Any]:
+    """One curve of a level, as the page takes it."""
+    rounding = {"low": "down", "high": "up"}
+    return {key: packed(values, rounding.get(key, "nearest")) for key, values in level.curves[name].items()}

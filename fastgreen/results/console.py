@@ -111,7 +111,13 @@ def _outward(value: float, digits: int, rounded: Callable[[Decimal], int]) -> fl
 
 
 class PrintableConsole(Console):
-    """A console that prints only printable text, whatever names and notes hold: no escape sequence but its own."""
+    """A console that prints only printable text, whatever names and notes hold: no escape sequence but its own.
+
+    It is text in a notebook too, where Rich would display HTML of its own and leave the file of the console empty.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(force_jupyter=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -321,5 +327,5 @@ def _ledger_table(result: Printable) -> Table:
 
 def render(result: Printable, width: int = 120) -> str:
     buffer = io.StringIO()
-    show(result, PrintableConsole(file=buffer, width=width, highlight=False))
+    show(result, PrintableConsole(file=buffer, width=width, highlight=False, color_system=None))
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).rstrip("\n")

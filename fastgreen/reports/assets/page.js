@@ -48,9 +48,11 @@
 
   function unpackedLevels() {
     return run.levels.map((level) => {
-      const x = Array.from({ length: level.count + 1 }, (_, i) => Math.min(i * level.step_s, run.duration_s));
-      x[level.count] = run.duration_s;
       const curves = level.curves.map((curve) => {
+        // Several runs on one page have steps and lengths of their own.
+        const { count, step_s, duration_s } = { ...level, duration_s: run.duration_s, ...curve.own };
+        const x = Array.from({ length: count + 1 }, (_, i) => Math.min(i * step_s, duration_s));
+        x[count] = duration_s;
         const data = columns.map((name) => unpacked(curve[name]));
         data.forEach((column) => column.push(column[column.length - 1])); // the last step has a width too
         return [x, ...data];
