@@ -99,9 +99,7 @@ def _door(name: str) -> Any:
 
 def load_ipython_extension(shell: Any) -> None:
     """Make ``%load_ext fastgreen`` work: see `fastgreen.notebook`."""
-    from fastgreen.notebook import load
-
-    load(shell)
+    importlib.import_module(f"{__name__}.notebook").load(shell)
 
 
 def __dir__() -> list[str]:
