@@ -375,7 +375,8 @@ def power(
     result : Result
         A finished run.
     step_s : float, optional
-        As in `fastgreen.Result.power`.
+        As in `fastgreen.Result.power`. By default wide enough for narrow bounds: ten to twenty times as wide as what
+        the samples resolve, if the run is long enough.
     title, path
         As in `heat_map`.
 
@@ -388,6 +389,9 @@ def power(
     ValueError
         When no counted channel was read, or no time passed.
     """
+    from fastgreen.results.result_tables import picture_step_s
+
+    step_s = picture_step_s(result) if step_s is None else step_s
     table = result.power(step_s)
     if not result.known or not table.num_rows:
         raise ValueError("there is no power to draw: " + ("no time passed" if result.known else "nothing was read"))

@@ -30,6 +30,8 @@ __all__ = ["report"]
     type=InputPath(dir_okay=False, path_type=Path),
     help="With --trace: add them to this trace of torch.profiler.",
 )
+@click.option("--from", "from_s", type=click.FloatRange(0), help="With --html: draw the run from this second on.")
+@click.option("--to", "to_s", type=click.FloatRange(0), help="With --html: draw the run up to this second.")
 @click.option("--per-channel", is_flag=True, help="With --power: one row per step and channel, instead of the total.")
 def report(
     folders: tuple[Path, ...],
@@ -40,6 +42,8 @@ def report(
     html: Path | None,
     trace: Path | None,
     merge: Path | None,
+    from_s: float | None,
+    to_s: float | None,
     per_channel: bool,
 ) -> None:
     """Show a saved run.
@@ -55,6 +59,8 @@ def report(
         raise click.UsageError("--per-channel needs --power")
     if merge and not trace:
         raise click.UsageError("--merge needs --trace")
+    if (from_s is not None or to_s is not None) and (html is None or len(folders) > 1):
+        raise click.UsageError("--from and --to need --html, and one run")
     if len(folders) > 1:
         if html is None or picture or power or trace or answer.wanted:
             raise click.UsageError("several runs need --html, and no other output; `fastgreen compare A B` prints")
@@ -73,7 +79,7 @@ def report(
     if html is not None:
         from fastgreen.reports.page import to_html
 
-        to_html(result, html, title=f"Energy of {folder.resolve().name}")
+        to_html(result, html, title=f"Energy of {folder.resolve().name}", from_s=from_s, to_s=to_s)
     if trace is not None:
         from fastgreen.reports.timeline import write_trace
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fastgreen.atomic_file import write_text
 from fastgreen.guards.arguments import path_text
 from fastgreen.guards.printable import printable
-from fastgreen.reports.curves import Level, Lines, lines, packed
+from fastgreen.reports.curves import Level, Lines, Part, lines, packed
 from fastgreen.reports.lanes import lane_data, span_tables
 from fastgreen.results.console import quantity, titled, with_bounds
 from fastgreen.results.html_tables import html_table
@@ -33,11 +33,19 @@ if TYPE_CHECKING:
 __all__ = ["bar_list", "packed_curve", "page_parts", "step_of", "to_html", "whole_page"]
 
 _BARS = 20
+_PARTS = 4000  # steps of the finest level from which on a part would have narrower ones
 _SAID = 3  # names in a sentence
 _NAME = 120  # characters of a name
 
 
-def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energy of a run") -> None:
+def to_html(
+    result: Result,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "Energy of a run",
+    from_s: float | None = None,
+    to_s: float | None = None,
+) -> None:
     """Write a page about a run: one HTML file that any browser shows, without a network.
 
     Parameters
@@ -48,9 +56,14 @@ def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energ
         The file; an existing one is replaced. The file appears whole, or stays what it was.
     title : str
         Heading of the page.
+    from_s, to_s : float, optional
+        Draw this part of the run only, in s since its first reading, with steps as narrow as the samples allow. The
+        tables are of the whole run.
 
     Raises
     ------
+    ValueError
+        If the part is not within the run.
     OSError
         If the file cannot be written.
     TraceError
@@ -63,23 +76,30 @@ def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energ
     ...     pass
     >>> fg.to_html(monitor.result, "/dev/null")
     """
-    write_text(Path(path_text("path", path)), whole_page(*page_parts(result), title))
+    write_text(Path(path_text("path", path)), whole_page(*page_parts(result, from_s, to_s), title))
 
 
-def page_parts(result: Result) -> tuple[dict[str, str], dict[str, Any]]:
+def page_parts(
+    result: Result, from_s: float | None = None, to_s: float | None = None
+) -> tuple[dict[str, str], dict[str, Any]]:
     """The parts of a page that change with the run: pieces of HTML by the name of their place, and data to draw."""
     summary = result.summary()
-    curves = lines(result)
+    part = result if from_s is None and to_s is None else Part(result, from_s, to_s)
+    curves = lines(part)
     html = {
         "TOTAL": _total(result, summary),
         "IDENTITY": _identity(result),
-        "CURVE_NOTE": escape(_curve_note(curves)),
+        "CURVE_NOTE": escape(_curve_note(curves, part, result)),
         "BARS": _bars(result, summary),
         "WINDOWS": _window_table(result, summary) + _ledger_table(result),
         "CHANNELS": html_table(result.channels, "Channels") if result.traces else "<p>No channel could be read.</p>",
         "NOTES": _notes(result),
     }
-    return html, {**_curve_data(result, curves), **lane_data(result, summary)}
+    return html, {**_curve_data(part, curves), **lane_data(part, summary), "begin_s": _begin_s(part, result)}
+
+
+def _begin_s(part: Result | Part, result: Result) -> float:
+    return (part.start_ns - result.start_ns) / NS_PER_S
 
 
 def whole_page(html: dict[str, str], data: dict[str, Any], title: str, live: bool = False) -> str:
@@ -191,15 +211,22 @@ def _clock(result: Result) -> str | None:
         return None
 
 
-def _curve_note(curves: Lines) -> str:
+def _curve_note(curves: Lines, part: Result | Part, result: Result) -> str:
     if not curves.levels:
         return "There is no power to draw: nothing was read, or no time passed."
     steps = [float(level.edges_ns[1] - level.edges_ns[0]) / NS_PER_S for level in curves.levels]
-    return (
+    note = (
         f"The line is the mean power of steps of {' or '.join(quantity(s, 's', 3) for s in dict.fromkeys(steps))}. "
         "The dark band holds that mean for certain (an estimated channel: within its model). "
         f"The light band reaches from the lowest to the highest mean over {quantity(curves.peak_s, 's', 3)} in a step."
     )
+    if part is not result:
+        begin_s = _begin_s(part, result)
+        shown = f"{quantity(begin_s, 's')} to {quantity(begin_s + part.duration_s, 's')}"
+        return f"{note} Curves and lanes show {shown} of the run; the numbers and tables are of the whole run."
+    if part.duration_s > _PARTS * steps[-1]:
+        return f"{note} `fastgreen report RUN --html FILE --from S --to S` draws a part with narrower steps."
+    return note
 
 
 def _notes(result: Result) -> str:
@@ -263,7 +290,7 @@ def bar_list(rows: list[dict[str, Any]], most: float, total_j: float = 0.0) -> s
 # ---- curves ----
 
 
-def _curve_data(result: Result, curves: Lines) -> dict[str, Any]:
+def _curve_data(result: Result | Part, curves: Lines) -> dict[str, Any]:
     titles = {t.channel.id: titled(t.channel.id, t.channel.name or t.channel.id) for t in result.traces}
     uncounted = {t.channel.id for t in result.traces if not t.counted}
     names = list(curves.levels[0].curves) if curves.levels else []
