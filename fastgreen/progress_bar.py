@@ -47,12 +47,13 @@ def progress_bar(title: str, total: float | None, shown: bool = True) -> Iterato
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:.0f} %")]
+    columns: list[Any] = [TextColumn("{task.description}", markup=False), BarColumn()]
+    if total is not None:
+        columns.append(TextColumn("{task.percentage:.0f} %"))
     console = Console(stderr=True)
-    columns_of_time = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(
-        *columns, *columns_of_time, console=console, disable=not console.is_terminal, refresh_per_second=1
-    ) as rich_bar:
+    left = [] if total is None else [TextColumn("left"), TimeRemainingColumn()]
+    options: dict[str, Any] = {"disable": not console.is_terminal, "transient": total is None, "refresh_per_second": 1}
+    with Progress(*columns, TimeElapsedColumn(), *left, console=console, **options) as rich_bar:
         task = rich_bar.add_task(title, total=total)
 
         def advance(amount: float = 0, doing: str = "") -> None:

@@ -139,11 +139,12 @@ def fit_command(
         "source": source or str(Path(folder).name),
         "estimated": any(table.estimated for table in tables.values()),
     }
-    if preset == "published":
-        models = ModelSet(fit_published(tables), **about)
-    else:
-        models = fit_physical(tables, "kernel" if preset == "physical" else "basic", **about)
-    rows = _layer_scores(tables, preset)
+    with progress_bar("fitting", None):
+        if preset == "published":
+            models = ModelSet(fit_published(tables), **about)
+        else:
+            models = fit_physical(tables, "kernel" if preset == "physical" else "basic", **about)
+        rows = _layer_scores(tables, preset)
     files = sorted(Path(folder).glob("*_architectures-*.csv"))
     if files:
         rows += _network_scores(files, models, preset, repeats, read_networks)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fastgreen.commands.common import InputPath, JsonAnswer, json_options, of_file
+from fastgreen.progress_bar import progress_bar
 
 __all__ = ["report"]
 
@@ -79,11 +80,12 @@ def report(
     if html is not None:
         from fastgreen.reports.page import to_html
 
-        to_html(result, html, title=f"Energy of {folder.resolve().name}", from_s=from_s, to_s=to_s)
+        with progress_bar("page", None):
+            to_html(result, html, title=f"Energy of {folder.resolve().name}", from_s=from_s, to_s=to_s)
     if trace is not None:
         from fastgreen.reports.timeline import write_trace
 
-        with of_file():
+        with of_file(), progress_bar("timeline", None):
             write_trace(result, trace, merge)
     if not answer.give(result.to_dict):
         show(result, people_console())

@@ -150,7 +150,7 @@ def _sure(result: Result) -> str:
     half = (result.energy_high_j - result.energy_low_j) / 2
     if not result.energy_j > 0 or not half < float("inf"):
         return ""
-    share = float(f"{100 * half / result.energy_j:.2g}")
+    share = max(float(f"{100 * half / result.energy_j:.2g}"), 0.001)
     return f"Known to ±{share:g} %" + (", if the model fits." if result.estimated else ".")
 
 
