@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from fastgreen.commands.common import InputPath, JsonAnswer, json_options, of_file
+from fastgreen.commands.common import InputPath, JsonAnswer, json_options, of_file, say
+from fastgreen.commands.cost_options import CostOptions, cost_options
 from fastgreen.progress_bar import progress_bar
 
 __all__ = ["report"]
@@ -34,6 +35,7 @@ __all__ = ["report"]
 @click.option("--from", "from_s", type=click.FloatRange(0), help="With --html: draw the run from this second on.")
 @click.option("--to", "to_s", type=click.FloatRange(0), help="With --html: draw the run up to this second.")
 @click.option("--per-channel", is_flag=True, help="With --power: one row per step and channel, instead of the total.")
+@cost_options()
 def report(
     folders: tuple[Path, ...],
     answer: JsonAnswer,
@@ -46,6 +48,7 @@ def report(
     from_s: float | None,
     to_s: float | None,
     per_channel: bool,
+    costing: CostOptions,
 ) -> None:
     """Show a saved run.
 
@@ -69,6 +72,7 @@ def report(
         return
     (folder,) = folders
     result = load(folder)
+    found = costing.of(result)
     if picture is not None:
         from fastgreen import plot
 
@@ -81,14 +85,16 @@ def report(
         from fastgreen.reports.page import to_html
 
         with progress_bar("page", None):
-            to_html(result, html, title=f"Energy of {folder.resolve().name}", from_s=from_s, to_s=to_s)
+            title = f"Energy of {folder.resolve().name}"
+            to_html(result, html, title=title, from_s=from_s, to_s=to_s, footprint=found)
     if trace is not None:
         from fastgreen.reports.timeline import write_trace
 
         with of_file(), progress_bar("timeline", None):
             write_trace(result, trace, merge)
-    if not answer.give(result.to_dict):
+    if not answer.give(lambda: costing.merged(result.to_dict(), found)):
         show(result, people_console())
+        say(*costing.shown(found))
 
 
 def _page_of_runs(folders: tuple[Path, ...], html: Path) -> None:

@@ -28,6 +28,7 @@ from fastgreen.units import NS_PER_S, counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fastgreen.results.footprint import Footprint
     from fastgreen.results.result import Result
 
 __all__ = ["bar_list", "packed_curve", "page_parts", "step_of", "to_html", "whole_page"]
@@ -45,42 +46,46 @@ def to_html(
     title: str = "Energy of a run",
     from_s: float | None = None,
     to_s: float | None = None,
+    footprint: Footprint | None = None,
 ) -> None:
     """Write a page about a run: one HTML file that any browser shows, without a network.
 
-    Parameters
-    ----------
-    result : Result
-        A finished run.
-    path : path
-        The file; an existing one is replaced. The file appears whole, or stays what it was.
-    title : str
-        Heading of the page.
-    from_s, to_s : float, optional
-        Draw this part of the run only, in s since its first reading, with steps as narrow as the samples allow. The
-        tables are of the whole run.
+        Parameters
+        ----------
+        result : Result
+            A finished run.
+        path : path
+            The file; an existing one is replaced. The file appears whole, or stays what it was.
+        title : str
+            Heading of the page.
+        write_text(Path(path_text("path", path)), whole_page(*page_parts(result, from_s, to_s, footprint), title))
 
-    Raises
-    ------
-    ValueError
-        If the part is not within the run.
-    OSError
-        If the file cannot be written.
-    TraceError
-        If the recorded samples of the run are damaged.
 
-    Examples
-    --------
-    >>> import fastgreen as fg
-    >>> with fg.Monitor() as monitor:
-    ...     pass
-    >>> fg.to_html(monitor.result, "/dev/null")
+    def page_parts(
+        result: Result, from_s: float | None = None, to_s: float | None = None, footprint: Footprint | None = None
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+
+        Raises
+        ------
+        ValueError
+            If the part is not within the run.
+        OSError
+            If the file cannot be written.
+        TraceError
+            If the recorded samples of the run are damaged.
+
+        Examples
+        --------
+        >>> import fastgreen as fg
+        >>> with fg.Monitor() as monitor:
+        ...     pass
+        >>> fg.to_html(monitor.result, "/dev/null")
     """
-    write_text(Path(path_text("path", path)), whole_page(*page_parts(result, from_s, to_s), title))
+    write_text(Path(path_text("path", path)), whole_page(*page_parts(result, from_s, to_s, footprint), title))
 
 
 def page_parts(
-    result: Result, from_s: float | None = None, to_s: float | None = None
+    result: Result, from_s: float | None = None, to_s: float | None = None, footprint: Footprint | None = None
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """The parts of a page that change with the run: pieces of HTML by the name of their place, and data to draw."""
     summary = result.summary()
@@ -92,6 +97,7 @@ def page_parts(
         "CURVE_NOTE": escape(_curve_note(curves, part, result)),
         "BARS": _bars(result, summary),
         "WINDOWS": _window_table(result, summary) + _ledger_table(result),
+        "COSTS": _costs(footprint),
         "CHANNELS": html_table(result.channels, "Channels") if result.traces else "<p>No channel could be read.</p>",
         "NOTES": _notes(result),
     }
@@ -109,6 +115,7 @@ def whole_page(html: dict[str, str], data: dict[str, Any], title: str, live: boo
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'"
     shown = {
+        "COSTS": "",
         **html,
         "TITLE": escape(printable(title)),
         "POLICY": policy + ("; connect-src 'self'" if live else ""),
@@ -234,6 +241,32 @@ def _notes(result: Result) -> str:
     if not notes:
         return "<p>No faults, gaps or doubts were noted.</p>"
     return f"<ul>{''.join(f'<li>{escape(printable(note))}</li>' for note in notes)}</ul>"
+
+
+def _costs(footprint: Footprint | None) -> str:
+    """A section with money and carbon; empty if nobody asked."""
+    if footprint is None:
+        return ""
+    lines = "".join(f"<p>{escape(printable(line))}</p>" for line in footprint.lines())
+    heads, rows = footprint.cells()
+    table = ""
+    if rows:
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+        body = "".join(
+            f"<tr>{''.join(map(_cost_cell, row, numbers))}</tr>"
+            for row, numbers in zip(rows, footprint.numbers(), strict=True)
+        )
+        label = "Table of money and carbon"
+        table = (
+            f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table><caption>Money and carbon of '
+            f"one</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+    return f'<section aria-labelledby="costs"><h2 id="costs">Money and carbon</h2>{lines}{table}</section>'
+
+
+def _cost_cell(text: str, number: float | None) -> str:
+    value = "" if number is None else f' class="n" data-v="{number!r}"'
+    return f"<td{value}>{escape(printable(text, most=_NAME))}</td>"
 
 
 # ---- windows ----
