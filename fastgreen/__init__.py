@@ -15,6 +15,7 @@ has the full table::
     reports, export                   comparisons, pages and timelines of runs; exporters for fleets
     serving                           energy of requests: ASGI, vLLM, transformers
     estimate, experiment              predictions without a run; studies
+    notebook                          `%load_ext fastgreen`: curves beside tables, and `%%energy`
     commands, cli                     the command line
 
 Names load on first use (PEP 562). A monitor measures without NumPy; NumPy loads with the first number of a result.
@@ -99,6 +100,11 @@ def _door(name: str) -> Any:
             name=full_name,
             path=error.path,
         ) from None
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Make ``%load_ext fastgreen`` work: see `fastgreen.notebook`."""
+    importlib.import_module(f"{__name__}.notebook").load(shell)
 
 
 def __dir__() -> list[str]:

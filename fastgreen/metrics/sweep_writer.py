@@ -12,9 +12,8 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +24,7 @@ import fastgreen
 from fastgreen.atomic_file import new_file
 from fastgreen.guards.arguments import path_text
 from fastgreen.metrics.parallel import cpu_count, thread_count
+from fastgreen.progress_bar import progress_bar
 from fastgreen.units import unit_metadata
 
 __all__ = ["FORMAT", "KEY", "write_sweep"]
@@ -84,7 +84,7 @@ def write_sweep(
             _NamesFile(target, tiles.file_bytes),
             pa.OSFile(place, "ab") as sink,
             pa.ipc.new_file(sink, tiles.schema, options=options) as writer,
-            _progress(sweep, progress) as advance,
+            progress_bar(sweep.metric, sweep.size, progress) as advance,
         ):
             for batch, points in _computed(tiles, workers):
                 writer.write_batch(batch)
@@ -208,20 +208,6 @@ def _computed(tiles: _Layout, workers: int) -> Iterator[tuple[pa.RecordBatch, in
                 pending.append((pool.submit(tile, following, buffer), buffer))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _progress(sweep: Grid, shown: bool) -> Iterator[Callable[[int], None]]:
-    if not shown:
-        yield lambda points: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(sweep.metric), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=sweep.size)
-        yield lambda points: bar.advance(task, points)
 
 
 class _NamesFile:

@@ -11,7 +11,7 @@ from pathlib import Path
 # README, CONTRIBUTING and the package's __init__ point here.
 LAYERS: list[set[str]] = [
     {"errors", "units", "_light_dataclass"},
-    {"guards", "atomic_file"},
+    {"guards", "atomic_file", "progress_bar"},
     {"table_files"},
     {"_kernels", "_resolver"},
     {"_core", "_shares", "ufuncs"},
@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"measuring", "recordings", "plot"},
     {"published_figures", "reports", "export", "serving"},
     {"estimate", "experiment"},
-    {"pytest_plugin"},
+    {"pytest_plugin", "notebook"},
     {"commands"},
     {"cli"},
 ]
