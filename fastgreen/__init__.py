@@ -11,7 +11,8 @@ has the full table::
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
-    reports                           comparisons of runs; a page and a timeline of a run
+    reports, export                   comparisons, pages and timelines of runs; exporters for fleets
+    serving                           energy of requests: ASGI, vLLM, transformers
     estimate, experiment              predictions without a run; studies
     commands, cli                     the command line
 
@@ -47,6 +48,8 @@ _HOME: dict[str, str | None] = {
     "errors": None,
     "estimate": None,
     "experiment": None,
+    "export": None,
+    "fit_weights": "results.step_weights",
     "load": "results.result",
     "measure": "measuring.measure",
     "metrics": None,

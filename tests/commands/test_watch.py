@@ -147,7 +147,7 @@ def test_a_killed_recording_and_no_recording_are_said(tree, tmp_path):
 
 
 def test_a_spark_shows_in_a_line_of_any_width():
-    from fastgreen.commands.histories import Histories, History
+    from fastgreen.reports.histories import Histories, History
 
     history = History()
     for n in range(300):

@@ -10,7 +10,7 @@ import pytest
 import fastgreen as fg
 from fastgreen import deprecation
 from tests.oracles.places import ROOT
-from tests.project.surface import LIST, of, surface
+from tests.project.surface import LIST, MODULES, of, surface
 
 HOW = "`python -m tests.project.surface` writes the list anew"
 
@@ -43,7 +43,7 @@ def test_a_change_of_an_argument_a_default_or_a_base_changes_a_line():
 
 def test_every_public_name_is_stable_or_provisional_by_the_page():
     page = (ROOT / "docs" / "stability.md").read_text(encoding="utf-8")
-    for module in ("errors", "metrics", "ufuncs", "estimate", "experiment", "plot"):
+    for module in MODULES:
         assert f"`fastgreen.{module}`" in page
     for line in LIST.read_text(encoding="utf-8").splitlines():
         if line.startswith("file "):
