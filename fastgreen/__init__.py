@@ -77,13 +77,23 @@ def __getattr__(name: str) -> Any:
     if name in _DOORS:
         return _door(name)
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _deprecated(name)
     home = _HOME[name]
     value = importlib.import_module(f"{__name__}.{home or name}")
     if home is not None:
         value = getattr(value, name)
     globals()[name] = value
     return value
+
+
+def _deprecated(name: str) -> Any:
+    """The successor of a deprecated name, with a warning; AttributeError for other names."""
+    deprecation = importlib.import_module(f"{__name__}.deprecation")
+    if name not in deprecation.RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    notice = deprecation.RENAMED[name]
+    deprecation.warn(f"{__name__}.{name}", notice._replace(instead=f"{__name__}.{notice.instead}"), stacklevel=3)
+    return __getattr__(notice.instead)
 
 
 def _door(name: str) -> Any:
