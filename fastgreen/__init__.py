@@ -12,7 +12,7 @@ has the full table::
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
-    reports                           comparisons of runs; a page and a timeline of a run
+    reports, export                   comparisons, pages and timelines of runs; exporters for fleets
     estimate, experiment              predictions without a run; studies
     commands, cli                     the command line
 
@@ -48,6 +48,7 @@ _HOME: dict[str, str | None] = {
     "errors": None,
     "estimate": None,
     "experiment": None,
+    "export": None,
     "load": "results.result",
     "measure": "measuring.measure",
     "metrics": None,

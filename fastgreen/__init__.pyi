@@ -1,6 +1,7 @@
 from fastgreen import errors as errors
 from fastgreen import estimate as estimate
 from fastgreen import experiment as experiment
+from fastgreen import export as export
 from fastgreen import metrics as metrics
 from fastgreen import plot as plot
 from fastgreen import ufuncs as ufuncs

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": ("fastgreen.commands.compare", "compare"),
     "report": ("fastgreen.commands.report", "report"),
     "watch": ("fastgreen.commands.watch", "watch"),
+    "export": ("fastgreen.commands.export", "export"),
     "grant": ("fastgreen.commands.grant", "grant"),
     "sweep": ("fastgreen.commands.metrics", "sweep"),
     "plot": ("fastgreen.commands.metrics", "plot"),
