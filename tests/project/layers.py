@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"sensors", "metrics", "costs"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},
-    {"published_figures", "reports", "export"},
+    {"published_figures", "reports", "export", "serving"},
     {"estimate", "experiment"},
     {"pytest_plugin"},
     {"commands"},
