@@ -176,7 +176,7 @@ def test_energy_that_got_worse_for_certain_fails_and_the_same_energy_does_not(tr
     run("--benchmark-energy", "--benchmark-json=a.json", source=BENCHMARK.format(seconds=0.01, rounds=40))
     same = run(*flags, source=BENCHMARK.format(seconds=0.01, rounds=40))
     assert same.ret == 0, same.stdout.str()
-    worse = run(*flags, "--benchmark-json=b.json", source=BENCHMARK.format(seconds=0.02, rounds=40))
+    worse = run(*flags, "--benchmark-json=b.json", source=BENCHMARK.format(seconds=0.08, rounds=20))
     assert worse.ret == 1
     worse.stdout.re_match_lines([r"worse by over 5 % for certain: .*test_sleeps: this run uses \d+ % more"])
     from fastgreen.reports.compare import compare_benchmarks

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fastgreen.commands.common import JsonAnswer, json_options, say, table
+from fastgreen.commands.common import JsonAnswer, json_options, say, spoken, table
 from fastgreen.progress_bar import progress_bar
 
 __all__ = ["import_"]
@@ -75,7 +75,7 @@ def import_(
     if answer.give(lambda: _as_mapping(recording, rows, comparison)):
         return
     shown = ("id", "unit", "energy_j", "mean", "max", "covered_s", "missing_s", "samples", "absent", "segments")
-    channels = [{name: row[name] for name in shown} for row in rows]
+    channels = [spoken({name: row[name] for name in shown}) for row in rows]
     said = [f"together {recording.total_j:.9g} J over {recording.duration_s:.6g} s"] if recording.energy_j() else []
     absent = [f"absent: {', '.join(recording.absent)}"] if recording.absent else []
     say(

@@ -108,8 +108,6 @@ class _Report:
         try:
             found = self.costing.of(result, strict=False)
             more, lines = self._more(result, code)
-            if self.output is not None:
-                more["saved"] = str(self.output)
             if not self.answer.give(lambda: {**self.costing.merged(result.to_dict(), found), **more}, err=True):
                 show(result, people_console(stderr=True))
                 say(*lines, *self.costing.shown(found), err=True)

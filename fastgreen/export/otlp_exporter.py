@@ -11,6 +11,7 @@ import functools
 import math
 import urllib.parse
 
+from fastgreen.costs.running import RunningCosts
 from fastgreen.export.live_channels import COUNTS, LiveChannel, LiveChannels, labels_of
 from fastgreen.export.span_histograms import BUCKETS_J
 from fastgreen.guards.arguments import number
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+    from fastgreen.costs.settings import Costs
     from fastgreen.measuring.monitor import Monitor
 
 __all__ = ["Sender", "otlp"]
@@ -33,6 +35,7 @@ def otlp(
     *,
     every_s: float = 15.0,
     headers: Mapping[str, str] | None = None,
+    costs: Costs | None = None,
 ) -> Sender:
     """Send a monitor's energies to an OpenTelemetry collector.
 
@@ -46,6 +49,8 @@ def otlp(
         Time between two messages, in s.
     headers : mapping, optional
         Headers of each request, such as an access token.
+    costs : Costs, optional
+        Rates for the money and the carbon of the host (`fastgreen.costs.settings.costs_from`).
 
     Returns
     -------
@@ -59,7 +64,7 @@ def otlp(
     ImportError
         Without opentelemetry-sdk and its exporter by HTTP.
     """
-    return Sender(monitor, url, every_s, headers)
+    return Sender(monitor, url, every_s, headers, costs)
 
 
 class Sender:
@@ -71,7 +76,9 @@ class Sender:
         Where the messages go.
     """
 
-    def __init__(self, monitor: Monitor, url: str, every_s: float, headers: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, monitor: Monitor, url: str, every_s: float, headers: Mapping[str, str] | None, costs: Costs | None = None
+    ) -> None:
         self.url = _address(url)
         if not 0 < number("every_s", every_s) < math.inf:
             raise ValueError(f"every_s must be a number of seconds above 0, not {every_s!r}")
@@ -85,6 +92,8 @@ class Sender:
         meter = self._provider.get_meter("fastgreen", fastgreen.__version__)
         self._closed = False
         self._instruments = _instruments(meter, self._live)
+        if costs:
+            self._instruments += _cost_instruments(meter, self._live, RunningCosts(costs))
         edges = {"explicit_bucket_boundaries_advisory": BUCKETS_J}
         self._per_span = meter.create_histogram("fastgreen.span.energy", "J", "Energy of spans.", **edges)
         self._per_token = meter.create_histogram(
@@ -151,6 +160,25 @@ def _sdk() -> tuple[Any, Any, Any, Any]:
 
 def _count(name: str, one: LiveChannel) -> float:
     return one.counts[name]
+
+
+def _cost_instruments(meter: Meter, live: LiveChannels, costs: RunningCosts) -> list[Any]:
+    from opentelemetry.metrics import Observation
+
+    def of(place: int) -> Any:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            channels, host = live.now()
+            found = costs.upto(host.energy_j)[place]
+            if channels and found is not None:
+                labels = {"hw.id": live.host, "hw.name": live.host}
+                yield Observation(found, labels if place else {**labels, "currency": costs.costs.currency})
+
+        return [observe]
+
+    return [  # an hour with a price below 0 lowers the money, so it is no counter
+        meter.create_observable_gauge("fastgreen.host.cost", of(0), "1", "Money for the energy of the host."),
+        meter.create_observable_counter("fastgreen.host.carbon", of(1), "g", "CO2e of the energy of the host."),
+    ]
 
 
 def _instruments(meter: Meter, live: LiveChannels) -> list[Any]:

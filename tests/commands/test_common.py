@@ -309,3 +309,10 @@ def test_every_option_has_help_and_the_summary_fits_the_list_of_commands(name):
 
 
 NAMES = {"aipowermeter", "sizes", "dense", "physical"}
+
+
+def test_a_row_for_people_is_in_units_of_speech():
+    row = {"id": "a", "energy_j": 2.854e-06, "power_w": None, "covered_s": 12.0, "max": 3.5, "runs": 2}
+    assert common.spoken(row) == {
+        "id": "a", "energy": "2.854 uJ", "power": "-", "covered": "12.00 s", "max": 3.5, "runs": 2
+    }  # fmt: skip

@@ -256,3 +256,20 @@ class scraping:
     def __exit__(self, *exc_info: object) -> None:
         self.process.terminate()
         self.process.wait(20)
+
+
+def test_money_and_carbon_follow_the_energy_of_the_host(powercap):
+    from fastgreen.costs.settings import costs_from
+
+    powercap(Zone("package-0", 60.0), move=True)
+    costs = costs_from({"price": "0.5 EUR", "carbon": 360, "pue": 2})
+    with fg.Monitor("rapl:*") as monitor, fg.export.prometheus(monitor, ANY, costs=costs) as endpoint:
+        time.sleep(0.2)
+        seen = samples(endpoint.address)
+        ((_, energy_j),) = seen["hw_host_energy_joules_total"]
+        ((_, carbon_g),) = seen["fastgreen_host_carbon_grams_total"]
+        ((labels, cost),) = seen["fastgreen_host_cost"]
+        assert energy_j > 0
+        assert carbon_g == pytest.approx(energy_j / 3.6e6 * 2 * 360)
+        assert cost == pytest.approx(energy_j / 3.6e6 * 2 * 0.5)
+        assert labels["currency"] == "EUR"
