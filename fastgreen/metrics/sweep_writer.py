@@ -27,7 +27,7 @@ from fastgreen.guards.arguments import path_text
 from fastgreen.metrics.parallel import cpu_count, thread_count
 from fastgreen.units import unit_metadata
 
-__all__ = ["FORMAT", "KEY", "write_sweep"]
+__all__ = ["FORMAT", "KEY", "layout_of", "write_sweep"]
 
 FORMAT = 1
 KEY = b"fastgreen"
@@ -67,14 +67,9 @@ def write_sweep(
     overwrite: bool,
 ) -> None:
     """Write a sweep to a file; see `Sweep.write` for the parameters."""
-    layouts: dict[str, type[_Layout]] = {"dense": _Dense, "long": _Long}
-    if layout not in layouts:
-        raise ValueError(f"layout must be dense or long, not {layout!r}")
-    if compression not in (None, "lz4", "zstd"):
-        raise ValueError(f"compression must be lz4, zstd or None, not {compression!r}")
     # This thread writes and needs a CPU of its own; a few computing threads are faster than any disk.
     workers = min(_MOST_WORKERS, max(1, cpu_count() - 1)) if threads is None else thread_count(threads)
-    tiles = layouts[layout](sweep, dtype)
+    tiles = layout_of(sweep, dtype, layout, compression)
     target = Path(path_text("path", path))
     with new_file(target, overwrite) as place:
         if compression is None:
@@ -89,6 +84,16 @@ def write_sweep(
             for batch, points in _computed(tiles, workers):
                 writer.write_batch(batch)
                 advance(points)
+
+
+def layout_of(sweep: Grid, dtype: np.dtype, layout: str, compression: str | None) -> _Layout:
+    """The form of a sweep in files. ValueError for an unknown layout or compression."""
+    layouts: dict[str, type[_Layout]] = {"dense": _Dense, "long": _Long}
+    if layout not in layouts:
+        raise ValueError(f"layout must be dense or long, not {layout!r}")
+    if compression not in (None, "lz4", "zstd"):
+        raise ValueError(f"compression must be lz4, zstd or None, not {compression!r}")
+    return layouts[layout](sweep, dtype)
 
 
 class _Layout:

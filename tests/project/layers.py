@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"sensors", "metrics"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},
-    {"published_figures", "reports", "export"},
+    {"published_figures", "reports", "export", "distributed"},
     {"estimate", "experiment"},
     {"pytest_plugin"},
     {"commands"},
