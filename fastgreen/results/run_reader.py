@@ -28,13 +28,15 @@ from fastgreen.results.sample_file import SampleFile, StoredChunks
 from fastgreen.results.trace import Trace, Windows, recount
 from fastgreen.sensors.channel import Channel
 
-__all__ = ["channel_table", "read_run", "save_run"]
+__all__ = ["UNFINISHED", "channel_table", "read_run", "save_run"]
 
 _COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits", "role", "bus"}
 
 
 _ROWS = 1 << 18  # of windows, looked at at one time
 _SPAN = b"fastgreen_span"
+# Why the channels ended of a run that was not stopped: it was killed, or it goes on.
+UNFINISHED = "the recording process ended before the run was stopped"
 
 Span = tuple[int, int]
 
@@ -196,7 +198,7 @@ def _traces(rows: list[dict[str, Any]], samples: Path) -> list[Trace]:
     ids = [t.channel.id for t in traces]
     if len(set(ids)) < len(ids):
         raise ValueError(f"two channels are called {max(ids, key=ids.count)!r}")
-    recount(cut, why_ended="the recording process ended before the run was stopped")
+    recount(cut, why_ended=UNFINISHED)
     return traces
 
 

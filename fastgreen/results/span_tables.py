@@ -56,7 +56,7 @@ def _split(found: Shares, count: int) -> tuple[Shares, Shares]:
     out = []
     for part in (slice(0, count), slice(count, None)):
         by_channel = {k: b[part] for k, b in found.by_channel.items()}
-        out.append(Shares(by_channel, found.unattributed_j, found.time_s[part], found.begin_ns, found.end_ns))
+        out.append(Shares(by_channel, found.unattributed_j, found.drawn_j, found.time_s[part]))
     return out[0], out[1]
 
 
@@ -78,10 +78,10 @@ def span_table(result: Energies, ledger: LedgerSpans, by: str | None) -> pa.Tabl
     """See `fastgreen.Result.spans`."""
     if by not in _BY:
         raise ValueError(f'by must be None, "phase" or "channel", not {by!r}')
-    traces, run = _traces(result, ledger), (result.start_ns, result.end_ns)
+    traces = _traces(result, ledger)
     pieces, parts = ledger.pieces, _Parts(ledger)
     assert pieces.span is not None
-    found = share(traces, parts.beside(pieces) if by == "phase" else pieces, run)
+    found = share(result, traces, parts.beside(pieces) if by == "phase" else pieces)
     begin_ns, end_ns = pieces.edges
     place, ids = pieces.span, ledger.ids
     phase = None
@@ -140,12 +140,12 @@ def ledger_table(result: Energies, ledgers: Sequence[LedgerSpans]) -> pa.Table:
 
 
 def _rows(result: Energies, ledger: LedgerSpans) -> list[tuple[Any, ...]]:
-    traces, run = _traces(result, ledger), (result.start_ns, result.end_ns)
+    traces = _traces(result, ledger)
     parts, pieces = _Parts(ledger), ledger.pieces
     assert pieces.span is not None
     if not len(pieces):
         return []
-    found, by_phase = _split(share(traces, parts.beside(pieces), run), len(pieces))
+    found, by_phase = _split(share(result, traces, parts.beside(pieces)), len(pieces))
     together = _together(traces, ledger)
     columns, _ = energy_columns(found, ledger.definition["baseline_w"], False)
     energies, none = columns[0][1], sum(found.unattributed_j.values())

@@ -8,6 +8,7 @@ from scipy.optimize import nnls
 import fastgreen as fg
 from fastgreen import _resolver
 from fastgreen.results.bounded import Windows
+from fastgreen.results.following import Followed
 from fastgreen.results.nonnegative import least_squares
 from fastgreen.results.result import Result
 from fastgreen.results.trace import Trace
@@ -163,11 +164,23 @@ def each_kind():
     yield loops.Loop({"all": (100, 250.0)}, 0.0, 100, 25, seconds=20.0, seed=5)
 
 
+def curve_of(result):
+    """The curve of the first channel, at all instants and not only at the edges of windows."""
+    (trace,) = result.traces
+    traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
+    changes = _resolver.follow_changes(traits, trace.settled())
+    curve = Followed(trace, changes, result.following.of(trace).load)
+    for windows in result._windows:
+        kept = result.following.of(trace).windows_j(windows.begin_ns, windows.end_ns)
+        assert np.array_equal(curve.windows_j(windows.begin_ns, windows.end_ns), kept)
+    return curve
+
+
 def test_windows_and_outside_add_up_to_the_counter():
     for loop in each_kind():
         result = loop.result()
         trace = result.traces[0]
-        curve = result.following.of(trace)
+        curve = curve_of(result)
         rng = np.random.default_rng(0)
         first, last = trace.tally["first_at_ns"] - trace.learnt["period_ns"], trace.tally["end_at_ns"]
         cuts = np.concatenate([[first], np.sort(rng.integers(first, last, 500)), [last]])
@@ -186,7 +199,7 @@ def test_every_point_of_the_curve_lies_within_the_bounds():
     for loop in each_kind():
         result = loop.result()
         trace = result.traces[0]
-        curve = result.following.of(trace)
+        curve = curve_of(result)
         at = np.sort(np.random.default_rng(1).integers(0, loop.end_ns, 20_000))
         traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
         ceiling = watts_to_units_per_ns(trace.ceiling_w, "uJ")
