@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from fastgreen.distributed.sweep_answers import best as best
     from fastgreen.distributed.sweep_answers import where as where
     from fastgreen.distributed.sweep_dataset import write as write
+    from fastgreen.distributed.task_energy import TaskEnergy as TaskEnergy
 
-_HOME: dict[str, str | None] = {"best": ".sweep_answers", "where": ".sweep_answers", "write": ".sweep_dataset"}
+_HOME: dict[str, str | None] = {
+    "TaskEnergy": ".task_energy",
+    "best": ".sweep_answers",
+    "where": ".sweep_answers",
+    "write": ".sweep_dataset",
+}
 
 __all__ = sorted(_HOME)
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import fs
 
@@ -24,7 +23,7 @@ from fastgreen._light_dataclass import dataclass
 from fastgreen.atomic_file import new_file
 from fastgreen.distributed.cluster import each
 from fastgreen.guards.arguments import path_text
-from fastgreen.metrics.sweep_writer import KEY, layout_of
+from fastgreen.metrics.sweep_writer import KEY, computed, layout_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -134,14 +133,12 @@ def _write_part(parts: _Parts, number: int) -> int:
 
 
 def _fill(parts: _Parts, number: int, sink: Any) -> None:
-    form, size = parts.form, parts.form.sweep.size
-    buffer = np.empty(min(form.tile_points, size), form.dtype)
+    begin = number * parts.points
+    end = min(begin + parts.points, parts.form.sweep.size)
     options = pa.ipc.IpcWriteOptions(compression=parts.compression, use_threads=False)
-    with pa.ipc.new_file(sink, form.schema, options=options) as writer:
-        for first in range(number * parts.points, min((number + 1) * parts.points, size), form.tile_points):
-            values = buffer[: min(form.tile_points, size - first)]
-            form.sweep.plan.fill(values, first, False)
-            writer.write_batch(form.batch(first, values))
+    with pa.ipc.new_file(sink, parts.form.schema, options=options) as writer:
+        for batch, _ in computed(parts.form, 1, begin, end):  # one tile is computed while another one is written
+            writer.write_batch(batch)
 
 
 def _place(target: str | os.PathLike[str], filesystem: fs.FileSystem | None) -> tuple[fs.FileSystem, str]:

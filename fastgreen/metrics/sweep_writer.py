@@ -27,7 +27,7 @@ from fastgreen.guards.arguments import path_text
 from fastgreen.metrics.parallel import cpu_count, thread_count
 from fastgreen.units import unit_metadata
 
-__all__ = ["FORMAT", "KEY", "layout_of", "write_sweep"]
+__all__ = ["FORMAT", "KEY", "computed", "layout_of", "write_sweep"]
 
 FORMAT = 1
 KEY = b"fastgreen"
@@ -81,7 +81,7 @@ def write_sweep(
             pa.ipc.new_file(sink, tiles.schema, options=options) as writer,
             _progress(sweep, progress) as advance,
         ):
-            for batch, points in _computed(tiles, workers):
+            for batch, points in computed(tiles, workers, 0, sweep.size):
                 writer.write_batch(batch)
                 advance(points)
 
@@ -186,20 +186,22 @@ class _Long(_Layout):
         return pa.record_batch([pa.array(column) for column in (*columns, values)], schema=self.schema)
 
 
-def _computed(tiles: _Layout, workers: int) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Yield the tiles in order, with the number of their points; a batch is valid until the next one is requested.
+def computed(tiles: _Layout, workers: int, begin: int, end: int) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yield the tiles of the points begin..end-1 in order, with the number of their points.
+
+    A batch is valid until the next one is requested.
 
     While the caller writes a tile, the workers compute the next ones into other buffers.
     """
-    size, points = tiles.sweep.size, tiles.tile_points
-    buffers = [np.empty(min(points, size), tiles.dtype) for _ in range(workers + 1)]
+    points = tiles.tile_points
+    buffers = [np.empty(min(points, end - begin), tiles.dtype) for _ in range(workers + 1)]
 
     def tile(first: int, buffer: np.ndarray) -> tuple[pa.RecordBatch, int]:
-        values = buffer[: min(points, size - first)]
+        values = buffer[: min(points, end - first)]
         tiles.sweep.plan.fill(values, first, False)
         return tiles.batch(first, values), values.size
 
-    begins = iter(range(0, size, points))
+    begins = iter(range(begin, end, points))
     pending: deque[tuple[Future[tuple[pa.RecordBatch, int]], np.ndarray]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
