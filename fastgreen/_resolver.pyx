@@ -365,10 +365,7 @@ CELLS = FG_FOLLOW_CELLS
 
 
 cdef class Changes:
-    """The changes of a counter, from its samples chunk by chunk. See fg_follow_changes.
-
-    `count` is the number found so far. With `most`, those past so many are counted and not kept.
-    """
+    """The changes of a counter, from its samples, see fg_follow_changes. Past `most` they are counted, not kept."""
 
     cdef fg_traits c_traits
     cdef fg_follow_reader reader
@@ -384,10 +381,10 @@ cdef class Changes:
     def feed(self, chunk):
         import numpy as np
 
-        part = np.empty((len(chunk) + 1, 4), np.int64)
+        cdef size_t count = len(chunk), written
+        part = np.empty((count + 1, 4), np.int64)
         cdef const fg_sample *data = sample_data(chunk)
         cdef fg_change *out = <fg_change *>column_data(part)
-        cdef size_t count = len(chunk), written
         with nogil:
             written = fg_follow_changes(&self.reader, &self.c_traits, data, count, out)
         self._keep(part, written)
@@ -398,24 +395,12 @@ cdef class Changes:
 
         last = np.empty((1, 4), np.int64)
         self._keep(last, fg_follow_last_change(&self.reader, &self.c_traits, <fg_change *>column_data(last)))
-        found = np.concatenate(self.parts) if self.parts else np.empty((0, 4), np.int64)
-        self.parts = []
-        return found
+        return np.concatenate([last[:0], *self.parts])
 
     def _keep(self, part, Py_ssize_t written):
         self.count += written
-        if self.most is not None and self.count > self.most:
-            self.parts = []
-        elif written:
+        if self.most is None or self.count <= self.most:
             self.parts.append(part[:written].copy())
-
-
-def follow_changes(dict traits, chunks):
-    """The changes of a counter, as `Changes` gives them."""
-    changes = Changes(traits)
-    for chunk in chunks:
-        changes.feed(chunk)
-    return changes.answer()
 
 
 cdef class Followed:

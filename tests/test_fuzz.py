@@ -31,6 +31,7 @@ RUNS: dict[str, tuple[int, tuple[str, ...]]] = {
 C_RUNS = {"text": 50_000, "share": 2_000}
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("target", RUNS)
 def test_fuzzing_finds_nothing(target, tmp_path):
     runs, packages = RUNS[target]
@@ -41,6 +42,7 @@ def test_fuzzing_finds_nothing(target, tmp_path):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("target", C_RUNS)
 def test_fuzzing_in_c_finds_nothing(target, tmp_path):
     if compiler() is None:

@@ -15,8 +15,8 @@ from rich.live import Live
 from rich.table import Table
 
 from fastgreen.commands.common import JsonAnswer, channel_option, json_options, say, table
-from fastgreen.commands.histories import Histories
 from fastgreen.measuring.monitor import Monitor
+from fastgreen.reports.histories import Histories
 from fastgreen.results.console import people_console, quantity, show, titled
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.units import NS_PER_S

@@ -81,7 +81,7 @@ class ChangesQuestion:
         self._changes.feed(settled)
 
     def answer(self) -> tuple[NDArray[np.int64], int]:
-        """The changes, as `_resolver.follow_changes` gives them, and their number; no changes if there are too many."""
+        """The changes and their number; no changes if there are too many."""
         found = self._changes.answer()
         return found, self._changes.count
 
@@ -93,7 +93,7 @@ class Followed:
     ----------
     trace : Trace
     changes : (changes, 4) int64
-        From `_resolver.follow_changes`, at least `LEAST_UPDATES`.
+        From `_resolver.Changes`, at least `LEAST_UPDATES`.
     load : Load
     """
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from fastgreen.results.bounded import Bounded
     from fastgreen.results.following import Following
     from fastgreen.results.ledger_spans import LedgerSpans
 
@@ -108,6 +109,7 @@ class Result(Energies):
                 for p in trace.pauses
             ]
         out += [note for ledger in self._ledgers for note in ledger.notes]
+        out += self._overlap_notes()
         if not self.known:
             out.append("no channel gave a reading, so the energies of this run are unknown and appear as 0")
         return out
@@ -184,7 +186,8 @@ class Result(Energies):
         Returns
         -------
         pyarrow.Table
-            ``start_ns`` is CLOCK_MONOTONIC, durations are s, energies J; an energy that is not known is null.
+            ``start_ns`` is CLOCK_MONOTONIC, durations are s, energies J; an energy that is not known is null. A column
+            for each name of amounts (`Window.add`), null for windows without.
 
         Raises
         ------
@@ -245,6 +248,12 @@ class Result(Energies):
         ranges rest on different conditions and are never mixed. Where there is not an interval, both columns are null
         and ``interval_note`` gives the reason.
 
+        Where windows of one name overlap, their energies hold the same joules more than once. ``union_energy_j`` is
+        then the energy of the time in which any of them was open, with its bounds; null elsewhere.
+
+        Of each name of amounts (`Window.add`), as ``tokens``, there are ``total_tokens`` and ``energy_per_tokens_j``,
+        the energy of all windows of the name per token, with its bounds.
+
         Returns
         -------
         pyarrow.Table
@@ -252,9 +261,25 @@ class Result(Energies):
         """
         from fastgreen.results import result_tables
 
-        return result_tables.summary_table(self, {name: self._named(name) for name in self.names})
+        return result_tables.summary_table(self, self._by_name, self._unions)
 
     # ---- work that overlaps ----
+
+    @cached_property
+    def _unions(self) -> dict[str, Bounded]:
+        """The energies of the names whose windows overlap, by name."""
+        if all(len(handles) < 2 for handles in self._by_name.values()):
+            return {}
+        from fastgreen.results.overlaps import union_energies
+
+        return union_energies(self, self._by_name)
+
+    def _overlap_notes(self) -> list[str]:
+        if not self._unions:
+            return []
+        from fastgreen.results.overlaps import overlap_notes
+
+        return overlap_notes(self._unions, self.known)
 
     def share(
         self,

@@ -26,6 +26,7 @@ from fastgreen.results.run_checks import (
 )
 from fastgreen.results.sample_file import SampleFile, StoredChunks
 from fastgreen.results.trace import Trace, Windows, recount
+from fastgreen.results.window_amounts import Gathered
 from fastgreen.sensors.channel import Channel
 
 __all__ = ["UNFINISHED", "channel_table", "read_run", "save_run"]
@@ -95,7 +96,7 @@ def save_run(
             for chunk in trace.chunks():
                 folder.add_samples(trace.channel.id, chunk)
         for w in windows:
-            folder.add_windows(w.name, w.handle, w.begin_ns, w.end_ns)
+            folder.add_windows(w.name, w.handle, w.begin_ns, w.end_ns, w.amounts)
         for batch in spans.to_batches() if spans is not None else []:
             folder.add_spans(batch)
     finally:
@@ -137,6 +138,7 @@ class _Edges:
 
     def __init__(self, path: Path, name: str) -> None:
         self.begin_ns, self.end_ns = _Column(), _Column()
+        self.amounts = Gathered(path)
         self._path, self._name = path, name
         self._last_ns: int | None = None
 
@@ -155,7 +157,10 @@ class _Edges:
 
 def _read_windows(path: Path) -> list[Windows]:
     found: dict[tuple[str, int], _Edges] = {}
-    for batch in run_folder.read_columns(path, run_folder.WINDOWS, mapped=False):
+    wanted = run_folder.WINDOWS
+    if "amounts" not in run_folder.read_stream(path, mapped=False)[0].names:  # an earlier version wrote it
+        wanted = pa.schema([field for field in wanted if field.name != "amounts"])
+    for batch in run_folder.read_columns(path, wanted, mapped=False):
         if batch.num_rows == 0:
             continue
         run_folder.check_nulls(batch, path)
@@ -168,8 +173,11 @@ def _read_windows(path: Path) -> list[Windows]:
         begin_ns, end_ns = (batch.column(c).to_numpy() for c in ("start_ns", "end_ns"))
         for first in range(0, batch.num_rows, _ROWS):
             edges.add(begin_ns[first : first + _ROWS], end_ns[first : first + _ROWS])
+        if len(wanted) == len(run_folder.WINDOWS):
+            edges.amounts.add(batch.column("amounts"))
     return [
-        Windows(name, handle, edges.begin_ns.taken(), edges.end_ns.taken()) for (name, handle), edges in found.items()
+        Windows(name, handle, edges.begin_ns.taken(), edges.end_ns.taken(), edges.amounts.taken())
+        for (name, handle), edges in found.items()
     ]
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.results.ledger_spans import LedgerSpans
+from fastgreen.results.overlaps import union_of
 from fastgreen.results.share_table import chosen_traces, energy_columns, totals_metadata
 from fastgreen.results.shares import Shares, Spans, share
-from fastgreen.results.trace import Bounded, Trace, Windows
+from fastgreen.results.trace import Bounded, Trace
 from fastgreen.units import NS_PER_S, unit_metadata
 
 if TYPE_CHECKING:
@@ -195,21 +196,11 @@ def _row(
     return (*head, amount, count, total, energy_j, *bounds, *means, *marks, unattributed_j, factor)
 
 
-def _union(begin_ns: np.ndarray, end_ns: np.ndarray) -> Windows:
-    """The time in which any of the stretches was open."""
-    order = np.argsort(begin_ns, kind="stable")
-    begin, end = begin_ns[order], np.maximum.accumulate(end_ns[order])
-    first = np.ones(len(begin), bool)
-    first[1:] = begin[1:] > end[:-1]
-    places = np.flatnonzero(first)
-    return Windows("", 0, begin[places], end[np.append(places[1:], len(end)) - 1])
-
-
 def _together(traces: Sequence[Trace], ledger: LedgerSpans) -> Bounded:
     charged = ledger.pieces.weight > 0
     if not charged.any():
         return Bounded(0.0, 0.0, 0.0)
-    union = _union(ledger.pieces.begin_ns[charged], ledger.pieces.end_ns[charged])
+    union = union_of(ledger.pieces.begin_ns[charged], ledger.pieces.end_ns[charged])
     return sum((t.together(union) for t in traces), Bounded(0.0, 0.0, 0.0))
 
 

@@ -22,6 +22,13 @@ from tests.oracles import simulation as sim
 MS = 1_000_000
 
 
+def changes_of(traits, chunks):
+    changes = _resolver.Changes(traits)
+    for chunk in chunks:
+        changes.feed(chunk)
+    return changes.answer()
+
+
 def board(seconds=3.0, **options):
     return loops.Loop({"a": (30, 300.0), "b": (8, 120.0)}, 70, 100, 25, seconds=seconds, **options)
 
@@ -29,7 +36,7 @@ def board(seconds=3.0, **options):
 def followed(loop):
     trace = loop.trace()
     traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
-    return trace, traits, _resolver.follow_changes(traits, trace.chunks())
+    return trace, traits, changes_of(traits, trace.chunks())
 
 
 def timeline(loop):
@@ -56,7 +63,7 @@ def test_changes_are_those_of_the_twin_in_any_chunks():
         samples["wraps"] = np.where(samples["flags"] & 2, 0, rng.choice([0, 0, 0, 1], count))
         traits = {"kind": "energy", "modulus": 50, "quantum": 1, "period_ns": 30 * MS, "plausible_per_s": 0}
         cuts = np.sort(rng.integers(0, count + 1, 3))
-        found = _resolver.follow_changes(traits, list(np.split(samples, cuts)))
+        found = changes_of(traits, list(np.split(samples, cuts)))
         assert np.array_equal(found, twin.changes(samples, 50, 30 * MS)), trial
 
 
@@ -138,6 +145,7 @@ SEEDS = 4
 SPREAD = dict(zip(loops.ROWS, (1.6, 0.6, 0.6, 0.6, 0.6, 3.0, 1.2), strict=True))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("name", loops.ROWS)
 def test_mean_energy_of_windows_in_step_with_the_load_is_true(name):
     errors = []
@@ -168,7 +176,7 @@ def curve_of(result):
     """The curve of the first channel, at all instants and not only at the edges of windows."""
     (trace,) = result.traces
     traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
-    changes = _resolver.follow_changes(traits, trace.settled())
+    changes = changes_of(traits, trace.settled())
     curve = Followed(trace, changes, result.following.of(trace).load)
     for windows in result._windows:
         kept = result.following.of(trace).windows_j(windows.begin_ns, windows.end_ns)
