@@ -34,7 +34,7 @@ def test_a_cluster_is_as_fast_as_one_process(benchmark, tmp_path):
         fg.distributed.write(sweep, many, client)
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         fg.distributed.write(fg.Sweep("apc", accuracy=[0.5], consumption=[1.0]), tmp_path / "warm", client)

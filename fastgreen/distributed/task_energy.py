@@ -57,11 +57,13 @@ class TaskEnergy:
     FastgreenError
         If a worker lacks fastgreen, or has another version.
 
-    Examples
-    --------
-    >>> with fg.distributed.TaskEnergy(client) as energy:  # doctest: +SKIP
-    ...     client.gather(client.map(train, models))
-    >>> energy.by_prefix().to_pandas()  # doctest: +SKIP
+    Notes
+    -----
+    ::
+
+        with fg.distributed.TaskEnergy(client) as energy:
+            client.gather(client.map(train, models))
+        print(energy.by_prefix())
     """
 
     def __init__(

@@ -281,7 +281,7 @@ class Sweep:
         """
         from fastgreen.metrics.sweep_blocks import to_dask
 
-        return to_dask(self, chunks, self._checked_dtype(dtype))
+        return to_dask(self.plan, chunks, self._checked_dtype(dtype))
 
     def best(self, k: int = 10) -> pa.Table:
         """Find the k best points: the highest scores, or the shortest times.

@@ -6,15 +6,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastgreen.metrics.score_grid import ScoreGrid
 from fastgreen.metrics.search_grid import SearchGrid
-
-if TYPE_CHECKING:
-    from fastgreen.metrics.sweep import Sweep
 
 __all__ = ["stretches", "to_dask"]
 
@@ -41,20 +38,20 @@ def stretches(shape: tuple[int, ...], most: int) -> Iterator[tuple[int, tuple[sl
             yield (row * shape[axis] + begin) * inner, (*single, slice(begin, min(begin + step, shape[axis])), *whole)
 
 
-def to_dask(sweep: Sweep, chunks: Any, dtype: np.dtype) -> Any:
+def to_dask(plan: ScoreGrid | SearchGrid, chunks: Any, dtype: np.dtype) -> Any:
     """See `Sweep.dask`."""
     try:
         import dask.array as da
     except ImportError as error:
         raise ImportError("a lazy array needs Dask: pip install 'fastgreen[distributed]'", name="dask") from error
-    sizes = da.core.normalize_chunks(chunks, shape=sweep.shape, dtype=dtype)
+    sizes = da.core.normalize_chunks(chunks, shape=plan.shape, dtype=dtype)
     edges = [list(itertools.accumulate(lengths, initial=0)) for lengths in sizes]
     return da.map_blocks(
         _block,
         chunks=sizes,
         dtype=dtype,
         meta=np.empty((0,) * len(sizes), dtype),
-        plan=sweep.plan,
+        plan=plan,
         edges=edges,
         kind=dtype,
     )

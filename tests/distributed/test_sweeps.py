@@ -126,7 +126,7 @@ KILLED = """
     from distributed import Client, LocalCluster
     if __name__ == "__main__":
         sweep = fg.Sweep("apc", accuracy=np.linspace(0, 1, 4000), consumption=np.linspace(0, 5, 4000))
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
             fg.distributed.write(sweep, sys.argv[1], Client(cluster), part_bytes=1)
 """
 
