@@ -12,6 +12,7 @@ has the full table::
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
     reports, export, distributed      comparisons, pages and timelines of runs; exporters for fleets; clusters
+    serving                           energy of requests: ASGI, vLLM, transformers
     estimate, experiment              predictions without a run; studies
     commands, cli                     the command line
 
@@ -49,6 +50,7 @@ _HOME: dict[str, str | None] = {
     "estimate": None,
     "experiment": None,
     "export": None,
+    "fit_weights": "results.step_weights",
     "load": "results.result",
     "measure": "measuring.measure",
     "metrics": None,

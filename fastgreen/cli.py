@@ -19,6 +19,7 @@ COMMANDS = {
     "run": ("fastgreen.commands.run", "run"),
     "compare": ("fastgreen.commands.compare", "compare"),
     "report": ("fastgreen.commands.report", "report"),
+    "share": ("fastgreen.commands.share", "share"),
     "watch": ("fastgreen.commands.watch", "watch"),
     "export": ("fastgreen.commands.export", "export"),
     "grant": ("fastgreen.commands.grant", "grant"),

@@ -21,6 +21,7 @@ RUNS: dict[str, tuple[int, tuple[str, ...]]] = {
     "sweep": (200, ()),
     "recording": (200, ()),
     "table": (100, ("scipy", "scikit_posthocs")),
+    "spans": (100, ()),
     "study": (20, ("scipy", "matplotlib")),
     "layers": (100, ("scipy", "sklearn")),
     "models": (200, ("sklearn",)),

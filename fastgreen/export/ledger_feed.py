@@ -35,8 +35,7 @@ class LedgerFeed:
         for ledger in list(ledgers.by_name.values()) if ledgers is not None else []:
             if self._heard.get(ledger.name) is not ledger:
                 self._heard[ledger.name] = ledger
-                if hasattr(ledger, "on_final"):
-                    ledger.on_final(self._take)
+                ledger.on_final(self._take)
 
     def _take(self, span: FinalSpan) -> None:
         if not self.closed:

@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"sensors", "metrics"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},
-    {"published_figures", "reports", "export", "distributed"},
+    {"published_figures", "reports", "export", "serving", "distributed"},
     {"estimate", "experiment"},
     {"pytest_plugin"},
     {"commands"},

@@ -24,7 +24,7 @@ LANGUAGES = {"python", "sh", "console", "text", "ini", "toml", ""}
 # Why a block may stay unrun, and how many do. A block that needs nothing of this is run.
 NOT_RUN = {
     "needs root": 6,
-    "needs a GPU": 3,
+    "needs a GPU": 4,
     "needs a cluster": 2,
     "makes an environment": 8,
     "takes hours": 1,
