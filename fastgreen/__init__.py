@@ -8,6 +8,7 @@ has the full table::
     _shares, _ledger                  bindings to C: work that overlaps
     _kernels                          bindings to C: the metrics
     sensors                           the channels of this machine
+    costs                             prices and carbon intensities of electricity
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures

@@ -7,7 +7,7 @@ cdef extern from "fg_clock.h" nogil:
 
 cdef class Gate:
     cdef int state
-    cdef object sync
+    cdef object sync, warning
 
 
 cdef class Window:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Windows of a monitor, two clock reads each. Private; `Monitor.window` makes windows."""
 
+import warnings
 from array import array
 from bisect import bisect_left
 
@@ -25,6 +26,7 @@ cdef class Gate:
     def __init__(self, sync=None):
         self.state = GATE_CLOSED
         self.sync = sync
+        self.warning = None
 
     def open(self):
         self.state = GATE_OPEN
@@ -33,8 +35,10 @@ cdef class Gate:
         if self.state != GATE_INERT:
             self.state = GATE_CLOSED
 
-    def make_inert(self):
+    def make_inert(self, object warning=None):
+        """Make windows do nothing; the first of them gives this warning, if there is one."""
         self.state = GATE_INERT
+        self.warning = warning
 
 
 cdef class _Edge:
@@ -115,6 +119,9 @@ cdef class Window:
 
     cdef int _begin_closed(self) except -1:
         if self.gate.state == GATE_INERT:
+            if self.gate.warning is not None:
+                warning, self.gate.warning = self.gate.warning, None
+                warnings.warn(warning, stacklevel=1)
             return 0
         raise RuntimeError(f"window {self.name!r} was begun while its monitor was not running")
 

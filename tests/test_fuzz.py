@@ -22,6 +22,7 @@ RUNS: dict[str, tuple[int, tuple[str, ...]]] = {
     "recording": (200, ()),
     "table": (100, ("scipy", "scikit_posthocs")),
     "spans": (100, ()),
+    "hourly": (300, ()),
     "study": (20, ("scipy", "matplotlib")),
     "layers": (100, ("scipy", "sklearn")),
     "models": (200, ("sklearn",)),

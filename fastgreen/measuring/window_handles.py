@@ -6,6 +6,7 @@ import sys
 import threading
 
 from fastgreen import _window
+from fastgreen.errors import FastgreenWarning
 from fastgreen.guards.printable import encodable
 
 TYPE_CHECKING = False
@@ -172,5 +173,9 @@ class WindowHandles:
         self.state = "inert"
         for windows in self.deferred:
             windows.become_inert()
-        self.make_inert()
+        text = (
+            "windows in this forked process measure nothing: their monitor belongs to the parent process; make a "
+            "monitor here, or open the windows in the parent"
+        )
+        self._gate.make_inert(FastgreenWarning(text))
         self.lock = lock

@@ -106,7 +106,7 @@ class LivePage:
         with self._news:
             parts = self._parts
         if parts is None:
-            names = ("TOTAL", "IDENTITY", "CURVE_NOTE", "BARS", "WINDOWS", "CHANNELS", "NOTES")
+            names = ("TOTAL", "IDENTITY", "CURVE_NOTE", "BARS", "WINDOWS", "COSTS", "CHANNELS", "NOTES")
             html = dict.fromkeys(names, "") | {"TOTAL": "<p>No reading yet.</p>"}
             parts = html, {"duration_s": 0.0, "titles": [], "levels": [], "lanes": [], "windows": None}
         return whole_page(*parts, self._title, live=True).encode()

@@ -28,6 +28,7 @@ from fastgreen.units import NS_PER_S, counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fastgreen.results.footprint import Footprint
     from fastgreen.results.result import Result
 
 __all__ = ["page_parts", "to_html", "whole_page"]
@@ -37,7 +38,13 @@ _SAID = 3  # names in a sentence
 _NAME = 120  # characters of a name
 
 
-def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energy of a run") -> None:
+def to_html(
+    result: Result,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "Energy of a run",
+    footprint: Footprint | None = None,
+) -> None:
     """Write a page about a run: one HTML file that any browser shows, without a network.
 
     Parameters
@@ -48,6 +55,8 @@ def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energ
         The file; an existing one is replaced. The file appears whole, or stays what it was.
     title : str
         Heading of the page.
+    footprint : Footprint, optional
+        Money and carbon, as `Result.footprint` gives them; they get a section.
 
     Raises
     ------
@@ -63,10 +72,10 @@ def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energ
     ...     pass
     >>> fg.to_html(monitor.result, "/dev/null")
     """
-    write_text(Path(path_text("path", path)), whole_page(*page_parts(result), title))
+    write_text(Path(path_text("path", path)), whole_page(*page_parts(result, footprint), title))
 
 
-def page_parts(result: Result) -> tuple[dict[str, str], dict[str, Any]]:
+def page_parts(result: Result, footprint: Footprint | None = None) -> tuple[dict[str, str], dict[str, Any]]:
     """The parts of a page that change with the run: pieces of HTML by the name of their place, and data to draw."""
     summary = result.summary()
     curves = lines(result)
@@ -76,6 +85,7 @@ def page_parts(result: Result) -> tuple[dict[str, str], dict[str, Any]]:
         "CURVE_NOTE": escape(_curve_note(curves)),
         "BARS": _bars(result, summary),
         "WINDOWS": _window_table(result, summary) + _ledger_table(result),
+        "COSTS": _costs(footprint),
         "CHANNELS": html_table(result.channels, "Channels") if result.traces else "<p>No channel could be read.</p>",
         "NOTES": _notes(result),
     }
@@ -207,6 +217,32 @@ def _notes(result: Result) -> str:
     if not notes:
         return "<p>No faults, gaps or doubts were noted.</p>"
     return f"<ul>{''.join(f'<li>{escape(printable(note))}</li>' for note in notes)}</ul>"
+
+
+def _costs(footprint: Footprint | None) -> str:
+    """A section with money and carbon; empty if nobody asked."""
+    if footprint is None:
+        return ""
+    lines = "".join(f"<p>{escape(printable(line))}</p>" for line in footprint.lines())
+    heads, rows = footprint.cells()
+    table = ""
+    if rows:
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+        body = "".join(
+            f"<tr>{''.join(map(_cost_cell, row, numbers))}</tr>"
+            for row, numbers in zip(rows, footprint.numbers(), strict=True)
+        )
+        label = "Table of money and carbon"
+        table = (
+            f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table><caption>Money and carbon of '
+            f"one</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+    return f'<section aria-labelledby="costs"><h2 id="costs">Money and carbon</h2>{lines}{table}</section>'
+
+
+def _cost_cell(text: str, number: float | None) -> str:
+    value = "" if number is None else f' class="n" data-v="{number!r}"'
+    return f"<td{value}>{escape(printable(text, most=_NAME))}</td>"
 
 
 # ---- windows ----

@@ -29,6 +29,7 @@ __all__ = [
     "PlainTable",
     "PrintableConsole",
     "bounds",
+    "money",
     "people_console",
     "plain_table",
     "quantity",
@@ -59,6 +60,17 @@ def quantity(value: float | None, unit: str, digits: int = 4) -> str:
     scaled = value / scale
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled))) if scaled else 0)
     return f"{scaled:.{decimals}f} {prefix}{unit}"
+
+
+def money(value: float, currency: str = "") -> str:
+    """An amount of money in decimal form with four digits: "0.00001234 EUR"."""
+    if value == 0 or not math.isfinite(value):
+        text = f"{value:g}"
+    elif abs(value) < 1e-12:
+        text = f"{value:.3e}"
+    else:
+        text = f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+    return f"{text} {currency}" if currency else text
 
 
 def bounds(low: float | None, high: float | None, unit: str) -> str:

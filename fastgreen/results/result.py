@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from fastgreen.results.bounded import Bounded
     from fastgreen.results.following import Following
+    from fastgreen.results.footprint import Footprint
     from fastgreen.results.ledger_spans import LedgerSpans
 
 __all__ = ["Result", "load"]
@@ -203,6 +204,50 @@ class Result(Energies):
         if name is not None and name not in self._by_name:
             raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
         return self._windows if name is None else self._by_name[name]
+
+    def stretches(self) -> dict[str, list[Windows]]:
+        """The stretches of each window name, a `Windows` per handle: ns of CLOCK_MONOTONIC, without energies."""
+        return dict(self._by_name)
+
+    def footprint(
+        self, *, accuracy: float | None = None, alpha: float = 0.1, beta: float = 1.0, **settings: Any
+    ) -> Footprint:
+        """Money, carbon and SCI of the run, its windows and its spans; with an accuracy also APC and APEC.
+
+        Parameters
+        ----------
+        accuracy : float, optional
+            Of the model that ran, 0..1.
+        alpha, beta : float
+            Parameters of APC and APEC.
+        **settings
+            ``price`` (per kWh), ``carbon`` (g CO2e per kWh), ``pue``, ``embodied`` (g), ``lifespan`` (years),
+            ``machine_share`` (0..1). A price or a carbon intensity is a number, text such as ``"0.30 EUR"``, or a CSV
+            file with a row per hour. A setting that is not given is taken from the environment, ``fastgreen.toml`` or
+            ``pyproject.toml``.
+
+        Returns
+        -------
+        Footprint
+            ``rows[0]`` is the whole run.
+
+        Raises
+        ------
+        ValueError
+            If a value is not possible, or there is neither a price, a carbon intensity nor an accuracy.
+        TraceError
+            If a file of rates cannot be understood or does not cover the run.
+        """
+        from fastgreen.costs.settings import SETTINGS, costs_from
+        from fastgreen.results.footprint import footprint
+
+        unknown = [name for name in settings if name not in SETTINGS]
+        if unknown:
+            raise TypeError(f"footprint() takes {', '.join(SETTINGS)}, not {unknown[0]!r}")
+        costs = costs_from(settings)
+        if not costs and accuracy is None:
+            raise ValueError("price, carbon or accuracy must be given")
+        return footprint(self, costs, accuracy=accuracy, alpha=alpha, beta=beta)
 
     def power(self, step_s: float | None = None, per_channel: bool = False) -> pa.Table:
         """Power over time: the run in equal steps, and the mean power of each with its bounds.

@@ -59,6 +59,7 @@ TARGETS = {
     "recording": Target(readers.recording),
     "spans": Target(traces.spans),
     "table": Target(readers.table, slow_imports=("scipy.stats", "scikit_posthocs")),
+    "hourly": Target(readers.hourly, (TraceError,)),
     "study": Target(studies.study, (), ("matplotlib.pyplot", "scipy.stats")),
     "layers": Target(networks.layers, slow_imports=("scipy.optimize", "sklearn.linear_model")),
     "models": Target(networks.models, (TraceError,)),

@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"_core", "_shares", "ufuncs"},
     {"_window"},
     {"_ledger"},
-    {"sensors", "metrics"},
+    {"sensors", "metrics", "costs"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},
     {"published_figures", "reports", "export", "serving", "distributed"},
