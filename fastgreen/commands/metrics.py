@@ -153,13 +153,14 @@ def _sweep_on_cluster(
     """The same on a Dask cluster; without an address, in this process."""
     from fastgreen import distributed
     from fastgreen.distributed.cluster import connected
+    from fastgreen.distributed.sweep_dataset import public_target
 
     with connected(cluster) if cluster is not None else nullcontext() as client:
         if best is not None:
             _show_table(distributed.best(made, best, client), answer)
         if output is not None:
             written = distributed.write(made, output, client, **options)
-            click.echo(f"{_points(made)}, {counted(written, 'part')} written, in {output}", err=True)
+            click.echo(f"{_points(made)}, {counted(written, 'part')} written, in {public_target(output)}", err=True)
 
 
 def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:

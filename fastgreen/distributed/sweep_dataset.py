@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from fastgreen.metrics.sweep import Sweep
 
-__all__ = ["write"]
+__all__ = ["public_target", "write"]
 
 _PART_BYTES = 64 << 20
 _MANIFEST = "_sweep.json"
@@ -186,6 +186,12 @@ def _hash(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
+def public_target(target: Any) -> str:
+    """The target without what a URI may hold of keys: the part before an @, and the query."""
+    scheme, found, rest = str(target).partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}" if found else str(target)
+
+
 @contextmanager
 def _named(target: Any) -> Iterator[None]:
     """Adds the target to an OSError that does not name it."""
@@ -194,7 +200,8 @@ def _named(target: Any) -> Iterator[None]:
     except FileExistsError:
         raise
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror or error}; the finished parts stay", str(target)) from error
+        place, words = public_target(target), f"{error.strerror or error}; finished parts stay"
+        raise (OSError(f"{place}: {words}") if error.errno is None else OSError(error.errno, words, place)) from error
 
 
 @contextmanager

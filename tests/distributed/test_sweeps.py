@@ -235,10 +235,13 @@ def test_the_command_writes_to_a_bucket_by_a_cluster(s3, cluster):
 
 def test_a_bucket_that_refuses_is_one_sentence(s3):
     _, query = s3
-    done = cli("sweep", "apc", "--accuracy", "0.5", "--consumption", "1", "-o", f"s3://nobucket/x{query}")
+    uri = f"s3://mykey:mysecret@nobucket/x{query}"
+    done = cli("sweep", "apc", "--accuracy", "0.5", "--consumption", "1", "-o", uri)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "nobucket" in done.stderr
+    assert done.stderr.startswith("Error: s3://nobucket/x: ")
+    assert "bucket does not exist" in done.stderr
+    assert "mysecret" not in done.stdout + done.stderr
 
 
 # ---- clusters that do not fit
