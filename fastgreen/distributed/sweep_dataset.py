@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["public_target", "write"]
 
-_PART_BYTES = 64 << 20
+_PART_BYTES = 128 << 20
 _MANIFEST = "_sweep.json"
 
 
