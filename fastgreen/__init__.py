@@ -12,7 +12,7 @@ has the full table::
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
-    reports, export                   comparisons, pages and timelines of runs; exporters for fleets
+    reports, export, distributed      comparisons, pages and timelines of runs; exporters for fleets; clusters
     serving                           energy of requests: ASGI, vLLM, transformers
     estimate, experiment              predictions without a run; studies
     notebook                          `%load_ext fastgreen`: curves beside tables, and `%%energy`
@@ -47,6 +47,7 @@ _HOME: dict[str, str | None] = {
     "closest_apec": "metrics.closest",
     "compare": "reports.compare",
     "current_span": "measuring.ledger",
+    "distributed": None,
     "errors": None,
     "estimate": None,
     "experiment": None,

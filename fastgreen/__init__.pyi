@@ -1,3 +1,4 @@
+from fastgreen import distributed as distributed
 from fastgreen import errors as errors
 from fastgreen import estimate as estimate
 from fastgreen import experiment as experiment

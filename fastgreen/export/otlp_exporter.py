@@ -12,6 +12,7 @@ import math
 import urllib.parse
 
 from fastgreen.costs.running import RunningCosts
+from fastgreen.export.ledger_feed import LedgerFeed
 from fastgreen.export.live_channels import COUNTS, LiveChannel, LiveChannels, labels_of
 from fastgreen.export.span_histograms import BUCKETS_J
 from fastgreen.guards.arguments import number
@@ -85,7 +86,8 @@ class Sender:
         exporter, provider, reader, resource = _sdk()
         import fastgreen
 
-        self._live = LiveChannels(monitor)
+        self._feed = LedgerFeed(self.add_span)
+        self._live = LiveChannels(monitor, self._feed.look)
         self._reader = reader(exporter(endpoint=self.url, headers=dict(headers or {})), every_s * 1000)
         named = resource.create({"service.name": "fastgreen", "host.name": self._live.host})
         self._provider = provider([self._reader], resource=named, shutdown_on_exit=False)
@@ -121,8 +123,10 @@ class Sender:
         """Send the last numbers and end it. Idempotent."""
         if not self._closed:
             self._closed = True
+            self._live.look()
             self._provider.shutdown(timeout_millis=5000)
             self._live.stop()
+            self._feed.closed = True
 
     def __enter__(self) -> Sender:
         return self

@@ -12,6 +12,7 @@ import warnings
 
 from fastgreen.costs.running import RunningCosts
 from fastgreen.errors import FastgreenWarning
+from fastgreen.export.ledger_feed import LedgerFeed
 from fastgreen.export.listening import address_of, is_loopback, named
 from fastgreen.export.live_channels import COUNTS, LiveChannel, LiveChannels, labels_of
 from fastgreen.export.span_histograms import BUCKETS_J, Histogram, SpanHistograms
@@ -94,8 +95,9 @@ class Endpoint:
         self.address: str | None = None
         self._registry = client.CollectorRegistry() if registry is None else registry
         self._server: WSGIServer | None = None
-        self._live = LiveChannels(monitor)
         self._spans = SpanHistograms()
+        self._feed = LedgerFeed(self._spans.add)
+        self._live = LiveChannels(monitor, self._feed.look)
         self._collector: _Collector | None = _Collector(self._live, self._spans)
         if place is not None:
             self._listen(client, listen, *place)
@@ -127,6 +129,7 @@ class Endpoint:
     def close(self) -> None:
         """End it. Idempotent."""
         self._live.stop()
+        self._feed.closed = True
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -133,6 +133,19 @@ def test_spans_become_histograms(powercap, collector):
     assert (point.count, point.sum) == (1, 0.05)
 
 
+def test_spans_of_ledgers_are_sent_by_themselves(powercap, collector, soon):
+    powercap(Zone(watts=20.0), move=True)
+    with fg.Monitor("rapl:*", hz=200) as monitor:
+        ledger = monitor.ledger("chat")
+        with fg.export.otlp(monitor, collector.url) as sender:
+            with ledger.span("a") as span:
+                time.sleep(0.05)
+                span.add(tokens=5)
+            soon(lambda: sender.send() and "fastgreen.token.energy" in collector.metrics())
+    (point,) = collector.metrics()["fastgreen.token.energy"].histogram.data_points
+    assert (point.count, attributes(point)) == (1, {"fastgreen.ledger": "chat"})
+
+
 def test_a_gpu_that_vanishes_is_sent_no_more(nvml, collector, soon):
     fake = nvml(Gpu(power=100.0), Gpu(power=50.0))
     with fg.Monitor(["nvml:0", "nvml:1"]) as monitor, fg.export.otlp(monitor, collector.url) as sender:

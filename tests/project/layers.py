@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"sensors", "metrics", "costs"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},
-    {"published_figures", "reports", "export", "serving"},
+    {"published_figures", "reports", "export", "serving", "distributed"},
     {"estimate", "experiment"},
     {"pytest_plugin", "notebook"},
     {"commands"},

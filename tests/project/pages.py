@@ -39,6 +39,9 @@ SYSTEM = {
     "cat",
     "cd",
     "rm",
+    "cp",
+    "systemctl",
+    "kubectl",
 }
 
 
