@@ -99,7 +99,7 @@ def report(
 
 def _page_of_runs(folders: tuple[Path, ...], html: Path) -> None:
     from fastgreen.reports.runs_page import runs_to_html
-    from fastgreen.results.result import load
+    from fastgreen.results.loading import load
 
     short = [folder.resolve().name for folder in folders]
     names = [str(folder) if short.count(name) > 1 else name for folder, name in zip(folders, short, strict=True)]

@@ -81,7 +81,7 @@ class LiveRun:
         self.judge, self._may_replace = judge, may_replace
         self.channels, self.groups, self.handles, self.notes = channels, groups, handles, notes
         self.start_ns = self.end_ns = 0
-        self.metadata = run_metadata()
+        self.metadata = run_metadata(clock_error_s=_core.clock_error_s())
         self.tallies: dict[str, dict[str, Any]] = {}
         self.recorded_in: str | None = None
         self._recorder: Recorder | None = None  # while it writes its first table

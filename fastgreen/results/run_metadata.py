@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["FORMAT", "boot_id", "clock_error_s", "run_metadata"]
+__all__ = ["FORMAT", "boot_id", "run_metadata"]
 
 FORMAT = 1  # of the files of a run
 # Packages whose versions tell what ran, if the program has loaded them.
@@ -22,13 +22,15 @@ _PACKAGES = ("numpy", "pyarrow", "torch", "transformers", "jax", "tensorflow", "
 _LONGEST = 1000  # characters of a command
 
 
-def run_metadata(proc_root: str | None = None) -> dict[str, Any]:
+def run_metadata(proc_root: str | None = None, clock_error_s: float | None = None) -> dict[str, Any]:
     """Format, version, host and one instant on the realtime and the monotonic clock; the machine and the program.
 
     Parameters
     ----------
     proc_root : str, optional
         ``FASTGREEN_PROC_ROOT`` by default, or ``/proc``.
+    clock_error_s : float, optional
+        The most that the wall clock can be off by.
     """
     proc = proc_root or os.environ.get("FASTGREEN_PROC_ROOT") or "/proc"
     before = time.monotonic_ns()
@@ -47,10 +49,8 @@ def run_metadata(proc_root: str | None = None) -> dict[str, Any]:
         "cpu": _after_colon(f"{proc}/cpuinfo", ("model name", "Model", "CPU part")),
         "gpu_driver": _first_line(f"{proc}/driver/nvidia/version"),
     }
-    words = launcher_words()
-    if words:  # only ranks of a job set clocks of hosts against each other
-        metadata["launcher"] = {name: encodable(text) for name, text in words.items()}
-        metadata["clock_error_s"] = clock_error_s()
+    metadata["launcher"] = {name: encodable(text) for name, text in launcher_words().items()}
+    metadata["clock_error_s"] = clock_error_s
     return {name: value for name, value in metadata.items() if value not in (None, "", {})}
 
 
@@ -83,20 +83,3 @@ def _lines(path: str) -> list[str]:
             return file.read(4096).splitlines()
     except OSError:
         return []
-
-
-def clock_error_s() -> float | None:
-    """The most that the kernel says its wall clock can be off by, in s; None where nothing disciplines the clock.
-
-    adjtimex(2): ``maxerror`` in microseconds, and TIME_ERROR for a clock that is not synchronised.
-    """
-    import ctypes
-
-    try:
-        answer = ctypes.create_string_buffer(512)  # struct timex of 208 bytes; modes 0 only reads
-        state = ctypes.CDLL(None).adjtimex(answer)
-    except (OSError, AttributeError):
-        return None
-    if state < 0 or state == 5:  # TIME_ERROR
-        return None
-    return int.from_bytes(answer.raw[24:32], sys.byteorder, signed=True) / 1e6
