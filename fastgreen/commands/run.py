@@ -53,11 +53,11 @@ def run(
     finally:
         monitor.stop()
     with contextlib.suppress(SystemExit):  # a report that cannot be written is no reason to lose the command's code
-        _report(monitor.result, answer, output)
+        _report(monitor.result, answer, monitor.folder)
     sys.exit(code)
 
 
-def _report(result: Result, answer: JsonAnswer, output: Path | None) -> None:
+def _report(result: Result, answer: JsonAnswer, output: str | None) -> None:
     from fastgreen.results.console import people_console, show
 
     try:
