@@ -32,9 +32,9 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
 	@touch $$@
 endef
-$(foreach name,demo collect study test lint bench fuzz,$(eval $(call extra,$(name))))
+$(foreach name,demo collect study serve test lint bench fuzz,$(eval $(call extra,$(name))))
 
-.PHONY: help demo collect-demo study training-study test bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean another-python
+.PHONY: help demo collect-demo serve-demo study training-study test check bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean another-python
 
 help: ## print this index
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
@@ -46,6 +46,9 @@ collect-demo: $(VENV)/.collect ## measure small layers for two minutes, fit mode
 	$(BIN)/fastgreen collect examples/collect-demo.toml -o out/layers
 	$(BIN)/fastgreen fit out/layers -o out/models.json --pictures out/pictures
 	$(BIN)/fastgreen estimate examples/lenet.toml --batch 16 --models out/models.json
+
+serve-demo: $(VENV)/.serve ## serve a small model on loopback: joules per request and token at 1, 8 and 32 requests at once
+	$(BIN)/python examples/serve.py
 
 study: $(VENV)/.study ## energy of inference by input size: 20 sizes x 10 repeats of a small network; goes on where it was stopped
 	$(BIN)/fastgreen bench examples/own_model_study.py:protocol --order rounds -o out/study
@@ -59,7 +62,11 @@ TESTS ?= tests
 
 test: $(VENV)/.test ## run every test, or TESTS=tests/results for a part
 	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m tests.run $(TESTS)
+
+check: $(VENV)/.test ## run the tests except the slow and the statistical ones, in a few minutes
+	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
+	$(BIN)/python -m tests.run --quick $(TESTS)
 
 bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first
 	$(BIN)/python -m pytest benchmarks
@@ -102,7 +109,7 @@ FUZZ_C := text share
 
 fuzz: $(VENV)/.fuzz fuzz-text ## fuzz every reader, all together for FUZZ_SECONDS (60), guided by coverage; attack the granting helper (as root)
 	$(BIN)/python -m tests.fuzz.targets all $(FUZZ_SECONDS) build/fuzz
-	FASTGREEN_ATTACK_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/sensors/test_grant_under_attack.py
+	FASTGREEN_ATTACK_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/punctual/test_grant_under_attack.py
 
 fuzz-text:
 	if [ -z "$(FUZZ_CLANG)" ] && [ $$(id -u) = 0 ] && command -v apt-get > /dev/null; then \

@@ -24,7 +24,8 @@ enum {
 	FG_SHARE_LISTS = 2,
 	FG_SHARE_BLOCK = 64, /* nodes whose least and greatest g are kept together */
 	FG_SHARE_LINES = 8,
-	FG_SHARE_HELD = 65536, /* so many edges may wait for a change of a counter */
+	FG_SHARE_KEPT = FG_TABLE_KEPT, /* changes that the mean time between two is of */
+	FG_SHARE_HELD = 65536,         /* so many edges may wait for a change of a counter */
 };
 
 struct fg_share_node {
@@ -61,6 +62,11 @@ struct fg_share_line {
 	double base, rise;
 };
 
+/* A change of a counter, as in the table of the resolver; changes[n % FG_SHARE_KEPT] is the n-th. */
+struct fg_share_change {
+	int64_t low_ns, high_ns, knot_ns, total;
+};
+
 struct fg_share_unknown {
 	int64_t from_ns, until_ns;
 };
@@ -82,8 +88,11 @@ struct fg_share_meter {
 	int64_t total, sure_at_ns, reach_at_ns, known_from_ns;
 	int64_t below_from_ns; /* the next quantum was spent after this, surely so if `proven` */
 	bool proven;
-	bool forgot; /* the growth that comes next may have been spent before `reach_at_ns` */
-	double slope;
+	bool forgot;     /* the growth that comes next may have been spent before `reach_at_ns` */
+	bool begun_line; /* the curve has its beginning: the first few changes place it */
+	int64_t first_at_ns;
+	uint64_t change_count;
+	struct fg_share_change changes[FG_SHARE_KEPT]; /* the last ones */
 	struct fg_share_line lines[FG_SHARE_LINES];
 	struct fg_share_unknown unknowns[FG_SHARE_LINES];
 	size_t line_count, unknown_count;

@@ -13,7 +13,13 @@ import csv
 import subprocess
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
+
+# Before the first run, not after the last.
+MISSING = [name for name in ("sklearn", "scipy", "pandas", "scikit_posthocs", "matplotlib") if find_spec(name) is None]
+if MISSING:
+    raise SystemExit(f"this example needs {', '.join(MISSING)}: pip install 'fastgreen[study]'")
 
 import numpy as np
 from sklearn.datasets import load_digits

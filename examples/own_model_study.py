@@ -10,6 +10,12 @@ it, because only that function is measured.
 """
 
 from functools import cache
+from importlib.util import find_spec
+
+# Before the first run, not after the last.
+MISSING = [name for name in ("sklearn", "matplotlib") if find_spec(name) is None]
+if MISSING:
+    raise SystemExit(f"this example needs {', '.join(MISSING)}: pip install 'fastgreen[study]'")
 
 import numpy as np
 from sklearn.datasets import load_digits

@@ -7,6 +7,12 @@ which a checkpoint first reaches the best APC of the run, or a target that you g
 """
 
 import warnings
+from importlib.util import find_spec
+
+# Before the first run, not after the last.
+MISSING = [name for name in ("sklearn", "matplotlib") if find_spec(name) is None]
+if MISSING:
+    raise SystemExit(f"this example needs {', '.join(MISSING)}: pip install 'fastgreen[demo]'")
 
 import numpy as np
 from sklearn.datasets import load_digits

@@ -8,10 +8,12 @@ has the full table::
     _shares, _ledger                  bindings to C: work that overlaps
     _kernels                          bindings to C: the metrics
     sensors                           the channels of this machine
+    costs                             prices and carbon intensities of electricity
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
-    reports                           comparisons of runs; a page and a timeline of a run
+    reports, export                   comparisons, pages and timelines of runs; exporters for fleets
+    serving                           energy of requests: ASGI, vLLM, transformers
     estimate, experiment              predictions without a run; studies
     commands, cli                     the command line
 
@@ -47,6 +49,8 @@ _HOME: dict[str, str | None] = {
     "errors": None,
     "estimate": None,
     "experiment": None,
+    "export": None,
+    "fit_weights": "results.step_weights",
     "load": "results.result",
     "measure": "measuring.measure",
     "metrics": None,

@@ -1,6 +1,7 @@
 from fastgreen import errors as errors
 from fastgreen import estimate as estimate
 from fastgreen import experiment as experiment
+from fastgreen import export as export
 from fastgreen import metrics as metrics
 from fastgreen import plot as plot
 from fastgreen import ufuncs as ufuncs
@@ -25,6 +26,7 @@ from fastgreen.reports.compare import compare as compare
 from fastgreen.reports.page import to_html as to_html
 from fastgreen.results.result import Result as Result
 from fastgreen.results.result import load as load
+from fastgreen.results.step_weights import fit_weights as fit_weights
 from fastgreen.sensors.catalog import channels as channels
 from fastgreen.sensors.channel import Channel as Channel
 

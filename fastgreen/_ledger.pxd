@@ -29,7 +29,9 @@ cdef class Ledger:
     cdef list ids, details
     cdef Change *changes  # of open spans, for who shares while the program runs
     cdef size_t changed, change_capacity
-    cdef list closed
+    cdef list closed, steps
+    cdef object deliver
+    cdef readonly long long stepped
     cdef readonly bint live
     cdef object waiter
     cdef void *first  # the open spans, linked
@@ -44,7 +46,7 @@ cdef class Span:
     cdef readonly str phase_name
     cdef Ledger ledger
     cdef double weight_now
-    cdef int64_t number, begun_at_ns, piece_at_ns
+    cdef int64_t number, begun_at_ns, piece_at_ns, ended_at_ns
     cdef int state
     cdef bint noted
     cdef str first_name  # the amount that was first added to, and its sum
@@ -56,10 +58,22 @@ cdef class Span:
     cdef void *after
 
     cdef int open_now(self) except -1
+    cdef int open_at(self, int64_t at_ns) except -1
+    cdef tuple facts(self)
     cdef int close_now(self) except -1
-    cdef int end_at(self, int64_t at_ns, bint dropped=*) except -1
+    cdef int end_at(self, int64_t at_ns, bint dropped=*, bint in_step=*) except -1
     cdef int cut(self, int64_t at_ns) except -1
     cdef int unlink(self) except -1
     cdef int drop(self) except -1
     cdef int check_open(self, str what) except -1
     cdef int look_around(self) except -1
+
+
+cdef class Step:
+    cdef Ledger ledger
+    cdef object amounts
+    cdef int64_t begun_at_ns
+    cdef long long number
+    cdef bint inert
+
+    cdef list charged(self, int64_t now)

@@ -9,6 +9,8 @@ cimport cython
 from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContextVar_Set
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
+from collections.abc import Mapping
+
 from libc.math cimport INFINITY
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
@@ -98,7 +100,7 @@ cdef class Ledger:
         self.name, self.gate = name, gate
         self.channels, self.baseline_w, self.weights = channels, baseline_w, weights
         self.at_close = weights == "at close"
-        self.ids, self.details, self.closed = [], [], []
+        self.ids, self.details, self.closed, self.steps = [], [], [], []
 
     def __dealloc__(self):
         free(self.rows)
@@ -129,6 +131,47 @@ cdef class Ledger:
         cdef Span span = self.make(id, weight)
         span.open_now()
         return span
+
+    def step(self, amounts):
+        """A step of an engine that works on many requests at once: ``with ledger.step({id: tokens, ...}):``.
+
+        While the step runs, each id has the weight that it did work. An id of an open span is that span; other ids
+        become spans of this step alone. Open the spans of requests with ``weight=0``, then they are charged in steps
+        only. The mapping is read when the step ends, so it may be filled meanwhile.
+
+        Parameters
+        ----------
+        amounts : mapping of str, int or bytes to float
+            What each request did in the step, 0 or above.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what is not a mapping, an id or a weight of another kind; in a ledger of weights "at close".
+        """
+        if self.at_close:
+            raise ValueError('a step needs a ledger of weights="known", not "at close"')
+        if not isinstance(amounts, Mapping):
+            raise TypeError(f"amounts must be a mapping of ids to numbers, not {amounts!r}")
+        cdef Step step = Step.__new__(Step)
+        step.ledger, step.amounts, step.begun_at_ns = self, amounts, -1
+        return step
+
+    def on_final(self, callback):
+        """Have a function called with each span whose share is known, as a `FinalSpan`.
+
+        It is called in a thread of its own, while the program runs; the last ones before `Monitor.stop` returns. What it
+        raises is counted in the notes of the result.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {callback!r}")
+        if self.deliver is None:
+            raise TypeError("a ledger is made by a monitor: monitor.ledger(name)")
+        self.deliver.add(callback)
+
+    def deliver_by(self, deliveries):
+        """Set what calls the functions of `on_final`."""
+        self.deliver = deliveries
 
     cdef int append(self, Span span, int64_t at_ns) except -1:
         cdef size_t capacity
@@ -170,10 +213,16 @@ cdef class Ledger:
         """From now on note every change, for `take_changes`; `waiter(span, timeout)` waits for a span's share."""
         self.waiter, self.live = waiter, True
 
+    def take_steps(self):
+        """Of each step that ended since the last call, its number and [(span, new, weight, weight before)]."""
+        steps, self.steps = self.steps, []
+        return steps
+
     def take_changes(self):
         """What happened to the spans since the last call, in the order of time, and the spans that were closed.
 
-        An array of at_ns, number, weight, kind: 0 opened, 1 another weight, 2 closed.
+        An array of at_ns, number, weight, kind: 0 opened, 1 another weight, 2 closed, 3 and 4 a step began and ended. A
+        span that was dropped is what its `Span.row` was.
         """
         import numpy as np
 
@@ -263,6 +312,10 @@ cdef class Span:
         return self.state == OPEN
 
     cdef int open_now(self) except -1:
+        return self.open_at(-1)
+
+    cdef int open_at(self, int64_t at_ns) except -1:
+        """Open now, or at an instant before, of a step; then nobody is told."""
         cdef Ledger ledger = self.ledger
         if ledger is None:
             raise TypeError("a span is made by a ledger: ledger.span(id)")
@@ -273,7 +326,7 @@ cdef class Span:
             raise RuntimeError(f"span {self.id!r} opened while its monitor is not running")
         if self.state != NEW:
             raise RuntimeError(f"span {self.id!r} opened twice; ask the ledger for another")
-        self.begun_at_ns = self.piece_at_ns = fg_clock_now_ns()
+        self.begun_at_ns = self.piece_at_ns = at_ns if at_ns >= 0 else fg_clock_now_ns()
         self.number = ledger.opened
         ledger.opened += 1
         self.after = ledger.first
@@ -281,9 +334,16 @@ cdef class Span:
             (<Span>ledger.first).before = <void *>self
         ledger.first = <void *>self
         self.state = OPEN
-        if ledger.live:
+        if ledger.live and at_ns < 0:
             ledger.change(self, self.begun_at_ns, 0)
         return 0
+
+    cdef tuple facts(self):
+        return self.number, self.id, self.begun_at_ns, self.ended_at_ns, self.weight_now, self.pieces
+
+    def row(self):
+        """Number, id, begin and end (ns), weight, and the pieces as of `Ledger.take`, of a span that is closed."""
+        return self.facts()
 
     cdef int unlink(self) except -1:
         if self.before != NULL:
@@ -295,16 +355,17 @@ cdef class Span:
         self.before = self.after = NULL
         return 0
 
-    cdef int end_at(self, int64_t at_ns, bint dropped=False) except -1:
+    cdef int end_at(self, int64_t at_ns, bint dropped=False, bint in_step=False) except -1:
         self.state = CLOSED
+        self.ended_at_ns = at_ns
         self.unlink()
         if self.pieces is not None or self.first_name is not None or self.phase_name is not None:
             self.cut(at_ns)
         self.ledger.append(self, at_ns)
         if self.ledger.live:
-            self.ledger.change(self, at_ns, 2)
-            if not dropped:
-                self.ledger.closed.append(self)
+            if not in_step:
+                self.ledger.change(self, at_ns, 2)
+            self.ledger.closed.append(self.facts() if dropped else self)
         return 0
 
     cdef int close_now(self) except -1:
@@ -345,9 +406,13 @@ cdef class Span:
     def phase(self, str name not None):
         """From here on the span is in another phase: ``"prefill"``, ``"decode"``."""
         self.check_open("phase")
+        cdef int64_t at_ns
         if self.state == OPEN:
-            self.cut(fg_clock_now_ns())  # before the first phase lies a piece without a name
+            at_ns = fg_clock_now_ns()
+            self.cut(at_ns)  # before the first phase lies a piece without a name
             self.phase_name = name
+            if self.ledger.live and self.ledger.at_close:  # the stretch has ended, and with it its weight is known
+                self.ledger.change(self, at_ns, 1)
 
     def add(self, **amounts):
         """Count what the span did: ``add(tokens=1)``. Amounts of one name add up. RuntimeError once it is closed."""
@@ -466,3 +531,69 @@ cdef class Span:
 
     def __aexit__(self, kind, value, traceback):
         return _Done(self.__exit__(kind, value, traceback))
+
+
+cdef class Step:
+    """A step of an engine; made by `Ledger.step`."""
+
+    def __init__(self):
+        raise TypeError("a step is made by a ledger: ledger.step(amounts)")
+
+    def __enter__(self):
+        cdef Ledger ledger = self.ledger
+        if ledger.gate.state != GATE_OPEN:
+            if ledger.gate.state == GATE_INERT:
+                self.inert = True
+                return self
+            raise RuntimeError("a step began while its monitor was not running")
+        if self.begun_at_ns >= 0:
+            raise RuntimeError("a step was begun twice; ask the ledger for another")
+        self.number = ledger.stepped
+        ledger.stepped += 1
+        self.begun_at_ns = fg_clock_now_ns()
+        if ledger.live:
+            self.tell(self.begun_at_ns, 3)
+        return self
+
+    def tell(self, int64_t at_ns, int kind):
+        cdef Span mark = Span.__new__(Span)
+        mark.number = self.number
+        self.ledger.change(mark, at_ns, kind)
+
+    cdef list charged(self, int64_t now):
+        """Give each span its weight for the time of the step."""
+        cdef Span span
+        cdef double before
+        weights = [(id, checked_weight(amount)) for id, amount in dict(self.amounts).items()]
+        for id, _ in weights:
+            self.ledger.make(id, 0.0)
+        open_spans = {(<Span>found).id: found for found in reversed(self.ledger.open_spans())}
+        parts = []
+        for id, weight in weights:
+            span = open_spans.get(id)
+            if span is None:
+                span = self.ledger.make(id, weight)
+                span.open_at(self.begun_at_ns)
+                span.end_at(now, True, True)
+                parts.append((span.number, True, weight, 0.0))
+                continue
+            before = span.weight_now
+            if span.piece_at_ns < self.begun_at_ns:
+                span.cut(self.begun_at_ns)
+            span.weight_now = weight
+            span.cut(now)
+            span.weight_now = before
+            parts.append((span.number, False, weight, before))
+        return parts
+
+    def __exit__(self, kind, value, traceback):
+        cdef int64_t now = fg_clock_now_ns()
+        if self.inert or self.ledger.gate.state != GATE_OPEN:  # the run ended within the step
+            return
+        parts = []
+        try:
+            parts = self.charged(now)
+        finally:
+            if self.ledger.live:
+                self.ledger.steps.append((self.number, parts))
+                self.tell(now, 4)

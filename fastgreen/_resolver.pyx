@@ -364,26 +364,43 @@ CHANGE_COLUMNS = ("after_ns", "at_ns", "grown", "linked")
 CELLS = FG_FOLLOW_CELLS
 
 
-def follow_changes(dict traits, chunks):
-    """The changes of a counter: int64 (changes, 4), columns CHANGE_COLUMNS. See fg_follow_changes."""
-    import numpy as np
+cdef class Changes:
+    """The changes of a counter, from its samples, see fg_follow_changes. Past `most` they are counted, not kept."""
 
-    cdef fg_traits c_traits = traits_of(traits)
+    cdef fg_traits c_traits
     cdef fg_follow_reader reader
-    cdef const fg_sample *data
-    cdef fg_change *out
-    cdef size_t count, written
-    memset(&reader, 0, sizeof(fg_follow_reader))
-    parts = []
-    for chunk in chunks:
-        part = np.empty((len(chunk) + 1, 4), np.int64)
-        data, count, out = sample_data(chunk), len(chunk), <fg_change *>column_data(part)
+    cdef readonly Py_ssize_t count
+    cdef object most
+    cdef list parts
+
+    def __init__(self, dict traits, most=None):
+        self.c_traits = traits_of(traits)
+        memset(&self.reader, 0, sizeof(fg_follow_reader))
+        self.count, self.most, self.parts = 0, most, []
+
+    def feed(self, chunk):
+        import numpy as np
+
+        cdef size_t count = len(chunk), written
+        part = np.empty((count + 1, 4), np.int64)
+        cdef const fg_sample *data = sample_data(chunk)
+        cdef fg_change *out = <fg_change *>column_data(part)
         with nogil:
-            written = fg_follow_changes(&reader, &c_traits, data, count, out)
-        parts.append(part[:written])
-    last = np.empty((1, 4), np.int64)
-    parts.append(last[:fg_follow_last_change(&reader, &c_traits, <fg_change *>column_data(last))])
-    return np.concatenate(parts)
+            written = fg_follow_changes(&self.reader, &self.c_traits, data, count, out)
+        self._keep(part, written)
+
+    def answer(self):
+        """int64 (changes, 4), columns CHANGE_COLUMNS. Ends the reading."""
+        import numpy as np
+
+        last = np.empty((1, 4), np.int64)
+        self._keep(last, fg_follow_last_change(&self.reader, &self.c_traits, <fg_change *>column_data(last)))
+        return np.concatenate([last[:0], *self.parts])
+
+    def _keep(self, part, Py_ssize_t written):
+        self.count += written
+        if self.most is None or self.count <= self.most:
+            self.parts.append(part[:written].copy())
 
 
 cdef class Followed:

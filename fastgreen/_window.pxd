@@ -7,7 +7,7 @@ cdef extern from "fg_clock.h" nogil:
 
 cdef class Gate:
     cdef int state
-    cdef object sync
+    cdef object sync, warning
 
 
 cdef class Window:
@@ -18,8 +18,14 @@ cdef class Window:
     cdef size_t used, capacity
     cdef int64_t begun_at_ns
     cdef object bound_enter, bound_exit
+    cdef list shelf  # where it goes when a stretch ends, if others of its name were open
+    cdef bint shelved
+    cdef str first_name  # the amount of this stretch that was first added to, and its sum
+    cdef double first_amount
+    cdef dict others, kept
 
     cdef int _begin(self) except -1
     cdef int _begin_closed(self) except -1
     cdef int _end(self) except -1
     cdef int _grow(self) except -1
+    cdef int _keep_amounts(self) except -1

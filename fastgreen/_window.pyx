@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Windows of a monitor, two clock reads each. Private; `Monitor.window` makes windows."""
 
+import warnings
+from array import array
+from bisect import bisect_left
+
+from libc.math cimport INFINITY
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from fastgreen._resolver cimport column_data
+from fastgreen.guards.printable import encodable
 
 
 cdef enum:
@@ -20,6 +26,7 @@ cdef class Gate:
     def __init__(self, sync=None):
         self.state = GATE_CLOSED
         self.sync = sync
+        self.warning = None
 
     def open(self):
         self.state = GATE_OPEN
@@ -28,8 +35,10 @@ cdef class Gate:
         if self.state != GATE_INERT:
             self.state = GATE_CLOSED
 
-    def make_inert(self):
+    def make_inert(self, object warning=None):
+        """Make windows do nothing; the first of them gives this warning, if there is one."""
         self.state = GATE_INERT
+        self.warning = warning
 
 
 cdef class _Edge:
@@ -83,6 +92,14 @@ cdef class Window:
     def __repr__(self):
         return f"<fastgreen window {self.name!r}: {self.used} times>"
 
+    def put_on(self, list shelf not None):
+        """From now on the handle goes on this shelf whenever a stretch ends, to be handed out again."""
+        self.shelf = shelf
+
+    def take_off(self):
+        """It was taken from its shelf."""
+        self.shelved = False
+
     @property
     def is_open(self):
         """Whether a stretch has begun and not ended."""
@@ -102,6 +119,9 @@ cdef class Window:
 
     cdef int _begin_closed(self) except -1:
         if self.gate.state == GATE_INERT:
+            if self.gate.warning is not None:
+                warning, self.gate.warning = self.gate.warning, None
+                warnings.warn(warning, stacklevel=1)
             return 0
         raise RuntimeError(f"window {self.name!r} was begun while its monitor was not running")
 
@@ -118,8 +138,13 @@ cdef class Window:
             self._grow()
         self.begins[self.used] = self.begun_at_ns
         self.ends[self.used] = now
+        if self.first_name is not None:
+            self._keep_amounts()
         self.used += 1
         self.begun_at_ns = -1
+        if self.shelf is not None and not self.shelved:
+            self.shelved = True
+            self.shelf.append(self)
         return 0
 
     cdef int _grow(self) except -1:
@@ -134,6 +159,60 @@ cdef class Window:
         self.ends = <int64_t *>grown
         self.capacity = capacity
         return 0
+
+    cdef int _keep_amounts(self) except -1:
+        """Write down the amounts of the stretch that ends."""
+        cdef dict amounts = {} if self.others is None else self.others
+        amounts[self.first_name] = self.first_amount
+        if self.kept is None:
+            self.kept = {}
+        for name, value in amounts.items():
+            if name not in self.kept:
+                self.kept[name] = array("q"), array("d")
+            places, values = self.kept[name]
+            places.append(self.used)
+            values.append(value)
+        self.first_name, self.others = None, None
+        return 0
+
+    def add(self, **amounts):
+        """Count the work of the stretch that is open: ``add(tokens=128)``. Amounts of one name add up.
+
+        Raises
+        ------
+        RuntimeError
+            If no stretch has begun.
+        ValueError
+            For an amount that is not finite.
+        """
+        cdef double value
+        if self.begun_at_ns < 0:
+            if self.gate.state == GATE_INERT:
+                return
+            raise RuntimeError(f"add of window {self.name!r}, which is not open")
+        for name, amount in amounts.items():
+            value = amount
+            if not -INFINITY < value < INFINITY:
+                raise ValueError(f"{name} must be a finite number, not {amount!r}")
+            if name is self.first_name or name == self.first_name:
+                self.first_amount += value
+            elif self.first_name is None:
+                self.first_name, self.first_amount = name, value
+            else:
+                if self.others is None:
+                    self.others = {}
+                self.others[name] = value + <double>self.others.get(name, 0.0)
+
+    def amounts(self, size_t start=0):
+        """The amounts of the stretches from number `start` on: by name their numbers and how much, as two arrays."""
+        import numpy as np
+
+        out = {}
+        for name, (places, values) in ({} if self.kept is None else self.kept).items():
+            first = bisect_left(places, start)
+            if first < len(places):
+                out[encodable(name)] = np.array(places[first:], np.int64), np.array(values[first:], np.float64)
+        return out
 
     def begin(self):
         """Begin a stretch. RuntimeError if one has begun already or the monitor is not running."""

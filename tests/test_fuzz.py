@@ -21,6 +21,8 @@ RUNS: dict[str, tuple[int, tuple[str, ...]]] = {
     "sweep": (200, ()),
     "recording": (200, ()),
     "table": (100, ("scipy", "scikit_posthocs")),
+    "spans": (100, ()),
+    "hourly": (300, ()),
     "study": (20, ("scipy", "matplotlib")),
     "layers": (100, ("scipy", "sklearn")),
     "models": (200, ("sklearn",)),
@@ -31,6 +33,7 @@ RUNS: dict[str, tuple[int, tuple[str, ...]]] = {
 C_RUNS = {"text": 50_000, "share": 2_000}
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("target", RUNS)
 def test_fuzzing_finds_nothing(target, tmp_path):
     runs, packages = RUNS[target]
@@ -41,6 +44,7 @@ def test_fuzzing_finds_nothing(target, tmp_path):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("target", C_RUNS)
 def test_fuzzing_in_c_finds_nothing(target, tmp_path):
     if compiler() is None:

@@ -29,6 +29,8 @@ def run(pytester, monkeypatch, tmp_path):
     place.mkdir(parents=True)
     (place / "METADATA").write_text("Metadata-Version: 2.1\nName: fastgreen\nVersion: 0.1.0\n")
     (place / "entry_points.txt").write_text("[pytest11]\n" + "".join(f"{n} = {m}\n" for n, m in entries.items()))
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)  # pytest-benchmark measures nothing where tests run in parallel
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place.parent), str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
     def run(*arguments: object, source: str = ""):

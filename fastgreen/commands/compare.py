@@ -34,7 +34,6 @@ __all__ = ["compare"]
 
 _REPEATS = 10
 _MOST_UNTIL = 1000  # repeats of a comparison that never gets as precise as wanted
-_COARSE = 0.05  # a command whose energy is known less well is reported as too short
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
 
 
@@ -71,10 +70,12 @@ def parse_percent(_: click.Context, option: click.Parameter, text: str | None) -
 @click.option("--until", callback=parse_percent, help="Repeat until each ratio is known this well, as in 2%.")
 @click.option("-w", "--warmup", type=click.IntRange(0), default=1, show_default=True, help="First runs not to count.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order within each repeat.")
-@click.option("--setup", help="A command to run once before the first run of each command.")
+@click.option("--setup", "setups", multiple=True,
+              help="A command to run once before all runs; repeat it to give each command its own.")  # fmt: skip
 @click.option("--parameter", "parameters", type=(str, str), multiple=True, metavar="NAME VALUES",
               help="Replace {NAME} in the commands by each of these values, which commas separate.")  # fmt: skip
 @click.option("-i", "--ignore-failure", is_flag=True, help="Count runs that end with an exit code other than 0.")
+@click.option("--force", is_flag=True, help="Compare runs or benchmarks of different machines all the same.")
 @click.option("--hz", type=float, help="Readings per second.")
 @channel_option()
 @click.option("--markdown", type=OutputPath(dir_okay=False, path_type=Path), help="Also write Markdown to this file.")
@@ -87,9 +88,10 @@ def compare(
     until: float | None,
     warmup: int,
     seed: int,
-    setup: str | None,
+    setups: tuple[str, ...],
     parameters: tuple[tuple[str, str], ...],
     ignore_failure: bool,
+    force: bool,
     hz: float | None,
     channels: list[str] | None,
     markdown: Path | None,
@@ -103,13 +105,13 @@ def compare(
     SIDES are: two or more commands, each quoted, or each after its own --; or two folders of runs; or two JSON files of
     pytest-benchmark. The first is the base. Commands run in turn, without a shell, and their output is hidden.
     """
-    saved = None if parameters else _saved(sides)
+    saved = None if parameters else _saved(sides, force)
     if saved is None:
-        variants = _variants(_commands(sides), parameters)
+        commands = _commands(sides)
+        variants = _variants(commands, parameters)
         count = _repeats(repeats, until)
-        first = _words(setup, "--setup") if setup else None
-        setups = [list(x) for x in dict.fromkeys(map(tuple, _replaced(first, parameters)))] if first else []
-        plan = Plan(variants, count, until, warmup, seed, setups, channels, hz, ignore_failure)
+        first = _setups(setups, commands, parameters)
+        plan = Plan(variants, count, until, warmup, seed, first, channels, hz, ignore_failure)
         found = _measured(plan)
     else:
         found = saved()
@@ -133,7 +135,7 @@ def _write(file: Path, text: str) -> None:
 # ---- the command line ----
 
 
-def _saved(sides: Sequence[str]) -> Callable[[], Comparison] | None:
+def _saved(sides: Sequence[str], force: bool) -> Callable[[], Comparison] | None:
     """What compares two folders or two JSON files; None where commands are meant."""
     if len(sides) != 2:
         return None
@@ -141,9 +143,9 @@ def _saved(sides: Sequence[str]) -> Callable[[], Comparison] | None:
 
     a, b = sides
     if all(Path(x).is_dir() for x in sides):
-        return lambda: reports.compare(a, b)
+        return lambda: reports.compare(a, b, force=force)
     if all(x.endswith(".json") for x in sides):
-        return lambda: reports.compare_benchmarks(a, b)
+        return lambda: reports.compare_benchmarks(a, b, force=force)
     return None
 
 
@@ -184,6 +186,16 @@ def _replaced(words: list[str], parameters: Sequence[tuple[str, str]]) -> list[l
     return out
 
 
+def _setups(setups: Sequence[str], commands: list[list[str]], parameters: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """The commands to run before all others, each once."""
+    if len(setups) > 1 and len(setups) != len(commands):
+        raise AskedWrongly(
+            f"--setup must be given once, or once for each of {len(commands)} commands, not {len(setups)} times"
+        )
+    words = [these for text in setups for these in _replaced(_words(text, "--setup"), parameters)]
+    return [list(these) for these in dict.fromkeys(map(tuple, words))]
+
+
 def _variants(commands: list[list[str]], parameters: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     for name, _ in parameters:
         if not any(f"{{{name}}}" in word for words in commands for word in words):
@@ -206,6 +218,7 @@ def _variants(commands: list[list[str]], parameters: Sequence[tuple[str, str]]) 
 def _run(plan: Plan, name: str, words: list[str]) -> tuple[float, float, float, float]:
     """Energy with bounds (J) and duration (s) of one run."""
     from fastgreen.measuring.monitor import Monitor
+    from fastgreen.reports.repeats import slowest_period_s
 
     monitor = Monitor(plan.channels, hz=plan.hz, settle=True)
     with monitor:
@@ -216,7 +229,7 @@ def _run(plan: Plan, name: str, words: list[str]) -> tuple[float, float, float, 
     if not result.known:
         raise click.ClickException("no channel gave a reading; `fastgreen channels` gives the reasons")
     plan.estimated |= result.estimated
-    plan.periods_s.append(max((t.learnt["period_ns"] for t in result.traces if t.counted), default=0) / 1e9)
+    plan.periods_s.append(slowest_period_s(result))
     row = result.windows("command").to_pylist()[0]
     return row["energy_j"], row["energy_low_j"], row["energy_high_j"], row["duration_s"]
 
@@ -250,7 +263,7 @@ def _measured(plan: Plan) -> Comparison:
                 break
     found = compare_outcomes({name: Outcomes.of(these) for name, these in rows.items()}, first)
     found.estimated = plan.estimated
-    found.notes += plan.notes + [note for name, these in rows.items() if (note := _too_short(plan, name, these))]
+    found.notes += plan.notes + [note for name, these in rows.items() if (note := _short(plan, name, these))]
     return found
 
 
@@ -280,17 +293,8 @@ def _known_well(plan: Plan, found: Comparison, last: bool) -> bool:
     return False
 
 
-def _too_short(plan: Plan, name: str, rows: list[tuple[float, float, float, float]]) -> str | None:
-    """A note about a command whose energy the sensors know badly, with the time that it would have to take."""
-    count = len(rows)
-    energy, low, high, duration = (sum(column) / count for column in zip(*rows, strict=True))
-    half = (high - low) / 2
-    if energy > 0 and half <= _COARSE * energy:
-        return None
-    # An edge of a run is known to one update of the counter, so 20 updates are known to 5 %.
-    longer = max(half / energy / _COARSE if energy > 0 else 0.0, max(plan.periods_s) / _COARSE / duration)
-    known = f"known to ±{100 * half / energy:.2g} %" if energy > 0 else "not known: no counter moved"
-    return (
-        f"{name} is too short for the sensors: in {duration:.2g} s its energy is {known}; "
-        f"it would have to run {longer:.2g} times longer for ±{100 * _COARSE:.0f} %"
-    )
+def _short(plan: Plan, name: str, rows: list[tuple[float, float, float, float]]) -> str | None:
+    from fastgreen.reports.repeats import too_short
+
+    energy, low, high, duration = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+    return too_short(name, (energy, low, high), duration, plan.periods_s)

@@ -8,21 +8,27 @@ from typing import Any
 import click
 
 from fastgreen.commands.common import JsonAnswer, json_options, say, table
+from fastgreen.commands.cost_options import CostOptions, cost_options
+from fastgreen.results.console import money, quantity
 from fastgreen.units import counted
 
 __all__ = ["compile_"]
 
-_SHOWN = (
-    "size",
-    "runs",
-    "failed",
-    "energy_j",
-    "energy_low_j",
-    "energy_high_j",
-    "latency_s",
-    "throughput_per_s",
-    "mean_power_w",
-)
+# Column of a size -> (heading, unit); a column that the study lacks is left out.
+_SHOWN = {
+    "size": ("size", None),
+    "runs": ("runs", None),
+    "failed": ("failed", None),
+    "energy_j": ("energy", "J"),
+    "energy_low_j": ("low", "J"),
+    "energy_high_j": ("high", "J"),
+    "latency_s": ("latency", "s"),
+    "throughput_per_s": ("throughput", "1/s"),
+    "mean_power_w": ("power", "W"),
+    "cost": ("cost", "money"),
+    "carbon_g": ("CO2e", "g"),
+    "sci_g": ("SCI", "g"),
+}
 
 
 @click.command("compile")
@@ -34,8 +40,9 @@ _SHOWN = (
     help="Folder for tables and pictures.  [default: compiled, inside STUDY]",
 )
 @click.option("--no-pictures", is_flag=True, help="Write tables only.")
+@cost_options(scores=False)
 @json_options()
-def compile_(folder: Path, output: Path | None, no_pictures: bool, answer: JsonAnswer) -> None:
+def compile_(folder: Path, output: Path | None, no_pictures: bool, costing: CostOptions, answer: JsonAnswer) -> None:
     """Make the tables and pictures of a study.
 
     The tables have one row per size, with medians and spreads, and the correlations over the sizes. STUDY is a folder
@@ -43,7 +50,7 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, answer: JsonA
     """
     from fastgreen.experiment.compile import compile_study, sample_run
 
-    compiled = compile_study(folder)
+    compiled = compile_study(folder, costing.costs)
     if not any(compiled.sizes.column("runs").to_pylist()):
         runs = counted(sum(compiled.sizes.column("failed").to_pylist()), "run")
         why = "".join(compiled.notes[:1])
@@ -57,11 +64,27 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, answer: JsonA
         files += draw_study(compiled, target, sample=sample, name=name)
     if answer.give(lambda: _as_mapping(compiled, files)):
         return
-    rows = [{name: row[name] for name in _SHOWN} for row in compiled.sizes.to_pylist()]
+    rows = [_shown(row, costing.costs.currency) for row in compiled.sizes.to_pylist()]
     title = f"{compiled.name}: medians per inference" + (", ESTIMATED, not measured" if compiled.estimated else "")
     related = _with_energy(compiled)
     say(table(title, rows, ruled=False), *(["", related] if related else []), *compiled.notes)
     say(f"tables{'' if no_pictures else ' and pictures'}: {target}")
+
+
+def _shown(row: dict[str, Any], currency: str) -> dict[str, Any]:
+    """A row for people: "2.854 uJ"."""
+    out = {}
+    for name, (heading, unit) in _SHOWN.items():
+        if name not in row:
+            continue
+        value = row[name]
+        if unit == "money":
+            out[heading] = "-" if value is None else money(value, currency)
+        elif unit == "1/s":
+            out[heading] = "-" if value is None else f"{value:.4g} /s"
+        else:
+            out[heading] = value if unit is None else quantity(value, unit)
+    return out
 
 
 def _as_mapping(compiled: Any, files: list[Path]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from fastgreen.commands.common import InputPath, JsonAnswer, json_options, of_file
+from fastgreen.commands.common import InputPath, JsonAnswer, json_options, of_file, say
+from fastgreen.commands.cost_options import CostOptions, cost_options
 
 __all__ = ["report"]
 
@@ -31,6 +32,7 @@ __all__ = ["report"]
     help="With --trace: add them to this trace of torch.profiler.",
 )
 @click.option("--per-channel", is_flag=True, help="With --power: one row per step and channel, instead of the total.")
+@cost_options()
 def report(
     folder: Path,
     answer: JsonAnswer,
@@ -41,6 +43,7 @@ def report(
     trace: Path | None,
     merge: Path | None,
     per_channel: bool,
+    costing: CostOptions,
 ) -> None:
     """Show a saved run.
 
@@ -56,6 +59,7 @@ def report(
     if merge and not trace:
         raise click.UsageError("--merge needs --trace")
     result = load(folder)
+    found = costing.of(result)
     if picture is not None:
         from fastgreen import plot
 
@@ -67,11 +71,12 @@ def report(
     if html is not None:
         from fastgreen.reports.page import to_html
 
-        to_html(result, html, title=f"Energy of {folder.resolve().name}")
+        to_html(result, html, title=f"Energy of {folder.resolve().name}", footprint=found)
     if trace is not None:
         from fastgreen.reports.timeline import write_trace
 
         with of_file():
             write_trace(result, trace, merge)
-    if not answer.give(result.to_dict):
+    if not answer.give(lambda: costing.merged(result.to_dict(), found)):
         show(result, people_console())
+        say(*costing.shown(found))

@@ -10,19 +10,23 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import TraceError
 from fastgreen.experiment.runner import WINDOW, read_status
+from fastgreen.experiment.study_costs import SPENT_UNITS, spent_at_any_time, spent_by_run
 from fastgreen.guards.printable import encodable
 from fastgreen.guards.untrusted import check_inside, check_outputs, read_object
 from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
 from fastgreen.table_files import save_table
 from fastgreen.training.gauges import GAUGE_UNITS
 from fastgreen.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from fastgreen.costs.settings import Costs
 
 __all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
 
@@ -39,7 +43,7 @@ _PUBLISHED_GAUGES = {
     "gpu_use": ("gpu_use",),
     "gpu_memory_b": ("gpu_memory", "process/gpu_memory"),
 }
-_SPREAD = re.compile(r"_(q1|q3|low|high|p95)_")  # spread of another column, not a quantity of its own
+_SPREAD = re.compile(r"_(q1|q3|low|high|p95)(_|$)")  # spread of another column, not a quantity of its own
 
 
 @dataclass
@@ -53,6 +57,8 @@ class _Run:
     counted: list[str] = field(default_factory=list)
     estimated: bool = False
     gauges: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # money, carbon and SCI of an inference
+    doubt: str = ""  # why `spent` is not known
 
     @property
     def total(self) -> tuple[float, float, float, float]:
@@ -114,13 +120,15 @@ class Compiled:
         return folder
 
 
-def compile_study(folder: str | Path) -> Compiled:
+def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
     """Compile the study in a folder into tables.
 
     Parameters
     ----------
     folder : path
         Folder of the study.
+    costs : Costs, optional
+        Rates for money and carbon per inference (`fastgreen.costs.settings.costs_from`); they become columns.
 
     Returns
     -------
@@ -138,7 +146,7 @@ def compile_study(folder: str | Path) -> Compiled:
     places = _places(folder)
     if not places:
         raise TraceError(f"{folder}: no run in it; a study has folders input_<size>/run_<k>")
-    runs = [_load(place, folder) for place in places]
+    runs = [_load(place, folder, costs or None) for place in places]
     sizes = list(dict.fromkeys(run.size for run in runs))
     table = _size_table(runs, sizes, about.batch)
     pearson, spearman = correlations(table)
@@ -220,7 +228,7 @@ def _order(name: str) -> tuple[int, float, str]:
     return (0, size, text) if math.isfinite(size) else (1, 0.0, text)
 
 
-def _load(place: Path, study: Path) -> _Run:
+def _load(place: Path, study: Path, costs: Costs | None) -> _Run:
     run = _Run(encodable(place.parent.name.removeprefix("input_")), int(place.name[4:]), "done")
     try:
         check_inside(place / "run", study)
@@ -228,12 +236,14 @@ def _load(place: Path, study: Path) -> _Run:
         if status is not None and status.state == "failed":
             run.state, run.note = "failed", status.error
         elif (place / "run" / "channels.arrow").exists():
-            _load_saved(run, place / "run")
+            _load_saved(run, place / "run", costs)
             run.gauges = _saved_gauges(place)
             if status is None:
                 run.state, run.note = _INTERRUPTED
         elif (place / "power_metrics.json").exists():
             _load_published(run, place)
+            if costs is not None and run.counted:
+                run.spent, run.doubt = spent_at_any_time(run.total[:3], run.latency_s, costs)
         elif status is None and (place.parent.parent / "study.json").exists():
             run.state, run.note = _INTERRUPTED
         else:
@@ -243,7 +253,7 @@ def _load(place: Path, study: Path) -> _Run:
     return run
 
 
-def _load_saved(run: _Run, place: Path) -> None:
+def _load_saved(run: _Run, place: Path, costs: Costs | None) -> None:
     import fastgreen
     from fastgreen.results.trace import Windows, together
 
@@ -261,9 +271,10 @@ def _load_saved(run: _Run, place: Path) -> None:
             float(energy.high_j) / count,
             float(energy.energy_j) / seconds,
         )
-        if trace.counted:
-            run.counted.append(trace.channel.id)
+    run.counted = [trace.channel.id for trace in read if trace.counted]
     run.estimated = result.estimated
+    if costs is not None and count and run.counted:
+        run.spent, run.doubt = spent_by_run(result, costs, WINDOW)
 
 
 def _saved_gauges(place: Path) -> dict[str, float]:
@@ -314,6 +325,8 @@ def _notes(runs: list[_Run]) -> list[str]:
     for (size, state, note), mine in alike.items():
         others = f"; so {len(mine) - 1} more of its runs" if len(mine) > 1 else ""
         notes.append(f"size {size}, run {mine[0].repeat}: {state}: {note}{others}")
+    doubts = dict.fromkeys(run.doubt for run in runs if run.doubt)
+    notes += [f"cost and carbon of some runs are unknown: {doubt}" for doubt in doubts]
     sets: dict[frozenset[str], list[_Run]] = {}
     for run in runs:
         if run.state == "done":
@@ -348,13 +361,8 @@ def _schema(fields: list[tuple[str, Any, str]]) -> pa.Schema:
 def _run_table(runs: list[_Run]) -> pa.Table:
     rows = []
     for run in runs:
-        row = {
-            "size": run.size,
-            "run": run.repeat,
-            "state": run.state,
-            "note": run.note,
-            "iterations": run.latency_s.size,
-        }
+        row = {"size": run.size, "run": run.repeat, "state": run.state, "note": run.note}
+        row["iterations"] = run.latency_s.size
         if run.latency_s.size and run.counted:
             row |= dict(zip(("energy_j", "energy_low_j", "energy_high_j", "mean_power_w"), run.total, strict=True))
         if run.latency_s.size:
@@ -383,6 +391,8 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
     fields += [(n, pa.float64(), "s") for n in ("latency_s", "latency_q1_s", "latency_q3_s", "latency_p95_s")]
     fields += [("throughput_per_s", pa.float64(), "1/s"), ("mean_power_w", pa.float64(), "W")]
     fields += [(f"energy_j[{name}]", pa.float64(), "J") for name in names]
+    spent = [name for name in SPENT_UNITS if any(name in run.spent for run in runs)]
+    fields += [(f"{name}{part}", pa.float64(), SPENT_UNITS[name]) for name in spent for part in ("", "_low", "_high")]
     gauges = [name for name in GAUGE_UNITS if any(name in run.gauges for run in runs)]
     fields += [(name, pa.float64(), GAUGE_UNITS[name]) for name in gauges]
     rows = []
@@ -409,6 +419,10 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
         row["throughput_per_s"] = _quartiles([batch * seconds.size / seconds.sum() for seconds in timed])[0]
         for name in names:
             row[f"energy_j[{name}]"] = _quartiles([r.channels[name][0] for r in done if name in r.channels])[0]
+        for name in spent:
+            known = [run.spent[name] for run in done if name in run.spent]
+            for part, n in (("", 0), ("_low", 1), ("_high", 2)):
+                row[f"{name}{part}"] = _quartiles([value[n] for value in known])[0]
         for name in gauges:
             row[name] = _quartiles([r.gauges[name] for r in done if name in r.gauges])[0]
         rows.append(row)

@@ -98,6 +98,10 @@ class Lane:
         """(begin_ns, end_ns) from the start-th window on, copied."""
         return np.array(self._begin[start:], np.int64), np.array(self._end[start:], np.int64)
 
+    def amounts(self, start: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The amounts of these windows: a GPU's have none."""
+        return {}
+
 
 class Timeline:
     """Edges of one device, from their recording to their place in time.

@@ -9,6 +9,7 @@ from fastgreen import _ledger
 from fastgreen._ledger import current_span
 from fastgreen.guards.arguments import number
 from fastgreen.guards.printable import encodable
+from fastgreen.measuring.final_spans import Deliveries
 from fastgreen.units import counted
 
 TYPE_CHECKING = False
@@ -60,6 +61,9 @@ class Ledgers:
         self._ended: dict[str, int] = {}
         self._live: dict[str, LiveShares] = {}
         self._run: Run | None = None
+        self._patience: dict[str, float] = {}
+        self._hurried: dict[str, int] = {}
+        self._deliveries: dict[str, Deliveries] = {}
 
     def ledger(
         self,
@@ -81,6 +85,8 @@ class Ledgers:
         if found is None:
             found = _ledger.Ledger(encodable(name), self.gate, channels, baseline, weights)
             found = self.by_name.setdefault(found.name, found)
+            self._patience.setdefault(found.name, patience)
+            found.deliver_by(self._deliveries.setdefault(found.name, Deliveries(found.name)))
             if self._run is not None:
                 self._go_live(found)
         if (found.channels, found.baseline_w, found.weights) != (channels, baseline, weights):
@@ -105,8 +111,10 @@ class Ledgers:
             counted_ids(channels) if ledger.channels is None else {c.id for c in select(channels, ledger.channels)[0]}
         )
         shared = [c for c in channels if c.id in wanted]
-        if ledger.weights == "known" and shared and ledger.name not in self._live:
-            self._live[ledger.name] = LiveShares(ledger, shared)
+        if shared and ledger.name not in self._live:
+            self._live[ledger.name] = LiveShares(
+                ledger, shared, self._patience[ledger.name], self._deliveries[ledger.name]
+            )
             ledger.go_live(self._wait)
 
     def _wait(self, span: _ledger.Span, timeout: float) -> None:
@@ -126,7 +134,9 @@ class Ledgers:
     def finish_live(self) -> None:
         """The last samples were shared. Idempotent."""
         while self._live:
-            self._live.popitem()[1].finish()
+            name, shares = self._live.popitem()
+            shares.finish()
+            self._hurried[name] = shares.hurried
 
     def end(self) -> None:
         """Close what is open: the run ends. Idempotent."""
@@ -151,6 +161,13 @@ class Ledgers:
                     f"{counted(ledger.nested, 'span')} {of} opened within another span of the same ledger: both share "
                     "the energy. Use phases for the parts of one piece of work"
                 )
+            if count := self._hurried.get(name):
+                out.append(
+                    f"{counted(count, 'span')} {of} lasted longer than its patience, {self._patience[name]:g} s: "
+                    "live shares used the weights of that moment"
+                )
+            if name in self._deliveries:
+                out += self._deliveries[name].notes
         return out + self._shared_twice()
 
     def _shared_twice(self) -> list[str]:

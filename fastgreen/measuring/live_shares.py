@@ -5,7 +5,10 @@ It runs in the thread that empties the rings, so a span's share is known once it
 
 from __future__ import annotations
 
+from collections import deque
+
 from fastgreen import _resolver, _shares
+from fastgreen.measuring.final_spans import Deliveries, final_span
 from fastgreen.results.shares import check_baseline, set_apart, within_model
 from fastgreen.results.trace import Bounded
 from fastgreen.sensors.channel import UNLIMITED_W
@@ -13,7 +16,7 @@ from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     import numpy as np
@@ -27,6 +30,7 @@ __all__ = ["LiveShares"]
 _LEARNT = 8  # updates, before which the time between two is not known
 _MOST = 4096
 _STILL_NS = NS_PER_S
+_OPEN, _WEIGH, _CLOSE, _STEP, _STEP_END = range(5)  # kinds of `Ledger.take_changes`
 
 
 class _Feed:
@@ -37,10 +41,10 @@ class _Feed:
         self.account = _resolver.Account(channel.traits)
         self.waiting: list[NDArray[np.void]] = []
         self.period_ns = self.updates = self.last_ns = self.changed_ns = 0
+        self.learning = False
         self.delay_ns = round((channel.delay_s or 0.0) * NS_PER_S) if channel.kind == "power" else 0
 
-    def take(self, samples: NDArray[np.void]) -> list[NDArray[np.void]]:
-        """What can be fed now."""
+    def take(self, samples: NDArray[np.void]) -> None:
         self.account.feed(samples)
         tally = self.account.tally()
         if tally["updates"] != self.updates:
@@ -50,16 +54,123 @@ class _Feed:
         samples["at_ns"] -= self.delay_ns
         self.waiting.append(samples)
         faster = tally["samples"] > 2 * tally["updates"]
-        if self.channel.kind == "energy" and faster and tally["updates"] < _LEARNT and not self.stands_still(tally):
-            return []
+        learning = self.channel.kind == "energy" and faster and tally["updates"] < _LEARNT
+        self.learning = learning and not self.stands_still(tally)
         self.period_ns = tally["period_ns"]
+
+    @property
+    def fed(self) -> bool:
+        """Whether no sample waits."""
+        return not self.waiting
+
+    def ready(self, until_ns: int | None) -> list[NDArray[np.void]]:
+        """The samples that can be fed now: all, or those that tell of no later instant."""
+        if self.learning:
+            return []
         ready, self.waiting = self.waiting, []
-        return ready
+        if until_ns is None:
+            return ready
+        out: list[NDArray[np.void]] = []
+        for i, samples in enumerate(ready):
+            late = samples["at_ns"] + samples["half_ns"].astype("i8") > until_ns
+            if late.any():
+                first = int(late.argmax())
+                self.waiting = [samples[first:], *ready[i + 1 :]]
+                return [*out, samples[:first]] if first else out
+            out.append(samples)
+        return out
 
     def stands_still(self, tally: dict[str, Any] | None = None) -> bool:
         """Whether the counter has not changed for so long that no span should wait for it."""
         mean_ns = (tally or self.account.tally())["period_mean_ns"] or 0
         return self.channel.kind == "energy" and self.last_ns - self.changed_ns > max(_STILL_NS, 8 * mean_ns)
+
+
+class _Events:
+    """What happens to the spans of a ledger, held back until every weight before it is known.
+
+    In a ledger of weights "at close", and in a step, the weight of a stretch is known when it ends. All later events
+    wait for the oldest of these stretches.
+    """
+
+    def __init__(self, engine: _shares.Engine, at_close: bool) -> None:
+        self._engine, self._at_close = engine, at_close
+        self._numbers: dict[int, int] = {}
+        self._waiting: deque[list[Any]] = deque()  # at_ns, number, weight (None: not yet known), kind
+        self._begun: dict[tuple[int, bool], list[Any]] = {}
+
+    @property
+    def held_since_ns(self) -> int | None:
+        """The begin of the oldest stretch of unknown weight."""
+        return self._waiting[0][0] if self._waiting else None
+
+    def take(self, changes: NDArray[np.void], steps: dict[int, Any]) -> None:
+        for at_ns, number, weight, kind in changes.tolist():
+            if kind == _STEP:
+                self._begun[number, True] = self._add(at_ns, number, None, kind)
+            elif kind == _STEP_END:
+                parts = steps.pop(number, [])
+                self._begun.pop((number, True))[2] = parts
+                self._add(at_ns, number, parts, kind)
+            elif not self._at_close:
+                self._add(at_ns, number, weight, kind)
+            else:
+                if kind != _OPEN:
+                    self._begun.pop((number, False))[2] = weight
+                if kind != _CLOSE:
+                    self._begun[number, False] = self._add(at_ns, number, None, kind)
+                else:
+                    self._add(at_ns, number, 0.0, kind)
+            self._release()
+
+    def hurry(self, before_ns: int, weights: Callable[[], dict[int, float]]) -> int:
+        """Let stretches that began before an instant count with the weight that they have; how many those were."""
+        count, known = 0, None
+        while self._at_close and self._waiting and self._waiting[0][0] < before_ns:
+            known = weights() if known is None else known
+            head = self._waiting[0]
+            if head[1] not in known:  # it ended just now
+                break
+            head[2] = known[head[1]]
+            count += 1
+            self._release()
+        return count
+
+    def finish(self) -> None:
+        """Nothing is open any more."""
+        for entry in self._waiting:
+            entry[2] = ([] if entry[3] in (_STEP, _STEP_END) else 0.0) if entry[2] is None else entry[2]
+        self._release()
+
+    def _add(self, at_ns: int, number: int, weight: Any, kind: int) -> list[Any]:
+        entry = [at_ns, number, weight, kind]
+        self._waiting.append(entry)
+        return entry
+
+    def _release(self) -> None:
+        while self._waiting and self._waiting[0][2] is not None:
+            at_ns, number, weight, kind = self._waiting.popleft()
+            if kind == _OPEN:
+                self._numbers[number] = self._engine.open(at_ns, number, _units(weight))
+            elif kind == _WEIGH:
+                self._engine.weigh(self._numbers[number], at_ns, _units(weight))
+            elif kind == _CLOSE:
+                self._engine.close(self._numbers.pop(number), at_ns)
+            else:
+                self._step(at_ns, weight, kind == _STEP)
+
+    def _step(self, at_ns: int, parts: list[tuple[int, bool, float, float]], begins: bool) -> None:
+        for number, new, weight, before in parts:
+            if new and begins:
+                self._numbers[number] = self._engine.open(at_ns, number, _units(weight))
+            elif new:
+                self._engine.close(self._numbers.pop(number), at_ns)
+            elif number in self._numbers:
+                self._engine.weigh(self._numbers[number], at_ns, _units(weight if begins else before))
+
+
+def _units(weight: float) -> int:
+    return round(weight * _shares.WEIGHT) or int(weight > 0)
 
 
 class LiveShares:
@@ -70,42 +181,68 @@ class LiveShares:
     ledger : Ledger
     channels : sequence of Channel
         Those that it shares.
+    patience_s : float
+        How long the weight of a stretch is waited for.
+    deliveries : Deliveries
+        Gets the spans whose share is known.
+
+    Attributes
+    ----------
+    hurried : int
+        Stretches whose weight was not waited for any longer.
     """
 
-    def __init__(self, ledger: _ledger.Ledger, channels: Sequence[Channel]) -> None:
+    def __init__(
+        self, ledger: _ledger.Ledger, channels: Sequence[Channel], patience_s: float, deliveries: Deliveries
+    ) -> None:
+        self._deliveries = deliveries
         self.ledger, self.channels = ledger, list(channels)
         self._feeds = {c.id: _Feed(c) for c in channels}
         rows = [(c.traits, watts_to_units_per_ns(c.ceiling_w or UNLIMITED_W, c.unit)) for c in channels]
         self._engine = _shares.Engine(rows)
         self._baseline = check_baseline(ledger.baseline_w, list(self._feeds))
-        self._open: dict[int, int] = {}
-        self._closed: dict[int, _ledger.Span] = {}
+        self._events = _Events(self._engine, ledger.weights == "at close")
+        self._patience_ns, self.hurried = round(patience_s * NS_PER_S), 0
+        self._closed: dict[int, _ledger.Span | tuple[Any, ...]] = {}
 
     def drain(self, samples: Mapping[str, bytearray]) -> None:
         """Take in samples that were taken out before this call, and what happened to the spans until now."""
-        changes, closed = self.ledger.take_changes()
-        self._closed.update((span.number_in_ledger, span) for span in closed)
-        for at_ns, number, weight, kind in changes.tolist():
-            units = round(weight * _shares.WEIGHT) or int(weight > 0)
-            if kind == 0:
-                self._open[number] = self._engine.open(at_ns, number, units)
-            elif kind == 1:
-                self._engine.weigh(self._open[number], at_ns, units)
-            else:
-                self._engine.close(self._open.pop(number), at_ns)
-        for i, (identity, feed) in enumerate(self._feeds.items()):
+        self._take_events()
+        for identity, feed in self._feeds.items():
             if identity in samples:
-                for ready in feed.take(_resolver.samples(samples[identity]).copy()):
-                    self._engine.set_period(i, feed.period_ns)
-                    self._engine.feed(i, ready)
-                if not feed.waiting and feed.stands_still():
-                    self._engine.stand_still(i, feed.last_ns)
+                feed.take(_resolver.samples(samples[identity]).copy())
+        newest_ns = max((feed.last_ns for feed in self._feeds.values()), default=0)
+        self.hurried += self._events.hurry(newest_ns - self._patience_ns, self._weights)
+        self._feed(self._events.held_since_ns)
         self._settle()
+
+    def _take_events(self) -> None:
+        changes, closed = self.ledger.take_changes()
+        for span in closed:
+            self._closed[span[0] if isinstance(span, tuple) else span.number_in_ledger] = span
+        self._events.take(changes, dict(self.ledger.take_steps()))
+
+    def _weights(self) -> dict[int, float]:
+        return {span.number_in_ledger: span.weight for span in self.ledger.open_spans()}
+
+    def _feed(self, until_ns: int | None) -> None:
+        for i, feed in enumerate(self._feeds.values()):
+            for ready in feed.ready(until_ns):
+                self._engine.set_period(i, feed.period_ns)
+                self._engine.feed(i, ready)
+            if until_ns is None and feed.fed and feed.stands_still():
+                self._engine.stand_still(i, feed.last_ns)
 
     def finish(self) -> None:
         """No samples come any more."""
+        self._take_events()
+        self._events.finish()
+        for feed in self._feeds.values():
+            feed.learning = False
+        self._feed(None)
         self._engine.finish()
         self._settle()
+        self._deliveries.finish()
 
     def _settle(self) -> None:
         while True:
@@ -113,9 +250,18 @@ class LiveShares:
             for number, time, rows in zip(numbers.tolist(), time_ns.tolist(), shares, strict=True):
                 span = self._closed.pop(number, None)
                 if span is not None:
-                    span.settle(self._bounded(time / NS_PER_S, rows))
+                    self._give(span, self._bounded(time / NS_PER_S, rows))
             if len(numbers) < _MOST:
                 return
+
+    def _give(self, span: _ledger.Span | tuple[Any, ...], energy: Bounded) -> None:
+        """A share is known: tell the span, and the callbacks."""
+        row = span if isinstance(span, tuple) else None
+        if not isinstance(span, tuple):
+            span.settle(energy)
+            row = span.row() if self._deliveries.wanted else None
+        if row is not None and self._deliveries.wanted:
+            self._deliveries.put(final_span(self.ledger.name, row, energy))
 
     def _bounded(self, time_s: float, rows: NDArray[np.float64]) -> Bounded:
         out = Bounded(0.0, 0.0, 0.0)

@@ -320,14 +320,17 @@ class Monitor:
         ----------
         name : str
             What the stretches are called. The same thread and name give the same handle again, unless it is open: then
-            a new one, for nesting. Handles of one name are one name in the result. Half a surrogate pair, which no file
-            can hold, becomes its escape.
+            another one, for nesting and for tasks. A handle that nobody holds any more is used again. Handles of one
+            name are one name in the result. Where stretches of a name overlap, each holds the same energy, and the
+            result says so: use a `ledger` for their shares. Half a surrogate pair, which no file can hold, becomes its
+            escape.
 
         Returns
         -------
         Window
             A context manager, with ``begin()`` and ``end()`` for where a block does not fit. Both only store a
-            timestamp; a window that is begun twice, or ended without a begin, is a RuntimeError.
+            timestamp; a window that is begun twice, or ended without a begin, is a RuntimeError. ``add(tokens=128)``
+            counts the work of the stretch that is open: the result has its joules per token.
 
         Raises
         ------

@@ -83,7 +83,10 @@ class Recorder:
         self._written += [0] * (len(handles) - len(self._written))
         for i, handle in enumerate(handles):
             begin, end = handle.edges(self._written[i])
-            if len(begin) and self._try(self._folder.add_windows, handle.name, i, begin, end):
+            amounts = handle.amounts(self._written[i])
+            if len(begin) and self._try(
+                self._folder.add_windows, handle.name, i, begin, end, amounts, self._written[i]
+            ):
                 self._written[i] += len(begin)
 
     def _try(self, write: Callable[..., None], *given: Any) -> bool:
@@ -121,9 +124,14 @@ class Recorder:
         return taken
 
 
+def _windows(handle: _window.Window | Lane, number: int) -> Windows:
+    begin_ns, end_ns = handle.edges()
+    return Windows(handle.name, number, begin_ns, end_ns, handle.amounts())
+
+
 def finished_windows(handles: list[_window.Window | Lane]) -> list[Windows]:
     """The stretches of a monitor's handles."""
-    return [Windows(handle.name, i, *handle.edges()) for i, handle in enumerate(handles)]
+    return [_windows(handle, i) for i, handle in enumerate(handles)]
 
 
 def kept_chunks(file: SampleFile | None, channel: Channel, kept: list[bytearray]) -> Callable[[], Iterable[np.ndarray]]:

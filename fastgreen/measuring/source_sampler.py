@@ -25,10 +25,18 @@ _RING_MOST = 1 << 17  # ... unless that is more than 3 MiB a channel; then they 
 
 @dataclass(frozen=True)
 class Reading:
-    """Energy of a channel since the start, in J, and the instant up to which it holds, ns of CLOCK_MONOTONIC."""
+    """Energy of a channel since the start, in J, and the instant up to which it holds, ns of CLOCK_MONOTONIC.
+
+    `samples`, `missed`, `lost` and `read_errors` are counts as in `Result.channels`; `ended`: it is read no longer.
+    """
 
     energy_j: float
     at_ns: int
+    samples: int = 0
+    missed: int = 0
+    lost: int = 0
+    read_errors: int = 0
+    ended: bool = False
 
 
 class Group:
@@ -68,7 +76,8 @@ class Group:
         for i, channel in enumerate(self.channels):
             live = self.sampler.live(i)
             raw = live["total"] if channel.kind == "energy" else live["power_integral"]
-            out[channel.id] = Reading(raw * joules_per_unit(channel.unit), live["last_at_ns"])
+            counts = (live[name] for name in ("samples", "missed", "lost", "read_errors", "ended"))
+            out[channel.id] = Reading(raw * joules_per_unit(channel.unit), live["last_at_ns"], *counts)
         return out
 
     def tallies(self) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ import sys
 import threading
 
 from fastgreen import _window
+from fastgreen.errors import FastgreenWarning
 from fastgreen.guards.printable import encodable
 
 TYPE_CHECKING = False
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 
 __all__ = ["WindowHandles", "check_sync"]
+
+_TRIED = 8  # handles that are looked at before another one is made
 
 
 def check_sync(sync: object) -> None:
@@ -65,6 +68,8 @@ class WindowHandles:
         self.ledgers: Ledgers | None = None
         self.deferred: list[DeferredWindows] = []
         self._by_thread: dict[tuple[int, str], _window.Window] = {}
+        self._alone = 0  # references to a handle that only this object holds
+        self._shelves: dict[tuple[int, str], list[_window.Window]] = {}
         self.state = "new"
         self._ended: dict[int, str] = {}
 
@@ -80,12 +85,40 @@ class WindowHandles:
         name = encodable(name)
         key = (threading.get_ident(), name)
         window = self._by_thread.get(key)
-        if window is None or window.is_open:
-            window = _window.Window(name, self._gate)
-            with self.lock:
-                self.windows.append(window)
-                self._by_thread[key] = window
+        if window is not None and not window.is_open:
+            return window
+        del window  # so that this function does not hold it
+        return self._unused(key) or self._made(key)
+
+    def _made(self, key: tuple[int, str]) -> _window.Window:
+        window = _window.Window(key[1], self._gate)
+        with self.lock:
+            self.windows.append(window)
+        self._alone = sys.getrefcount(window)
+        if key in self._shelves:
+            window.put_on(self._shelves[key])
+        else:
+            self._by_thread[key] = window
         return window
+
+    def _unused(self, key: tuple[int, str]) -> _window.Window | None:
+        """Where stretches of this thread and name overlap, a handle that nobody else holds any more."""
+        shelf = self._shelves.get(key)
+        if shelf is None:
+            if key in self._by_thread:
+                shelf = self._shelves[key] = []
+                self._by_thread.pop(key).put_on(shelf)
+            return None
+        for _ in range(min(len(shelf), _TRIED)):
+            window = shelf.pop(0)
+            if window.is_open:  # its holder entered it again, and it comes back to the shelf
+                window.take_off()
+            elif sys.getrefcount(window) > self._alone:
+                shelf.append(window)
+            else:
+                window.take_off()
+                return window
+        return None
 
     def all_ledgers(self) -> Ledgers:
         """The ledgers of the monitor, made with the first."""
@@ -140,5 +173,9 @@ class WindowHandles:
         self.state = "inert"
         for windows in self.deferred:
             windows.become_inert()
-        self.make_inert()
+        text = (
+            "windows in this forked process measure nothing: their monitor belongs to the parent process; make a "
+            "monitor here, or open the windows in the parent"
+        )
+        self._gate.make_inert(FastgreenWarning(text))
         self.lock = lock

@@ -232,7 +232,7 @@ def compare_outcomes(outcomes: dict[str, Outcomes], first: int | None = None) ->
 # ---- saved runs ----
 
 
-def compare(a: Result | str | os.PathLike, b: Result | str | os.PathLike) -> Comparison:
+def compare(a: Result | str | os.PathLike, b: Result | str | os.PathLike, *, force: bool = False) -> Comparison:
     """Compare two finished runs: the whole runs, and each window name that both have.
 
     The interval of a ratio holds the bounds of the meter and, for windows, the scatter between the stretches of each
@@ -242,6 +242,8 @@ def compare(a: Result | str | os.PathLike, b: Result | str | os.PathLike) -> Com
     ----------
     a, b : Result or path
         Runs, or the folders that hold them. `a` is the base.
+    force : bool
+        Compare runs of different machines all the same.
 
     Returns
     -------
@@ -251,7 +253,7 @@ def compare(a: Result | str | os.PathLike, b: Result | str | os.PathLike) -> Com
     Raises
     ------
     TraceError
-        If a folder holds no run, or an energy of a run is not known.
+        If a folder holds no run, an energy of a run is not known, or the runs are of different machines.
     """
     sides = [(_name(x, n), x if isinstance(x, Result) else load(x)) for x, n in ((a, "A"), (b, "B"))]
     if sides[0][0] == sides[1][0]:
@@ -267,12 +269,21 @@ def compare(a: Result | str | os.PathLike, b: Result | str | os.PathLike) -> Com
     notes = [f"window {n!r} is only in {sides[0][0]}" for n in first.names if n not in second.names]
     notes += [f"window {n!r} is only in {sides[1][0]}" for n in second.names if n not in first.names]
     hosts = [result.metadata.get("host") for _, result in sides]
-    if hosts[0] != hosts[1]:
-        notes.append(f"the runs are of different machines: {hosts[0]} and {hosts[1]}")
+    notes += _of_one_machine("runs", str(hosts[0]), str(hosts[1]), force)
     counted = [sorted(t.channel.id for t in result.traces if t.counted) for _, result in sides]
     if counted[0] != counted[1]:
         notes.append(f"the runs count different channels: {', '.join(counted[0])}; and {', '.join(counted[1])}")
     return Comparison(rows, "block", notes, first.estimated or second.estimated)
+
+
+def _of_one_machine(things: str, a: str, b: str, force: bool) -> list[str]:
+    """Notes on two machines; TraceError unless forced."""
+    if a == b:
+        return []
+    text = f"the {things} are of different machines: {a} and {b}"
+    if not force:
+        raise TraceError(f"{text}; --force (in Python: force=True) compares them all the same")
+    return [text]
 
 
 def _name(side: Any, letter: str) -> str:
@@ -310,13 +321,15 @@ def block_means(energies: np.ndarray) -> np.ndarray:
 # ---- files of pytest-benchmark ----
 
 
-def compare_benchmarks(a: str | os.PathLike, b: str | os.PathLike) -> Comparison:
+def compare_benchmarks(a: str | os.PathLike, b: str | os.PathLike, *, force: bool = False) -> Comparison:
     """Compare the energies in two files that pytest-benchmark wrote with ``--benchmark-energy``.
 
     Parameters
     ----------
     a, b : path
         JSON files; `a` is the base. Benchmarks are joined by their full name.
+    force : bool
+        Compare files of different machines all the same.
 
     Returns
     -------
@@ -326,7 +339,7 @@ def compare_benchmarks(a: str | os.PathLike, b: str | os.PathLike) -> Comparison
     Raises
     ------
     TraceError
-        If a file is no such file, or no benchmark with an energy is in both.
+        If a file is no such file, no benchmark with an energy is in both, or the files are of different machines.
     """
     names = [os.fspath(a), os.fspath(b)]
     files = [read_benchmarks(x) for x in (a, b)]
@@ -338,7 +351,7 @@ def compare_benchmarks(a: str | os.PathLike, b: str | os.PathLike) -> Comparison
         rows += [benchmark_row(benchmark, names[0], base), replace(row, ratio=ratio_of_benchmarks(base, other))]
     if not rows:
         raise TraceError(f"{names[0]} and {names[1]} have no benchmark in common that has an energy")
-    notes = [f"the files are of different machines: {host_a} and {host_b}"] if host_a != host_b else []
+    notes = _of_one_machine("files", host_a, host_b, force)
     notes += [f"{x} has an energy only in {names[0]}" for x in first if x not in second]
     notes += [f"{x} has an energy only in {names[1]}" for x in second if x not in first]
     return Comparison(rows, "block", notes, any(e["estimated"] for side in (first, second) for e in side.values()))

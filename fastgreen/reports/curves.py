@@ -131,16 +131,16 @@ def _powers(energies: list[Bounded], traces: list[Trace], edges: np.ndarray) -> 
 # ---- windows ----
 
 
-def shares(begin_ns: np.ndarray, end_ns: np.ndarray, edges_ns: np.ndarray) -> np.ndarray:
+def shares(begin_ns: np.ndarray, end_ns: np.ndarray, edges_ns: np.ndarray, most: float = 1.0) -> np.ndarray:
     """The part of each stretch between two edges in which windows were open, 0 to 1.
 
-    The time of overlapping windows is added, up to 1. A stretch in which a window began has a share above 0, even if
-    the window was short.
+    The time of overlapping windows is added, up to `most`: infinity gives the mean number that was open. A stretch in
+    which a window began has a share above 0, even if the window was short.
     """
     begins, ends = np.sort(begin_ns), np.sort(end_ns)
     inside = (_until(edges_ns, begins) - _until(edges_ns, ends)).astype(float)
     open_ns, lengths = np.diff(inside), np.diff(edges_ns)
-    out = np.clip(open_ns / np.maximum(lengths, 1), 0.0, 1.0)
+    out = np.clip(open_ns / np.maximum(lengths, 1), 0.0, most)
     entered = np.diff(np.searchsorted(begins, edges_ns, side="left"))
     return np.where(entered > 0, np.maximum(out, 1e-3), out)
 

@@ -16,12 +16,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastgreen.atomic_file import write_text
 from fastgreen.guards.arguments import path_text
 from fastgreen.guards.printable import printable
-from fastgreen.reports.curves import Lines, lines, packed, shares
+from fastgreen.reports.curves import Lines, lines, packed
+from fastgreen.reports.lanes import lane_data, span_tables
 from fastgreen.results.console import quantity, titled, with_bounds
 from fastgreen.results.html_tables import html_table
 from fastgreen.units import NS_PER_S, counted
@@ -29,19 +28,23 @@ from fastgreen.units import NS_PER_S, counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fastgreen.results.footprint import Footprint
     from fastgreen.results.result import Result
 
-__all__ = ["to_html"]
+__all__ = ["page_parts", "to_html", "whole_page"]
 
-_LANES = 40  # names with a lane of their own, the most expensive first; the others share one
 _BARS = 20
-_EACH = 20_000  # windows of the whole run that are kept one by one; more become densities
-_BUCKETS = 2000  # of a density
+_SAID = 3  # names in a sentence
 _NAME = 120  # characters of a name
-_TICKS = (1 << 32) - 1  # a window's begin and length are parts of the run's length
 
 
-def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energy of a run") -> None:
+def to_html(
+    result: Result,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "Energy of a run",
+    footprint: Footprint | None = None,
+) -> None:
     """Write a page about a run: one HTML file that any browser shows, without a network.
 
     Parameters
@@ -52,6 +55,8 @@ def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energ
         The file; an existing one is replaced. The file appears whole, or stays what it was.
     title : str
         Heading of the page.
+    footprint : Footprint, optional
+        Money and carbon, as `Result.footprint` gives them; they get a section.
 
     Raises
     ------
@@ -67,28 +72,39 @@ def to_html(result: Result, path: str | os.PathLike[str], *, title: str = "Energ
     ...     pass
     >>> fg.to_html(monitor.result, "/dev/null")
     """
-    write_text(Path(path_text("path", path)), _page(result, title))
+    write_text(Path(path_text("path", path)), whole_page(*page_parts(result, footprint), title))
 
 
-def _page(result: Result, title: str) -> str:
+def page_parts(result: Result, footprint: Footprint | None = None) -> tuple[dict[str, str], dict[str, Any]]:
+    """The parts of a page that change with the run: pieces of HTML by the name of their place, and data to draw."""
     summary = result.summary()
     curves = lines(result)
-    data = json.dumps({**_curve_data(result, curves), **_lane_data(result, summary)}, allow_nan=False)
-    scripts = [_asset("vendor/uplot/uPlot.iife.min.js"), _asset("assets/page.js")]
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
-    shown = {
-        "TITLE": escape(printable(title)),
-        "POLICY": f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'",
-        "STYLE": _asset("vendor/uplot/uPlot.min.css") + _asset("assets/page.css"),
-        "TOTAL": _total(result),
+    html = {
+        "TOTAL": _total(result, summary),
         "IDENTITY": _identity(result),
         "CURVE_NOTE": escape(_curve_note(curves)),
         "BARS": _bars(result, summary),
         "WINDOWS": _window_table(result, summary) + _ledger_table(result),
+        "COSTS": _costs(footprint),
         "CHANNELS": html_table(result.channels, "Channels") if result.traces else "<p>No channel could be read.</p>",
         "NOTES": _notes(result),
+    }
+    return html, {**_curve_data(result, curves), **lane_data(result, summary)}
+
+
+def whole_page(html: dict[str, str], data: dict[str, Any], title: str, live: bool = False) -> str:
+    """The HTML file of these parts. A live page asks its own origin for newer ones."""
+    text = json.dumps({**data, "live": live}, allow_nan=False)
+    scripts = [_asset("vendor/uplot/uPlot.iife.min.js"), _asset("assets/page.js")]
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'"
+    shown = {
+        **html,
+        "TITLE": escape(printable(title)),
+        "POLICY": policy + ("; connect-src 'self'" if live else ""),
+        "STYLE": _asset("vendor/uplot/uPlot.min.css") + _asset("assets/page.css"),
         # `<` alone could end the element, or open a comment in it.
-        "DATA": data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
+        "DATA": text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
         "PLOT": scripts[0],
         "SCRIPT": scripts[1],
     }
@@ -104,7 +120,7 @@ def _asset(name: str) -> str:
 # ---- what a reader sees first ----
 
 
-def _total(result: Result) -> str:
+def _total(result: Result, summary: pa.Table) -> str:
     if not result.known:
         said = f"No channel gave a reading in {quantity(result.duration_s, 's')}."
         return f'<p class="total">Energy unknown</p><p>{said}</p>'
@@ -113,8 +129,42 @@ def _total(result: Result) -> str:
     )
     said = f"between {between}, in {_long(result.duration_s)}"
     mean = f"{quantity(result.mean_power_w, 'W')} on average, {quantity(result.energy_wh, 'Wh')}"
-    kind = _kind(result)
-    return f'<p class="total">{escape(energy)}</p><p>{escape(said)}</p><p>{escape(mean)}</p><p>{escape(kind)}</p>'
+    sentences = [said, mean, _kind(result), _sure(result), *_where(result, summary)]
+    return f'<p class="total">{escape(energy)}</p>' + "".join(f"<p>{escape(line)}</p>" for line in sentences if line)
+
+
+def _sure(result: Result) -> str:
+    """How well the total is known, in a sentence."""
+    if result.bounds == "sampled":
+        return "A power sensor was read from time to time. The true energy can be outside of what it showed."
+    half = (result.energy_high_j - result.energy_low_j) / 2
+    if not result.energy_j > 0 or not half < float("inf"):
+        return ""
+    share = float(f"{100 * half / result.energy_j:.2g}")
+    return f"Known to ±{share:g} %" + (", if the model fits." if result.estimated else ".")
+
+
+def _where(result: Result, summary: pa.Table) -> list[str]:
+    """Where most of the energy went: by channel, and by window or ledger."""
+    if not result.energy_j > 0:
+        return []
+    parts = {
+        t.channel.id: float(result.totals[t.channel.id].energy_j) for t in result.traces if t.counted and t.has_data
+    }
+    out = [f"By channel: {_shares(parts, result.energy_j)}."] if len(parts) > 1 else []
+    names = dict(zip(summary["name"].to_pylist(), summary["energy_j"].to_pylist(), strict=True))
+    names = {name: joules for name, joules in names.items() if joules}
+    if names:
+        out.append(f"By window: {_shares(names, result.energy_j)}.")
+    ledgers = result.ledgers.to_pylist() if result.ledger_names else []
+    charged = {row["ledger"]: row["energy_j"] for row in ledgers if row["phase"] is None and row["amount"] is None}
+    return [*out, f"By ledger of spans: {_shares(charged, result.energy_j)}."] if charged else out
+
+
+def _shares(joules: dict[str, float], total_j: float) -> str:
+    most = sorted(joules, key=lambda name: -joules[name])
+    said = [f"{printable(n, most=40)} {float(f'{100 * joules[n] / total_j:.2g}'):g} %" for n in most[:_SAID]]
+    return ", ".join(said) + (f" and {len(most) - _SAID} more" if len(most) > _SAID else "")
 
 
 def _kind(result: Result) -> str:
@@ -169,6 +219,32 @@ def _notes(result: Result) -> str:
     return f"<ul>{''.join(f'<li>{escape(printable(note))}</li>' for note in notes)}</ul>"
 
 
+def _costs(footprint: Footprint | None) -> str:
+    """A section with money and carbon; empty if nobody asked."""
+    if footprint is None:
+        return ""
+    lines = "".join(f"<p>{escape(printable(line))}</p>" for line in footprint.lines())
+    heads, rows = footprint.cells()
+    table = ""
+    if rows:
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+        body = "".join(
+            f"<tr>{''.join(map(_cost_cell, row, numbers))}</tr>"
+            for row, numbers in zip(rows, footprint.numbers(), strict=True)
+        )
+        label = "Table of money and carbon"
+        table = (
+            f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table><caption>Money and carbon of '
+            f"one</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+    return f'<section aria-labelledby="costs"><h2 id="costs">Money and carbon</h2>{lines}{table}</section>'
+
+
+def _cost_cell(text: str, number: float | None) -> str:
+    value = "" if number is None else f' class="n" data-v="{number!r}"'
+    return f"<td{value}>{escape(printable(text, most=_NAME))}</td>"
+
+
 # ---- windows ----
 
 
@@ -181,7 +257,9 @@ def _window_table(result: Result, summary: pa.Table) -> str:
 
 
 def _ledger_table(result: Result) -> str:
-    return html_table(result.ledgers, "Ledgers of overlapping spans") if result.ledger_names and result.known else ""
+    if not result.ledger_names or not result.known:
+        return ""
+    return html_table(result.ledgers, "Ledgers of overlapping spans") + span_tables(result)
 
 
 def _bars(result: Result, summary: pa.Table) -> str:
@@ -211,42 +289,6 @@ def _bars(result: Result, summary: pa.Table) -> str:
         more = f"<p>{counted(len(rest), 'more name')} took {joules} together.</p>"
     nested = "<p>Windows can lie within each other, so these energies can add up to more than the run's.</p>"
     return f'<ol class="bars">{"".join(out)}</ol>{more}{nested}'
-
-
-def _lane_data(result: Result, summary: pa.Table) -> dict[str, Any]:
-    """A lane per name: its windows one by one, or how densely they lie."""
-    span_ns = result.end_ns - result.start_ns
-    if not summary.num_rows or span_ns <= 0:
-        return {"lanes": [], "windows": None}
-    rows = sorted(summary.to_pylist(), key=lambda row: -(row["energy_j"] or 0.0))
-    places = {row["name"]: min(i, _LANES) for i, row in enumerate(rows)}
-    lanes = [{"name": printable(row["name"], most=_NAME), "count": row["count"]} for row in rows[:_LANES]]
-    if len(rows) > _LANES:
-        rest = rows[_LANES:]
-        lanes.append({"name": f"{len(rest)} other names", "count": sum(row["count"] for row in rest)})
-    table = result.windows().combine_chunks()
-    names = table["name"].combine_chunks()
-    lane_of = np.array([places[n] for n in names.dictionary.to_pylist()], np.int64)[names.indices.to_numpy()]
-    begin_ns = table["start_ns"].to_numpy()
-    end_ns = begin_ns + np.rint(table["duration_s"].to_numpy() * NS_PER_S).astype(np.int64)
-    if table.num_rows > _EACH:
-        edges = result.start_ns + span_ns * np.arange(_BUCKETS + 1) // _BUCKETS
-        for i, lane in enumerate(lanes):
-            mine = lane_of == i
-            lane["share"] = packed(shares(begin_ns[mine], end_ns[mine], edges))
-        return {"lanes": lanes, "windows": None}
-    order = np.argsort(begin_ns, kind="stable")
-    unit_ns = max(span_ns / _TICKS, 1.0)
-    columns = {
-        "lane": (lane_of[order], "<u2"),
-        "index": (table["index"].to_numpy()[order], "<u4"),
-        "begin": (np.clip(np.rint((begin_ns[order] - result.start_ns) / unit_ns), 0, _TICKS), "<u4"),
-        "length": (np.clip(np.rint((end_ns - begin_ns)[order] / unit_ns), 0, _TICKS), "<u4"),
-    }
-    for key, name in {"energy": "energy_j", "low": "energy_low_j", "high": "energy_high_j"}.items():
-        columns[key] = (table[name].to_numpy(zero_copy_only=False)[order], "<f4")
-    sent = {key: base64.b64encode(values.astype(kind).tobytes()).decode() for key, (values, kind) in columns.items()}
-    return {"lanes": lanes, "windows": {**sent, "unit_s": unit_ns / NS_PER_S, "known": result.known}}
 
 
 # ---- curves ----

@@ -1,4 +1,4 @@
-"""A run as a timeline for trace viewers: power as counters, windows as slices, in the JSON of Perfetto and Chrome.
+"""A run as a timeline for Perfetto and Chrome: power as counters, windows and spans as slices.
 
 The format is the "Trace Event Format": a list of events with a phase ``ph`` and a time ``ts`` in microseconds. As in
 traces of torch.profiler, the instant of ``ts`` 0 is ``baseTimeNanoseconds`` of the Unix clock, so that a run and a
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Event = dict[str, Any]
 
-__all__ = ["trace_of", "write_trace"]
+__all__ = ["annotated_ranges", "trace_of", "write_trace"]
 
 _BASE = "baseTimeNanoseconds"
 _US = 1000  # ns
@@ -36,7 +36,7 @@ _NAME = 1000  # characters of a name
 
 
 def write_trace(result: Result, path: str | os.PathLike[str], merge: str | os.PathLike[str] | None = None) -> None:
-    """Write power and windows of a run as a trace that Perfetto and Chrome open.
+    """Write power, windows and spans of a run as a trace that Perfetto and Chrome open.
 
     Parameters
     ----------
@@ -88,6 +88,8 @@ def trace_of(result: Result, profile: dict[str, Any] | None = None) -> dict[str,
     events = [_label("process_name", process, 0, "energy (fastgreen)")]
     events += _counters(result, process, zero_ns)
     events += _slices(result, process, zero_ns)
+    events += _spans(result, process, zero_ns)
+    events += _annotations(result, profile, process)
     return {**profile, "traceEvents": [*profile["traceEvents"], *events]}
 
 
@@ -138,6 +140,54 @@ def _slices(result: Result, process: int, zero_ns: int) -> list[Event]:
     return events
 
 
+def _spans(result: Result, process: int, zero_ns: int) -> list[Event]:
+    """A track for each ledger. Spans are asynchronous slices, because they may overlap; phases are slices in them."""
+    events: list[Event] = []
+    for name in result.ledger_names:
+        table = result.spans(name)
+        if not table.num_rows:
+            continue
+        shown = printable(name, most=_NAME)
+        phases = _phases(result, name)
+        columns = zip(
+            table["start_ns"].to_pylist(), table["duration_s"].to_pylist(), _arguments(table, result.known), strict=True
+        )
+        for number, (begin_ns, seconds, said) in enumerate(columns):
+            same = {"cat": "span", "id": f"{shown} {number}", "pid": process, "tid": 0}
+            begin, end = (begin_ns - zero_ns) / _US, (begin_ns + round(seconds * NS_PER_S) - zero_ns) / _US
+            events.append({**same, "name": shown, "ph": "b", "ts": begin, "args": said})
+            for phase, start_ns, lasted_s, of_phase in phases.get((said["id"], begin_ns), ()):
+                until = min((start_ns + round(lasted_s * NS_PER_S) - zero_ns) / _US, end)
+                events.append({**same, "name": phase, "ph": "b", "ts": (start_ns - zero_ns) / _US, "args": of_phase})
+                events.append({**same, "name": phase, "ph": "e", "ts": until})
+            events.append({**same, "name": shown, "ph": "e", "ts": end})
+    return events
+
+
+def _phases(result: Result, name: str) -> dict[tuple[str, int], list[tuple[str, int, float, dict[str, Any]]]]:
+    """The phases of the spans that have any, by id and begin of the span."""
+    table = result.spans(name, by="phase")
+    if table["phase"].null_count == table.num_rows:
+        return {}
+    out: dict[tuple[str, int], list[tuple[str, int, float, dict[str, Any]]]] = {}
+    key, end_ns = ("", 0), -1
+    rows = zip(
+        table["id"].to_pylist(),
+        table["start_ns"].to_pylist(),
+        table["duration_s"].to_pylist(),
+        table["phase"].cast("string").to_pylist(),
+        _arguments(table, result.known),
+        strict=True,
+    )
+    for identity, start_ns, seconds, phase, said in rows:
+        if identity != key[0] or start_ns != end_ns:  # the pieces of a span follow each other
+            key = (identity, start_ns)
+        end_ns = start_ns + round(seconds * NS_PER_S)
+        if phase is not None:
+            out.setdefault(key, []).append((printable(phase, most=_NAME), start_ns, seconds, said))
+    return out
+
+
 def _arguments(table: pa.Table, known: bool) -> list[dict[str, Any]]:
     """What a viewer shows of a slice: all columns but its name and its place in time."""
     columns = [c for c in table.schema.names if c not in ("name", "start_ns", "duration_s")]
@@ -148,6 +198,60 @@ def _arguments(table: pa.Table, known: bool) -> list[dict[str, Any]]:
 
 
 # ---- profiles ----
+
+
+def annotated_ranges(profile: dict[str, Any]) -> pa.Table:
+    """The ranges that a program named in its profile, by record_function: spans to share a run's energy among.
+
+    Parameters
+    ----------
+    profile : dict
+        A trace of torch.profiler.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``name``, ``begin_ns`` and ``end_ns``, in ns since 1970, as `Result.share` takes them with
+        ``clock="realtime"``, and ``place`` in the list of events.
+    """
+    import pyarrow as pa
+
+    base_ns = int(profile.get(_BASE, 0))
+    rows = [
+        (str(e.get("name", "")), base_ns + round(e["ts"] * _US), round(e["dur"] * _US), place)
+        for place, e in enumerate(profile["traceEvents"])
+        if e.get("ph") == "X"
+        and e.get("cat") == "user_annotation"
+        and all(_is_number(e.get(k)) for k in ("ts", "dur"))
+        and e["dur"] >= 0
+    ]
+    names, begins, lengths, places = zip(*rows, strict=True) if rows else ((), (), (), ())
+    ends = [begin + length for begin, length in zip(begins, lengths, strict=True)]
+    columns = {"name": (names, pa.string()), "begin_ns": (begins, pa.int64()), "end_ns": (ends, pa.int64())}
+    columns["place"] = (places, pa.int64())
+    return pa.table({key: pa.array(values, kind) for key, (values, kind) in columns.items()})
+
+
+def _annotations(result: Result, profile: dict[str, Any], process: int) -> list[Event]:
+    """The named ranges of a profile with their shares of the energy, as asynchronous slices of their own."""
+    table = annotated_ranges(profile)
+    if not table.num_rows or not result.known:
+        return []
+    try:
+        shared = result.share(table, clock="realtime")
+    except ValueError:  # no range is within the run
+        return []
+    events: list[Event] = []
+    for row in shared.to_pylist():
+        if row["energy_j"] is None:
+            continue
+        original = profile["traceEvents"][row["place"]]
+        same: Event = {"name": printable(row["name"], most=_NAME), "cat": "share", "id": f"share {row['place']}"}
+        same |= {"pid": process, "tid": 0}
+        said = {key: value for key, value in row.items() if key.startswith(("energy", "baseline"))}
+        events.append({**same, "ph": "b", "ts": original["ts"], "args": said})
+        events.append({**same, "ph": "e", "ts": original["ts"] + original["dur"]})
+    return events
 
 
 def _read_profile(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastgreen._light_dataclass import dataclass
+from fastgreen._light_dataclass import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     Array: TypeAlias = np.ndarray
+    Amounts: TypeAlias = dict[str, tuple[Array, Array]]
 
 __all__ = ["Bounded", "Pause", "Windows"]
 
@@ -38,12 +39,16 @@ class Bounded:
 
 @dataclass
 class Windows:
-    """The stretches of one handle, in order and without overlap."""
+    """The stretches of one handle, in order and without overlap.
+
+    `amounts` are what was done in them, by name: the places of the stretches that have some, in order, and how much.
+    """
 
     name: str
     handle: int
     begin_ns: Array
     end_ns: Array
+    amounts: Amounts = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.begin_ns)

@@ -29,6 +29,7 @@ __all__ = [
     "PlainTable",
     "PrintableConsole",
     "bounds",
+    "money",
     "people_console",
     "plain_table",
     "quantity",
@@ -43,6 +44,7 @@ _LONGEST_CELL = 300  # characters: more of one name would be a screen of its own
 _MOST_DIGITS = 9  # of a bound: what float64 tells apart well
 _MOST_LINES = 20  # about how well a window is known
 _GOALS = (0.01, 1e-3, 1e-4, 1e-5)  # shares of the mean to which a window may be known after a longer run
+_PER = "energy_per_"
 _FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 
@@ -58,6 +60,17 @@ def quantity(value: float | None, unit: str, digits: int = 4) -> str:
     scaled = value / scale
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled))) if scaled else 0)
     return f"{scaled:.{decimals}f} {prefix}{unit}"
+
+
+def money(value: float, currency: str = "") -> str:
+    """An amount of money in decimal form with four digits: "0.00001234 EUR"."""
+    if value == 0 or not math.isfinite(value):
+        text = f"{value:g}"
+    elif abs(value) < 1e-12:
+        text = f"{value:.3e}"
+    else:
+        text = f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+    return f"{text} {currency}" if currency else text
 
 
 def bounds(low: float | None, high: float | None, unit: str) -> str:
@@ -222,6 +235,8 @@ def show(result: Printable, console: Console) -> None:
         console.print(_window_table(summary))
         for line in filter(None, map(known_to, summary[:_MOST_LINES])):
             console.print(line, markup=False, soft_wrap=True)
+        if any(key.startswith(_PER) for key in summary[0]):
+            console.print(_amount_table(summary))
     if result.ledger_names and result.known:
         console.print(_ledger_table(result))
     for note in result.notes:
@@ -292,7 +307,7 @@ def _window_table(rows: list[dict[str, Any]]) -> Table:
     table = plain_table("windows, energy of one", "window", "count", "mean", "between", "power", "p50", "p95", "p99")
     for row in rows:
         table.add_row(
-            row["name"],
+            row["name"] + ("" if row["union_energy_j"] is None else " *"),
             str(row["count"]),
             *with_bounds(
                 row["mean_energy_j"], row["mean_energy_low_j"], row["mean_energy_high_j"], "J", quality=row["bounds"]
@@ -300,6 +315,24 @@ def _window_table(rows: list[dict[str, Any]]) -> Table:
             quantity(row["mean_power_w"], "W"),
             *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
         )
+    if any(row["union_energy_j"] is not None for row in rows):
+        table.caption = "* these windows overlap, and each holds the same energy: a ledger gives the share of each"
+        table.caption_justify = "left"
+    return table
+
+
+def _amount_table(rows: list[dict[str, Any]]) -> Table:
+    table = plain_table("windows, energy of one amount", "window", "count", "energy of one", "between", "per joule")
+    for row in rows:
+        for key in row:
+            if key.startswith(_PER) and f"{key[:-2]}_low_j" in row and row[key] is not None:
+                amount, low, high = key[len(_PER) : -2], row[f"{key[:-2]}_low_j"], row[f"{key[:-2]}_high_j"]
+                table.add_row(
+                    f"{row['name']}, per {amount}",
+                    f"{row[f'total_{amount}']:g}",
+                    *with_bounds(row[key], low, high, "J", quality=row["bounds"]),
+                    f"{1 / row[key]:.4g}" if row[key] else "-",
+                )
     return table
 
 

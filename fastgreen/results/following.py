@@ -19,11 +19,13 @@ from fastgreen import _resolver
 from fastgreen._light_dataclass import dataclass
 from fastgreen.results.load_states import Load, load_of
 from fastgreen.results.nonnegative import fit_powers
+from fastgreen.results.questions import ask
 from fastgreen.results.update_instants import update_instants
 from fastgreen.units import joules_per_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -41,7 +43,10 @@ _UNKNOWN = 0.5  # a power known to no better than this share of the mean power i
 _LEAST_POWER = 1e-3  # of the mean power: each state takes a little of a growth, so that each growth can be given out
 _ASSUMED = 0.0025  # of a mean: what it may be off by where the period of updates is assumed and not learnt
 _CHUNK = 1 << 16  # changes
-_KEPT = 1 << 24  # expected times, 8 bytes each; more are worked out again for each pass
+_KEPT = 1 << 22  # expected times, 8 bytes each; more are worked out again for each pass
+# So that a report of a recording of any length takes bounded memory: 32 bytes a change of all channels at one time,
+# and about 130 a change of the channel that is fitted and 100 a window.
+MOST_UPDATES, MOST_WINDOWS = 1 << 20, 1 << 21
 
 
 @dataclass
@@ -65,6 +70,22 @@ def why_not(trace: Trace) -> str | None:
     return None
 
 
+class ChangesQuestion:
+    """The changes of a counter from its settled samples."""
+
+    def __init__(self, trace: Trace, most: int) -> None:
+        self.trace = trace
+        self._changes = _resolver.Changes({**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}, most)
+
+    def feed(self, settled: NDArray[Any], undone: NDArray[Any]) -> None:
+        self._changes.feed(settled)
+
+    def answer(self) -> tuple[NDArray[np.int64], int]:
+        """The changes and their number; no changes if there are too many."""
+        found = self._changes.answer()
+        return found, self._changes.count
+
+
 class Followed:
     """A counter whose growth follows the load; see `why_not`.
 
@@ -72,7 +93,7 @@ class Followed:
     ----------
     trace : Trace
     changes : (changes, 4) int64
-        From `_resolver.follow_changes`, at least `LEAST_UPDATES`.
+        From `_resolver.Changes`, at least `LEAST_UPDATES`.
     load : Load
     """
 
@@ -89,11 +110,7 @@ class Followed:
         self._known[0] = False
         self._sum()
         self._fit()
-
-    @property
-    def learnt(self) -> bool:
-        """Whether the period of updates is learnt from the samples."""
-        return self._updates.learnt
+        self.learnt = self._updates.learnt  # whether the period of updates is learnt from the samples
 
     # ---- the fit ----
 
@@ -148,10 +165,10 @@ class Followed:
         square, neighbours, widths = np.zeros(()), np.zeros(()), np.zeros(())
         for rows, times, grown in self._chunks():
             known = self._known[rows]
-            error = np.where(known, grown - times @ power, 0.0)
-            square = square + error @ error
-            neighbours = neighbours - error[:-1] @ error[1:]
-            widths = widths + width[rows][:-1] @ (known[:-1] & known[1:])
+            error = np.where(known, grown - np.einsum("ij,j", times, power), 0.0)
+            square = square + np.einsum("i,i", error, error)
+            neighbours = neighbours - np.einsum("i,i", error[:-1], error[1:])
+            widths = widths + width[rows][:-1].sum(where=known[:-1] & known[1:])
         count = max(int(self._known.sum()), 1)
         shared = max(float(neighbours), 0.0) / max(float(widths), 1.0)
         mean = float(square) / count
@@ -218,6 +235,11 @@ class Followed:
     def _at_edges(self) -> NDArray[np.float64]:
         return self.until(self.load.edges_ns)
 
+    def keep_edges(self) -> None:
+        """Keep the energy at the edges of the load only, which is all that windows ask for; `until` is gone."""
+        _ = self._at_edges
+        del self._updates, self._kept, self._own, self._shared, self._block, self._known
+
     def until(self, at_ns: NDArray[np.int64]) -> NDArray[np.float64]:
         """Energy until each of the sorted instants, in J."""
         power = np.maximum(self.power, _LEAST_POWER * self._mean)[None, :]
@@ -256,18 +278,34 @@ class Following:
         self._windows = list(windows)
         self.reasons: dict[str, str] = {}
         self._followed: dict[str, Followed] = {}
+        questions = []
         for trace in traces:
-            reason = why_not(trace) if self._windows else "has no window to follow"
+            reason = self._no_load() or why_not(trace)
             if reason is None:
-                traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
-                changes = _resolver.follow_changes(traits, trace.settled())
-                if len(changes) >= LEAST_UPDATES:
-                    self._followed[trace.channel.id] = Followed(trace, changes, self._load(trace))
-                else:
-                    reason = _FEW
-            if reason is not None:
+                questions.append(ChangesQuestion(trace, MOST_UPDATES))
+            else:
                 self.reasons[trace.channel.id] = reason
+        ask(questions)
+        while questions:
+            self._follow(questions.pop())
         self._counted = [t.channel.id for t in traces if t.counted and t.has_data]
+
+    def _no_load(self) -> str | None:
+        if not self._windows:
+            return "has no window to follow"
+        if sum(map(len, self._windows)) > MOST_WINDOWS:
+            return f"has more than {MOST_WINDOWS:,} windows to follow"
+        return None
+
+    def _follow(self, question: ChangesQuestion) -> None:
+        trace, (changes, count) = question.trace, question.answer()
+        if count > MOST_UPDATES:
+            self.reasons[trace.channel.id] = f"was updated more than {MOST_UPDATES:,} times"
+        elif count < LEAST_UPDATES:
+            self.reasons[trace.channel.id] = _FEW
+        else:
+            followed = self._followed[trace.channel.id] = Followed(trace, changes, self._load(trace))
+            followed.keep_edges()
 
     def _load(self, trace: Trace) -> Load:
         return load_of(self._windows, 3 * int(trace.learnt["period_mean_ns"] or trace.learnt["period_ns"]))

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from fastgreen.results.bounded import Bounded
     from fastgreen.results.following import Following
+    from fastgreen.results.footprint import Footprint
     from fastgreen.results.ledger_spans import LedgerSpans
 
 __all__ = ["Result", "load"]
@@ -108,6 +110,7 @@ class Result(Energies):
                 for p in trace.pauses
             ]
         out += [note for ledger in self._ledgers for note in ledger.notes]
+        out += self._overlap_notes()
         if not self.known:
             out.append("no channel gave a reading, so the energies of this run are unknown and appear as 0")
         return out
@@ -184,7 +187,8 @@ class Result(Energies):
         Returns
         -------
         pyarrow.Table
-            ``start_ns`` is CLOCK_MONOTONIC, durations are s, energies J; an energy that is not known is null.
+            ``start_ns`` is CLOCK_MONOTONIC, durations are s, energies J; an energy that is not known is null. A column
+            for each name of amounts (`Window.add`), null for windows without.
 
         Raises
         ------
@@ -200,6 +204,50 @@ class Result(Energies):
         if name is not None and name not in self._by_name:
             raise KeyError(f"no window {name!r} was entered; there are {self.names or 'none'}")
         return self._windows if name is None else self._by_name[name]
+
+    def stretches(self) -> dict[str, list[Windows]]:
+        """The stretches of each window name, a `Windows` per handle: ns of CLOCK_MONOTONIC, without energies."""
+        return dict(self._by_name)
+
+    def footprint(
+        self, *, accuracy: float | None = None, alpha: float = 0.1, beta: float = 1.0, **settings: Any
+    ) -> Footprint:
+        """Money, carbon and SCI of the run, its windows and its spans; with an accuracy also APC and APEC.
+
+        Parameters
+        ----------
+        accuracy : float, optional
+            Of the model that ran, 0..1.
+        alpha, beta : float
+            Parameters of APC and APEC.
+        **settings
+            ``price`` (per kWh), ``carbon`` (g CO2e per kWh), ``pue``, ``embodied`` (g), ``lifespan`` (years),
+            ``machine_share`` (0..1). A price or a carbon intensity is a number, text such as ``"0.30 EUR"``, or a CSV
+            file with a row per hour. A setting that is not given is taken from the environment, ``fastgreen.toml`` or
+            ``pyproject.toml``.
+
+        Returns
+        -------
+        Footprint
+            ``rows[0]`` is the whole run.
+
+        Raises
+        ------
+        ValueError
+            If a value is not possible, or there is neither a price, a carbon intensity nor an accuracy.
+        TraceError
+            If a file of rates cannot be understood or does not cover the run.
+        """
+        from fastgreen.costs.settings import SETTINGS, costs_from
+        from fastgreen.results.footprint import footprint
+
+        unknown = [name for name in settings if name not in SETTINGS]
+        if unknown:
+            raise TypeError(f"footprint() takes {', '.join(SETTINGS)}, not {unknown[0]!r}")
+        costs = costs_from(settings)
+        if not costs and accuracy is None:
+            raise ValueError("price, carbon or accuracy must be given")
+        return footprint(self, costs, accuracy=accuracy, alpha=alpha, beta=beta)
 
     def power(self, step_s: float | None = None, per_channel: bool = False) -> pa.Table:
         """Power over time: the run in equal steps, and the mean power of each with its bounds.
@@ -245,6 +293,12 @@ class Result(Energies):
         ranges rest on different conditions and are never mixed. Where there is not an interval, both columns are null
         and ``interval_note`` gives the reason.
 
+        Where windows of one name overlap, their energies hold the same joules more than once. ``union_energy_j`` is
+        then the energy of the time in which any of them was open, with its bounds; null elsewhere.
+
+        Of each name of amounts (`Window.add`), as ``tokens``, there are ``total_tokens`` and ``energy_per_tokens_j``,
+        the energy of all windows of the name per token, with its bounds.
+
         Returns
         -------
         pyarrow.Table
@@ -252,9 +306,25 @@ class Result(Energies):
         """
         from fastgreen.results import result_tables
 
-        return result_tables.summary_table(self, {name: self._named(name) for name in self.names})
+        return result_tables.summary_table(self, self._by_name, self._unions)
 
     # ---- work that overlaps ----
+
+    @cached_property
+    def _unions(self) -> dict[str, Bounded]:
+        """The energies of the names whose windows overlap, by name."""
+        if all(len(handles) < 2 for handles in self._by_name.values()):
+            return {}
+        from fastgreen.results.overlaps import union_energies
+
+        return union_energies(self, self._by_name)
+
+    def _overlap_notes(self) -> list[str]:
+        if not self._unions:
+            return []
+        from fastgreen.results.overlaps import overlap_notes
+
+        return overlap_notes(self._unions, self.known)
 
     def share(
         self,

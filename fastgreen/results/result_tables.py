@@ -14,6 +14,7 @@ from fastgreen.results.durations import Durations
 from fastgreen.results.questions import WindowsQuestion, ask
 from fastgreen.results.together import BLOCK, TogetherQuestion
 from fastgreen.results.trace import Bounded, Trace, Windows, learn
+from fastgreen.results.window_amounts import amount_columns, summed
 from fastgreen.sensors.channel import least_certain
 from fastgreen.units import NS_PER_S, unit_metadata
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from fastgreen.results.energies import Energies
     from fastgreen.results.following import Following
 
-__all__ = ["channel_table", "power_table", "summary_table", "window_table"]
+__all__ = ["channel_table", "power_table", "summary_table", "together_by_name", "window_table"]
 
 _MOST_STEPS = 10_000_000
 _STEPS = 500  # of a power curve whose step nobody chose: as many as a picture shows
@@ -137,6 +138,7 @@ def window_table(result: Followable, chosen: list[Windows], per_channel: bool) -
         energies = [_energies(traces, w, trace, result.following) for w in chosen]
         for key, attribute in _ENERGIES.items():
             columns[key] = np.concatenate([getattr(e, attribute) for e in energies]) if energies else np.empty(0)
+        columns.update(amount_columns(chosen, columns))
         parts.append(_with_channel(columns, trace, per_channel))
     units = {"start_ns": "ns", "duration_s": "s", **dict.fromkeys(_ENERGIES, "J")}
     return _joined(parts, units, result.estimated, _least_certain(traces, per_channel))
@@ -207,7 +209,9 @@ def _groups(traces: Sequence[Trace], windows: int) -> Iterator[Sequence[Trace]]:
     return (traces[first : first + size] for first in range(0, len(traces), size))
 
 
-def _together(traces: Sequence[Trace], named: Mapping[str, list[Windows]], following: Following) -> dict[str, Bounded]:
+def together_by_name(
+    traces: Sequence[Trace], named: Mapping[str, list[Windows]], following: Following
+) -> dict[str, Bounded]:
     """The energy of all windows of each name."""
     counted = [t for t in traces if t.counted and t.has_data]
     learn(counted)
@@ -239,10 +243,15 @@ def _follow(bounded: Bounded, trace: Trace, windows: Windows, following: Followi
     return Bounded(np.clip(energy_j, bounded.low_j, bounded.high_j), bounded.low_j, bounded.high_j)
 
 
-def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.Table:
-    """A row per name of its windows: count, energies with bounds and interval, mean power, durations."""
+def summary_table(result: Followable, named: Mapping[str, list[Windows]], unions: Mapping[str, Bounded]) -> pa.Table:
+    """A row per name of its windows: count, energies with bounds and interval, mean power, durations.
+
+    `unions` holds the energies of the names whose windows overlap.
+    """
     rows = []
-    totals = _together(result.traces, named, result.following)
+    totals = together_by_name(result.traces, named, result.following)
+    done = summed(named)
+    amounts = list(dict.fromkeys(amount for sums in done.values() for amount in sums))
     for name, handles in named.items():
         total, durations = totals[name], Durations(handles)
         count, seconds = durations.count, durations.total_s()
@@ -263,6 +272,8 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.
                 *((None, None) if half is None else (max(mean - half, 0.0), mean + half)),
                 result.following.method(name),
                 interval.reason,
+                *_three(unions.get(name)),
+                *(value for amount in amounts for value in _per_amount(energies, done[name].get(amount))),
             )
         )
     return _table(
@@ -287,8 +298,27 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]]) -> pa.
             ("mean_energy_ci_high_j", "float64", "J"),
             ("method", "string", None),
             ("interval_note", "string", None),
+            ("union_energy_j", "float64", "J"),
+            ("union_energy_low_j", "float64", "J"),
+            ("union_energy_high_j", "float64", "J"),
+            *(column for amount in amounts for column in _amount_fields(amount)),
         ],
     )
+
+
+def _amount_fields(amount: str) -> list[tuple[str, str, str | None]]:
+    energies = ((f"energy_per_{amount}{end}_j", "float64", "J") for end in ("", "_low", "_high"))
+    return [(f"total_{amount}", "float64", None), *energies]
+
+
+def _per_amount(energies: list[float], total: float | None) -> list[float | None]:
+    """The sum of an amount, and the energy of the windows per one of it, with bounds."""
+    known = total is not None and total > 0
+    return [total, *(x / total if known and total else None for x in energies)]
+
+
+def _three(energies: Bounded | None) -> list[float | None]:
+    return [None] * 3 if energies is None else [float(x) for x in (energies.energy_j, energies.low_j, energies.high_j)]
 
 
 def _table(rows: list[tuple], columns: list[tuple[str, str, str | None]]) -> pa.Table:

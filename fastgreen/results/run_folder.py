@@ -26,7 +26,12 @@ from fastgreen.guards.untrusted import open_regular
 from fastgreen.results.open_folder import KeptFile, OpenFolder, name_of
 from fastgreen.results.run_checks import EARLIEST_NS, LARGEST, LATEST_NS, check_integer, parse_json
 from fastgreen.results.run_metadata import FORMAT
+from fastgreen.results.window_amounts import AMOUNTS, amount_column
 from fastgreen.units import unit_metadata
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastgreen.results.bounded import Amounts
 
 __all__ = ["RunFolder", "read_stream", "sample_batch", "samples_of"]
 
@@ -59,6 +64,7 @@ WINDOWS = pa.schema(
         field("handle", pa.int32()),
         field("start_ns", pa.int64(), "ns"),
         field("end_ns", pa.int64(), "ns"),
+        field("amounts", AMOUNTS),  # not in earlier files
     ]
 )
 
@@ -123,6 +129,8 @@ def sample_batch(channel: str, samples: np.ndarray, metadata: dict[str, Any], sc
 def check_nulls(batch: pa.RecordBatch, path: Path) -> None:
     """TraceError for a batch of samples or windows that lacks a value."""
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name == "amounts":
+            continue
         values = column.dictionary if isinstance(column, pa.DictionaryArray) else column
         if column.null_count or values.null_count:
             raise TraceError(f"{path} is damaged: a value of {name} is missing")
@@ -142,9 +150,14 @@ def samples_of(batch: pa.RecordBatch) -> np.ndarray:
     return out
 
 
-def window_batch(name: str, handle: int, begin: np.ndarray, end: np.ndarray, schema: pa.Schema) -> pa.RecordBatch:
+def window_batch(
+    name: str, handle: int, begin: np.ndarray, end: np.ndarray, schema: pa.Schema, amounts: Amounts, first: int
+) -> pa.RecordBatch:
     handles = pa.array(np.full(len(begin), handle, np.int32))
-    return pa.RecordBatch.from_arrays([named(name, len(begin)), handles, pa.array(begin), pa.array(end)], schema=schema)
+    done = amount_column(amounts, first, len(begin))
+    return pa.RecordBatch.from_arrays(
+        [named(name, len(begin)), handles, pa.array(begin), pa.array(end), done], schema=schema
+    )
 
 
 def is_whole(path: Path) -> bool:
@@ -297,8 +310,17 @@ class RunFolder:
         batch = sample_batch(channel, _resolver.samples(samples), self.metadata, self.sample_schema)
         self.samples.write(batch)
 
-    def add_windows(self, name: str, handle: int, begin: np.ndarray, end: np.ndarray) -> None:
-        self.windows.write(window_batch(name, handle, begin, end, self.window_schema))
+    def add_windows(
+        self,
+        name: str,
+        handle: int,
+        begin: np.ndarray,
+        end: np.ndarray,
+        amounts: Amounts | None = None,
+        first: int = 0,
+    ) -> None:
+        """Stretches of a handle from number `first` on, and their amounts."""
+        self.windows.write(window_batch(name, handle, begin, end, self.window_schema, amounts or {}, first))
 
     def add_spans(self, spans: pa.RecordBatch) -> None:
         """Pieces of spans; the file is made with the first."""

@@ -26,15 +26,18 @@ from fastgreen.results.run_checks import (
 )
 from fastgreen.results.sample_file import SampleFile, StoredChunks
 from fastgreen.results.trace import Trace, Windows, recount
+from fastgreen.results.window_amounts import Gathered
 from fastgreen.sensors.channel import Channel
 
-__all__ = ["channel_table", "read_run", "save_run"]
+__all__ = ["UNFINISHED", "channel_table", "read_run", "save_run"]
 
 _COLUMNS = {f.name for f in fields(Channel)} - {"sensor", "traits", "role", "bus"}
 
 
 _ROWS = 1 << 18  # of windows, looked at at one time
 _SPAN = b"fastgreen_span"
+# Why the channels ended of a run that was not stopped: it was killed, or it goes on.
+UNFINISHED = "the recording process ended before the run was stopped"
 
 Span = tuple[int, int]
 
@@ -93,7 +96,7 @@ def save_run(
             for chunk in trace.chunks():
                 folder.add_samples(trace.channel.id, chunk)
         for w in windows:
-            folder.add_windows(w.name, w.handle, w.begin_ns, w.end_ns)
+            folder.add_windows(w.name, w.handle, w.begin_ns, w.end_ns, w.amounts)
         for batch in spans.to_batches() if spans is not None else []:
             folder.add_spans(batch)
     finally:
@@ -135,6 +138,7 @@ class _Edges:
 
     def __init__(self, path: Path, name: str) -> None:
         self.begin_ns, self.end_ns = _Column(), _Column()
+        self.amounts = Gathered(path)
         self._path, self._name = path, name
         self._last_ns: int | None = None
 
@@ -153,7 +157,10 @@ class _Edges:
 
 def _read_windows(path: Path) -> list[Windows]:
     found: dict[tuple[str, int], _Edges] = {}
-    for batch in run_folder.read_columns(path, run_folder.WINDOWS, mapped=False):
+    wanted = run_folder.WINDOWS
+    if "amounts" not in run_folder.read_stream(path, mapped=False)[0].names:  # an earlier version wrote it
+        wanted = pa.schema([field for field in wanted if field.name != "amounts"])
+    for batch in run_folder.read_columns(path, wanted, mapped=False):
         if batch.num_rows == 0:
             continue
         run_folder.check_nulls(batch, path)
@@ -166,8 +173,11 @@ def _read_windows(path: Path) -> list[Windows]:
         begin_ns, end_ns = (batch.column(c).to_numpy() for c in ("start_ns", "end_ns"))
         for first in range(0, batch.num_rows, _ROWS):
             edges.add(begin_ns[first : first + _ROWS], end_ns[first : first + _ROWS])
+        if len(wanted) == len(run_folder.WINDOWS):
+            edges.amounts.add(batch.column("amounts"))
     return [
-        Windows(name, handle, edges.begin_ns.taken(), edges.end_ns.taken()) for (name, handle), edges in found.items()
+        Windows(name, handle, edges.begin_ns.taken(), edges.end_ns.taken(), edges.amounts.taken())
+        for (name, handle), edges in found.items()
     ]
 
 
@@ -197,7 +207,7 @@ def _traces(rows: list[dict[str, Any]], samples: Path) -> list[Trace]:
     ids = [t.channel.id for t in traces]
     if len(set(ids)) < len(ids):
         raise ValueError(f"two channels are called {max(ids, key=ids.count)!r}")
-    recount(cut, why_ended="the recording process ended before the run was stopped")
+    recount(cut, why_ended=UNFINISHED)
     return traces
 
 

@@ -61,9 +61,11 @@ def share_table(
             f"{begin} and {end} must lie within the run, {result.start_ns} .. {result.end_ns} ns of CLOCK_MONOTONIC, "
             f'and no row does; the first is {begin_ns[known][0]} .. {end_ns[known][0]}: is clock="{clock}" right?'
         )
-    found = share(traces, spans, (result.start_ns, result.end_ns))
+    found = share(result, traces, spans)
     if not traces:
         inside[:] = False
+    for identity, energies in found.by_channel.items():  # rows that get no energy
+        found.unattributed_j[identity] += float(np.sum(energies.energy_j[~inside]))
     notes = _notes(len(given), known, spans, (result.start_ns, result.end_ns))
     place = np.flatnonzero(known)[inside]
     columns, baseline_j = energy_columns(found, baseline_w, per_channel)
@@ -118,7 +120,7 @@ def totals_metadata(
     return {
         "unattributed_j": repr(sum(found.unattributed_j.values())),
         "baseline_j": repr(baseline_j),
-        "drawn_j": repr(found.drawn_j),
+        "drawn_j": repr(sum(found.drawn_j.values())),
         "channels": json.dumps([t.channel.id for t in traces]),
         "estimated": str(any(t.channel.estimated for t in traces)).lower(),
         "rule": _RULE + (f"; the weight is the column {weight}" if weight else "; each weight is 1"),

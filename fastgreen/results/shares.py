@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastgreen.results.energies import Energies
+
 __all__ = ["Apart", "Shares", "Spans", "check_baseline", "set_apart", "share", "weight_units", "within_model"]
 
 _MOST_WEIGHT = 2.0**40
@@ -76,28 +78,23 @@ class Shares:
     by_channel : dict of str to Bounded
         An entry per span for each channel.
     unattributed_j : dict of str to float
-        Energy of each channel while no span was open, from `begin_ns` to `end_ns`.
+        The rest of each channel's energy in the run: that of the time without a span. At the ends of a run, the curve
+        that windows and spans are on and the readings of the counter can differ by up to the energy between two
+        updates. This difference is part of the rest; only where spans reach over an end can it bring it below 0.
+    drawn_j : dict of str to float
+        Energy of each channel in the run, as of `Result.channels`.
     time_s : array
         The part of the time that was each span's: its length where it was alone.
-    begin_ns, end_ns : int
-        The stretch that is shared out: the run, and the spans where they reach beyond it.
     """
 
     by_channel: dict[str, Bounded]
     unattributed_j: dict[str, float]
+    drawn_j: dict[str, float]
     time_s: NDArray[np.float64]
-    begin_ns: int
-    end_ns: int
 
     @property
     def together(self) -> Bounded:
         return sum(self.by_channel.values(), Bounded.zeros(len(self.time_s)))
-
-    @property
-    def drawn_j(self) -> float:
-        """What the channels drew in the stretch, by the curve that windows are looked up on."""
-        shared = sum(float(np.sum(b.energy_j)) for b in self.by_channel.values())
-        return shared + sum(self.unattributed_j.values())
 
 
 @dataclass
@@ -118,7 +115,7 @@ def weight_units(weights: Any) -> NDArray[np.uint64]:
     return np.maximum(units, (column > 0).astype(np.uint64))
 
 
-def share(traces: Sequence[Trace], spans: Spans, run: tuple[int, int]) -> Shares:
+def share(result: Energies, traces: Sequence[Trace], spans: Spans) -> Shares:
     """Share the energy of some channels among spans.
 
     The estimate of a span is the integral of its weight over the sum of all weights; its bounds contain every energy
@@ -126,49 +123,42 @@ def share(traces: Sequence[Trace], spans: Spans, run: tuple[int, int]) -> Shares
 
     Parameters
     ----------
+    result : Energies
+        The run.
     traces : sequence of Trace
-        Channels that were read.
+        Channels of it that were read.
     spans : Spans
-    run : (int, int)
-        Begin and end of the run, ns.
     """
-    begin_ns, end_ns = int(np.min(spans.begin_ns, initial=run[0])), int(np.max(spans.end_ns, initial=run[1]))
-    # A span of no weight makes the engine look at both ends of the stretch.
-    whole = Spans(
-        np.append(spans.begin_ns, begin_ns).astype(np.int64),
-        np.append(spans.end_ns, end_ns).astype(np.int64),
-        np.append(spans.weight, 0).astype(np.uint64),
-        None if spans.span is None else np.append(spans.span, len(spans)).astype(np.uint32),
-        None if spans.charged is None else np.append(spans.charged, True),
-    )
-    time_ns, values, _, unattributed = _engine(traces, [t.settled() for t in traces], whole)
-    time_s = time_ns[:-1] / NS_PER_S
-    by_channel, alone = {}, {}
+    time_ns, values = _engine(traces, [t.settled() for t in traces], spans)
+    time_s = time_ns / NS_PER_S
+    charged = slice(None) if spans.charged is None else spans.charged
+    by_channel, alone, drawn = {}, {}, {}
     for i, trace in enumerate(traces):
-        scale = joules_per_unit(trace.channel.unit)
-        low, estimate, high = (values[:-1, i] * scale).T
-        alone[trace.channel.id] = unattributed[i] * scale
+        identity, scale = trace.channel.id, joules_per_unit(trace.channel.unit)
+        low, estimate, high = (values[:, i] * scale).T
         if trace.unknown:  # within the bounds the counter is still the best guess
-            _, guess, _, rest = _engine([trace], [trace._undone()], whole)
-            estimate, alone[trace.channel.id] = guess[:-1, 0, 1] * scale, rest[0] * scale
+            estimate = _engine([trace], [trace._undone()], spans)[1][:, 0, 1] * scale
             low, high = np.minimum(low, estimate), np.maximum(high, estimate)
-        by_channel[trace.channel.id] = _widened(trace, Bounded(estimate, low, high), spans, time_s)
-    return Shares(by_channel, alone, time_s, begin_ns, end_ns)
+        by_channel[identity] = _widened(trace, Bounded(estimate, low, high), spans, time_s)
+        drawn[identity] = float(result.totals[identity].energy_j)
+        alone[identity] = drawn[identity] - float(np.sum(estimate[charged]))
+    return Shares(by_channel, alone, drawn, time_s)
 
 
 def _engine(
     traces: Sequence[Trace], chunks: Sequence[Iterable[NDArray[np.void]]], spans: Spans
-) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float], list[float]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The part of the time of each span, and its shares by channel."""
     channels = [
         ({**t.channel.traits, "period_ns": t.learnt["period_ns"]}, watts_to_units_per_ns(t.ceiling_w, t.channel.unit))
         for t in traces
     ]
     if not channels:
-        return np.zeros(len(spans)), np.zeros((len(spans), 0, 3)), [], []
+        return np.zeros(len(spans)), np.zeros((len(spans), 0, 3))
     shown = [_when_drawn(t, c) for t, c in zip(traces, chunks, strict=True)]
     if spans.charged is not None:
-        return _shares.share_events(channels, shown, spans.events(), spans.charged)
-    return _shares.share_columns(channels, shown, spans.begin_ns, spans.end_ns, spans.weight)
+        return _shares.share_events(channels, shown, spans.events(), spans.charged)[:2]
+    return _shares.share_columns(channels, shown, spans.begin_ns, spans.end_ns, spans.weight)[:2]
 
 
 def _when_drawn(trace: Trace, chunks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.results.ledger_spans import LedgerSpans
+from fastgreen.results.overlaps import union_of
 from fastgreen.results.share_table import chosen_traces, energy_columns, totals_metadata
 from fastgreen.results.shares import Shares, Spans, share
-from fastgreen.results.trace import Bounded, Trace, Windows
+from fastgreen.results.trace import Bounded, Trace
 from fastgreen.units import NS_PER_S, unit_metadata
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _split(found: Shares, count: int) -> tuple[Shares, Shares]:
     out = []
     for part in (slice(0, count), slice(count, None)):
         by_channel = {k: b[part] for k, b in found.by_channel.items()}
-        out.append(Shares(by_channel, found.unattributed_j, found.time_s[part], found.begin_ns, found.end_ns))
+        out.append(Shares(by_channel, found.unattributed_j, found.drawn_j, found.time_s[part]))
     return out[0], out[1]
 
 
@@ -78,10 +79,10 @@ def span_table(result: Energies, ledger: LedgerSpans, by: str | None) -> pa.Tabl
     """See `fastgreen.Result.spans`."""
     if by not in _BY:
         raise ValueError(f'by must be None, "phase" or "channel", not {by!r}')
-    traces, run = _traces(result, ledger), (result.start_ns, result.end_ns)
+    traces = _traces(result, ledger)
     pieces, parts = ledger.pieces, _Parts(ledger)
     assert pieces.span is not None
-    found = share(traces, parts.beside(pieces) if by == "phase" else pieces, run)
+    found = share(result, traces, parts.beside(pieces) if by == "phase" else pieces)
     begin_ns, end_ns = pieces.edges
     place, ids = pieces.span, ledger.ids
     phase = None
@@ -140,12 +141,12 @@ def ledger_table(result: Energies, ledgers: Sequence[LedgerSpans]) -> pa.Table:
 
 
 def _rows(result: Energies, ledger: LedgerSpans) -> list[tuple[Any, ...]]:
-    traces, run = _traces(result, ledger), (result.start_ns, result.end_ns)
+    traces = _traces(result, ledger)
     parts, pieces = _Parts(ledger), ledger.pieces
     assert pieces.span is not None
     if not len(pieces):
         return []
-    found, by_phase = _split(share(traces, parts.beside(pieces), run), len(pieces))
+    found, by_phase = _split(share(result, traces, parts.beside(pieces)), len(pieces))
     together = _together(traces, ledger)
     columns, _ = energy_columns(found, ledger.definition["baseline_w"], False)
     energies, none = columns[0][1], sum(found.unattributed_j.values())
@@ -195,21 +196,11 @@ def _row(
     return (*head, amount, count, total, energy_j, *bounds, *means, *marks, unattributed_j, factor)
 
 
-def _union(begin_ns: np.ndarray, end_ns: np.ndarray) -> Windows:
-    """The time in which any of the stretches was open."""
-    order = np.argsort(begin_ns, kind="stable")
-    begin, end = begin_ns[order], np.maximum.accumulate(end_ns[order])
-    first = np.ones(len(begin), bool)
-    first[1:] = begin[1:] > end[:-1]
-    places = np.flatnonzero(first)
-    return Windows("", 0, begin[places], end[np.append(places[1:], len(end)) - 1])
-
-
 def _together(traces: Sequence[Trace], ledger: LedgerSpans) -> Bounded:
     charged = ledger.pieces.weight > 0
     if not charged.any():
         return Bounded(0.0, 0.0, 0.0)
-    union = _union(ledger.pieces.begin_ns[charged], ledger.pieces.end_ns[charged])
+    union = union_of(ledger.pieces.begin_ns[charged], ledger.pieces.end_ns[charged])
     return sum((t.together(union) for t in traces), Bounded(0.0, 0.0, 0.0))
 
 

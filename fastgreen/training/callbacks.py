@@ -14,8 +14,9 @@ from typing import Any
 from fastgreen.errors import FastgreenWarning
 from fastgreen.training.log import TrainingLog
 
-__all__ = ["huggingface_callback", "keras_callback", "lightning_callback"]
+__all__ = ["Quiet", "huggingface_callback", "keras_callback", "lightning_callback"]
 
+_MOST_NAMES = 20  # of metrics in a message
 _ACCURACY: tuple[str, ...] = (
     "val_accuracy",
     "val_acc",
@@ -28,7 +29,7 @@ _OTHERS = {"loss": ("val_loss", "eval_loss", "loss"), "precision": ("precision",
 _OTHERS |= {"auc": ("auc",), "f1": ("f1", "f1_score")}
 
 
-class _Quiet:
+class Quiet:
     """Base class that accepts any other hook and does nothing."""
 
     def __getattr__(self, name: str) -> Any:
@@ -42,7 +43,7 @@ def _callback(mixin: type, library: str, path: str, *args: Any) -> Any:
     base: Any = sys.modules.get(library)
     for part in path.split("."):
         base = getattr(base, part, None)
-    return type(mixin.__name__.lstrip("_"), (mixin, base or _Quiet), {})(*args)
+    return type(mixin.__name__.lstrip("_"), (mixin, base or Quiet), {})(*args)
 
 
 def _checkpoint(
@@ -73,6 +74,36 @@ def _checkpoint(
     return True
 
 
+class _Checkpoints:
+    """Logs checkpoints, and reports a training that had no accuracy in its metrics."""
+
+    def __init__(self, log: TrainingLog, accuracy: str | None) -> None:
+        super().__init__()
+        self.training_log, self.accuracy = log, accuracy
+        self._logged = 0
+        self._names: dict[str, None] = {}
+
+    def _checkpoint(self, values: Any, seen: int | None, epoch: int | None = None) -> bool:
+        stopped = self.training_log.stopped
+        logged = _checkpoint(self.training_log, values, self.accuracy, seen, epoch)
+        self._logged += logged
+        if not stopped and not logged:
+            self._names.update(dict.fromkeys(map(str, values or ())))
+        return logged
+
+    def _stop(self) -> None:
+        if not self._logged and not self.training_log.stopped:
+            wanted = repr(self.accuracy) if self.accuracy else "an accuracy under its usual names"
+            seen = ", ".join(repr(name) for name in list(self._names)[:_MOST_NAMES])
+            warnings.warn(
+                f"no checkpoint was logged: no metric was {wanted}; "
+                + (f"there were {seen}; accuracy= gives the name" if seen else "the trainer reported no metrics"),
+                FastgreenWarning,
+                stacklevel=3,
+            )
+        self.training_log.stop()
+
+
 def _number(value: Any) -> float | None:
     try:
         return float(value)
@@ -80,10 +111,10 @@ def _number(value: Any) -> float | None:
         return None
 
 
-class _KerasCallback:
+class _KerasCallback(_Checkpoints):
     def __init__(self, log: TrainingLog, accuracy: str | None, seen_per_epoch: int | None) -> None:
-        super().__init__()
-        self.training_log, self.accuracy, self.seen = log, accuracy, seen_per_epoch
+        super().__init__(log, accuracy)
+        self.seen = seen_per_epoch
         self.params: Any = {}
         self._model: Any = None
 
@@ -94,17 +125,17 @@ class _KerasCallback:
         self._model = model
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        _checkpoint(self.training_log, logs, self.accuracy, self.seen, epoch + 1)
+        self._checkpoint(logs, self.seen, epoch + 1)
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.training_log.stop()
+        self._stop()
 
 
-class _LightningCallback:
+class _LightningCallback(_Checkpoints):
     # Not `log`: the trainer sets its own function of that name on every callback.
     def __init__(self, log: TrainingLog, accuracy: str | None, seen_per_epoch: int | None) -> None:
-        super().__init__()
-        self.training_log, self.accuracy, self.seen = log, accuracy, seen_per_epoch
+        super().__init__(log, accuracy)
+        self.seen = seen_per_epoch
         self._done = -1
 
     def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
@@ -117,19 +148,16 @@ class _LightningCallback:
         # Validation runs inside the epoch; the epoch itself counts only if validation had no accuracy.
         if getattr(trainer, "sanity_checking", False) or trainer.current_epoch == self._done:
             return
-        if _checkpoint(
-            self.training_log, trainer.callback_metrics, self.accuracy, self.seen, trainer.current_epoch + 1
-        ):
+        if self._checkpoint(trainer.callback_metrics, self.seen, trainer.current_epoch + 1):
             self._done = trainer.current_epoch
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
-        self.training_log.stop()
+        self._stop()
 
 
-class _HuggingFaceCallback:
+class _HuggingFaceCallback(_Checkpoints):
     def __init__(self, log: TrainingLog, accuracy: str | None) -> None:
-        super().__init__()
-        self.training_log, self.accuracy = log, accuracy
+        super().__init__(log, accuracy)
         self._step = 0
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
@@ -137,11 +165,11 @@ class _HuggingFaceCallback:
         batch = getattr(args, "train_batch_size", 0) * getattr(args, "gradient_accumulation_steps", 1) * world
         seen = (state.global_step - self._step) * batch
         epoch = None if state.epoch is None else round(state.epoch)
-        if _checkpoint(self.training_log, metrics, self.accuracy, seen, epoch):
+        if self._checkpoint(metrics, seen, epoch):
             self._step = state.global_step
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.training_log.stop()
+        self._stop()
 
 
 def keras_callback(log: TrainingLog, *, accuracy: str | None = None, seen_per_epoch: int | None = None) -> Any:

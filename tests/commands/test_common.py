@@ -75,6 +75,7 @@ WRONG = {
     "run": ["--hz", "nan", "--", "true"],
     "report": ["x", "--step", "0.1"],
     "watch": ["--hz", "-1"],
+    "export": ["--listen", "nowhere"],
     "grant": ["--user", "no-such-user-here"],
     "sweep": ["apc", "--consumption", "1", "--accuracy", "50", "--best", "1"],
     "plot": [],
@@ -97,6 +98,7 @@ IMPOSSIBLE = {
     "run": ["-c", "gpu", "--", "true"],
     "report": ["nowhere"],
     "watch": ["-c", "gpu"],
+    "export": ["-c", "gpu"],
     "grant": ["--user", "0", "--socket", "file/sock"],
     "sweep": ["apc", "--consumption", "1", "--accuracy", "0.5", "-o", "nowhere/x"],
     "plot": ["file"],
@@ -177,7 +179,7 @@ def test_a_slip_in_an_option_is_answered_with_it(name):
 
 def test_every_command_that_takes_channels_takes_them_alike():
     takers = {name for name, option in OPTIONS if "--channel" in option.opts}
-    assert takers == {"calibrate", "compare", "run", "watch", "collect", "fit", "ablation", "bench"}
+    assert takers == {"calibrate", "compare", "export", "run", "watch", "collect", "fit", "ablation", "bench"}
     for name, option in OPTIONS:
         if "--channel" in option.opts:
             assert option.opts == ["-c", "--channel"], name
@@ -205,7 +207,7 @@ def test_channels_with_commas_are_measured(powercap):
 def test_every_command_with_json_also_writes_it_to_a_file():
     flags = {name for name, option in OPTIONS if "--json" in option.opts}
     assert flags == {name for name, option in OPTIONS if "--json-file" in option.opts}
-    assert set(COMMANDS) - flags == {"grant", "plot", "figures", "collect", "bench"}
+    assert set(COMMANDS) - flags == {"export", "grant", "plot", "figures", "collect", "bench"}
 
 
 def test_json_goes_to_the_file_and_people_still_get_their_table(here):

@@ -86,6 +86,7 @@ def test_commands_behind_dashes_and_a_command_too_short(powercap):
         (["true", "true", "--parameter", "x", "1,2"], 2, "{x}"),
         (["a.json", "b.json"], 1, "a.json"),
         (["--setup", "false", "true", "true"], 1, "of --setup ended with exit code 1"),
+        (["--setup", "true", "--setup", "true", "--setup", "true", "true", "true"], 2, "once for each of 2 commands"),
     ],
 )
 def test_bad_input_is_one_sentence(tree, tmp_path, arguments, code, text):
@@ -126,3 +127,22 @@ def test_runs_without_a_reading_are_refused(only_fakes, tmp_path):
         pass
     with pytest.raises(fg.errors.TraceError, match="no channel gave a reading"):
         fg.compare(monitor.result, monitor.result)
+
+
+def test_runs_of_different_machines_are_refused_unless_forced(powercap, tmp_path):
+    powercap(Zone("package-0", 60.0), move=True)
+    results = []
+    for _ in range(2):
+        with fg.Monitor() as monitor:
+            time.sleep(0.1)
+        results.append(monitor.result)
+    results[1].metadata = {**results[1].metadata, "host": "elsewhere"}
+    for result, name in zip(results, "ab", strict=True):
+        result.save(tmp_path / name)
+    with pytest.raises(fg.errors.TraceError, match=r"different machines: .* and elsewhere; --force"):
+        fg.compare(*results)
+    assert "different machines" in str(fg.compare(*results, force=True))
+    assert compare(tmp_path / "a", tmp_path / "b").returncode == 1
+    done = compare("--force", tmp_path / "a", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    assert "note: the runs are of different machines" in done.stdout

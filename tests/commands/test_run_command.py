@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -157,3 +159,40 @@ def test_the_childs_code_comes_back_where_the_report_cannot_be_written(place, op
 def test_a_table_that_cannot_be_written_is_one_sentence(option):
     done = shell(f"{FASTGREEN} channels{option} >/dev/full")
     assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+
+
+def test_repeats_idle_power_and_the_place_of_the_run_are_reported(tmp_path):
+    """60 W all the time, so nothing is above idle."""
+    line = f"{FASTGREEN} run -r 3 --idle --idle-seconds 0.3 -o {tmp_path / 'run'}"
+    done = shell(f"{line} -- sh -c 'echo out; sleep 0.3'")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "out\n" * 3
+    assert re.search(r"^one of 3 repeats: [12]\d\.\d+ J \(.* J\) ± [\d.e-]+ % in 3\d\d\.\d ms ±", done.stderr, re.M)
+    found = re.search(r"^one repeat above idle: .* of [12]\d\.\d+ J \(.*\); idle power \d+\.\d+ W", done.stderr, re.M)
+    assert found, done.stderr
+    assert f"saved in {tmp_path / 'run'}" in done.stderr
+    assert fg.load(tmp_path / "run").windows("repeat").num_rows == 3
+    answer = tmp_path / "answer.json"
+    done = shell(f"{line}2 --json --json-file {answer} -- sleep 0.3")
+    found = json.loads(answer.read_text())
+    assert found == json.loads(done.stderr)
+    assert found["saved"] == f"{tmp_path / 'run'}2"
+    assert (found["repeats"]["count"], len(found["repeats"]["runs"])) == (3, 3)
+    assert found["idle"]["energy_above_idle_low_j"] <= 0 <= found["idle"]["energy_above_idle_high_j"]
+    truth = 60 * found["repeats"]["mean_duration_s"]
+    assert found["repeats"]["mean_energy_low_j"] <= truth <= found["repeats"]["mean_energy_high_j"]
+
+
+def test_a_repeat_that_fails_ends_the_repeats_with_its_code(tmp_path):
+    script = f"echo x >> {tmp_path}/count; test $(wc -l < {tmp_path}/count) != 2 || exit 7"
+    done = shell(f"{FASTGREEN} run -r 5 -- sh -c '{script}'")
+    assert done.returncode == 7
+    assert "repeat 2 ended with exit code 7, so the repeats ended there" in done.stderr
+    assert shell(f"{FASTGREEN} run -r 0 -- true").returncode == 2
+    assert shell(f"{FASTGREEN} run --idle --idle-seconds nan -- true").returncode == 2
+
+
+def test_a_command_too_short_for_the_sensors_is_reported_with_the_time_that_it_needs(powercap):
+    powercap(Zone("package-0", 60.0), move=True, period_s=0.5)
+    done = shell(f"{FASTGREEN} run -- sleep 1.2")
+    assert re.search(r"the command is too short for the sensors: in 1\.\d s .* run [\d.]+ times longer", done.stderr)

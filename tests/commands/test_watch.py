@@ -29,27 +29,6 @@ def glances(*options: object) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_powers_are_those_drawn_and_add_up_to_the_energy(tree):
-    seen = glances("--every", 0.3, "--seconds", 3, "--hz", 200)
-    durations_s = [glance["duration_s"] for glance in seen]
-    assert sum(durations_s) >= 3.0 - 1e-6
-    assert 0.3 - 1e-6 <= min(durations_s[:-1]) < 0.4  # later where the machine was busy
-    assert not any(glance["estimated"] for glance in seen)
-    assert set(seen[0]["channels"]) == {"rapl:package-0", "rapl:package-0/dram"}
-    for name, watts in (("rapl:package-0", 60.0), ("rapl:package-0/dram", 6.0)):
-        energies = [glance["channels"][name]["energy_j"] for glance in seen]
-        assert energies == sorted(energies)
-        channels = [glance["channels"][name] for glance in seen[1:]]
-        drawn = sum(channel["power_w"] * channel["between_readings_s"] for channel in channels)
-        assert all(0 <= channel["age_s"] < 3 for channel in channels)
-        assert drawn == pytest.approx(energies[-1] - energies[0], rel=1e-9)
-        # the fake moves by the clock, but on a busy machine by jumps, which spoil the glances on both sides
-        powers_w = [glance["channels"][name]["power_w"] for glance in seen[1:]]
-        assert statistics.median(powers_w) == pytest.approx(watts, rel=0.35)
-    last = seen[-1]
-    assert last["energy_j"] == pytest.approx(sum(c["energy_j"] for c in last["channels"].values()))
-
-
 def test_what_lies_in_another_channel_is_shown_and_not_added(tree):
     (glance,) = glances("-c", "rapl:package-0", "-c", "rapl:package-0/core", "--every", 0.3, "--seconds", 0.3)
     core = glance["channels"]["rapl:package-0/core"]
@@ -88,6 +67,8 @@ def test_a_terminal_gets_a_table(tree):
     assert process.wait(120) == 0
     assert b"power now" in shown
     assert b"together" in shown
+    assert "█".encode() in shown
+    assert b"peak" in shown
 
 
 def test_a_reader_that_goes_away_ends_it(tree):
@@ -111,3 +92,77 @@ def test_bad_options_are_named(tree, options, said):
     assert done.returncode in (1, 2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+RECORD = """
+import sys, time
+import fastgreen as fg
+with fg.Monitor("rapl:*", hz=100, record=sys.argv[1]) as monitor:
+    work, ledger = monitor.window("infer"), monitor.ledger("chat")
+    end = time.monotonic() + float(sys.argv[2])
+    while time.monotonic() < end:
+        with work, ledger.span("a"), ledger.span("b"):
+            time.sleep(0.05)
+"""
+
+
+def recording(folder, seconds):
+    return subprocess.Popen([sys.executable, "-c", RECORD, str(folder), str(seconds)])
+
+
+def test_a_run_that_is_recorded_is_followed_to_its_end(tree, tmp_path):
+    process = recording(tmp_path / "run", 4)
+    done = cli("watch", tmp_path / "run", "--every", 0.5, "--json")
+    assert process.wait(60) == 0
+    assert done.returncode == 0, done.stderr
+    seen = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(seen) >= 3
+    middle = seen[1:-1]
+    assert statistics.median(g["power_w"] for g in middle) == pytest.approx(66, rel=0.4)
+    assert 5 < statistics.median(g["windows_per_s"] for g in middle) <= 21
+    assert statistics.median(g["spans_per_s"] for g in middle) > 10
+    energies = [g["energy_j"] for g in seen]
+    assert energies == sorted(energies)
+    assert cli("watch", tmp_path / "run").returncode == 0  # one that has ended is shown at once
+
+
+def test_a_killed_recording_and_no_recording_are_said(tree, tmp_path):
+    process = recording(tmp_path / "run", 60)
+    done = cli("watch", tmp_path / "run", "--every", 0.3, "--seconds", 6)
+    process.kill()
+    process.wait()
+    assert done.returncode == 0, done.stderr
+    assert " windows per s" in done.stdout
+    os.utime(tmp_path / "run" / "samples.arrow", (1, 1))
+    done = cli("watch", tmp_path / "run", "--seconds", 0.2)
+    assert "has not grown for" in done.stderr
+    done = cli("watch", tmp_path / "none", "--seconds", 0.2)
+    assert (done.returncode, "holds no reading of a run" in done.stderr) == (1, True)
+    (tmp_path / "file").write_text("x")
+    assert cli("watch", tmp_path / "file", "--seconds", 0.2).returncode == 1
+    (tmp_path / "run" / "channels.arrow").write_bytes(b"damaged")
+    assert cli("watch", tmp_path / "run", "--seconds", 0.2).returncode == 1
+    done = cli("watch", tmp_path / "run", "-c", "rapl:*")
+    assert (done.returncode, "do not go with RUN" in done.stderr) == (2, True)
+
+
+def test_a_spark_shows_in_a_line_of_any_width():
+    from fastgreen.reports.histories import Histories, History
+
+    history = History()
+    for n in range(300):
+        history.add(100.0 if n == 137 else 10.0, 1.0)
+    for width in (1, 8, 40, 400):
+        line = history.sparkline(width)
+        assert len(line) <= max(width, 1)
+        assert line.count("█") == 1
+    assert history.peak == 100.0
+    assert history.mean == pytest.approx(10.3)
+    for _ in range(400):
+        history.add(0.0, 1.0)
+    assert set(history.sparkline(40)) == {"▁"}
+    assert History().sparkline(10) == ""
+    histories = Histories()
+    histories.add({"power_w": 1.0, "duration_s": 1.0, "channels": {"a": {"power_w": 1.0}}})
+    assert histories.length == "1 s"
+    assert histories.of("a").peak == 1.0

@@ -5,6 +5,7 @@ pictures.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -67,6 +68,24 @@ def test_bench_of_a_command_then_compile(tmp_path):
     ):
         assert (tmp_path / "s" / "compiled" / name).stat().st_size > 0
     assert "ESTIMATED" in call("compile", tmp_path / "s", "--no-pictures").output
+
+
+def test_a_study_has_money_and_carbon_in_units_of_speech(tmp_path):
+    study = published_study(tmp_path / "s")
+    options = ["compile", study, "--no-pictures", "--price", "0.5 EUR", "--carbon", 360, "--pue", 2, "--embodied", 1e6]
+    done = call(*options)
+    assert done.exit_code == 0, done.output
+    first = next(line for line in done.output.splitlines() if line.startswith("112"))
+    assert re.search(r"[\d.]+ J .* [\d.]+ ms .* /s +[\d.]+ W +0\.00\d+ EUR +[\d.]+ mg", first), first
+    row = json.loads(call(*options, "--json").stdout)["sizes"][0]
+    assert row["carbon_g"] == pytest.approx(row["energy_j"] / 3.6e6 * 2 * 360)
+    assert row["cost_low"] == pytest.approx(row["energy_low_j"] / 3.6e6 * 2 * 0.5)
+    assert row["sci_g"] > row["carbon_g"]
+    (tmp_path / "grid.csv").write_text("time (UTC),g/kWh\n2025-01-01 00:00,100\n")
+    done = call("compile", study, "--no-pictures", "--carbon", tmp_path / "grid.csv")
+    assert (
+        "cost and carbon of some runs are unknown: the recording has no date, so grid.csv cannot be used" in done.output
+    )
 
 
 def test_bench_of_a_function_in_a_file(tmp_path):

@@ -53,3 +53,13 @@ def test_a_full_disk_is_said_in_the_systems_words():
     assert sentence(arrow) == "No space left on device"
     named = OSError(2, "Failed to open local file '/x/y'. Detail: [errno 2] No such file or directory")
     assert sentence(named) == "/x/y: No such file or directory"
+
+
+@pytest.mark.parametrize("name", ["greener_training", "own_model_study", "train_digits"])
+def test_a_missing_package_is_one_sentence_before_the_first_run(name):
+    """`-S` leaves the installed packages out."""
+    done = subprocess.run([sys.executable, "-S", EXAMPLES / f"{name}.py"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("this example needs sklearn, ")
+    assert "pip install 'fastgreen[" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

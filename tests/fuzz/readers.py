@@ -12,6 +12,9 @@ from click.testing import CliRunner
 
 import fastgreen as fg
 from fastgreen.cli import main
+from fastgreen.costs.hourly import read_hourly
+from fastgreen.costs.rate import CARBON, PRICE
+from fastgreen.errors import TraceError
 from fastgreen.recordings.comparison import compare
 from fastgreen.recordings.readers import FORMATS, read
 from fastgreen.table_files import load_table, save_table
@@ -185,3 +188,30 @@ def table(take: Take) -> None:
             path.write_bytes(spoilt_bytes(path.read_bytes(), take))
     run(*_COMMANDS[take.number(len(_COMMANDS))], path)
     load_table(path)
+
+
+# ---- prices and carbon intensities ----
+
+_HOURLY = [
+    b"Datetime (UTC),Zone id,Carbon intensity gCO2eq/kWh (direct),Carbon intensity gCO2eq/kWh (Life cycle)\n"
+    b"2025-03-01 00:00:00,DE,210.5,262.1\n2025-03-01 01:00:00,DE,220.5,272.1\n2025-03-01 03:00:00,DE,1,2\n",
+    b"MTU (CET/CEST),Area,Day-ahead Price (EUR/MWh),Currency\n"
+    b"26/10/2025 02:00:00 (CEST) - 26/10/2025 02:00:00 (CET),FR,20,EUR\n"
+    b"26.10.2025 03:00 - 26.10.2025 04:00,FR,-3,EUR\n",
+    b"start;price\n2025-07-01T00:00:00+02:00;0,25\n2025-07-01T00:15:00+02:00;0,26\n",
+]
+
+
+def hourly(take: Take) -> None:
+    """A file of rates: sorted periods without overlap, and a finite value wherever a time is covered."""
+    path = fresh("hourly") / "grid.csv"
+    path.write_bytes(spoilt_bytes(_HOURLY[take.number(3)], take))
+    for quantity in (CARBON, PRICE):
+        try:
+            rate = read_hourly(path, quantity)
+        except TraceError:
+            continue
+        assert np.all(rate.begins_s < rate.ends_s)
+        assert np.all(rate.ends_s[:-1] <= rate.begins_s[1:])
+        for begin_s, value in zip(rate.begins_s.tolist(), rate.values.tolist(), strict=True):
+            assert rate.at(begin_s) == value

@@ -31,7 +31,7 @@ import click
 from tests.fuzz.instrument import atheris  # before anything of the package
 
 from fastgreen.errors import TraceError  # isort: skip
-from tests.fuzz import networks, readers, runs, studies, words  # isort: skip
+from tests.fuzz import networks, readers, runs, studies, traces, words  # isort: skip
 from tests.fuzz.guard import HERE, Broken, Take, guarded, prepare  # isort: skip
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -57,7 +57,9 @@ TARGETS = {
     "replay": Target(runs.play, (TraceError,)),
     "sweep": Target(readers.sweep, (TraceError,)),
     "recording": Target(readers.recording),
+    "spans": Target(traces.spans),
     "table": Target(readers.table, slow_imports=("scipy.stats", "scikit_posthocs")),
+    "hourly": Target(readers.hourly, (TraceError,)),
     "study": Target(studies.study, (), ("matplotlib.pyplot", "scipy.stats")),
     "layers": Target(networks.layers, slow_imports=("scipy.optimize", "sklearn.linear_model")),
     "models": Target(networks.models, (TraceError,)),

@@ -72,7 +72,8 @@ def test_a_forked_child_is_inert_and_says_so_and_the_parent_goes_on_with_its_rec
     powercap(Zone("package-0", 90.0), move=True)
     done = python(FORK, tmp_path / "run", leave)
     assert done.returncode == 0, done.stderr
-    assert without_fork_warning(done.stderr) == ""
+    (warned,) = without_fork_warning(done.stderr).splitlines()  # of five windows in the child
+    assert "FastgreenWarning: windows in this forked process measure nothing" in warned
     child, parent = done.stdout.splitlines()
     assert child == "7 True 1" or child.startswith("7 True"), child
     counts, energy = parent.rsplit(" ", 1)

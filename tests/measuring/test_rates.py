@@ -7,7 +7,6 @@ import sys
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 import fastgreen as fg
@@ -67,20 +66,6 @@ def test_the_default_rate_is_the_one_it_is_read_at(channels):
         # Kept or missed; the last reading comes besides, and one that was kept waiting is stamped in its middle.
         late = 1 + tally["read_longest_ns"] / step_ns
         assert row["samples"] - 1 + row["missed"] == pytest.approx(deadlines, abs=late + 1e-6), channel
-
-
-def test_readings_slower_than_updates_are_dithered_and_others_are_not(channels):
-    with fg.Monitor(["rapl:package-0", "nvml:0"]) as monitor:
-        time.sleep(2.0)
-    apart = {}
-    for channel, tick_ns in (("rapl:package-0", 10e6), ("nvml:0", 25e6)):
-        at_ns = np.concatenate([chunk["at_ns"] for chunk in monitor.result.trace(channel).chunks()])
-        apart[channel] = np.diff(at_ns)[:-1] / tick_ns
-    assert np.mean(np.abs(apart["rapl:package-0"] - 1) > 0.2) > 0.4
-    assert np.mean(apart["rapl:package-0"]) == pytest.approx(1.0, abs=0.1)
-    assert np.mean(np.abs(apart["nvml:0"] - 1) > 0.2) < 0.3
-    with pytest.raises(ValueError, match="dither must be"):
-        fg.Monitor(["rapl:package-0"], dither="yes")
 
 
 @pytest.mark.parametrize(("system", "machine"), [("darwin", "arm64"), ("win32", "AMD64"), ("linux", "i686")])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+import pyarrow as pa
 
 import fastgreen as fg
 from fastgreen import _resolver
@@ -42,3 +45,26 @@ def long_run(seconds=30.0, hz=100, windows=300, names=("infer", "load"), spike_w
         lengths = rng.integers(0, int(seconds * SECOND / max(each, 1)), each)
         made.append(Windows(name, handle, begin_ns, np.minimum(begin_ns + lengths, np.append(begin_ns[1:], end_ns))))
     return fg.Result(traces, made, METADATA, START_NS, end_ns, [])
+
+
+def with_spans(run: fg.Result, count=200, phases=True, seed=0, seconds=2.0, ids=None) -> fg.Result:
+    """The run with the ledger "chat" of overlapping spans that have the phases prefill and decode."""
+    from fastgreen.results import ledger_spans
+
+    rng = np.random.default_rng(seed)
+    rows = [("chat", -1, '{"channels": null, "baseline_w": null, "weights": "known"}', 0, 0, False, None, 0.0, None)]
+    for n in range(count):
+        begin = int(rng.integers(run.start_ns, run.end_ns - int(seconds * SECOND) - 1))
+        length = int(rng.integers(SECOND // 100, int(seconds * SECOND)))
+        cuts = [begin, begin + length // 4, begin + length] if phases else [begin, begin + length]
+        name = ids[n % len(ids)] if ids else f"request {n}"
+        for i, (a, b) in enumerate(pairwise(cuts)):
+            phase = ("prefill", "decode")[i] if phases else None
+            rows.append(("chat", n, name, a, b, b == cuts[-1], phase, 1.0, [("tokens", 3.0)]))
+    fields = ledger_spans.SPANS
+    columns = [
+        pa.array(c, pa.string()).dictionary_encode() if pa.types.is_dictionary(f.type) else pa.array(c, f.type)
+        for f, c in zip(fields, zip(*rows, strict=True), strict=True)
+    ]
+    table = pa.Table.from_arrays([c.cast(f.type) for c, f in zip(columns, fields, strict=True)], schema=fields)
+    return fg.Result(run.traces, run._windows, METADATA, run.start_ns, run.end_ns, [], lambda: table)

@@ -42,21 +42,19 @@ class Reading:
 
     growths: list[Growth] = field(default_factory=list)
     unknown: list[tuple[float, float]] = field(default_factory=list)  # only the ceiling bounds the energy here
-    knots: list[tuple[int, int, int]] = field(default_factory=list)  # (from_ns, knot_ns, total at the knot)
     levels: list[tuple[int, int, int]] = field(
         default_factory=list
     )  # (high_ns - 1, low_ns, total), of the first segment
     reach_ns: int = 0
-    last_ns: int = 0
 
 
 def read(samples: np.ndarray, traits: dict[str, Any]) -> Reading:
-    """The growths, unknown stretches and lines of a counter."""
+    """The growths and unknown stretches of a counter."""
     quantum, period = traits["quantum"], traits["period_ns"]
     first = samples[0]
     at, half = int(first["at_ns"]), int(first["half_ns"])
     sure, reach, total = at + half, at - half - period, 0
-    out = Reading(unknown=[(-math.inf, sure)], knots=[(at - period // 2, at - period // 2, 0)])
+    out = Reading(unknown=[(-math.inf, sure)])
     out.levels.append((reach, sure, 0))
     known_from, quantum_after, proven = sure, reach, False
     for before, now in pairwise(samples):
@@ -67,7 +65,6 @@ def read(samples: np.ndarray, traits: dict[str, Any]) -> Reading:
         still = at - half - period
         if grown != 0 or restart:
             after = min(reach, sure - 1)
-            knot = at if restart else (max(at_before, at - period) + at) // 2
             still = max(still, at_before - int(before["half_ns"]))
         if restart:
             unknown_from = max(reach, known_from)
@@ -75,36 +72,28 @@ def read(samples: np.ndarray, traits: dict[str, Any]) -> Reading:
             out.growths.append(Growth(quantum_after, until, quantum, False))
             out.unknown.append((unknown_from, sure))
             known_from, quantum_after, proven = sure, max(quantum_after, reach, still), False
-            out.knots.append((max(out.knots[-1][1], after), knot, total))
         elif grown != 0:
             below = min(grown, quantum)
             out.growths += [Growth(after, sure, grown - below), Growth(quantum_after, sure, below, proven)]
             total += grown
-            out.knots.append((max(out.knots[-1][1], after), knot, total))
             if len(out.unknown) == 1:
                 out.levels.append((after, sure, total))
             if grown >= quantum:
                 quantum_after, proven = after, True
         reach = max(reach, still)
-    out.reach_ns, out.last_ns = reach, int(samples[-1]["at_ns"])
+    out.reach_ns = reach
     out.unknown.append((max(reach, known_from), math.inf))
     out.growths.append(Growth(quantum_after, 1 << 62, quantum, False))  # below the next step
     return out
 
 
-def estimate(reading: Reading, at_ns: int, traits: dict[str, Any], ceiling_per_ns: float) -> float:
-    """The likely energy until an instant: along the lines between the changes."""
-    for (_, _, low), (start, knot, high) in pairwise(reading.knots):
-        if at_ns < knot:
-            return low + (high - low) * max(at_ns - start, 0) / max(knot - start, 1)
-    (_, knot, total), slope = reading.knots[-1], 0.0
-    if at_ns <= max(reading.reach_ns, knot) or len(reading.knots) == 1:
-        return total
-    (_, _, low), (start, knot, _) = reading.knots[-2:]
-    slope = (total - low) / max(knot - start, 1)
-    until = min(at_ns, max(reading.last_ns, knot))
-    most = traits["quantum"] + ceiling_per_ns * max(until - reading.reach_ns, 0)
-    return total + min(slope * max(until - knot, 0), most)
+def curve(samples: np.ndarray, traits: dict[str, Any], ceiling: float, at_ns: list[int]) -> np.ndarray:
+    """Low, likely and high energy until each instant: the curve that windows are looked up on."""
+    order = np.argsort(at_ns, kind="stable")
+    answers = _resolver.resolve_instants(traits, ceiling, [samples], np.array(at_ns, np.int64)[order])
+    out = np.empty((3, len(at_ns)))
+    out[:, order] = answers[:3]
+    return out
 
 
 @dataclass
@@ -161,9 +150,8 @@ def share_counter(
         high += growth.amount * shares.max(axis=1)
     for stretch in reading.unknown:
         high += ceiling_per_ns * activity.time_within(*stretch)
-    until = [estimate(reading, t, traits, ceiling_per_ns) for t in activity.at_ns]
-    drawn = estimate(reading, within[1], traits, ceiling_per_ns) - estimate(reading, within[0], traits, ceiling_per_ns)
-    return _shares(activity, until, low, high, drawn)
+    until = curve(samples, traits, ceiling_per_ns, [*activity.at_ns, *within])[1]
+    return _shares(activity, list(until[:-2]), low, high, float(until[-1] - until[-2]))
 
 
 def _shares(activity: Activity, until: list[float], low: np.ndarray, high: np.ndarray, drawn: float) -> Shares:
@@ -178,12 +166,7 @@ def share_power(
 ) -> Shares:
     """The same of a power: its running integrals, weighted."""
     activity = Activity(spans)
-    at_ns = [*activity.at_ns, *within]
-    order = np.argsort(at_ns, kind="stable")
-    answers = _resolver.resolve_instants(traits, ceiling, [samples], np.array(at_ns, np.int64)[order])
-    low, middle, high = (np.empty(len(at_ns)) for _ in range(3))
-    for column, answer in zip((low, middle, high), answers, strict=False):
-        column[order] = answer
+    low, middle, high = curve(samples, traits, ceiling, [*activity.at_ns, *within])
     bounds = [activity.share @ np.diff(column[:-2]) for column in (low, high)]
     return _shares(activity, list(middle[:-2]), *bounds, float(middle[-1] - middle[-2]))
 

@@ -33,7 +33,7 @@ PROMISED = {
     fg.Result.power: "(self, step_s=None, per_channel=False)",
     fg.Result.save: "(self, path)",
     fg.load: "(path)",
-    fg.compare: "(a, b)",
+    fg.compare: "(a, b, *, force=False)",
     fg.measure: "(function=None, /, **options)",
     fg.apc: f"(consumption, {SCORE}, *, out=None)",
     fg.apec: f"(cost, {SCORE}, *, out=None)",

@@ -16,7 +16,7 @@ from fastgreen.cli import main
 from fastgreen.results.console import with_bounds
 from fastgreen.results.trace import Windows
 from tests.oracles.browser import chromium, photograph, requests, resize
-from tests.oracles.long_runs import METADATA, SECOND, START_NS, long_run
+from tests.oracles.long_runs import METADATA, SECOND, START_NS, long_run, with_spans
 
 HOSTILE = (
     "<script>document.title='hacked'</script>",
@@ -201,6 +201,8 @@ ODD = {
     "windows of 0 ns": lambda: over(long_run(2), windows=[Windows("x", 0, NOW, NOW)]),
     "200 names": lambda: long_run(5, windows=200, names=[f"name {i}" for i in range(200)]),
     "many windows": lambda: long_run(60, windows=30_000, names=("a", "b", "c")),
+    "spans": lambda: with_spans(long_run(60, windows=30), 300, ids=[*HOSTILE, "r1"]),
+    "many spans": lambda: with_spans(long_run(600), 25_000, phases=False),
     "no clock": lambda: over(long_run(2), metadata={"realtime_ns": 10**40, "monotonic_ns": 0, "host": None}),
     "one reading": lambda: fg.Result(long_run(0.001).traces[:1], [], METADATA, START_NS, START_NS),
 }
@@ -213,7 +215,8 @@ def test_an_odd_run_has_a_page(tmp_path, browser, name):
     quiet(browser, path)
     photograph(browser, name.replace(" ", "-"))
     data = run_data(path)
-    assert sum(lane["count"] for lane in data["lanes"]) == sum(map(len, result._windows)) or not data["duration_s"]
+    stretches = sum(map(len, result._windows)) + sum(result.spans(n).num_rows for n in result.ledger_names)
+    assert sum(lane["count"] for lane in data["lanes"]) == stretches or not data["duration_s"]
 
 
 def test_densities_show_every_part_of_a_run_that_had_a_window(tmp_path, browser):
@@ -226,6 +229,27 @@ def test_densities_show_every_part_of_a_run_that_had_a_window(tmp_path, browser)
         return empty;"""
     )
     assert empty == 0
+
+
+def test_a_span_is_shown_with_its_id_and_the_most_expensive_are_in_a_table(tmp_path, browser):
+    from selenium.webdriver import ActionChains
+
+    run = with_spans(long_run(60, windows=4), 30)
+    path = page_of(run, tmp_path, browser)
+    lanes = browser.find_elements("css selector", ".lane canvas")
+    assert lanes[-1].get_attribute("aria-label") == "chat: 30 spans"
+    row = max(run.spans("chat").to_pylist(), key=lambda r: r["energy_j"])
+    middle = (row["start_ns"] - START_NS) / SECOND + 0.01
+    ActionChains(browser).move_to_element_with_offset(
+        lanes[-1], int((middle / 60 - 0.5) * lanes[-1].size["width"]), 0
+    ).perform()
+    assert re.match(r"chat, span request \d+: began at", browser.find_element("id", "window").text)
+    (table,) = (t for t in browser.find_elements("css selector", "table") if t.text.startswith("Spans of chat"))
+    rows = table.find_elements("css selector", "tbody tr")
+    assert len(rows) == 20
+    assert rows[0].text.startswith(row["id"])
+    assert "10 more spans took" in browser.find_element("tag name", "body").text
+    quiet(browser, path)
 
 
 def test_an_hour_at_100_hz_is_a_small_page_and_soon_written(tmp_path):

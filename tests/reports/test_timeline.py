@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 import fastgreen as fg
 from fastgreen.cli import main
-from fastgreen.reports.timeline import trace_of, write_trace
+from fastgreen.reports.timeline import annotated_ranges, trace_of, write_trace
 from fastgreen.results.trace import Windows
-from tests.oracles.long_runs import METADATA, SECOND, START_NS, long_run
+from tests.oracles.long_runs import METADATA, SECOND, START_NS, long_run, with_spans
 
 UNIX_NS = METADATA["realtime_ns"] - METADATA["monotonic_ns"]
 
@@ -46,16 +46,18 @@ class Timeline:
                 self._add(event, event["ts"] + event["dur"], (event["pid"], event["tid"]))
             elif phase == "b":
                 key = (event["cat"], event["id"])
-                assert key not in ids, "an id is used twice"
+                around = opened.setdefault(key, [])
+                assert around or key not in ids, "an id is used twice"
+                assert not around or event["ts"] >= around[-1]["ts"] - 1e-3
                 ids.add(key)
-                opened[key] = event
+                around.append(event)
             else:
                 assert phase == "e", phase
-                begun = opened.pop((event["cat"], event["id"]))
+                begun = opened[event["cat"], event["id"]].pop()
                 assert (begun["name"], begun["pid"]) == (event["name"], event["pid"])
                 assert event["ts"] >= begun["ts"]
                 self._add(begun, event["ts"], "async")
-        assert opened == {}, "an asynchronous slice has no end"
+        assert not any(opened.values()), "an asynchronous slice has no end"
         for track, found in self.slices.items():
             if track != "async":
                 self._check_nesting(found)
@@ -126,6 +128,21 @@ def test_windows_of_one_name_that_overlap_are_asynchronous_and_others_are_not():
     assert len(found.slices["async"]) == 4
     named = {found.labels["thread_name", *track]: len(s) for track, s in found.slices.items() if track != "async"}
     assert named == {"outer": 1, "inner": 2, "step": 3}
+
+
+def test_spans_are_asynchronous_slices_with_their_phases_inside():
+    run = with_spans(long_run(20), 50)
+    found = Timeline(trace_of(run)).slices["async"]
+    spans = [s for s in found if s[2] == "chat"]
+    assert sorted(s[3]["energy_j"] for s in spans) == sorted(run.spans("chat")["energy_j"].to_pylist())
+    assert {s[3]["id"] for s in spans} == {f"request {n}" for n in range(50)}
+    for phase in ("prefill", "decode"):
+        inside = [s for s in found if s[2] == phase]
+        assert len(inside) == 50
+        assert sum(s[3]["energy_j"] for s in inside) <= run.energy_j
+    assert sum(s[3]["energy_j"] for s in found) == pytest.approx(2 * sum(s[3]["energy_j"] for s in spans), rel=1e-9)
+    plain = Timeline(trace_of(with_spans(long_run(20), 50, phases=False)))
+    assert {s[2] for s in plain.slices["async"]} == {"chat"}
 
 
 @pytest.mark.parametrize(
@@ -254,6 +271,10 @@ def test_the_trace_of_a_real_profiler_keeps_every_event_and_covers_its_windows(t
     ops = [e for e in merged[:count] if e["name"] == "same" and e.get("cat") == "user_annotation"]
     windows = [e for e in merged[count:] if e["ph"] == "X"]
     assert len(ops) == len(windows) == 3
+    shared = monitor.result.share(annotated_ranges(given), clock="realtime").to_pylist()
+    energies = {e["ts"]: e["args"]["energy_j"] for e in merged[count:] if e["ph"] == "b" and e["cat"] == "share"}
+    assert [energies[given["traceEvents"][row["place"]]["ts"]] for row in shared] == [r["energy_j"] for r in shared]
+    assert sum(row["energy_j"] > 0 for row in shared if row["name"] == "same") == 3
     for op, window in zip(ops, windows, strict=True):
         assert abs(op["ts"] - window["ts"]) < 2000
         assert window["ts"] + window["dur"] >= op["ts"] + op["dur"] - 2000

@@ -33,7 +33,7 @@ def test_a_run_opens_with_its_energies_windows_and_notes():
     assert run.windows("w").num_rows == 20
     assert run.windows("w")["energy_j"][0].as_py() == pytest.approx(2.92)
     assert run.samples("rapl:package-0")["raw"].to_pylist()[:3] == [19_000_000, 19_500_000, 0]
-    assert run.notes == ["a note"]
+    assert run.notes[0] == "a note"
 
 
 def test_a_run_saved_again_keeps_the_columns_of_its_files(tmp_path):

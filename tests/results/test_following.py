@@ -8,6 +8,7 @@ from scipy.optimize import nnls
 import fastgreen as fg
 from fastgreen import _resolver
 from fastgreen.results.bounded import Windows
+from fastgreen.results.following import Followed
 from fastgreen.results.nonnegative import least_squares
 from fastgreen.results.result import Result
 from fastgreen.results.trace import Trace
@@ -21,6 +22,13 @@ from tests.oracles import simulation as sim
 MS = 1_000_000
 
 
+def changes_of(traits, chunks):
+    changes = _resolver.Changes(traits)
+    for chunk in chunks:
+        changes.feed(chunk)
+    return changes.answer()
+
+
 def board(seconds=3.0, **options):
     return loops.Loop({"a": (30, 300.0), "b": (8, 120.0)}, 70, 100, 25, seconds=seconds, **options)
 
@@ -28,7 +36,7 @@ def board(seconds=3.0, **options):
 def followed(loop):
     trace = loop.trace()
     traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
-    return trace, traits, _resolver.follow_changes(traits, trace.chunks())
+    return trace, traits, changes_of(traits, trace.chunks())
 
 
 def timeline(loop):
@@ -55,7 +63,7 @@ def test_changes_are_those_of_the_twin_in_any_chunks():
         samples["wraps"] = np.where(samples["flags"] & 2, 0, rng.choice([0, 0, 0, 1], count))
         traits = {"kind": "energy", "modulus": 50, "quantum": 1, "period_ns": 30 * MS, "plausible_per_s": 0}
         cuts = np.sort(rng.integers(0, count + 1, 3))
-        found = _resolver.follow_changes(traits, list(np.split(samples, cuts)))
+        found = changes_of(traits, list(np.split(samples, cuts)))
         assert np.array_equal(found, twin.changes(samples, 50, 30 * MS)), trial
 
 
@@ -137,6 +145,7 @@ SEEDS = 4
 SPREAD = dict(zip(loops.ROWS, (1.6, 0.6, 0.6, 0.6, 0.6, 3.0, 1.2), strict=True))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("name", loops.ROWS)
 def test_mean_energy_of_windows_in_step_with_the_load_is_true(name):
     errors = []
@@ -163,11 +172,23 @@ def each_kind():
     yield loops.Loop({"all": (100, 250.0)}, 0.0, 100, 25, seconds=20.0, seed=5)
 
 
+def curve_of(result):
+    """The curve of the first channel, at all instants and not only at the edges of windows."""
+    (trace,) = result.traces
+    traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
+    changes = changes_of(traits, trace.settled())
+    curve = Followed(trace, changes, result.following.of(trace).load)
+    for windows in result._windows:
+        kept = result.following.of(trace).windows_j(windows.begin_ns, windows.end_ns)
+        assert np.array_equal(curve.windows_j(windows.begin_ns, windows.end_ns), kept)
+    return curve
+
+
 def test_windows_and_outside_add_up_to_the_counter():
     for loop in each_kind():
         result = loop.result()
         trace = result.traces[0]
-        curve = result.following.of(trace)
+        curve = curve_of(result)
         rng = np.random.default_rng(0)
         first, last = trace.tally["first_at_ns"] - trace.learnt["period_ns"], trace.tally["end_at_ns"]
         cuts = np.concatenate([[first], np.sort(rng.integers(first, last, 500)), [last]])
@@ -186,7 +207,7 @@ def test_every_point_of_the_curve_lies_within_the_bounds():
     for loop in each_kind():
         result = loop.result()
         trace = result.traces[0]
-        curve = result.following.of(trace)
+        curve = curve_of(result)
         at = np.sort(np.random.default_rng(1).integers(0, loop.end_ns, 20_000))
         traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
         ceiling = watts_to_units_per_ns(trace.ceiling_w, "uJ")

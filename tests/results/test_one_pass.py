@@ -9,7 +9,7 @@ import pytest
 import fastgreen as fg
 from fastgreen import _resolver
 from fastgreen.errors import TraceError
-from fastgreen.results import questions, result_tables, run_folder
+from fastgreen.results import following, questions, result_tables, run_folder
 from fastgreen.results.durations import Durations
 from fastgreen.results.run_reader import channel_table
 from fastgreen.results.sample_file import SampleFile
@@ -222,3 +222,51 @@ def test_channels_in_groups_have_the_energies_of_channels_at_once(tmp_path):
     loaded = fg.load(tmp_path / "run")
     sizes = [len(g) for g in result_tables._groups(loaded.traces, 1 << 21)]
     assert sizes == [1] * len(loaded.traces)
+
+
+class CountedFile(SampleFile):
+    reads = 0
+
+    def parts(self, names):
+        self.reads += 1
+        return super().parts(names)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_a_summary_reads_the_file_as_often_for_nine_channels_as_for_one(tmp_path, count):
+    board = traits("energy", "mJ", period_ns=20 * MS)
+    boards = [Channel(f"nvml:{i}", "nvml", "energy", "board", "mJ", traits=board) for i in range(count)]
+    accounts = [_resolver.Account(c.traits) for c in boards]
+    file = run_folder.RunFolder(
+        tmp_path / "run", METADATA, channel_table([Trace(c, True, {}, list) for c in boards], [])
+    )
+    samples = np.zeros(COUNT, _resolver.SAMPLE)
+    samples["at_ns"], samples["raw"] = START_NS + np.arange(COUNT) * MS, np.arange(COUNT) // 20 * 1000
+    for channel, account in zip(boards, accounts, strict=True):
+        own = samples.copy()
+        account.feed(own)
+        file.add_samples(channel.id, own)
+    begin = START_NS + np.arange(100) * 7 * MS
+    file.add_windows("infer", 0, begin, begin + 3 * MS)
+    file.samples.file.close()
+    file.windows.file.close()
+    result = fg.load(tmp_path / "run")
+    counted = CountedFile(result.traces[0].source.file.path)
+    for trace in result.traces:
+        trace.source.file = counted
+    (row,) = result.summary().to_pylist()
+    assert row["method"] == "followed"
+    assert counted.reads == 2  # how the growth follows the load; the windows
+
+
+def test_too_many_updates_or_windows_are_not_followed(tmp_path):
+    board = Channel("nvml:0", "nvml", "energy", "board", "mJ", traits=traits("energy", "mJ", period_ns=MS))
+    samples = np.zeros(following.MOST_UPDATES + 10, _resolver.SAMPLE)
+    samples["at_ns"], samples["raw"] = START_NS + np.arange(len(samples)) * MS, np.arange(len(samples)) * 10
+    account = _resolver.Account(board.traits)
+    account.feed(samples)
+    trace = Trace(board, True, {**account.tally(), "end_at_ns": int(samples["at_ns"][-1])}, lambda: iter([samples]))
+    begin = START_NS + np.arange(following.MOST_WINDOWS + 1) * 100
+    few, many = Windows("few", 0, begin[:100], begin[:100] + 50), Windows("many", 0, begin, begin + 50)
+    assert "updated more than 1,048,576 times" in following.Following([trace], [few]).reasons["nvml:0"]
+    assert "more than 2,097,152 windows" in following.Following([trace], [many]).reasons["nvml:0"]

@@ -60,6 +60,7 @@ def holds(machine, trace, count=WINDOWS):
     return None if total.low_j - 1e-9 <= true <= total.high_j + 1e-9 else f"{machine.scenario}: total {true} {total}"
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("first", range(0, MACHINES, BATCH))
 @pytest.mark.parametrize("draw", DRAWS)
 def test_the_truth_lies_within_the_bounds_of_every_machine(draw, first):

@@ -57,12 +57,25 @@ def test_shares_unattributed_and_baseline_add_up_to_what_the_channels_drew(run, 
     result, _ = run
     found = result.share(table, weight="w", baseline_w=baseline_w, per_channel=per_channel)
     shared = sum(found["energy_j"].to_pylist()) + total(found, "unattributed_j") + total(found, "baseline_j")
-    drawn = sum(float(t.windows([result.start_ns], [result.end_ns])[0].energy_j) for t in result.traces)
+    drawn = sum(result.channels["energy_j"].to_pylist())
     assert shared == pytest.approx(drawn, rel=1e-9)
     assert total(found, "drawn_j") == pytest.approx(drawn, rel=1e-9)
     assert sum(found["baseline_j"].to_pylist()) == pytest.approx(total(found, "baseline_j"))
     assert min(found["energy_j"].to_pylist()) >= 0
     assert len(found) == 200 * (1 + per_channel)
+
+
+@pytest.mark.parametrize("count", [1, 10, 1000])
+def test_shares_of_a_run_that_is_all_spans_are_the_energy_of_a_window_of_it(run, count):
+    """Independent of the rest: each instant of the run lies in `count` spans."""
+    result, _ = run
+    cuts = np.sort(np.random.default_rng(count).integers(result.start_ns, result.end_ns, 20))
+    begin, end = np.append(result.start_ns, cuts), np.append(cuts, result.end_ns)
+    found = result.share({"begin_ns": np.repeat(begin, count), "end_ns": np.repeat(end, count)})
+    window = sum(float(t.windows([result.start_ns], [result.end_ns])[0].energy_j) for t in result.traces)
+    assert sum(found["energy_j"].to_pylist()) == pytest.approx(window, rel=1e-9)
+    drawn = sum(result.channels["energy_j"].to_pylist())
+    assert total(found, "unattributed_j") == pytest.approx(drawn - window, abs=1e-9 * drawn)
 
 
 def test_rows_keep_their_columns_and_their_order_and_the_truth_is_within(run, table):

@@ -167,12 +167,33 @@ def test_one_span_alone_has_the_energy_and_the_bounds_of_a_window():
     low, estimate, high = resolving.resolve_windows(traits, ceiling, [samples], begin, end)
     _, shares, attributed, _ = _shares.share_columns([(traits, ceiling)], [[samples]], begin, end)
     inside = (begin > S) & (end < 19 * S)
-    assert shares[:, 0, 1] == pytest.approx(estimate, abs=61)
+    assert shares[:, 0, 1] == pytest.approx(estimate, rel=1e-9)
     for column, window in enumerate((low, estimate, high)):
         assert shares[inside, 0, column] == pytest.approx(window[inside], abs=1e-4)
     assert np.all(shares[:, 0, 0] >= low - 1e-4)
     assert np.all(shares[:, 0, 2] <= high + 1e-4)  # before the first sample an end is not worth less than a begin
     assert attributed[0] == pytest.approx(shares[:, 0, 1].sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_windows_and_shares_lie_on_one_curve(scenario):
+    """From 1 to 1000 open at once, in each scenario, over the ends of the run too."""
+    scenario = replace(scenario)
+    samples, traits, _ = sim.record(scenario, sim.Truth(scenario))
+    rng, ceiling = np.random.default_rng(6), scenario.unit_per_s / 1e9
+    first, last = int(samples["at_ns"][0]), int(samples["at_ns"][-1])
+    for count in (1, 30, 1000):
+        begin = np.sort(rng.integers(first - S // 10, last, count))
+        end = np.minimum(begin + rng.integers(0, last - first, count), last + S // 10)
+        weights = np.full(count, sharing.UNIT, np.uint64)
+        found = _shares.share_columns([(traits, ceiling)], [[samples]], begin, end, weights)
+        whole = resolving.resolve_windows(traits, ceiling, [samples], [begin[0]], [end.max()])[1][0]
+        assert found[2][0] + found[3][0] == pytest.approx(whole, rel=1e-9)
+        assert found[1][:, 0, 1].sum() == pytest.approx(found[2][0], rel=1e-9)
+        edges = np.unique(np.concatenate([begin, end]))  # each stretch between two edges by itself
+        parts = _shares.share_columns([(traits, ceiling)], [[samples]], edges[:-1].copy(), edges[1:].copy())
+        windows = resolving.resolve_windows(traits, ceiling, [samples], edges[:-1], edges[1:])[1]
+        assert parts[1][:, 0, 1] == pytest.approx(windows, abs=1e-9 * whole)
 
 
 def true_shares(truth, begin, end, weights):

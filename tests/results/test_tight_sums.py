@@ -69,6 +69,7 @@ def trace_of(case, ceiling):
     return trace
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("ceiling", [0.5, 2.0, None])
 def test_windows_of_a_trace_together_are_the_tightest_over_all_histories(ceiling):
     rng = np.random.default_rng(7)

@@ -70,6 +70,7 @@ def still_case(rng, count):
 # A reader cannot tell a counter that stands still for want of energy from a sensor that stalls (fg_resolver.h), so T is
 # learnt as long as the longest such stretch can have been. Here nothing at all is held against a sensor that stalls:
 # updates may be as far apart as the samples let them.
+@pytest.mark.statistical
 @pytest.mark.parametrize(("count", "cases"), [(4, 30), (5, 6)])
 def test_bounds_with_a_learnt_period_are_the_tightest_where_the_period_is_not_known(count, cases):
     rng = np.random.default_rng(count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -178,7 +179,8 @@ def test_with_hugging_face_installed_its_trainer_accepts_the_callback(tmp_path):
     assert rows[-1]["accuracy"] == trainer.evaluate()["eval_accuracy"]
 
 
-def test_with_keras_installed_its_fit_accepts_the_callback():
+def test_with_keras_installed_its_fit_accepts_the_callback(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))
     keras = pytest.importorskip("keras", reason="keras is not installed")
     log = log_of(Meter())
     model = keras.Sequential([keras.layers.Dense(2, activation="softmax")])

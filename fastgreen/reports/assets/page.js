@@ -1,7 +1,7 @@
 "use strict";
 // Draws the curves and lanes of the page and makes its tables sortable. All text is set as text, never as markup.
 (() => {
-  const run = JSON.parse(document.getElementById("run").textContent);
+  let run = JSON.parse(document.getElementById("run").textContent);
   const root = document.documentElement;
   const find = (id) => document.getElementById(id);
 
@@ -44,16 +44,20 @@
   const axisWidth = 56;
   const rightGap = 20;
 
-  const levels = run.levels.map((level) => {
-    const x = Array.from({ length: level.count + 1 }, (_, i) => Math.min(i * level.step_s, run.duration_s));
-    x[level.count] = run.duration_s;
-    const curves = level.curves.map((curve) => {
-      const data = columns.map((name) => unpacked(curve[name]));
-      data.forEach((column) => column.push(column[column.length - 1])); // the last step has a width too
-      return [x, ...data];
+  let levels = [];
+
+  function unpackedLevels() {
+    return run.levels.map((level) => {
+      const x = Array.from({ length: level.count + 1 }, (_, i) => Math.min(i * level.step_s, run.duration_s));
+      x[level.count] = run.duration_s;
+      const curves = level.curves.map((curve) => {
+        const data = columns.map((name) => unpacked(curve[name]));
+        data.forEach((column) => column.push(column[column.length - 1])); // the last step has a width too
+        return [x, ...data];
+      });
+      return { step_s: level.step_s, curves };
     });
-    return { step_s: level.step_s, curves };
-  });
+  }
 
   // The finest level whose steps are not narrower than half a pixel.
   function fittingLevel(width) {
@@ -120,6 +124,8 @@
   }
 
   function makeCharts() {
+    charts.splice(0).forEach((chart) => chart.destroy());
+    find("charts").replaceChildren();
     if (!levels.length) return;
     run.titles.forEach((title, place) => {
       const box = document.createElement("div");
@@ -166,28 +172,39 @@
 
   // ---- lanes of windows ----
 
-  const lanes = run.lanes.map((lane) => ({ ...lane, share: lane.share ? unpacked(lane.share) : null, canvas: null }));
-  const windows = run.windows && {
-    unit_s: run.windows.unit_s,
-    known: run.windows.known,
-    lane: new Uint16Array(bytes(run.windows.lane)),
-    index: new Uint32Array(bytes(run.windows.index)),
-    begin: new Uint32Array(bytes(run.windows.begin)),
-    length: new Uint32Array(bytes(run.windows.length)),
-    energy: new Float32Array(bytes(run.windows.energy)),
-    low: new Float32Array(bytes(run.windows.low)),
-    high: new Float32Array(bytes(run.windows.high)),
-  };
+  let lanes = [];
+  let windows = null;
+
+  function unpackedLanes() {
+    return run.lanes.map((lane) => ({ ...lane, share: lane.share ? unpacked(lane.share) : null, canvas: null }));
+  }
+
+  function unpackedWindows() {
+    const sent = run.windows;
+    return sent && {
+      unit_s: sent.unit_s,
+      known: sent.known,
+      ids: sent.ids || {},
+      lane: new Uint16Array(bytes(sent.lane)),
+      index: new Uint32Array(bytes(sent.index)),
+      begin: new Uint32Array(bytes(sent.begin)),
+      length: new Uint32Array(bytes(sent.length)),
+      energy: new Float32Array(bytes(sent.energy)),
+      low: new Float32Array(bytes(sent.low)),
+      high: new Float32Array(bytes(sent.high)),
+    };
+  }
 
   function makeLanes() {
+    find("lanes").replaceChildren();
     lanes.forEach((lane, place) => {
       const box = document.createElement("div");
       const name = document.createElement("span");
       lane.canvas = document.createElement("canvas");
       lane.canvas.setAttribute("role", "img");
-      lane.canvas.setAttribute("aria-label", `${lane.name}: ${lane.count} windows`);
+      lane.canvas.setAttribute("aria-label", `${lane.name}: ${lane.count} ${lane.kind}s`);
       box.className = "lane";
-      name.textContent = `${lane.name} × ${lane.count}`;
+      name.textContent = `${lane.name} × ${lane.count}${lane.kind === "span" ? " spans" : ""}`;
       box.append(name, lane.canvas);
       find("lanes").append(box);
       lane.canvas.addEventListener("mousemove", (event) => tell(place, event));
@@ -195,7 +212,7 @@
     });
   }
 
-  // How much of each pixel's time windows of the lane were open.
+  // How much of each pixel's time windows of the lane were open; of spans, how many were open at once.
   function cover(place, width) {
     const out = new Float32Array(width);
     const perPixel = (view.to - view.from) / width;
@@ -230,9 +247,12 @@
       canvas.style.cssText = `width:${width}px;height:12px;margin-left:${axisWidth}px`;
       const pen = canvas.getContext("2d");
       pen.clearRect(0, 0, canvas.width, canvas.height);
-      cover(place, canvas.width).forEach((part, x) => {
+      const parts = cover(place, canvas.width);
+      const full = lane.kind === "span" ? Math.max(1, parts.reduce((a, b) => Math.max(a, b), 0)) : 1;
+      const hue = color("--lane");
+      parts.forEach((part, x) => {
         if (part <= 0) return;
-        pen.fillStyle = `rgba(${color("--lane")}, ${0.3 + 0.7 * Math.min(part, 1)})`;
+        pen.fillStyle = `rgba(${hue}, ${0.3 + 0.7 * Math.min(part / full, 1)})`;
         pen.fillRect(x, 0, 1, canvas.height);
       });
     });
@@ -245,7 +265,8 @@
     if (!windows) {
       const { share } = lanes[place];
       const part = share[Math.min(Math.max(Math.floor((at / run.duration_s) * share.length), 0), share.length - 1)];
-      find("window").textContent = `${lanes[place].name}: open ${quantity(100 * part, "%")} of the time at ${seconds(at)}`;
+      const open = lanes[place].kind === "span" ? `${+part.toPrecision(3)} open` : `open ${+(100 * part).toPrecision(3)} % of the time`;
+      find("window").textContent = `${lanes[place].name}: ${open} at ${seconds(at)}`;
       return;
     }
     let best = -1;
@@ -262,7 +283,7 @@
       : "";
     const begin = seconds(windows.begin[best] * windows.unit_s);
     find("window").textContent =
-      `${lanes[place].name}, window ${windows.index[best]}: began at ${begin}, lasted ` +
+      `${lanes[place].name}, ${lanes[place].kind} ${(windows.ids[place] || {})[windows.index[best]] ?? windows.index[best]}: began at ${begin}, lasted ` +
       `${quantity(windows.length[best] * windows.unit_s, "s")}${energy}`;
   }
 
@@ -303,10 +324,76 @@
     zoom(view.from, view.to);
   }
 
-  document.querySelectorAll("table").forEach(makeSortable);
-  makeCharts();
-  makeLanes();
-  if (!levels.length) document.querySelector(".tools").hidden = find("charts").hidden = true;
+  // What the run holds; again at each piece of live news. Charts stay as they are where the channels are the same.
+  let drawn = null;
+
+  function take() {
+    levels = unpackedLevels();
+    lanes = unpackedLanes();
+    windows = unpackedWindows();
+    view.level = -1;
+    const titles = JSON.stringify([run.titles, levels.length > 0]);
+    document.querySelector(".tools").hidden = find("charts").hidden = !levels.length;
+    if (titles !== drawn) makeCharts();
+    drawn = titles;
+    makeLanes();
+  }
+
+  function makeTablesSortable(place) {
+    place.querySelectorAll("table").forEach(makeSortable);
+  }
+
+  // ---- live ----
+
+  function learn(news) {
+    const atEnd = view.to >= run.duration_s;
+    const whole = atEnd && view.from <= 0;
+    const length = view.to - view.from;
+    ({ data: run } = news);
+    Object.entries(news.html).forEach(([name, html]) => {
+      const place = document.querySelector(`[data-part="${name}"]`);
+      if (place.contains(document.activeElement) && document.activeElement !== place) return; // someone uses it
+      if (place.innerHTML === html) return;
+      const sorted = [...place.querySelectorAll("table")].map((table) => {
+        const heads = [...table.querySelectorAll("th")];
+        const at = heads.findIndex((head) => head.hasAttribute("aria-sort"));
+        return at < 0 ? null : [at, heads[at].getAttribute("aria-sort")];
+      });
+      place.innerHTML = html; // escaped where it was made; no script of it runs by the policy
+      makeTablesSortable(place);
+      [...place.querySelectorAll("table")].forEach((table, i) => {
+        if (!sorted[i] || !table.querySelectorAll("th")[sorted[i][0]]) return;
+        const head = table.querySelectorAll("th")[sorted[i][0]];
+        if (sorted[i][1] === "ascending") head.setAttribute("aria-sort", "descending");
+        sortBy(table, sorted[i][0], head);
+      });
+    });
+    take();
+    if (whole || run.duration_s <= length) zoom(0, run.duration_s);
+    else if (atEnd) zoom(run.duration_s - length, run.duration_s);
+    else zoom(view.from, view.to);
+  }
+
+  function follow() {
+    const status = find("live");
+    status.hidden = false;
+    status.textContent = "live";
+    const source = new EventSource("events" + location.search);
+    source.onmessage = (event) => {
+      status.textContent = "live";
+      learn(JSON.parse(event.data));
+    };
+    source.addEventListener("end", () => {
+      status.textContent = "the run has ended";
+      source.close();
+    });
+    source.onerror = () => {
+      status.textContent = "no connection";
+    };
+  }
+
+  makeTablesSortable(document);
+  take();
   setTheme(dark.matches ? "dark" : "light");
   find("theme").addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark"));
   dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
@@ -325,4 +412,5 @@
     setTheme("light");
   });
   addEventListener("afterprint", () => setTheme(before));
+  if (run.live) follow();
 })();

@@ -45,6 +45,7 @@ def test_every_attack_that_is_played_is_a_threat_and_the_other_way_around():
     assert played == set(ATTACKS)
 
 
+@pytest.mark.statistical
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become the friend, the greedy user and the stranger")
 @pytest.mark.timeout(SECONDS + 120)
 def test_the_helper_serves_its_friends_under_all_attacks_at_once():
