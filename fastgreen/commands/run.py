@@ -80,6 +80,7 @@ def run(
     finally:
         monitor.stop()
     with contextlib.suppress(SystemExit):  # a report that cannot be written is no reason to lose the command's code
+        report.output = Path(monitor.folder) if monitor.folder is not None else None  # a rank's own
         report.give(monitor.result, code)
     sys.exit(code)
 

@@ -42,6 +42,7 @@ def replay_channels(path: str, speed: float = 1.0) -> list[Channel]:
             replace(
                 channel,
                 source="replay",
+                counter="",
                 sensor={"record": samples, "tick_ns": round(_tick_ns(samples) / faster)}
                 | {"then": _standstills(trace.tally, result.start_ns, faster, int(samples["at_ns"][0]))},
                 ceiling_w=channel.ceiling_w and channel.ceiling_w * faster,

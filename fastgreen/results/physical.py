@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Copy", "merged_traces"]
 
+_BOARDS = ("nvml", "amdsmi")  # a process can know a board by another number
+_OWN_BEGIN = ("perf", "procstat")  # each process counts from its own begin
 _FAULTS = ("missed", "lost", "read_errors")
 
 
@@ -35,7 +37,9 @@ class Copy:
     def key(self) -> tuple[str, str]:
         """What is read: the same for each process of a host, whatever number it knows a board by."""
         channel = self.trace.channel
-        if not channel.device or channel.source not in ("nvml", "amdsmi"):
+        if channel.counter:
+            return channel.counter, channel.id.partition("/")[2] if channel.source in _BOARDS else ""
+        if not channel.device or channel.source not in _BOARDS:
             return "", channel.id
         return channel.device, channel.id.partition("/")[2]
 
@@ -97,9 +101,8 @@ def _trace(chain: list[Copy], counted: bool) -> Trace:
     first = chain[0].trace
     if len(chain) == 1:
         return Trace(first.channel, counted, first.tally, first.source)
-    trace = Trace(
-        first.channel, counted, {}, partial(_joined, first.channel.traits, [copy.trace.source for copy in chain])
-    )
+    own_begin, sources = first.channel.source in _OWN_BEGIN, [copy.trace.source for copy in chain]
+    trace = Trace(first.channel, counted, {}, partial(_joined, first.channel.traits, own_begin, sources))
     faults = {name: sum(copy.trace.tally.get(name) or 0 for copy in chain) for name in _FAULTS}
     tallies = [copy.trace.tally for copy in chain]
     still = [stretch for tally in tallies for stretch in tally.get("still_ns") or []]
@@ -109,20 +112,39 @@ def _trace(chain: list[Copy], counted: bool) -> Trace:
     return trace
 
 
-def _joined(traits: dict[str, Any], sources: list[Callable[[], Iterable[Array]]]) -> Iterator[Array]:
-    """The samples of the first source, then of each next one those after it, with the wraps between them."""
+def _joined(traits: dict[str, Any], own_begin: bool, sources: list[Callable[[], Iterable[Array]]]) -> Iterator[Array]:
+    """The samples of the first source, then of each next one those after it, with the wraps between them.
+
+    `own_begin`: each process counts from its own begin, so the next one goes on from where the one before ended.
+    """
     account = _resolver.Account(traits)
-    last_ns: int | None = None
+    last: Array | None = None
     for source in sources:
-        begin = last_ns
+        until = last
+        before: Array | None = None
+        shift: int | None = None if own_begin and until is not None else 0
         for chunk in source():
-            if begin is not None:
-                chunk = chunk[chunk["at_ns"] > begin]
-            if len(chunk):
-                last_ns = int(chunk["at_ns"][-1])
-                chunk = chunk.copy()
-                account.feed(chunk)
-                yield chunk
+            if until is not None:
+                first = int(chunk["at_ns"].searchsorted(until["at_ns"], side="right"))
+                before = chunk[first - 1] if first else before
+                chunk = chunk[first:]
+            if not len(chunk):
+                continue
+            if shift is None and until is not None:
+                shift = int(until["raw"]) - _raw_at(before, chunk[0], int(until["at_ns"]))
+            chunk = chunk.copy()
+            chunk["raw"] += shift or 0
+            last = chunk[-1].copy()
+            account.feed(chunk)
+            yield chunk
+
+
+def _raw_at(before: Array | None, after: Array, at_ns: int) -> int:
+    """What a counter showed between two of its samples, on a line."""
+    if before is None:
+        return int(after["raw"])
+    part = (at_ns - int(before["at_ns"])) / max(int(after["at_ns"]) - int(before["at_ns"]), 1)
+    return int(before["raw"]) + round(part * (int(after["raw"]) - int(before["raw"])))
 
 
 def _disagreements(copies: list[Copy]) -> list[str]:
@@ -150,7 +172,9 @@ def _without_models(traces: list[Trace], notes: list[str]) -> None:
     measured = any(
         t.counted and not t.channel.estimated and t.has_data and t.channel.source in ("rapl", "perf") for t in traces
     )
+    powercap = any(t.counted and t.has_data and t.channel.source == "rapl" for t in traces)
     for trace in traces:
-        if measured and trace.counted and trace.channel.estimated:
+        again = trace.channel.estimated if trace.channel.source != "perf" else powercap
+        if measured and trace.counted and again:
             trace.counted = False
             notes.append(f"{trace.channel.id} is not counted: another process of this host read the CPU's counters")

@@ -1,4 +1,4 @@
-"""What ties a run to the world: its time axis, its machine, its program, and its place in a job."""
+"""What ties a run's time axis and numbers to the world, and what the run was."""
 
 from __future__ import annotations
 
@@ -8,78 +8,75 @@ import time
 
 from fastgreen import __version__
 from fastgreen.guards.printable import encodable
-from fastgreen.results.launcher import launcher_words
+from fastgreen.results.launcher import Launch, launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["FORMAT", "boot_id", "run_metadata"]
+__all__ = ["FORMAT", "run_metadata", "started"]
 
 FORMAT = 1  # of the files of a run
-# Packages whose versions tell what ran, if the program has loaded them.
-_PACKAGES = ("numpy", "pyarrow", "torch", "transformers", "jax", "tensorflow", "vllm", "lightning", "keras", "sklearn")
-_LONGEST = 1000  # characters of a command
+_LONGEST = 500  # characters of a command
+_PACKAGES = ("torch", "tensorflow", "jax", "transformers", "lightning", "vllm", "onnxruntime", "sklearn", "numpy")
 
 
-def run_metadata(proc_root: str | None = None, clock_error_s: float | None = None) -> dict[str, Any]:
-    """Format, version, host and one instant on the realtime and the monotonic clock; the machine and the program.
+def _packages() -> dict[str, str]:
+    """Versions of the packages that the program has loaded."""
+    found = ((name, getattr(sys.modules.get(name), "__version__", None)) for name in _PACKAGES)
+    return {name: encodable(str(version)) for name, version in found if isinstance(version, str)}
+
+
+def _command() -> str:
+    from shlex import join
+
+    text = encodable(join(getattr(sys, "orig_argv", sys.argv)))
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+
+
+def run_metadata(
+    boot: str = "", machine: dict[str, str] | None = None, clock_error_s: float | None = None
+) -> dict[str, Any]:
+    """Format, package version, host, one instant on the realtime and the monotonic clock, and what the run was.
 
     Parameters
     ----------
-    proc_root : str, optional
-        ``FASTGREEN_PROC_ROOT`` by default, or ``/proc``.
+    boot : str
+        The boot id of the host.
+    machine : dict of str, optional
+        Names of its CPU, GPUs and driver.
     clock_error_s : float, optional
-        The most that the wall clock can be off by.
+        The most that its wall clock can be off by; None where nothing disciplines the clock.
     """
-    proc = proc_root or os.environ.get("FASTGREEN_PROC_ROOT") or "/proc"
     before = time.monotonic_ns()
     realtime_ns = time.time_ns()
-    metadata = {
+    monotonic_ns = (before + time.monotonic_ns()) // 2
+    return {
         "format": FORMAT,
         "version": __version__,
         "host": encodable(os.uname().nodename),
         "realtime_ns": realtime_ns,
-        "monotonic_ns": (before + time.monotonic_ns()) // 2,
+        "monotonic_ns": monotonic_ns,
+        "boot": boot,
         "pid": os.getpid(),
-        "boot_id": boot_id(proc),
-        "command": encodable(" ".join(getattr(sys, "orig_argv", sys.argv))[:_LONGEST]),
-        "python": sys.version.split()[0],
-        "packages": _versions(),
-        "cpu": _after_colon(f"{proc}/cpuinfo", ("model name", "Model", "CPU part")),
-        "gpu_driver": _first_line(f"{proc}/driver/nvidia/version"),
+        "command": _command(),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "packages": _packages(),
+        "machine": dict(machine or {}),
+        "launcher": launch().words,
+        "clock_error_s": clock_error_s,
     }
-    metadata["launcher"] = {name: encodable(text) for name, text in launcher_words().items()}
-    metadata["clock_error_s"] = clock_error_s
-    return {name: value for name, value in metadata.items() if value not in (None, "", {})}
 
 
-def boot_id(proc_root: str = "/proc") -> str | None:
-    """The id of this boot of the kernel, which all containers of a host share; None where it cannot be read."""
-    return _first_line(f"{proc_root}/sys/kernel/random/boot_id")
+def started(said: Launch) -> str:
+    """The start as 20261126-195240 (UTC), the same for the ranks of a job on one host: of the job, or its launcher."""
+    began = said.words.get("SLURM_JOB_START_TIME", "")
+    if said.rank is not None and began.isdigit() and len(began) < 12:
+        at_s = float(began)
+    elif said.rank is not None:
+        import psutil
 
-
-def _versions() -> dict[str, str]:
-    found = {name: getattr(sys.modules.get(name), "__version__", None) for name in _PACKAGES}
-    return {name: encodable(str(version)) for name, version in found.items() if version is not None}
-
-
-def _first_line(path: str) -> str | None:
-    lines = _lines(path)
-    return lines[0].strip() if lines else None
-
-
-def _after_colon(path: str, names: tuple[str, ...]) -> str | None:
-    for line in _lines(path):
-        name, _, value = line.partition(":")
-        if name.strip() in names:
-            return value.strip()
-    return None
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(4096).splitlines()
-    except OSError:
-        return []
+        at_s = psutil.Process(os.getppid()).create_time()
+    else:
+        at_s = run_metadata()["realtime_ns"] / 1e9
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(at_s))

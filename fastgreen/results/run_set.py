@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from fastgreen._light_dataclass import replace
 from fastgreen.guards.arguments import path_text
 from fastgreen.results.bounded import Windows
-from fastgreen.results.launcher import Place, place_of
+from fastgreen.results.launcher import recorded_launch
 from fastgreen.results.physical import Copy, merged_traces
 from fastgreen.results.result import Result
 from fastgreen.results.run_reader import UNFINISHED, save_run
@@ -39,10 +39,10 @@ class Member:
     def __init__(self, folder: Path, result: Result) -> None:
         self.folder, self.result = folder, result
         metadata = result.metadata
-        self.place: Place | None = place_of(metadata.get("launcher") or {})
-        self.rank = str(self.place.rank) if self.place else ""
+        self.launch = recorded_launch(metadata.get("launcher"))
+        self.rank = "" if self.launch.rank is None else str(self.launch.rank)
         self.host_name = str(metadata.get("host", "host"))
-        self.boot = str(metadata.get("boot_id") or self.host_name)
+        self.boot = str(metadata.get("boot") or self.host_name)
         self.offset_ns = int(metadata["realtime_ns"]) - int(metadata["monotonic_ns"])
         self.windows: list[Windows] = []
         self.spans: Callable[[], pa.Table | None] | None = None
@@ -133,11 +133,11 @@ class RunSet(Result):
     def _about(self, members: list[Member]) -> list[str]:
         out = [f"{m.label} ended early: {UNFINISHED}" for m in members if m.cut]
         out += [f"{m.label}: {note}" for m in members for note in m.result.given_notes]
-        places = [m.place for m in members if m.place is not None]
+        places = [m.launch for m in members if m.launch.rank is not None]
         jobs = sorted({place.job for place in places if place.job})
         if len(jobs) > 1:
             out.append(f"these are runs of {len(jobs)} jobs: {', '.join(jobs[:10])}")
-        size = max((place.size for place in places), default=0)
+        size = max((place.size or 0 for place in places), default=0)
         absent = sorted(set(range(size)) - {place.rank for place in places})
         if absent:
             listed = ", ".join(map(str, absent[:20])) + (", ..." if len(absent) > 20 else "")
@@ -278,7 +278,7 @@ def _once(members: list[Member]) -> tuple[list[Member], list[str]]:
     for member in members:
         if found.setdefault(repr(sorted(member.result.metadata.items())), member) is not member:
             notes.append(f"{member.folder} is a copy of another run and is left out")
-    return sorted(found.values(), key=lambda m: (m.place.rank if m.place else -1, str(m.folder))), notes
+    return sorted(found.values(), key=lambda m: (-1 if m.launch.rank is None else m.launch.rank, str(m.folder))), notes
 
 
 def _hosts(members: list[Member]) -> list[Host]:

@@ -74,6 +74,8 @@ WRONG = {
     "compare": ["--repeats", "0", "true", "true"],
     "run": ["--hz", "nan", "--", "true"],
     "report": ["x", "--step", "0.1"],
+    "merge": [],
+    "share": ["x"],
     "watch": ["--hz", "-1"],
     "export": ["--listen", "nowhere"],
     "grant": ["--user", "no-such-user-here"],
@@ -97,6 +99,8 @@ IMPOSSIBLE = {
     "compare": ["nowhere-a.json", "nowhere-b.json"],
     "run": ["-c", "gpu", "--", "true"],
     "report": ["nowhere"],
+    "merge": ["nowhere"],
+    "share": ["nowhere", "--spans", __file__],
     "watch": ["-c", "gpu"],
     "export": ["-c", "gpu"],
     "grant": ["--user", "0", "--socket", "file/sock"],
@@ -179,7 +183,7 @@ def test_a_slip_in_an_option_is_answered_with_it(name):
 
 def test_every_command_that_takes_channels_takes_them_alike():
     takers = {name for name, option in OPTIONS if "--channel" in option.opts}
-    assert takers == {"calibrate", "compare", "export", "run", "watch", "collect", "fit", "ablation", "bench"}
+    assert takers == {"calibrate", "compare", "export", "run", "share", "watch", "collect", "fit", "ablation", "bench"}
     for name, option in OPTIONS:
         if "--channel" in option.opts:
             assert option.opts == ["-c", "--channel"], name

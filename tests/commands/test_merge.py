@@ -82,7 +82,7 @@ def test_a_job_of_four_ranks_reads_each_package_once(tmp_path):
 
 def test_a_killed_rank_and_a_damaged_folder_leave_the_rest(tmp_path):
     with PowercapTree(tmp_path / "powercap", [Zone("package-0", watts=40.0)]) as tree:
-        environment = {**os.environ, "FASTGREEN_POWERCAP_ROOT": str(tree.root), "WORLD_SIZE": "3"}
+        environment = {**os.environ, "FASTGREEN_POWERCAP_ROOT": str(tree.root), "WORLD_SIZE": "3", "LOCAL_RANK": "0"}
         ranks = [
             subprocess.Popen(
                 [sys.executable, "-c", ALONE, str(tmp_path / "job")], stdout=subprocess.PIPE,
@@ -113,7 +113,7 @@ def test_a_killed_rank_and_a_damaged_folder_leave_the_rest(tmp_path):
 
 def test_a_restarted_rank_records_beside_its_first_run(tmp_path):
     script = "import sys, fastgreen as fg\nwith fg.Monitor('procstat:cpu', record=sys.argv[1]): pass"
-    environment = {**os.environ, "RANK": "0", "WORLD_SIZE": "1"}
+    environment = {**os.environ, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     for _ in range(2):
         subprocess.run([sys.executable, "-c", script, str(tmp_path / "job")], check=True, env=environment)
     first, second = sorted((tmp_path / "job").iterdir())

@@ -25,7 +25,7 @@ LANGUAGES = {"python", "sh", "console", "text", "ini", "toml", ""}
 NOT_RUN = {
     "needs root": 6,
     "needs a GPU": 4,
-    "needs a cluster": 2,
+    "needs a cluster": 3,
     "makes an environment": 8,
     "takes hours": 1,
     "serves until Ctrl-C": 3,

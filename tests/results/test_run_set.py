@@ -43,10 +43,10 @@ def trace(begin_s, end_s, identity="rapl:package-0", device="", factor=1.0, coun
 
 def run(begin_s, end_s, rank=0, size=2, host="a", boot="boot-a", offset_s=1000.0, job="7", traces=None, error_s=0.01):
     """A run of a rank with one window and one span over its second second; the wall clock is `offset_s` ahead."""
-    launcher = {"RANK": str(rank), "WORLD_SIZE": str(size), "SLURM_JOB_ID": job}
+    launcher = {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(size), "SLURM_JOB_ID": job}
     at = round((begin_s + 1) * SECOND)
     metadata = {
-        "format": 1, "version": "0", "host": host, "monotonic_ns": round(begin_s * SECOND), "boot_id": boot,
+        "format": 1, "version": "0", "host": host, "monotonic_ns": round(begin_s * SECOND), "boot": boot,
         "realtime_ns": round((begin_s + offset_s) * SECOND) + 10**18, "launcher": launcher, "clock_error_s": error_s,
     }  # fmt: skip
     windows = [Windows("step", 0, np.array([at]), np.array([at + SECOND]))]
@@ -115,7 +115,7 @@ def test_containers_of_one_host_share_its_counters_though_they_have_other_names(
 def test_without_a_boot_id_the_name_of_the_host_stands_for_it(tmp_path):
     runs = [run(10, 20, 0), run(10, 20, 1)]
     for one in runs:
-        del one.metadata["boot_id"]
+        one.metadata["boot"] = ""
     assert fg.load(saved(tmp_path, *runs)).energy_j == pytest.approx(joules(10, 20), rel=1e-3)
 
 
@@ -147,6 +147,28 @@ def test_copies_that_disagree_are_noted_with_both_figures(tmp_path):
     assert "rank 1 550" in note
 
 
+def test_counters_that_begin_with_each_process_go_on_at_the_joint(tmp_path):
+    def own(begin_s, end_s):
+        found = trace(begin_s, end_s, "perf:package-0")
+        (samples,) = found.chunks()
+        samples = samples.copy()
+        samples["raw"] = (samples["at_ns"] - samples["at_ns"][0]) // 20
+        samples["wraps"] = 0
+        found.channel = Channel(
+            "perf:package-0", "perf", "energy", "package-0", "uJ", ceiling_w=200.0,
+            traits=traits("energy", "uJ", period_ns=MS),
+        )  # fmt: skip
+        found.source = lambda: iter([samples])
+        found.tally = {**found.tally, "wraps": 0}
+        return found
+
+    merged = fg.load(
+        saved(tmp_path, run(10, 16, 0, traces=[own(10, 16)]), run(12.0003, 20, 1, traces=[own(12.0003, 20)]))
+    )
+    assert merged.energy_j == pytest.approx(joules(10, 20), rel=1e-3)
+    assert merged.energy_low_j <= joules(10, 20) <= merged.energy_high_j
+
+
 def test_a_model_is_not_added_to_counters_that_another_rank_could_read(tmp_path):
     model = trace(10, 20, "procstat:cpu")
     model.channel = Channel(
@@ -167,7 +189,7 @@ def test_missing_damaged_repeated_and_foreign_runs_are_said(tmp_path):
     assert merged.energy_j == pytest.approx(joules(10, 20), rel=1e-3)
     said = "\n".join(merged.notes)
     for part in ("given twice", "is a copy of another run", "broken is left out", "absent is left out",
-                 "ranks 1, 2 of 4", "2 jobs: 7, 8"):  # fmt: skip
+                 "ranks 1, 2 of 4", "2 jobs: Slurm job 7, Slurm job 8"):  # fmt: skip
         assert part in said
     with pytest.raises(TraceError, match="no run can be read"):
         fg.load([tmp_path / "broken"])
@@ -177,9 +199,9 @@ def test_missing_damaged_repeated_and_foreign_runs_are_said(tmp_path):
 
 def test_a_saved_set_and_its_dataset_hold_the_same(tmp_path):
     runs = [
-        run(510, 520, 0, host="a", boot="a"),
-        run(10, 18, 1, host="b", boot="b", offset_s=1500.0),
-        run(510, 525, 2, host="a", boot="a"),
+        run(510, 520, 0, 3, host="a", boot="a"),
+        run(10, 18, 1, 3, host="b", boot="b", offset_s=1500.0),
+        run(510, 525, 2, 3, host="a", boot="a"),
     ]
     both = fg.load(saved(tmp_path / "in", *runs))
     both.save(tmp_path / "out")
@@ -198,6 +220,7 @@ def test_a_saved_set_and_its_dataset_hold_the_same(tmp_path):
 def test_spans_of_all_ranks_share_the_energy_of_their_host(tmp_path, monkeypatch):
     for rank in range(2):
         monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", "2")
         with fg.Monitor("procstat:cpu", record=tmp_path / "job") as monitor, monitor.ledger("chat").span("same id"):
             sum(range(2_000_000))
