@@ -99,7 +99,7 @@ def summary(parts: list[Part]) -> str:
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     code = exit_code(parts)
     if code == 2:
-        return "The tests could not run: the message of pytest is above."
+        return "The tests could not run to their end: the message of pytest is above."
     tail = f"{passed} passed, {failed} failed, {skipped} skipped, in {took}."
     if code:
         return f"Tests failed: {tail} Above, a line that begins with FAILED or ERROR names each."

@@ -32,12 +32,14 @@ MODULES = sorted(name for name, home in fg._HOME.items() if home is None)
 
 def signature(function: object) -> str:
     """The arguments with their defaults, without annotations."""
+    first = (inspect.getdoc(function) or "").partition("\n")[0]
+    compiled = re.match(rf"(?:\w+\.)?{getattr(function, '__name__', '')}\((.*)\)", first)
+    if compiled and not inspect.isfunction(function):  # Pythons differ in what they read off it
+        return f"({compiled[1]})"
     try:
         found = inspect.signature(function)
-    except (TypeError, ValueError):  # compiled: the first line of its text
-        first = (inspect.getdoc(function) or "").partition("\n")[0]
-        called = re.search(r"\((.*)\)", first)
-        return f"({called[1]})" if called else "(...)"
+    except (TypeError, ValueError):
+        return "(...)"
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in found.parameters.values()]
     text = str(found.replace(parameters=bare, return_annotation=inspect.Signature.empty))
     return re.sub(r" at 0x[0-9a-f]+", "", text)
