@@ -5,7 +5,7 @@ has the full table::
 
     errors, units                     errors and units for all parts
     _resolver, _core, _window         bindings to C: samples to joules, the sampling engine, windows
-    _shares, _ledger                  bindings to C: work that overlaps
+    _shares, _ledger, _steps          bindings to C: work that overlaps
     _kernels                          bindings to C: the metrics
     sensors                           the channels of this machine
     costs                             prices and carbon intensities of electricity
@@ -69,7 +69,7 @@ _HOME: dict[str, str | None] = {
 }
 
 # The compiled modules. `from fastgreen import _core` comes here first, so a missing module is noticed here.
-_DOORS = ("_core", "_kernels", "_ledger", "_resolver", "_shares", "_window")
+_DOORS = ("_core", "_kernels", "_ledger", "_resolver", "_shares", "_steps", "_window")
 
 __all__ = sorted([*_HOME, "__version__"])
 

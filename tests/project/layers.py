@@ -17,6 +17,7 @@ LAYERS: list[set[str]] = [
     {"_core", "_shares", "ufuncs"},
     {"_window"},
     {"_ledger"},
+    {"_steps"},
     {"sensors", "metrics", "costs"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},
