@@ -79,7 +79,7 @@ sanitize: ## run the C tests under the address, undefined-behaviour, leak and th
 
 # The whole tree again, built with a sanitizer in the engine, whose runtime has to be loaded before the interpreter.
 # The fault suite runs there with the tests that its rows name; what the interpreter never frees is no leak of ours.
-SANITIZED_TESTS := tests/test_faults.py tests/measuring/test_process.py tests/sensors/test_hostile_nvml.py tests/sensors/test_hostile_trees.py
+SANITIZED_TESTS := tests/test_faults.py tests/measuring/test_process.py tests/measuring/test_overlap_threads.py tests/sensors/test_hostile_nvml.py tests/sensors/test_hostile_trees.py
 # A sanitizer's own memory grows; ThreadSanitizer does not bear the fork of a process with threads.
 LEFT_OUT_address := memory_constant
 LEFT_OUT_thread := memory_constant or fork
@@ -143,4 +143,4 @@ dist: $(BIN)/python ## build the source distribution and a wheel in isolation
 	$(BIN)/python -m build
 
 clean: ## remove what was built
-	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_window.c tests/c/bin *.egg-info
+	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_steps.c fastgreen/_window.c tests/c/bin *.egg-info

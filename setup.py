@@ -28,9 +28,10 @@ MODULES = {
     "_kernels": METRIC,
     "_resolver": ["csrc/fg_account.c", "csrc/fg_jump.c", *RESOLVER],
     "_shares": ["csrc/fg_clock.c", "csrc/fg_error.c", *SHARE, *sorted(glob("csrc/fg_resolver*.c"))],
-    "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER, *SHARE}),
+    "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER, *SHARE} | {*glob("csrc/fg_resolver*.c")}),
     "_window": ["csrc/fg_clock.c"],
     "_ledger": ["csrc/fg_clock.c"],
+    "_steps": ["csrc/fg_clock.c"],
 }
 
 extensions = [

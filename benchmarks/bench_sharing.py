@@ -225,3 +225,27 @@ def test_the_share_of_a_span_is_known_soon_after_its_end(tmp_path, benchmark):
     benchmark.pedantic(lambda: None, rounds=1)
     p99 = float(np.percentile(waited, 99))
     check_bar(benchmark, "p99 of span.energy(), ms", p99, f"<= {period_ms + 30:.1f}", p50=float(np.median(waited)))
+
+
+@pytest.mark.parametrize(("channels", "bar"), [(1, "<= 4"), (2, "<= 5")])
+def test_the_energy_of_a_window_at_once(channels, bar, tmp_path, benchmark):
+    """At 100 Hz, of a window of 0.1 s, without waiting."""
+    import time
+    import timeit
+
+    from tests.fakes.powercap import PowercapTree, Zone
+
+    children = (Zone("dram", 6.0),) if channels == 2 else ()
+    tree = PowercapTree(tmp_path, (Zone("package-0", 80.0, children=children),)).start()
+    try:
+        with fg.Monitor("rapl:*", hz=100, powercap_root=tree.root) as monitor:
+            window = monitor.window("bench")
+            with window:
+                time.sleep(0.1)
+            assert window.energy(wait=True).energy_j > 0
+            each_us = 1e6 * min(timeit.repeat(window.energy, number=1000, repeat=20)) / 1000
+            benchmark.pedantic(window.energy, rounds=3)
+    finally:
+        tree.stop()
+    assert sum(monitor.result.channels["counted"].to_pylist()) == channels
+    check_bar(benchmark, f"us of window.energy(), {channels} channels", each_us, bar)

@@ -2,12 +2,15 @@
 """Bindings to the C sampler: sampling threads, NVML and AMD SMI. Private; it only converts and checks."""
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
-from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.math cimport NAN, fmax, fmin
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memmove, memset
 
 import os
 
-from fastgreen._resolver cimport account_dict, sample_data, traits_of
+from fastgreen._resolver cimport account_dict, fg_account, fg_account_add, fg_account_init, fg_account_period_ns
+from fastgreen._resolver cimport fg_answers, fg_resolver, fg_resolver_feed, fg_resolver_finish, fg_resolver_init_windows
+from fastgreen._resolver cimport sample_data, traits_of
 
 from fastgreen.errors import ChannelNotFound, ChannelPermission, ChannelReadError, FastgreenError
 
@@ -59,6 +62,12 @@ cdef object _reason(fg_error *err):
 def now_ns():
     """CLOCK_MONOTONIC in ns, the time axis of all samples and windows."""
     return fg_clock_now_ns()
+
+
+def clock_error_s():
+    """The most that the wall clock can be off by, in s; None where nothing disciplines it. See fg_clock_error_ns."""
+    cdef int64_t error_ns = fg_clock_error_ns()
+    return None if error_ns < 0 else error_ns / 1e9
 
 
 cdef class Sampler:
@@ -309,3 +318,163 @@ def amdsmi_devices(str library):
         return {"version": fg_amdsmi_version(amdsmi).decode(), "devices": devices}
     finally:
         fg_amdsmi_close(amdsmi)
+
+
+cdef enum:
+    MOST_RECENT = 1 << 16
+    LOOKED_BACK = 4096
+
+
+cdef class Recent:
+    """The last samples of a channel, for the energy of a stretch while it is measured. Only it empties the ring.
+
+    Parameters
+    ----------
+    sampler, place : Sampler, int
+    traits : dict
+    scale : float
+        J of the channel's unit.
+    ceiling, floor : float
+        The most that the channel can draw, 0 if that is not known, and the least of an estimate; unit per ns.
+    estimated : bool
+    delay_ns : int
+        How late the sensor is.
+    """
+
+    cdef Sampler sampler
+    cdef size_t place, used, room
+    cdef fg_sample *samples
+    cdef fg_account account
+    cdef fg_traits traits
+    cdef double scale, ceiling, floor
+    cdef bint estimated, forgot
+    cdef int64_t delay_ns
+    cdef bytearray stash
+
+    def __cinit__(self, Sampler sampler, size_t place, dict traits, double scale, double ceiling, double floor,
+                  bint estimated, int64_t delay_ns):
+        sampler._index(place)
+        self.sampler, self.place, self.scale = sampler, place, scale
+        self.ceiling, self.floor, self.estimated, self.delay_ns = ceiling, floor, estimated, delay_ns
+        self.traits = traits_of(traits)
+        fg_account_init(&self.account, &self.traits)
+        self.stash = bytearray()
+
+    def __dealloc__(self):
+        free(self.samples)
+
+    cdef int poll(self) except -1:
+        """Move what waits in the ring. The interpreter's lock is held, so no two threads do this at once."""
+        cdef size_t waiting = fg_sampler_waiting(self.sampler.sampler, self.place), i, kept
+        cdef fg_sample *grown
+        if waiting == 0:
+            return 0
+        if self.used + waiting > self.room:
+            kept = min(self.used, <size_t>MOST_RECENT // 2)
+            if self.used > <size_t>MOST_RECENT:
+                memmove(self.samples, self.samples + self.used - kept, kept * sizeof(fg_sample))
+                self.used, self.forgot = kept, True
+            grown = <fg_sample *>realloc(self.samples, (2 * (self.used + waiting)) * sizeof(fg_sample))
+            if grown == NULL:
+                raise MemoryError
+            self.samples, self.room = grown, 2 * (self.used + waiting)
+        waiting = fg_sampler_drain(self.sampler.sampler, self.place, self.samples + self.used, waiting)
+        taken = PyByteArray_FromStringAndSize(<char *>(self.samples + self.used), waiting * sizeof(fg_sample))
+        if self.stash:
+            self.stash += taken
+        else:  # of its exact size
+            self.stash = taken
+        for i in range(self.used, self.used + waiting):
+            fg_account_add(&self.account, &self.samples[i])
+            self.samples[i].at_ns -= self.delay_ns
+        self.used += waiting
+        return 0
+
+    def take(self):
+        """The samples since the last call, as `Sampler.drain` gives them."""
+        self.poll()
+        out, self.stash = self.stash, bytearray()
+        return out
+
+    cdef size_t first_of(self, int64_t at_ns) noexcept:
+        """The sample from which on an instant can be told: two changes before it, where there are."""
+        cdef size_t low = 0, high = self.used, middle, least
+        cdef int changes = 0
+        while low < high:
+            middle = (low + high) // 2
+            if self.samples[middle].at_ns <= at_ns:
+                low = middle + 1
+            else:
+                high = middle
+        least = low - LOOKED_BACK if low > LOOKED_BACK else 0
+        while low > least and changes < 3:
+            low -= 1
+            changes += low > 0 and self.samples[low].raw != self.samples[low - 1].raw
+        return low
+
+    cdef int add_between(self, int64_t begin_ns, int64_t end_ns, double *energies) except -1:
+        """Add low, estimate and high in J."""
+        cdef fg_resolver resolver
+        cdef double low = NAN, estimate = NAN, high = NAN, unknown = 0.0, ceiling = self.ceiling
+        cdef fg_answers out
+        cdef size_t first
+        self.poll()
+        if self.used and self.forgot and self.samples[0].at_ns > begin_ns:
+            raise RuntimeError("the begin of this window is too long ago; the result has its energy")
+        out.low, out.estimate, out.high, out.unknown, out.rounding = &low, &estimate, &high, &unknown, NULL
+        ceiling = fmax(ceiling if ceiling > 0.0 else 2.0 * self.account.peak_per_ns, self.account.peak_per_ns)
+        self.traits.period_ns = fg_account_period_ns(&self.account)
+        if self.used:
+            first = self.first_of(begin_ns)
+            fg_resolver_init_windows(&resolver, &self.traits, ceiling, &begin_ns, &end_ns, 1, &out)
+            fg_resolver_feed(&resolver, self.samples + first, self.used - first)
+            fg_resolver_finish(&resolver)
+        if self.estimated:
+            low, high = self.floor * (end_ns - begin_ns), self.ceiling * (end_ns - begin_ns)
+            low, high = fmin(low, estimate), fmax(high, estimate)
+        energies[0] += low * self.scale
+        energies[1] += estimate * self.scale
+        energies[2] += high * self.scale
+        return 0
+
+    cdef bint knows(self, int64_t at_ns) noexcept:
+        """Whether no later sample changes what is known of an instant."""
+        cdef size_t last = self.used
+        cdef int64_t period_ns = fg_account_period_ns(&self.account)
+        if last == 0:
+            return False
+        if self.samples[last - 1].at_ns - <int64_t>self.samples[last - 1].half_ns - period_ns >= at_ns:
+            return True
+        while last > 1 and self.samples[last - 2].at_ns - <int64_t>self.samples[last - 2].half_ns >= at_ns:
+            last -= 1
+            if self.samples[last].raw != self.samples[last - 1].raw:
+                return True
+        return False
+
+
+cdef class Recents:
+    """The energy of stretches of some channels together, while they are measured."""
+
+    cdef list channels
+    cdef object made
+
+    def __init__(self, list channels, made):
+        self.channels, self.made = channels, made
+
+    def __call__(self, int64_t begin_ns, int64_t end_ns):
+        """`made`(energy, low, high) in J, as known by now."""
+        cdef double energies[3]
+        cdef Recent channel
+        energies[0] = energies[1] = energies[2] = 0.0
+        for channel in self.channels:
+            channel.add_between(begin_ns, end_ns, energies)
+        return self.made(energies[1], energies[0], energies[2])
+
+    def knows(self, int64_t at_ns):
+        """Whether every channel has had its next update after an instant."""
+        cdef Recent channel
+        for channel in self.channels:
+            channel.poll()
+            if not channel.knows(at_ns):
+                return False
+        return True

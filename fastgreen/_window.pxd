@@ -8,6 +8,7 @@ cdef extern from "fg_clock.h" nogil:
 cdef class Gate:
     cdef int state
     cdef object sync, warning
+    cdef readonly object live  # gives the energy of a stretch while the monitor runs
 
 
 cdef class Window:
@@ -19,7 +20,7 @@ cdef class Window:
     cdef int64_t begun_at_ns
     cdef object bound_enter, bound_exit
     cdef list shelf  # where it goes when a stretch ends, if others of its name were open
-    cdef bint shelved
+    cdef bint shelved, handed
     cdef str first_name  # the amount of this stretch that was first added to, and its sum
     cdef double first_amount
     cdef dict others, kept

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Windows of a monitor, two clock reads each. Private; `Monitor.window` makes windows."""
 
+import time
 import warnings
-from array import array
-from bisect import bisect_left
+from array import array as _array
+from bisect import bisect_left as _bisect_left
 
 from libc.math cimport INFINITY
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from fastgreen._resolver cimport column_data
-from fastgreen.guards.printable import encodable
+from fastgreen.guards.printable import encodable as _encodable
 
 
 cdef enum:
@@ -30,6 +31,10 @@ cdef class Gate:
 
     def open(self):
         self.state = GATE_OPEN
+
+    def go_live(self, live):
+        """`live(begin_ns, end_ns)` is the energy of a stretch, `live.knows(at_ns)` whether it is known; None: ended."""
+        self.live = live
 
     def close(self):
         if self.state != GATE_INERT:
@@ -96,6 +101,47 @@ cdef class Window:
         """From now on the handle goes on this shelf whenever a stretch ends, to be handed out again."""
         self.shelf = shelf
 
+    def hand_out(self):
+        """It is given to someone once more: what it measured before is no longer theirs to ask for."""
+        self.handed = True
+
+    def energy(self, bint wait=False, double timeout=1.0):
+        """The energy of the stretch that the last ``with`` closed, while the monitor runs.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to wait until the next update of each counter, which gives the closest bounds; else what is known
+            by now.
+        timeout : float
+            How long to wait at most, in s.
+
+        Returns
+        -------
+        Bounded or None
+            ``energy_j``, ``low_j`` and ``high_j`` in J; None in a forked child, where nothing is measured.
+
+        Raises
+        ------
+        RuntimeError
+            If no stretch has ended, or the handle was handed out again since: use a ledger for work that overlaps.
+        """
+        cdef int64_t begin_ns, end_ns, until
+        if self.gate.state == GATE_INERT:
+            return None
+        if self.begun_at_ns >= 0 or self.used == 0:
+            raise RuntimeError(f"energy of window {self.name!r}, which {'is open' if self.used else 'has not ended yet'}")
+        if self.handed:
+            raise RuntimeError(f"window {self.name!r} was handed out again since; for work that overlaps use a ledger")
+        if self.gate.live is None:
+            raise RuntimeError(f"energy of window {self.name!r} while its monitor does not run; the result has it")
+        begin_ns, end_ns = self.begins[self.used - 1], self.ends[self.used - 1]
+        if wait:
+            until = fg_clock_now_ns() + <int64_t>(timeout * 1e9)
+            while not self.gate.live.knows(end_ns) and fg_clock_now_ns() < until:
+                time.sleep(0.001)
+        return self.gate.live(begin_ns, end_ns)
+
     def take_off(self):
         """It was taken from its shelf."""
         self.shelved = False
@@ -142,6 +188,7 @@ cdef class Window:
             self._keep_amounts()
         self.used += 1
         self.begun_at_ns = -1
+        self.handed = False
         if self.shelf is not None and not self.shelved:
             self.shelved = True
             self.shelf.append(self)
@@ -168,7 +215,7 @@ cdef class Window:
             self.kept = {}
         for name, value in amounts.items():
             if name not in self.kept:
-                self.kept[name] = array("q"), array("d")
+                self.kept[name] = _array("q"), _array("d")
             places, values = self.kept[name]
             places.append(self.used)
             values.append(value)
@@ -209,9 +256,9 @@ cdef class Window:
 
         out = {}
         for name, (places, values) in ({} if self.kept is None else self.kept).items():
-            first = bisect_left(places, start)
+            first = _bisect_left(places, start)
             if first < len(places):
-                out[encodable(name)] = np.array(places[first:], np.int64), np.array(values[first:], np.float64)
+                out[_encodable(name)] = np.array(places[first:], np.int64), np.array(values[first:], np.float64)
         return out
 
     def begin(self):

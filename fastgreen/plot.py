@@ -8,7 +8,6 @@ meaning. Every function returns a matplotlib Figure, made without pyplot, so the
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from fastgreen.guards.printable import picture_text
 from fastgreen.metrics.domains import ACCURACY, AMOUNT, check
 from fastgreen.metrics.scores import apc
 from fastgreen.metrics.sweep import METRICS, Sweep
+from fastgreen.picture_style import DASHES, FILLS, blank_figure, mark
 from fastgreen.results.console import quantity, with_bounds
 from fastgreen.units import NS_PER_S, counted
 
@@ -32,56 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["curves", "heat_map", "models", "power"]
 
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)), (0, (3, 5, 1, 5)))
-# Okabe and Ito's palette.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d")
-_FILLS = ("full", "none", "left", "top", "right", "bottom")
-_LIGHT = ("white", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442")  # seen on a dark heat map
 _PIXELS = 1000  # along either side of a heat map: more would not be seen
 _MOST_NAMES, _LONGEST = 10, 24  # windows below a power curve, and letters of their names
 _LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-
-def load_matplotlib() -> None:
-    """Import matplotlib, in spite of a backend that a notebook left in the environment: a file needs no backend.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If matplotlib is missing.
-    """
-    try:
-        try:
-            import matplotlib.figure
-        except ValueError:
-            backend = os.environ.pop("MPLBACKEND", None)
-            if backend is None:
-                raise
-            for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-                del sys.modules[name]  # parts of the failed import, which a second import would not bind again
-            try:
-                import matplotlib.figure  # noqa: F401
-            finally:
-                os.environ["MPLBACKEND"] = backend
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("pictures need matplotlib: pip install 'fastgreen[plot]'", name=error.name) from None
-
-
-def blank_figure(width: float, height: float, dpi: float = 150) -> Figure:
-    """A figure without axes; ModuleNotFoundError without matplotlib."""
-    load_matplotlib()
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", dpi=dpi)
-
-
-def mark(place: int, light: bool = False) -> dict[str, Any]:
-    """Colour, shape and fill of the place-th of many points; no two of the first 500 (light: 390) are the same."""
-    # The numbers of colours and of shapes have no common divisor, so their pairs repeat late.
-    colours = _LIGHT if light else COLOURS
-    fill = _FILLS[place // (len(colours) * len(SHAPES)) % len(_FILLS)]
-    return {"color": colours[place % len(colours)], "marker": SHAPES[place % len(SHAPES)], "fillstyle": fill}
 
 
 def new_figure(columns: int = 1, width: float = 7.0, height: float = 4.6) -> tuple[Figure, list[Axes]]:
@@ -265,7 +218,7 @@ def _draw_points(
         turn = seen[kind] = seen.get(kind, -1) + 1
         look = mark(place, light=on_dark)
         if kinds:
-            look = {**mark(shapes[kind]), "fillstyle": _FILLS[turn % len(_FILLS)]}
+            look = {**mark(shapes[kind]), "fillstyle": FILLS[turn % len(FILLS)]}
         axes.plot(
             x,
             y,
@@ -417,7 +370,8 @@ def power(
     result : Result
         A finished run.
     step_s : float, optional
-        As in `fastgreen.Result.power`.
+        As in `fastgreen.Result.power`. By default wide enough for narrow bounds: ten to twenty times as wide as what
+        the samples resolve, if the run is long enough.
     title, path
         As in `heat_map`.
 
@@ -430,6 +384,9 @@ def power(
     ValueError
         When no counted channel was read, or no time passed.
     """
+    from fastgreen.results.result_tables import picture_step_s
+
+    step_s = picture_step_s(result) if step_s is None else step_s
     table = result.power(step_s)
     if not result.known or not table.num_rows:
         raise ValueError("there is no power to draw: " + ("no time passed" if result.known else "nothing was read"))

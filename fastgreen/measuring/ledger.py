@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from fastgreen import _ledger
+from fastgreen import _ledger, _steps
 from fastgreen._ledger import current_span
 from fastgreen.guards.arguments import number
 from fastgreen.guards.printable import encodable
@@ -55,7 +55,7 @@ class Ledgers:
 
     def __init__(self, gate: _window.Gate) -> None:
         self.gate = gate
-        self.by_name: dict[str, _ledger.Ledger] = {}
+        self.by_name: dict[str, _steps.SteppedLedger] = {}
         self.kept: list[tuple[Any, ...]] = []
         self._defined: set[str] = set()
         self._ended: dict[str, int] = {}
@@ -63,6 +63,7 @@ class Ledgers:
         self._run: Run | None = None
         self._patience: dict[str, float] = {}
         self._hurried: dict[str, int] = {}
+        self._outdated: dict[str, int] = {}
         self._deliveries: dict[str, Deliveries] = {}
 
     def ledger(
@@ -72,7 +73,7 @@ class Ledgers:
         baseline_w: float | Mapping[str, float] | None,
         weights: str,
         patience: float,
-    ) -> _ledger.Ledger:
+    ) -> _steps.SteppedLedger:
         """See `Monitor.ledger`."""
         if not isinstance(name, str):
             raise TypeError(f"a ledger's name must be a string, not {name!r}")
@@ -83,7 +84,7 @@ class Ledgers:
         baseline = _checked_baseline(baseline_w)
         found = self.by_name.get(encodable(name))
         if found is None:
-            found = _ledger.Ledger(encodable(name), self.gate, channels, baseline, weights)
+            found = _steps.SteppedLedger(encodable(name), self.gate, channels, baseline, weights)
             found = self.by_name.setdefault(found.name, found)
             self._patience.setdefault(found.name, patience)
             found.deliver_by(self._deliveries.setdefault(found.name, Deliveries(found.name)))
@@ -136,7 +137,7 @@ class Ledgers:
         while self._live:
             name, shares = self._live.popitem()
             shares.finish()
-            self._hurried[name] = shares.hurried
+            self._hurried[name], self._outdated[name] = shares.hurried, shares.outdated
 
     def end(self) -> None:
         """Close what is open: the run ends. Idempotent."""
@@ -165,6 +166,11 @@ class Ledgers:
                 out.append(
                     f"{counted(count, 'span')} {of} lasted longer than its patience, {self._patience[name]:g} s: "
                     "live shares used the weights of that moment"
+                )
+            if count := self._outdated.get(name):
+                out.append(
+                    f"{counted(count, 'share')} {of} {'was' if count == 1 else 'were'} worked out live with a shorter "
+                    "update period than was seen later: bounds may have been too close. The result works them out again"
                 )
             if name in self._deliveries:
                 out += self._deliveries[name].notes

@@ -16,13 +16,14 @@ from fastgreen._light_dataclass import replace
 from fastgreen.errors import FastgreenWarning
 from fastgreen.guards.bell import Bell
 from fastgreen.measuring.notes import Notes
+from fastgreen.measuring.record_paths import claimed_folder
 from fastgreen.measuring.recorder import Recorder, finished_windows, kept_chunks
 from fastgreen.measuring.source_sampler import Group
 from fastgreen.measuring.standstill import CounterJudge
 from fastgreen.measuring.window_handles import WindowHandles
 from fastgreen.results.result import Result
 from fastgreen.results.run_metadata import run_metadata
-from fastgreen.results.trace import Trace
+from fastgreen.results.trace import Bounded, Trace
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.sensors.channel import Channel
 from fastgreen.units import NS_PER_S
@@ -57,6 +58,8 @@ class LiveRun:
         Watches the load of the CPUs, and finds counters that stood still under it.
     may_replace : bool
         Whether the estimate may count in the place of such a counter.
+    identity : (str, dict of str)
+        The boot id of the host, and the names of its parts.
 
     Attributes
     ----------
@@ -76,15 +79,17 @@ class LiveRun:
         record: str | None,
         judge: CounterJudge,
         may_replace: bool,
+        identity: tuple[str, dict[str, str]] = ("", {}),
     ) -> None:
         self.judge, self._may_replace = judge, may_replace
         self.channels, self.groups, self.handles, self.notes = channels, groups, handles, notes
         self.start_ns = self.end_ns = 0
-        self.metadata = run_metadata()
+        self.metadata = run_metadata(*identity, clock_error_s=_core.clock_error_s())
+        self.folder = claimed_folder(record) if record is not None else None
         self.tallies: dict[str, dict[str, Any]] = {}
         self._recorder: Recorder | None = None  # while it writes its first table
-        if record is not None:
-            self._recorder = Recorder(record, self.metadata, self._channel_table)
+        if self.folder is not None:
+            self._recorder = Recorder(self.folder, self.metadata, self._channel_table)
         self._result: Result | None = None
         self._settle_ns = 0
         self._draining = False
@@ -109,6 +114,9 @@ class LiveRun:
         self.judge.look()
         for group in self.groups:
             group.sampler.start(_PATIENCE_NS)
+        counted = counted_ids(self.channels)
+        recent = [r for g in self.groups for c, r in zip(g.channels, g.recent, strict=True) if c.id in counted]
+        self.handles.go_live(_core.Recents(recent, Bounded) if recent else None)
         self.handles.open()
         self._thread.start()
 
@@ -170,6 +178,7 @@ class LiveRun:
                 del self._left[0]
 
     def _stop_samplers(self) -> None:
+        self.handles.go_live(None)
         self.end_ns = _core.now_ns()
         for group in self.groups:
             group.sampler.stop_soon(self._settle_ns)
@@ -228,7 +237,7 @@ class LiveRun:
         self.judge.look()
         for group in self.groups:
             for i, channel in enumerate(group.channels):
-                samples = group.sampler.drain(i)
+                samples = group.recent[i].take()
                 if samples:
                     drained[channel.id] = samples
                 if samples and not (recorder and recorder.add_samples(channel.id, samples)):

@@ -29,6 +29,7 @@ __all__ = ["LiveShares"]
 
 _LEARNT = 8  # updates, before which the time between two is not known
 _MOST = 4096
+_PERIODS = 1000
 _STILL_NS = NS_PER_S
 _OPEN, _WEIGH, _CLOSE, _STEP, _STEP_END = range(5)  # kinds of `Ledger.take_changes`
 
@@ -203,6 +204,7 @@ class LiveShares:
         self._baseline = check_baseline(ledger.baseline_w, list(self._feeds))
         self._events = _Events(self._engine, ledger.weights == "at close")
         self._patience_ns, self.hurried = round(patience_s * NS_PER_S), 0
+        self._made: dict[tuple[int, ...], int] = {}  # how many spans were worked out with which update periods
         self._closed: dict[int, _ledger.Span | tuple[Any, ...]] = {}
 
     def drain(self, samples: Mapping[str, bytearray]) -> None:
@@ -233,6 +235,12 @@ class LiveShares:
             if until_ns is None and feed.fed and feed.stands_still():
                 self._engine.stand_still(i, feed.last_ns)
 
+    @property
+    def outdated(self) -> int:
+        """Spans whose share was worked out with a shorter update period than the one that is known now."""
+        periods = tuple(feed.period_ns for feed in self._feeds.values())
+        return sum(n for made, n in self._made.items() if any(a < b for a, b in zip(made, periods, strict=True)))
+
     def finish(self) -> None:
         """No samples come any more."""
         self._take_events()
@@ -247,6 +255,10 @@ class LiveShares:
     def _settle(self) -> None:
         while True:
             numbers, time_ns, shares = self._engine.take(_MOST)
+            if len(numbers):
+                periods = tuple(feed.period_ns for feed in self._feeds.values())
+                if len(self._made) < _PERIODS or periods in self._made:
+                    self._made[periods] = self._made.get(periods, 0) + len(numbers)
             for number, time, rows in zip(numbers.tolist(), time_ns.tolist(), shares, strict=True):
                 span = self._closed.pop(number, None)
                 if span is not None:

@@ -10,7 +10,7 @@ from fastgreen._light_dataclass import dataclass
 from fastgreen.errors import FastgreenError
 from fastgreen.measuring.rates import blind_ns
 from fastgreen.sensors.channel import ENGINE_SOURCE, Channel
-from fastgreen.units import NS_PER_S, joules_per_unit
+from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +69,16 @@ class Group:
             speed=speed,
             dither=_slow(channels, hz) if dither is None else dither,
         )
+
+        self.recent = [self._recent(i, c) for i, c in enumerate(channels)]
+
+    def _recent(self, place: int, channel: Channel) -> _core.Recent:
+        delay_ns = round((channel.delay_s or 0.0) * NS_PER_S) if channel.kind == "power" else 0
+        ceiling, floor = (
+            watts_to_units_per_ns(w, channel.unit) if w else 0.0 for w in (channel.ceiling_w, channel.floor_w)
+        )
+        scale = joules_per_unit(channel.unit)
+        return _core.Recent(self.sampler, place, channel.traits, scale, ceiling, floor, channel.estimated, delay_ns)
 
     def readings(self) -> dict[str, Reading]:
         """The last reading of each channel while the sampler runs."""

@@ -73,6 +73,10 @@ class WindowHandles:
         self.state = "new"
         self._ended: dict[int, str] = {}
 
+    def go_live(self, live: object) -> None:
+        """What gives the energy of a window while the monitor runs; None from the end on."""
+        self._gate.go_live(live)
+
     def open(self) -> None:
         """Allow windows to begin; the monitor is running."""
         self.state = "running"
@@ -86,6 +90,7 @@ class WindowHandles:
         key = (threading.get_ident(), name)
         window = self._by_thread.get(key)
         if window is not None and not window.is_open:
+            window.hand_out()
             return window
         del window  # so that this function does not hold it
         return self._unused(key) or self._made(key)
@@ -117,6 +122,7 @@ class WindowHandles:
                 shelf.append(window)
             else:
                 window.take_off()
+                window.hand_out()
                 return window
         return None
 
