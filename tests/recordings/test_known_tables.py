@@ -72,6 +72,8 @@ def test_zeus_with_a_cut_a_doubled_and_an_overlapping_row(tmp_path):
     twice = read(written(tmp_path / "b", ZEUS, *rows, rows[1]))
     assert twice.total_j == pytest.approx(4400.0)
     assert "1 window twice" in said(twice)
+    below = read(written(tmp_path / "e", *rows[:2], ZEUS, *rows[2:]))
+    assert "2 lines before the header: left out" in said(below)
     across = read(written(tmp_path / "c", ZEUS, *rows, "1763632805.0,other,10.0,500.0,600.0"))
     assert across.total_j == pytest.approx(4400.0)
     assert "overlap" in said(across)

@@ -42,15 +42,18 @@ def known_table(row: list[str]) -> str | None:
     return None
 
 
-def _rows(path: Path, form: str) -> tuple[list[str], Iterator[list[str]], int]:
-    """The header, the rows below it, and the number of lines before it."""
-    number = 0
+def _rows(builder: RecordingBuilder, path: Path, form: str) -> tuple[list[str], Iterator[list[str]]]:
+    """The header, and the rows below it; a note reports lines before it that are no comments."""
+    before = 0
     rows = _all_rows(path)
     first: list[str] = []
     for number, row in enumerate(rows):
         first = first or row
         if known_table(row) == form:
-            return row, rows, number
+            if before:
+                builder.note(f"{counted(before, 'line')} before the header: left out")
+            return row, rows
+        before += not row[0].startswith("#")
         if number > 1000:
             break
     raise TraceError(f"{path}: no header of {form} among: {shown(first) or 'nothing'}")
@@ -88,10 +91,8 @@ def read_amd_smi(path: str | Path, *, timezone: str = "UTC", max_gap_s: float | 
     """
     path = Path(path)
     builder = RecordingBuilder("amd-smi", str(path), max_gap_s=max_gap_s)
-    header, rows, before = _rows(path, "amd-smi")
+    header, rows = _rows(builder, path, "amd-smi")
     power = next(name for name in _AMD_POWERS if name in header)
-    if before:
-        builder.note(f"{counted(before, 'line')} before the header: left out")
     if "xcp" in header:  # a row for each part of a GPU; the first has the power of the whole
         at = header.index("xcp")
         rows = (row for row in rows if len(row) <= at or row[at] in ("0", "xcp", "", "N/A"))
@@ -122,7 +123,7 @@ def read_influxdb(path: str | Path, *, timezone: str = "UTC", max_gap_s: float |
     """
     path = Path(path)
     builder = RecordingBuilder("InfluxDB", str(path), max_gap_s=max_gap_s)
-    header, rows, _ = _rows(path, "influxdb")
+    header, rows = _rows(builder, path, "influxdb")
     long: list[list[str]] = []
     left: dict[str, None] = {}
     for row in rows:
@@ -181,7 +182,7 @@ def read_home_assistant(path: str | Path, *, timezone: str = "UTC") -> Recording
     """
     path = Path(path)
     builder = RecordingBuilder("Home Assistant", str(path), max_gap_s=math.inf)
-    _, rows, _ = _rows(path, "home-assistant")
+    _, rows = _rows(builder, path, "home-assistant")
     sensors: dict[str, list[tuple[str, float]]] = {}
     left: dict[str, None] = {}
     for row in rows:
@@ -252,7 +253,7 @@ def read_zeus(path: str | Path, *, timezone: str = "UTC") -> Recording:
     """
     path = Path(path)
     builder = RecordingBuilder("Zeus", str(path), max_gap_s=math.inf)
-    header, rows, _ = _rows(path, "zeus")
+    header, rows = _rows(builder, path, "zeus")
     gpus = [name.removesuffix("_energy") for name in header[3:] if re.fullmatch(r"gpu\d+_energy", name)]
     if not gpus or len(gpus) != len(header) - 3:
         raise TraceError(f"{path}: no columns gpu0_energy and so on alone among: {shown(header[3:]) or 'nothing'}")
