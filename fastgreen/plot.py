@@ -7,8 +7,6 @@ meaning. Every function returns a matplotlib Figure, made without pyplot, so the
 
 from __future__ import annotations
 
-import functools
-import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastgreen.atomic_file import new_file
-from fastgreen.guards.matplotlib_loader import load_matplotlib
 from fastgreen.guards.printable import picture_text
 from fastgreen.metrics.domains import ACCURACY, AMOUNT, check
 from fastgreen.metrics.scores import apc
 from fastgreen.metrics.sweep import METRICS, Sweep
 from fastgreen.results.console import quantity, with_bounds
+from fastgreen.results.picture_style import DASHES, FILLS, blank_figure, mark
 from fastgreen.units import NS_PER_S, counted
 
 if TYPE_CHECKING:
@@ -34,43 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["curves", "heat_map", "models", "power"]
 
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)), (0, (3, 5, 1, 5)))
-# Okabe and Ito's palette.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d")
-_FILLS = ("full", "none", "left", "top", "right", "bottom")
-_LIGHT = ("white", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442")  # seen on a dark heat map
 _PIXELS = 1000  # along either side of a heat map: more would not be seen
 _MOST_NAMES, _LONGEST = 10, 24  # windows below a power curve, and letters of their names
 _LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-
-def shown_in_notebooks(figure: Figure) -> Figure:
-    """The same figure, which a notebook shows as a picture though pyplot does not know it."""
-    setattr(figure, "_repr_png_", functools.partial(_png, figure))  # noqa: B010  (no attribute that Figure declares)
-    return figure
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=100)
-    return out.getvalue()
-
-
-def blank_figure(width: float, height: float, dpi: float = 150) -> Figure:
-    """A figure without axes; ModuleNotFoundError without matplotlib."""
-    load_matplotlib()
-    from matplotlib.figure import Figure
-
-    return shown_in_notebooks(Figure(figsize=(width, height), layout="constrained", dpi=dpi))
-
-
-def mark(place: int, light: bool = False) -> dict[str, Any]:
-    """Colour, shape and fill of the place-th of many points; no two of the first 500 (light: 390) are the same."""
-    # The numbers of colours and of shapes have no common divisor, so their pairs repeat late.
-    colours = _LIGHT if light else COLOURS
-    fill = _FILLS[place // (len(colours) * len(SHAPES)) % len(_FILLS)]
-    return {"color": colours[place % len(colours)], "marker": SHAPES[place % len(SHAPES)], "fillstyle": fill}
 
 
 def new_figure(columns: int = 1, width: float = 7.0, height: float = 4.6) -> tuple[Figure, list[Axes]]:
@@ -254,7 +218,7 @@ def _draw_points(
         turn = seen[kind] = seen.get(kind, -1) + 1
         look = mark(place, light=on_dark)
         if kinds:
-            look = {**mark(shapes[kind]), "fillstyle": _FILLS[turn % len(_FILLS)]}
+            look = {**mark(shapes[kind]), "fillstyle": FILLS[turn % len(FILLS)]}
         axes.plot(
             x,
             y,

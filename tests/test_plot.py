@@ -19,6 +19,7 @@ from tests.oracles.places import ROOT
 pytest.importorskip("matplotlib")
 
 from fastgreen import plot, published_figures
+from fastgreen.results.picture_style import mark
 from tests.oracles import reference
 
 
@@ -341,28 +342,11 @@ def test_the_metrics_command_refuses_what_is_no_number(tmp_path, option):
     assert result.output == f"Error: {option} must be a number, not nan\n"
 
 
-@pytest.mark.parametrize(("seconds", "hz"), [(10, 100), (60, 100), (600, 100), (30, 1000), (2, 10)])
-def test_the_bounds_of_a_picture_are_a_narrow_band(seconds, hz):
-    from fastgreen.results.result_tables import picture_step_s
-    from tests.oracles.long_runs import long_run
-
-    run = long_run(seconds, hz=hz)
-    step_s = picture_step_s(run)
-    assert seconds / 500 <= step_s <= seconds / 2
-    table = run.power(step_s)
-    width = np.median(
-        (table["power_high_w"].to_numpy() - table["power_low_w"].to_numpy()) / table["power_w"].to_numpy()
-    )
-    assert width < (0.5 if seconds * hz >= 1000 else 4)
-    figure = fg.plot.power(run)
-    assert len(figure.axes) == 2  # power, and the windows below
-
-
 def test_no_two_of_many_points_look_the_same():
     for light, count in ((False, 500), (True, 390)):
-        looks = [plot.mark(place, light) for place in range(count)]
+        looks = [mark(place, light) for place in range(count)]
         assert len({tuple(look.values()) for look in looks}) == count
-    with_fills = {(look["color"], look["marker"]) for look in map(plot.mark, range(91))}
+    with_fills = {(look["color"], look["marker"]) for look in map(mark, range(91))}
     assert len(with_fills) == 91, "colour and shape alone tell 91 apart"
     figure = plot.heat_map(sweep(), models=[(f"m{i}", 0.1 * i, 0.5) for i in range(40)])
     drawn = {(line.get_marker(), line.get_color(), line.get_fillstyle()) for line in figure.axes[0].lines}
@@ -391,7 +375,7 @@ def test_the_backend_of_a_notebook_does_not_stop_a_file(tmp_path):
     code = (
         "import os, numpy, fastgreen as fg\n"
         "from fastgreen.experiment.statistics import dunn_holm\n"
-        "from fastgreen.guards.matplotlib_loader import load_matplotlib; load_matplotlib()\n"
+        "from fastgreen.results.picture_style import load_matplotlib; load_matplotlib()\n"
         "assert os.environ['MPLBACKEND'] == 'no_such_backend'\n"
         f"fg.plot.curves([0, 1, 2], [0.5], path={str(tmp_path / 'a.png')!r})\n"
         "print(len(dunn_holm({'a': [1, 2, 3, 4], 'b': [7, 8, 9, 10]})))\n"
@@ -401,3 +385,20 @@ def test_the_backend_of_a_notebook_does_not_stop_a_file(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, cwd=ROOT, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("seconds", "hz"), [(10, 100), (60, 100), (600, 100), (30, 1000), (2, 10)])
+def test_the_bounds_of_a_picture_are_a_narrow_band(seconds, hz):
+    from fastgreen.results.result_tables import picture_step_s
+    from tests.oracles.long_runs import long_run
+
+    run = long_run(seconds, hz=hz)
+    step_s = picture_step_s(run)
+    assert seconds / 500 <= step_s <= seconds / 2
+    table = run.power(step_s)
+    width = np.median(
+        (table["power_high_w"].to_numpy() - table["power_low_w"].to_numpy()) / table["power_w"].to_numpy()
+    )
+    assert width < (0.5 if seconds * hz >= 1000 else 4)
+    figure = fg.plot.power(run)
+    assert len(figure.axes) == 2  # power, and the windows below

@@ -21,6 +21,8 @@ _TAKEN: dict[str, frozenset[str]] = {
     "tegrastats": frozenset({"period_s"}),
     "turbostat": frozenset({"period_s"}),
 }
+# Each of their rows has its own length, so there is no step that can be a hole.
+_OWN_LENGTHS = ("codecarbon", "zeus", "home-assistant", "carbontracker")
 
 
 @click.command("import")
@@ -28,8 +30,8 @@ _TAKEN: dict[str, frozenset[str]] = {
 @click.option(
     "--format",
     "format_",
-    help="aipowermeter, nvidia-smi, nvidia-smi-dmon, codecarbon, omegawatt, rocm-smi, tegrastats, perf, turbostat "
-    "or table.  "
+    help="aipowermeter, nvidia-smi, nvidia-smi-dmon, codecarbon, omegawatt, rocm-smi, amd-smi, tegrastats, perf, "
+    "turbostat, zeus, carbontracker, home-assistant, influxdb or table.  "
     "[default: by the first lines]",
 )
 @click.option("--time", "time", help="Column of the times, in a table of another tool.")
@@ -65,8 +67,9 @@ def import_(
 ) -> None:
     """Read a recording of another tool.
 
-    The tools are AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt, rocm-smi, tegrastats, perf stat and turbostat; of any
-    other tool, a table whose columns you name. FILE may be a folder of AIPowerMeter.
+    The tools are AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt, rocm-smi, amd-smi, tegrastats, perf stat, turbostat,
+    Zeus, Carbontracker, Home Assistant and InfluxDB; of any other tool, a table whose columns you name. FILE may be a
+    folder of AIPowerMeter.
     """
     with progress_bar("reading", None):
         recording = _read(file, format_, timezone, drop, table_options)
@@ -123,7 +126,7 @@ def _read(file: Path, format_: str | None, timezone: str, drop: int, given: dict
         options["columns"] = [name.strip() for name in options["columns"].split(",")]
     named = format_ is None and not _TABLE.isdisjoint(options)
     known = "table" if named else format_ or _format_of(file, options)
-    taken = _TAKEN.get(known, frozenset()) | {"max_gap_s"} - ({"max_gap_s"} if known == "codecarbon" else set())
+    taken = _TAKEN.get(known, frozenset()) | ({"max_gap_s"} if known not in _OWN_LENGTHS else set())
     for name in options:
         if name not in taken:
             option = "--" + name.removesuffix("_s").replace("_", "-")

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fastgreen.estimate.evaluate import score
 from fastgreen.estimate.network import Estimate
-from fastgreen.plot import DASHES, SHAPES, blank_figure
+from fastgreen.results.picture_style import DASHES, SHAPES, blank_figure
 
 __all__ = ["draw_ablation", "draw_grid", "draw_predicted", "draw_shares"]
 

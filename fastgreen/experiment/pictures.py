@@ -11,7 +11,8 @@ import numpy as np
 from fastgreen.experiment.compile import Compiled
 from fastgreen.experiment.tradeoffs import Tradeoff
 from fastgreen.guards.printable import picture_text
-from fastgreen.plot import COLOURS, DASHES, blank_figure, finish, mark
+from fastgreen.plot import finish
+from fastgreen.results.picture_style import COLOURS, DASHES, blank_figure, mark
 from fastgreen.units import NS_PER_S, counted
 
 __all__ = [

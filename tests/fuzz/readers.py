@@ -99,7 +99,20 @@ _PERF = "".join(f"{i}.001,{40 + i}.25,Joules,power/energy-pkg/,1000000000,100.00
 _TURBO = "Core\tCPU\tPkgWatt\tTime_Of_Day_Seconds\n"
 _TURBO += "".join(f"-\t-\t4{i}.00\t176363640{i}.000\n0\t0\t4{i}.00\t176363640{i}.000\n" for i in range(5))
 _RECORDINGS |= {"tegrastats": _TEGRA, "perf": _PERF, "turbostat": _TURBO}
+_AMD = "timestamp,gpu,socket_power\n" + "".join(f"176363640{i},{g},10{i}\n" for i in range(5) for g in (0, 1))
+_ZEUS = "start_time,window_name,elapsed_time,gpu0_energy\n"
+_ZEUS += "".join(f"176363640{i}.0,step,1.0,5{i}.0\n" for i in range(5)) + "1763636400.0,epoch,5.5,260.0\n"
+_HOME = "entity_id,state,last_changed\n"
+_HOME += "".join(f"sensor.plug_power,8{i},2026-11-20T10:0{i}:00.000Z\n" for i in range(5))
+_INFLUX = "#datatype,string,long,dateTime:RFC3339,double,string\n,result,table,_time,_value,_field\n"
+_INFLUX += "".join(f",,0,2026-11-20T10:0{i}:00Z,8{i},power\n" for i in range(5))
+_EPOCH = (
+    "2026-11-20 10:0%d:00 - Duration: 0:00:50.00\n2026-11-20 10:0%d:00 - Average power usage (W) for gpu: [9%d.0]\n"
+)
+_RECORDINGS |= {"amd-smi": _AMD, "zeus": _ZEUS, "home-assistant": _HOME, "influxdb": _INFLUX}
+_RECORDINGS |= {"carbontracker": "".join(_EPOCH % (i, i, i) for i in range(5))}
 _OPTIONS = {"omegawatt": {}, "rocm-smi": {"period_s": 1.0}, "table": {"time": "timestamp", "power": "plug_power_W"}}
+_WITHOUT_COMMAS = ("nvidia-smi-dmon", "table", "tegrastats", "turbostat", "carbontracker")
 _ZONES = ("UTC", "Europe/Paris", "America/St_Johns", "", "../x", "\x00", "Asia")
 _BESIDE = {"latency.csv": "0.5\n0.25\n", "latency.json": "[0.5, 0.25]", "model_summary.json": '{"layers": [1]}'}
 _BESIDE |= {"results_exp.json": '{"a": 1}\n{"b": 2}\n'}
@@ -139,12 +152,7 @@ def recording(take: Take) -> None:
         known = sorted(_RECORDINGS)[which]
         path = HERE / "recording.csv"
         text = _RECORDINGS[known]
-        spoil = take.number(4) > 0 and known not in (
-            "nvidia-smi-dmon",
-            "table",
-            "tegrastats",
-            "turbostat",
-        )  # they are no tables with commas
+        spoil = take.number(4) > 0 and known not in _WITHOUT_COMMAS
         content = spoilt_rows(text, take).encode("utf-8", "surrogatepass") if spoil else text.encode()
         if not spoil or take.number(4) == 0:
             content = (b"", b"\xff\xfe", b"\xef\xbb\xbf")[take.number(3)] + spoilt_bytes(content, take)

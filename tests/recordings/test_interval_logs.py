@@ -110,6 +110,8 @@ def test_perf_with_a_hole_a_cut_and_a_doubled_line(tmp_path):
     moved = read(written(tmp_path / "d", lines[7], *lines[:7]))
     assert moved.total_j == pytest.approx(320.0)
     assert "out of order" in " ".join(moved.notes)
+    sudden = read(written(tmp_path / "f", perf(1e-9, 40.0), perf(9e8, 40.0), perf(9e8 + 1e-6, 40.0)))
+    assert sudden.notes
     absent = [line.replace("40.00", "<not counted>") for line in lines[:2]]
     assert read(written(tmp_path / "e", *lines[2:], *absent)).dropped == 2
 

@@ -15,14 +15,19 @@ import pytest
 from fastgreen.errors import TraceError
 from fastgreen.recordings.readers import (
     read_aipowermeter,
+    read_amd_smi,
+    read_carbontracker,
     read_codecarbon,
     read_dmon,
+    read_home_assistant,
+    read_influxdb,
     read_nvidia_smi,
     read_omegawatt,
     read_perf_stat,
     read_table,
     read_tegrastats,
     read_turbostat,
+    read_zeus,
 )
 
 MUTATIONS = int(os.environ.get("FASTGREEN_MUTATIONS", "60"))
@@ -98,6 +103,35 @@ def turbostat(watts):
     return lines
 
 
+def amd_smi(watts):
+    return ["timestamp,gpu,socket_power"] + [
+        f"{moment(i, '%Y-%m-%dT%H:%M:%S.%f')},{gpu},{w:.0f}" for i, w in enumerate(watts) for gpu in (0, 1)
+    ]
+
+
+def influxdb(watts):
+    return ["#datatype,string,long,dateTime:RFC3339,double,string", ",result,table,_time,_value,_field"] + [
+        f",,0,{moment(i, '%Y-%m-%dT%H:%M:%SZ')},{w:.2f},power" for i, w in enumerate(watts)
+    ]
+
+
+def home_assistant(watts):
+    return ["entity_id,state,last_changed"] + [
+        f"sensor.plug_power,{w:.2f},{moment(i, '%Y-%m-%dT%H:%M:%S.000Z')}" for i, w in enumerate(watts)
+    ]
+
+
+def zeus(watts):
+    return ["start_time,window_name,elapsed_time,gpu0_energy"] + [
+        f"{NOON.timestamp() + i},step,1.0,{w:.2f}" for i, w in enumerate(watts)
+    ]
+
+
+def carbontracker(watts):
+    texts = "Epoch {0}:", "Duration: 0:00:01.00", "Average power usage (W) for gpu: [{1:.2f}]"
+    return [f"{moment(i, '%Y-%m-%d %H:%M:%S')} - {text.format(i, w)}" for i, w in enumerate(watts, 1) for text in texts]
+
+
 def read_any(file):
     return read_table(file, time="when", power="watts")
 
@@ -135,6 +169,11 @@ FORMATS = [
     (tegrastats, read_tegrastats),
     (perf, read_perf_stat),
     (turbostat, read_turbostat),
+    (amd_smi, read_amd_smi),
+    (influxdb, read_influxdb),
+    (home_assistant, read_home_assistant),
+    (zeus, read_zeus),
+    (carbontracker, read_carbontracker),
 ]
 
 

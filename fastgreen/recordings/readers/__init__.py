@@ -19,6 +19,14 @@ from fastgreen.recordings.readers.interval_logs import (
     read_tegrastats,
     read_turbostat,
 )
+from fastgreen.recordings.readers.known_tables import (
+    known_table,
+    read_amd_smi,
+    read_carbontracker,
+    read_home_assistant,
+    read_influxdb,
+    read_zeus,
+)
 from fastgreen.recordings.readers.nvidia_smi import is_header, read_nvidia_smi
 from fastgreen.recordings.readers.omegawatt import read_omegawatt
 from fastgreen.recordings.readers.text import open_text
@@ -29,8 +37,12 @@ __all__ = [
     "format_of",
     "read",
     "read_aipowermeter",
+    "read_amd_smi",
+    "read_carbontracker",
     "read_codecarbon",
     "read_dmon",
+    "read_home_assistant",
+    "read_influxdb",
     "read_nvidia_smi",
     "read_omegawatt",
     "read_perf_stat",
@@ -38,6 +50,7 @@ __all__ = [
     "read_table",
     "read_tegrastats",
     "read_turbostat",
+    "read_zeus",
 ]
 
 FORMATS: dict[str, Callable[..., Recording]] = {
@@ -50,6 +63,11 @@ FORMATS: dict[str, Callable[..., Recording]] = {
     "tegrastats": read_tegrastats,
     "perf": read_perf_stat,
     "turbostat": read_turbostat,
+    "amd-smi": read_amd_smi,
+    "zeus": read_zeus,
+    "home-assistant": read_home_assistant,
+    "influxdb": read_influxdb,
+    "carbontracker": read_carbontracker,
     "table": read_table,
 }
 _SMI = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3},")  # a log of nvidia-smi without a header
@@ -101,6 +119,11 @@ def format_of(path: str | Path) -> str:
         return "nvidia-smi-dmon"
     if first.startswith("device,") and "power" in first.lower():
         return "rocm-smi"
+    tables = (known_table([cell.strip() for cell in line.split(",")]) for line in head.splitlines()[:500])
+    if (named := next(filter(None, tables), None)) is not None:
+        return named
+    if " - Average power usage (W) for " in head:
+        return "carbontracker"
     for name, is_line in _BY_LINE.items():
         if any(is_line(line) for line in head.splitlines()[:500]):
             return name

@@ -191,7 +191,7 @@ def _add_intervals(builder: RecordingBuilder, name: str, pairs: list[tuple[int, 
     for end in ends.tolist():
         joules, begin = kept[end], last
         if end - last > 1.5 * usual:
-            begin, number, lost = int(end - usual), number + 1, lost + 1
+            begin, number, lost = end - max(1, int(usual)), number + 1, lost + 1
         power = joules / ((end - begin) / NS_PER_S)
         time_ns += [begin, end]
         watts += [power, power]
