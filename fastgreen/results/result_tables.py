@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastgreen.results.energies import Energies
     from fastgreen.results.following import Following
 
-__all__ = ["channel_table", "power_table", "summary_table", "together_by_name", "window_table"]
+__all__ = ["channel_table", "power_table", "summary_rows", "summary_table", "together_by_name", "window_table"]
 
 _MOST_STEPS = 10_000_000
 _STEPS = 500  # of a power curve whose step nobody chose: as many as a picture shows
@@ -276,6 +276,11 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]], unions
                 *(value for amount in amounts for value in _per_amount(energies, done[name].get(amount))),
             )
         )
+    return summary_rows(rows, amounts)
+
+
+def summary_rows(rows: list[tuple], amounts: Sequence[str]) -> pa.Table:
+    """The rows of a summary as its table."""
     return _table(
         rows,
         [
