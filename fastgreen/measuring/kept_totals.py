@@ -116,7 +116,8 @@ class KeptTotals:
             for name, value in amounts.items():
                 total.amounts[name] = total.amounts.get(name, 0.0) + value
         if known.left:
-            begin_ns, end_ns = (np.append(*both) for both in zip(zip(*known.left, strict=True), (begin_ns, end_ns), strict=True))
+            earlier = np.array(known.left, np.int64).T
+            begin_ns, end_ns = np.append(earlier[0], begin_ns), np.append(earlier[1], end_ns)
             known.left = None
         if open_ns >= 0:
             begin_ns, end_ns = np.append(begin_ns, open_ns), np.append(end_ns, max(now_ns, open_ns))
@@ -188,6 +189,7 @@ class KeptTotals:
         drawn_j = sum(t.total().high_j for t in traces if t.counted and t.has_data)
         for ledger in ledgers:  # no ledger has more than was drawn
             if ledger.energy is not None:
-                energy = ledger.energy
-                ledger.energy = Bounded(energy.energy_j, energy.low_j, max(energy.energy_j, min(energy.high_j, drawn_j)))
+                found = ledger.energy
+                high_j = max(found.energy_j, min(found.high_j, drawn_j))
+                ledger.energy = Bounded(found.energy_j, found.low_j, high_j)
         return TotalsResult(traces, self.windows(), ledgers, metadata, *edges_ns, notes)

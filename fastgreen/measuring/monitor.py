@@ -124,7 +124,7 @@ class Monitor:
         if keep not in ("samples", "totals"):
             raise ValueError(f'keep must be "samples" or "totals", not {keep!r}')
         if keep == "totals" and record is not None:
-            raise ValueError('keep must be "samples" where record is given, not "totals": a recording holds the samples')
+            raise ValueError('keep must be "samples" where record is given, not "totals"')
         if not (isinstance(speed, (int, float)) and 0 <= speed < math.inf):
             raise ValueError(f"speed must be 0 or above, not {speed!r}")
         self._seams = Seams.of(**seams)

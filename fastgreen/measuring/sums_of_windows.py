@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     Instants: TypeAlias = NDArray[np.int64]
     Pieces: TypeAlias = tuple[Instants, Instants]
+    Edge: TypeAlias = tuple[Instants, NDArray[np.float64], NDArray[np.float64]]
 
 __all__ = ["RUN", "ChannelSums"]
 
@@ -44,15 +45,14 @@ class _Row:
     def __init__(self) -> None:
         self.estimate = self._low = self._high = 0.0
         self._sum: _resolver.Sum | None = None
-        self._ceiling = 0.0
 
-    def add(self, begins: tuple[NDArray, ...], ends: tuple[NDArray, ...], ceiling: float) -> None:
-        """Pieces with (at_ns, low, high, estimate) of a counter at their edges."""
-        if self._sum is None or ceiling > self._ceiling:
-            self.fold()
-            self._sum, self._ceiling = _resolver.Sum(ceiling), ceiling
-        self._sum.add(begins[:3], ends[:3])
-        self.estimate += float(np.sum(ends[3] - begins[3]))
+    def add(self, begins: Edge, ends: Edge, estimate: float, ceiling: float) -> None:
+        """Pieces with (at_ns, low, high) of a counter at their edges."""
+        if self._sum is None:
+            self._sum = _resolver.Sum(ceiling)
+        self._sum.ceiling_per_ns = max(self._sum.ceiling_per_ns, ceiling)
+        self._sum.add(begins, ends)
+        self.estimate += estimate
 
     def add_alone(self, low: NDArray, estimate: NDArray, high: NDArray) -> None:
         """Pieces that are bounded one by one; what follows is bounded apart from what was before."""
@@ -91,6 +91,7 @@ class ChannelSums:
         self._cuts: deque[tuple[int, int, dict[str, Pieces]]] = deque()  # begin, end, pieces by row
         self._rows: dict[str, _Row] = {}
         self._first_ns: int | None = None
+        self._at_cut: tuple[int, list[float]] | None = None
         self.period_least_ns = 0  # the shortest update period that bounds rest on
 
     @property
@@ -160,11 +161,22 @@ class ChannelSums:
             return False
         edges.finish()
         self.period_least_ns = min(self.period_least_ns or tally["period_ns"], tally["period_ns"])
-        found = [edges.begins.low, edges.begins.high, edges.begins.estimate]
+        counted = float(self._tail_total) if self.channel.kind == "energy" else 0.0
+        found = [column + counted for column in (edges.begins.low, edges.begins.high, edges.begins.estimate)]
+        self._as_before(at_ns, found)
         for key, (begin, end) in pieces.items():
             first, last = at_ns.searchsorted(begin), at_ns.searchsorted(end)
             self._add(self._rows.setdefault(key, _Row()), begin, end, [(c[first], c[last]) for c in found], ceiling)
         return True
+
+    def _as_before(self, at_ns: Instants, found: list[NDArray[np.float64]]) -> None:
+        """At the instant of a cut the pieces on both sides have one answer, so the cut costs no certainty."""
+        if self.channel.kind != "energy":
+            return
+        if self._at_cut is not None and at_ns[0] == self._at_cut[0]:
+            for column, value in zip(found, self._at_cut[1], strict=True):
+                column[0] = value
+        self._at_cut = int(at_ns[-1]), [float(column[-1]) for column in found]
 
     def _ceiling(self, peak_per_ns: float) -> float:
         most = watts_to_units_per_ns(self.channel.ceiling_w or 0.0, self.channel.unit)
@@ -185,10 +197,10 @@ class ChannelSums:
         elif np.any(self._tail["flags"] & _DOUBTS):  # the samples around here were judged only later
             row.add_alone(0.0 * length, estimate1 - estimate0, ceiling * length)
         else:
-            base = float(self._tail_total)
             row.add(
-                (np.ascontiguousarray(begin), low0 + base, high0 + base, estimate0 + base),
-                (np.ascontiguousarray(end), low1 + base, high1 + base, estimate1 + base),
+                (np.ascontiguousarray(begin), low0, high0),
+                (np.ascontiguousarray(end), low1, high1),
+                float(np.sum(estimate1 - estimate0)),
                 ceiling,
             )
 

@@ -12,7 +12,7 @@ from fastgreen.results.trace import Bounded, Trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from typing import Any, NoReturn
 
     import numpy as np
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from fastgreen.results.bounded import Windows
 
 __all__ = ["LedgerTotal", "TotalTrace", "TotalsResult", "WindowTotal"]
-
-_PER_WINDOW = ("energy_j", "low_j", "high_j")
 
 
 @dataclass
