@@ -60,7 +60,7 @@ def summary_table(result: Energies, windows: Sequence[WindowTotal]) -> pa.Table:
 def ledger_table(ledgers: Sequence[LedgerTotal]) -> pa.Table:
     """A row per ledger, and one for each name of its amounts."""
     rows: list[tuple[Any, ...]] = []
-    for ledger in ledgers:
+    for ledger in (found for found in ledgers if found.count):
         energies = _three(ledger.energy)
         for amount, total in ((None, float(ledger.count)), *ledger.amounts.items()):
             none = ledger.unattributed_j if amount is None else None
