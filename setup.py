@@ -31,6 +31,7 @@ MODULES = {
     "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER, *SHARE} | {*glob("csrc/fg_resolver*.c")}),
     "_window": ["csrc/fg_clock.c"],
     "_ledger": ["csrc/fg_clock.c"],
+    "_steps": ["csrc/fg_clock.c"],
 }
 
 extensions = [

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/prctl.h>
+#include <sys/timex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -46,4 +47,11 @@ void fg_clock_wake(struct fg_wake *wake)
 void fg_clock_sharpen_this_thread(void)
 {
 	prctl(PR_SET_TIMERSLACK, 1UL, 0, 0, 0);
+}
+
+int64_t fg_clock_error_ns(void)
+{
+	struct timex answer = {0};
+
+	return adjtimex(&answer) == TIME_ERROR || answer.maxerror < 0 ? -1 : (int64_t)answer.maxerror * 1000;
 }

@@ -36,6 +36,10 @@ static inline int64_t fg_clock_now_ns(void)
 	return (int64_t)now.tv_sec * FG_NS_PER_S + now.tv_nsec;
 }
 
+/* The most that the wall clock can be off by, as the kernel reports it (adjtimex(2), maxerror); -1 where nothing
+ * disciplines it. */
+int64_t fg_clock_error_ns(void);
+
 /* The later of two instants; the middle of a read; half its duration, rounded up, at most UINT32_MAX (a sample's
  * half_ns). */
 static inline int64_t fg_clock_later_ns(int64_t a_ns, int64_t b_ns)

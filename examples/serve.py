@@ -11,9 +11,13 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import threading
 from dataclasses import dataclass, field
+
+# The products of one step are too small for several threads, which would wait for each other.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import httpx
 import numpy as np
@@ -163,7 +167,7 @@ def measure(model: Model, at_once: int, requests: int, tokens: int, most: int) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=48, help="requests for each number at once (48)")
+    parser.add_argument("--requests", type=int, default=128, help="requests for each number at once (128)")
     parser.add_argument("--tokens", type=int, default=64, help="tokens of each response (64)")
     parser.add_argument("--width", type=int, default=512, help="width of the model (512)")
     parser.add_argument("--batch", type=int, default=16, help="most requests in the batch (16)")

@@ -5,16 +5,17 @@ has the full table::
 
     errors, units                     errors and units for all parts
     _resolver, _core, _window         bindings to C: samples to joules, the sampling engine, windows
-    _shares, _ledger                  bindings to C: work that overlaps
+    _shares, _ledger, _steps          bindings to C: work that overlaps
     _kernels                          bindings to C: the metrics
     sensors                           the channels of this machine
     costs                             prices and carbon intensities of electricity
     metrics, ufuncs                   APC, APEC, TTCAPC, TTCAPEC, and sweeps over grids
     results, training                 energy with bounds; training logs
     measuring, recordings, plot       the monitor; recordings of other tools; pictures
-    reports, export                   comparisons, pages and timelines of runs; exporters for fleets
+    reports, export, distributed      comparisons, pages and timelines of runs; exporters for fleets; clusters
     serving                           energy of requests: ASGI, vLLM, transformers
     estimate, experiment              predictions without a run; studies
+    notebook                          `%load_ext fastgreen`: curves beside tables, and `%%energy`
     commands, cli                     the command line
 
 Names load on first use (PEP 562). A monitor measures without NumPy; NumPy loads with the first number of a result.
@@ -46,12 +47,14 @@ _HOME: dict[str, str | None] = {
     "closest_apec": "metrics.closest",
     "compare": "reports.compare",
     "current_span": "measuring.ledger",
+    "distributed": None,
     "errors": None,
     "estimate": None,
     "experiment": None,
     "export": None,
     "fit_weights": "results.step_weights",
-    "load": "results.result",
+    "load": "results.loading",
+    "merge": "results.loading",
     "measure": "measuring.measure",
     "metrics": None,
     "open_sweep": "metrics.stored_sweep",
@@ -66,7 +69,7 @@ _HOME: dict[str, str | None] = {
 }
 
 # The compiled modules. `from fastgreen import _core` comes here first, so a missing module is noticed here.
-_DOORS = ("_core", "_kernels", "_ledger", "_resolver", "_shares", "_window")
+_DOORS = ("_core", "_kernels", "_ledger", "_resolver", "_shares", "_steps", "_window")
 
 __all__ = sorted([*_HOME, "__version__"])
 
@@ -75,13 +78,23 @@ def __getattr__(name: str) -> Any:
     if name in _DOORS:
         return _door(name)
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _deprecated(name)
     home = _HOME[name]
     value = importlib.import_module(f"{__name__}.{home or name}")
     if home is not None:
         value = getattr(value, name)
     globals()[name] = value
     return value
+
+
+def _deprecated(name: str) -> Any:
+    """The successor of a deprecated name, with a warning; AttributeError for other names."""
+    deprecation = importlib.import_module(f"{__name__}.deprecation")
+    if name not in deprecation.RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    notice = deprecation.RENAMED[name]
+    deprecation.warn(f"{__name__}.{name}", notice._replace(instead=f"{__name__}.{notice.instead}"), stacklevel=3)
+    return __getattr__(notice.instead)
 
 
 def _door(name: str) -> Any:
@@ -98,6 +111,11 @@ def _door(name: str) -> Any:
             name=full_name,
             path=error.path,
         ) from None
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Make ``%load_ext fastgreen`` work: see `fastgreen.notebook`."""
+    importlib.import_module(f"{__name__}.notebook").load(shell)
 
 
 def __dir__() -> list[str]:

@@ -1,3 +1,4 @@
+from fastgreen import distributed as distributed
 from fastgreen import errors as errors
 from fastgreen import estimate as estimate
 from fastgreen import experiment as experiment
@@ -24,8 +25,9 @@ from fastgreen.metrics.stored_sweep import open_sweep as open_sweep
 from fastgreen.metrics.sweep import Sweep as Sweep
 from fastgreen.reports.compare import compare as compare
 from fastgreen.reports.page import to_html as to_html
+from fastgreen.results.loading import load as load
+from fastgreen.results.loading import merge as merge
 from fastgreen.results.result import Result as Result
-from fastgreen.results.result import load as load
 from fastgreen.results.step_weights import fit_weights as fit_weights
 from fastgreen.sensors.catalog import channels as channels
 from fastgreen.sensors.channel import Channel as Channel

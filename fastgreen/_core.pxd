@@ -29,6 +29,7 @@ cdef extern from "fg.h" nogil:
         pass
     const fg_clock fg_clock_monotonic
     int64_t fg_clock_now_ns()
+    int64_t fg_clock_error_ns()
 
     cdef enum fg_nvml_quantity:
         FG_NVML_ENERGY

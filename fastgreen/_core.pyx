@@ -64,6 +64,12 @@ def now_ns():
     return fg_clock_now_ns()
 
 
+def clock_error_s():
+    """The most that the wall clock can be off by, in s; None where nothing disciplines it. See fg_clock_error_ns."""
+    cdef int64_t error_ns = fg_clock_error_ns()
+    return None if error_ns < 0 else error_ns / 1e9
+
+
 cdef class Sampler:
     """Sampling thread of one source.
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "run": ("fastgreen.commands.run", "run"),
     "compare": ("fastgreen.commands.compare", "compare"),
     "report": ("fastgreen.commands.report", "report"),
+    "merge": ("fastgreen.commands.merge", "merge"),
     "share": ("fastgreen.commands.share", "share"),
     "watch": ("fastgreen.commands.watch", "watch"),
     "export": ("fastgreen.commands.export", "export"),

@@ -7,6 +7,8 @@ without pyplot, so the figures of a script do not change.
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -43,7 +45,19 @@ def _empty_figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("pictures need matplotlib: pip install 'fastgreen[plot]'", name=error.name) from None
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+    return shown_in_notebooks(Figure(figsize=(width, height), layout="constrained", dpi=150))
+
+
+def shown_in_notebooks(figure: Figure) -> Figure:
+    """The same figure, which a notebook shows as a picture though pyplot does not know it."""
+    setattr(figure, "_repr_png_", functools.partial(_png, figure))  # noqa: B010  (no attribute that Figure declares)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=100)
+    return out.getvalue()
 
 
 def new_figure(columns: int = 1, width: float = 7.0, height: float = 4.6) -> tuple[Figure, list[Axes]]:
@@ -361,7 +375,8 @@ def power(
     result : Result
         A finished run.
     step_s : float, optional
-        As in `fastgreen.Result.power`.
+        As in `fastgreen.Result.power`. By default wide enough for narrow bounds: ten to twenty times as wide as what
+        the samples resolve, if the run is long enough.
     title, path
         As in `heat_map`.
 
@@ -374,6 +389,9 @@ def power(
     ValueError
         When no counted channel was read, or no time passed.
     """
+    from fastgreen.results.result_tables import picture_step_s
+
+    step_s = picture_step_s(result) if step_s is None else step_s
     table = result.power(step_s)
     if not result.known or not table.num_rows:
         raise ValueError("there is no power to draw: " + ("no time passed" if result.known else "nothing was read"))

@@ -26,7 +26,7 @@ QUICK = "not slow and not statistical"
 # A test waits for half of its time, on average: two processes a core keep the cores busy.
 WORKERS_PER_CORE = 2
 # Exit codes of pytest.
-FAILED, NO_TESTS = 1, 5
+FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,10 @@ def run(options: list[str], paths: tuple[str, ...]) -> Part:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *options, *paths]
         begun = time.monotonic()
-        code = subprocess.run(command).returncode
+        try:
+            code = subprocess.run(command).returncode
+        except KeyboardInterrupt:  # pytest got it too, and has said what it had done
+            return Part(INTERRUPTED, seconds=time.monotonic() - begun)
         seconds = time.monotonic() - begun
         if code not in (0, FAILED) or not report.exists():
             return Part(code, seconds=seconds)
@@ -96,7 +99,7 @@ def summary(parts: list[Part]) -> str:
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     code = exit_code(parts)
     if code == 2:
-        return "The tests could not run: the message of pytest is above."
+        return "The tests could not run to their end: the message of pytest is above."
     tail = f"{passed} passed, {failed} failed, {skipped} skipped, in {took}."
     if code:
         return f"Tests failed: {tail} Above, a line that begins with FAILED or ERROR names each."

@@ -339,3 +339,20 @@ def test_the_metrics_command_refuses_what_is_no_number(tmp_path, option):
     result = CliRunner().invoke(main, ["metrics", str(tmp_path / "models.csv"), f"--{option}", "nan"])
     assert result.exit_code == 2
     assert result.output == f"Error: {option} must be a number, not nan\n"
+
+
+@pytest.mark.parametrize(("seconds", "hz"), [(10, 100), (60, 100), (600, 100), (30, 1000), (2, 10)])
+def test_the_bounds_of_a_picture_are_a_narrow_band(seconds, hz):
+    from fastgreen.results.result_tables import picture_step_s
+    from tests.oracles.long_runs import long_run
+
+    run = long_run(seconds, hz=hz)
+    step_s = picture_step_s(run)
+    assert seconds / 500 <= step_s <= seconds / 2
+    table = run.power(step_s)
+    width = np.median(
+        (table["power_high_w"].to_numpy() - table["power_low_w"].to_numpy()) / table["power_w"].to_numpy()
+    )
+    assert width < (0.5 if seconds * hz >= 1000 else 4)
+    figure = fg.plot.power(run)
+    assert len(figure.axes) == 2  # power, and the windows below

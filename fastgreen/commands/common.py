@@ -50,6 +50,7 @@ __all__ = [
     "of_file",
     "say",
     "sentence",
+    "spoken",
     "table",
     "warned",
 ]
@@ -235,6 +236,18 @@ def table(title: str, rows: Iterable[Mapping[str, Any]], ruled: bool = True) -> 
     for row in rows:
         shown.add_row(*(value if isinstance(value, Text) else _cell(value) for value in row.values()))
     return shown
+
+
+def spoken(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row in units of speech: ``energy_j`` 2.854e-06 becomes ``energy`` "2.854 uJ"."""
+    from fastgreen.results.console import quantity
+
+    out: dict[str, Any] = {}
+    for name, value in row.items():
+        stem, _, unit = name.rpartition("_")
+        known = unit in ("j", "w", "s") and (value is None or isinstance(value, float))
+        out[stem if known else name] = quantity(value, unit if unit == "s" else unit.upper()) if known else value
+    return out
 
 
 def _cell(value: Any) -> str:

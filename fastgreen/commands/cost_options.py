@@ -77,10 +77,10 @@ class CostOptions:
         return answer if found is None else {**answer, "footprint": found.to_dict()}
 
 
-def cost_options(scores: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def cost_options(scores: bool = True, embodied: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``--price``, ``--carbon``, ``--pue`` and others; the command gets a `CostOptions` as ``costing``.
 
-    `scores`: also ``--accuracy``, ``--alpha`` and ``--beta``.
+    `scores`: also ``--accuracy``, ``--alpha`` and ``--beta``. `embodied`: also ``--embodied`` and its two companions.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,11 +88,14 @@ def cost_options(scores: bool = True) -> Callable[[Callable[..., Any]], Callable
             click.option("--price", help=f"Price per kWh: {_RATES}, as 0.30, '0.30 EUR' or prices.csv."),
             click.option("--carbon", help=f"Carbon intensity in g CO2e per kWh: {_RATES}."),
             click.option("--pue", help="Energy of the building over that of its machines, 1 or more."),
+        ]
+        of_machine = [
             click.option("--embodied", metavar="GRAMS", help="Emissions of making the machine, in g CO2e."),
             click.option("--lifespan", metavar="YEARS", help="With --embodied: life of the machine, 4 by default."),
             click.option("--machine-share", metavar="PART",
                          help="With --embodied: part of the machine in use, as 0.125 or 1/8."),
         ]  # fmt: skip
+        options += of_machine if embodied else []
         if scores:
             options += [
                 click.option("--accuracy", type=float, help="Accuracy of the model, 0..1: adds APC and APEC."),
@@ -103,7 +106,7 @@ def cost_options(scores: bool = True) -> Callable[[Callable[..., Any]], Callable
         @functools.wraps(command)
         def with_costs(*args: Any, **kwargs: Any) -> Any:
             names = ("price", "carbon", "pue", "embodied", "lifespan", "machine_share")
-            given = {name: kwargs.pop(name) for name in names}
+            given = {name: kwargs.pop(name, None) for name in names}
             accuracy, alpha, beta = kwargs.pop("accuracy", None), kwargs.pop("alpha", 0.1), kwargs.pop("beta", 1.0)
             return command(*args, costing=CostOptions(given, accuracy, alpha, beta), **kwargs)
 

@@ -9,6 +9,7 @@ import threading
 import click
 
 from fastgreen.commands.common import channel_option
+from fastgreen.commands.cost_options import CostOptions, cost_options
 from fastgreen.export.endless import EndlessMonitor
 
 TYPE_CHECKING = False
@@ -30,6 +31,7 @@ _LISTEN = "127.0.0.1:9477"
 @channel_option()
 @click.option("--hz", type=float, help="Readings per second.  [default: by source]")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Stop after this time; Ctrl-C stops earlier.")
+@cost_options(scores=False, embodied=False)
 def export(
     listen: str | None,
     allow_remote: bool,
@@ -38,6 +40,7 @@ def export(
     channels: list[str] | None,
     hz: float | None,
     seconds: float | None,
+    costing: CostOptions,
 ) -> None:
     """Show energy and power to Prometheus or OpenTelemetry.
 
@@ -58,13 +61,13 @@ def export(
         if listen is not None or url is None:
             from fastgreen.export.prometheus_endpoint import prometheus
 
-            endpoint = prometheus(endless.monitor, listen or _LISTEN, allow_remote=allow_remote)
+            endpoint = prometheus(endless.monitor, listen or _LISTEN, allow_remote=allow_remote, costs=costing.costs)
             exporters.append(endpoint)
             click.echo(f"metrics at http://{endpoint.address}/metrics", err=True)
         if url is not None:
             from fastgreen.export.otlp_exporter import otlp
 
-            sender = otlp(endless.monitor, url, every_s=every)
+            sender = otlp(endless.monitor, url, every_s=every, costs=costing.costs)
             exporters.append(sender)
             click.echo(f"sending to {sender.url} every {every:g} s", err=True)
         endless.run(exporters, done, seconds)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from fastgreen.commands.common import JsonAnswer, json_options, say, table
+from fastgreen.commands.common import JsonAnswer, json_options, say, spoken, table
+from fastgreen.progress_bar import progress_bar
 
 __all__ = ["import_"]
 
@@ -64,15 +65,17 @@ def import_(
     The tools are AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt and rocm-smi; of any other tool, a table whose columns
     you name. FILE may be a folder of AIPowerMeter.
     """
-    recording = _read(file, format_, timezone, drop, table_options)
-    comparison = _compared(recording, _read(against, None, timezone, 0, {}), shift_s) if against is not None else None
-    if output is not None:
-        recording.to_result().save(output)
+    with progress_bar("reading", None):
+        recording = _read(file, format_, timezone, drop, table_options)
+        other = _read(against, None, timezone, 0, {}) if against is not None else None
+        comparison = _compared(recording, other, shift_s) if other is not None else None
+        if output is not None:
+            recording.to_result().save(output)
     rows = [row for row in recording.channels.to_pylist() if row["samples"]]
     if answer.give(lambda: _as_mapping(recording, rows, comparison)):
         return
     shown = ("id", "unit", "energy_j", "mean", "max", "covered_s", "missing_s", "samples", "absent", "segments")
-    channels = [{name: row[name] for name in shown} for row in rows]
+    channels = [spoken({name: row[name] for name in shown}) for row in rows]
     said = [f"together {recording.total_j:.9g} J over {recording.duration_s:.6g} s"] if recording.energy_j() else []
     absent = [f"absent: {', '.join(recording.absent)}"] if recording.absent else []
     say(

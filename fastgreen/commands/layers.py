@@ -21,6 +21,7 @@ from fastgreen.commands.common import (
     table,
     warned,
 )
+from fastgreen.progress_bar import progress_bar
 from fastgreen.results.console import people_console
 from fastgreen.table_files import save_table
 from fastgreen.units import counted
@@ -49,8 +50,6 @@ def collect_command(
     """
     import dataclasses
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from fastgreen.estimate.collector import collect
     from fastgreen.estimate.sampling import read_plan
 
@@ -63,15 +62,19 @@ def collect_command(
     console.print(f"{counted(len(plan.layers), 'configuration')}, about {time} of passes")
     if dry_run:
         return
-    columns = (TextColumn("layers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("layers", total=len(plan.layers))
-        try:
-            path = collect(plan, output, progress=lambda done, _all: progress.update(task, completed=done))
-        except KeyboardInterrupt:
-            progress.stop()
-            console.print(f"stopped; the same command continues with the rest, in {output}", markup=False)
-            raise SystemExit(INTERRUPTED) from None
+    reached = 0
+
+    def show_progress(done: int, _all: int) -> None:
+        nonlocal reached
+        reached, before = done, reached
+        advance(done - before)
+
+    try:
+        with progress_bar("layers", len(plan.layers)) as advance:
+            path = collect(plan, output, progress=show_progress)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command continues with the rest, in {output}", markup=False)
+        raise SystemExit(INTERRUPTED) from None
     _show_collected(path, output)
 
 
@@ -136,11 +139,12 @@ def fit_command(
         "source": source or str(Path(folder).name),
         "estimated": any(table.estimated for table in tables.values()),
     }
-    if preset == "published":
-        models = ModelSet(fit_published(tables), **about)
-    else:
-        models = fit_physical(tables, "kernel" if preset == "physical" else "basic", **about)
-    rows = _layer_scores(tables, preset)
+    with progress_bar("fitting", None):
+        if preset == "published":
+            models = ModelSet(fit_published(tables), **about)
+        else:
+            models = fit_physical(tables, "kernel" if preset == "physical" else "basic", **about)
+        rows = _layer_scores(tables, preset)
     files = sorted(Path(folder).glob("*_architectures-*.csv"))
     if files:
         rows += _network_scores(files, models, preset, repeats, read_networks)

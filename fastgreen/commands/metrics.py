@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -13,6 +14,9 @@ import numpy as np
 from fastgreen.commands.common import InputPath, JsonAnswer, OutputPath, did_you_mean, json_options, of_file, say, table
 from fastgreen.commands.ranges import Range
 from fastgreen.units import counted
+
+if TYPE_CHECKING:
+    from fastgreen.metrics.sweep import Sweep
 
 __all__ = ["figures", "metrics", "plot", "sweep"]
 
@@ -66,7 +70,8 @@ def _given(**options: Any) -> dict[str, Any]:
     "--target", type=TargetAxis(), help="Targets: best, 0.55 or 0.9/2.5 (accuracy/consumption).  [default: best]"
 )
 @click.option("--unit", help="Unit of consumption or cost, to note in the file.")
-@click.option("-o", "--output", type=click.Path(), help="Arrow file to write.")
+@click.option("-o", "--output", type=click.Path(), help="Arrow file to write; with --cluster, or as a URI, a folder.")
+@click.option("--cluster", metavar="ADDRESS", help="Compute on the Dask cluster at this address, as tcp://HOST:8786.")
 @click.option("--best", type=click.IntRange(min=1), help="Print this many of the best points.")
 @json_options("Print the best points as JSON.")
 @click.option(
@@ -90,6 +95,7 @@ def sweep(
     metric: str,
     runs: str | None,
     output: str | None,
+    cluster: str | None,
     best: int | None,
     answer: JsonAnswer,
     dtype: str,
@@ -107,6 +113,7 @@ def sweep(
     \b
     fastgreen sweep apc --consumption 0:10:0.01 --accuracy 0:1:0.01 --alpha 0.1,0.25 -o grid.arrow
     fastgreen sweep ttcapc --runs runs.csv --target best,0.55 -o times.arrow
+    fastgreen sweep apc ... --cluster tcp://scheduler:8786 -o s3://bucket/grid
     """
     from fastgreen.metrics.sweep import Sweep
 
@@ -121,14 +128,39 @@ def sweep(
         columns = _runs(metric, runs, given)
         with of_file():
             made = Sweep(metric, **columns, **given)
+    shown = made.size >= _LONG_SWEEP and sys.stderr.isatty() if progress is None else progress
+    if cluster is not None or (output is not None and "://" in output):
+        if threads is not None or overwrite:
+            raise click.UsageError("--threads and --overwrite are for one file, not for a cluster or a URI")
+        options: dict[str, Any] = {"layout": layout, "compression": compression, "dtype": dtype, "progress": shown}
+        _sweep_on_cluster(made, cluster, output, best, answer, options)
+        return
     if best is not None:
         _show_table(made.best(best), answer)
     if output is not None:
-        shown = made.size >= _LONG_SWEEP and sys.stderr.isatty() if progress is None else progress
-        options: dict[str, Any] = {"layout": layout, "compression": compression, "threads": threads}
+        options = {"layout": layout, "compression": compression, "threads": threads}
         made.write(output, dtype=dtype, progress=shown, overwrite=overwrite, **options)
-        points = f"{made.size:,} point" + ("" if made.size == 1 else "s")
-        click.echo(f"{points}, {Path(output).stat().st_size / 1e6:,.1f} MB, in {output}", err=True)
+        click.echo(f"{_points(made)}, {Path(output).stat().st_size / 1e6:,.1f} MB, in {output}", err=True)
+
+
+def _points(made: Sweep) -> str:
+    return f"{made.size:,} point" + ("" if made.size == 1 else "s")
+
+
+def _sweep_on_cluster(
+    made: Sweep, cluster: str | None, output: str | None, best: int | None, answer: JsonAnswer, options: dict[str, Any]
+) -> None:
+    """The same on a Dask cluster; without an address, in this process."""
+    from fastgreen import distributed
+    from fastgreen.distributed.cluster import connected
+    from fastgreen.distributed.sweep_dataset import public_target
+
+    with connected(cluster) if cluster is not None else nullcontext() as client:
+        if best is not None:
+            _show_table(distributed.best(made, best, client), answer)
+        if output is not None:
+            written = distributed.write(made, output, client, **options)
+            click.echo(f"{_points(made)}, {counted(written, 'part')} written, in {public_target(output)}", err=True)
 
 
 def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import click
 
 from fastgreen.commands.common import InputPath, JsonAnswer, json_options, of_file, say
 from fastgreen.commands.cost_options import CostOptions, cost_options
+from fastgreen.progress_bar import progress_bar
 
 __all__ = ["report"]
 
 
 @click.command()
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_options()
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw power over time and the windows to this file.")
 @click.option(
@@ -31,10 +32,12 @@ __all__ = ["report"]
     type=InputPath(dir_okay=False, path_type=Path),
     help="With --trace: add them to this trace of torch.profiler.",
 )
+@click.option("--from", "from_s", type=click.FloatRange(0), help="With --html: draw the run from this second on.")
+@click.option("--to", "to_s", type=click.FloatRange(0), help="With --html: draw the run up to this second.")
 @click.option("--per-channel", is_flag=True, help="With --power: one row per step and channel, instead of the total.")
 @cost_options()
 def report(
-    folder: Path,
+    folders: tuple[Path, ...],
     answer: JsonAnswer,
     picture: Path | None,
     power: Path | None,
@@ -42,15 +45,17 @@ def report(
     html: Path | None,
     trace: Path | None,
     merge: Path | None,
+    from_s: float | None,
+    to_s: float | None,
     per_channel: bool,
     costing: CostOptions,
 ) -> None:
     """Show a saved run.
 
-    RUN is the folder of the run.
+    RUN is the folder of the run. With --html, several runs make one page; the first is the base of all differences.
     """
     from fastgreen.results.console import people_console, show
-    from fastgreen.results.result import load
+    from fastgreen.results.loading import load
 
     if step_s is not None and not (picture or power):
         raise click.UsageError("--step needs --power or --picture")
@@ -58,6 +63,14 @@ def report(
         raise click.UsageError("--per-channel needs --power")
     if merge and not trace:
         raise click.UsageError("--merge needs --trace")
+    if (from_s is not None or to_s is not None) and (html is None or len(folders) > 1):
+        raise click.UsageError("--from and --to need --html, and one run")
+    if len(folders) > 1:
+        if html is None or picture or power or trace or answer.wanted:
+            raise click.UsageError("several runs need --html, and no other output; `fastgreen compare A B` prints")
+        _page_of_runs(folders, html)
+        return
+    (folder,) = folders
     result = load(folder)
     found = costing.of(result)
     if picture is not None:
@@ -71,12 +84,25 @@ def report(
     if html is not None:
         from fastgreen.reports.page import to_html
 
-        to_html(result, html, title=f"Energy of {folder.resolve().name}", footprint=found)
+        with progress_bar("page", None):
+            title = f"Energy of {folder.resolve().name}"
+            to_html(result, html, title=title, from_s=from_s, to_s=to_s, footprint=found)
     if trace is not None:
         from fastgreen.reports.timeline import write_trace
 
-        with of_file():
+        with of_file(), progress_bar("timeline", None):
             write_trace(result, trace, merge)
     if not answer.give(lambda: costing.merged(result.to_dict(), found)):
         show(result, people_console())
         say(*costing.shown(found))
+
+
+def _page_of_runs(folders: tuple[Path, ...], html: Path) -> None:
+    from fastgreen.reports.runs_page import runs_to_html
+    from fastgreen.results.loading import load
+
+    short = [folder.resolve().name for folder in folders]
+    names = [str(folder) if short.count(name) > 1 else name for folder, name in zip(folders, short, strict=True)]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({n})" for n, name in enumerate(names, start=1)]
+    runs_to_html(dict(zip(names, map(load, folders), strict=True)), html, title=f"Energy of {len(folders)} runs")

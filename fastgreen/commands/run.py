@@ -80,6 +80,7 @@ def run(
     finally:
         monitor.stop()
     with contextlib.suppress(SystemExit):  # a report that cannot be written is no reason to lose the command's code
+        report.output = Path(monitor.folder) if monitor.folder is not None else None  # a rank's own
         report.give(monitor.result, code)
     sys.exit(code)
 
@@ -108,8 +109,6 @@ class _Report:
         try:
             found = self.costing.of(result, strict=False)
             more, lines = self._more(result, code)
-            if self.output is not None:
-                more["saved"] = str(self.output)
             if not self.answer.give(lambda: {**self.costing.merged(result.to_dict(), found), **more}, err=True):
                 show(result, people_console(stderr=True))
                 say(*lines, *self.costing.shown(found), err=True)

@@ -24,7 +24,10 @@ __all__ = ["share"]
     help="Trace of torch.profiler, py-spy or Chrome, spans of OpenTelemetry (OTLP JSON lines), or a table.",
 )
 @click.option(
-    "--format", "format_", type=click.Choice(["chrome", "otlp", "table"]), help="[default: by the first bytes]"
+    "--format",
+    "format_",
+    type=click.Choice(["chrome", "otlp", "table"]),
+    help="Form of the file.  [default: by the first bytes]",
 )
 @click.option("--begin", help="Column of the begins, in a table.  [default: begin_ns, start_ns, ...]")
 @click.option("--end", help="Column of the ends, in a table.  [default: end_ns, end, ...]")
@@ -69,7 +72,7 @@ def share(
     RUN is the folder of the run. The spans are of another program that ran at the same time.
     """
     from fastgreen.recordings.span_files import charged_table, read_spans
-    from fastgreen.results.result import load
+    from fastgreen.results.loading import load
 
     if each and output is None:
         raise click.UsageError("--each needs -o")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fastgreen.commands.common import JsonAnswer, json_options, say, table
+from fastgreen.commands.common import JsonAnswer, json_options, say, spoken, table
 from fastgreen.units import counted
 
 __all__ = ["tradeoff"]
@@ -62,7 +62,7 @@ def _as_mapping(result: Any, names: tuple[str, ...]) -> dict[str, Any]:
 def _show_tradeoff(result: Any) -> None:
     """Print the tables for people; the largest saving comes first, and a long table is cut."""
     groups = [
-        {k: row[k] for k in ("group", "runs", "energy_per_work_j", "quality", "pareto")}
+        spoken({k: row[k] for k in ("group", "runs", "energy_per_work_j", "quality", "pareto")})
         for row in result.groups.to_pylist()
     ]
     changes = [_change_row(row, result.quality) for row in result.changes.to_pylist()]

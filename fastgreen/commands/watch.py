@@ -183,7 +183,8 @@ def _followed(
     before: tuple[float, Result, tuple[int, int]] | None = None
     due = begin
     while True:
-        looked = time.monotonic()
+        looked, cost_s = time.monotonic(), time.process_time()
+        warm = before is not None
         result = run.look()
         if result is not None and result.traces and result.known:
             counts = count_of(result)
@@ -198,7 +199,9 @@ def _followed(
         now = time.monotonic()
         if run.ended or (most_s is not None and now - begin >= most_s - 1e-9):
             return
-        due = max(due + every_s, now + _BUSY * (now - looked) if now - looked > every_s / _BUSY else now)
+        # The first look also loads modules, which the next ones do not.
+        cost_s = time.process_time() - cost_s if warm else 0.0
+        due = max(due + every_s, now if cost_s < every_s / _BUSY else now + _BUSY * cost_s)
         time.sleep(max(0.0, min(due, begin + most_s if most_s is not None else due) - now))
 
 

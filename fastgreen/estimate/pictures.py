@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from fastgreen.estimate.evaluate import score
 from fastgreen.estimate.network import Estimate
+from fastgreen.plot import shown_in_notebooks
 
 __all__ = ["draw_ablation", "draw_grid", "draw_predicted", "draw_shares"]
 
@@ -23,7 +24,7 @@ def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, 
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("a picture needs matplotlib: pip install 'fastgreen[plot]'") from error
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure = shown_in_notebooks(Figure(figsize=(width * columns, height * rows), layout="constrained"))
     return figure, np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
 
 

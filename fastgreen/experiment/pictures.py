@@ -11,7 +11,7 @@ import numpy as np
 from fastgreen.experiment.compile import Compiled
 from fastgreen.experiment.tradeoffs import Tradeoff
 from fastgreen.guards.printable import picture_text
-from fastgreen.plot import finish
+from fastgreen.plot import finish, shown_in_notebooks
 from fastgreen.units import NS_PER_S, counted
 
 __all__ = [
@@ -35,7 +35,7 @@ def _new(width: float = 7.0, height: float = 4.5) -> tuple[Any, Any]:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("pictures need matplotlib: pip install 'fastgreen[plot]'") from None
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    figure = shown_in_notebooks(Figure(figsize=(width, height), layout="constrained", dpi=150))
     axes = figure.add_subplot()
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

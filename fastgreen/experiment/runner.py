@@ -31,6 +31,7 @@ from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.experiment.protocols import CommandFailed, Protocol
 from fastgreen.guards.printable import encodable
 from fastgreen.guards.untrusted import read_object
+from fastgreen.progress_bar import progress_bar
 from fastgreen.recordings.published_layout import run_folder, write_latencies
 from fastgreen.training.gauges import Gauges, watching
 
@@ -199,7 +200,8 @@ class Study:
         succeeded = {s.size for s in self.statuses(besides=pending) if s.state == "done"}
         hopeless: dict[str, RunStatus] = {}
         model = _Model(self.protocol.build)
-        with _bar(self.protocol.name, sum(weights[size] for size, _ in pending), progress and bool(pending)) as advance:
+        total = sum(weights[size] for size, _ in pending)
+        with progress_bar(self.protocol.name, total, progress and bool(pending)) as advance:
             for size, repeat in in_turn:
                 advance(0, f"{size} {self.protocol.size_unit}".rstrip() + f", run {repeat + 1}/{self.repeats}")
                 status = self._run(size, repeat, model, hopeless.get(str(size)))
@@ -366,33 +368,3 @@ def _check_saved(folder: Path, iterations: int) -> None:
     windows = fastgreen.load(folder).windows(WINDOW).num_rows
     if windows != iterations:
         raise TraceError(f"{folder} has {windows} inferences of {iterations}")
-
-
-@contextlib.contextmanager
-def _bar(name: str, total: int, shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """Progress bar with the time left, counted in inferences; drawn once a second, since drawing uses energy too."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-    ]
-    console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not shown, refresh_per_second=1) as bar:
-        task = bar.add_task(name, total=total)
-
-        def advance(done: int, doing: str) -> None:
-            bar.update(task, advance=done, description=f"{name}: {doing}" if doing else None)
-
-        yield advance

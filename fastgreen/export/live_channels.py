@@ -113,9 +113,12 @@ class LiveChannels:
     ----------
     monitor : Monitor
         Started or not. It is not kept alive.
+    on_look : callable, optional
+        Called with the running monitor at each look, once a second.
     """
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: Monitor, on_look: Callable[[Monitor], None] | None = None) -> None:
+        self._on_look = on_look
         self._lock = threading.Lock()
         self._memory: dict[str, _Memory] = {}
         self._find: Callable[[], Monitor | None] = weakref.ref(monitor)
@@ -160,6 +163,10 @@ class LiveChannels:
 
     def look(self) -> None:
         """Note the energies for the powers."""
+        monitor = self._find()
+        if monitor is not None and monitor.running and self._on_look is not None:
+            self._on_look(monitor)
+        del monitor
         with self._lock:
             for channel, reading in self._readings():
                 memory = self._memory.setdefault(channel.id, _Memory())

@@ -11,6 +11,8 @@ import functools
 import math
 import urllib.parse
 
+from fastgreen.costs.running import RunningCosts
+from fastgreen.export.ledger_feed import LedgerFeed
 from fastgreen.export.live_channels import COUNTS, LiveChannel, LiveChannels, labels_of
 from fastgreen.export.span_histograms import BUCKETS_J
 from fastgreen.guards.arguments import number
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+    from fastgreen.costs.settings import Costs
     from fastgreen.measuring.monitor import Monitor
 
 __all__ = ["Sender", "otlp"]
@@ -33,6 +36,7 @@ def otlp(
     *,
     every_s: float = 15.0,
     headers: Mapping[str, str] | None = None,
+    costs: Costs | None = None,
 ) -> Sender:
     """Send a monitor's energies to an OpenTelemetry collector.
 
@@ -46,6 +50,8 @@ def otlp(
         Time between two messages, in s.
     headers : mapping, optional
         Headers of each request, such as an access token.
+    costs : Costs, optional
+        Rates for the money and the carbon of the host (`fastgreen.costs.settings.costs_from`).
 
     Returns
     -------
@@ -59,7 +65,7 @@ def otlp(
     ImportError
         Without opentelemetry-sdk and its exporter by HTTP.
     """
-    return Sender(monitor, url, every_s, headers)
+    return Sender(monitor, url, every_s, headers, costs)
 
 
 class Sender:
@@ -71,20 +77,25 @@ class Sender:
         Where the messages go.
     """
 
-    def __init__(self, monitor: Monitor, url: str, every_s: float, headers: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, monitor: Monitor, url: str, every_s: float, headers: Mapping[str, str] | None, costs: Costs | None = None
+    ) -> None:
         self.url = _address(url)
         if not 0 < number("every_s", every_s) < math.inf:
             raise ValueError(f"every_s must be a number of seconds above 0, not {every_s!r}")
         exporter, provider, reader, resource = _sdk()
         import fastgreen
 
-        self._live = LiveChannels(monitor)
+        self._feed = LedgerFeed(self.add_span)
+        self._live = LiveChannels(monitor, self._feed.look)
         self._reader = reader(exporter(endpoint=self.url, headers=dict(headers or {})), every_s * 1000)
         named = resource.create({"service.name": "fastgreen", "host.name": self._live.host})
         self._provider = provider([self._reader], resource=named, shutdown_on_exit=False)
         meter = self._provider.get_meter("fastgreen", fastgreen.__version__)
         self._closed = False
         self._instruments = _instruments(meter, self._live)
+        if costs:
+            self._instruments += _cost_instruments(meter, self._live, RunningCosts(costs))
         edges = {"explicit_bucket_boundaries_advisory": BUCKETS_J}
         self._per_span = meter.create_histogram("fastgreen.span.energy", "J", "Energy of spans.", **edges)
         self._per_token = meter.create_histogram(
@@ -112,8 +123,10 @@ class Sender:
         """Send the last numbers and end it. Idempotent."""
         if not self._closed:
             self._closed = True
+            self._live.look()
             self._provider.shutdown(timeout_millis=5000)
             self._live.stop()
+            self._feed.closed = True
 
     def __enter__(self) -> Sender:
         return self
@@ -151,6 +164,25 @@ def _sdk() -> tuple[Any, Any, Any, Any]:
 
 def _count(name: str, one: LiveChannel) -> float:
     return one.counts[name]
+
+
+def _cost_instruments(meter: Meter, live: LiveChannels, costs: RunningCosts) -> list[Any]:
+    from opentelemetry.metrics import Observation
+
+    def of(place: int) -> Any:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            channels, host = live.now()
+            found = costs.upto(host.energy_j)[place]
+            if channels and found is not None:
+                labels = {"hw.id": live.host, "hw.name": live.host}
+                yield Observation(found, labels if place else {**labels, "currency": costs.costs.currency})
+
+        return [observe]
+
+    return [  # an hour with a price below 0 lowers the money, so it is no counter
+        meter.create_observable_gauge("fastgreen.host.cost", of(0), "1", "Money for the energy of the host."),
+        meter.create_observable_counter("fastgreen.host.carbon", of(1), "g", "CO2e of the energy of the host."),
+    ]
 
 
 def _instruments(meter: Meter, live: LiveChannels) -> list[Any]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import itertools
 import warnings
 
+from fastgreen.costs.running import RunningCosts
 from fastgreen.errors import FastgreenWarning
+from fastgreen.export.ledger_feed import LedgerFeed
 from fastgreen.export.listening import address_of, is_loopback, named
 from fastgreen.export.live_channels import COUNTS, LiveChannel, LiveChannels, labels_of
 from fastgreen.export.span_histograms import BUCKETS_J, Histogram, SpanHistograms
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from prometheus_client.registry import CollectorRegistry
 
+    from fastgreen.costs.settings import Costs
     from fastgreen.measuring.monitor import Monitor
 
 __all__ = ["Endpoint", "prometheus"]
@@ -38,6 +41,7 @@ def prometheus(
     *,
     registry: CollectorRegistry | None = None,
     allow_remote: bool = False,
+    costs: Costs | None = None,
 ) -> Endpoint:
     """Show a monitor to Prometheus.
 
@@ -52,6 +56,8 @@ def prometheus(
         Registry of prometheus_client to add the metrics to; by default a new one that holds nothing else.
     allow_remote : bool
         Whether `listen` may be an address that other machines can reach.
+    costs : Costs, optional
+        Rates for the money and the carbon of the host (`fastgreen.costs.settings.costs_from`).
 
     Returns
     -------
@@ -67,7 +73,9 @@ def prometheus(
     ImportError
         Without prometheus_client.
     """
-    return Endpoint(monitor, listen, registry, allow_remote)
+    endpoint = Endpoint(monitor, listen, registry, allow_remote)
+    endpoint.price_by(costs)
+    return endpoint
 
 
 class Endpoint:
@@ -87,8 +95,9 @@ class Endpoint:
         self.address: str | None = None
         self._registry = client.CollectorRegistry() if registry is None else registry
         self._server: WSGIServer | None = None
-        self._live = LiveChannels(monitor)
         self._spans = SpanHistograms()
+        self._feed = LedgerFeed(self._spans.add)
+        self._live = LiveChannels(monitor, self._feed.look)
         self._collector: _Collector | None = _Collector(self._live, self._spans)
         if place is not None:
             self._listen(client, listen, *place)
@@ -108,6 +117,11 @@ class Endpoint:
                 f"other machines can read the energy of this one at {self.address}", FastgreenWarning, stacklevel=4
             )
 
+    def price_by(self, costs: Costs | None) -> None:
+        """Show the money and the carbon of the host too; None: neither."""
+        if self._collector is not None:
+            self._collector.costs = RunningCosts(costs) if costs else None
+
     def follow(self, monitor: Monitor) -> None:
         """Show another monitor from now on; the counters go on from their last values."""
         self._live.follow(monitor)
@@ -115,6 +129,7 @@ class Endpoint:
     def close(self) -> None:
         """End it. Idempotent."""
         self._live.stop()
+        self._feed.closed = True
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -149,6 +164,8 @@ class _Collector:
     def __init__(self, live: LiveChannels, spans: SpanHistograms) -> None:
         self._live, self._spans = live, spans
 
+    costs: RunningCosts | None = None
+
     def describe(self) -> list[Metric]:
         """Nothing is known before the first scrape; so registering asks for nothing."""
         return []
@@ -172,6 +189,8 @@ class _Collector:
             power.add_metric(where, host.power_w)
         yield energy
         yield power
+        if self.costs is not None and channels:
+            yield from _of_costs(self.costs, host.energy_j, where)
         alive = GaugeMetricFamily(
             "fastgreen_channel_up", "1 while the channel is read, 0 after its end.", labels=["hw_id"]
         )
@@ -179,6 +198,24 @@ class _Collector:
             alive.add_metric([encodable(one.channel.id)], float(one.up))
         yield alive
         yield from _of_ledgers(self._spans)
+
+
+def _of_costs(costs: RunningCosts, energy_j: float, where: list[str]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    cost, carbon_g = costs.upto(energy_j)
+    if carbon_g is not None:
+        carbon = CounterMetricFamily(
+            "fastgreen_host_carbon_grams", "CO2e of the energy of the host.", labels=["hw_id", "hw_name"]
+        )
+        carbon.add_metric(where, carbon_g)
+        yield carbon
+    if cost is not None:  # an hour with a price below 0 lowers it, so it is no counter
+        money = GaugeMetricFamily(
+            "fastgreen_host_cost", "Money for the energy of the host.", labels=["hw_id", "hw_name", "currency"]
+        )
+        money.add_metric([*where, costs.costs.currency], cost)
+        yield money
 
 
 def _of_channels(channels: list[LiveChannel]) -> Iterator[Metric]:

@@ -16,6 +16,7 @@ from fastgreen._light_dataclass import replace
 from fastgreen.errors import FastgreenWarning
 from fastgreen.guards.bell import Bell
 from fastgreen.measuring.notes import Notes
+from fastgreen.measuring.record_paths import claimed_folder
 from fastgreen.measuring.recorder import Recorder, finished_windows, kept_chunks
 from fastgreen.measuring.source_sampler import Group
 from fastgreen.measuring.standstill import CounterJudge
@@ -59,6 +60,8 @@ class LiveRun:
         Watches the load of the CPUs, and finds counters that stood still under it.
     may_replace : bool
         Whether the estimate may count in the place of such a counter.
+    identity : (str, dict of str)
+        The boot id of the host, and the names of its parts.
     keep : "samples" or "totals"
         Whether samples, windows and spans are kept, or only their totals.
 
@@ -80,16 +83,18 @@ class LiveRun:
         record: str | None,
         judge: CounterJudge,
         may_replace: bool,
+        identity: tuple[str, dict[str, str]] = ("", {}),
         keep: str = "samples",
     ) -> None:
         self.judge, self._may_replace = judge, may_replace
         self.channels, self.groups, self.handles, self.notes = channels, groups, handles, notes
         self.start_ns = self.end_ns = 0
-        self.metadata = run_metadata()
+        self.metadata = run_metadata(*identity, clock_error_s=_core.clock_error_s())
+        self.folder = claimed_folder(record) if record is not None else None
         self.tallies: dict[str, dict[str, Any]] = {}
         self._recorder: Recorder | None = None  # while it writes its first table
-        if record is not None:
-            self._recorder = Recorder(record, self.metadata, self._channel_table)
+        if self.folder is not None:
+            self._recorder = Recorder(self.folder, self.metadata, self._channel_table)
         self._result: Result | None = None
         self._keeps_totals = keep == "totals"
         self._totals: KeptTotals | None = None

@@ -24,6 +24,7 @@ from fastgreen.measuring.standstill import CounterJudge
 from fastgreen.measuring.window_handles import WindowHandles, check_sync
 from fastgreen.sensors.catalog import discover, names_of, select
 from fastgreen.sensors.channel import Channel, Seams
+from fastgreen.sensors.counter_identity import boot_id, machine_of
 from fastgreen.sensors.nvml import board_notes
 
 TYPE_CHECKING = False
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Literal, NoReturn
 
-    from fastgreen import _ledger
+    from fastgreen import _steps
     from fastgreen.measuring.gpu_timeline import Events
     from fastgreen.measuring.gpu_windows import GpuWindow
     from fastgreen.measuring.live_run import LiveRun
@@ -57,7 +58,10 @@ class Monitor:
         Readings per second, for all sources or by source (``{"rapl": 1000}``); up to a million. Above a few ten
         thousand a source's thread no longer sleeps: it takes a core, and 24 bytes for every sample.
     record : path, optional
-        A folder to write samples and windows to while running, in constant memory; needs pyarrow.
+        A folder to write samples and windows to while running, in constant memory; needs pyarrow. Under a launcher
+        (torchrun, srun, mpirun) each rank writes to its own folder in it, named after host and rank,
+        and `fastgreen.load` opens the folder of all. ``{rank}``,
+        ``{host}``, ``{time}`` and ``{pid}`` may be in the path; one with ``{time}`` gets a number where it is taken.
     sync : callable, optional
         Called at both edges of every window before its time is taken, e.g. ``torch.cuda.synchronize``: without it, a
         window around asynchronous GPU work measures the launch.
@@ -135,6 +139,7 @@ class Monitor:
         self._notes = Notes()
         self._asked: list[str] | None = None
         self._judge = CounterJudge([])
+        self._identity: tuple[str, dict[str, str]] = "", {}
         self.channels = self._choose(channels, estimate)
         self._hz = rates(hz, self.channels)
         check_wraps(self.channels, self._hz)
@@ -160,6 +165,7 @@ class Monitor:
             return replay_channels(patterns[0].removeprefix("replay:"), self._speed)
         found, _ = discover(self._seams, estimate)
         self._judge = CounterJudge(found)
+        self._identity = boot_id(self._seams.proc_root), machine_of(found, self._seams.proc_root)
         chosen, unreadable = select(found, patterns)
         for channel in unreadable:
             self._notes.add(str(channel.error()))
@@ -208,6 +214,7 @@ class Monitor:
                 self._record,
                 self._judge,
                 self._asked is None,
+                self._identity,
                 self._keep,
             )
             self._groups, self._run = groups, run
@@ -310,6 +317,11 @@ class Monitor:
             time.sleep(0.005)
         return True
 
+    @property
+    def folder(self) -> str | None:
+        """The folder that it records to; None without `record`, and before `start`."""
+        return self._run.folder if self._run is not None else None
+
     # ---- windows ----
 
     def window(self, name: str) -> _window.Window:
@@ -358,7 +370,7 @@ class Monitor:
         baseline_w: float | dict[str, float] | None = None,
         weights: Literal["known", "at close"] = "known",
         patience: float = 60,
-    ) -> _ledger.Ledger:
+    ) -> _steps.SteppedLedger:
         """A ledger for work that overlaps: its spans share the energy, and the shares add up.
 
         Parameters

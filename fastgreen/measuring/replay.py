@@ -9,7 +9,7 @@ import numpy as np
 
 from fastgreen import _resolver
 from fastgreen.errors import TraceError
-from fastgreen.results.result import load
+from fastgreen.results.loading import load
 from fastgreen.results.run_checks import LARGEST, LONGEST_NS
 from fastgreen.sensors.channel import Channel
 from fastgreen.units import NS_PER_S
@@ -42,6 +42,7 @@ def replay_channels(path: str, speed: float = 1.0) -> list[Channel]:
             replace(
                 channel,
                 source="replay",
+                counter="",
                 sensor={"record": samples, "tick_ns": round(_tick_ns(samples) / faster)}
                 | {"then": _standstills(trace.tally, result.start_ns, faster, int(samples["at_ns"][0]))},
                 ceiling_w=channel.ceiling_w and channel.ceiling_w * faster,

@@ -3,7 +3,7 @@
 The map, an arrow never pointing up or sideways::
 
     domains, parallel  <-  scores  <-  training_runs  <-  closest  <-  neighbours
-    score_grid, search_grid  <-  sweep_writer, stored_sweep  <-  sweep
+    score_grid, search_grid  <-  sweep_blocks, sweep_writer, stored_sweep  <-  sweep
 
 Names load on first use (PEP 562): ``fastgreen.metrics.edp`` loads what it needs and nothing more.
 """

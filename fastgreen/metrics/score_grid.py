@@ -43,6 +43,10 @@ class ScoreGrid:
         self._rising_cost = self._cost[self._order]
         self._kernels: dict[np.dtype, _kernels.Grid] = {}
 
+    def part(self, part: tuple[slice, ...]) -> ScoreGrid:
+        """The grid over a stretch of each axis."""
+        return ScoreGrid({name: axis[own] for (name, axis), own in zip(self.axes.items(), part, strict=True)})
+
     def fill(self, out: np.ndarray, first: int, stream: bool) -> None:
         """Fill the one-dimensional `out` with the points from `first` on, in row-major order."""
         kernel = self._kernels.get(out.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -40,7 +41,7 @@ class SearchGrid:
         targets: list[Any],
         quantize: bool,
     ) -> None:
-        self._runs = runs
+        self._runs, self._first_run = runs, 0
         self.inputs = {"time": runs.time, **parameters}
         self.axes = {**parameters, "target": _target_axis(targets), "run": np.arange(runs.count)}
         self.shape = tuple(axis.size for axis in self.axes.values())
@@ -53,14 +54,25 @@ class SearchGrid:
             for target in targets
         ]
 
+    def part(self, part: tuple[slice, ...]) -> SearchGrid:
+        """The grid over a stretch of each axis."""
+        out = copy.copy(self)
+        out.axes = {name: axis[own] for (name, axis), own in zip(self.axes.items(), part, strict=True)}
+        out.shape = tuple(axis.size for axis in out.axes.values())
+        places = np.arange(len(self._searches)).reshape(self.shape[:-1])[part[:-1]]
+        out._searches = [self._searches[place] for place in places.flat]
+        out._first_run = self._first_run + part[-1].start
+        return out
+
     def fill(self, out: np.ndarray, first: int, stream: bool) -> None:
         """Fill the one-dimensional `out` with the points from `first` on, in row-major order."""
-        count = self._runs.count
+        count = self.shape[-1]
         done = 0
         while done < out.size:
             row, run = divmod(first + done, count)
             some = min(count - run, out.size - done)
-            out[done : done + some] = self._runs.reach(self._searches[row], run, run + some)["time"]
+            begin = self._first_run + run
+            out[done : done + some] = self._runs.reach(self._searches[row], begin, begin + some)["time"]
             done += some
 
     def at(self, points: np.ndarray) -> np.ndarray:

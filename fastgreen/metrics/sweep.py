@@ -257,6 +257,32 @@ class Sweep:
 
         write_sweep(self, path, self._checked_dtype(dtype), layout, compression, threads, progress, overwrite)
 
+    def dask(self, chunks: Any = "auto", dtype: Any = None) -> Any:
+        """The grid as a lazy array; each block is computed when it is needed, by the kernels of `compute`.
+
+        Parameters
+        ----------
+        chunks : int, tuple or str
+            Size of the blocks along each axis, as for ``dask.array.zeros``.
+        dtype : {"float64", "float32"}, optional
+            By default float64.
+
+        Returns
+        -------
+        dask.array.Array
+            Of the sweep's shape.
+
+        Raises
+        ------
+        ImportError
+            Without Dask.
+        ValueError
+            If an axis or a time is too large for float32, or the chunks do not fit.
+        """
+        from fastgreen.metrics.sweep_blocks import to_dask
+
+        return to_dask(self.plan, chunks, self._checked_dtype(dtype))
+
     def best(self, k: int = 10) -> pa.Table:
         """Find the k best points: the highest scores, or the shortest times.
 

@@ -12,9 +12,8 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,9 +24,10 @@ import fastgreen
 from fastgreen.atomic_file import new_file
 from fastgreen.guards.arguments import path_text
 from fastgreen.metrics.parallel import cpu_count, thread_count
+from fastgreen.progress_bar import progress_bar
 from fastgreen.units import unit_metadata
 
-__all__ = ["FORMAT", "KEY", "write_sweep"]
+__all__ = ["FORMAT", "KEY", "computed", "layout_of", "write_sweep"]
 
 FORMAT = 1
 KEY = b"fastgreen"
@@ -67,14 +67,9 @@ def write_sweep(
     overwrite: bool,
 ) -> None:
     """Write a sweep to a file; see `Sweep.write` for the parameters."""
-    layouts: dict[str, type[_Layout]] = {"dense": _Dense, "long": _Long}
-    if layout not in layouts:
-        raise ValueError(f"layout must be dense or long, not {layout!r}")
-    if compression not in (None, "lz4", "zstd"):
-        raise ValueError(f"compression must be lz4, zstd or None, not {compression!r}")
     # This thread writes and needs a CPU of its own; a few computing threads are faster than any disk.
     workers = min(_MOST_WORKERS, max(1, cpu_count() - 1)) if threads is None else thread_count(threads)
-    tiles = layouts[layout](sweep, dtype)
+    tiles = layout_of(sweep, dtype, layout, compression)
     target = Path(path_text("path", path))
     with new_file(target, overwrite) as place:
         if compression is None:
@@ -84,11 +79,21 @@ def write_sweep(
             _NamesFile(target, tiles.file_bytes),
             pa.OSFile(place, "ab") as sink,
             pa.ipc.new_file(sink, tiles.schema, options=options) as writer,
-            _progress(sweep, progress) as advance,
+            progress_bar(sweep.metric, sweep.size, progress) as advance,
         ):
-            for batch, points in _computed(tiles, workers):
+            for batch, points in computed(tiles, workers, 0, sweep.size):
                 writer.write_batch(batch)
                 advance(points)
+
+
+def layout_of(sweep: Grid, dtype: np.dtype, layout: str, compression: str | None) -> _Layout:
+    """The form of a sweep in files. ValueError for an unknown layout or compression."""
+    layouts: dict[str, type[_Layout]] = {"dense": _Dense, "long": _Long}
+    if layout not in layouts:
+        raise ValueError(f"layout must be dense or long, not {layout!r}")
+    if compression not in (None, "lz4", "zstd"):
+        raise ValueError(f"compression must be lz4, zstd or None, not {compression!r}")
+    return layouts[layout](sweep, dtype)
 
 
 class _Layout:
@@ -181,20 +186,22 @@ class _Long(_Layout):
         return pa.record_batch([pa.array(column) for column in (*columns, values)], schema=self.schema)
 
 
-def _computed(tiles: _Layout, workers: int) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Yield the tiles in order, with the number of their points; a batch is valid until the next one is requested.
+def computed(tiles: _Layout, workers: int, begin: int, end: int) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yield the tiles of the points begin..end-1 in order, with the number of their points.
+
+    A batch is valid until the next one is requested.
 
     While the caller writes a tile, the workers compute the next ones into other buffers.
     """
-    size, points = tiles.sweep.size, tiles.tile_points
-    buffers = [np.empty(min(points, size), tiles.dtype) for _ in range(workers + 1)]
+    points = tiles.tile_points
+    buffers = [np.empty(min(points, end - begin), tiles.dtype) for _ in range(workers + 1)]
 
     def tile(first: int, buffer: np.ndarray) -> tuple[pa.RecordBatch, int]:
-        values = buffer[: min(points, size - first)]
+        values = buffer[: min(points, end - first)]
         tiles.sweep.plan.fill(values, first, False)
         return tiles.batch(first, values), values.size
 
-    begins = iter(range(0, size, points))
+    begins = iter(range(begin, end, points))
     pending: deque[tuple[Future[tuple[pa.RecordBatch, int]], np.ndarray]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
@@ -208,20 +215,6 @@ def _computed(tiles: _Layout, workers: int) -> Iterator[tuple[pa.RecordBatch, in
                 pending.append((pool.submit(tile, following, buffer), buffer))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _progress(sweep: Grid, shown: bool) -> Iterator[Callable[[int], None]]:
-    if not shown:
-        yield lambda points: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(sweep.metric), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=sweep.size)
-        yield lambda points: bar.advance(task, points)
 
 
 class _NamesFile:

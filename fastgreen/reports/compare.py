@@ -16,7 +16,8 @@ import numpy as np
 from fastgreen.errors import TraceError
 from fastgreen.reports.ratio import Outcomes, Ratio, paired, unpaired
 from fastgreen.results.console import PlainTable, bounds, quantity
-from fastgreen.results.result import Result, load
+from fastgreen.results.loading import load
+from fastgreen.results.result import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ __all__ = [
     "block_means",
     "compare",
     "compare_benchmarks",
+    "compare_named",
     "compare_outcomes",
     "ratio_of_benchmarks",
     "read_benchmarks",
@@ -193,7 +195,7 @@ class Comparison:
         from fastgreen.results.console import PrintableConsole
 
         buffer = io.StringIO()
-        PrintableConsole(file=buffer, width=120, highlight=False).print(self.to_table())
+        PrintableConsole(file=buffer, width=120, highlight=False, color_system=None).print(self.to_table())
         table = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
         return "\n".join([table, *self.sentences, *(f"note: {note}" for note in self.notes)])
 
@@ -258,6 +260,11 @@ def compare(a: Result | str | os.PathLike, b: Result | str | os.PathLike, *, for
     sides = [(_name(x, n), x if isinstance(x, Result) else load(x)) for x, n in ((a, "A"), (b, "B"))]
     if sides[0][0] == sides[1][0]:
         sides = [(f"{name} ({letter})", result) for (name, result), letter in zip(sides, "AB", strict=True)]
+    return compare_named(sides, force)
+
+
+def compare_named(sides: Sequence[tuple[str, Result]], force: bool = False) -> Comparison:
+    """The same of two runs with names; the first is the base."""
     for name, result in sides:
         if not result.known:
             raise TraceError(f"{name}: no channel gave a reading, so the energy of this run is unknown")

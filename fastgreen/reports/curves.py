@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastgreen.results.questions import WindowsQuestion, ask
+from fastgreen.results.result_tables import resolved_s
 from fastgreen.results.trace import Bounded, Trace, learn
 from fastgreen.units import NS_PER_S
 
 if TYPE_CHECKING:
     from fastgreen.results.result import Result
 
-__all__ = ["Level", "Lines", "lines", "packed", "resolved_s", "shares"]
+__all__ = ["Level", "Lines", "Part", "lines", "packed", "shares"]
 
 _STEPS = 8000  # of the finest level of three curves; a page of more curves has fewer of each
 _OVERVIEW = 1000  # steps of the widest level: as many as a screen has pixels
@@ -36,6 +37,40 @@ class Level(NamedTuple):
     curves: dict[str, dict[str, np.ndarray]]
 
 
+class Part:
+    """A stretch of a run, for curves and lanes; all else is that of the whole run.
+
+    Parameters
+    ----------
+    result : Result
+    from_s, to_s : float or None
+        Seconds since the first reading; None for the begin and the end of the run.
+
+    Raises
+    ------
+    ValueError
+        If the stretch is not within the run.
+    """
+
+    def __init__(self, result: Result, from_s: float | None, to_s: float | None) -> None:
+        begin_s, end_s = from_s or 0.0, result.duration_s if to_s is None else min(to_s, result.duration_s)
+        if not 0 <= begin_s < end_s:
+            raise ValueError(
+                f"from and to must be a stretch within the run of {result.duration_s:.6g} s, "
+                f"not {begin_s:g} to {end_s:g}"
+            )
+        self._result = result
+        self.start_ns = result.start_ns + round(begin_s * NS_PER_S)
+        self.end_ns = result.end_ns if to_s is None else result.start_ns + round(end_s * NS_PER_S)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._result, name)
+
+    @property
+    def duration_s(self) -> float:
+        return (self.end_ns - self.start_ns) / NS_PER_S
+
+
 class Lines(NamedTuple):
     """Curves of a run, the widest steps first; `peak_s` is the length of time over which a peak is a mean."""
 
@@ -43,17 +78,7 @@ class Lines(NamedTuple):
     peak_s: float
 
 
-def resolved_s(traces: list[Trace]) -> float:
-    """The mean time between two readings or two updates of the slowest of these channels, in s."""
-    longest = 1e-6
-    for trace in traces:
-        tally = trace.learnt
-        between_ns = (tally["end_at_ns"] - tally["first_at_ns"]) / max(tally["samples"] - 1, 1)
-        longest = max(longest, between_ns / NS_PER_S, (tally["period_mean_ns"] or 0) / NS_PER_S)
-    return longest
-
-
-def lines(result: Result) -> Lines:
+def lines(result: Result | Part) -> Lines:
     """Power of each channel and of all counted channels together.
 
     A step is twenty times as wide as what the samples resolve (see `resolved_s`), so that its bounds are narrow; ten
@@ -92,7 +117,7 @@ def lines(result: Result) -> Lines:
     return Lines(levels, float(finest[1] - finest[0]) / NS_PER_S)
 
 
-def _edges(result: Result, resolved: float, curves: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _edges(result: Result | Part, resolved: float, curves: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Edges of the finest steps, of the middle ones, which are whole numbers of them, and of the widest."""
     duration_s = result.duration_s
     most = max(_STEPS * 3 // max(curves, 3), _OVERVIEW)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastgreen.errors import TraceError
 from fastgreen.guards.arguments import path_text
-from fastgreen.results.result import load
+from fastgreen.results.loading import load
 from fastgreen.results.run_folder import FILES
 from fastgreen.results.run_reader import UNFINISHED
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastgreen.guards.printable import printable
-from fastgreen.reports.curves import packed, shares
+from fastgreen.reports.curves import Part, packed, shares
 from fastgreen.results.html_tables import html_table
 from fastgreen.units import NS_PER_S, counted, unit_metadata
 
@@ -42,7 +42,7 @@ class _Stretches(NamedTuple):
     ids: list[str] | None
 
 
-def lane_data(result: Result, summary: pa.Table) -> dict[str, Any]:
+def lane_data(result: Result | Part, summary: pa.Table) -> dict[str, Any]:
     """The lanes of a page: each stretch, or how densely they lie.
 
     Parameters
@@ -63,6 +63,7 @@ def lane_data(result: Result, summary: pa.Table) -> dict[str, Any]:
     lanes: list[dict[str, Any]] = []
     parts = [_windows(result, summary, lanes)] if summary.num_rows else []
     parts += [_spans(result, name, lanes) for name in result.ledger_names]
+    parts = [_inside(part, result) for part in parts]
     if sum(len(part.lane) for part in parts) > _EACH:
         edges = result.start_ns + span_ns * np.arange(_BUCKETS + 1) // _BUCKETS
         for i, lane in enumerate(lanes):
@@ -74,7 +75,7 @@ def lane_data(result: Result, summary: pa.Table) -> dict[str, Any]:
     return {"lanes": lanes, "windows": _columns(result, parts, max(span_ns / _TICKS, 1.0))}
 
 
-def _windows(result: Result, summary: pa.Table, lanes: list[dict[str, Any]]) -> _Stretches:
+def _windows(result: Result | Part, summary: pa.Table, lanes: list[dict[str, Any]]) -> _Stretches:
     rows = sorted(summary.to_pylist(), key=lambda row: -(row["energy_j"] or 0.0))
     places = {row["name"]: min(i, _LANES) for i, row in enumerate(rows)}
     lanes += [
@@ -90,7 +91,7 @@ def _windows(result: Result, summary: pa.Table, lanes: list[dict[str, Any]]) -> 
     return _stretches(lane, table["index"].to_numpy(), table, None)
 
 
-def _spans(result: Result, name: str, lanes: list[dict[str, Any]]) -> _Stretches:
+def _spans(result: Result | Part, name: str, lanes: list[dict[str, Any]]) -> _Stretches:
     table = result.spans(name)
     lanes.append({"name": printable(name, most=_NAME), "count": table.num_rows, "kind": "span"})
     if not table.num_rows:
@@ -107,7 +108,14 @@ def _stretches(lane: np.ndarray, index: np.ndarray, table: pa.Table, ids: list[s
     return _Stretches(lane, index, begin_ns, end_ns, energies, ids)
 
 
-def _columns(result: Result, parts: list[_Stretches], unit_ns: float) -> dict[str, Any]:
+def _inside(part: _Stretches, result: Result | Part) -> _Stretches:
+    """Those that are open somewhere in the part of the run, cut to it."""
+    keep = (part.end_ns >= result.start_ns) & (part.begin_ns <= result.end_ns)
+    begin_ns, end_ns = (np.clip(e, result.start_ns, result.end_ns)[keep] for e in (part.begin_ns, part.end_ns))
+    return _Stretches(part.lane[keep], part.number[keep], begin_ns, end_ns, [e[keep] for e in part.energies], part.ids)
+
+
+def _columns(result: Result | Part, parts: list[_Stretches], unit_ns: float) -> dict[str, Any]:
     lane, index, begin_ns, end_ns = (np.concatenate([part[i] for part in parts]) for i in range(4))
     order = np.argsort(begin_ns, kind="stable")
     columns = {
@@ -121,7 +129,7 @@ def _columns(result: Result, parts: list[_Stretches], unit_ns: float) -> dict[st
     sent: dict[str, Any] = {
         key: base64.b64encode(values[order].astype(kind).tobytes()).decode() for key, (values, kind) in columns.items()
     }
-    ids = {str(int(p.lane[0])): p.ids for p in parts if p.ids}
+    ids = {str(int(p.lane[0])): p.ids for p in parts if p.ids and len(p.lane)}
     if sum(len(i) for some in ids.values() for i in some) <= _IDS:
         sent["ids"] = ids
     return {**sent, "unit_s": unit_ns / NS_PER_S, "known": result.known}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fastgreen.atomic_file import write_text
 from fastgreen.guards.arguments import path_text
 from fastgreen.guards.printable import printable
-from fastgreen.reports.curves import Lines, lines, packed
+from fastgreen.reports.curves import Level, Lines, Part, lines, packed
 from fastgreen.reports.lanes import lane_data, span_tables
 from fastgreen.results.console import quantity, titled, with_bounds
 from fastgreen.results.html_tables import html_table
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from fastgreen.results.footprint import Footprint
     from fastgreen.results.result import Result
 
-__all__ = ["page_parts", "to_html", "whole_page"]
+__all__ = ["bar_list", "packed_curve", "page_parts", "step_of", "to_html", "whole_page"]
 
 _BARS = 20
+_PARTS = 4000  # steps of the finest level from which on a part would have narrower ones
 _SAID = 3  # names in a sentence
 _NAME = 120  # characters of a name
 
@@ -43,53 +44,68 @@ def to_html(
     path: str | os.PathLike[str],
     *,
     title: str = "Energy of a run",
+    from_s: float | None = None,
+    to_s: float | None = None,
     footprint: Footprint | None = None,
 ) -> None:
     """Write a page about a run: one HTML file that any browser shows, without a network.
 
-    Parameters
-    ----------
-    result : Result
-        A finished run.
-    path : path
-        The file; an existing one is replaced. The file appears whole, or stays what it was.
-    title : str
-        Heading of the page.
-    footprint : Footprint, optional
-        Money and carbon, as `Result.footprint` gives them; they get a section.
+        Parameters
+        ----------
+        result : Result
+            A finished run.
+        path : path
+            The file; an existing one is replaced. The file appears whole, or stays what it was.
+        title : str
+            Heading of the page.
+        write_text(Path(path_text("path", path)), whole_page(*page_parts(result, from_s, to_s, footprint), title))
 
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    TraceError
-        If the recorded samples of the run are damaged.
 
-    Examples
-    --------
-    >>> import fastgreen as fg
-    >>> with fg.Monitor() as monitor:
-    ...     pass
-    >>> fg.to_html(monitor.result, "/dev/null")
+    def page_parts(
+        result: Result, from_s: float | None = None, to_s: float | None = None, footprint: Footprint | None = None
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+
+        Raises
+        ------
+        ValueError
+            If the part is not within the run.
+        OSError
+            If the file cannot be written.
+        TraceError
+            If the recorded samples of the run are damaged.
+
+        Examples
+        --------
+        >>> import fastgreen as fg
+        >>> with fg.Monitor() as monitor:
+        ...     pass
+        >>> fg.to_html(monitor.result, "/dev/null")
     """
-    write_text(Path(path_text("path", path)), whole_page(*page_parts(result, footprint), title))
+    write_text(Path(path_text("path", path)), whole_page(*page_parts(result, from_s, to_s, footprint), title))
 
 
-def page_parts(result: Result, footprint: Footprint | None = None) -> tuple[dict[str, str], dict[str, Any]]:
+def page_parts(
+    result: Result, from_s: float | None = None, to_s: float | None = None, footprint: Footprint | None = None
+) -> tuple[dict[str, str], dict[str, Any]]:
     """The parts of a page that change with the run: pieces of HTML by the name of their place, and data to draw."""
     summary = result.summary()
-    curves = lines(result)
+    part = result if from_s is None and to_s is None else Part(result, from_s, to_s)
+    curves = lines(part)
     html = {
         "TOTAL": _total(result, summary),
         "IDENTITY": _identity(result),
-        "CURVE_NOTE": escape(_curve_note(curves)),
+        "CURVE_NOTE": escape(_curve_note(curves, part, result)),
         "BARS": _bars(result, summary),
         "WINDOWS": _window_table(result, summary) + _ledger_table(result),
         "COSTS": _costs(footprint),
         "CHANNELS": html_table(result.channels, "Channels") if result.traces else "<p>No channel could be read.</p>",
         "NOTES": _notes(result),
     }
-    return html, {**_curve_data(result, curves), **lane_data(result, summary)}
+    return html, {**_curve_data(part, curves), **lane_data(part, summary), "begin_s": _begin_s(part, result)}
+
+
+def _begin_s(part: Result | Part, result: Result) -> float:
+    return (part.start_ns - result.start_ns) / NS_PER_S
 
 
 def whole_page(html: dict[str, str], data: dict[str, Any], title: str, live: bool = False) -> str:
@@ -99,6 +115,7 @@ def whole_page(html: dict[str, str], data: dict[str, Any], title: str, live: boo
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'"
     shown = {
+        "COSTS": "",
         **html,
         "TITLE": escape(printable(title)),
         "POLICY": policy + ("; connect-src 'self'" if live else ""),
@@ -140,7 +157,7 @@ def _sure(result: Result) -> str:
     half = (result.energy_high_j - result.energy_low_j) / 2
     if not result.energy_j > 0 or not half < float("inf"):
         return ""
-    share = float(f"{100 * half / result.energy_j:.2g}")
+    share = max(float(f"{100 * half / result.energy_j:.2g}"), 0.001)
     return f"Known to ±{share:g} %" + (", if the model fits." if result.estimated else ".")
 
 
@@ -201,15 +218,22 @@ def _clock(result: Result) -> str | None:
         return None
 
 
-def _curve_note(curves: Lines) -> str:
+def _curve_note(curves: Lines, part: Result | Part, result: Result) -> str:
     if not curves.levels:
         return "There is no power to draw: nothing was read, or no time passed."
     steps = [float(level.edges_ns[1] - level.edges_ns[0]) / NS_PER_S for level in curves.levels]
-    return (
+    note = (
         f"The line is the mean power of steps of {' or '.join(quantity(s, 's', 3) for s in dict.fromkeys(steps))}. "
         "The dark band holds that mean for certain (an estimated channel: within its model). "
         f"The light band reaches from the lowest to the highest mean over {quantity(curves.peak_s, 's', 3)} in a step."
     )
+    if part is not result:
+        begin_s = _begin_s(part, result)
+        shown = f"{quantity(begin_s, 's')} to {quantity(begin_s + part.duration_s, 's')}"
+        return f"{note} Curves and lanes show {shown} of the run; the numbers and tables are of the whole run."
+    if part.duration_s > _PARTS * steps[-1]:
+        return f"{note} `fastgreen report RUN --html FILE --from S --to S` draws a part with narrower steps."
+    return note
 
 
 def _notes(result: Result) -> str:
@@ -270,7 +294,13 @@ def _bars(result: Result, summary: pa.Table) -> str:
     most = max(result.energy_high_j, *(row["energy_high_j"] for row in rows))
     if not 0 < most < float("inf"):
         return ""
-    scale = 100 / min(most, 1.25 * max(result.energy_j, *(row["energy_j"] for row in rows)) or most)
+    nested = "<p>Windows can lie within each other, so these energies can add up to more than the run's.</p>"
+    return bar_list(rows, most, result.energy_j) + nested
+
+
+def bar_list(rows: list[dict[str, Any]], most: float, total_j: float = 0.0) -> str:
+    """Bars for rows with a name, an energy and its bounds; `most` is the longest length that is needed, in J."""
+    scale = 100 / min(most, 1.25 * max(total_j, *(row["energy_j"] for row in rows)) or most)
     out = []
     for row in rows[:_BARS]:
         value, low, high = row["energy_j"], row["energy_low_j"], row["energy_high_j"]
@@ -287,14 +317,13 @@ def _bars(result: Result, summary: pa.Table) -> str:
     if rest:
         joules = quantity(sum(row["energy_j"] for row in rest), "J")
         more = f"<p>{counted(len(rest), 'more name')} took {joules} together.</p>"
-    nested = "<p>Windows can lie within each other, so these energies can add up to more than the run's.</p>"
-    return f'<ol class="bars">{"".join(out)}</ol>{more}{nested}'
+    return f'<ol class="bars">{"".join(out)}</ol>{more}'
 
 
 # ---- curves ----
 
 
-def _curve_data(result: Result, curves: Lines) -> dict[str, Any]:
+def _curve_data(result: Result | Part, curves: Lines) -> dict[str, Any]:
     titles = {t.channel.id: titled(t.channel.id, t.channel.name or t.channel.id) for t in result.traces}
     uncounted = {t.channel.id for t in result.traces if not t.counted}
     names = list(curves.levels[0].curves) if curves.levels else []
@@ -302,16 +331,16 @@ def _curve_data(result: Result, curves: Lines) -> dict[str, Any]:
         printable(titles.get(n, "all counted channels"), most=_NAME) + (" (not counted)" if n in uncounted else "")
         for n in names
     ]
-    rounding = {"low": "down", "high": "up"}
-    levels = [
-        {
-            "step_s": float(level.edges_ns[1] - level.edges_ns[0]) / NS_PER_S,
-            "count": len(level.edges_ns) - 1,
-            "curves": [
-                {key: packed(values, rounding.get(key, "nearest")) for key, values in level.curves[name].items()}
-                for name in names
-            ],
-        }
-        for level in curves.levels
-    ]
+    levels = [{**step_of(level), "curves": [packed_curve(level, name) for name in names]} for level in curves.levels]
     return {"duration_s": result.duration_s, "titles": shown, "levels": levels}
+
+
+def step_of(level: Level) -> dict[str, Any]:
+    """How wide the steps of a level are, and how many there are."""
+    return {"step_s": float(level.edges_ns[1] - level.edges_ns[0]) / NS_PER_S, "count": len(level.edges_ns) - 1}
+
+
+def packed_curve(level: Level, name: str) -> dict[str, Any]:
+    """One curve of a level, as the page takes it."""
+    rounding = {"low": "down", "high": "up"}
+    return {key: packed(values, rounding.get(key, "nearest")) for key, values in level.curves[name].items()}

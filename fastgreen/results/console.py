@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import math
 import os
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from fastgreen.guards.printable import printable
@@ -41,9 +42,11 @@ __all__ = [
 
 MOST_ROWS = 2000  # of one table: a terminal shows fewer, and to lay out more takes seconds
 _LONGEST_CELL = 300  # characters: more of one name would be a screen of its own
+_LEAST_NAME = 12  # characters of a name that is cut
 _MOST_DIGITS = 9  # of a bound: what float64 tells apart well
+_MOST_NAMES = 40  # of windows, the most expensive first
 _MOST_LINES = 20  # about how well a window is known
-_GOALS = (0.01, 1e-3, 1e-4, 1e-5)  # shares of the mean to which a window may be known after a longer run
+_GOALS = (0.05, 0.01, 1e-3, 1e-4, 1e-5)  # shares of the mean to which a window may be known after a longer run
 _PER = "energy_per_"
 _FAULTS = (("missed", "missed"), ("lost", "lost"), ("read_errors", "failed"))
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
@@ -88,10 +91,13 @@ def with_bounds(
     unit: str,
     least_digits: int = 4,
     quality: str = "certain",
+    resolved: bool = False,
 ) -> tuple[str, str]:
     """An estimate and its bounds as text, with as many digits as keep the printed estimate within them.
 
-    `quality` is `Channel.bounds`: the bounds of a sensor that does not look all the time are no bounds.
+    `quality` is `Channel.bounds`: the bounds of a sensor that does not look all the time are no bounds. Where nothing
+    proves that any energy was used, the estimate is only "less than the upper bound", but for one that other facts
+    support (`resolved`), as a mean with an interval of its own.
 
     Examples
     --------
@@ -110,6 +116,8 @@ def with_bounds(
         digits += 1
         least, most = _outward(low, digits, math.floor), _outward(high, digits, math.ceil)
     first, last = quantity(least, unit, digits), quantity(most, unit, digits)
+    if quality == "certain" and low <= 0 < high < math.inf and value is not None and not resolved:
+        return f"< {last}", f"{first.split(' ')[0]} .. {last}"
     shared = first.split(" ")[1:] == last.split(" ")[1:]
     return quantity(value, unit, max(least_digits, digits)), f"{first.split(' ')[0] if shared else first} .. {last}"
 
@@ -124,7 +132,13 @@ def _outward(value: float, digits: int, rounded: Callable[[Decimal], int]) -> fl
 
 
 class PrintableConsole(Console):
-    """A console that prints only printable text, whatever names and notes hold: no escape sequence but its own."""
+    """A console that prints only printable text, whatever names and notes hold: no escape sequence but its own.
+
+    It is text in a notebook too, where Rich would display HTML of its own and leave the file of the console empty.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(force_jupyter=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -156,17 +170,44 @@ class PlainTable(Table):
             return
         super().add_row(*map(_cell, cells), **options)
 
+    # Columns that a narrow screen can do without, the first one first; names and numbers are never folded for it.
+    spare: tuple[str, ...] = ()
+
+    def _fitting(self, width: int) -> list[Column]:
+        """The columns, without spare ones where not all fit; then the first column is cut, with an ellipsis."""
+        columns = list(self.columns)
+        if not self.spare:
+            return columns
+        for name in self.spare:
+            if sum(map(_cell_width, columns)) + 2 <= width:
+                return columns
+            columns = [column for column in columns if str(column.header) != name]
+        rest = width - 2 - sum(map(_cell_width, columns[1:]))
+        if rest < _cell_width(columns[0]) and rest >= _LEAST_NAME:
+            columns[0] = replace(columns[0], max_width=rest - 2, overflow="ellipsis", no_wrap=True)
+        return [replace(column, _index=i) for i, column in enumerate(columns)]
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from super().__rich_console__(console, options)
+        kept, self.columns = self.columns, self._fitting(options.max_width)
+        try:
+            yield from super().__rich_console__(console, options)
+        finally:
+            self.columns = kept
         if self.left_out:
             yield Text(f"... {counted(self.left_out, 'more row')}; --json prints them all")
+
+
+def _cell_width(column: Column) -> int:
+    """Characters of a column of texts, with the two spaces behind it."""
+    texts = [column.header, *column.cells]
+    return 2 + max(cell.cell_len if isinstance(cell, Text) else len(str(cell)) for cell in texts)
 
 
 def _cell(cell: Any) -> Any:
     return Text(printable(cell, most=_LONGEST_CELL)) if isinstance(cell, str) else cell
 
 
-def plain_table(title: str, *columns: str) -> Table:
+def plain_table(title: str, *columns: str) -> PlainTable:
     """A table without vertical rules; the first column is text, the others are numbers."""
     table = PlainTable(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.most_rows = MOST_ROWS
@@ -225,14 +266,18 @@ def show(result: Printable, console: Console) -> None:
     else:
         console.print(f"[bold]energy unknown[/bold] in {quantity(result.duration_s, 's')}")
     if result.estimated:
-        console.print("[bold]estimated[/bold]: from a model of the CPU, not a measurement")
+        console.print(f"[bold]estimated[/bold]: {_estimated_part(result)}", highlight=False)
     if not result.traces:
         console.print("No channel could be read; `fastgreen channels` gives the reasons.")
     else:
         console.print(_channel_table(result))
     if result.names and result.known:
         summary = result.summary().to_pylist()
-        console.print(_window_table(summary))
+        summary.sort(key=lambda row: -row["energy_j"])
+        console.print(_window_table(summary[:_MOST_NAMES]))
+        if rest := summary[_MOST_NAMES:]:
+            joules = quantity(sum(row["energy_j"] for row in rest), "J")
+            console.print(f"... {counted(len(rest), 'more name')}, {joules} together; --json prints them all")
         for line in filter(None, map(known_to, summary[:_MOST_LINES])):
             console.print(line, markup=False, soft_wrap=True)
         if any(key.startswith(_PER) for key in summary[0]):
@@ -241,6 +286,17 @@ def show(result: Printable, console: Console) -> None:
         console.print(_ledger_table(result))
     for note in result.notes:
         console.print(f"note: {printable(note)}", markup=False, soft_wrap=True)
+
+
+def _estimated_part(result: Printable) -> str:
+    """Which part of the energy is estimated, with its joules."""
+    rows = [r for r in result.channels.to_pylist() if r["counted"] and r["estimated"] and r["energy_j"] is not None]
+    measured = any(t.counted and t.has_data and not t.channel.estimated for t in result.traces)
+    text = "from a model of the CPU, not a measurement"
+    if not measured or not rows:
+        return text
+    joules = quantity(sum(row["energy_j"] for row in rows), "J")
+    return f"{joules} of {quantity(result.energy_j, 'J')} ({', '.join(row['id'] for row in rows)}), {text}"
 
 
 def _faults(row: dict) -> str:
@@ -255,8 +311,9 @@ def titled(identity: str, name: str) -> str:
     return f"{identity} ({name})" if board else identity
 
 
-def _channel_table(result: Printable) -> Table:
+def _channel_table(result: Printable) -> PlainTable:
     table = plain_table("channels", "channel", "energy", "between", "power", "samples", "faults", "method")
+    table.spare = ("method", "samples")
     for row in result.channels.to_pylist():
         table.add_row(
             titled(row["id"], row["name"]) + ("" if row["counted"] else " *"),
@@ -292,11 +349,11 @@ def known_to(row: dict[str, Any]) -> str:
         return ""
     share = (high - max(low, 2 * mean - high)) / 2 / mean
     text = f"{name} is known to {_percent(share)} (95 %)"
-    goal = next((g for g in _GOALS if g < share), None)
+    goal = next((g for g in _GOALS if g < share and _percent(g) != _percent(share)), None)
     if goal is None:
         return text
-    more = math.ceil(row["count"] * ((share / goal) ** 2 - 1))
-    return f"{text}; {float(f'{more:.2g}'):,.0f} more give {_percent(goal)}"
+    more = float(f"{math.ceil(row['count'] * ((share / goal) ** 2 - 1)):.2g}")
+    return f"{text}; {more:,.0f} more {'gives' if more == 1 else 'give'} {_percent(goal)}"
 
 
 def _percent(share: float) -> str:
@@ -304,13 +361,21 @@ def _percent(share: float) -> str:
 
 
 def _window_table(rows: list[dict[str, Any]]) -> Table:
-    table = plain_table("windows, energy of one", "window", "count", "mean", "between", "power", "p50", "p95", "p99")
+    table = plain_table(
+        "windows, energy of one", "window", "count", "mean", "between", "power", "time p50", "p95", "p99"
+    )
+    table.spare = ("p95", "power")
     for row in rows:
         table.add_row(
             row["name"] + ("" if row["union_energy_j"] is None else " *"),
             str(row["count"]),
             *with_bounds(
-                row["mean_energy_j"], row["mean_energy_low_j"], row["mean_energy_high_j"], "J", quality=row["bounds"]
+                row["mean_energy_j"],
+                row["mean_energy_low_j"],
+                row["mean_energy_high_j"],
+                "J",
+                quality=row["bounds"],
+                resolved=row["mean_energy_ci_high_j"] is not None,
             ),
             quantity(row["mean_power_w"], "W"),
             *(quantity(row[f"duration_{p}_s"], "s", 3) for p in ("p50", "p95", "p99")),
@@ -337,8 +402,9 @@ def _amount_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _ledger_table(result: Printable) -> Table:
-    columns = ("ledger", "count", "share", "between", "p50", "p95", "p99", "windows would count")
+    columns = ("ledger", "count", "share", "between", "energy p50", "p95", "p99", "windows would count")
     table = plain_table("ledgers, energy of one span or amount", *columns)
+    table.spare = ("p95", "windows would count", "p99")
     for row in result.ledgers.to_pylist():
         head = row["ledger"] if row["phase"] is None else f"{row['ledger']} {row['phase']}"
         factor = row["window_factor"]
@@ -354,5 +420,5 @@ def _ledger_table(result: Printable) -> Table:
 
 def render(result: Printable, width: int = 120) -> str:
     buffer = io.StringIO()
-    show(result, PrintableConsole(file=buffer, width=width, highlight=False))
+    show(result, PrintableConsole(file=buffer, width=width, highlight=False, color_system=None))
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).rstrip("\n")

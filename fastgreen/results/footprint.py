@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fastgreen.costs.rate import Rate
-from fastgreen.costs.settings import Costs
+from fastgreen.costs.settings import SETTINGS, Costs, costs_from
 from fastgreen.errors import TraceError
 from fastgreen.metrics.domains import ACCURACY, ALPHA, AMOUNT, check
 from fastgreen.metrics.neighbours import sci
@@ -21,6 +21,8 @@ from fastgreen.results.trace import together
 from fastgreen.units import J_PER_KWH, J_PER_WH, NS_PER_S
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pyarrow as pa
     from rich.table import Table
 
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
         def energy_between(self, begin_ns: Any, end_ns: Any) -> Bounded: ...
 
 
-__all__ = ["Footprint", "FootprintRow", "footprint"]
+__all__ = ["Footprint", "FootprintRow", "footprint", "footprint_of"]
 
 RUN = "whole run"
 
@@ -256,6 +258,43 @@ def footprint(
         return Footprint([], costs, notes=["cost and carbon are unknown, because the energy is unknown"])
     maker = _Maker(result, costs, accuracy, alpha, beta)
     return Footprint(maker.rows(), costs, result.bounds, accuracy, alpha, beta)
+
+
+def footprint_of(
+    result: Measured, settings: Mapping[str, Any], accuracy: float | None = None, alpha: float = 0.1, beta: float = 1.0
+) -> Footprint:
+    """The footprint with settings by name: see `Result.footprint`.
+
+    Parameters
+    ----------
+    result : Result
+    settings : mapping
+        ``price`` (per kWh), ``carbon`` (g CO2e per kWh), ``pue``, ``embodied`` (g), ``lifespan`` (years),
+        ``machine_share`` (0..1). A price or a carbon intensity is a number, text such as ``"0.30 EUR"``, or a CSV file
+        with a row per hour.
+    accuracy, alpha, beta
+        As of `footprint`.
+
+    Returns
+    -------
+    Footprint
+
+    Raises
+    ------
+    TypeError
+        For a setting of another name.
+    ValueError
+        If a value is not possible, or there is neither a price, a carbon intensity nor an accuracy.
+    TraceError
+        If a file of rates cannot be understood or does not cover the run.
+    """
+    unknown = [name for name in settings if name not in SETTINGS]
+    if unknown:
+        raise TypeError(f"footprint() takes {', '.join(SETTINGS)}, not {unknown[0]!r}")
+    costs = costs_from(settings)
+    if not costs and accuracy is None:
+        raise ValueError("price, carbon or accuracy must be given")
+    return footprint(result, costs, accuracy=accuracy, alpha=alpha, beta=beta)
 
 
 @dataclass

@@ -59,7 +59,9 @@ def html_table(table: pa.Table, caption: str, by: str = "energy_j") -> str:
             if between:
                 low, high = (columns[end][i] for end in ends)
                 quality = columns["bounds"][i] if "bounds" in columns else "certain"
-                text, span = with_bounds(value, low, high, units[name], quality=quality)
+                interval = columns.get(name.removesuffix("_j") + "_ci_high_j")
+                resolved = interval is not None and interval[i] is not None
+                text, span = with_bounds(value, low, high, units[name], quality=quality, resolved=resolved)
                 row += [_cell(value, text), _cell(low, span)]
             else:
                 row.append(_cell(value, _text(value, units[name])))

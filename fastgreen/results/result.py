@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastgreen.results.footprint import Footprint
     from fastgreen.results.ledger_spans import LedgerSpans
 
-__all__ = ["Result", "load"]
+__all__ = ["Result"]
 
 
 class Result(Energies):
@@ -214,40 +214,13 @@ class Result(Energies):
     ) -> Footprint:
         """Money, carbon and SCI of the run, its windows and its spans; with an accuracy also APC and APEC.
 
-        Parameters
-        ----------
-        accuracy : float, optional
-            Of the model that ran, 0..1.
-        alpha, beta : float
-            Parameters of APC and APEC.
-        **settings
-            ``price`` (per kWh), ``carbon`` (g CO2e per kWh), ``pue``, ``embodied`` (g), ``lifespan`` (years),
-            ``machine_share`` (0..1). A price or a carbon intensity is a number, text such as ``"0.30 EUR"``, or a CSV
-            file with a row per hour. A setting that is not given is taken from the environment, ``fastgreen.toml`` or
-            ``pyproject.toml``.
-
-        Returns
-        -------
-        Footprint
-            ``rows[0]`` is the whole run.
-
-        Raises
-        ------
-        ValueError
-            If a value is not possible, or there is neither a price, a carbon intensity nor an accuracy.
-        TraceError
-            If a file of rates cannot be understood or does not cover the run.
+        The settings are those of `fastgreen.results.footprint.footprint_of`: ``price``, ``carbon``, ``pue`` and others.
+        A setting that is not given comes from the environment, ``fastgreen.toml`` or ``pyproject.toml``. ValueError for
+        an impossible value, TraceError for a file of rates that does not cover the run.
         """
-        from fastgreen.costs.settings import SETTINGS, costs_from
-        from fastgreen.results.footprint import footprint
+        from fastgreen.results.footprint import footprint_of
 
-        unknown = [name for name in settings if name not in SETTINGS]
-        if unknown:
-            raise TypeError(f"footprint() takes {', '.join(SETTINGS)}, not {unknown[0]!r}")
-        costs = costs_from(settings)
-        if not costs and accuracy is None:
-            raise ValueError("price, carbon or accuracy must be given")
-        return footprint(self, costs, accuracy=accuracy, alpha=alpha, beta=beta)
+        return footprint_of(self, settings, accuracy, alpha, beta)
 
     def power(self, step_s: float | None = None, per_channel: bool = False) -> pa.Table:
         """Power over time: the run in equal steps, and the mean power of each with its bounds.
@@ -495,30 +468,3 @@ class Result(Energies):
         from fastgreen.results.html_tables import notebook_html
 
         return notebook_html(self)
-
-
-def load(path: str | os.PathLike) -> Result:
-    """Open a saved or recorded run.
-
-    Parameters
-    ----------
-    path : path
-        The folder that `Result.save` or ``Monitor(record=)`` wrote. Its samples stay on disk and are read when needed.
-
-    Returns
-    -------
-    Result
-        Of a run whose process was killed, what was recorded up to then; `Result.notes` says so.
-
-    Raises
-    ------
-    TraceError
-        When the folder holds no run, a damaged one, or one of a newer format.
-    """
-    from pathlib import Path
-
-    from fastgreen.results.run_reader import read_run, stored_spans
-
-    folder = Path(path_text("path", path))
-    traces, windows, metadata, notes, (start_ns, end_ns) = read_run(folder)
-    return Result(traces, windows, metadata, start_ns, end_ns, notes, stored_spans(folder, metadata))

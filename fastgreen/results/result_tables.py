@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from fastgreen.results.energies import Energies
     from fastgreen.results.following import Following
 
-__all__ = ["channel_table", "power_table", "summary_rows", "summary_table", "together_by_name", "window_table"]
+__all__ = [
+    "channel_table",
+    "picture_step_s",
+    "power_table",
+    "resolved_s",
+    "summary_rows",
+    "summary_table",
+    "together_by_name",
+    "window_table",
+]
 
 _MOST_STEPS = 10_000_000
 _STEPS = 500  # of a power curve whose step nobody chose: as many as a picture shows
@@ -386,3 +395,29 @@ def _round_step_s(result: Energies) -> float:
     least_s = max(result.duration_s / _STEPS, slowest_ns / NS_PER_S, 1e-6)
     decade = 10.0 ** math.floor(math.log10(least_s))
     return next(n * decade for n in (1.0, 2.0, 5.0, 10.0) if n * decade >= least_s)
+
+
+def resolved_s(traces: list[Trace]) -> float:
+    """The mean time between two readings or two updates of the slowest of these channels, in s."""
+    longest = 1e-6
+    for trace in traces:
+        tally = trace.learnt
+        between_ns = (tally["end_at_ns"] - tally["first_at_ns"]) / max(tally["samples"] - 1, 1)
+        longest = max(longest, between_ns / NS_PER_S, (tally["period_mean_ns"] or 0) / NS_PER_S)
+    return longest
+
+
+def picture_step_s(result: Energies) -> float:
+    """The step of a picture: what the samples resolve well, so that bounds are narrow, and not more than fit.
+
+    It is twenty times `resolved_s`; ten times, and less, where a run would have fewer than 100 or 20 steps. As in a
+    page of `fastgreen.to_html`.
+    """
+    counted = [t for t in result.traces if t.counted and t.has_data and not t.dead]
+    if not counted or result.duration_s <= 0:
+        return _round_step_s(result)
+    resolved = resolved_s(counted)
+    wanted_s = resolved * (20 if result.duration_s >= 2000 * resolved else 10)
+    least_s = max(result.duration_s / _STEPS, min(wanted_s, max(result.duration_s / 20, resolved)))
+    decade = 10.0 ** math.floor(math.log10(least_s))
+    return next(n * decade for n in (1.0, 2.0, 5.0, 10.0, 20.0) if n * decade >= least_s)

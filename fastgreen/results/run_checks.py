@@ -103,6 +103,7 @@ def check_channel(row: dict[str, Any], traits: dict[str, Any]) -> None:
     for name in _TEXTS_OR_NONE:
         if row[name] is not None:
             _check_member(name, row[name], str)
+    _check_member("counter", row.get("counter", ""), str)
     for name in _FLAGS:
         _check_member(name, row[name], bool)
     for name, most in _NUMBERS_OR_NONE.items():

@@ -185,7 +185,8 @@ def _channel(row: dict[str, Any]) -> Channel:
     """The channel that a row of channels.arrow describes; KeyError, TypeError or ValueError where it does not."""
     traits = parse_json(row["traits"])
     check_channel(row, traits)
-    return Channel(**{n: row[n] for n in _COLUMNS}, traits=traits)
+    members: dict[str, Any] = {n: row[n] for n in _COLUMNS if n in row or n != "counter"}  # files of before have none
+    return Channel(**members, traits=traits)
 
 
 def _traces(rows: list[dict[str, Any]], samples: Path) -> list[Trace]:

@@ -33,6 +33,7 @@ def discover(
 ) -> tuple[list[Channel], list[SourceStatus]]:
     """Every channel and the state of every source. See `channels`."""
     from fastgreen.sensors import amdsmi, batteries, hwmon, nvml, perf, procstat, rapl, settlement
+    from fastgreen.sensors.counter_identity import boot_id, identified
     from fastgreen.sensors.sensor_facts import recall
 
     seams = seams or Seams.of()
@@ -53,7 +54,8 @@ def discover(
     more, state = _looked("procstat", lambda: procstat.procstat(seams, estimate))
     found += more
     states.append(state)
-    return [by_own_limit(c) for c in recall(settlement.settle(found))], states
+    boot = boot_id(seams.proc_root)
+    return [identified(by_own_limit(c), boot) for c in recall(settlement.settle(found))], states
 
 
 def _looked_at_zones(seams: Seams) -> tuple[list[Channel], list[SourceStatus]]:

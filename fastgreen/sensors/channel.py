@@ -136,6 +136,8 @@ class Channel:
         PCI address of the device, as ``0000:03:00.0``; empty where it is not known or the device has none.
     role : str
         The word of `fastgreen.sensors.settlement` for its kind of sensor; the source where that says enough.
+    counter : str
+        The physical counter that it reads, see `fastgreen.sensors.counter_identity`; empty where that is not known.
     """
 
     id: str
@@ -164,6 +166,7 @@ class Channel:
     traits: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     bus: str = field(default_factory=str, repr=False, compare=False)
     role: str = field(default_factory=str, repr=False, compare=False)
+    counter: str = field(default_factory=str, repr=False, compare=False)
 
     @property
     def bounds(self) -> str:

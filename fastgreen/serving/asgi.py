@@ -113,8 +113,19 @@ class EnergyMiddleware:
         return self._ledger
 
     def _end(self) -> None:
-        if self._own and self._monitor is not None:
-            print(self._monitor.stop(), file=sys.stderr)
+        if not self._own or self._monitor is None:
+            return
+        result = self._monitor.stop()
+        print(result, file=sys.stderr)
+        if result is not None and self._name in result.ledger_names:
+            about = result.spans(self._name).schema.metadata
+            drawn, alone, baseline = (float(about[key]) for key in (b"drawn_j", b"unattributed_j", b"baseline_j"))
+            charged = drawn - alone - baseline
+            print(
+                f"{self._name}: {charged:.4g} J charged, {alone:.4g} J while no request was open, {baseline:.4g} J "
+                f"baseline; together {drawn:.4g} J. Rule: {about[b'rule'].decode()}",
+                file=sys.stderr,
+            )
 
     # ---- a request ----
 

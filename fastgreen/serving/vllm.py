@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """vLLM: energy of finished requests, and a logger of J per token.
 
-The table uses the fields of vLLM's documented ``RequestOutput.metrics`` (version 1 of its engine), whose ``*_ts`` are
-seconds of CLOCK_MONOTONIC of the machine of the engine. vLLM makes them only with ``disable_log_stats=False``.
+The table uses the fields of vLLM's ``RequestOutput.metrics`` (vllm/v1/metrics/stats.py, as of 0.33), whose ``*_ts`` are
+seconds of CLOCK_MONOTONIC of the machine of the engine. vLLM makes them only with ``disable_log_stats=False``. The
+logger is a ``StatLoggerBase`` (vllm/v1/metrics/loggers.py), which the package registers under the entry point
+``vllm.stat_logger_plugins``. It is idle unless ``FASTGREEN_VLLM_SECONDS`` holds the seconds between two lines.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["EnergyLog", "request_table"]
 
 _INTERVAL_S = 10.0
+_ENVIRONMENT = "FASTGREEN_VLLM_SECONDS"
 _INSTANTS = ("queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
 
 
@@ -135,20 +140,35 @@ class EnergyLog:
         self.tokens = self.prompt_tokens = self.finished = 0
 
 
+def _asked_interval_s() -> float | None:
+    """Seconds between two lines; None where nobody asked for the log. ValueError for a wrong number."""
+    given = os.environ.get(_ENVIRONMENT)
+    if not given:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{_ENVIRONMENT} must be a number of seconds above 0, not {given!r}")
+    return seconds
+
+
 def _logger_class() -> type:
     """The class for the entry point ``vllm.stat_logger_plugins``: vLLM wants a subclass of its own base."""
     from vllm.v1.metrics.loggers import StatLoggerBase
 
     class EnergyStatLogger(StatLoggerBase):
-        """Logs J per token and per request of an engine of vLLM, every 10 s."""
+        """Logs J per token and per request of an engine of vLLM, if FASTGREEN_VLLM_SECONDS is set."""
 
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
             self._log: EnergyLog | None = None
-            self._first = engine_index == 0  # engines of one machine would each count all of its energy
+            # Engines of one machine would each count all of its energy.
+            self._interval_s = _asked_interval_s() if engine_index == 0 else None
 
         def log_engine_initialized(self) -> None:
-            if self._first:
-                self._log = EnergyLog()
+            if self._interval_s is not None and self._log is None:
+                self._log = EnergyLog(interval_s=self._interval_s)
 
         def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
             if self._log is not None:

@@ -74,6 +74,8 @@ WRONG = {
     "compare": ["--repeats", "0", "true", "true"],
     "run": ["--hz", "nan", "--", "true"],
     "report": ["x", "--step", "0.1"],
+    "merge": [],
+    "share": ["x"],
     "watch": ["--hz", "-1"],
     "export": ["--listen", "nowhere"],
     "grant": ["--user", "no-such-user-here"],
@@ -97,6 +99,8 @@ IMPOSSIBLE = {
     "compare": ["nowhere-a.json", "nowhere-b.json"],
     "run": ["-c", "gpu", "--", "true"],
     "report": ["nowhere"],
+    "merge": ["nowhere"],
+    "share": ["nowhere", "--spans", __file__],
     "watch": ["-c", "gpu"],
     "export": ["-c", "gpu"],
     "grant": ["--user", "0", "--socket", "file/sock"],
@@ -179,7 +183,7 @@ def test_a_slip_in_an_option_is_answered_with_it(name):
 
 def test_every_command_that_takes_channels_takes_them_alike():
     takers = {name for name, option in OPTIONS if "--channel" in option.opts}
-    assert takers == {"calibrate", "compare", "export", "run", "watch", "collect", "fit", "ablation", "bench"}
+    assert takers == {"calibrate", "compare", "export", "run", "share", "watch", "collect", "fit", "ablation", "bench"}
     for name, option in OPTIONS:
         if "--channel" in option.opts:
             assert option.opts == ["-c", "--channel"], name
@@ -309,3 +313,10 @@ def test_every_option_has_help_and_the_summary_fits_the_list_of_commands(name):
 
 
 NAMES = {"aipowermeter", "sizes", "dense", "physical"}
+
+
+def test_a_row_for_people_is_in_units_of_speech():
+    row = {"id": "a", "energy_j": 2.854e-06, "power_w": None, "covered_s": 12.0, "max": 3.5, "runs": 2}
+    assert common.spoken(row) == {
+        "id": "a", "energy": "2.854 uJ", "power": "-", "covered": "12.00 s", "max": 3.5, "runs": 2
+    }  # fmt: skip

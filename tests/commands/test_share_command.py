@@ -27,7 +27,7 @@ def spans(tmp_path_factory):
         time.sleep(0.3)
     end = time.monotonic_ns()
     (folder / "t.csv").write_text(f"name,begin_ns,end_ns\n=a,{began},{end}\nb,{began},{end}\n")
-    event = {"ph": "X", "name": "\x1b[31mop", "ts": began / 1000, "dur": 1e5, "pid": 1, "tid": 1}
+    event = {"ph": "X", "name": "\x1b[31mop", "ts": began / 1000, "dur": (end - began) / 1000, "pid": 1, "tid": 1}
     (folder / "t.json").write_text(json.dumps({"traceEvents": [event]}))
     return folder
 

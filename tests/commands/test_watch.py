@@ -111,13 +111,13 @@ def recording(folder, seconds):
 
 
 def test_a_run_that_is_recorded_is_followed_to_its_end(tree, tmp_path):
-    process = recording(tmp_path / "run", 4)
+    process = recording(tmp_path / "run", 6)
     done = cli("watch", tmp_path / "run", "--every", 0.5, "--json")
     assert process.wait(60) == 0
     assert done.returncode == 0, done.stderr
     seen = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(seen) >= 3
-    middle = seen[1:-1]
+    assert len(seen) >= 2
+    middle = seen[:-1]  # what came within the last one is not known
     assert statistics.median(g["power_w"] for g in middle) == pytest.approx(66, rel=0.4)
     assert 5 < statistics.median(g["windows_per_s"] for g in middle) <= 21
     assert statistics.median(g["spans_per_s"] for g in middle) > 10

@@ -78,3 +78,18 @@ def test_embodied_emissions_and_an_energy_at_one_moment():
     costs = costs_from({"embodied": 150_000, "machine_share": "1/8", "price": 0.3, "carbon": 232, "pue": 1.5})
     assert costs.embodied_of(2 * 3600) == pytest.approx(1.070205, rel=1e-6)  # shared/metrics.md, SCI
     assert costs.of(3.6e6, 0.0) == pytest.approx((0.45, 348.0))
+
+
+def test_a_growing_energy_is_priced_by_its_moments(tmp_path):
+    from fastgreen.costs.running import RunningCosts
+
+    (tmp_path / "p.csv").write_text("time (UTC),EUR/kWh\n1971-01-01 00:00,0.1\n1971-01-01 01:00,-0.5\n")
+    day = 365 * 86400
+    running = RunningCosts(costs_from({"price": tmp_path / "p.csv", "carbon": 100, "pue": 2}, tmp_path, {}))
+    assert running.upto(3.6e6, day) == pytest.approx((0.2, 200))
+    assert running.upto(2 * 3.6e6, day + 3600) == pytest.approx((0.2 - 1.0, 400))
+    assert running.upto(1.0, day + 3600) == pytest.approx((-0.8, 400))  # it fell: unchanged
+    running.upto(3 * 3.6e6, 2 * day)
+    assert running.uncovered_j == 3.6e6
+    only = RunningCosts(costs_from({"carbon": 100}, tmp_path, {}))
+    assert only.upto(3.6e6) == (None, 100)

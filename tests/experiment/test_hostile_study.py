@@ -165,10 +165,19 @@ def test_absurd_values_of_study_json_are_sentences(study, key, value):
     code, said = compiled(study)
     assert code == 0
     assert len(said) < 20_000
-    done = CliRunner().invoke(main, ["compile", str(study)])
-    assert done.exit_code == 0, done.output
     if key == "batch" and value not in (1, 2):
         assert "batch must be a whole number above 0" in said
+
+
+DRAWN = [("batch", "protocol", "size_unit"), *(pytest.param((key,), marks=pytest.mark.slow) for key in ABOUT)]
+
+
+@pytest.mark.parametrize("value", ABSURD)
+@pytest.mark.parametrize("keys", DRAWN, ids=" and ".join)
+def test_absurd_values_of_study_json_are_drawn(study, keys, value):
+    (study / "study.json").write_text(json.dumps({**ABOUT, **dict.fromkeys(keys, value)}))
+    done = CliRunner().invoke(main, ["compile", str(study)])
+    assert done.exit_code == 0, done.output
 
 
 @pytest.mark.parametrize("value", ABSURD)

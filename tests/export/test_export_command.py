@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -108,3 +109,18 @@ def test_the_wait_ends_by_time_and_by_its_event(powercap):
         endless.run([], done)
     finally:
         endless.stop()
+
+
+def test_a_counter_that_stands_still_or_jumps_does_not_spoil_the_end(powercap):
+    tree = powercap(Zone("package-0", 0.0, counter_start_uj=10**9), move=True)
+    endless = EndlessMonitor("rapl:*", hz=200)
+    with fg.export.prometheus(endless.monitor, "127.0.0.1:0") as endpoint:
+        time.sleep(0.3)
+        for value_uj in (10**9 + 10**6, 5, 10**9 + 2 * 10**6):
+            tree.set_uj("package-0", value_uj)
+            time.sleep(0.1)
+        time.sleep(2.2)
+        first = by_id(endpoint.address, "hw_energy_joules_total")
+        assert 0 <= first["rapl:package-0"] < 100
+        endless.stop()
+    assert endless.monitor.result.channels.num_rows == 1

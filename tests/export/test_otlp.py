@@ -101,6 +101,24 @@ def test_names_units_and_attributes_are_those_of_opentelemetry(powercap, collect
     assert points(seen["fastgreen.energy.low"])["rapl:package-0"] < points(energy)["rapl:package-0"]
 
 
+def test_money_and_carbon_follow_the_energy_of_the_host(powercap, collector):
+    from fastgreen.costs.settings import costs_from
+
+    powercap(Zone("package-0", 60.0), move=True)
+    costs = costs_from({"price": "0.5 EUR", "carbon": 360})
+    with fg.Monitor("rapl:*") as monitor, fg.export.otlp(monitor, collector.url, every_s=60, costs=costs) as sender:
+        time.sleep(0.3)
+        assert sender.send()
+        seen = collector.metrics()
+    (energy_j,), (carbon_g,) = (
+        points(seen[f"{name}"]).values() for name in ("hw.host.energy", "fastgreen.host.carbon")
+    )
+    assert carbon_g == pytest.approx(energy_j / 3.6e6 * 360, rel=0.2)  # each is read at its own moment
+    (cost,) = points(seen["fastgreen.host.cost"]).values()
+    assert cost == pytest.approx(carbon_g / 360 * 0.5, rel=0.2)
+    assert seen["fastgreen.host.carbon"].unit == "g"
+
+
 def test_spans_become_histograms(powercap, collector):
     powercap(Zone(watts=10.0), move=True)
     with fg.Monitor("rapl:*") as monitor, fg.export.otlp(monitor, collector.url) as sender:
@@ -113,6 +131,19 @@ def test_spans_become_histograms(powercap, collector):
     assert len(point.explicit_bounds) == 28
     (point,) = collector.metrics()["fastgreen.token.energy"].histogram.data_points
     assert (point.count, point.sum) == (1, 0.05)
+
+
+def test_spans_of_ledgers_are_sent_by_themselves(powercap, collector, soon):
+    powercap(Zone(watts=20.0), move=True)
+    with fg.Monitor("rapl:*", hz=200) as monitor:
+        ledger = monitor.ledger("chat")
+        with fg.export.otlp(monitor, collector.url) as sender:
+            with ledger.span("a") as span:
+                time.sleep(0.05)
+                span.add(tokens=5)
+            soon(lambda: sender.send() and "fastgreen.token.energy" in collector.metrics())
+    (point,) = collector.metrics()["fastgreen.token.energy"].histogram.data_points
+    assert (point.count, attributes(point)) == (1, {"fastgreen.ledger": "chat"})
 
 
 def test_a_gpu_that_vanishes_is_sent_no_more(nvml, collector, soon):

@@ -19,6 +19,15 @@ folder.
 """
 
 TAIL = """
+## A fork beside other threads
+
+Python 3.12 and later warn if a program with more than one thread calls `os.fork`: "This process is multi-threaded, use
+of fork() may lead to deadlocks in the child". The interpreter counts every thread, also those of fastgreen: one that
+empties the rings, and one for each source. For fastgreen the fork is safe: the child's monitor is inactive, holds no
+lock of the parent and starts no thread. It may be unsafe for other threads of the program, so fastgreen sets no filter
+and leaves the warning to you. To avoid it, fork before `Monitor.start`, or start workers with
+`multiprocessing.set_start_method("spawn")`. `multiprocessing` warns in the same way if its method is `fork`.
+
 ## Limits
 
 - If a counter wraps twice between two readings, it looks like one wrap. fastgreen refuses a rate that is too low for

@@ -10,19 +10,20 @@ from pathlib import Path
 # A file imports only from rows above its own, or from its own folder. A name is a folder or a module of the package.
 # README, CONTRIBUTING and the package's __init__ point here.
 LAYERS: list[set[str]] = [
-    {"errors", "units", "_light_dataclass"},
-    {"guards", "atomic_file"},
+    {"errors", "units", "_light_dataclass", "deprecation"},
+    {"guards", "atomic_file", "progress_bar"},
     {"table_files"},
     {"_kernels", "_resolver"},
     {"_core", "_shares", "ufuncs"},
     {"_window"},
     {"_ledger"},
+    {"_steps"},
     {"sensors", "metrics", "costs"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},
-    {"published_figures", "reports", "export", "serving"},
+    {"published_figures", "reports", "export", "serving", "distributed"},
     {"estimate", "experiment"},
-    {"pytest_plugin"},
+    {"pytest_plugin", "notebook"},
     {"commands"},
     {"cli"},
 ]

@@ -28,6 +28,7 @@ PAGES = [
 _FENCE = re.compile(r"^(?:<!-- ([^\n]*?) -->\n\n?)?```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Programs of the system that the pages name. Each other program is one whose arguments are checked here.
 SYSTEM = {
+    "torchrun",
     "chmod",
     "groupadd",
     "usermod",
@@ -39,6 +40,9 @@ SYSTEM = {
     "cat",
     "cd",
     "rm",
+    "cp",
+    "systemctl",
+    "kubectl",
 }
 
 

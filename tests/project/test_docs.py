@@ -22,7 +22,14 @@ from tests.project.pages import PAGES, Block, blocks, command_fault
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 LANGUAGES = {"python", "sh", "console", "text", "ini", "toml", ""}
 # Why a block may stay unrun, and how many do. A block that needs nothing of this is run.
-NOT_RUN = {"needs root": 5, "needs a GPU": 4, "makes an environment": 6, "takes hours": 1, "serves until Ctrl-C": 1}
+NOT_RUN = {
+    "needs root": 6,
+    "needs a GPU": 4,
+    "needs a cluster": 3,
+    "makes an environment": 8,
+    "takes hours": 1,
+    "serves until Ctrl-C": 3,
+}
 README = ROOT / "README.md"
 
 
@@ -80,7 +87,13 @@ def shape(text: str) -> list[str]:
     return [re.sub(r"─+", "─", re.sub(r"\s+", " ", line)).strip() for line in text.strip().splitlines()]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=lambda page: page.name)
+def pages() -> list:
+    """The pages with blocks; those whose blocks take more than ten seconds are marked."""
+    marks = {name: [pytest.mark.slow] for name in ("estimate.md", "experiments.md", "metrics.md")}
+    return [pytest.param(p, id=p.name, marks=marks.get(p.name, [])) for p in PAGES if runnable(p)]
+
+
+@pytest.mark.parametrize("page", pages())
 def test_every_block_runs_as_pasted_twice_in_a_row(page: Path, tmp_path, powercap, monkeypatch):
     powercap(Zone("package-0", watts=50.0, children=(Zone("dram", watts=6.0),)), move=True)
     reader = Reader(tmp_path)

@@ -347,6 +347,11 @@ def test_spans_of_a_request_are_charged_where_no_span_inside_is_open(run, tmp_pa
     found = {key[0]: row for key, row in rows(table).items()}
     inside = found["GET /"]["energy_j"] + found["db"]["energy_j"] + found["model"]["energy_j"]
     assert found["GET /"]["total_energy_j"] == pytest.approx(inside, rel=1e-9)
+    each = charged_table(result, file, each=True).to_pylist()
+    assert [(row["name"], row["trace_id"], row["span_id"]) for row in each[:2]] == [
+        ("db", "t", "b"),
+        ("model", "t", "c"),
+    ]
     assert file.notes == ["1 span sent twice: counted once", "1 span inside of spans that the file does not have"]
 
 
@@ -393,12 +398,14 @@ def test_a_table_gets_what_result_share_gives(run, tmp_path, suffix):
     rng = np.random.default_rng(5)
     begin = rng.integers(S, 8 * S, 100)
     data = {"name": [f"r{i % 7}" for i in range(100)], "begin_ns": begin, "end_ns": begin + rng.integers(1, S, 100)}
+    data["id"] = [f"request {i}" for i in range(100)]
     table = pa.table({**data, "w": rng.choice([0.0, 1.0, 2.5], 100)})
     save_table(table, tmp_path / f"t.{suffix}")
     file = read_spans(tmp_path / f"t.{suffix}", weight="w")
     assert file.clock is None  # small numbers: the clock by which they overlap the run
     each = charged_table(result, file, each=True)
     wanted = result.share(table, weight="w")
+    assert each["id"].to_pylist() == table["id"].to_pylist()
     for name in ("energy_j", "energy_low_j", "energy_high_j"):
         np.testing.assert_allclose(each[name].to_numpy(), wanted[name].to_numpy(), rtol=1e-9, atol=1e-9)
     check_sum(charged_table(result, file), result)

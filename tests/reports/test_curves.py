@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastgreen as fg
-from fastgreen.reports.curves import lines, packed, resolved_s, shares
+from fastgreen.reports.curves import lines, packed, shares
+from fastgreen.results.result_tables import resolved_s
 from tests.oracles.long_runs import METADATA, SECOND, START_NS, counter_trace, long_run
 
 

@@ -265,6 +265,31 @@ def test_an_hour_at_100_hz_is_a_small_page_and_soon_written(tmp_path):
     assert 0.2 <= run_data(tmp_path / "page.html")["levels"][-1]["step_s"] <= 0.5
 
 
+def test_a_part_of_a_run_is_drawn_in_full(tmp_path, browser):
+    run = with_spans(long_run(3600, windows=10_000), 100)
+    fg.to_html(run, tmp_path / "whole.html")
+    assert "--from S --to S" in (tmp_path / "whole.html").read_text()
+    path = tmp_path / "page.html"
+    fg.to_html(run, path, from_s=1800, to_s=1860)
+    data = run_data(path)
+    assert data["duration_s"] == 60
+    assert data["levels"][-1]["step_s"] <= 0.2 < run_data(tmp_path / "whole.html")["levels"][-1]["step_s"]
+    requests(browser)
+    browser.get(path.as_uri())
+    quiet(browser, path)
+    assert range_of(browser).startswith("1800 s to 1860 s")
+    assert "Curves and lanes show 1.800 ks to 1.860 ks of the run" in browser.find_element("tag name", "body").text
+    for wrong in ((5, 5), (7, 6), (4000, None), (4000, 5000)):
+        with pytest.raises(ValueError, match="must be a stretch within the run"):
+            fg.to_html(run, path, from_s=wrong[0], to_s=wrong[1])
+    long_run(5).save(tmp_path / "run")
+    call = lambda *more: CliRunner().invoke(main, ["report", str(tmp_path / "run"), *more])  # noqa: E731
+    assert call("--html", str(path), "--from", "1", "--to", "2").exit_code == 0
+    assert run_data(path)["begin_s"] == 1
+    assert call("--from", "1").exit_code == 2
+    assert call("--html", str(path), "--from", "9").exit_code == 2
+
+
 def test_the_command_writes_a_page_and_replaces_an_older_one(tmp_path):
     long_run(2).save(tmp_path / "my <run>")
     out = tmp_path / "out.html"

@@ -95,6 +95,7 @@ def everything(result: Result, picture: Path) -> None:
             plot.power(result, path=picture)
 
 
+@pytest.mark.statistical
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(channel, max_size=4), windows, st.sampled_from([0, 6 * 10**9, 10**18, -(10**17)]), st.integers(0, 99))
 @example([("energy", 1, 1.0, MS), ("energy", 300, 0.0, MS)], [("w", 2, MS)], 6 * 10**9, 1)  # one never updates again

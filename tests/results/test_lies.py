@@ -9,7 +9,8 @@ import pytest
 from fastgreen import Monitor, _resolver
 from fastgreen.results import settled_samples
 from fastgreen.results.lies import lies as sentences
-from fastgreen.results.result import Result, load
+from fastgreen.results.loading import load
+from fastgreen.results.result import Result
 from fastgreen.results.run_metadata import run_metadata
 from fastgreen.results.trace import Trace
 from fastgreen.sensors.channel import Channel, plausible_w

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import threading
 
@@ -168,6 +169,11 @@ def test_three_lines_are_enough_and_the_result_is_printed_at_the_end(zones, capf
             client.get("/complete")
     printed = capfd.readouterr().err
     assert "tokens" in printed
+    charged, alone, baseline, drawn = map(float, re.search(
+        r"requests: (\S+) J charged, (\S+) J while no request was open, (\S+) J baseline; together (\S+) J", printed
+    ).groups())  # fmt: skip
+    assert charged + alone + baseline == pytest.approx(drawn, rel=2e-3)
+    assert charged > 0
     assert fg.load(tmp_path / "run").spans("requests")["tokens"].to_pylist() == [3, 3, 3]
 
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import abc
 import logging
 import sys
 import time
+import tomllib
 import types
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ import pytest
 import fastgreen as fg
 from fastgreen.serving import vllm
 from fastgreen.serving.vllm import EnergyLog, request_table
+from tests.oracles.places import ROOT
 
 
 def output(name, instants, prompt=4, tokens=3):
@@ -69,22 +72,56 @@ def test_the_log_has_joules_per_token_and_request(caplog):
     assert log.tokens == 0
 
 
-def test_the_class_of_the_entry_point_is_a_subclass_of_the_base_of_vllm(monkeypatch):
-    class Base:
-        """As `StatLoggerBase` of vllm/v1/metrics/loggers.py is documented."""
+class StatLoggerBase(abc.ABC):
+    """The interface of vllm/v1/metrics/loggers.py, version 0.33."""
 
+    @abc.abstractmethod
+    def __init__(self, vllm_config, engine_index=0): ...
+
+    @abc.abstractmethod
+    def record(self, scheduler_stats, iteration_stats, mm_cache_stats=None, engine_idx=0): ...
+
+    @abc.abstractmethod
+    def log_engine_initialized(self): ...
+
+
+@pytest.fixture
+def logger_class(monkeypatch):
     module = types.ModuleType("vllm.v1.metrics.loggers")
-    module.StatLoggerBase = Base
+    module.StatLoggerBase = StatLoggerBase
     for name in ("vllm", "vllm.v1", "vllm.v1.metrics"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "vllm.v1.metrics.loggers", module)
-    found = vllm.EnergyStatLogger
+    yield vllm.EnergyStatLogger
     del vars(vllm)["EnergyStatLogger"]
-    assert issubclass(found, Base)
-    made = found(None, engine_index=1)
-    made.log_engine_initialized()
-    made.record(None, stats(1), mm_cache_stats=None, engine_idx=0)
-    made.log()
+
+
+def test_the_class_of_the_entry_point_logs_where_it_is_asked_to(logger_class, monkeypatch, caplog):
+    assert issubclass(logger_class, StatLoggerBase)
+    caplog.set_level(logging.INFO, "fastgreen.vllm")
+    for seconds, index, lines in ((None, 0, 0), ("0.01", 1, 0), ("0.01", 0, 1)):
+        monkeypatch.delenv("FASTGREEN_VLLM_SECONDS", raising=False)
+        if seconds is not None:
+            monkeypatch.setenv("FASTGREEN_VLLM_SECONDS", seconds)
+        made = logger_class(None, engine_index=index)
+        made.log_engine_initialized()
+        time.sleep(0.02)
+        made.record(None, stats(1), mm_cache_stats=None, engine_idx=index)
+        made.log()
+        assert len(caplog.records) == lines
+    made._log.monitor.stop()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "often"])
+def test_a_wrong_interval_is_refused(logger_class, monkeypatch, seconds):
+    monkeypatch.setenv("FASTGREEN_VLLM_SECONDS", seconds)
+    with pytest.raises(ValueError, match="FASTGREEN_VLLM_SECONDS must be a number of seconds"):
+        logger_class(None)
+
+
+def test_the_entry_point_of_the_package_names_the_class():
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert points["vllm.stat_logger_plugins"] == {"fastgreen": "fastgreen.serving.vllm:EnergyStatLogger"}
 
 
 def test_without_vllm_the_class_says_so():

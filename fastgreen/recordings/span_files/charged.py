@@ -63,7 +63,7 @@ def charged_table(
     gpus : dict of int to str, optional
         The channel of a GPU that the file calls by this number; by default the GPUs of the run in their order.
     each : bool
-        A row per span instead of per name.
+        A row per span instead of per name, with the columns of the file that have other names.
 
     Returns
     -------
@@ -226,6 +226,7 @@ class _Part:
         lengths = (spans.end_ns - spans.begin_ns)[kept] / NS_PER_S
         self.duration_s = np.bincount(group[kept], lengths, len(self.groups))
         self.begin_ns = spans.begin_ns
+        self.rest = file.columns.take(self.groups) if each and file.columns is not None else None
         self.names = [file.names[c] for c in (file.name[self.groups] if each else self.groups).tolist()]
         self.own, self.total = own_and_total(result, traces, spans.where(kept), group[kept], len(self.groups))
 
@@ -261,7 +262,12 @@ class _Part:
             pa.field(name, column.type, metadata=unit_metadata(known[units[name]]) if units[name] in known else None)
             for name, column in columns.items()
         ]
-        return pa.table(list(columns.values()), schema=pa.schema(fields))
+        table = pa.table(list(columns.values()), schema=pa.schema(fields))
+        if self.rest is not None:
+            for field, values in zip(self.rest.schema, self.rest.columns, strict=True):
+                if field.name not in table.column_names:
+                    table = table.append_column(field, values)
+        return table
 
 
 def _less(found: Shares, baseline: float | dict[str, float]) -> tuple[Bounded, np.ndarray]:

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from fastgreen.errors import TraceError
+from fastgreen.guards.printable import encodable
 from fastgreen.recordings.span_files.span_file import LARGEST_NS, Names, SpanFile, opened, parse
 from fastgreen.results.nested_spans import NestedSpans
 from fastgreen.units import counted
 
 __all__ = ["read_otlp"]
+
+_LONGEST = 100  # characters of an id
 
 
 def read_otlp(path: str | Path) -> SpanFile:
@@ -62,6 +66,7 @@ class _Reader:
         self.place: dict[tuple[str, str], int] = {}
         self.rows: list[tuple[int, int, int]] = []
         self.parents: list[tuple[str, str] | None] = []
+        self.ids: list[tuple[str, str]] = []
         self.untimed = self.twice = 0
         self.hosts: set[str] = set()
 
@@ -91,6 +96,7 @@ class _Reader:
                 self.twice += 1
                 return
             self.place[trace, own] = len(self.rows)
+        self.ids.append((encodable(trace)[:_LONGEST], encodable(own)[:_LONGEST]))
         around = span.get("parentSpanId")
         self.parents.append((trace, str(around)) if around else None)
         self.rows.append((begin_ns, end_ns, self.names.number(span.get("name"))))
@@ -109,8 +115,9 @@ class _Reader:
             notes.append(f"{counted(lost, 'span')} inside of spans that the file does not have")
         host = self.hosts.pop() if len(self.hosts) == 1 else None
         device = np.full(len(begin), -1)
+        ids = pa.table({"trace_id": [one[0] for one in self.ids], "span_id": [one[1] for one in self.ids]})
         return SpanFile(
-            self.path, "OpenTelemetry", spans, self.names.all, name, device, "realtime", False, host, notes
+            self.path, "OpenTelemetry", spans, self.names.all, name, device, "realtime", False, host, notes, ids
         )  # fmt: skip
 
 

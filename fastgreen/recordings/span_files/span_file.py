@@ -22,6 +22,7 @@ from fastgreen.guards.untrusted import open_regular
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from fastgreen.results.nested_spans import NestedSpans
@@ -55,6 +56,8 @@ class SpanFile:
     host : str or None
         The machine.
     notes : list of str
+    columns : pyarrow.Table, optional
+        A row per span: what the file has of each one beside its name and time.
     """
 
     path: Path
@@ -67,6 +70,7 @@ class SpanFile:
     knows_devices: bool = False
     host: str | None = None
     notes: list[str] = field(default_factory=list)
+    columns: pa.Table | None = None
 
 
 class Names:

@@ -75,9 +75,11 @@ def read_span_table(
     else:
         code = np.full(int(known.sum()), names.number("all spans"))
     parent = np.full(len(code), -1)
+    used = {begin, end, *(["name"] if name is None else [name])}
+    rest = table.select([n for n in table.column_names if n not in used]).filter(pa.array(known))
     spans = NestedSpans(begin_ns[known], end_ns[known], parent, weights[known])
     clock = "realtime" if stamped or int(begin_ns[known].min()) > _SINCE_1970_NS else None
-    return SpanFile(path, "a table", spans, names.all, code, np.full(len(code), -1), clock, notes=notes)
+    return SpanFile(path, "a table", spans, names.all, code, np.full(len(code), -1), clock, notes=notes, columns=rest)
 
 
 def _chosen(table: pa.Table, argument: str, name: str | None, usual: tuple[str, ...]) -> str:

@@ -23,6 +23,8 @@
     return `${digits} ${prefix}${unit}`;
   }
 
+  // Times are those since the begin of the run, also where a part of it is drawn.
+  const instant = (value) => seconds(value + (run.begin_s || 0));
   const seconds = (value) => (value < 1000 ? quantity(value, "s") : `${Number(value.toPrecision(6))} s`);
 
   // ---- theme ----
@@ -48,9 +50,11 @@
 
   function unpackedLevels() {
     return run.levels.map((level) => {
-      const x = Array.from({ length: level.count + 1 }, (_, i) => Math.min(i * level.step_s, run.duration_s));
-      x[level.count] = run.duration_s;
       const curves = level.curves.map((curve) => {
+        // Several runs on one page have steps and lengths of their own.
+        const { count, step_s, duration_s } = { ...level, duration_s: run.duration_s, ...curve.own };
+        const x = Array.from({ length: count + 1 }, (_, i) => Math.min(i * step_s, duration_s));
+        x[count] = duration_s;
         const data = columns.map((name) => unpacked(curve[name]));
         data.forEach((column) => column.push(column[column.length - 1])); // the last step has a width too
         return [x, ...data];
@@ -84,7 +88,7 @@
     const [high, low, most, least, mean] = u.data.slice(1).map((column) => column[i]);
     if (mean === null || mean === undefined) return "unknown here";
     const inside = Math.min(Math.max(mean, low), high === null ? mean : high);
-    return `${seconds(u.data[0][i])}: ${quantity(inside, "W")}, between ${quantity(low, "W")} and ` +
+    return `${instant(u.data[0][i])}: ${quantity(inside, "W")}, between ${quantity(low, "W")} and ` +
       `${high === null ? "no known bound" : quantity(high, "W")}; peaks ${quantity(least, "W")} to ${quantity(most, "W")}`;
   }
 
@@ -100,7 +104,7 @@
       padding: [8, rightGap, 0, 0],
       scales: { x: { time: false }, y: { range: (u) => [0, top(u)] } },
       axes: [
-        { ...axis, size: 28, values: (u, ticks) => ticks.map((t) => `${+t.toPrecision(6)} s`) },
+        { ...axis, size: 28, values: (u, ticks) => ticks.map((t) => `${+(t + (run.begin_s || 0)).toPrecision(6)} s`) },
         { ...axis, size: axisWidth, values: (u, ticks) => ticks.map((t) => quantity(t, "W")) },
       ],
       series: [{}, edge, edge, edge, edge, { paths: stepped, stroke: () => color("--line"), width: 1.5, points: { show: false } }],
@@ -154,7 +158,7 @@
     });
     view.level = level;
     const step = levels.length ? `, steps of ${quantity(levels[level].step_s, "s")}` : "";
-    find("range").textContent = `${seconds(view.from)} to ${seconds(view.to)}${step}`;
+    find("range").textContent = `${instant(view.from)} to ${instant(view.to)}${step}`;
     drawLanes();
   }
 
@@ -266,7 +270,7 @@
       const { share } = lanes[place];
       const part = share[Math.min(Math.max(Math.floor((at / run.duration_s) * share.length), 0), share.length - 1)];
       const open = lanes[place].kind === "span" ? `${+part.toPrecision(3)} open` : `open ${+(100 * part).toPrecision(3)} % of the time`;
-      find("window").textContent = `${lanes[place].name}: ${open} at ${seconds(at)}`;
+      find("window").textContent = `${lanes[place].name}: ${open} at ${instant(at)}`;
       return;
     }
     let best = -1;
@@ -281,7 +285,7 @@
     const energy = windows.known
       ? `, ${quantity(windows.energy[best], "J")} (${quantity(windows.low[best], "J")} .. ${quantity(windows.high[best], "J")})`
       : "";
-    const begin = seconds(windows.begin[best] * windows.unit_s);
+    const begin = instant(windows.begin[best] * windows.unit_s);
     find("window").textContent =
       `${lanes[place].name}, ${lanes[place].kind} ${(windows.ids[place] || {})[windows.index[best]] ?? windows.index[best]}: began at ${begin}, lasted ` +
       `${quantity(windows.length[best] * windows.unit_s, "s")}${energy}`;
