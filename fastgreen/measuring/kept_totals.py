@@ -8,7 +8,8 @@ import numpy as np
 from fastgreen import _core, _resolver
 from fastgreen._light_dataclass import dataclass, replace
 from fastgreen.measuring.sums_of_windows import RUN, ChannelSums
-from fastgreen.results.totals_result import TotalsResult, TotalTrace, WindowTotal
+from fastgreen.results.name_totals import WindowTotal
+from fastgreen.results.totals_result import TotalsResult, TotalTrace
 from fastgreen.results.trace import Bounded
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.units import NS_PER_S, joules_per_unit
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from fastgreen import _window
     from fastgreen.measuring.sums_of_windows import Pieces
-    from fastgreen.results.totals_result import LedgerTotal
+    from fastgreen.results.name_totals import LedgerTotal
     from fastgreen.sensors.channel import Channel
 
 __all__ = ["KeptTotals"]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fastgreen import _window
     from fastgreen.measuring.live_shares import LiveShares
     from fastgreen.measuring.recorder import Recorder
+    from fastgreen.results.name_totals import LedgerTotal
     from fastgreen.results.open_folder import KeptFile
-    from fastgreen.results.totals_result import LedgerTotal
     from fastgreen.sensors.channel import Channel
 
     class Run(Protocol):
@@ -184,7 +184,7 @@ class Ledgers:
         return out + self._shared_twice()
 
     def _total_of(self, name: str) -> LedgerTotal:
-        from fastgreen.results.totals_result import LedgerTotal
+        from fastgreen.results.name_totals import LedgerTotal
 
         assert self._totals is not None
         return self._totals.setdefault(name, LedgerTotal(name))

@@ -252,7 +252,8 @@ class LiveRun:
     def _drain(self) -> None:
         recorder = self._recorder
         drained: dict[str, bytearray] = {}
-        self.judge.look()
+        if not self._keeps_totals:  # without samples there is nothing to judge
+            self.judge.look()
         for group in self.groups:
             for i, channel in enumerate(group.channels):
                 samples = group.recent[i].take()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastgreen.results.bounded import Bounded
     from fastgreen.results.energies import Energies
-    from fastgreen.results.totals_result import LedgerTotal, WindowTotal
+    from fastgreen.results.name_totals import LedgerTotal, WindowTotal
 
 __all__ = ["ledger_table", "summary_table"]
 

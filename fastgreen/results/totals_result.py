@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from fastgreen._light_dataclass import dataclass, field
 from fastgreen.errors import FastgreenError
 from fastgreen.results.result import Result
 from fastgreen.results.trace import Bounded, Trace
@@ -19,32 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fastgreen.results.bounded import Windows
+    from fastgreen.results.name_totals import LedgerTotal, WindowTotal
 
-__all__ = ["LedgerTotal", "TotalTrace", "TotalsResult", "WindowTotal"]
-
-
-@dataclass
-class WindowTotal:
-    """All stretches of one window name together; `union` is the energy of their union where they overlap."""
-
-    name: str
-    count: int = 0
-    time_ns: int = 0
-    amounts: dict[str, float] = field(default_factory=dict)
-    energy: Bounded | None = None
-    union: Bounded | None = None
-
-
-@dataclass
-class LedgerTotal:
-    """All closed spans of one ledger together; the energies are those of spans whose share is known."""
-
-    name: str
-    count: int = 0
-    time_ns: int = 0
-    amounts: dict[str, float] = field(default_factory=dict)
-    energy: Bounded | None = None
-    unattributed_j: float | None = None
+__all__ = ["TotalTrace", "TotalsResult"]
 
 
 def refuse(wanted: str) -> NoReturn:
