@@ -257,7 +257,7 @@ cdef class Sum:
     """The bounds of many windows together, in time order and without overlap: see fg_resolver_sum.h."""
 
     cdef fg_sum c
-    cdef double ceiling_per_ns
+    cdef public double ceiling_per_ns  # for the gaps before the windows that are added from here on
 
     def __cinit__(self, double ceiling_per_ns):
         self.ceiling_per_ns = ceiling_per_ns

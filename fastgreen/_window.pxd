@@ -17,7 +17,8 @@ cdef class Window:
     cdef int64_t *begins
     cdef int64_t *ends
     cdef size_t used, capacity
-    cdef int64_t begun_at_ns
+    cdef int64_t begun_at_ns, last_begin_ns, last_end_ns  # of the last stretch that was taken out
+    cdef size_t taken
     cdef object bound_enter, bound_exit
     cdef list shelf  # where it goes when a stretch ends, if others of its name were open
     cdef bint shelved, handed

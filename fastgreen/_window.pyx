@@ -89,13 +89,13 @@ cdef class Window:
         free(self.ends)
 
     def __len__(self):
-        return self.used
+        return self.used + self.taken
 
     def __reduce__(self):
         raise TypeError(f"window {self.name!r} cannot be pickled or copied: it belongs to a monitor of this process")
 
     def __repr__(self):
-        return f"<fastgreen window {self.name!r}: {self.used} times>"
+        return f"<fastgreen window {self.name!r}: {len(self)} times>"
 
     def put_on(self, list shelf not None):
         """From now on the handle goes on this shelf whenever a stretch ends, to be handed out again."""
@@ -129,13 +129,16 @@ cdef class Window:
         cdef int64_t begin_ns, end_ns, until
         if self.gate.state == GATE_INERT:
             return None
-        if self.begun_at_ns >= 0 or self.used == 0:
-            raise RuntimeError(f"energy of window {self.name!r}, which {'is open' if self.used else 'has not ended yet'}")
+        if self.begun_at_ns >= 0 or self.used + self.taken == 0:
+            state = "is open" if self.used + self.taken else "has not ended yet"
+            raise RuntimeError(f"energy of window {self.name!r}, which {state}")
         if self.handed:
             raise RuntimeError(f"window {self.name!r} was handed out again since; for work that overlaps use a ledger")
         if self.gate.live is None:
             raise RuntimeError(f"energy of window {self.name!r} while its monitor does not run; the result has it")
-        begin_ns, end_ns = self.begins[self.used - 1], self.ends[self.used - 1]
+        begin_ns, end_ns = self.last_begin_ns, self.last_end_ns
+        if self.used:
+            begin_ns, end_ns = self.begins[self.used - 1], self.ends[self.used - 1]
         if wait:
             until = fg_clock_now_ns() + <int64_t>(timeout * 1e9)
             while not self.gate.live.knows(end_ns) and fg_clock_now_ns() < until:
@@ -180,12 +183,13 @@ cdef class Window:
             if self.gate.state == GATE_OPEN:
                 raise RuntimeError(f"window {self.name!r} was ended before it was begun")
             return 0
-        if self.used == self.capacity:
-            self._grow()
-        self.begins[self.used] = self.begun_at_ns
-        self.ends[self.used] = now
         if self.first_name is not None:
             self._keep_amounts()
+        if self.used == self.capacity:
+            self._grow()
+        # Without Python code from here to the count, so that no `take` of another thread comes between.
+        self.begins[self.used] = self.begun_at_ns
+        self.ends[self.used] = now
         self.used += 1
         self.begun_at_ns = -1
         self.handed = False
@@ -287,3 +291,29 @@ cdef class Window:
             memcpy(column_data(begin, True), self.begins + start, (self.used - start) * sizeof(int64_t))
             memcpy(column_data(end, True), self.ends + start, (self.used - start) * sizeof(int64_t))
         return begin, end
+
+    def take(self):
+        """Take the stretches out, so that the handle does not grow: (begin_ns, end_ns, sums of amounts, open since).
+
+        The begin of an open stretch is -1 where none is open. `edges` and `amounts` have only those that come later.
+        """
+        cdef size_t count = self.used, first, i
+        cdef Py_ssize_t place
+        cdef int64_t open_since_ns = self.begun_at_ns
+        cdef dict done = {}
+        begin, end = self.edges()
+        begin, end = begin[:count], end[:count]
+        if count:
+            self.last_begin_ns, self.last_end_ns = self.begins[count - 1], self.ends[count - 1]
+            for i in range(self.used - count):
+                self.begins[i], self.ends[i] = self.begins[count + i], self.ends[count + i]
+            self.used -= count
+            self.taken += count
+        for name, (places, values) in ({} if self.kept is None else self.kept).items():
+            first = _bisect_left(places, count)
+            if first:
+                done[_encodable(name)] = sum(values[:first])
+            del places[:first], values[:first]
+            for place in range(len(places)):
+                places[place] -= count
+        return begin, end, done, open_since_ns

@@ -27,13 +27,6 @@ __all__ = ["EndlessMonitor"]
 _LOOK_S, _LONGEST_S = 30.0, 3600.0
 
 
-class _Forgotten(list):
-    """A list that stays empty: samples that nobody will ask for."""
-
-    def append(self, item: object) -> None:
-        pass
-
-
 class EndlessMonitor:
     """A started monitor in constant memory.
 
@@ -54,10 +47,7 @@ class EndlessMonitor:
         self.monitor = self._started()
 
     def _started(self) -> Monitor:
-        monitor = Monitor(self._wanted, hz=self._hz).start()
-        for group in monitor._groups:  # the totals are kept by the sampling threads
-            group.samples = [_Forgotten() for _ in group.channels]
-        return monitor
+        return Monitor(self._wanted, hz=self._hz, keep="totals").start()
 
     def run(self, followers: Sequence[Follower], done: Event, most_s: float | None = None) -> None:
         """Wait for the end; on the way, look for channels that can be read again.

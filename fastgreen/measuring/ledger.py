@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Protocol
 
+    import numpy as np
     import pyarrow as pa
 
     from fastgreen import _window
     from fastgreen.measuring.live_shares import LiveShares
     from fastgreen.measuring.recorder import Recorder
+    from fastgreen.results.name_totals import LedgerTotal
     from fastgreen.results.open_folder import KeptFile
     from fastgreen.sensors.channel import Channel
 
@@ -53,8 +55,9 @@ class Ledgers:
         What is not in a recording: (name, definition) of each ledger, then (name, what `Ledger.take` gave).
     """
 
-    def __init__(self, gate: _window.Gate) -> None:
+    def __init__(self, gate: _window.Gate, keep: str = "samples") -> None:
         self.gate = gate
+        self._totals: dict[str, LedgerTotal] | None = {} if keep == "totals" else None
         self.by_name: dict[str, _steps.SteppedLedger] = {}
         self.kept: list[tuple[Any, ...]] = []
         self._defined: set[str] = set()
@@ -137,6 +140,9 @@ class Ledgers:
         while self._live:
             name, shares = self._live.popitem()
             shares.finish()
+            if self._totals is not None:
+                total = self._total_of(name)
+                total.energy, total.unattributed_j = shares.charged, shares.unattributed_j
             self._hurried[name], self._outdated[name] = shares.hurried, shares.outdated
 
     def end(self) -> None:
@@ -170,11 +176,23 @@ class Ledgers:
             if count := self._outdated.get(name):
                 out.append(
                     f"{counted(count, 'share')} {of} {'was' if count == 1 else 'were'} worked out live with a shorter "
-                    "update period than was seen later: bounds may have been too close. The result works them out again"
+                    "update period than was seen later: bounds may have been too close"
+                    + (". The result works them out again" if self._totals is None else "")
                 )
             if name in self._deliveries:
                 out += self._deliveries[name].notes
         return out + self._shared_twice()
+
+    def _total_of(self, name: str) -> LedgerTotal:
+        from fastgreen.results.name_totals import LedgerTotal
+
+        assert self._totals is not None
+        return self._totals.setdefault(name, LedgerTotal(name))
+
+    @property
+    def totals(self) -> list[LedgerTotal]:
+        """The totals of each ledger, where only totals are kept."""
+        return list((self._totals or {}).values())
 
     def _shared_twice(self) -> list[str]:
         used = [ledger for ledger in self.by_name.values() if ledger.opened]
@@ -187,6 +205,9 @@ class Ledgers:
         """Move what was closed to the recording or to memory."""
         for name, ledger in list(self.by_name.items()):
             rows, ids, details = ledger.take()
+            if self._totals is not None:
+                add_spans(self._total_of(name), rows, details)
+                continue
             if name not in self._defined:
                 self._defined.add(name)
                 definition = {"channels": ledger.channels, "baseline_w": ledger.baseline_w, "weights": ledger.weights}
@@ -198,6 +219,16 @@ class Ledgers:
                     recorder.add_spans(name, still, names, [None] * len(still), still_open=True)
             if len(rows) and not (recorder and recorder.add_spans(name, rows, ids, details)):
                 self.kept.append((name, rows, ids, details))
+
+
+def add_spans(total: LedgerTotal, rows: np.ndarray, details: list[Any]) -> None:
+    """Count closed spans, as `Ledger.take` gave them."""
+    total.count += len(rows)
+    total.time_ns += int((rows["end_ns"] - rows["begin_ns"]).sum())
+    for pieces in details:
+        for *_, amounts in pieces or ():
+            for name, value in (amounts or {}).items():
+                total.amounts[name] = total.amounts.get(name, 0.0) + value
 
 
 def _checked_baseline(baseline_w: Any) -> float | dict[str, float] | None:

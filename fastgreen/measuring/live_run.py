@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from fastgreen.measuring.kept_totals import KeptTotals
+
 __all__ = ["LiveRun"]
 
 _DRAIN_S = 0.25
@@ -60,6 +62,8 @@ class LiveRun:
         Whether the estimate may count in the place of such a counter.
     identity : (str, dict of str)
         The boot id of the host, and the names of its parts.
+    keep : "samples" or "totals"
+        Whether samples, windows and spans are kept, or only their totals.
 
     Attributes
     ----------
@@ -80,6 +84,7 @@ class LiveRun:
         judge: CounterJudge,
         may_replace: bool,
         identity: tuple[str, dict[str, str]] = ("", {}),
+        keep: str = "samples",
     ) -> None:
         self.judge, self._may_replace = judge, may_replace
         self.channels, self.groups, self.handles, self.notes = channels, groups, handles, notes
@@ -91,6 +96,8 @@ class LiveRun:
         if self.folder is not None:
             self._recorder = Recorder(self.folder, self.metadata, self._channel_table)
         self._result: Result | None = None
+        self._keeps_totals = keep == "totals"
+        self._totals: KeptTotals | None = None
         self._settle_ns = 0
         self._draining = False
         self._left = [
@@ -99,6 +106,7 @@ class LiveRun:
             self.drain,
             self.handles.finish_ledgers,
             self._take_tallies,
+            self._finish_totals,
             self._judge_counters,
             self._note_the_end,
             self._close_record,
@@ -111,6 +119,10 @@ class LiveRun:
     def start(self) -> None:
         """Start the sampling threads and the one that empties their rings."""
         self.start_ns = _core.now_ns()
+        if self._keeps_totals:
+            from fastgreen.measuring.kept_totals import KeptTotals
+
+            self._totals = KeptTotals(self.channels, self.start_ns)
         self.judge.look()
         for group in self.groups:
             group.sampler.start(_PATIENCE_NS)
@@ -188,9 +200,15 @@ class LiveRun:
     def _take_tallies(self) -> None:
         self.tallies = {identity: tally for group in self.groups for identity, tally in group.tallies().items()}
 
+    def _finish_totals(self) -> None:
+        if self._totals is not None:
+            self._totals.finish(self.handles.only_windows(), self.tallies)
+
     def _judge_counters(self) -> None:
         """Find the counters without change under load; if no counter of the CPU changed, the estimate counts."""
         if self.judge.stand_ins:  # done before an exception interrupted the end
+            return
+        if self._totals is not None:  # without samples there is nothing to judge
             return
         note = self.judge.decide(self._traces(), self._recorder, may_replace=self._may_replace)
         if note is not None:
@@ -234,14 +252,17 @@ class LiveRun:
     def _drain(self) -> None:
         recorder = self._recorder
         drained: dict[str, bytearray] = {}
-        self.judge.look()
+        if not self._keeps_totals:  # without samples there is nothing to judge
+            self.judge.look()
         for group in self.groups:
             for i, channel in enumerate(group.channels):
                 samples = group.recent[i].take()
                 if samples:
                     drained[channel.id] = samples
-                if samples and not (recorder and recorder.add_samples(channel.id, samples)):
+                if samples and not self._keeps_totals and not (recorder and recorder.add_samples(channel.id, samples)):
                     group.samples[i].append(samples)
+        if self._totals is not None:
+            self._totals.drain(drained, self.handles.only_windows())
         if recorder is not None:
             recorder.add_windows(self.handles.windows)
         if self.handles.ledgers is not None:
@@ -255,12 +276,20 @@ class LiveRun:
         if not self.ended:
             return None
         with self._one_at_a_time:
+            if self._result is None and self._totals is not None:
+                self._result = self._totals_result(self._totals)
             if self._result is None:
                 windows = functools.partial(finished_windows, self.handles.windows)
                 self._result = Result(
                     self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts, self._spans()
                 )
             return self._result
+
+    def _totals_result(self, totals: KeptTotals) -> Result:
+        ledgers = self.handles.ledgers.totals if self.handles.ledgers is not None else []
+        notes = self.notes.texts + totals.notes(self.tallies)
+        traces = totals.traces(self.channels, self.tallies)
+        return totals.result(traces, ledgers, self.metadata, (self.start_ns, self.end_ns), notes)
 
     def _spans(self) -> Callable[[], pa.Table | None] | None:
         if self.handles.ledgers is None:

@@ -191,6 +191,8 @@ class LiveShares:
     ----------
     hurried : int
         Stretches whose weight was not waited for any longer.
+    charged : Bounded
+        The energy of all spans so far whose share is known, in J.
     """
 
     def __init__(
@@ -206,6 +208,7 @@ class LiveShares:
         self._patience_ns, self.hurried = round(patience_s * NS_PER_S), 0
         self._made: dict[tuple[int, ...], int] = {}  # how many spans were worked out with which update periods
         self._closed: dict[int, _ledger.Span | tuple[Any, ...]] = {}
+        self.charged = Bounded(0.0, 0.0, 0.0)
 
     def drain(self, samples: Mapping[str, bytearray]) -> None:
         """Take in samples that were taken out before this call, and what happened to the spans until now."""
@@ -241,6 +244,12 @@ class LiveShares:
         periods = tuple(feed.period_ns for feed in self._feeds.values())
         return sum(n for made, n in self._made.items() if any(a < b for a, b in zip(made, periods, strict=True)))
 
+    @property
+    def unattributed_j(self) -> float:
+        """Energy while no span was open, in J."""
+        found = zip(self.channels, self._engine.unattributed(), strict=True)
+        return sum(units * joules_per_unit(channel.unit) for channel, units in found)
+
     def finish(self) -> None:
         """No samples come any more."""
         self._take_events()
@@ -262,7 +271,9 @@ class LiveShares:
             for number, time, rows in zip(numbers.tolist(), time_ns.tolist(), shares, strict=True):
                 span = self._closed.pop(number, None)
                 if span is not None:
-                    self._give(span, self._bounded(time / NS_PER_S, rows))
+                    energy = self._bounded(time / NS_PER_S, rows)
+                    self.charged += energy
+                    self._give(span, energy)
             if len(numbers) < _MOST:
                 return
 

@@ -79,6 +79,9 @@ class Monitor:
         Print the report to stderr when the program ends, also by Ctrl-C or another exception that it does not catch. A
         program that a signal kills, as SIGTERM does unless the program handles it, prints nothing; `record` keeps what
         it measured.
+    keep : "samples" or "totals"
+        With ``"totals"`` the monitor runs for months in constant memory without `record`: it keeps the energies of the
+        run, of each window name and of each ledger. The result has no samples, single windows or single spans.
     **seams
         ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
         ``cpu_root``, ``power_supply_root``, ``amdsmi_library``; see `fastgreen.sensors.channel.Seams`.
@@ -88,7 +91,7 @@ class Monitor:
     ChannelNotFound, ChannelPermission, ChannelReadError
         For a channel asked for by name. One that was only chosen by default warns (FastgreenWarning).
     ValueError
-        For a bad `hz`, `speed`, `dither` or `estimate`.
+        For a bad `hz`, `speed`, `dither`, `estimate` or `keep`, or for `record` with ``keep="totals"``.
     FileExistsError
         When `record` holds a run already.
 
@@ -116,11 +119,16 @@ class Monitor:
         dither: bool | None = None,
         speed: float = 1.0,
         report_on_exit: bool = False,
+        keep: Literal["samples", "totals"] = "samples",
         **seams: str | os.PathLike | None,
     ) -> None:
         check_sync(sync)
         if dither not in (None, True, False):
             raise ValueError(f"dither must be True, False or None, not {dither!r}")
+        if keep not in ("samples", "totals"):
+            raise ValueError(f'keep must be "samples" or "totals", not {keep!r}')
+        if keep == "totals" and record is not None:
+            raise ValueError('keep must be "samples" where record is given, not "totals"')
         if not (isinstance(speed, (int, float)) and 0 <= speed < math.inf):
             raise ValueError(f"speed must be 0 or above, not {speed!r}")
         self._seams = Seams.of(**seams)
@@ -139,7 +147,8 @@ class Monitor:
         self._groups: list[Group] = []
         self._run: LiveRun | None = None
         self._lock = threading.RLock()
-        self.window_handles = WindowHandles(sync, self._lock)
+        self._keep = keep
+        self.window_handles = WindowHandles(sync, self._lock, keep)
         self._state: Literal["new", "running", "stopping", "stopped", "inert"] = "new"
         self._ending = False
         self._report_on_exit = report_on_exit
@@ -206,6 +215,7 @@ class Monitor:
                 self._judge,
                 self._asked is None,
                 self._identity,
+                self._keep,
             )
             self._groups, self._run = groups, run
             self._state = "running"  # from here on, also of a start that an exception cuts, there is an end to make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from typing import cast
 
 from fastgreen import _window
 from fastgreen.errors import FastgreenWarning
@@ -61,8 +62,8 @@ class WindowHandles:
         Sentences about windows that were open at the end, after `close` and `finish_deferred`.
     """
 
-    def __init__(self, sync: Callable[[], object] | None, lock: threading.RLock) -> None:
-        self.lock = lock
+    def __init__(self, sync: Callable[[], object] | None, lock: threading.RLock, keep: str = "samples") -> None:
+        self.lock, self._keep = lock, keep
         self.windows: list[_window.Window | Lane] = []
         self._gate = _window.Gate(sync)
         self.ledgers: Ledgers | None = None
@@ -132,7 +133,7 @@ class WindowHandles:
 
         with self.lock:
             if self.ledgers is None:
-                self.ledgers = Ledgers(self._gate)
+                self.ledgers = Ledgers(self._gate, self._keep)
             return self.ledgers
 
     def finish_ledgers(self) -> None:
@@ -144,8 +145,14 @@ class WindowHandles:
         """Add GPU windows after their times are known; the caller holds the lock."""
         self.windows.append(lane)
 
+    def only_windows(self) -> list[_window.Window]:
+        """The windows of a monitor that keeps totals, which has no others."""
+        return cast("list[_window.Window]", self.windows)
+
     def check_running(self) -> None:
-        """Raise a RuntimeError if the monitor is not running."""
+        """Raise a RuntimeError if the monitor is not running, or keeps no windows of GPUs."""
+        if self._keep == "totals":
+            raise RuntimeError('GPU windows need keep="samples" or record=; this monitor keeps totals only')
         if self.state != "running":
             raise RuntimeError(f"GPU windows need a running monitor; this monitor is {self.state}")
 

@@ -31,7 +31,7 @@ def _charging(trace: Trace) -> list[str]:
 def lies(trace: Trace) -> list[str]:
     """What a reader should know of the jumps and standstills of a channel, a sentence each."""
     identity, tally, out = trace.channel.id, trace.tally, []
-    if trace.channel.id.startswith("battery:") and tally["gaps"]:
+    if trace.channel.id.startswith("battery:") and tally["gaps"] and trace.has_samples:
         out += _charging(trace)
     if trace.in_turn is not None:
         seconds = (trace.in_turn[1] - trace.in_turn[0]) / NS_PER_S

@@ -27,6 +27,7 @@ __all__ = [
     "picture_step_s",
     "power_table",
     "resolved_s",
+    "summary_rows",
     "summary_table",
     "together_by_name",
     "window_table",
@@ -284,6 +285,11 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]], unions
                 *(value for amount in amounts for value in _per_amount(energies, done[name].get(amount))),
             )
         )
+    return summary_rows(rows, amounts)
+
+
+def summary_rows(rows: list[tuple], amounts: Sequence[str]) -> pa.Table:
+    """The rows of a summary as its table."""
     return _table(
         rows,
         [

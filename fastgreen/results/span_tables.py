@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fastgreen.results.energies import Energies
 
-__all__ = ["ledger_table", "span_table"]
+__all__ = ["ledger_rows", "ledger_table", "span_table"]
 
 _BY = (None, "phase", "channel")
 
@@ -129,7 +129,11 @@ def _mean_weight(ledger: LedgerSpans, place: np.ndarray, count: int) -> np.ndarr
 
 def ledger_table(result: Energies, ledgers: Sequence[LedgerSpans]) -> pa.Table:
     """See `fastgreen.Result.ledgers`."""
-    rows = [row for ledger in ledgers for row in _rows(result, ledger)]
+    return ledger_rows([row for ledger in ledgers for row in _rows(result, ledger)])
+
+
+def ledger_rows(rows: list[tuple[Any, ...]]) -> pa.Table:
+    """The rows of ledgers as their table."""
     kinds = [pa.string()] * 3 + [pa.int64()] + [pa.float64()] * 12
     names = "ledger phase amount count total energy_j energy_low_j energy_high_j mean_energy_j mean_energy_low_j"
     names += " mean_energy_high_j energy_p50_j energy_p95_j energy_p99_j unattributed_j window_factor"

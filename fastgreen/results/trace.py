@@ -51,6 +51,8 @@ class Trace:
         self.tally = tally
         self.source = chunks
 
+    has_samples = True  # whether its samples can be asked for
+
     @classmethod
     def recounted(
         cls, channel: Channel, counted: bool, chunks: Callable[[], Iterable[Array]], **known: int | str | None
