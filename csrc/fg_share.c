@@ -345,6 +345,15 @@ enum fg_status fg_share_finish(struct fg_share *s, struct fg_error *err)
 	return FG_OK;
 }
 
+/* Where reads overlap, the curve has one line for two changes, and can leave the bounds of a short span by a little. */
+static void hold_estimates(struct fg_shared *shares, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		shares[i].low = fmin(shares[i].low, shares[i].estimate);
+		shares[i].high = fmax(shares[i].high, shares[i].estimate);
+	}
+}
+
 size_t fg_share_take(struct fg_share *s, struct fg_shared_span *spans, struct fg_shared *shares, size_t max)
 {
 	size_t taken = 0;
@@ -359,6 +368,7 @@ size_t fg_share_take(struct fg_share *s, struct fg_shared_span *spans, struct fg
 		s->free_span = span;
 		s->live_spans--;
 	}
+	hold_estimates(shares, taken * s->channels);
 	return taken;
 }
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from fastgreen.errors import TraceError
@@ -41,7 +42,7 @@ def load(path: str | os.PathLike | Iterable[str | os.PathLike]) -> Result:
     TraceError
         When the folder holds no run, a damaged one, or one of a newer format.
     """
-    if not isinstance(path, (str, bytes, os.PathLike)):
+    if isinstance(path, (list, tuple, set, frozenset, Iterator)):
         return merge(path)
     folder = Path(path_text("path", path))
     if not (folder / _CHANNELS).exists() and runs_in(folder):

@@ -118,7 +118,7 @@ def test_saved_runs_are_compared_by_window_name(powercap, tmp_path):
     done = compare(tmp_path / "a", tmp_path / "b")
     assert done.returncode == 0, done.stderr
     assert "step: " in done.stdout
-    assert compare(tmp_path, tmp_path / "b").returncode == 1
+    assert compare(tmp_path / "absent", tmp_path / "b").returncode == 1
 
 
 def test_runs_without_a_reading_are_refused(only_fakes, tmp_path):

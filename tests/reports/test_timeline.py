@@ -276,5 +276,5 @@ def test_the_trace_of_a_real_profiler_keeps_every_event_and_covers_its_windows(t
     assert [energies[given["traceEvents"][row["place"]]["ts"]] for row in shared] == [r["energy_j"] for r in shared]
     assert sum(row["energy_high_j"] > 0 for row in shared if row["name"] == "same") == 3
     for op, window in zip(ops, windows, strict=True):
-        assert abs(op["ts"] - window["ts"]) < 2000
+        assert abs(op["ts"] - window["ts"]) < 50_000  # us: a clock of another kind is off by far more
         assert window["ts"] + window["dur"] >= op["ts"] + op["dur"] - 2000
