@@ -89,7 +89,7 @@ def __getattr__(name: str) -> Any:
 
 def _deprecated(name: str) -> Any:
     """The successor of a deprecated name, with a warning; AttributeError for other names."""
-    deprecation = importlib.import_module(f"{__name__}.deprecation")
+    deprecation = importlib.import_module(f"{__name__}.guards.deprecation")
     if name not in deprecation.RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     notice = deprecation.RENAMED[name]
