@@ -288,7 +288,7 @@ class LiveRun:
     def _totals_result(self, totals: KeptTotals) -> Result:
         ledgers = self.handles.ledgers.totals if self.handles.ledgers is not None else []
         notes = self.notes.texts + totals.notes(self.tallies)
-        traces = totals.traces(self.channels, self.tallies)
+        traces = totals.traces([_without_recording(c) for c in self.channels], self.tallies)
         return totals.result(traces, ledgers, self.metadata, (self.start_ns, self.end_ns), notes)
 
     def _spans(self) -> Callable[[], pa.Table | None] | None:
@@ -310,10 +310,15 @@ class LiveRun:
         recorded = self._recorder.samples_file if self._recorder is not None else None
         return [
             Trace(
-                replace(c, sensor={"then": c.sensor["then"]} if "then" in c.sensor else {}),  # not the whole recording
+                _without_recording(c),
                 c.id in counted - self.judge.replaced,
                 self.tallies.get(c.id, {}),
                 kept_chunks(recorded, c, kept.get(c.id, [])),
             )
             for c in self.channels
         ] + self.judge.stand_ins
+
+
+def _without_recording(channel: Channel) -> Channel:
+    """A channel as a result holds it: that of a replay without what it plays."""
+    return replace(channel, sensor={"then": channel.sensor["then"]} if "then" in channel.sensor else {})
