@@ -40,6 +40,7 @@ ENGINE_MODULES = {
     "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER, *SHARE} | {*glob("csrc/fg_resolver*.c")}),
     "_window": ["csrc/fg_clock.c"],
     "_ledger": ["csrc/fg_clock.c"],
+    "_steps": ["csrc/fg_clock.c"],
 }
 if ENGINE == "1":
     MODULES |= ENGINE_MODULES

@@ -5,7 +5,7 @@ has the full table::
 
     errors, units                     errors and units for all parts
     _resolver, _core, _window         bindings to C: samples to joules, the sampling engine, windows
-    _shares, _ledger                  bindings to C: work that overlaps
+    _shares, _ledger, _steps          bindings to C: work that overlaps
     _kernels                          bindings to C: the metrics
     sensors                           the channels of this machine
     costs                             prices and carbon intensities of electricity
@@ -70,8 +70,8 @@ _HOME: dict[str, str | None] = {
 }
 
 # The compiled modules. `from fastgreen import _core` comes here first, so a missing module is noticed here.
-_DOORS = ("_core", "_kernels", "_ledger", "_resolver", "_shares", "_window")
-_ENGINE = ("_core", "_ledger", "_window")
+_DOORS = ("_core", "_kernels", "_ledger", "_resolver", "_shares", "_steps", "_window")
+_ENGINE = ("_core", "_ledger", "_steps", "_window")
 _NO_ENGINE = (
     "this build of fastgreen cannot measure, because the engine needs Linux on x86-64 or aarch64: it reads saved runs, "
     "and computes metrics, sweeps and estimates"
@@ -115,7 +115,7 @@ def _has_engine() -> bool:
 
 def _deprecated(name: str) -> Any:
     """The successor of a deprecated name, with a warning; AttributeError for other names."""
-    deprecation = importlib.import_module(f"{__name__}.deprecation")
+    deprecation = importlib.import_module(f"{__name__}.guards.deprecation")
     if name not in deprecation.RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     notice = deprecation.RENAMED[name]

@@ -69,11 +69,4 @@ cdef class Span:
     cdef int look_around(self) except -1
 
 
-cdef class Step:
-    cdef Ledger ledger
-    cdef object amounts
-    cdef int64_t begun_at_ns
-    cdef long long number
-    cdef bint inert
-
-    cdef list charged(self, int64_t now)
+cdef double checked_weight(object weight) except -1.0

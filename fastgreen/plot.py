@@ -1,8 +1,8 @@
 """Pictures, with matplotlib: metrics as a heat map, as curves, with models as points; and the power of a run over time.
 
-Colours come from cividis, which rises evenly in lightness and looks the same to colour-blind readers. Lines also differ
-in dashes and points in shape, so colour alone never carries a meaning. Every function returns a matplotlib Figure, made
-without pyplot, so the figures of a script do not change.
+Colours come from cividis, which rises evenly in lightness and looks the same to colour-blind readers, and from the
+palette of Okabe and Ito. Lines also differ in dashes, and points in shape and fill, so colour alone never carries a
+meaning. Every function returns a matplotlib Figure, made without pyplot, so the figures of a script do not change.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,18 +35,39 @@ if TYPE_CHECKING:
 __all__ = ["curves", "heat_map", "models", "power"]
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)), (0, (3, 5, 1, 5)))
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+# Okabe and Ito's palette.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d")
+_FILLS = ("full", "none", "left", "top", "right", "bottom")
+_LIGHT = ("white", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442")  # seen on a dark heat map
 _PIXELS = 1000  # along either side of a heat map: more would not be seen
 _MOST_NAMES, _LONGEST = 10, 24  # windows below a power curve, and letters of their names
 _LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def _empty_figure(width: float, height: float) -> Figure:
+def load_matplotlib() -> None:
+    """Import matplotlib, in spite of a backend that a notebook left in the environment: a file needs no backend.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If matplotlib is missing.
+    """
     try:
-        from matplotlib.figure import Figure
+        try:
+            import matplotlib.figure
+        except ValueError:
+            backend = os.environ.pop("MPLBACKEND", None)
+            if backend is None:
+                raise
+            for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+                del sys.modules[name]  # parts of the failed import, which a second import would not bind again
+            try:
+                import matplotlib.figure  # noqa: F401
+            finally:
+                os.environ["MPLBACKEND"] = backend
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("pictures need matplotlib: pip install 'fastgreen[plot]'", name=error.name) from None
-    return shown_in_notebooks(Figure(figsize=(width, height), layout="constrained", dpi=150))
 
 
 def shown_in_notebooks(figure: Figure) -> Figure:
@@ -60,9 +82,25 @@ def _png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
+def blank_figure(width: float, height: float, dpi: float = 150) -> Figure:
+    """A figure without axes; ModuleNotFoundError without matplotlib."""
+    load_matplotlib()
+    from matplotlib.figure import Figure
+
+    return shown_in_notebooks(Figure(figsize=(width, height), layout="constrained", dpi=dpi))
+
+
+def mark(place: int, light: bool = False) -> dict[str, Any]:
+    """Colour, shape and fill of the place-th of many points; no two of the first 500 (light: 390) are the same."""
+    # The numbers of colours and of shapes have no common divisor, so their pairs repeat late.
+    colours = _LIGHT if light else COLOURS
+    fill = _FILLS[place // (len(colours) * len(SHAPES)) % len(_FILLS)]
+    return {"color": colours[place % len(colours)], "marker": SHAPES[place % len(SHAPES)], "fillstyle": fill}
+
+
 def new_figure(columns: int = 1, width: float = 7.0, height: float = 4.6) -> tuple[Figure, list[Axes]]:
     """A figure with axes side by side that share their vertical axis; ModuleNotFoundError without matplotlib."""
-    figure = _empty_figure(width, height)
+    figure = blank_figure(width, height)
     return figure, list(figure.subplots(1, columns, sharey=True, squeeze=False)[0])
 
 
@@ -228,19 +266,29 @@ def _place(sweep: Sweep | StoredSweep, name: str, value: float | None) -> int:
     return int(found[0])
 
 
-def _draw_points(axes: Axes, points: list[tuple[str, float, float]], on_dark: bool = False) -> None:
-    """Points (name, x, y), a shape for each name, listed once in the legend."""
+def _draw_points(
+    axes: Axes, points: list[tuple[str, float, float]], on_dark: bool = False, kinds: dict[str, str] | None = None
+) -> None:
+    """Points (name, x, y), a shape and fill for each name, listed once in the legend; a kind keeps its shape."""
     names = list(dict.fromkeys(name for name, *_ in points))
+    shapes = {kind: place for place, kind in enumerate(dict.fromkeys(kinds.values()))} if kinds else {}
+    seen: dict[str, int] = {}
     for place, name in enumerate(names):
         x, y = zip(*[(x, y) for one, x, y in points if one == name], strict=True)
+        kind = kinds[name] if kinds else name
+        turn = seen[kind] = seen.get(kind, -1) + 1
+        look = mark(place, light=on_dark)
+        if kinds:
+            look = {**mark(shapes[kind]), "fillstyle": _FILLS[turn % len(_FILLS)]}
         axes.plot(
             x,
             y,
             linestyle="none",
-            marker=SHAPES[place % len(SHAPES)],
+            **look,
             markersize=8 if on_dark else 7,
-            markerfacecolor="white" if on_dark else shade(place, len(names)),
+            markerfacecoloralt="white",
             markeredgecolor="black",
+            markeredgewidth=0.8,
             label=picture_text(name),
             zorder=3,
             clip_on=False,  # one on the edge is shown whole
@@ -318,6 +366,7 @@ def models(
     beta: float = 1.0,
     consumption: Any = None,
     unit: str | None = None,
+    kinds: Sequence[str] | None = None,
     title: str | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
@@ -332,6 +381,9 @@ def models(
         As in `curves`.
     consumption : array_like, optional
         The horizontal axis; by default from 0 to a little beyond the models.
+    kinds : sequence of str, optional
+        The model of each row, such as one network on several boards: rows of a model have the same shape and differ in
+        fill. By default every name is a model.
 
     Returns
     -------
@@ -353,7 +405,11 @@ def models(
     for place, accuracy in enumerate(accuracies):
         line = {"color": shade(place, len(accuracies)), "linestyle": DASHES[place % len(DASHES)], "linewidth": 1}
         axes.plot(along, apc(along, accuracy, alpha, beta), label=f"accuracy {accuracy:g}", **line)
-    _draw_points(axes, [(n, float(c), float(apc(c, a, alpha, beta))) for n, values, a in rows for c in values])
+    points = [(n, float(c), float(apc(c, a, alpha, beta))) for n, values, a in rows for c in values]
+    if kinds is not None and len(kinds) != len(rows):
+        raise ValueError(f"kinds must be {len(rows)} names, one for each row, not {len(kinds)}")
+    groups = None if kinds is None else {name: kind for (name, *_), kind in zip(rows, kinds, strict=True)}
+    _draw_points(axes, points, kinds=groups)
     axes.set(xlabel=axis_label(metric, unit), ylabel=f"{metric.upper()} (0 to 1)")
     axes.grid(alpha=0.3)
     figure.suptitle(title or f"{metric.upper()} of models, alpha = {alpha:g}, beta = {beta:g}")
@@ -397,7 +453,7 @@ def power(
         raise ValueError("there is no power to draw: " + ("no time passed" if result.known else "nothing was read"))
     names = result.names
     shown = names[:_MOST_NAMES]
-    figure = _empty_figure(8.2, 4.2 + 0.25 * len(shown))
+    figure = blank_figure(8.2, 4.2 + 0.25 * len(shown))
     ratios = [3.6, 0.25 * len(shown) + 0.15] if shown else [1]
     axes = list(figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0])
     _draw_power(axes[0], result, table, step_s)
@@ -433,7 +489,7 @@ def _draw_power(axes: Axes, result: Result, table: Any, step_s: float | None) ->
             line = {"color": shade(place, len(parts)), "linestyle": DASHES[1 + place % (len(DASHES) - 1)]}
             axes.stairs(each["power_w"].to_numpy()[of == name], edges, baseline=None, label=picture_text(name), **line)
     axes.set_ylabel("Power (W), estimated" if result.estimated else "Power (W)")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=min(0.0, float(np.nanmin(column["power_low_w"]))))
     axes.grid(alpha=0.3)
     axes.figure.legend(loc="outside lower center", frameon=False, ncols=4, fontsize="small")
 

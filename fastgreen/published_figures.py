@@ -2,6 +2,8 @@
 
 Axes, parameters, accuracies and models are those of Jurj, Opritoiu, Vladutiu, "Environmentally-Friendly Metrics for
 Evaluating the Performance of Deep Learning Models and Systems" (2020) and of the files that its first author published.
+The figures of models draw the curves of the models' own accuracies instead of those of the seven accuracies, so that
+each point is on its curve; their titles report it.
 """
 
 from __future__ import annotations
@@ -44,14 +46,34 @@ def _models(consumption: tuple, suffix: str = "", price: float = 1.0) -> list[tu
     return [(f"{name}{suffix}", value, ACCURACY[name]) for name, value in zip(ACCURACY, scaled, strict=True)]
 
 
+def _drawn(title: str) -> str:
+    return f"{title}\n(the curves are those of the models' own accuracies)"
+
+
+def _kinds(table: list[tuple]) -> list[str]:
+    """The model of each row, whatever its board."""
+    return [name.split(",")[0] for name, *_ in table]
+
+
 def _models_apc(table: list[tuple], last: float, title: str) -> Figure:
     along = np.arange(0, last, 0.1)
-    return plot.models(table, alpha=0.1, beta=0.1, consumption=along, unit=_HOUR, title=title)
+    return plot.models(
+        table, alpha=0.1, beta=0.1, consumption=along, unit=_HOUR, kinds=_kinds(table), title=_drawn(title)
+    )
 
 
 def _models_apec(table: list[tuple], last: float, title: str) -> Figure:
     along = np.arange(0, last, 0.001)
-    return plot.models(table, metric="apec", alpha=0.1, beta=50, consumption=along, unit=_PRICE, title=title)
+    return plot.models(
+        table,
+        metric="apec",
+        alpha=0.1,
+        beta=50,
+        consumption=along,
+        unit=_PRICE,
+        kinds=_kinds(table),
+        title=_drawn(title),
+    )
 
 
 def _grid() -> Figure:

@@ -356,3 +356,48 @@ def test_the_bounds_of_a_picture_are_a_narrow_band(seconds, hz):
     assert width < (0.5 if seconds * hz >= 1000 else 4)
     figure = fg.plot.power(run)
     assert len(figure.axes) == 2  # power, and the windows below
+
+
+def test_no_two_of_many_points_look_the_same():
+    for light, count in ((False, 500), (True, 390)):
+        looks = [plot.mark(place, light) for place in range(count)]
+        assert len({tuple(look.values()) for look in looks}) == count
+    with_fills = {(look["color"], look["marker"]) for look in map(plot.mark, range(91))}
+    assert len(with_fills) == 91, "colour and shape alone tell 91 apart"
+    figure = plot.heat_map(sweep(), models=[(f"m{i}", 0.1 * i, 0.5) for i in range(40)])
+    drawn = {(line.get_marker(), line.get_color(), line.get_fillstyle()) for line in figure.axes[0].lines}
+    assert len(drawn) == 40
+
+
+def test_a_model_keeps_its_shape_on_every_board():
+    def shapes(name: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for line in published_figures.FIGURES[name]().axes[0].lines:
+            if line.get_linestyle() == "None":
+                found.setdefault(line.get_label().split(",")[0], set()).add((line.get_marker(), line.get_color()))
+        return found
+
+    alone, both = shapes("apc-models-tx2"), shapes("apc-models-tx2-gtx1060")
+    assert alone == both
+    assert len({look for looks in both.values() for look in looks}) == len(MODELS)
+    axes = published_figures.FIGURES["apc-models-tx2-gtx1060"]().axes[0]
+    points = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert len({(line.get_marker(), line.get_fillstyle()) for line in points}) == 2 * len(MODELS)
+    with pytest.raises(ValueError, match="kinds must be 1 names, one for each row, not 2"):
+        plot.models([("a", 1.0, 0.5)], kinds=["a", "b"])
+
+
+def test_the_backend_of_a_notebook_does_not_stop_a_file(tmp_path):
+    code = (
+        "import os, numpy, fastgreen as fg\n"
+        "from fastgreen.experiment.statistics import dunn_holm\n"
+        "from fastgreen.plot import load_matplotlib; load_matplotlib()\n"
+        "assert os.environ['MPLBACKEND'] == 'no_such_backend'\n"
+        f"fg.plot.curves([0, 1, 2], [0.5], path={str(tmp_path / 'a.png')!r})\n"
+        "print(len(dunn_holm({'a': [1, 2, 3, 4], 'b': [7, 8, 9, 10]})))\n"
+    )
+    environment = {**os.environ, "MPLBACKEND": "no_such_backend"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, cwd=ROOT, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from contextlib import nullcontext
@@ -70,6 +71,8 @@ class Accuracy(click.FloatRange):
               help="Shape of one sample without the batch, such as 3,224,224. Repeat it for each further input, "
                    "such as ids=128:int64.")  # fmt: skip
 @click.option("--accuracy", type=Accuracy(0, 1), help="Accuracy of the network, as a fraction; adds APC.")
+@click.option("--alpha", default=0.1, show_default=True, help="For APC: weight of energy spent on right answers.")
+@click.option("--beta", default=1.0, show_default=True, help="For APC: weight of one Wh per inference.")
 @click.option(
     "--grid",
     type=Range(whole=True, least=1, most=MOST_BATCH, most_numbers=MOST_BATCHES),
@@ -94,6 +97,8 @@ def estimate_command(
     models_path: str | None,
     input_shapes: tuple[Any, ...],
     accuracy: float | None,
+    alpha: float,
+    beta: float,
     grid: np.ndarray | None,
     output: str | None,
     sweep_path: str | None,
@@ -108,11 +113,16 @@ def estimate_command(
     """
     if grid is None and sweep_path:
         raise click.UsageError("--sweep needs --grid")
+    from fastgreen.metrics.scores import apc
+
+    apc(0.0, 1.0, alpha, beta)  # wrong weights are refused before the network is read
+    if not (math.isfinite(alpha) and math.isfinite(beta)):
+        raise ValueError(f"alpha and beta must be numbers, not {alpha:g} and {beta:g}")
     network, said = _read_network(model, input_shapes, models_path, strict)
     if grid is not None:
         if sweep_path:
-            network.sweep(grid, np.arange(0.005, 1.0, 0.01)).write(sweep_path)
-        priced = network.grid(grid, accuracy)
+            network.sweep(grid, np.arange(0.005, 1.0, 0.01), alpha, beta).write(sweep_path)
+        priced = network.grid(grid, accuracy, alpha, beta)
         if picture:
             from fastgreen.estimate.pictures import draw_grid
             from fastgreen.plot import finish
@@ -122,7 +132,7 @@ def estimate_command(
         return
     estimate = network.estimate(batch)
     estimate.warnings[:0] = said
-    apc = None if accuracy is None else estimate.apc(accuracy)
+    score = None if accuracy is None else estimate.apc(accuracy, alpha, beta)
     if output:
         save_table(estimate.layers, output)
     if picture:
@@ -130,8 +140,8 @@ def estimate_command(
         from fastgreen.plot import finish
 
         finish(draw_shares({f"{network.name}, batch {batch}": estimate}), picture, dpi=150)
-    if not answer.give(lambda: _as_mapping(estimate, apc)):
-        _show_estimate(estimate, accuracy, apc, own=models_path is not None)
+    if not answer.give(lambda: _as_mapping(estimate, score, alpha, beta)):
+        _show_estimate(estimate, accuracy, score, (alpha, beta), own=models_path is not None)
 
 
 def _read_network(
@@ -154,16 +164,18 @@ def _read_network(
         return Network(layers, name, load_models(models_path) if models_path else None, strict), said
 
 
-def _as_mapping(estimate: Any, apc: float | None) -> dict[str, Any]:
+def _as_mapping(estimate: Any, score: float | None, alpha: float, beta: float) -> dict[str, Any]:
     names = ("name", "batch_size", "energy_j", "energy_low_j", "energy_high_j", "energy_per_inference_j")
     found = {name: getattr(estimate, name) for name in names}
     found |= {"consumption_wh": estimate.consumption_wh, "machine": estimate.machine, "predicted": True}
     found["fitted_on_estimates"] = estimate.estimated
     found |= {"warnings": estimate.warnings, "layers": estimate.layers.to_pylist()}
-    return found if apc is None else {**found, "apc": apc}
+    return found if score is None else {**found, "apc": score, "alpha": alpha, "beta": beta}
 
 
-def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None, own: bool) -> None:
+def _show_estimate(
+    estimate: Any, accuracy: float | None, score: float | None, weights: tuple[float, float], own: bool
+) -> None:
     batch = estimate.batch_size
     say(table(f"{estimate.name}, batch {batch}", [_layer_row(row) for row in estimate.layers.to_pylist()]))
     low_j, high_j = estimate.energy_low_j, estimate.energy_high_j
@@ -171,8 +183,11 @@ def _show_estimate(estimate: Any, accuracy: float | None, apc: float | None, own
     single, between = with_bounds(estimate.energy_per_inference_j, low_j / batch, high_j / batch, "J", 3)
     say(f"forward pass   {whole}  ({whole_between})")
     say(f"per inference  {single}  ({between}), {quantity(estimate.consumption_wh, 'Wh', 3)}")
-    if apc is not None:
-        say(f"APC            {apc:.6f} at accuracy {accuracy:g}")
+    if accuracy is not None and score is not None:
+        say(f"APC            {score:.6f} at accuracy {accuracy:g}, alpha {weights[0]:g}, beta {weights[1]:g} per Wh")
+        if accuracy - score < 1e-3 * accuracy and weights[1] > 0:
+            used = quantity(estimate.consumption_wh, "Wh", 3)
+            say(f"APC hardly differs from the accuracy: {used} is small beside 1 Wh / beta. Choose a larger --beta.")
     say(_predicted(estimate.machine))
     if not own:
         say("for your own machine: fastgreen collect, then fastgreen fit, then --models")

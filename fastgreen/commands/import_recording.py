@@ -18,6 +18,8 @@ _TAKEN: dict[str, frozenset[str]] = {
     "nvidia-smi": frozenset({"columns"}),
     "nvidia-smi-dmon": frozenset({"period_s"}),
     "rocm-smi": frozenset({"period_s"}),
+    "tegrastats": frozenset({"period_s"}),
+    "turbostat": frozenset({"period_s"}),
 }
 
 
@@ -26,7 +28,8 @@ _TAKEN: dict[str, frozenset[str]] = {
 @click.option(
     "--format",
     "format_",
-    help="aipowermeter, nvidia-smi, nvidia-smi-dmon, codecarbon, omegawatt, rocm-smi or table.  "
+    help="aipowermeter, nvidia-smi, nvidia-smi-dmon, codecarbon, omegawatt, rocm-smi, tegrastats, perf, turbostat "
+    "or table.  "
     "[default: by the first lines]",
 )
 @click.option("--time", "time", help="Column of the times, in a table of another tool.")
@@ -62,8 +65,8 @@ def import_(
 ) -> None:
     """Read a recording of another tool.
 
-    The tools are AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt and rocm-smi; of any other tool, a table whose columns
-    you name. FILE may be a folder of AIPowerMeter.
+    The tools are AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt, rocm-smi, tegrastats, perf stat and turbostat; of any
+    other tool, a table whose columns you name. FILE may be a folder of AIPowerMeter.
     """
     with progress_bar("reading", None):
         recording = _read(file, format_, timezone, drop, table_options)

@@ -185,12 +185,25 @@ def _runs(metric: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
     if "run" not in table.schema.names:
         return {name: pa.array([table[name].to_pylist()]) for name in names}
     columns = table.group_by("run", use_threads=False).aggregate([(name, "list") for name in names])
-    return {name: columns[f"{name}_list"] for name in names}
+    return {**{name: columns[f"{name}_list"] for name in names}, "run_names": columns["run"].to_pylist()}
+
+
+def _best_named(rows: Any) -> Any:
+    """Show the target NaN by its word, best; in JSON it is null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    place = rows.schema.get_field_index("target")
+    if place < 0 or not pa.types.is_floating(rows["target"].type) or not pc.any(pc.is_nan(rows["target"])).as_py():
+        return rows
+    texts = ["best" if math.isnan(value) else f"{value:g}" for value in rows["target"].to_pylist()]
+    return rows.set_column(place, "target", pa.array(texts))
 
 
 def _show_table(rows: Any, answer: JsonAnswer) -> None:
     if answer.give(rows.to_pylist):
         return
+    rows = _best_named(rows)
     shown = rows.select(rows.column_names[:_COLUMNS_SHOWN] + rows.column_names[_COLUMNS_SHOWN:][-2:])
     more = (
         [f"{counted(rows.num_rows - _ROWS_SHOWN, 'more row')}: --json shows all"] if rows.num_rows > _ROWS_SHOWN else []

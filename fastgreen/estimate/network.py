@@ -295,7 +295,9 @@ class Network:
             f"{'its' if alone else 'their'} energy"
         )
 
-    def grid(self, batches: Sequence[int] | np.ndarray, accuracy: float | None = None) -> pa.Table:
+    def grid(
+        self, batches: Sequence[int] | np.ndarray, accuracy: float | None = None, alpha: float = 0.1, beta: float = 1.0
+    ) -> pa.Table:
         """Estimate the energy at many batch sizes.
 
         Parameters
@@ -304,6 +306,8 @@ class Network:
             Batch sizes of at least 1.
         accuracy : float, optional
             Fraction of right answers, 0..1; adds a column of APC.
+        alpha, beta : float
+            As in :func:`fastgreen.apc`, with consumption in Wh per inference.
 
         Returns
         -------
@@ -331,7 +335,7 @@ class Network:
         if accuracy is not None:
             import fastgreen
 
-            columns.append(("apc", np.asarray(fastgreen.apc(total / batch / J_PER_WH, accuracy)), "1"))
+            columns.append(("apc", np.asarray(fastgreen.apc(total / batch / J_PER_WH, accuracy, alpha, beta)), "1"))
         about = {"network": self.name, "machine": self.models.machine, "estimated": str(self.models.estimated).lower()}
         about["warnings"] = "\n".join(self.standing_warnings)
         return _with_units(columns, about)

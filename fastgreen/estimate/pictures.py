@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,17 @@ import pyarrow as pa
 
 from fastgreen.estimate.evaluate import score
 from fastgreen.estimate.network import Estimate
-from fastgreen.plot import shown_in_notebooks
+from fastgreen.plot import DASHES, SHAPES, blank_figure
 
 __all__ = ["draw_ablation", "draw_grid", "draw_predicted", "draw_shares"]
 
 _COLOURS = ("#1b7837", "#7fbf7b", "#d9a441", "#b35806", "#542788", "#998ec3", "#666666", "#a6611a",
             "#2166ac", "#92c5de", "#d6604d", "#bbbbbb")  # fmt: skip
+_HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++", "**")
 
 
 def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("a picture needs matplotlib: pip install 'fastgreen[plot]'") from error
-    figure = shown_in_notebooks(Figure(figsize=(width * columns, height * rows), layout="constrained"))
+    figure = blank_figure(width * columns, height * rows, dpi=100)
     return figure, np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
 
 
@@ -104,7 +100,7 @@ def draw_shares(estimates: Mapping[str, Estimate]) -> Any:
         ((kind, share) for kind, share in shares.items() if share.max() > 0), key=lambda pair: -pair[1].sum()
     )
     for index, (kind, share) in enumerate(ordered):
-        axis.barh(list(estimates), share, left=left, label=kind, color=_COLOURS[index % len(_COLOURS)], height=0.7)
+        axis.barh(list(estimates), share, left=left, label=kind, height=0.7, **_fill(index))
         for row, value in enumerate(share):
             if value >= 0.04:
                 axis.text(
@@ -117,6 +113,12 @@ def draw_shares(estimates: Mapping[str, Estimate]) -> Any:
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=min(len(ordered), 6), fontsize=8, frameon=False)
     return figure
+
+
+def _fill(index: int) -> dict[str, Any]:
+    """Colour and hatching of a bar; 96 differ."""
+    hatch = _HATCHES[index // len(_COLOURS) % len(_HATCHES)]
+    return {"color": _COLOURS[index % len(_COLOURS)], "hatch": hatch, "edgecolor": "white", "linewidth": 0}
 
 
 def draw_grid(grids: Mapping[str, pa.Table]) -> Any:
@@ -139,15 +141,18 @@ def draw_grid(grids: Mapping[str, pa.Table]) -> Any:
     if not grids:
         raise ValueError("grids must have at least one entry, not be empty")
     figure, (axis,) = _figure(1, 1, 6.5, 3.6)
-    for colour, (name, table) in zip(cycle(_COLOURS), grids.items(), strict=False):
+    for index, (name, table) in enumerate(grids.items()):
+        colour = _COLOURS[index % len(_COLOURS)]
+        line = {"linestyle": DASHES[index // len(_COLOURS) % len(DASHES)], "markersize": 3}
         batch = table["batch_size"].to_numpy()
         order = np.argsort(batch)
         energy, low, high = ((table[f"energy{bound}_j"].to_numpy() / batch)[order] for bound in ("", "_low", "_high"))
         finite = np.isfinite(high)
         axis.fill_between(batch[order], low, high, where=finite, color=colour, alpha=0.2, linewidth=0)
-        axis.plot(batch[order], energy, color=colour, label=name, marker="o" if len(batch) < 20 else None, markersize=3)
+        shape = SHAPES[index % len(SHAPES)] if len(batch) < 20 else None
+        axis.plot(batch[order], energy, color=colour, label=name, marker=shape, **line)
     axis.set(xlabel="batch size", ylabel="predicted energy (J per inference)")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(bottom=None if axis.dataLim.y0 < 0 else 0)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8, frameon=False)
     return figure

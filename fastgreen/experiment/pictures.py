@@ -11,7 +11,7 @@ import numpy as np
 from fastgreen.experiment.compile import Compiled
 from fastgreen.experiment.tradeoffs import Tradeoff
 from fastgreen.guards.printable import picture_text
-from fastgreen.plot import finish, shown_in_notebooks
+from fastgreen.plot import COLOURS, DASHES, blank_figure, finish, mark
 from fastgreen.units import NS_PER_S, counted
 
 __all__ = [
@@ -23,19 +23,12 @@ __all__ = [
     "twin_axes",
 ]
 
-# Okabe and Ito's palette.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKS = ("o", "s", "^", "D", "v", "P", "X")
-_LINES = ("-", "--", "-.", ":")
+_COLOURS = COLOURS
 _MANY = 40  # points; above this number only important points get a label
 
 
 def _new(width: float = 7.0, height: float = 4.5) -> tuple[Any, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("pictures need matplotlib: pip install 'fastgreen[plot]'") from None
-    figure = shown_in_notebooks(Figure(figsize=(width, height), layout="constrained", dpi=150))
+    figure = blank_figure(width, height)
     axes = figure.add_subplot()
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -44,9 +37,8 @@ def _new(width: float = 7.0, height: float = 4.5) -> tuple[Any, Any]:
 
 def _style(i: int) -> dict[str, Any]:
     return {
-        "color": _COLOURS[i % 7],
-        "marker": _MARKS[i % 7],
-        "linestyle": _LINES[i % 4],
+        **mark(i),
+        "linestyle": DASHES[i % len(DASHES)],
         "markersize": 5,
         "linewidth": 1.4,
     }
@@ -94,7 +86,8 @@ def energy_by_size(compiled: Compiled) -> Any:
             np.array([row[k] for _, row in mine]) * factor for k in ("energy_j", "energy_q1_j", "energy_q3_j")
         )
         axes.errorbar(x, middle, yerr=[middle - low, high - middle], label=picture_text(name), capsize=2.5, **_style(i))
-    axes.set_ylim(bottom=0)
+    lowest = min((row["energy_q1_j"] for _, row in rows if row["energy_q1_j"] is not None), default=0.0) * factor
+    axes.set_ylim(bottom=min(0.0, 1.05 * lowest))
     axes.set_ylabel(f"energy per inference ({unit})")
     _size_axis(axes, compiled)
     axes.set_title(_title(compiled, "energy by size, median and quartiles"), fontsize=10)
@@ -155,7 +148,7 @@ def twin_axes(compiled: Compiled) -> Any:
     ):
         side.set_ylabel(text, color=_COLOURS[style])
         side.tick_params(axis="y", colors=_COLOURS[style])
-        side.set_ylim(bottom=0)
+        side.set_ylim(bottom=None if side.dataLim.y0 < 0 else 0)
     _size_axis(axes, compiled)
     axes.legend(handles=lines, frameon=False, fontsize=8, loc="upper left")
     axes.set_title(_title(compiled, "energy and latency by size"), fontsize=10)
@@ -184,13 +177,19 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
     rows = [row for row in recording.channels.to_pylist() if row["kind"] == "power" and row["samples"]]
     curves = {row["id"]: recording.points(row["id"]) for row in rows}
     start_ns = min((c[0][0] for c in curves.values()), default=0)
+    counters = {t.channel.id for t in getattr(source, "traces", ()) if t.channel.kind != "power"}
+    for name in counters & curves.keys():
+        curves[name] = _without_tail(*curves[name])
     for i, (name, (time_ns, segment, watts)) in enumerate(curves.items()):
         breaks = np.flatnonzero(np.diff(segment)) + 1
         seconds = np.insert((time_ns - start_ns) / NS_PER_S, breaks, np.nan)
         style = {**_style(i), "marker": None}
         axes.plot(seconds, np.insert(watts, breaks, np.nan), label=picture_text(name), **style)
     shown = _mark_windows(axes, source, windows, start_ns) if hasattr(source, "windows") else None
-    axes.set_ylim(0, 1.06 * max((float(np.nanmax(w, initial=0.0)) for _, _, w in curves.values()), default=1.0) or 1.0)
+    top = max((float(np.nanmax(w, initial=0.0)) for _, _, w in curves.values()), default=1.0) or 1.0
+    axes.set_ylim(
+        1.06 * min(float(np.nanmin(w, initial=0.0)) for _, _, w in curves.values()) if curves else 0, 1.06 * top
+    )
     axes.set_xlabel("time (s)")
     axes.set_ylabel("power (W)")
     figure.set_label(title)
@@ -198,6 +197,16 @@ def power_over_time(source: Any, *, windows: str | None = None, title: str = "")
     if curves:
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
+
+
+def _without_tail(
+    time_ns: np.ndarray, segment: np.ndarray, watts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut a last step of 0 W that is no longer than an update of the counter: its next value was not awaited."""
+    lengths = np.diff(time_ns)[::2]
+    steps = lengths[:-1][watts[:-2:2] > 0]
+    cut = -2 if len(watts) > 2 and watts[-1] == 0 and steps.size and lengths[-1] <= 2 * steps.max() else None
+    return time_ns[:cut], segment[:cut], watts[:cut]
 
 
 def _mark_windows(axes: Any, result: Any, name: str | None, start_ns: int) -> str | None:
@@ -227,7 +236,7 @@ def pareto_front(result: Tradeoff) -> Any:
     seconds = list(dict.fromkeys(r.get(result.by[1], "") for r in rows))
     for i, level in enumerate(seconds):
         mine = np.array([r.get(result.by[1], "") == level for r in rows])
-        style = {"color": _COLOURS[i % 7], "marker": _MARKS[i % 7], "linestyle": "", "markersize": 6}
+        style = {**mark(i), "linestyle": "", "markersize": 6}
         axes.plot(energy[mine] * factor, quality[mine], label=picture_text(str(level)) or None, **style)
     front = np.flatnonzero(on)[np.argsort(energy[on], kind="stable")]
     axes.plot(energy[front] * factor, quality[front], color="#000000", linewidth=1.2, zorder=1, label="Pareto front")
@@ -236,7 +245,8 @@ def pareto_front(result: Tradeoff) -> Any:
     axes.set_ylabel(f"median {named}")
     axes.set_title(f"what saves energy, and what it costs in {named}", fontsize=10)
     axes.margins(0.08)
-    _spread_near_one(axes, quality)
+    if _spread_near_one(axes, quality):
+        axes.set_ylabel(f"median {named} (logarithmic scale of 1 - {named})")
     axes.legend(frameon=False, fontsize=8, loc="best")
     words = [picture_text(str(r[result.by[0]])) for r in rows]
     if len(rows) > _MANY:  # labels of all of them would overlap
@@ -245,11 +255,14 @@ def pareto_front(result: Tradeoff) -> Any:
     return figure
 
 
-def _spread_near_one(axes: Any, quality: np.ndarray) -> None:
-    """Use an axis of 1 - quality if some fractions are close to 1 and others far, so that the close ones differ."""
+def _spread_near_one(axes: Any, quality: np.ndarray) -> bool:
+    """Use an axis of 1 - quality if some fractions are close to 1 and others far, so that the close ones differ.
+
+    True if it does.
+    """
     good = quality[np.isfinite(quality)]
     if not good.size or good.min() < 0 or good.max() >= 1 or (1 - good.min()) < 5 * (1 - good.max()):
-        return
+        return False
     axes.set_yscale("function", functions=(lambda q: -np.log10(np.maximum(1 - q, 1e-9)), lambda v: 1 - 10.0**-v))
     low, high = 1 - 1.3 * (1 - good.min()), 1 - (1 - good.max()) / 1.3
     ticks = [
@@ -257,6 +270,7 @@ def _spread_near_one(axes: Any, quality: np.ndarray) -> None:
     ]
     axes.set_ylim(low, high)
     axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    return True
 
 
 def _short(size: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from fastgreen import _ledger
+from fastgreen import _ledger, _steps
 from fastgreen._ledger import current_span
 from fastgreen.guards.arguments import number
 from fastgreen.guards.printable import encodable
@@ -55,7 +55,7 @@ class Ledgers:
 
     def __init__(self, gate: _window.Gate) -> None:
         self.gate = gate
-        self.by_name: dict[str, _ledger.Ledger] = {}
+        self.by_name: dict[str, _steps.SteppedLedger] = {}
         self.kept: list[tuple[Any, ...]] = []
         self._defined: set[str] = set()
         self._ended: dict[str, int] = {}
@@ -73,7 +73,7 @@ class Ledgers:
         baseline_w: float | Mapping[str, float] | None,
         weights: str,
         patience: float,
-    ) -> _ledger.Ledger:
+    ) -> _steps.SteppedLedger:
         """See `Monitor.ledger`."""
         if not isinstance(name, str):
             raise TypeError(f"a ledger's name must be a string, not {name!r}")
@@ -84,7 +84,7 @@ class Ledgers:
         baseline = _checked_baseline(baseline_w)
         found = self.by_name.get(encodable(name))
         if found is None:
-            found = _ledger.Ledger(encodable(name), self.gate, channels, baseline, weights)
+            found = _steps.SteppedLedger(encodable(name), self.gate, channels, baseline, weights)
             found = self.by_name.setdefault(found.name, found)
             self._patience.setdefault(found.name, patience)
             found.deliver_by(self._deliveries.setdefault(found.name, Deliveries(found.name)))

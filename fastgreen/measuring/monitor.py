@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Literal, NoReturn
 
-    from fastgreen import _ledger
+    from fastgreen import _steps
     from fastgreen.measuring.gpu_timeline import Events
     from fastgreen.measuring.gpu_windows import GpuWindow
     from fastgreen.measuring.live_run import LiveRun
@@ -360,7 +360,7 @@ class Monitor:
         baseline_w: float | dict[str, float] | None = None,
         weights: Literal["known", "at close"] = "known",
         patience: float = 60,
-    ) -> _ledger.Ledger:
+    ) -> _steps.SteppedLedger:
         """A ledger for work that overlaps: its spans share the energy, and the shares add up.
 
         Parameters

@@ -188,7 +188,8 @@ def time_to_closest_apc(
     -------
     Closest
         Numbers for one run (three 1-D arrays), arrays for many runs. Many runs are 2-D arrays with a row per run
-        (`time` may be 1-D), or Arrow list arrays if runs differ in length. Checkpoints with a NaN are skipped.
+        (`time` may be 1-D), or Arrow list arrays if runs differ in length. Checkpoints with a NaN or a masked
+        element are skipped.
 
     Raises
     ------

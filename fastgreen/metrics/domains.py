@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,19 @@ import numpy as np
 
 from fastgreen import _kernels
 
-__all__ = ["ACCURACY", "ALPHA", "AMOUNT", "DELTA", "FRACTION_DELTA", "Domain", "as_numbers", "check", "check_shapes"]
+__all__ = [
+    "ACCURACY",
+    "ALPHA",
+    "AMOUNT",
+    "DELTA",
+    "FRACTION_DELTA",
+    "Domain",
+    "as_numbers",
+    "check",
+    "check_shapes",
+    "has_mask",
+    "masked",
+]
 
 _MOST = float(np.finfo(np.float64).max)
 _LEAST = math.ulp(0.0)
@@ -47,7 +60,7 @@ FRACTION_DELTA = Domain(_LEAST, 1.0, "must lie in 0..1 and not be 0")
 
 
 def as_numbers(name: str, value: Any) -> np.ndarray:
-    """Convert a value to an array of real numbers.
+    """Convert a value to an array of real numbers; a masked element becomes NaN.
 
     Raises
     ------
@@ -55,7 +68,7 @@ def as_numbers(name: str, value: Any) -> np.ndarray:
         If it holds text, objects, complex numbers, dates, truth values, or nested lists of unequal lengths.
     """
     try:
-        array = np.asarray(value)
+        array = _unmasked(value)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from None
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
@@ -63,8 +76,41 @@ def as_numbers(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def has_mask(value: Any) -> bool:
+    """True for an array of `numpy.ma`, and for a list or tuple with one among its items."""
+    if isinstance(value, list | tuple):
+        return any(has_mask(one) for one in value if not isinstance(one, float | int))
+    ma = sys.modules.get("numpy.ma")  # without its import no value can be one of its arrays
+    return ma is not None and isinstance(value, ma.MaskedArray)
+
+
+def masked(name: str, value: Any, data: np.ndarray) -> Any:
+    """Give the numbers `data` the mask of `value`."""
+    mask = np.ma.getmaskarray(np.ma.array(value))
+    if mask.shape != data.shape:
+        raise ValueError(f"the mask of {name} must have its shape {data.shape}, not {mask.shape}")
+    return np.ma.MaskedArray(data, mask)
+
+
+def _hides(value: Any, array: np.ndarray) -> bool:
+    """True if the array lacks a mask of the value, as NumPy drops the masks of the rows in a list."""
+    return has_mask(value) if array.ndim > 1 or not isinstance(value, list | tuple) else False
+
+
+def _unmasked(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if not _hides(value, array):
+        return array
+    hidden = np.ma.array(value)
+    if not np.ma.getmaskarray(hidden).any() or hidden.dtype.kind not in "fiu":
+        return np.asarray(hidden)
+    return np.asarray(np.where(hidden.mask, np.nan, hidden.data), hidden.dtype if hidden.dtype.kind == "f" else float)
+
+
 def check(name: str, value: Any, domain: Domain) -> Any:
     """Return the value, ready for a ufunc, if all of it is in the domain; else raise a ValueError.
+
+    A masked array stays one; NaN replaces each number under its mask, so that nothing is computed from it.
 
     Arrays with ufuncs of their own (xarray, pandas) are returned unchanged. The values of a Dask array are not checked,
     since that would compute it.
@@ -87,6 +133,8 @@ def check(name: str, value: Any, domain: Domain) -> Any:
         index = np.unravel_index(int(np.argmax(outside)), array.shape)
         where = f" at index {', '.join(map(str, index))}" if array.ndim else ""
         raise domain.complaint(name, float(array[index]), where)
+    if _hides(value, array):
+        return masked(name, value, array)
     return value if hasattr(type(value), "__array_ufunc__") else array
 
 

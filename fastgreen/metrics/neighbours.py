@@ -2,11 +2,14 @@
 
 Accuracies are fractions, energies are joules and times are seconds, unless the name of an argument has another unit.
 Arguments may be arrays; they broadcast as in NumPy. A ValueError names the argument outside its range and its first bad
-value; NaN gives NaN.
+value; NaN gives NaN. An array of `numpy.ma` gives one: its masked elements stay masked, and no number under a mask
+counts.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ from fastgreen.metrics.closest import (
     ttcapc,
     ttcapec,
 )
-from fastgreen.metrics.domains import ACCURACY, ALPHA, AMOUNT, DELTA, Domain, as_numbers, check, check_shapes
+from fastgreen.metrics.domains import ACCURACY, ALPHA, AMOUNT, DELTA, Domain, as_numbers, check, check_shapes, has_mask
 from fastgreen.metrics.scores import apc, apec, weighted_consumption
 from fastgreen.units import J_PER_KWH
 
@@ -59,7 +62,7 @@ def _arrays(**arguments: tuple[Any, Domain]) -> list[Any]:
 
 
 def _float64(value: Any) -> Any:
-    if hasattr(value, "astype") and not isinstance(value, np.ndarray):
+    if has_mask(value) or (hasattr(value, "astype") and not isinstance(value, np.ndarray)):
         return value.astype(np.float64)
     return np.asarray(value, np.float64)[()]
 
@@ -153,8 +156,21 @@ def accuracy_per_joule(accuracy: Any, energy_j: Any) -> Any:
     0.3
     """
     fraction, energy = _arrays(accuracy=(accuracy, ACCURACY), energy_j=(energy_j, AMOUNT))
+    return _by_plain_numbers(_ratio, fraction, energy)
+
+
+def _ratio(fraction: Any, energy: Any) -> Any:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.divide(fraction, energy)
+
+
+def _by_plain_numbers(formula: Callable[..., Any], *values: Any) -> Any:
+    """Compute a formula with numbers; `numpy.ma` itself would mask each infinite result."""
+    if not any(map(has_mask, values)):
+        return formula(*values)
+    found = formula(*(value.data if has_mask(value) else value for value in values))
+    hidden = [np.ma.getmaskarray(value) for value in values if has_mask(value)]
+    return np.ma.MaskedArray(found, np.broadcast_to(functools.reduce(np.logical_or, hidden), np.shape(found)))
 
 
 def carbon(energy_j: Any, intensity_g_per_kwh: Any) -> Any:
@@ -347,14 +363,19 @@ def netscore(accuracy_percent: Any, parameters_millions: Any, macs_billions: Any
         parameters_millions=(parameters_millions, DELTA),
         macs_billions=(macs_billions, DELTA),
     )
+    return _by_plain_numbers(_netscore, accuracy, parameters, macs)
+
+
+def _netscore(accuracy: Any, parameters: Any, macs: Any) -> Any:
     with np.errstate(divide="ignore"):
         return 20 * np.log10(accuracy**2 / (parameters**0.5 * macs**0.5))
 
 
 def _at_target(name: str, values: Any, accuracy: Any, target: Any) -> Any:
-    column, fractions = as_numbers(name, check(name, values, AMOUNT)), as_numbers("accuracy", accuracy)
+    checked = check(name, values, AMOUNT)
+    column, fractions = as_numbers(name, checked), as_numbers("accuracy", accuracy)
     check("accuracy", fractions, ACCURACY)
-    if np.ndim(target) or np.isnan(check("target", target, ACCURACY)):
+    if np.ndim(target) or np.ma.is_masked(target) or np.isnan(check("target", target, ACCURACY)):
         raise ValueError(f"target must be one number, not {target!r}")
     if fractions.ndim not in (1, 2) or column.shape not in (fractions.shape, fractions.shape[-1:]):
         raise ValueError(f"shapes must fit together, not {name} {column.shape}, accuracy {fractions.shape}")
@@ -362,8 +383,14 @@ def _at_target(name: str, values: Any, accuracy: Any, target: Any) -> Any:
     if fractions.shape[-1] == 0:
         return np.full(fractions.shape[:-1], np.inf)[()]
     at = reached.argmax(axis=-1)
-    found = np.take_along_axis(np.broadcast_to(column, fractions.shape), at[..., None], axis=-1)[..., 0]
-    return np.where(reached.any(axis=-1), found, np.inf)[()]
+
+    def there(values: Any) -> Any:
+        return np.take_along_axis(np.broadcast_to(values, fractions.shape), at[..., None], axis=-1)[..., 0]
+
+    found = np.where(reached.any(axis=-1), there(column), np.inf)[()]
+    if not has_mask(checked):
+        return found
+    return np.ma.MaskedArray(found, there(np.ma.getmaskarray(checked)) & reached.any(axis=-1))[()]
 
 
 def time_to_accuracy(time: Any, accuracy: Any, target: float) -> Any:
@@ -372,7 +399,8 @@ def time_to_accuracy(time: Any, accuracy: Any, target: float) -> Any:
     Parameters
     ----------
     time, accuracy : array_like
-        One run as 1-D arrays, or many as 2-D arrays with a row per run.
+        One run as 1-D arrays, or many as 2-D arrays with a row per run. A masked accuracy does not reach the target; a
+        masked time of the checkpoint gives a masked result.
     target : float
         The accuracy to reach, 0..1.
 

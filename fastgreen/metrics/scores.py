@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 
 from fastgreen import _kernels
-from fastgreen.metrics.domains import ACCURACY, ALPHA, AMOUNT, Domain, check, check_shapes
+from fastgreen.metrics.domains import ACCURACY, ALPHA, AMOUNT, Domain, check, check_shapes, has_mask
 
 __all__ = ["apc", "apec", "weighted_consumption"]
 
 
 def _score(ufunc: np.ufunc, out: Any, arguments: dict[str, tuple[Any, Domain]]) -> Any:
     values = {name: check(name, value, domain) for name, (value, domain) in arguments.items()}
+    if out is not None and not has_mask(out):
+        for name, value in values.items():
+            if has_mask(value) and np.ma.is_masked(value):
+                raise ValueError(f"out must be a masked array as {name} is, not {type(out).__name__}")
     try:
         return ufunc(*values.values(), out=out)
     except ValueError:
@@ -86,7 +90,8 @@ def apc(consumption: Any, accuracy: Any, alpha: Any = 0.1, beta: Any = 1.0, *, o
     Returns
     -------
     ndarray or float
-        0..1, of the shape the arguments broadcast to; NaN where one of them is NaN. A float64 result has exactly the
+        0..1, of the shape the arguments broadcast to; NaN where one of them is NaN, and masked where one of them is
+        masked, as everywhere in `fastgreen.metrics`. A float64 result has exactly the
         bits of the formula in NumPy; the result is float32 if all arrays are float32.
 
     Raises

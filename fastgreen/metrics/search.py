@@ -31,7 +31,7 @@ class Search(NamedTuple):
         given = {f"{cost_name}_delta": DELTA, "accuracy_delta": FRACTION_DELTA, "alpha": ALPHA, "beta": AMOUNT}
         values: list[float] = []
         for (name, domain), value in zip(given.items(), (cost_delta, accuracy_delta, alpha, beta), strict=True):
-            if np.ndim(value) or not np.isfinite(check(name, value, domain)):
+            if np.ndim(value) or np.ma.is_masked(value) or not np.isfinite(check(name, value, domain)):
                 raise ValueError(f"{name} must be one finite number, not {value!r}")
             values.append(float(value))
         first, second, third, fourth = values
@@ -42,6 +42,8 @@ class Search(NamedTuple):
         """Score to reach: the target itself, or the (quantised) score of a pair (accuracy, consumption)."""
         if target is None:
             return math.nan
+        if np.ma.is_masked(target):
+            raise ValueError(f"target must be a number or a pair without a mask, not {target!r}")
         if np.ndim(target) == 0:
             score = float(check("target", target, ACCURACY))
         elif np.shape(target) == (2,):

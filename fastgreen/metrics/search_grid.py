@@ -40,10 +40,15 @@ class SearchGrid:
         parameters: dict[str, np.ndarray],
         targets: list[Any],
         quantize: bool,
+        names: np.ndarray | None = None,
     ) -> None:
         self._runs, self._first_run = runs, 0
         self.inputs = {"time": runs.time, **parameters}
-        self.axes = {**parameters, "target": _target_axis(targets), "run": np.arange(runs.count)}
+        self.axes = {
+            **parameters,
+            "target": _target_axis(targets),
+            "run": np.arange(runs.count) if names is None else names,
+        }
         self.shape = tuple(axis.size for axis in self.axes.values())
         self._searches = [
             Search.checked(cost_name, cost_delta, accuracy_delta, alpha, beta, target, quantize)

@@ -51,6 +51,8 @@ class Sweep:
         Only for "ttcapc" and "ttcapec", see `time_to_closest_apc`.
     unit : str, optional
         Unit of consumption or cost, for files and pictures.
+    run_names : sequence of int or str, optional
+        Only for "ttcapc" and "ttcapec": the axis of runs; by default they are counted from 0.
 
     Attributes
     ----------
@@ -95,6 +97,7 @@ class Sweep:
         target: Any = None,
         quantize: bool = True,
         unit: str | None = None,
+        run_names: Any = None,
     ) -> None:
         if not isinstance(metric, str) or metric not in METRICS:
             raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
@@ -114,9 +117,12 @@ class Sweep:
             parameters[f"{name}_delta"] = _axis(f"{name}_delta", _or(delta, 0.1), DELTA)
             runs = Runs.of(time, accuracy, amount, name)
             targets = _targets(target)
-            self.plan: ScoreGrid | SearchGrid = SearchGrid(runs, name, parameters, targets, quantize)
+            self.plan: ScoreGrid | SearchGrid = SearchGrid(
+                runs, name, parameters, targets, quantize, _run_names(run_names, runs.count)
+            )
         else:
             given = {"time": time, "accuracy_delta": accuracy_delta, f"{name}_delta": delta, "target": target}
+            given["run_names"] = run_names
             for key, value in given.items():
                 if value is not None:
                     raise ValueError(f"{key} must be left out of a sweep of {metric}; it is for ttc{metric}")
@@ -346,6 +352,8 @@ def _or(value: Any, default: Any) -> Any:
 
 def _axis(name: str, value: Any, domain: Domain) -> np.ndarray:
     """Check an axis and return it as read-only float64; a coordinate must be in the domain and not NaN."""
+    if np.ma.is_masked(value):
+        raise ValueError(f"the axis {name} must not hold a masked element")
     axis = as_numbers(name, value)
     if axis.ndim > 1:
         raise ValueError(f"the axis {name} must be one-dimensional, not of shape {axis.shape}")
@@ -357,6 +365,16 @@ def _axis(name: str, value: Any, domain: Domain) -> np.ndarray:
         raise ValueError(f"the axis {name} must not hold NaN, as at index {int(np.argmax(np.isnan(axis)))}")
     axis.flags.writeable = False
     return axis
+
+
+def _run_names(names: Any, count: int) -> np.ndarray | None:
+    if names is None:
+        return None
+    axis = list(names)
+    if len(axis) != count or len(set(axis)) != count:
+        raise ValueError(f"run_names must be {count} different names, one for each run, not {names!r:.80}")
+    whole = all(isinstance(name, int | np.integer) and not isinstance(name, bool) for name in axis)
+    return np.array(axis, np.int64) if whole else np.array([str(name) for name in axis])
 
 
 def _targets(target: Any) -> list[Any]:

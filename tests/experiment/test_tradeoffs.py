@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgreen.errors import TraceError
-from fastgreen.experiment.pictures import pareto_front
+from fastgreen.experiment.pictures import _without_tail, pareto_front
 from fastgreen.experiment.statistics import cliffs_delta, delta_size, dunn_holm, kruskal, pareto, rank_correlation
 from fastgreen.experiment.tradeoffs import tradeoff
 from tests.oracles.places import SHARED
@@ -305,3 +305,35 @@ def test_more_groups_than_can_be_compared_are_refused():
     runs = {"architecture": [f"m{i}" for i in range(501)], "energy_j": [1.0] * 501, "accuracy": [0.5] * 501}
     with pytest.raises(ValueError, match="by must make at most 500 groups, not 501"):
         tradeoff(runs)
+
+
+def test_twelve_datasets_are_told_apart_inside_the_axes_and_a_transformed_axis_is_reported():
+    rows = [(a, d, (a + 1.0) * (d + 1.0), 1 - 0.3 / (1 + a + d)) for a in range(3) for d in range(12)]
+    names, data, energy, quality = zip(*rows, strict=True)
+    table = {"architecture": [f"n{a}" for a in names], "data": [f"d{d}" for d in data], "energy_j": energy}
+    figure = pareto_front(tradeoff({**table, "accuracy": quality}, by=("architecture", "data")))
+    axes = figure.axes[0]
+    points = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert len(points) == 12
+    assert len({(line.get_color(), line.get_marker()) for line in points}) == 12
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    for x, y in np.concatenate([line.get_xydata() for line in points]):
+        assert left < x < right
+        assert low < y < high
+    assert axes.get_yscale() == "function"
+    assert "logarithmic scale of 1 - accuracy" in axes.get_ylabel()
+    plain = pareto_front(tradeoff({"architecture": ["a", "b"], "energy_j": [1.0, 2.0], "accuracy": [0.5, 0.6]}))
+    assert plain.axes[0].get_yscale() == "linear"
+    assert "scale" not in plain.axes[0].get_ylabel()
+
+
+def test_a_curve_of_a_counter_does_not_end_in_a_false_zero():
+    def steps(*pairs: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        ends = np.cumsum([0.0, *(length for length, _ in pairs)])
+        time_ns = (np.column_stack([ends[:-1], ends[1:]]).ravel() * 1e9).astype(np.int64)
+        return time_ns, np.zeros(time_ns.size, np.int32), np.repeat([watts for _, watts in pairs], 2).astype(float)
+
+    assert _without_tail(*steps((1, 50), (1, 60), (0.4, 0)))[2].tolist() == [50, 50, 60, 60]
+    for kept in ([(1, 50), (5, 0)], [(1, 50), (0.4, 0), (1, 60)], [(0.4, 0)], [(1, 0), (1, 0)], []):
+        given = steps(*kept)
+        assert [len(column) for column in _without_tail(*given)] == [len(column) for column in given], kept

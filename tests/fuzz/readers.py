@@ -92,6 +92,13 @@ _ROCM = "device,Average Graphics Package Power (W),GPU use (%)\ncard0,300.0,99\n
 _PLUG = "timestamp;plug_power_W\n" + "".join(f"2026-11-20T10:00:{i}0+01:00;81,{i}\n" for i in range(5))
 _RECORDINGS = {"codecarbon": _CARBON, "nvidia-smi": _SMI, "omegawatt": _WALL}
 _RECORDINGS |= {"nvidia-smi-dmon": _DMON, "rocm-smi": _ROCM, "table": _PLUG}
+_TEGRA = "".join(
+    f"11-20-2026 10:00:0{i} RAM 2/7MB CPU [1%@7] VDD_IN 490{i}mW/4905mW VDD_SOC 9mW/9mW\n" for i in range(5)
+)
+_PERF = "".join(f"{i}.001,{40 + i}.25,Joules,power/energy-pkg/,1000000000,100.00,,\n" for i in range(1, 6))
+_TURBO = "Core\tCPU\tPkgWatt\tTime_Of_Day_Seconds\n"
+_TURBO += "".join(f"-\t-\t4{i}.00\t176363640{i}.000\n0\t0\t4{i}.00\t176363640{i}.000\n" for i in range(5))
+_RECORDINGS |= {"tegrastats": _TEGRA, "perf": _PERF, "turbostat": _TURBO}
 _OPTIONS = {"omegawatt": {}, "rocm-smi": {"period_s": 1.0}, "table": {"time": "timestamp", "power": "plug_power_W"}}
 _ZONES = ("UTC", "Europe/Paris", "America/St_Johns", "", "../x", "\x00", "Asia")
 _BESIDE = {"latency.csv": "0.5\n0.25\n", "latency.json": "[0.5, 0.25]", "model_summary.json": '{"layers": [1]}'}
@@ -132,7 +139,12 @@ def recording(take: Take) -> None:
         known = sorted(_RECORDINGS)[which]
         path = HERE / "recording.csv"
         text = _RECORDINGS[known]
-        spoil = take.number(4) > 0 and known not in ("nvidia-smi-dmon", "table")  # they are no tables with commas
+        spoil = take.number(4) > 0 and known not in (
+            "nvidia-smi-dmon",
+            "table",
+            "tegrastats",
+            "turbostat",
+        )  # they are no tables with commas
         content = spoilt_rows(text, take).encode("utf-8", "surrogatepass") if spoil else text.encode()
         if not spoil or take.number(4) == 0:
             content = (b"", b"\xff\xfe", b"\xef\xbb\xbf")[take.number(3)] + spoilt_bytes(content, take)

@@ -10,13 +10,14 @@ from pathlib import Path
 # A file imports only from rows above its own, or from its own folder. A name is a folder or a module of the package.
 # README, CONTRIBUTING and the package's __init__ point here.
 LAYERS: list[set[str]] = [
-    {"errors", "units", "_light_dataclass", "deprecation", "system_names"},
+    {"errors", "units", "_light_dataclass", "system_names"},
     {"guards", "atomic_file", "progress_bar"},
     {"table_files"},
     {"_kernels", "_resolver"},
     {"_core", "_shares", "ufuncs"},
     {"_window"},
     {"_ledger"},
+    {"_steps"},
     {"sensors", "metrics", "costs"},
     {"results", "training"},
     {"measuring", "recordings", "plot"},

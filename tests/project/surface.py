@@ -71,10 +71,12 @@ def of(name: str, value: object) -> Iterator[str]:
 
 def names() -> Iterator[str]:
     """The lines of all public names; a name whose optional package is absent has none."""
-    from fastgreen._ledger import Ledger, Span
+    from fastgreen._ledger import Span
+    from fastgreen._steps import SteppedLedger
     from fastgreen._window import Window
 
-    for kind in (Ledger, Span, Window):  # made by a monitor
+    yield from of("fastgreen.Ledger", SteppedLedger)
+    for kind in (Span, Window):  # made by a monitor
         yield from of(f"fastgreen.{kind.__name__}", kind)
     for name in sorted(fg._HOME):
         value = getattr(fg, name)

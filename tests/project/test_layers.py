@@ -114,5 +114,6 @@ def test_only_the_doors_know_c():
         "_ledger",
         "_resolver",
         "_shares",
+        "_steps",
         "_window",
     }

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 import fastgreen as fg
-from fastgreen import deprecation
+from fastgreen.guards import deprecation
 from tests.oracles.places import ROOT
 from tests.project.surface import LIST, MODULES, of, surface
 

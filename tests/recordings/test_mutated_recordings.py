@@ -19,7 +19,10 @@ from fastgreen.recordings.readers import (
     read_dmon,
     read_nvidia_smi,
     read_omegawatt,
+    read_perf_stat,
     read_table,
+    read_tegrastats,
+    read_turbostat,
 )
 
 MUTATIONS = int(os.environ.get("FASTGREEN_MUTATIONS", "60"))
@@ -76,6 +79,25 @@ def table(watts):
     ]
 
 
+def tegrastats(watts):
+    return [
+        f"{moment(i, '%m-%d-%Y %H:%M:%S')} RAM 23/77MB CPU [1%@729,off] VDD_IN {1000 * w:.0f}mW/9mW VDD_SOC 900mW/900mW"
+        for i, w in enumerate(watts)
+    ]
+
+
+def perf(watts):
+    return [f"{i + 1}.000500000,{w:.2f},Joules,power/energy-pkg/,1000000000,100.00,," for i, w in enumerate(watts)]
+
+
+def turbostat(watts):
+    lines = ["Core\tCPU\tBusy%\tPkgWatt\tTime_Of_Day_Seconds"]
+    for i, w in enumerate(watts):
+        stamp = f"{NOON.timestamp() + i:.6f}"
+        lines += [f"-\t-\t9.00\t{w:.2f}\t{stamp}", f"0\t0\t9.00\t{w:.2f}\t{stamp}"]
+    return lines
+
+
 def read_any(file):
     return read_table(file, time="when", power="watts")
 
@@ -110,6 +132,9 @@ FORMATS = [
     (aipowermeter, read_aipowermeter),
     (codecarbon, read_codecarbon),
     (table, read_any),
+    (tegrastats, read_tegrastats),
+    (perf, read_perf_stat),
+    (turbostat, read_turbostat),
 ]
 
 

@@ -11,6 +11,14 @@ from fastgreen.errors import TraceError
 from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
 from fastgreen.recordings.readers.any_table import read_dmon, read_rocm_smi, read_table
 from fastgreen.recordings.readers.codecarbon import read_codecarbon
+from fastgreen.recordings.readers.interval_logs import (
+    is_perf,
+    is_tegrastats,
+    is_turbostat,
+    read_perf_stat,
+    read_tegrastats,
+    read_turbostat,
+)
 from fastgreen.recordings.readers.nvidia_smi import is_header, read_nvidia_smi
 from fastgreen.recordings.readers.omegawatt import read_omegawatt
 from fastgreen.recordings.readers.text import open_text
@@ -25,8 +33,11 @@ __all__ = [
     "read_dmon",
     "read_nvidia_smi",
     "read_omegawatt",
+    "read_perf_stat",
     "read_rocm_smi",
     "read_table",
+    "read_tegrastats",
+    "read_turbostat",
 ]
 
 FORMATS: dict[str, Callable[..., Recording]] = {
@@ -36,9 +47,14 @@ FORMATS: dict[str, Callable[..., Recording]] = {
     "omegawatt": read_omegawatt,
     "nvidia-smi-dmon": read_dmon,
     "rocm-smi": read_rocm_smi,
+    "tegrastats": read_tegrastats,
+    "perf": read_perf_stat,
+    "turbostat": read_turbostat,
     "table": read_table,
 }
 _SMI = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3},")  # a log of nvidia-smi without a header
+# Logs whose first lines may be remarks.
+_BY_LINE = {"tegrastats": is_tegrastats, "perf": is_perf, "turbostat": is_turbostat}
 _IN_FOLDER = {"power_metrics.json": "aipowermeter", "emissions.csv": "codecarbon", "omegawatt.csv": "omegawatt"}
 
 
@@ -85,6 +101,9 @@ def format_of(path: str | Path) -> str:
         return "nvidia-smi-dmon"
     if first.startswith("device,") and "power" in first.lower():
         return "rocm-smi"
+    for name, is_line in _BY_LINE.items():
+        if any(is_line(line) for line in head.splitlines()[:500]):
+            return name
     begins = f"it begins with {first[:60]!r}" if first else "it is empty"
     raise TraceError(
         f"{path} is of an unknown format, not one of {', '.join(FORMATS)}; {begins}; "

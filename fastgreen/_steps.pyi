@@ -1,0 +1,16 @@
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from fastgreen._ledger import Ledger
+
+class SteppedLedger(Ledger):
+    def step(self, amounts: Mapping[str | int | bytes, float]) -> Step: ...
+    def on_final(self, callback: Callable[[Any], object]) -> None: ...
+    def deliver_by(self, deliveries: Any) -> None: ...
+
+class Step:
+    def __enter__(self) -> Step: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
