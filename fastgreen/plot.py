@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastgreen.atomic_file import new_file
+from fastgreen.guards.matplotlib_loader import load_matplotlib
 from fastgreen.guards.printable import picture_text
 from fastgreen.metrics.domains import ACCURACY, AMOUNT, check
 from fastgreen.metrics.scores import apc
@@ -43,31 +43,6 @@ _LIGHT = ("white", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442")  # seen on a dark
 _PIXELS = 1000  # along either side of a heat map: more would not be seen
 _MOST_NAMES, _LONGEST = 10, 24  # windows below a power curve, and letters of their names
 _LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-
-def load_matplotlib() -> None:
-    """Import matplotlib, in spite of a backend that a notebook left in the environment: a file needs no backend.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If matplotlib is missing.
-    """
-    try:
-        try:
-            import matplotlib.figure
-        except ValueError:
-            backend = os.environ.pop("MPLBACKEND", None)
-            if backend is None:
-                raise
-            for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-                del sys.modules[name]  # parts of the failed import, which a second import would not bind again
-            try:
-                import matplotlib.figure  # noqa: F401
-            finally:
-                os.environ["MPLBACKEND"] = backend
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("pictures need matplotlib: pip install 'fastgreen[plot]'", name=error.name) from None
 
 
 def shown_in_notebooks(figure: Figure) -> Figure:

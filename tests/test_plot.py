@@ -391,7 +391,7 @@ def test_the_backend_of_a_notebook_does_not_stop_a_file(tmp_path):
     code = (
         "import os, numpy, fastgreen as fg\n"
         "from fastgreen.experiment.statistics import dunn_holm\n"
-        "from fastgreen.plot import load_matplotlib; load_matplotlib()\n"
+        "from fastgreen.guards.matplotlib_loader import load_matplotlib; load_matplotlib()\n"
         "assert os.environ['MPLBACKEND'] == 'no_such_backend'\n"
         f"fg.plot.curves([0, 1, 2], [0.5], path={str(tmp_path / 'a.png')!r})\n"
         "print(len(dunn_holm({'a': [1, 2, 3, 4], 'b': [7, 8, 9, 10]})))\n"

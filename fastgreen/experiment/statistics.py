@@ -101,7 +101,7 @@ def dunn_holm(groups: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
     if kruskal(kept).h is None:
         return {}
     try:
-        from fastgreen.plot import load_matplotlib
+        from fastgreen.guards.matplotlib_loader import load_matplotlib
 
         load_matplotlib()  # scikit_posthocs imports it, and fails if a notebook's backend is in the environment
         import scikit_posthocs
