@@ -34,7 +34,7 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 endef
 $(foreach name,demo collect study serve test lint bench fuzz,$(eval $(call extra,$(name))))
 
-.PHONY: help demo collect-demo serve-demo study training-study test check bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean another-python
+.PHONY: portable portable-c help demo collect-demo serve-demo study training-study test check bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean another-python
 
 help: ## print this index
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
@@ -100,6 +100,28 @@ sanitize-python-%: $(VENV)/.test
 		$(abspath $(BIN))/python -m pytest -p no:cacheprovider -m 'not slow' -k 'not ($(LEFT_OUT_$*))' \
 		$(SANITIZED_TESTS)
 
+# The package without its engine. -S leaves out the finder of an editable installation, which would add the engine.
+PORTABLE_TESTS := tests/portable tests/metrics/test_kernels.py tests/metrics/test_neighbours.py tests/results/test_resolve.py
+PORTABLE_SOURCES := fg_metric% fg_resolver% fg_follow% fg_batches% fg_share% fg_account% fg_jump% fg_error%
+WINDOWS_CC := x86_64-w64-mingw32-gcc
+
+portable: $(VENV)/.test ## build the package without its engine, as on macOS and Windows, and test it
+	mkdir -p build/portable
+	tar cf - --exclude='*.so' --exclude=__pycache__ --exclude=tests/c/bin \
+		setup.py pyproject.toml Makefile README.md docs csrc fastgreen tests examples | tar xf - -C build/portable
+	cd build/portable && FASTGREEN_ENGINE=0 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
+	cd build/portable && PYTHONPATH=$$($(abspath $(BIN))/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+		$(abspath $(BIN))/python -S -m pytest -q -p no:cacheprovider -m 'not slow and not statistical' $(PORTABLE_TESTS)
+	$(MAKE) --no-print-directory portable-c
+
+portable-c: ## compile the portable C sources with clang and with the compiler for Windows, where installed
+	@for compiler in $(FUZZ_CLANG) $(WINDOWS_CC); do \
+		if ! command -v $$compiler > /dev/null; then echo "There is no $$compiler: it is not tried."; continue; fi; \
+		for source in $(notdir $(filter $(PORTABLE_SOURCES:%=csrc/%),$(wildcard csrc/*.c))); do \
+			$$compiler -fsyntax-only -Werror -std=gnu11 -Wall -Wextra -Wno-unused-parameter csrc/$$source || exit 1; \
+		done; echo "The portable C sources compile with $$compiler."; \
+	done
+
 FUZZ_SECONDS ?= 60
 FUZZ_TEXT_SECONDS = $(shell expr $(FUZZ_SECONDS) / 10 + 1)
 FUZZ_CLANG = $(firstword $(wildcard /usr/bin/clang /usr/bin/clang-[0-9][0-9]))
@@ -140,7 +162,7 @@ lint: $(VENV)/.lint ## check style and types
 
 dist: $(BIN)/python ## build the source distribution and a wheel in isolation
 	$(BIN)/python -m pip install --quiet build
-	$(BIN)/python -m build
+	CFLAGS="-g0 $$CFLAGS" LDFLAGS="-Wl,--strip-all $$LDFLAGS" $(BIN)/python -m build
 
 clean: ## remove what was built
 	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_steps.c fastgreen/_window.c tests/c/bin *.egg-info

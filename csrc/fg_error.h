@@ -39,7 +39,12 @@ struct fg_error {
 
 #if defined(__GNUC__)
 #define FG_MUST_CHECK __attribute__((warn_unused_result))
+/* On Windows, `printf` stands for an old library that did not know %zu. */
+#ifdef __MINGW32__
+#define FG_PRINTF(string, first) __attribute__((format(gnu_printf, string, first)))
+#else
 #define FG_PRINTF(string, first) __attribute__((format(printf, string, first)))
+#endif
 #else
 #define FG_MUST_CHECK
 #define FG_PRINTF(string, first)

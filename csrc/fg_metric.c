@@ -18,7 +18,7 @@
 const struct fg_metric_path *const *fg_metric_paths(void)
 {
 	static const struct fg_metric_path *const paths[] = {
-#if defined(__x86_64__)
+#ifdef FG_WIDE
 		&fg_metric_path_avx512,
 		&fg_metric_path_avx2,
 #endif

@@ -1,6 +1,8 @@
 /* The AVX2 path.
  * SPDX-License-Identifier: Apache-2.0 */
-#if defined(__x86_64__)
+#include "fg_wide.h"
+
+#ifdef FG_WIDE
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")

@@ -5,7 +5,9 @@
  * every fourth vector of a row is divided on the multiply-add units instead, which are idle meanwhile. That division
  * gives the correctly rounded quotient, hence the same bits (see quotient below). Floats are divided at 35 GB/s and
  * need no trick. */
-#if defined(__x86_64__)
+#include "fg_wide.h"
+
+#ifdef FG_WIDE
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,prefer-vector-width=512")

@@ -15,7 +15,7 @@
 #define AT(column, i) (*(const REAL *)((column).at + (column).step * (ptrdiff_t)(i)))
 #define INLINE static inline __attribute__((always_inline))
 #define VECTOR NAME(vector)
-#define UNALIGNED NAME(vector_at)
+#define OUTSIDE_AT NAME(vector_at)
 #define OUTSIDE NAME(vector_outside)
 #define LANES (VECTOR_SIZE / sizeof(REAL))
 #define BELOW(a, b) ((OUTSIDE)NAME(BELOW)(a, b))
@@ -63,8 +63,8 @@ INLINE bool NAME(score_block)(struct fg_metric_column cost, struct fg_metric_col
 	OUTSIDE outside = {0};
 	MASK any = 0;
 	for (size_t i = 0; i < n; i += LANES) {
-		const VECTOR c = cost.step ? *(const UNALIGNED *)&AT(cost, i) : cost0;
-		const VECTOR acc = accuracy.step ? *(const UNALIGNED *)&AT(accuracy, i) : accuracy0;
+		const VECTOR c = cost.step ? *(const OUTSIDE_AT *)&AT(cost, i) : cost0;
+		const VECTOR acc = accuracy.step ? *(const OUTSIDE_AT *)&AT(accuracy, i) : accuracy0;
 		outside |= BELOW(c, zero) | BELOW(most, c) | BELOW(acc, zero) | BELOW(one, acc);
 	}
 	for (size_t i = 0; i < LANES; i++)
@@ -72,10 +72,10 @@ INLINE bool NAME(score_block)(struct fg_metric_column cost, struct fg_metric_col
 	if (any)
 		return false;
 	for (size_t i = 0; i < n; i += LANES) {
-		const VECTOR c = cost.step ? *(const UNALIGNED *)&AT(cost, i) : cost0;
-		const VECTOR acc = accuracy.step ? *(const UNALIGNED *)&AT(accuracy, i) : accuracy0;
+		const VECTOR c = cost.step ? *(const OUTSIDE_AT *)&AT(cost, i) : cost0;
+		const VECTOR acc = accuracy.step ? *(const OUTSIDE_AT *)&AT(accuracy, i) : accuracy0;
 		const VECTOR weight = (one - alphas) * (one - acc) + alphas;
-		*(UNALIGNED *)((REAL *)out + i) = acc / (beta * (c * weight) + one);
+		*(OUTSIDE_AT *)((REAL *)out + i) = acc / (beta * (c * weight) + one);
 	}
 	return true;
 }
@@ -204,7 +204,7 @@ static size_t NAME(outside)(const REAL *x, size_t n, double low, double high)
 #undef AT
 #undef INLINE
 #undef VECTOR
-#undef UNALIGNED
+#undef OUTSIDE_AT
 #undef OUTSIDE
 #undef LANES
 #undef BELOW

@@ -4,8 +4,9 @@
 #define FG_METRIC_PATH_H
 
 #include "fg_metric.h"
+#include "fg_wide.h"
 
-#if defined(__x86_64__)
+#ifdef FG_WIDE
 extern const struct fg_metric_path fg_metric_path_avx512;
 extern const struct fg_metric_path fg_metric_path_avx2;
 #endif

@@ -17,7 +17,7 @@ static struct fg_stream stream(const int64_t *at_ns, size_t count, enum fg_edge 
 
 static const struct fg_resolver_path *path(void)
 {
-#if defined(__x86_64__)
+#ifdef FG_WIDE
 	if (fg_resolver_path_avx512.usable())
 		return &fg_resolver_path_avx512;
 #endif

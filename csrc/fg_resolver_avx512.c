@@ -5,7 +5,7 @@
  * bisection without a branch, and no instruction gathers from memory, which is slower than one load a lane. */
 #include "fg_resolver_path.h"
 
-#if defined(__x86_64__)
+#ifdef FG_WIDE
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,popcnt,prefer-vector-width=512")

@@ -14,6 +14,7 @@
 
 #include "fg_clock.h"
 #include "fg_resolver.h"
+#include "fg_wide.h"
 
 struct fg_resolver_path {
 	const char *name;
@@ -28,7 +29,7 @@ struct fg_resolver_path {
 	void (*look_up)(const struct fg_table *t, struct fg_stream *s, int64_t until_ns);
 };
 
-#if defined(__x86_64__)
+#ifdef FG_WIDE
 extern const struct fg_resolver_path fg_resolver_path_avx512;
 #endif
 extern const struct fg_resolver_path fg_resolver_path_baseline;

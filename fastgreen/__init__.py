@@ -24,6 +24,7 @@ Names load on first use (PEP 562). A monitor measures without NumPy; NumPy loads
 from __future__ import annotations
 
 import importlib
+import importlib.util
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ _HOME: dict[str, str | None] = {
 
 # The compiled modules. `from fastgreen import _core` comes here first, so a missing module is noticed here.
 _DOORS = ("_core", "_kernels", "_ledger", "_resolver", "_shares", "_steps", "_window")
+_ENGINE = ("_core", "_ledger", "_steps", "_window")
+_NO_ENGINE = (
+    "this build of fastgreen cannot measure, because the engine needs Linux on x86-64 or aarch64: it reads saved runs, "
+    "and computes metrics, sweeps and estimates"
+)
 
 __all__ = sorted([*_HOME, "__version__"])
 
@@ -80,11 +86,31 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         return _deprecated(name)
     home = _HOME[name]
-    value = importlib.import_module(f"{__name__}.{home or name}")
+    try:
+        value = importlib.import_module(f"{__name__}.{home or name}")
+    except ImportError as error:
+        if home is None or str(error) != _NO_ENGINE:
+            raise
+        return _without_engine(name)
     if home is not None:
         value = getattr(value, name)
     globals()[name] = value
     return value
+
+
+def _without_engine(name: str) -> Any:
+    """The stand-in of a name that measures, in a build without the engine: a call of it raises the one sentence."""
+
+    def __init__(self: object, *args: object, **options: object) -> None:
+        raise ImportError(_NO_ENGINE)
+
+    return type(name, (), {"__doc__": _NO_ENGINE, "__module__": __name__, "__init__": __init__})
+
+
+def _has_engine() -> bool:
+    """Whether this build can measure: only on Linux does it hold more than the portable modules."""
+    find = importlib.util.find_spec
+    return find(f"{__name__}._kernels") is None or find(f"{__name__}._core") is not None
 
 
 def _deprecated(name: str) -> Any:
@@ -105,6 +131,8 @@ def _door(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != full_name:
             raise
+        if name in _ENGINE and not _has_engine():
+            raise ImportError(_NO_ENGINE, name=full_name, path=error.path) from None
         raise ImportError(
             f"{name} is not compiled for this Python in the source folder {__path__[0]}: use the package from "
             "another folder, or run `pip install --editable .` in the clone",

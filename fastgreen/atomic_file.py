@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fastgreen.system_names import OURS
+
 __all__ = ["new_file", "write_bytes", "write_text"]
 
 _UNNAMED = getattr(os, "O_TMPFILE", 0)  # Linux
@@ -93,7 +95,7 @@ def _open_nameless(path: Path) -> int | None:
     if not _UNNAMED or not os.path.isdir("/proc/self/fd"):
         return None
     try:
-        return os.open(path.parent, _UNNAMED | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        return os.open(path.parent, _UNNAMED | os.O_RDWR | OURS, 0o666)
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             return None
@@ -101,7 +103,7 @@ def _open_nameless(path: Path) -> int | None:
 
 
 def _finish(handle: int, path: Path, durable: bool) -> None:
-    with suppress(FileNotFoundError, PermissionError):
+    with suppress(FileNotFoundError, PermissionError, AttributeError):  # Windows has no such modes
         os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
     if durable:
         os.fsync(handle)
@@ -131,17 +133,19 @@ def _hidden_name(path: Path) -> Path:
 def _hidden_neighbour(path: Path, overwrite: bool, durable: bool = False) -> Iterator[str]:
     hidden = _hidden_name(path)
     try:
-        handle = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        handle = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | OURS, 0o666)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
-        yield str(hidden)
-        _finish(handle, path, durable)
+        try:
+            yield str(hidden)
+            _finish(handle, path, durable)
+        finally:
+            os.close(handle)  # Windows renames no open file
         if overwrite:
             os.replace(hidden, path)
         else:
             os.link(hidden, path)  # as rename, but never over a file that appeared since the check
     finally:
-        os.close(handle)
         with suppress(FileNotFoundError):
             hidden.unlink()

@@ -79,6 +79,7 @@ class Row:
     digits: int = 3
     largest: bool = False
     tie: Callable[[float, float], bool] = lambda value, best: value <= best * 1.02
+    enough: float = math.inf  # a value above is not better: a rate above the one asked for
 
 
 def _rate_tie(value: float, best: float) -> bool:
@@ -91,7 +92,16 @@ def _error_tie(value: float, best: float) -> bool:
 
 def _rates() -> list[Row]:
     return [
-        Row(f"rate asked for {ms} ms, main thread {state}, 1/s", f"{ms} ms, {state}", "rate", 1, 3, True, _rate_tie)
+        Row(
+            f"rate asked for {ms} ms, main thread {state}, 1/s",
+            f"{ms} ms, {state}",
+            "rate",
+            1,
+            3,
+            True,
+            _rate_tie,
+            1000 / ms,
+        )
         for ms in (10, 1)
         for state in ("asleep", "busy")
     ]
@@ -144,6 +154,7 @@ class Sheet:
             kept = {tool: v for tool, v in kept.items() if (self.value(tool, row.case, "rate") or 0) >= 50}
         if not kept:
             return []
+        kept = {tool: min(value, row.enough) for tool, value in kept.items()}
         best = max(kept.values()) if row.largest else min(kept.values())
         return [tool for tool, value in kept.items() if row.tie(value, best)]
 

@@ -12,7 +12,7 @@ from types import FrameType
 
 __all__ = ["check_command", "run_child"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def check_command(name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from fastgreen.commands.common import JsonAnswer, json_options, table
-from fastgreen.measuring.monitor import Monitor
 from fastgreen.metrics.scores import apc, apec
 from fastgreen.metrics.sweep import Sweep
 from fastgreen.results.console import people_console, quantity, with_bounds
+
+if TYPE_CHECKING:
+    from fastgreen.measuring.monitor import Monitor
 
 __all__ = ["demo"]
 
@@ -182,6 +184,8 @@ def demo(output: Path, seconds: float, batch: int, price: float, answer: JsonAns
 
     scikit-learn trains the classifiers to read handwritten digits. The demo measures each batch of inferences.
     """
+    from fastgreen.measuring.monitor import Monitor
+
     try:
         import matplotlib  # noqa: F401
         import sklearn  # noqa: F401

@@ -10,10 +10,10 @@ import click
 
 from fastgreen.commands.common import channel_option
 from fastgreen.commands.cost_options import CostOptions, cost_options
-from fastgreen.export.endless import EndlessMonitor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fastgreen.export.endless import EndlessMonitor
     from fastgreen.export.otlp_exporter import Sender
     from fastgreen.export.prometheus_endpoint import Endpoint
 
@@ -52,6 +52,8 @@ def export(
     """
     if allow_remote and listen is None:
         raise click.UsageError("--allow-remote needs --listen HOST:PORT")
+    from fastgreen.export.endless import EndlessMonitor
+
     done = threading.Event()
     before = {number: signal.signal(number, lambda *_: done.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     endless: EndlessMonitor | None = None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import signal
 import stat
 import sys
@@ -34,10 +32,14 @@ def _number(text: str, look_up: Callable[[str], int], what: str) -> int:
 
 
 def _users(names: tuple[str, ...]) -> list[int]:
+    import pwd  # Windows has none, and lists this command too
+
     return [_number(n, lambda name: pwd.getpwnam(name).pw_uid, "user") for n in names]
 
 
 def _groups(names: tuple[str, ...]) -> list[int]:
+    import grp
+
     return [_number(n, lambda name: grp.getgrnam(name).gr_gid, "group") for n in names]
 
 

@@ -15,13 +15,13 @@ from rich.live import Live
 from rich.table import Table
 
 from fastgreen.commands.common import JsonAnswer, channel_option, json_options, say, table
-from fastgreen.measuring.monitor import Monitor
 from fastgreen.reports.histories import Histories
 from fastgreen.results.console import people_console, quantity, show, titled
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.units import NS_PER_S
 
 if TYPE_CHECKING:
+    from fastgreen.measuring.monitor import Monitor
     from fastgreen.reports.followed import FollowedRun
     from fastgreen.reports.live_page import LivePage
     from fastgreen.results.result import Result
@@ -118,6 +118,8 @@ def _measure(
     record = None
     if page is not None:  # the page is made of what is recorded
         record = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastgreen-watch-"))) / "run"
+    from fastgreen.measuring.monitor import Monitor
+
     monitor = Monitor(channels, hz=hz or max(10.0, 2 / every), record=record).start()
     titles = {c.id: titled(c.id, c.name) for c in monitor.channels}
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -108,6 +107,8 @@ def appending(path: Path, done: pa.Table | None, conditions: dict[str, Any]) -> 
     TraceError
         If another process is appending to a file in this folder.
     """
+    import fcntl  # Windows, where nothing is measured, has none
+
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgreen.errors import TraceError
+from fastgreen.system_names import BELOW, DIRECTORY, NOFOLLOW, NOWAIT, OURS
 
 __all__ = [
     "SMALL",
@@ -27,7 +28,7 @@ __all__ = [
     "read_toml",
 ]
 
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_READ = os.O_RDONLY | NOWAIT | OURS
 _MOST_PARTS = 300  # of a key of TOML
 SMALL = 4 << 20  # bytes of a file of settings or results; fastgreen's own are a thousand times smaller
 
@@ -42,13 +43,15 @@ def check_inside(path: Path, folder: Path) -> str:
 
 def _open_below(root: str, parts: tuple[str, ...]) -> int:
     """A file below a folder, by names that are no links: a link that takes the place of one meanwhile is an OSError."""
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not BELOW:
+        return os.open(os.path.join(root, *parts), _READ | NOFOLLOW)
+    folder = os.open(root, os.O_RDONLY | DIRECTORY | OURS)
     try:
         for part in parts[:-1]:
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            inner = os.open(part, os.O_RDONLY | DIRECTORY | NOFOLLOW | OURS, dir_fd=folder)
             os.close(folder)
             folder = inner
-        return os.open(parts[-1] if parts else ".", _READ | os.O_NOFOLLOW, dir_fd=folder)
+        return os.open(parts[-1] if parts else ".", _READ | NOFOLLOW, dir_fd=folder)
     finally:
         os.close(folder)
 

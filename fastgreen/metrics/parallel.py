@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from fastgreen.system_names import cpu_count
+
 __all__ = ["cpu_count", "for_each_range", "thread_count"]
 
 _WORTH_A_THREAD = 1 << 18  # points, some tenths of a millisecond of work; for less, threads cost more than they gain
-
-
-def cpu_count() -> int:
-    """Number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def thread_count(threads: int | None) -> int:

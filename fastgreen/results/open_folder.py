@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fastgreen.system_names import BELOW, DIRECTORY, NOFOLLOW, OURS
+
 __all__ = ["KeptFile", "OpenFolder", "name_of"]
 
-_NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
+_NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR | NOFOLLOW | OURS
 
 
 def name_of(handle: int, path: Path) -> str:
@@ -37,7 +39,12 @@ class OpenFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        self._handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Windows opens no folder: there, names are looked up again each time.
+        self._handle = os.open(path, os.O_RDONLY | DIRECTORY | OURS) if BELOW else -1
+
+    def _place(self, name: str) -> tuple[str, int | None]:
+        """A name and the folder to look it up in, as the functions of `os` take them."""
+        return (name, self._handle) if BELOW else (str(self.path / name), None)
 
     def close(self) -> None:
         """Give the folder back. Idempotent."""
@@ -52,7 +59,8 @@ class OpenFolder:
     def has(self, name: str) -> bool:
         """Whether there is anything of this name, also a link that leads nowhere."""
         try:
-            os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+            place, folder = self._place(name)
+            os.stat(place, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return False
         return True
@@ -60,27 +68,31 @@ class OpenFolder:
     def create(self, name: str) -> int:
         """A descriptor of a new file; OSError, with its path, when there is anything of this name."""
         try:
-            return os.open(name, _NEW, 0o666, dir_fd=self._handle)
+            place, folder = self._place(name)
+            return os.open(place, _NEW, 0o666, dir_fd=folder)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, in the place of the file that has it."""
         try:
-            os.replace(old, new, src_dir_fd=self._handle, dst_dir_fd=self._handle)
+            (source, folder), (target, _) = self._place(old), self._place(new)
+            os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path / new)) from None
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         try:
-            os.unlink(name, dir_fd=self._handle)
+            place, folder = self._place(name)
+            os.unlink(place, dir_fd=folder)
         except FileNotFoundError:
             return
 
     def leads_to(self, name: str, handle: int) -> bool:
         """Whether the folder's path still leads to this folder, and the file's to the file of this descriptor."""
-        return _same(str(self.path), self._handle) and _same(name, handle, self._handle)
+        place, folder = self._place(name)
+        return (not BELOW or _same(str(self.path), self._handle)) and _same(place, handle, folder)
 
 
 def _same(path: str, handle: int, folder: int | None = None) -> bool:

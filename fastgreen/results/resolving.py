@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 from fastgreen import _resolver
+from fastgreen.system_names import cpu_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class WindowResolver:
         count = middle = len(self._begin)
         threads = self._threads
         if threads is None and count >= _PARALLEL and samples >= _PARALLEL:
-            threads = min(2, len(os.sched_getaffinity(0)))
+            threads = min(2, cpu_count())
         if threads == 2:
             middle = int(count * _EARLIER)
         shares = [(0, middle), (middle, count)][: threads or 1]

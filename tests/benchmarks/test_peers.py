@@ -15,6 +15,7 @@ import pytest
 from pyarrow import feather
 
 from benchmarks.peers import namespace
+from benchmarks.peers import table as sheet
 from benchmarks.peers.cases import EVENTS, CaseError, _judged
 from benchmarks.peers.environments import PROJECT, environment
 from benchmarks.peers.picture import draw
@@ -297,3 +298,12 @@ def test_the_events_end_on_either_side_of_what_happens():
     ends = {event.case: event.end_s for event in EVENTS}
     assert ends["burst outside"] < 0 < ends["burst inside"]
     assert {event.case for event in EVENTS if event.wraps} == {"wrap", "late wrap"}
+
+
+def test_a_rate_above_the_one_asked_for_is_not_better():
+    rows = [
+        {"tool": tool, "case": "10 ms, asleep", "figure": "rate", "value": rate, "note": None, "version": ""}
+        for tool, rate in (("slow", 60.0), ("right", 100.0), ("hasty", 180.0))
+    ]
+    row = next(row for row in sheet.ROWS if row.figure == "rate" and row.case == "10 ms, asleep")
+    assert sheet.Sheet(pa.Table.from_pylist(rows)).first(row) == ["right", "hasty"]

@@ -10,7 +10,7 @@ from pathlib import Path
 # A file imports only from rows above its own, or from its own folder. A name is a folder or a module of the package.
 # README, CONTRIBUTING and the package's __init__ point here.
 LAYERS: list[set[str]] = [
-    {"errors", "units", "_light_dataclass"},
+    {"errors", "units", "_light_dataclass", "system_names"},
     {"guards", "atomic_file", "progress_bar"},
     {"table_files"},
     {"_kernels", "_resolver"},
@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
 ]
 # The same for C, by the beginning of a name; a longer name goes before a shorter one.
 C_LAYERS: list[set[str]] = [
-    {"fg_error", "fg_clock"},
+    {"fg_error", "fg_clock", "fg_wide"},
     {"fg_thread", "fg_ring", "fg_jump", "fg_sysfs", "fg_metric"},
     {"fg_traits"},
     {"fg_account", "fg_resolver", "fg_follow", "fg_batches"},

@@ -27,6 +27,7 @@ def test_the_init_imports_only_the_standard_library():
     assert {getattr(node, "module", None) or node.names[0].name for node in top} <= {
         "__future__",
         "importlib",
+        "importlib.util",
         "typing",
         "types",
     }
