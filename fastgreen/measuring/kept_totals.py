@@ -189,7 +189,7 @@ class KeptTotals:
         """The result of the run."""
         drawn_j = sum(t.total().high_j for t in traces if t.counted and t.has_data)
         for ledger in ledgers:  # no ledger has more than was drawn
-            if ledger.energy is not None:
+            if ledger.energy is not None and ledger.of_all:
                 found = ledger.energy
                 high_j = max(found.energy_j, min(found.high_j, drawn_j))
                 ledger.energy = Bounded(found.energy_j, found.low_j, high_j)

@@ -187,7 +187,7 @@ class Ledgers:
         from fastgreen.results.name_totals import LedgerTotal
 
         assert self._totals is not None
-        return self._totals.setdefault(name, LedgerTotal(name))
+        return self._totals.setdefault(name, LedgerTotal(name, self.by_name[name].channels is None))
 
     @property
     def totals(self) -> list[LedgerTotal]:

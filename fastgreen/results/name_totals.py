@@ -29,6 +29,7 @@ class LedgerTotal:
     """All closed spans of one ledger together; the energies are those of spans whose share is known."""
 
     name: str
+    of_all: bool = True  # its channels are those of the run's total
     count: int = 0
     time_ns: int = 0
     amounts: dict[str, float] = field(default_factory=dict)
