@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import cast
 
 from fastgreen import _window
 from fastgreen.errors import FastgreenWarning
@@ -147,7 +146,7 @@ class WindowHandles:
 
     def only_windows(self) -> list[_window.Window]:
         """The windows of a monitor that keeps totals, which has no others."""
-        return cast("list[_window.Window]", self.windows)
+        return self.windows  # type: ignore[return-value]
 
     def check_running(self) -> None:
         """Raise a RuntimeError if the monitor is not running, or keeps no windows of GPUs."""
