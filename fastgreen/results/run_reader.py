@@ -158,7 +158,8 @@ class _Edges:
 def _read_windows(path: Path) -> list[Windows]:
     found: dict[tuple[str, int], _Edges] = {}
     wanted = run_folder.WINDOWS
-    if "amounts" not in run_folder.read_stream(path, mapped=False)[0].names:  # an earlier version wrote it
+    schema = run_folder.read_stream(path, mapped=False)[0]
+    if schema.get_field_index("amounts") < 0:  # an earlier version wrote it; names of a damaged file may be no text
         wanted = pa.schema([field for field in wanted if field.name != "amounts"])
     for batch in run_folder.read_columns(path, wanted, mapped=False):
         if batch.num_rows == 0:
