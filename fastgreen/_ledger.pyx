@@ -273,7 +273,7 @@ cdef class Span:
         return self.open_at(-1)
 
     cdef int open_at(self, int64_t at_ns) except -1:
-        """Open now, or at an instant before, of a step; then nobody is told."""
+        """Open now (-1), or at an instant before, as the spans of a step do: live shares learn of these with the step."""
         cdef Ledger ledger = self.ledger
         if ledger is None:
             raise TypeError("a span is made by a ledger: ledger.span(id)")

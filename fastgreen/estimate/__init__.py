@@ -16,46 +16,34 @@ whole batch.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from fastgreen.guards.lazy_names import lazy_names
 
 _HOME = {
-    "Layer": "layers",
-    "KINDS": "layers",
-    "macs": "counts",
-    "parameters": "counts",
-    "output_size": "counts",
-    "Table": "tables",
-    "read_table": "tables",
-    "read_tables": "tables",
-    "read_networks": "tables",
-    "LinearModel": "linear",
-    "PhysicalModel": "physical",
-    "ModelSet": "modelfile",
-    "load_models": "modelfile",
-    "default_models": "modelfile",
-    "Network": "network",
-    "Estimate": "network",
-    "zoo": "builtin",
-    "from_torch": "torch_reader",
-    "from_onnx": "onnx_reader",
-    "InputShape": "inputs",
-    "from_file": "plain",
-    "collect": "collector",
-    "ablation": "subsets",
+    "Layer": ".layers",
+    "KINDS": ".layers",
+    "macs": ".counts",
+    "parameters": ".counts",
+    "output_size": ".counts",
+    "Table": ".tables",
+    "read_table": ".tables",
+    "read_tables": ".tables",
+    "read_networks": ".tables",
+    "LinearModel": ".linear",
+    "PhysicalModel": ".physical",
+    "ModelSet": ".modelfile",
+    "load_models": ".modelfile",
+    "default_models": ".modelfile",
+    "Network": ".network",
+    "Estimate": ".network",
+    "zoo": ".builtin",
+    "from_torch": ".torch_reader",
+    "from_onnx": ".onnx_reader",
+    "InputShape": ".inputs",
+    "from_file": ".plain",
+    "collect": ".collector",
+    "ablation": ".subsets",
 }
 
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_HOME[name]}")
-    value = getattr(module, name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

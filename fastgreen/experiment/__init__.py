@@ -11,8 +11,7 @@ Names load on first use, so that importing this module is fast.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from fastgreen.guards.lazy_names import lazy_names
 
 _HOME = {
     "Compiled": "fastgreen.experiment.compile",
@@ -69,14 +68,4 @@ _HOME = {
 
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -10,42 +10,31 @@ Names load on first use (PEP 562): ``fastgreen.metrics.edp`` loads what it needs
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from fastgreen.guards.lazy_names import lazy_names
 
 _HOME = {
-    "Closest": "closest",
-    "accuracy_per_joule": "neighbours",
-    "apc": "scores",
-    "apec": "scores",
-    "carbon": "neighbours",
-    "closest_apc": "closest",
-    "closest_apec": "closest",
-    "ed2p": "neighbours",
-    "edp": "neighbours",
-    "embodied_carbon": "neighbours",
-    "energy_to_accuracy": "neighbours",
-    "netscore": "neighbours",
-    "sci": "neighbours",
-    "time_to_accuracy": "neighbours",
-    "time_to_closest_apc": "closest",
-    "time_to_closest_apec": "closest",
-    "ttcapc": "closest",
-    "ttcapec": "closest",
-    "weighted_consumption": "scores",
-    "zeus_cost": "neighbours",
+    "Closest": ".closest",
+    "accuracy_per_joule": ".neighbours",
+    "apc": ".scores",
+    "apec": ".scores",
+    "carbon": ".neighbours",
+    "closest_apc": ".closest",
+    "closest_apec": ".closest",
+    "ed2p": ".neighbours",
+    "edp": ".neighbours",
+    "embodied_carbon": ".neighbours",
+    "energy_to_accuracy": ".neighbours",
+    "netscore": ".neighbours",
+    "sci": ".neighbours",
+    "time_to_accuracy": ".neighbours",
+    "time_to_closest_apc": ".closest",
+    "time_to_closest_apec": ".closest",
+    "ttcapc": ".closest",
+    "ttcapec": ".closest",
+    "weighted_consumption": ".scores",
+    "zeus_cost": ".neighbours",
 }
 
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -21,7 +21,7 @@ __all__ = ["FollowedRun"]
 class FollowedRun:
     """Looks at the folder of a run while another process records it.
 
-    Each look reads the folder anew, so that it costs as much as `fastgreen.load` of what is there.
+    Each look reads the folder again, so it takes as long as `fastgreen.load`.
 
     Parameters
     ----------

@@ -158,7 +158,7 @@ def _home(name: str, home: str | None, module: str, package: str) -> str:
     if home is None:
         return f"{module}.{name}".removeprefix(".")
     absolute = home.startswith(package + ".")
-    return home.removeprefix(package + ".") if absolute else f"{module}.{home}".removeprefix(".")
+    return home.removeprefix(package + ".") if absolute else f"{module}.{home.removeprefix('.')}".removeprefix(".")
 
 
 def row_of(room: str, layers: list[set[str]]) -> int | None:

@@ -25,7 +25,7 @@ def made_up(root: Path, files: dict[str, str]) -> Path:
     base = {
         "__init__.py": '_HOME: dict[str, str | None] = {"Thing": "top.thing", "left": None}',
         "low.py": "",
-        "left/__init__.py": '_HOME = {"Part": "part"}',
+        "left/__init__.py": '_HOME = {"Part": ".part"}',
         "left/part.py": "from house import low",
         "left/other.py": "from house.left.part import Part",
         "right/__init__.py": "",

@@ -12,7 +12,7 @@ from fastgreen.guards import deprecation
 from tests.oracles.places import ROOT
 from tests.project.surface import LIST, MODULES, of, surface
 
-HOW = "`python -m tests.project.surface` writes the list anew"
+HOW = "`python -m tests.project.surface` writes the list again"
 
 
 def test_the_public_surface_is_the_committed_list():
