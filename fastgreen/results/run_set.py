@@ -112,10 +112,10 @@ class RunSet(Result):
     def __init__(self, found: list[tuple[Path, Result]], notes: list[str]) -> None:
         members, repeated = _once([Member(folder, result) for folder, result in found])
         self.hosts = _hosts(members)
-        reference = min(self.hosts, key=lambda host: host.begin_ns)
+        reference = self._reference = min(self.hosts, key=lambda host: host.begin_ns)
         handle, merged = 0, []
         for host in self.hosts:
-            by_ns = host.offset_ns - reference.offset_ns
+            by_ns = self._shift_ns(host)
             merged += host.merge(by_ns, f"{host.name}/" if len(self.hosts) > 1 else "")
             for member in host.members:
                 handle = member.shift(by_ns, handle)
@@ -141,7 +141,7 @@ class RunSet(Result):
         absent = sorted(set(range(size)) - {place.rank for place in places})
         if absent:
             listed = ", ".join(map(str, absent[:20])) + (", ..." if len(absent) > 20 else "")
-            out.append(f"no run is there of {'ranks' if len(absent) > 1 else 'rank'} {listed} of {size}")
+            out.append(f"{f'ranks {listed}' if len(absent) > 1 else f'rank {listed}'} of {size} left no run")
         if len(self.hosts) > 1:
             known = self.clock_uncertainty_s
             far = "an unknown time, because one reports no error" if known is None else f"{known:.3g} s"
@@ -237,7 +237,7 @@ class RunSet(Result):
                 save_run(_free(folder / name), traces, member.windows, metadata, notes, span, spans)
 
     def _shift_ns(self, host: Host) -> int:
-        return host.offset_ns - min(self.hosts, key=lambda h: h.begin_ns).offset_ns
+        return host.offset_ns - self._reference.offset_ns
 
     def write_dataset(self, path: str | os.PathLike) -> None:
         """Write ``windows``, ``channels`` and ``spans`` as Parquet, each a folder with partitions host and rank.
