@@ -35,7 +35,8 @@ def board_notes(found: Iterable[Channel], chosen: Iterable[Channel], by_default:
     for board in boards:
         taken = board.id in measured
         if not board.visible and (taken or by_default):
-            out.append(f"{board.id} ({board.name}) is {_hidden(board)} and is {'measured' if taken else 'not measured'}")
+            word = "measured" if taken else "not measured"
+            out.append(f"{board.id} ({board.name}) is {_hidden(board)} and is {word}")
         elif taken and REORDERED in (board.note or ""):
             out.append(f"{board.id} ({board.name}) is measured, but {REORDERED}, so CUDA may use another board")
     return out
