@@ -18,7 +18,7 @@ __all__ = ["NO_BAR", "Row", "machine", "page", "read", "replaced"]
 NO_BAR = "none"
 _SIGNS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 _ROW = re.compile(r"^\| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$")
-_HEADER = ("what", "bar", "seen", "machine")
+_HEADER = ("measurement", "bar", "seen", "machine")
 _INTRO = """# Bars: the demand of each benchmark, and the figure seen
 
 `make bench` runs every benchmark and writes this page. A benchmark asserts its answer, measures, and fails if the
