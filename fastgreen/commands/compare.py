@@ -82,7 +82,7 @@ def parse_percent(_: click.Context, option: click.Parameter, text: str | None) -
 @click.option("--setup", "setups", multiple=True,
               help="A command to run once before all runs; repeat it to give each command its own.")  # fmt: skip
 @click.option("--parameter", "parameters", type=(str, str), multiple=True, metavar="NAME VALUES",
-              help="Run the commands once for each value in place of {NAME}; separate the values by commas.")  # fmt: skip
+              help="Run the commands once for each value in place of {NAME}; commas separate values.")  # fmt: skip
 @click.option("-i", "--ignore-failure", is_flag=True, help="Count runs that end with an exit code other than 0.")
 @click.option("--force", is_flag=True, help="Compare runs or benchmarks of different machines.")
 @click.option("--hz", type=float, help="Readings per second.")
