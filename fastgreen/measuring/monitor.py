@@ -226,7 +226,7 @@ class Monitor:
         return self
 
     def stop(self) -> Result | None:
-        """Take a last reading of every channel and end. Idempotent, from any thread.
+        """Take a last reading of every channel and end. Any thread may call it; a second call does nothing.
 
         Windows that are still open end here, and the result's notes say so.
 
@@ -439,7 +439,7 @@ class Monitor:
     # ---- numbers ----
 
     def energy_j(self) -> dict[str, float]:
-        """Energy so far. Live: exact counter differences up to each channel's last reading.
+        """Energy so far by channel, in J: exact differences of counters, up to each channel's last reading.
 
         Returns
         -------

@@ -73,6 +73,13 @@ def test_a_room_of_the_table_that_does_not_exist_is_reported(tmp_path):
     assert faults(made_up(tmp_path, {}), [*MADE_UP, {"attic"}]) == ["attic is in the table and not in the package"]
 
 
+def test_few_modules_stand_outside_of_folders():
+    """A reader sees the house at one look; a new module goes into a folder."""
+    doors = {path.stem for path in PACKAGE.glob("*.pyx")}
+    outside = {path.stem for path in PACKAGE.glob("*.py")} - doors
+    assert len(outside) <= 14, sorted(outside)
+
+
 def test_the_version_is_no_arrow(tmp_path):
     assert faults(made_up(tmp_path, {"low.py": "import house\nhouse.__version__"}), MADE_UP) == []
 
