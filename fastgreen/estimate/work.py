@@ -23,6 +23,7 @@ import numpy as np
 
 from fastgreen.estimate.counts import count, window_outputs
 from fastgreen.estimate.layers import Columns
+from fastgreen.estimate.sequence_work import SEQUENCE_TERMS, sequence_terms
 
 __all__ = ["FRESH_BYTES", "TERMS", "taps", "terms"]
 
@@ -33,11 +34,14 @@ FLOAT_BYTES = 4
 
 _ELEMENTWISE = ("bytes_moved", "fresh_bytes", "huge_bytes", "calls")
 
+_MORE_POINTWISE = ("GELU", "SiLU", "Elementwise", "Copy")
+
 TERMS: dict[str, dict[str, tuple[str, ...]]] = {
     "basic": {
         **dict.fromkeys(("Conv2d", "Linear"), ("macs", "bytes_in", "bytes_out", "bytes_weights", "calls")),
         "MaxPool2d": ("macs", "bytes_in", "bytes_out", "calls"),
-        **dict.fromkeys(("ReLU", "Sigmoid", "Tanh", "Softmax"), ("bytes_in", "calls")),
+        **dict.fromkeys(("ReLU", "Sigmoid", "Tanh", "Softmax", *_MORE_POINTWISE), ("bytes_in", "calls")),
+        **SEQUENCE_TERMS,
     },
     "kernel": {
         "Conv2d": (
@@ -47,7 +51,8 @@ TERMS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "MaxPool2d": ("comparisons", "new_maxima", "outputs", "bytes_in", "fresh_bytes", "calls"),
         "Linear": ("macs", "bytes_in", "bytes_out", "bytes_weights", "calls"),
-        **dict.fromkeys(("ReLU", "Sigmoid", "Tanh", "Softmax"), _ELEMENTWISE),
+        **dict.fromkeys(("ReLU", "Sigmoid", "Tanh", "Softmax", *_MORE_POINTWISE), _ELEMENTWISE),
+        **SEQUENCE_TERMS,
     },
 }  # fmt: skip
 
@@ -78,7 +83,9 @@ def terms(kind: str, columns: Columns, which: str = "kernel") -> dict[str, np.nd
         raise ValueError(f"kind must be one of {', '.join(TERMS[which])} for {which} terms, not {kind!r}")
     wide = {name: np.asarray(value, dtype=np.float64) for name, value in columns.items()}
     make: Callable[[Columns, Columns], dict[str, np.ndarray]]
-    if which == "basic":
+    if kind in SEQUENCE_TERMS:
+        found = sequence_terms(kind, wide)
+    elif which == "basic":
         found = _basic(kind, columns, wide)
     else:
         make = {"Conv2d": _conv2d, "MaxPool2d": _maxpool2d, "Linear": _linear}.get(kind, _elementwise)
