@@ -29,6 +29,7 @@ from fastgreen.units import counted
 __all__ = ["ablation_command", "collect_command", "fit_command"]
 
 POOR = 0.3
+WHOLE = ("networks, layer-wise files", "networks, all files")
 SETS = ("basic", "caches", "kernel", "library")
 INTERRUPTED = 130  # what a shell gives for SIGINT
 
@@ -216,14 +217,14 @@ def _network_scores(
     from fastgreen.estimate.tables import read_networks
 
     layered = [path for path in files if "layerwise" in path.name]
-    groups = {"layer-wise files": layered} if layered else {}
+    groups = {WHOLE[0]: layered} if layered else {}
     if len(files) > len(layered):
-        groups["all files"] = files
+        groups[WHOLE[1]] = files
     price, whole, inside = mac_price(tables), [], []
     for name, paths in groups.items():
         measured = read_networks(*paths, repeats=repeats)
         found, simple = networks(measured, models, stand_ins=preset != "published"), networks_by_mac(measured, price)
-        row = {"what": f"networks, {name}", **vars(score(found["measured_j"], found["predicted_j"]))}
+        row = {"what": name, **vars(score(found["measured_j"], found["predicted_j"]))}
         whole.append(row | _by_mac((simple["measured_j"], simple["predicted_j"])))
     if layered:
         measured = read_networks(*layered, repeats=repeats)
@@ -276,9 +277,7 @@ def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], chosen: dict
     say(table("", shown), f"joules of: {about['machine']}{estimated}")
     if chosen:
         say(f"terms: {', '.join(f'{kind} {which}' for kind, which in chosen.items())}")
-    whole = [
-        row for row in rows if row["what"].startswith("networks, all") or row["what"] == "networks, layer-wise files"
-    ]
+    whole = [row for row in rows if row["what"] in WHOLE]
     if whole and "mac_mape" in whole[0]:
         say(
             f"One price per multiply-accumulate gives R² {whole[0]['mac_r2']:.3f} and {whole[0]['mac_mape']:.1%} over "
