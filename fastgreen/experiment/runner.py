@@ -64,7 +64,7 @@ class Study:
     protocol : Protocol
         The sizes and the inference.
     repeats : int
-        Runs of each size, at least 1.
+        Runs of each size, at least 1. More than a study in the folder has adds runs to it, also if it is finished.
     pause_s : float
         Seconds of rest before each run, so that one run does not warm up the next.
     order : {"sizes", "rounds"}
@@ -81,7 +81,8 @@ class Study:
     Raises
     ------
     ValueError
-        If the folder holds a study of another model, command, device, sizes, repeats, counts or channels, or is a file.
+        If the folder holds a study of another model, command, device, sizes, counts or channels, or of more repeats,
+        or is a file.
     ChannelNotFound, ChannelPermission
         If the channels cannot be measured here.
 
@@ -148,12 +149,18 @@ class Study:
             there = _read(file)
         except TraceError as error:
             raise TraceError(f"{error}; the runs beside it are complete; delete it if they are of this study") from None
+        before = there.get("repeats")
+        more = type(before) is int and 1 <= before < self.repeats
         for key, value in wanted.items():
+            if key == "repeats" and more:
+                continue
             if there.get(key, "" if key == "what" else None) != value:
                 raise ValueError(
                     f"folder: {self.folder} holds a study with {key} = {there.get(key)!r}, not {value!r}; "
                     "continue with the same parameters or choose another folder"
                 )
+        if more:
+            _write_json(file, {**there, "repeats": self.repeats})
 
     def pending(self, *, retry_failed: bool = False) -> list[tuple[Any, int]]:
         """List (size, repeat) of the runs to be done, in order. A damaged run is to be done again, with a warning."""
