@@ -46,8 +46,9 @@ def torch_workload(
 
     def build(kind: str, sizes: dict[str, int]) -> Callable[[], object]:
         module, shape = _module(torch, kind, sizes)
-        module.eval().to(device)
-        sample = torch.rand(shape, device=device)
+        kept = _type(torch, sizes)
+        module.eval().to(device=device, dtype=kept)
+        sample = torch.rand(shape, device=device, dtype=kept)
 
         def forward() -> object:
             with torch.no_grad():
@@ -59,6 +60,17 @@ def torch_workload(
         return forward
 
     return build
+
+
+def _type(torch: Any, s: dict[str, int]) -> Any:
+    bits = s.get("bits", 32)
+    known = {16: torch.bfloat16, 32: torch.float32, 64: torch.float64}
+    if bits not in known or s.get("weight_bits", bits) != bits:
+        raise ValueError(
+            f"bits and weight_bits must be 16, 32 or 64 and the same to be measured, not {bits} and "
+            f"{s.get('weight_bits', bits)}"
+        )
+    return known[bits]
 
 
 def _module(torch: Any, kind: str, s: dict[str, int]) -> tuple[Any, tuple[int, ...]]:
