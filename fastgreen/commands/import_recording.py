@@ -50,10 +50,14 @@ _OWN_LENGTHS = ("codecarbon", "zeus", "home-assistant", "carbontracker")
 @click.option(
     "--timezone", default="UTC", show_default=True, help="Time zone of times that name no zone, such as Europe/Paris."
 )
-@click.option("--from", "start", metavar="MOMENT", help="Add the energy from here on: seconds since 1970, or a time stamp.")
+@click.option(
+    "--from", "start", metavar="MOMENT", help="Add the energy from here on: seconds since 1970, or a time stamp."
+)
 @click.option("--until", "end", metavar="MOMENT", help="Add the energy up to here.")
 @click.option(
-    "--whole-steps", is_flag=True, help="With --from or --until: leave out the steps at the edges, as AIPowerMeter does."
+    "--whole-steps",
+    is_flag=True,
+    help="With --from or --until: leave out the steps at the edges, as AIPowerMeter does.",
 )
 @click.option("--drop", default=0, show_default=True, help="Rows to leave out at each end of a log of nvidia-smi.")
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this recording of the same time.")

@@ -13,8 +13,8 @@ __all__ = ["StandIn", "stand_ins"]
 StandIn = tuple[str, dict[str, int], int]
 
 _SIMILAR = {
-    "GELU": "Tanh", "SiLU": "Sigmoid", "LayerNorm": "Softmax", "RMSNorm": "Softmax", "BatchNorm2d": "ReLU", "Elementwise": "ReLU",
-    "Copy": "ReLU",
+    "GELU": "Tanh", "SiLU": "Sigmoid", "LayerNorm": "Softmax", "RMSNorm": "Softmax",
+    "BatchNorm2d": "ReLU", "Elementwise": "ReLU", "Copy": "ReLU",
 }  # fmt: skip
 
 

@@ -68,9 +68,7 @@ class _Pass:
     def norm(self, name: str, elements: int | None = None, channels: int | None = None) -> Layer:
         learnt = 1 if self.m.norm == "RMSNorm" else 2
         size = self.elements if elements is None else elements
-        return Layer(
-            self.m.norm, {"input_size": size, "channels": channels or self.m.hidden, "learnt": learnt}, name
-        )
+        return Layer(self.m.norm, {"input_size": size, "channels": channels or self.m.hidden, "learnt": learnt}, name)
 
     @staticmethod
     def pointwise(name: str, elements: int, kind: str = "Elementwise") -> Layer:

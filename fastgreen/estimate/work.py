@@ -69,7 +69,6 @@ _BEYOND = tuple(f"bytes_beyond_{size}_mib" for size in CACHE_MIB)
 _FROM = tuple(f"bytes_from_{size}_mib" for size in CACHE_MIB)
 
 
-
 def _has_bytes(names: tuple[str, ...]) -> bool:
     return any(name.startswith("bytes") for name in names)
 

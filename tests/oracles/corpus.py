@@ -20,11 +20,7 @@ def vision_names() -> list[str]:
     """Networks of torchvision: classification, video, segmentation, optical flow."""
     import torchvision
 
-    return [
-        name
-        for name in torchvision.models.list_models()
-        if not any(word in name for word in LEFT_OUT)
-    ]
+    return [name for name in torchvision.models.list_models() if not any(word in name for word in LEFT_OUT)]
 
 
 def vision_inputs(name: str) -> list[tuple[int, ...]]:
@@ -49,7 +45,11 @@ def vision_module(name: str) -> Any:
 
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        options = {"weights_backbone": None} if "segmentation" in torchvision.models.get_model_builder(name).__module__ else {}
+        options = (
+            {"weights_backbone": None}
+            if "segmentation" in torchvision.models.get_model_builder(name).__module__
+            else {}
+        )
         options |= {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         module = torchvision.models.get_model(name, weights=None, **options)
     module = module.to_empty(device="cpu")
