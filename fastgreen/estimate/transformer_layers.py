@@ -48,12 +48,11 @@ def parameters_of(model: Transformer) -> int:
     """Learnt numbers of the model, a shared table once; the same for any length."""
     from fastgreen.estimate.counts import parameters
 
-    total = sum(
+    return sum(
         one.times * int(parameters(one.layer.kind, **one.layer.sizes))
         for one in pass_layers(model, 1)
         if one.layer.name != "lm_head" or not model.tied
     )
-    return total
 
 
 class _Pass:
