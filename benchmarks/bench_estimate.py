@@ -48,7 +48,7 @@ def test_every_subset_of_up_to_three_features_is_three_times_as_fast_as_refittin
     from sklearn.linear_model import LinearRegression
 
     from fastgreen.estimate.linear import SETS, features
-    from fastgreen.estimate.physical import folds
+    from fastgreen.estimate.prices import folds
 
     x = features(table.sizes, "Conv2d", tuple(table.sizes), SETS)
     fold = folds(len(table))
