@@ -11,14 +11,15 @@ The statistical intervals are those of a jackknife that leaves out one of 30 str
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastgreen import _resolver
+from fastgreen import _follow
 from fastgreen._light_dataclass import dataclass
 from fastgreen.results.load_states import Load, load_of
-from fastgreen.results.nonnegative import fit_powers
+from fastgreen.results.nonnegative import fit_each, fit_powers
 from fastgreen.results.questions import ask
 from fastgreen.results.update_instants import update_instants
 from fastgreen.units import joules_per_unit
@@ -42,8 +43,9 @@ _PRIOR = 10.0  # powers are expected within so many mean powers of the mean: dec
 _UNKNOWN = 0.5  # a power known to no better than this share of the mean power is not known
 _LEAST_POWER = 1e-3  # of the mean power: each state takes a little of a growth, so that each growth can be given out
 _ASSUMED = 0.0025  # of a mean: what it may be off by where the period of updates is assumed and not learnt
-_CHUNK = 1 << 16  # changes
 _KEPT = 1 << 22  # expected times, 8 bytes each; more are worked out again for each pass
+_PILOT = 768  # changes of a block from which the errors are learnt
+_EVEN = (1e-36, 1e36, 0.0)  # errors of variance 1, independent of each other
 # So that a report of a recording of any length takes bounded memory: 32 bytes a change of all channels at one time,
 # and about 130 a change of the channel that is fitted and 100 a window.
 MOST_UPDATES, MOST_WINDOWS = 1 << 20, 1 << 21
@@ -75,7 +77,7 @@ class ChangesQuestion:
 
     def __init__(self, trace: Trace, most: int) -> None:
         self.trace = trace
-        self._changes = _resolver.Changes({**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}, most)
+        self._changes = _follow.Changes({**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}, most)
 
     def feed(self, settled: NDArray[Any], undone: NDArray[Any]) -> None:
         self._changes.feed(settled)
@@ -93,7 +95,7 @@ class Followed:
     ----------
     trace : Trace
     changes : (changes, 4) int64
-        From `_resolver.Changes`, at least `LEAST_UPDATES`.
+        From `_follow.Changes`, at least `LEAST_UPDATES`.
     load : Load
     """
 
@@ -101,106 +103,86 @@ class Followed:
         self.load = load
         self._scale = joules_per_unit(trace.channel.unit)
         self._timeline = load.timeline
+        self._states = len(load.open_windows)
         begin_ns, end_ns = trace.tally["first_at_ns"], trace.tally["end_at_ns"]
-        block_edges_ns = begin_ns + (np.arange(1, BLOCKS) * ((end_ns - begin_ns) / BLOCKS)).astype(np.int64)
+        edges_ns = begin_ns + (np.arange(1, BLOCKS) * ((end_ns - begin_ns) / BLOCKS)).astype(np.int64)
+        cuts = np.maximum(np.searchsorted(changes[:, 1], edges_ns, side="right"), 1)
+        self._blocks = list(pairwise([1, *cuts.tolist(), len(changes)]))  # rows of each; the first growth is not known
         self._updates = update_instants(changes, trace.learnt)
-        self._block = np.searchsorted(block_edges_ns, changes[:, 1]).astype(np.int32)
-        self._kept: list[tuple[slice, NDArray[np.float64], NDArray[np.float64]]] | None = None
-        self._known = (changes[:, 2] > 0) & (changes[:, 1] > changes[:, 0])
-        self._known[0] = False
-        self._sum()
-        self._fit()
         self.learnt = self._updates.learnt  # whether the period of updates is learnt from the samples
+        few = len(changes) * self._states <= _KEPT
+        self._kept = [(1, self._times(1, len(changes)))] if few else None
+        self._fit(self._learn_errors())
 
     # ---- the fit ----
 
-    def _sum(self) -> None:
-        """Time in each state, and growth, of each block; what the errors of growths are like."""
-        states = len(self.load.open_windows)
-        self._time, self._growth = np.zeros((BLOCKS, states)), np.zeros(BLOCKS)
-        matrix, vector = np.zeros((states, states)), np.zeros(states)
-        for rows, times, grown in self._chunks():
-            known = self._known[rows]
-            for b, part in self._by_block(rows):
-                self._time[b] += times[part].sum(axis=0)
-                self._growth[b] += grown[part].sum()
-            matrix += (times * known[:, None]).T @ times
-            vector += (times * known[:, None]).T @ grown
-        self._mean = float(self._growth.sum() / max(self._time.sum(), 1.0))
-        self._learn_errors(fit_powers(matrix, vector, 1e-9 * np.diag(matrix), self._mean))
+    def _times(self, first: int, until: int) -> NDArray[np.float64]:
+        """Expected times of the rows first - 1 to until - 1; the first one is not complete."""
+        updates = self._updates
+        part = slice(first - 1, until)
+        cells = updates.cells[part] if len(updates.cells) > 1 else updates.cells
+        return _follow.Followed(updates.changes[part], cells).times(self._timeline)
 
-    def _by_block(self, rows: slice) -> list[tuple[int, slice]]:
-        """The blocks of some rows, and their places among them."""
-        edges = np.searchsorted(self._block[rows], np.arange(BLOCKS + 1))
-        return [(b, slice(int(edges[b]), int(edges[b + 1]))) for b in range(BLOCKS) if edges[b] < edges[b + 1]]
+    def _part(self, first: int, until: int) -> _follow.Rows:
+        """The rows first - 1 to until - 1, of the kept times if there are any."""
+        if self._kept is None:
+            return self._rows(first, self._times(first, until))
+        return self._rows(first, self._kept[0][1][first - 1 : until])
 
-    def _chunks(self) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
-        """(rows, expected times, growths) of all changes but the first, whose growth is not known."""
-        changes, cells = self._updates.changes, self._updates.cells
+    def _chunks(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """(first row, `_times` from it on) of all changes but the first."""
         if self._kept is not None:
             yield from self._kept
             return
-        small = len(changes) * len(self.load.open_windows) <= _KEPT
-        kept = []
-        for first in range(1, len(changes), _CHUNK):
-            rows = slice(first, min(first + _CHUNK, len(changes)))
-            before = slice(first - 1, rows.stop)
-            times = _resolver.Followed(changes[before], cells[before]).times(self._timeline)[1:]
-            kept += [(rows, times, changes[rows, 2].astype(np.float64))]
-            yield kept[-1]
-            if not small:
-                kept.clear()
-        self._kept = kept if small else None
+        count, size = len(self._updates.changes), max(_KEPT // self._states, 1)
+        for first in range(1, count, size):
+            yield first, self._times(first, min(first + size, count))
 
-    def _learn_errors(self, power: NDArray[np.float64]) -> None:
+    def _rows(self, first: int, times: NDArray[np.float64]) -> _follow.Rows:
+        return _follow.Rows(self._updates.changes[first - 1 : first - 1 + len(times)], times)
+
+    def _learn_errors(self) -> tuple[float, float, float]:
         """Split the error of a growth into what its two instants cause, and the rest, by the errors of neighbours.
 
-        An instant that was later than expected adds to one growth what it takes from the next.
+        An instant that was later than expected adds to one growth what it takes from the next. The begin of each third
+        block is enough to tell.
         """
-        changes = self._updates.changes
-        width = (changes[:, 1] - changes[:, 0]).astype(np.float64) ** 2
-        width = width / max(float(width.mean()), 1.0)
-        length = np.diff(changes[:, 1], prepend=changes[0, 0]).astype(np.float64) ** 2
-        length = length / max(float(length.mean()), 1.0)
-        square, neighbours, widths = np.zeros(()), np.zeros(()), np.zeros(())
-        for rows, times, grown in self._chunks():
-            known = self._known[rows]
-            error = np.where(known, grown - np.einsum("ij,j", times, power), 0.0)
-            square = square + np.einsum("i,i", error, error)
-            neighbours = neighbours - np.einsum("i,i", error[:-1], error[1:])
-            widths = widths + width[rows][:-1].sum(where=known[:-1] & known[1:])
-        count = max(int(self._known.sum()), 1)
-        shared = max(float(neighbours), 0.0) / max(float(widths), 1.0)
-        mean = float(square) / count
-        own = mean - 2 * shared
-        least = max(0.01 * mean, 1e-12 * self._growth.sum() ** 2 / count**2, 1e-12)
-        self._own = np.where(self._known, max(own, least) * np.maximum(length, 1e-3), np.inf)
-        self._shared = shared * width
+        parts = []
+        for first, until in self._blocks[::3]:
+            until = min(until, first + _PILOT)
+            if first < until:
+                parts.append((self._part(first, until), 1, until - first + 1))
+        matrix, vector, time, grown, known = map(sum, zip(*(r.sums(a, b, *_EVEN) for r, a, b in parts), strict=True))
+        power = fit_powers(matrix, vector, 1e-9 * np.diag(matrix), grown / max(float(np.sum(time)), 1.0))
+        all_left = [r.left(a, b, power) for r, a, b in parts]
+        left = {key: sum(part[key] for part in all_left) for key in all_left[0]}
+        count = max(known, 1)
+        width, length, mean = left["width_ns2"] / count, left["length_ns2"] / count, left["square"] / count
+        shared = max(left["neighbours"], 0.0) / max(left["shared_ns2"], 1.0)
+        least = max(0.01 * mean, 1e-12 * (grown / count) ** 2, 1e-12)
+        return max(mean - 2 * shared * width, least) / max(length, 1.0), 1e-3 * length, shared
 
-    def _fit(self) -> None:
-        states = len(self.load.open_windows)
+    def _fit(self, errors: tuple[float, float, float]) -> None:
+        states = self._states
         self._matrix, self._vector = np.zeros((BLOCKS, states, states)), np.zeros((BLOCKS, states))
-        for rows, times, grown in self._chunks():
-            whole = np.column_stack([times, grown])
-            for b, part in self._by_block(rows):
-                own = slice(rows.start + part.start, rows.start + part.stop)
-                independent = np.ascontiguousarray(whole[part])
-                _resolver.whiten(self._own[own], self._shared[own.start - 1 : own.stop], independent)
-                square = independent.T @ independent
-                self._matrix[b] += square[:-1, :-1]
-                self._vector[b] += square[:-1, -1]
+        self._time, self._growth = np.zeros((BLOCKS, states)), np.zeros(BLOCKS)
+        for first, times in self._chunks():
+            rows, stop = self._rows(first, times), first + len(times) - 1
+            for b, (begin, end) in enumerate(self._blocks):
+                begin, end = max(begin, first), min(end, stop)
+                if begin < end:
+                    found = rows.sums(begin - first + 1, end - first + 1, *errors)
+                    self._matrix[b] += found[0]
+                    self._vector[b] += found[1]
+                    self._time[b] += found[2]
+                    self._growth[b] += found[3]
         matrix, vector = self._matrix.sum(axis=0), self._vector.sum(axis=0)
         time = self._time.sum(axis=0)
+        self._mean = float(self._growth.sum() / max(time.sum(), 1.0))
         share = np.maximum(time / max(time.max(), 1.0), 1e-6)
         self._ridge = share / (_PRIOR * self._mean) ** 2 if self._mean > 0 else share
-        self.power = self._powers(matrix, vector)
-        self._without = np.stack([self._powers(matrix - m, vector - v) for m, v in self._each_block()])
-
-    def _each_block(self):
-        return zip(self._matrix, self._vector, strict=True)
-
-    def _powers(self, matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
-        return fit_powers(matrix, vector, self._ridge, self._mean)
+        self.power = fit_powers(matrix, vector, self._ridge, self._mean)
+        self._without = fit_each(matrix - self._matrix, vector - self._vector, self._ridge, self._mean)
 
     @cached_property
     def _covariance(self) -> NDArray[np.float64]:
@@ -238,30 +220,25 @@ class Followed:
     def keep_edges(self) -> None:
         """Keep the energy at the edges of the load only, which is all that windows ask for; `until` is gone."""
         _ = self._at_edges
-        del self._updates, self._kept, self._own, self._shared, self._block, self._known
+        del self._updates, self._kept
 
     def until(self, at_ns: NDArray[np.int64]) -> NDArray[np.float64]:
         """Energy until each of the sorted instants, in J."""
-        power = np.maximum(self.power, _LEAST_POWER * self._mean)[None, :]
-        if not self._mean > 0:
-            power = np.ones_like(power)
+        power = np.maximum(self.power, _LEAST_POWER * self._mean) if self._mean > 0 else np.ones_like(self.power)
         changes = self._updates.changes
-        weight = np.ones(len(changes))
-        for rows, times, _ in self._chunks():
-            weight[rows] = times @ power[0]
-        return self._curve(changes, self._updates.cells, weight, power, at_ns) * self._scale
-
-    def _curve(self, changes, cells, weight, power, at_ns):
-        followed = _resolver.Followed(changes, cells)
-        block = np.zeros(len(changes), np.int32)
-        amount = changes[:, 2].astype(np.float64)
+        weight = np.empty(len(changes))
+        for first, times in self._chunks():
+            known = int(first > 1)  # the first row of a later chunk is not complete
+            np.matmul(times[known:], power, out=weight[first - 1 + known : first - 1 + len(times)])
+        amount = changes[:, 2] * self._scale
         amount[0] = 0.0
-        return followed.curve(self._timeline, amount, weight, power, block, at_ns)
+        block = np.zeros(len(changes), np.int32)
+        followed = _follow.Followed(changes, self._updates.cells)
+        return followed.curve(self._timeline, amount, weight, power[None], block, at_ns)
 
     def windows_j(self, begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> NDArray[np.float64]:
         """Energy of windows of the load, in J."""
-        edges, until = self.load.edges_ns, self._at_edges
-        return until[np.searchsorted(edges, end_ns)] - until[np.searchsorted(edges, begin_ns)]
+        return _follow.between(self.load.edges_ns, self._at_edges, begin_ns, end_ns)
 
 
 class Following:

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["fit_powers", "least_squares"]
+__all__ = ["fit_each", "fit_powers", "least_squares"]
 
 
 def fit_powers(
@@ -27,6 +27,24 @@ def fit_powers(
     """
     ridge = np.broadcast_to(np.asarray(ridge, np.float64), vector.shape)
     return least_squares(matrix + np.diag(ridge), vector + ridge * expected)
+
+
+def fit_each(
+    matrices: NDArray[np.float64], vectors: NDArray[np.float64], ridge: ArrayLike, expected: float
+) -> NDArray[np.float64]:
+    """`fit_powers` of several matrices (m, n, n) and vectors (m, n), with one ridge: (m, n)."""
+    ridge = np.broadcast_to(np.asarray(ridge, np.float64), vectors.shape[1:])
+    scale = np.sqrt(np.maximum(matrices.mean(axis=0).diagonal() + ridge, 0.0))
+    scale = np.where(scale > 0, scale, 1.0)
+    whole = (matrices + np.diag(ridge)) / np.outer(scale, scale)
+    right = (vectors + ridge * expected) / scale
+    try:
+        out = np.linalg.solve(whole, right[..., None])[..., 0] / scale
+    except np.linalg.LinAlgError:
+        out = np.full_like(vectors, -1.0)
+    for i in np.flatnonzero(~(out > 0).all(axis=1)).tolist():
+        out[i] = fit_powers(matrices[i], vectors[i], ridge, expected)
+    return out
 
 
 def least_squares(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:

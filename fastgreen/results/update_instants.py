@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastgreen import _resolver
+from fastgreen import _follow
 from fastgreen._light_dataclass import dataclass
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ class Updates:
     Attributes
     ----------
     changes : (changes, 4) int64
-        Columns ``_resolver.CHANGE_COLUMNS``.
-    cells : (changes, _resolver.CELLS) float32
+        Columns ``_follow.CHANGE_COLUMNS``.
+    cells : (changes or 1, _follow.CELLS) float32
+        One row if it is that of all changes.
     learnt : bool
         Whether the samples tell how far apart updates are; if not, it is assumed.
     note : str or None
@@ -67,17 +68,17 @@ def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> Updat
     tick_ns = learnt.get("tick_ns") or (learnt["last_at_ns"] - learnt["first_at_ns"]) / steps
     period_ns = learnt["period_ns"]
     if tick_ns > _SLOW * period_ns:
-        return Updates(changes, np.tile(_ages(), (len(changes), 1)))
+        return Updates(changes, _ages()[None])
     if tick_ns > _LEARNABLE * period_ns:
-        followed = _resolver.Followed(changes)
+        followed = _follow.Followed(changes)
         return Updates(changes, followed.chain(_SHORTEST_ASSUMED * period_ns, period_ns, MISSED, FLOOR)[0])
-    cells = np.empty((len(changes), _resolver.CELLS), np.float32)
+    cells = np.empty((len(changes), _follow.CELLS), np.float32)
     uneven = 0
     for part in _parts(changes):
-        followed = _resolver.Followed(changes[part])
+        followed = _follow.Followed(changes[part])
         cells[part], _, links, floored = followed.chain(*learn_period(changes[part]), MISSED, FLOOR)
         if floored > _MOST_FLOORED * max(links, 1):
-            cells[part] = 1.0 / _resolver.CELLS
+            cells[part] = 1.0 / _follow.CELLS
             uneven += len(changes[part])
     share = uneven / max(len(changes), 1)
     note = f"updates came at no steady period for {100 * share:.0f} % of them" if uneven else None
@@ -89,7 +90,7 @@ def _ages() -> NDArray[np.float32]:
 
     An update is t old at a sample if the period that it began lasts longer than t.
     """
-    edges = np.linspace(1.0, 0.0, _resolver.CELLS + 1)  # age in longest periods: the first cell is the oldest
+    edges = np.linspace(1.0, 0.0, _follow.CELLS + 1)  # age in longest periods: the first cell is the oldest
     lasts = np.clip((1.0 - (edges[:-1] + edges[1:]) / 2) / (1.0 - _SHORTEST_ASSUMED), 0.0, 1.0)
     return (lasts / lasts.sum()).astype(np.float32)
 
@@ -118,10 +119,10 @@ def learn_period(changes: NDArray[np.int64]) -> tuple[float, float]:
     ----------
     changes : (changes, 4) int64
     """
-    few, many = (_resolver.Followed(changes[:most]) for most in (_PART, _LEARN))
+    few, many = (_follow.Followed(changes[:most]) for most in (_PART, _LEARN))
     usual = float(np.median(np.diff(changes[:, :2].mean(axis=1))))
 
-    def likelihood(followed: _resolver.Followed, low: float, high: float) -> float:
+    def likelihood(followed: _follow.Followed, low: float, high: float) -> float:
         least = 0.01 * usual  # a narrower band could not be told from one cell
         known = _SHORTEST_TRIED * usual <= low <= high - least
         return followed.chain(low, high, MISSED, FLOOR, False)[1] if known else -np.inf

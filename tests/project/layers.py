@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"guards", "atomic_file", "progress_bar"},
     {"table_files"},
     {"_kernels", "_resolver"},
-    {"_core", "_shares", "ufuncs"},
+    {"_core", "_follow", "_shares", "ufuncs"},
     {"_window"},
     {"_ledger"},
     {"_steps"},

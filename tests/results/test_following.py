@@ -6,9 +6,10 @@ import pytest
 from scipy.optimize import nnls
 
 import fastgreen as fg
-from fastgreen import _resolver
+from fastgreen import _follow, _resolver
 from fastgreen.results.bounded import Windows
 from fastgreen.results.following import Followed
+from fastgreen.results.load_states import load_of
 from fastgreen.results.nonnegative import least_squares
 from fastgreen.results.result import Result
 from fastgreen.results.trace import Trace
@@ -23,7 +24,7 @@ MS = 1_000_000
 
 
 def changes_of(traits, chunks):
-    changes = _resolver.Changes(traits)
+    changes = _follow.Changes(traits)
     for chunk in chunks:
         changes.feed(chunk)
     return changes.answer()
@@ -74,7 +75,7 @@ def test_the_chain_is_that_of_the_twin(tick_ms):
     _, _, rows = followed(loop)
     rows = rows[:30]
     rows[12, 3] = 0
-    cells, _, links, floored = _resolver.Followed(rows).chain(70 * MS, 100 * MS, 0.02, 1e-3)
+    cells, _, links, floored = _follow.Followed(rows).chain(70 * MS, 100 * MS, 0.02, 1e-3)
     assert links == len(rows) - 2
     assert floored <= 1
     slow = twin.chain(rows, 70 * MS, 100 * MS, 0.02, 1e-3)
@@ -86,9 +87,9 @@ def test_the_chain_is_that_of_the_twin(tick_ms):
 def test_expected_times_are_those_of_the_twin(even):
     loop = board()
     _, _, rows = followed(loop)
-    cells = None if even else _resolver.Followed(rows).chain(80 * MS, 100 * MS, 0.02, 1e-3)[0]
+    cells = None if even else _follow.Followed(rows).chain(80 * MS, 100 * MS, 0.02, 1e-3)[0]
     edges, states = timeline(loop)
-    fast = _resolver.Followed(rows, cells).times(_resolver.Timeline(edges, states, 3))
+    fast = _follow.Followed(rows, cells).times(_follow.Timeline(edges, states, 3))
     slow = twin.times(rows, cells, edges, states, 3)
     assert np.abs(fast[1:] - slow[1:]).max() < 0.02 * MS
     assert np.allclose(fast[1:].sum(axis=1), slow[1:].sum(axis=1), atol=1e4)
@@ -98,11 +99,11 @@ def test_expected_times_are_those_of_the_twin(even):
 def test_the_curve_is_that_of_the_twin(even):
     loop = board()
     _, _, rows = followed(loop)
-    cells = None if even else _resolver.Followed(rows).chain(80 * MS, 100 * MS, 0.02, 1e-3)[0]
+    cells = None if even else _follow.Followed(rows).chain(80 * MS, 100 * MS, 0.02, 1e-3)[0]
     edges, states = timeline(loop)
-    line = _resolver.Timeline(edges, states, 3)
+    line = _follow.Timeline(edges, states, 3)
     power = np.array([20.0, 300.0, 120.0])
-    part = _resolver.Followed(rows, cells)
+    part = _follow.Followed(rows, cells)
     at = np.sort(np.random.default_rng(1).integers(rows[0, 0] - 50 * MS, rows[-1, 1] + 50 * MS, 500))
     amount = rows[:, 2].astype(float)
     fast = part.curve(line, amount, part.times(line) @ power, power[None], np.zeros(len(rows)), at)
@@ -110,18 +111,96 @@ def test_the_curve_is_that_of_the_twin(even):
     assert np.abs(fast - slow).max() < 2e-3 * amount.mean()
 
 
-def test_whitened_rows_have_independent_errors():
-    rng = np.random.default_rng(2)
-    own, shared = rng.uniform(0.1, 2, 40), rng.uniform(0, 3, 41)
-    covariance = np.diag(own + shared[:-1] + shared[1:]) - np.diag(shared[1:-1], 1) - np.diag(shared[1:-1], -1)
-    rows = np.ascontiguousarray(np.linalg.cholesky(covariance))
-    _resolver.whiten(own, shared, rows)
-    assert np.allclose(rows, np.eye(40), atol=1e-12)
-    own[7] = np.inf
-    rows = rng.standard_normal((40, 3))
-    _resolver.whiten(own, shared, rows)
-    assert np.all(rows[7] == 0)
-    assert np.all(np.isfinite(rows))
+def random_rows(count=40, states=3, seed=2):
+    rng = np.random.default_rng(seed)
+    changes = np.zeros((count, 4), np.int64)
+    changes[:, 1] = np.cumsum(rng.integers(20, 60, count))
+    changes[:, 0] = changes[:, 1] - rng.integers(1, 20, count)
+    changes[:, 2] = rng.integers(1, 1000, count)
+    return changes, rng.uniform(0, 50, (count, states))
+
+
+@pytest.mark.parametrize("states", [1, 3, 4, 7])
+def test_sums_of_a_regression_are_those_of_generalised_least_squares(states):
+    changes, times = random_rows(states=states)
+    for known in (np.ones(40, bool), np.arange(40) % 7 != 3):
+        changes[:, 2] = np.where(known, np.maximum(changes[:, 2], 1), 0)
+        matrix, vector, time, grown, count = _follow.Rows(changes, times).sums(1, 40, 0.3, 900.0, 0.7)
+        slow = twin.sums(changes, times, 0.3, 900.0, 0.7)
+        assert count == known[1:].sum()
+        assert grown == changes[1:, 2].sum()
+        assert np.allclose(time, times[1:].sum(axis=0))
+        assert np.allclose(matrix, slow[0])
+        assert np.allclose(vector, slow[1])
+
+
+def test_what_powers_leave_of_growths():
+    changes, times = random_rows()
+    changes[[5, 6, 20], 2] = 0
+    power = np.array([1.0, 2.0, 3.0])
+    left = _follow.Rows(changes, times).left(1, 40, power)
+    error, known = changes[:, 2] - times @ power, changes[:, 2] > 0
+    known[0] = False
+    pairs = known[:-1] & known[1:]
+    width, length = np.diff(changes[:, :2], axis=1).ravel() ** 2, np.diff(changes[:, 1], prepend=0) ** 2
+    assert left["known"] == known.sum()
+    assert left["square"] == pytest.approx((error[known] ** 2).sum())
+    assert left["neighbours"] == pytest.approx((error[:-1] * error[1:])[pairs].sum())
+    assert left["shared_ns2"] == width[:-1][pairs].sum()
+    assert (left["width_ns2"], left["length_ns2"]) == (width[known].sum(), length[known].sum())
+
+
+def test_states_of_a_load_are_those_of_the_twin():
+    rng = np.random.default_rng(4)
+    for trial in range(60):
+        handles = []
+        for i in range(int(rng.integers(1, 6))):
+            begin = rng.integers(0, 300, int(rng.integers(0, 12)))
+            handles.append(Windows(f"n{rng.integers(3)}", i, begin, begin + rng.integers(0, 40, len(begin))))
+        load = load_of(handles, 5)
+        assert not load.merged
+        opened = dict(zip(load.edges_ns.tolist(), load.open_windows[load.states].tolist(), strict=True))
+        slow = twin.opened(handles)
+        assert {at: dict(zip(load.names, row, strict=True)) for at, row in opened.items()} == slow, trial
+        lengths = np.append(np.diff(load.edges_ns), 1 << 40)
+        rest = ~load.open_windows[load.states].any(axis=1)
+        assert np.array_equal(load.states[rest] == 1, lengths[rest] <= 5)
+        assert np.all(load.states[~rest] > 1)
+        assert np.array_equal(load.time_ns, np.bincount(load.states[:-1], lengths[:-1], minlength=len(load.time_ns)))
+
+
+@pytest.mark.parametrize("names", [70, 3000])
+def test_states_that_are_too_many_share_one(names):
+    begin = np.arange(names) * 10
+    load = load_of([Windows(f"n{i}", i, begin[i : i + 1], begin[i : i + 1] + 5) for i in range(names)], 100)
+    assert load.merged
+    assert len(load.time_ns) == 64
+    assert load.time_ns.sum() == load.edges_ns[-1]
+    assert load.time_ns @ load.open_windows == pytest.approx(np.full(names, 5.0))
+
+
+def test_a_divided_timeline_is_that_of_the_twin():
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        edges, states = np.cumsum(rng.integers(1, 30, 20)), rng.integers(0, 3, 20)
+        ends = [sorted(rng.choice(np.arange(1, 25), int(rng.integers(0, 4)), replace=False).tolist()) for _ in range(3)]
+        first = np.cumsum([0, *(len(e) + 1 for e in ends)])
+        numbers = np.arange(first[-1])
+        flat = np.array([x for e in ends for x in (*e, 0)])
+        found = _follow.Timeline(edges, states, 3).divided(first, flat, numbers, int(first[-1]))
+        slow = twin.divided(edges, states, ends)
+        assert list(zip(found.edges_ns.tolist(), found.states.tolist(), strict=True)) == slow
+
+
+def test_energies_between_edges():
+    rng = np.random.default_rng(6)
+    edges, values = np.unique(rng.integers(0, 500, 60)), np.sort(rng.uniform(0, 9, 60))
+    values = values[: len(edges)]
+    begin, end = rng.integers(-5, 505, 300), rng.integers(-5, 505, 300)
+    place = [np.minimum(np.searchsorted(edges, at), len(edges) - 1) for at in (begin, end)]
+    assert np.array_equal(_follow.between(edges, values, begin, end), values[place[1]] - values[place[0]])
+    begin = np.sort(begin)
+    assert np.array_equal(_follow.between(edges, values, begin, begin), np.zeros(300))
 
 
 def test_least_squares_are_those_of_scipy():
