@@ -8,7 +8,7 @@ from scipy.optimize import nnls
 import fastgreen as fg
 from fastgreen import _follow, _resolver
 from fastgreen.results.bounded import Windows
-from fastgreen.results.following import Followed
+from fastgreen.results.followed import Followed
 from fastgreen.results.load_states import load_of
 from fastgreen.results.nonnegative import least_squares
 from fastgreen.results.result import Result
