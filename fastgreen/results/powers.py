@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastgreen._light_dataclass import dataclass
-from fastgreen.results.nonnegative import fit_each, fit_powers
+from fastgreen.results.nonnegative import fit_powers_of_each, fit_powers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ class BlockSums:
     def without_each(self) -> NDArray[np.float64]:
         """(blocks, states): the powers that are fitted to all blocks but one."""
         matrix, vector = self.matrix.sum(axis=0) - self.matrix, self.vector.sum(axis=0) - self.vector
-        return fit_each(matrix, vector, self.ridge, self.mean)
+        return fit_powers_of_each(matrix, vector, self.ridge, self.mean)
 
     def losses(self) -> NDArray[np.float64]:
         """For each block, squares of what is left of its growths by powers that were fitted to the other blocks.

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Updates", "learn_period", "update_instants"]
 
-MISSED = 0.02  # chance that an update is missed
+MISSED = 0.02  # least chance that an update is missed
+_MOST_MISSED = 0.5
 FLOOR = 1e-3  # chance of a link that is not any number of periods long
 _MOST_FLOORED = 0.02  # share of such links beyond which the period does not hold
 _SLOW = 2.5  # ticks in periods: beyond, brackets do not tell of each other
@@ -76,7 +77,9 @@ def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> Updat
     uneven = 0
     for part in _parts(changes):
         followed = _follow.Followed(changes[part])
-        cells[part], _, links, floored = followed.chain(*learn_period(changes[part]), MISSED, FLOOR)
+        shortest, longest = learn_period(changes[part])
+        missed = _missed(changes[part], (shortest + longest) / 2)
+        cells[part], _, links, floored = followed.chain(shortest, longest, missed, FLOOR)
         if floored > _MOST_FLOORED * max(links, 1):
             cells[part] = 1.0 / _follow.CELLS
             uneven += len(changes[part])
@@ -112,32 +115,51 @@ def _parts(changes: NDArray[np.int64]) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges.tolist())]
 
 
+def _missed(changes: NDArray[np.int64], period_ns: float) -> float:
+    """The share of updates that are missed, by how far apart the others are."""
+    periods = np.rint(np.diff(changes[:, :2].mean(axis=1)) / period_ns)
+    periods = periods[(periods >= 1) & (periods <= 4) & (changes[1:, 3] != 0)]
+    share = 1.0 - len(periods) / max(float(periods.sum()), 1.0)
+    return min(max(share, MISSED), _MOST_MISSED)
+
+
 def learn_period(changes: NDArray[np.int64]) -> tuple[float, float]:
     """Shortest and longest period in ns that make the brackets of the changes most likely.
+
+    A coarse grid, then steps to a better neighbour, which get shorter where there is not one. A few updates are enough
+    for the long steps.
 
     Parameters
     ----------
     changes : (changes, 4) int64
     """
-    few, many = (_follow.Followed(changes[:most]) for most in (_PART, _LEARN))
+    few, many = (_follow.Followed(changes[:most]) for most in (_FEW, _LEARN))
     usual = float(np.median(np.diff(changes[:, :2].mean(axis=1))))
+    unit = _STEP * usual / _STEPS
+    known: dict[tuple[bool, int, int], float] = {}
 
-    def likelihood(followed: _follow.Followed, low: float, high: float) -> float:
-        least = 0.01 * usual  # a narrower band could not be told from one cell
-        known = _SHORTEST_TRIED * usual <= low <= high - least
-        return followed.chain(low, high, MISSED, FLOOR, False)[1] if known else -np.inf
+    def likelihood(step: int, low: int, high: int) -> float:
+        if not _SHORTEST_TRIED * usual <= low * unit <= high * unit - _NARROWEST * usual:
+            return -np.inf
+        long = step > _STEPS_OF_MANY
+        if (long, low, high) not in known:
+            followed = few if long else many
+            known[long, low, high] = followed.chain(low * unit, high * unit, MISSED, FLOOR, False)[1]
+        return known[long, low, high]
 
-    pairs = [
-        (ratio * high, high) for high in np.linspace(0.7, 1.4, 11) * usual for ratio in (0.4, 0.65, 0.8, 0.9, 0.97)
-    ]
-    best = max(pairs, key=lambda pair: likelihood(few, *pair))
-    value, step = likelihood(many, *best), 0.05 * usual
-    while step > 0.0015 * usual:
-        tries = [(best[0] + a * step, best[1] + b * step) for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b]
-        values = [likelihood(many, *pair) for pair in tries]
-        top = int(np.argmax(values))
-        if values[top] > value:
-            value, best = values[top], tries[top]
+    units = round(usual / unit)
+    longest = [round(part * units) for part in np.linspace(0.7, 1.4, 11)]
+    pairs = [(round(ratio * high), high) for high in longest for ratio in (0.4, 0.65, 0.8, 0.9, 0.97)]
+    best, step, sides = max(pairs, key=lambda pair: likelihood(_STEPS, *pair)), _STEPS, list(_SIDES)
+    while step:
+        value = likelihood(step, *best)
+        for side in sides:
+            pair = (best[0] + side[0] * step, best[1] + side[1] * step)
+            if likelihood(step, *pair) > value:
+                best = pair
+                sides.remove(side)
+                sides.insert(0, side)  # the next step probably goes there too
+                break
         else:
-            step /= 2
-    return best
+            step //= 2
+    return best[0] * unit, best[1] * unit
