@@ -33,6 +33,7 @@ _ENDS = tuple(2 ** (-n / 2) for n in range(8, 0, -1))
 _MOST_DIVIDED = 20  # states that can be divided: those with the most time
 _LEAST_TIME = 0.005  # share of the time of a state that can be divided
 _MOST_CUTS = 6
+_CHANCE = 1.5  # standard errors that a cut must gain
 _APART = 3.0  # standard errors by which two powers must be apart
 
 
@@ -99,7 +100,8 @@ def choose_cells(sums: BlockSums, fine: Cells) -> Cells:
     """
     cuts: list[list[int]] = [[] for _ in fine.ends_ns]
     joined = _joined(sums, fine)
-    can = [ends if s not in joined else [] for s, ends in enumerate(fine.ends_ns)]
+    in_step = any(s >= RESTS and s not in joined for s in range(len(fine.ends_ns)))
+    can = [ends if in_step and s not in joined else [] for s, ends in enumerate(fine.ends_ns)]
     now: NDArray[np.float64] | None = None
     before = _explained(sums, [_into(fine, cuts, joined)])[0]
     for _ in range(_MOST_CUTS):
@@ -112,7 +114,7 @@ def choose_cells(sums: BlockSums, fine: Cells) -> Cells:
             break
         now = sums.merged(_into(fine, cuts, joined)).losses() if now is None else now
         best = min(losses, key=lambda i: losses[i].sum())
-        if not gain(now, losses[best]):
+        if not gain(now, losses[best], _CHANCE):
             break
         now, before, cuts = losses[best], found[best], tried[best]
     return Cells([[ends[cut] for cut in chosen] for ends, chosen in zip(fine.ends_ns, cuts, strict=True)], joined)

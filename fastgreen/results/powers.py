@@ -90,12 +90,12 @@ class BlockSums:
         return -(np.einsum("bi,bi->b", self.vector, power) ** 2) / np.where(fitted > 0, fitted, np.inf)
 
 
-def gain(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
-    """By how much the losses of blocks get smaller; 0 if that can be chance."""
+def gain(before: NDArray[np.float64], after: NDArray[np.float64], errors: float = 1.0) -> float:
+    """By how much the losses of blocks get smaller; 0 if that can be chance, or is not so many standard errors."""
     better = before - after
     total = float(better.sum())
-    chance = 2.0 * float(better.std()) * len(better) ** 0.5
-    return total if total > max(GAIN, chance) else 0.0
+    chance = float(better.std()) * len(better) ** 0.5
+    return total if total > max(GAIN, errors * chance) else 0.0
 
 
 def ridge_of(time_ns: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
@@ -148,7 +148,7 @@ def choose_periods(sums: BlockSums) -> int:
         if not all(part.time_ns.any() for part in parts):
             continue
         before = sums.losses() if before is None else before
-        gained = gain(before, np.concatenate([part.losses() for part in parts]))
+        gained = gain(before, np.concatenate([part.losses() for part in parts]), 3.0)
         if gained > most:
             most, best = gained, count
     return best

@@ -32,6 +32,11 @@ _SHORTEST_TRIED = 0.2  # of the usual period: a shorter one has no effect but ta
 _PART = 300  # least number of updates from which a period is learnt
 _PARTS = 8
 _LEARN = 1500  # most updates from which a period is learnt
+_NARROWEST = 0.01  # of the usual period: a narrower band could not be told from one cell
+_STEP = 0.05  # of the usual period: the first step of the search
+_STEPS = 32  # the last step is so many times shorter
+_FEW, _STEPS_OF_MANY = 150, 2  # updates that longer steps look at; the longest step that looks at `_LEARN` updates
+_SIDES = ((1, 1), (-1, -1), (-1, 1), (1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
 @dataclass
@@ -133,8 +138,12 @@ def learn_period(changes: NDArray[np.int64]) -> tuple[float, float]:
     ----------
     changes : (changes, 4) int64
     """
+    apart = np.diff(changes[:_LEARN, :2].mean(axis=1))
+    usual = float(np.median(apart))
+    # Of several periods with missed updates between them, the longest and the shortest rarely come together.
+    changes = changes[:_LEARN].copy()
+    changes[1:, 3] &= apart < 1.5 * usual
     few, many = (_follow.Followed(changes[:most]) for most in (_FEW, _LEARN))
-    usual = float(np.median(np.diff(changes[:, :2].mean(axis=1))))
     unit = _STEP * usual / _STEPS
     known: dict[tuple[bool, int, int], float] = {}
 
