@@ -39,9 +39,9 @@ void fg_follow_sum(const struct fg_follow_rows *rows, const struct fg_follow_err
 
 /* What is left of the growths by some powers, and how large brackets and distances are. */
 struct fg_follow_left {
-	double square;     /* of e_k */
-	double neighbours; /* e_k e_(k+1) */
-	double shared_ns2; /* w_k^2 between two known growths */
+	double square;                /* of e_k */
+	double neighbours;            /* e_k e_(k+1) */
+	double shared_ns2;            /* w_k^2 between two known growths */
 	double width_ns2, length_ns2; /* w_k^2 and l_k^2 of all known growths */
 	uint64_t known;
 };

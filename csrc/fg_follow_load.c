@@ -31,6 +31,7 @@ static inline int32_t state_of(struct table *t, struct fg_load *load, uint64_t k
 			return FG_LOAD_MOST;
 		load->first[load->state_count] = (int64_t)i;
 		load->time_ns[load->state_count] = 0.0;
+		load->stretches[load->state_count] = 0;
 		*slot = (int32_t)load->state_count++;
 	}
 	return *slot;
@@ -40,7 +41,7 @@ void fg_load_states(const struct fg_window_edges *windows, int64_t apart_ns, str
 {
 	struct table table;
 	const int64_t *at_ns = windows->at_ns;
-	int64_t *edges_ns = load->edges_ns, begin_ns = 0;
+	int64_t *edges_ns = load->edges_ns, *stretches = load->stretches, begin_ns = 0;
 	double *time_ns = load->time_ns;
 	int32_t *states = load->states, state = 0;
 	uint64_t key = 0;
@@ -49,6 +50,7 @@ void fg_load_states(const struct fg_window_edges *windows, int64_t apart_ns, str
 	memset(&table.states, 0, sizeof table.states);
 	load->state_count = 2;
 	time_ns[0] = time_ns[1] = time_ns[FG_LOAD_MOST] = 0.0;
+	stretches[0] = stretches[1] = stretches[FG_LOAD_MOST] = 0;
 	load->first[0] = load->first[1] = -1;
 	for (size_t i = 0; i < windows->count; i++) {
 		int32_t name = windows->names[i];
@@ -61,6 +63,7 @@ void fg_load_states(const struct fg_window_edges *windows, int64_t apart_ns, str
 			if (state == FG_LOAD_REST && now_ns - begin_ns <= apart_ns)
 				states[edges - 1] = state = FG_LOAD_SHORT_REST;
 			time_ns[state] += (double)(now_ns - begin_ns);
+			stretches[state]++;
 		}
 		state = state_of(&table, load, key, i);
 		begin_ns = edges_ns[edges] = now_ns;

@@ -19,11 +19,12 @@ enum { FG_LOAD_REST = 0, FG_LOAD_SHORT_REST = 1, FG_LOAD_SLOTS = 4096, FG_LOAD_M
 
 /* What fg_load_states fills: columns of as many numbers as there are window edges, and of FG_LOAD_MOST + 1. */
 struct fg_load {
-	int64_t *edges_ns;  /* the distinct instants; may be the column of the window edges itself */
-	int32_t *states;    /* from each of them on */
+	int64_t *edges_ns; /* the distinct instants; may be the column of the window edges itself */
+	int32_t *states;   /* from each of them on */
 	size_t edges, state_count;
-	double *time_ns; /* in each state, up to the last edge */
-	int64_t *first;  /* the window edge that led to the state first */
+	double *time_ns;    /* in each state, up to the last edge */
+	int64_t *stretches; /* of each state, up to the last edge */
+	int64_t *first;     /* the window edge that led to the state first */
 };
 
 /* States are numbered: 0 while no window is open, 1 for such a rest that is no longer than `apart_ns` and between two

@@ -104,6 +104,7 @@ cdef extern from "fg_follow_load.h" nogil:
         size_t edges
         size_t state_count
         double *time_ns
+        int64_t *stretches
         int64_t *first
 
     cdef struct fg_load_cells:

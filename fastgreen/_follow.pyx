@@ -219,9 +219,9 @@ cdef class Rows:
 
 
 def load_states(at_ns, names, marks, int64_t apart_ns):
-    """(edges_ns, states, time_ns, first) of the sorted edges of windows, see fg_load_states.
+    """(edges_ns, states, time_ns, stretches, first) of the sorted edges of windows, see fg_load_states.
 
-    The last two have a number for each state, and one more for the states that are too many. `at_ns` is written over.
+    The last three have a number for each state, and one more for the states that are too many. `at_ns` is written over.
     """
     import numpy as np
 
@@ -233,14 +233,16 @@ def load_states(at_ns, names, marks, int64_t apart_ns):
     cdef fg_window_edges windows = fg_window_edges(<const int64_t *>column_data(at_ns), <const int32_t *>column_data(names),
                                                    len(at_ns), <const uint64_t *>column_data(marks))
     states = np.empty(len(at_ns), np.int32)
-    time_ns, first = np.empty(FG_LOAD_MOST + 1), np.empty(FG_LOAD_MOST + 1, np.int64)
+    time_ns = np.empty(FG_LOAD_MOST + 1)
+    stretches, first = np.empty(FG_LOAD_MOST + 1, np.int64), np.empty(FG_LOAD_MOST + 1, np.int64)
     cdef fg_load load
     load.edges_ns, load.states = <int64_t *>column_data(at_ns, True), <int32_t *>column_data(states)
+    load.stretches = <int64_t *>column_data(stretches)
     load.time_ns, load.first = <double *>column_data(time_ns), <int64_t *>column_data(first)
     with nogil:
         fg_load_states(&windows, apart_ns, &load)
     kept = [*range(load.state_count), FG_LOAD_MOST]
-    return at_ns[:load.edges], states[:load.edges], time_ns[kept], first[kept]
+    return at_ns[:load.edges], states[:load.edges], time_ns[kept], stretches[kept], first[kept]
 
 
 def between(edges_ns, values, begin_ns, end_ns):

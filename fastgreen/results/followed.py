@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastgreen import _follow
-from fastgreen.results.load_cells import Cells, choose_cells, fine_cells, near_cells
-from fastgreen.results.nonnegative import fit_powers
+from fastgreen.results.load_cells import Cells, choose_cells, fine_cells, joined_states, near_cells
 from fastgreen.results.powers import BlockSums, choose_periods, mean_powers, periods_of
 from fastgreen.results.update_instants import update_instants
 from fastgreen.units import joules_per_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -62,29 +61,39 @@ class Followed:
         self._blocks = list(pairwise([1, *cuts.tolist(), len(changes)]))  # rows of each; the first growth is not known
         self._updates = update_instants(changes, trace.learnt)
         self.learnt = self._updates.learnt
-        self._follow(load.timeline, np.arange(len(load.time_ns)))
+        self._take(load.timeline, np.arange(len(load.time_ns)))
         errors = self._learn_errors()
+        self._sums = self._all_sums(errors)
+        self._level = self._sums.levels()
         models = self._divide(errors)
-        if self._states > len(load.time_ns):
-            errors = self._learn_errors()
-        self._fit(errors, models)
+        level = self._sums.at_level(self._level)
+        self._mean, self._into = self._sums.mean, models[0]
+        self._merged = level.merged(models[0])
+        self.power, self._without = mean_powers(level, models, int(self._period[-1]) + 1)
 
     # ---- states ----
 
-    def _follow(self, timeline: _follow.Timeline, base: NDArray[np.int64]) -> None:
+    def _take(self, timeline: _follow.Timeline, base: NDArray[np.int64]) -> None:
         """Follow a timeline whose states are parts of the states `base` of the load."""
         self._timeline, self._base, self._states = timeline, base, len(base)
         few = len(self._updates.changes) * self._states <= _KEPT
         self._kept = self._times(1, len(self._updates.changes)) if few else None
 
     def _divide(self, errors: tuple[float, float, float]) -> list[NDArray[np.int64]]:
-        """Divide the states as the samples ask for; returns the models of what the divided states are."""
+        """Divide the states and the run as the samples ask for; returns the models of what the divided states are."""
         fine = fine_cells(self.load)
-        chosen = choose_cells(self._some_sums(fine, errors), fine)
-        needed, models = near_cells(fine, chosen)
+        level = self._sums.at_level(self._level)
+        self._joined = joined_states(level)
+        whole = Cells([[] for _ in fine.ends_ns], self._joined)
+        periods = choose_periods(level.merged(near_cells(fine, whole)[1][0]))
+        self._period = periods_of(BLOCKS, periods)
+        sums = self._some_sums(fine, errors)
+        step = 1 if len(sums.grown) == BLOCKS else 3
+        sums = sums.at_level(self._level[::step])
+        needed, models = near_cells(fine, choose_cells(sums, fine, self._joined, self._period[::step]))
         if needed.divided:
-            self._follow(needed.timeline(self.load), needed.base)
-        self._joined = chosen.joined
+            self._take(needed.timeline(self.load), needed.base)
+            self._sums = self._all_sums(self._learn_errors())
         return models
 
     def _some_sums(self, fine: Cells, errors: tuple[float, float, float]) -> BlockSums:
@@ -101,9 +110,9 @@ class Followed:
                 _add(out, b, rows.sums(1, until - first + 1, *errors))
         return out
 
-    def name_counts(self, name: str) -> NDArray[np.float64]:
-        """Open windows of a name in each of the divided states."""
-        return self.load.number(name)[self._base]
+    def _open(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Open windows of some names in each of the divided states."""
+        return sum((self.load.number(name) for name in names), np.zeros(len(self.load.time_ns)))[self._base]
 
     # ---- the fit ----
 
@@ -138,18 +147,23 @@ class Followed:
         block is enough to tell.
         """
         parts = [(self._part(a, min(b, a + _PILOT)), min(b - a, _PILOT) + 1) for a, b in self._blocks[::3] if a < b]
-        sums = [rows.sums(1, until, *_EVEN) for rows, until in parts]
-        matrix, vector, time_ns, grown, known = map(sum, zip(*sums, strict=True))
-        power = fit_powers(matrix, vector, 1e-9 * np.diag(matrix), grown / max(float(np.sum(time_ns)), 1.0))
-        all_left = [rows.left(1, until, power) for rows, until in parts]
-        left = {key: sum(part[key] for part in all_left) for key in all_left[0]}
+        sums, known = BlockSums.empty(len(parts), self._states), 0
+        for b, (rows, until) in enumerate(parts):
+            known += _add(sums, b, rows.sums(1, until, *_EVEN))
+        level = sums.levels()
+        power = sums.at_level(level).powers()
+        left = dict.fromkeys(("square", "neighbours", "shared_ns2", "width_ns2", "length_ns2"), 0.0)
+        for (rows, until), one in zip(parts, level.tolist(), strict=True):
+            found = rows.left(1, until, one * power)
+            for key in left:
+                left[key] += found[key] / (one**2 if key in ("square", "neighbours") else 1.0)
         count = max(known, 1)
         width, length, mean = left["width_ns2"] / count, left["length_ns2"] / count, left["square"] / count
         shared = max(left["neighbours"], 0.0) / max(left["shared_ns2"], 1.0)
-        least = max(0.01 * mean, 1e-12 * (grown / count) ** 2, 1e-12)
+        least = max(0.01 * mean, 1e-12 * (sums.grown.sum() / count) ** 2, 1e-12)
         return max(mean - 2 * shared * width, least) / max(length, 1.0), 1e-3 * length, shared
 
-    def _fit(self, errors: tuple[float, float, float], models: list[NDArray[np.int64]]) -> None:
+    def _all_sums(self, errors: tuple[float, float, float]) -> BlockSums:
         sums = BlockSums.empty(BLOCKS, self._states)
         for first, times in self._chunks():
             rows, stop = self._rows(first, times), first + len(times) - 1
@@ -157,17 +171,14 @@ class Followed:
                 begin, end = max(begin, first), min(end, stop)
                 if begin < end:
                     _add(sums, b, rows.sums(begin - first + 1, end - first + 1, *errors))
-        self._sums, self._mean, self._into = sums, sums.mean, models[0]
-        self._merged = sums.merged(models[0])
-        periods = choose_periods(self._merged)
-        self._period = periods_of(BLOCKS, periods)
-        self.power, self._without = mean_powers(sums, models, periods)
+        return sums
 
-    def uncertain(self, name: str) -> bool:
-        """Whether the samples cannot tell the power of a window from that of other states."""
-        of_each = self.name_counts(name) * self._sums.time_ns.sum(axis=0)
-        joined = list(self._joined)
-        if not of_each.sum() > 0 or (self.load.number(name)[joined] * self.load.time_ns[joined]).any():
+    def uncertain(self, *names: str) -> bool:
+        """Whether the samples cannot tell the power of some windows together from that of other states."""
+        opened = self._open(names)
+        of_each = opened * self._sums.time_ns.sum(axis=0)
+        joined = np.isin(self._base, list(self._joined))
+        if not of_each.sum() > 0 or of_each[joined].any():
             return True
         share = np.bincount(self._into, of_each / of_each.sum())
         return bool(share @ self._covariance @ share > (_UNKNOWN * self._mean) ** 2)
@@ -188,9 +199,9 @@ class Followed:
     def _left_out(self) -> NDArray[np.float64]:
         return np.stack([self._state_energies(power) for power in self._without])
 
-    def left_out(self, name: str) -> NDArray[np.float64]:
-        """Energy of all windows of a name, in J, without what each of the blocks says of the powers."""
-        return self._left_out @ self.name_counts(name)
+    def left_out(self, *names: str) -> NDArray[np.float64]:
+        """Energy of all windows of some names, in J, without what each of the blocks says of the powers."""
+        return self._left_out @ self._open(names)
 
     @cached_property
     def _at_edges(self) -> NDArray[np.float64]:
@@ -226,9 +237,10 @@ class Followed:
         return _follow.between(self.load.edges_ns, self._at_edges, begin_ns, end_ns)
 
 
-def _add(sums: BlockSums, block: int, found: tuple) -> None:
-    matrix, vector, time_ns, grown, _ = found
+def _add(sums: BlockSums, block: int, found: tuple) -> int:
+    matrix, vector, time_ns, grown, known = found
     sums.matrix[block] += matrix
     sums.vector[block] += vector
     sums.time_ns[block] += time_ns
     sums.grown[block] += grown
+    return known

@@ -131,21 +131,22 @@ class Following:
         told = [f is not None and not f.uncertain(name) for f in map(self._followed.get, self._counted)]
         return "followed" if told and all(told) else "followed in part" if any(told) else "even"
 
-    def interval(self, name: str, count: int) -> Interval:
-        """95 % interval of the mean energy of the windows of a name over all counted channels."""
+    def interval(self, *names: str, count: int) -> Interval:
+        """95 % interval of the energy of all windows of some names over all counted channels, divided by `count`."""
         total, assumed_j = np.zeros(BLOCKS), 0.0
         for identity in self._counted:
             followed = self._followed.get(identity)
             if followed is None:
                 return Interval(None, f"{identity} {self.reasons[identity]}")
-            if followed.uncertain(name):
+            if followed.uncertain(*names):
                 return Interval(
                     None,
                     f"{identity} cannot tell its power in this window from the power around it: a longer run, rests of "
                     "different length between windows, or reads at other instants (dither) would help",
                 )
-            total += followed.left_out(name)
-            assumed_j += 0.0 if followed.learnt else _ASSUMED * float(followed.left_out(name).mean())
+            energy_j = followed.left_out(*names)
+            total += energy_j
+            assumed_j += 0.0 if followed.learnt else _ASSUMED * float(energy_j.mean())
         if not self._counted:
             return Interval(None, "no channel was read")
         error = np.sqrt((BLOCKS - 1) / BLOCKS * np.sum((total - total.mean()) ** 2))

@@ -19,21 +19,20 @@ from fastgreen.results.load_states import RESTS
 from fastgreen.results.powers import GAIN, explained, gain, ridge_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from fastgreen.results.load_states import Load
     from fastgreen.results.powers import BlockSums
 
-__all__ = ["Cells", "choose_cells", "fine_cells", "near_cells"]
+__all__ = ["Cells", "choose_cells", "fine_cells", "joined_states", "near_cells"]
 
 # Ends of the cells that a stretch can be divided into, in mean lengths of the stretches of its state.
 _ENDS = tuple(2 ** (-n / 2) for n in range(8, 0, -1))
 _MOST_DIVIDED = 20  # states that can be divided: those with the most time
 _LEAST_TIME = 0.005  # share of the time of a state that can be divided
 _MOST_CUTS = 6
-_CHANCE = 1.5  # standard errors that a cut must gain
 _APART = 3.0  # standard errors by which two powers must be apart
 
 
@@ -80,7 +79,7 @@ class Cells:
 def fine_cells(load: Load) -> Cells:
     """All cells that can be chosen."""
     states = len(load.time_ns)
-    count = np.bincount(load.states, minlength=states)
+    count = load.stretches
     mean_ns = load.time_ns / np.maximum(count, 1)
     if count[RESTS:].sum():
         mean_ns[0] = 2 * load.time_ns[RESTS:].sum() / count[RESTS:].sum()  # what comes after a window is about as long
@@ -92,43 +91,14 @@ def fine_cells(load: Load) -> Cells:
     return Cells(ends)
 
 
-def choose_cells(sums: BlockSums, fine: Cells) -> Cells:
-    """The cells that the samples ask for, from the sums of the finest ones.
-
-    At first each state has its own power, if the samples tell it from that of a rest. Then one cut is made after the
-    other, the best first.
-    """
-    cuts: list[list[int]] = [[] for _ in fine.ends_ns]
-    joined = _joined(sums, fine)
-    in_step = any(s >= RESTS and s not in joined for s in range(len(fine.ends_ns)))
-    can = [ends if in_step and s not in joined else [] for s, ends in enumerate(fine.ends_ns)]
-    now: NDArray[np.float64] | None = None
-    before = _explained(sums, [_into(fine, cuts, joined)])[0]
-    for _ in range(_MOST_CUTS):
-        tried = list(_with_one_more(can, cuts))
-        found = _explained(sums, [_into(fine, more, joined) for more in tried]) if tried else np.empty(0)
-        # The others do not even explain the blocks better that their powers are fitted to.
-        better = np.flatnonzero(found > before + GAIN).tolist()
-        losses = {i: sums.merged(_into(fine, tried[i], joined)).losses() for i in better}
-        if not losses:
-            break
-        now = sums.merged(_into(fine, cuts, joined)).losses() if now is None else now
-        best = min(losses, key=lambda i: losses[i].sum())
-        if not gain(now, losses[best], _CHANCE):
-            break
-        now, before, cuts = losses[best], found[best], tried[best]
-    return Cells([[ends[cut] for cut in chosen] for ends, chosen in zip(fine.ends_ns, cuts, strict=True)], joined)
-
-
-def _joined(sums: BlockSums, fine: Cells) -> dict[int, int]:
+def joined_states(sums: BlockSums) -> dict[int, int]:
     """The states whose power is not told from that of the rest between windows, or of the state with the most time.
 
     A load that goes its own way is in no step with the windows. To explain its growth by them would be arbitrary.
     """
-    base = sums.merged(fine.base)
-    time_ns = base.time_ns.sum(axis=0)
+    time_ns = sums.time_ns.sum(axis=0)
     rest = 1 if time_ns[1] > 0 else int(np.argmax(time_ns[1:])) + 1
-    blocks, without, covariance = len(base.grown), base.without_each(), base.covariance
+    blocks, without, covariance = len(sums.grown), sums.without_each(), sums.covariance
     apart = without - without[:, [rest]]
     variance = (blocks - 1) / blocks * ((apart - apart.mean(axis=0)) ** 2).sum(axis=0)
     expected = np.diag(covariance) + covariance[rest, rest] - 2 * covariance[rest]
@@ -137,14 +107,59 @@ def _joined(sums: BlockSums, fine: Cells) -> dict[int, int]:
     return {s: rest for s in states if not told[s]}
 
 
-def _explained(sums: BlockSums, intos: list[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """What the powers of each way to merge the states explain."""
+def choose_cells(sums: BlockSums, fine: Cells, joined: dict[int, int], period: NDArray[np.int64]) -> Cells:
+    """The cells that the samples ask for: one cut after the other, the best first.
+
+    Parameters
+    ----------
+    sums : BlockSums
+        Of the finest cells.
+    fine : Cells
+    joined : dict of int
+        From `joined_states`: these are not cut.
+    period : (blocks,) int
+        The period of each block.
+    """
+    cuts: list[list[int]] = [[] for _ in fine.ends_ns]
+    in_step = any(s >= RESTS and s not in joined for s in range(len(fine.ends_ns)))
+    can = [ends if in_step and s not in joined else [] for s, ends in enumerate(fine.ends_ns)]
+    parts = [sums.some(period == p) for p in np.unique(period)]
+    if min(len(part.grown) for part in parts) < 2:
+        parts = [sums]
+
+    def losses_of(more: list[list[int]]) -> NDArray[np.float64]:
+        into = _into(fine, more, joined)
+        return np.concatenate([part.merged(into).losses() for part in parts])
+
+    now: NDArray[np.float64] | None = None
+    before = _explained(parts, [_into(fine, cuts, joined)])[0]
+    for _ in range(_MOST_CUTS):
+        tried = list(_with_one_more(can, cuts))
+        found = _explained(parts, [_into(fine, more, joined) for more in tried]) if tried else np.empty(0)
+        # Others hardly explain the blocks that their powers are fitted to better: a power more explains 1 by chance.
+        better = np.flatnonzero(found > before + GAIN + len(parts)).tolist()
+        losses = {i: losses_of(tried[i]) for i in better}
+        if not losses:
+            break
+        now = losses_of(cuts) if now is None else now
+        best = min(losses, key=lambda i: losses[i].sum())
+        if not gain(now, losses[best]):
+            break
+        now, before, cuts = losses[best], found[best], tried[best]
+    return Cells([[ends[cut] for cut in chosen] for ends, chosen in zip(fine.ends_ns, cuts, strict=True)], joined)
+
+
+def _explained(parts: Sequence[BlockSums], intos: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """What the powers of each way to merge the states explain, over all parts of the run."""
     a = np.zeros((len(intos), len(intos[0]), int(intos[0].max()) + 1))
     for merge, into in zip(a, intos, strict=True):
         merge[np.arange(len(into)), into] = 1.0
-    time_ns = sums.time_ns.sum(axis=0) @ a
-    matrices = a.transpose(0, 2, 1) @ sums.matrix.sum(axis=0) @ a
-    return explained(matrices, sums.vector.sum(axis=0) @ a, ridge_of(time_ns, sums.mean), sums.mean)
+    out = np.zeros(len(intos))
+    for sums in parts:
+        ridge = ridge_of(sums.time_ns.sum(axis=0) @ a, sums.mean)
+        matrices = a.transpose(0, 2, 1) @ sums.matrix.sum(axis=0) @ a
+        out += explained(matrices, sums.vector.sum(axis=0) @ a, ridge, sums.mean)
+    return out
 
 
 def near_cells(fine: Cells, chosen: Cells) -> tuple[Cells, list[NDArray[np.int64]]]:
@@ -173,7 +188,8 @@ def _with_one_more(can: list[list[int]], cuts: list[list[int]]) -> Iterator[list
 
 def _into(fine: Cells, cuts: list[list[int]], joined: dict[int, int]) -> NDArray[np.int64]:
     """The number that each of the finest states becomes."""
-    out, of, first = [], {}, 0
+    out: list[int] = []
+    of, first = {}, 0
     for state, (ends, chosen) in enumerate(zip(fine.ends_ns, cuts, strict=True)):
         places = np.searchsorted(chosen, np.arange(len(ends) + 1), side="left")
         of[state] = len(out), len(out) + len(ends) + 1, first + len(chosen)

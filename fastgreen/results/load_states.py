@@ -35,12 +35,14 @@ class Load:
     edges_ns : (edges,) int64
         Where the state can change, sorted.
     states : (edges,) int32
-        State from each edge on. States 0 and 1 are outside of all windows: long and short rests. State 0 is also the one
-        before the first edge.
+        State from each edge on. States 0 and 1 are outside of all windows: long and short rests. Before the first edge
+        it is state 0.
     open_windows : (states, names) float64
         Open windows of each name in each state; a mean in the last state, if states were merged.
     time_ns : (states,) float64
         Time in each state between the first edge and the last.
+    stretches : (states,) int64
+        Stretches in each state before the last edge.
     merged : bool
         Whether the last state holds all states that were too many to tell apart.
     """
@@ -50,6 +52,7 @@ class Load:
     states: NDArray[np.int32]
     open_windows: NDArray[np.float64]
     time_ns: NDArray[np.float64]
+    stretches: NDArray[np.int64]
     merged: bool
 
     @cached_property
@@ -81,21 +84,24 @@ def load_of(windows: Sequence[Windows], apart_ns: int) -> Load:
     names = list(dict.fromkeys(w.name for w in windows))
     at_ns, begun = _sorted_edges(windows, {name: i for i, name in enumerate(names)})
     marks = np.random.default_rng(_SHARED_SEED).integers(1, 2**62, len(names), dtype=np.uint64)
-    edges_ns, states, time_ns, first = _follow.load_states(at_ns, begun, marks, apart_ns)
+    edges_ns, states, time_ns, stretches, first = _follow.load_states(at_ns, begun, marks, apart_ns)
     kept = np.arange(len(time_ns) - 1)
     merged = len(kept) > MOST_STATES
     if merged:
-        kept = np.append([0, 1], RESTS + np.sort(np.argsort(-time_ns[RESTS:-1], kind="stable")[: MOST_STATES - RESTS - 1]))
+        kept = np.append(
+            [0, 1], RESTS + np.sort(np.argsort(-time_ns[RESTS:-1], kind="stable")[: MOST_STATES - RESTS - 1])
+        )
         number = np.full(_follow.MOST_STATES + 1, len(kept), np.int32)
         number[kept] = np.arange(len(kept))
-        states, time_ns = number[states], np.append(time_ns[kept], np.delete(time_ns, kept).sum())
+        states = number[states]
+        time_ns, stretches = (np.append(a[kept], np.delete(a, kept).sum()) for a in (time_ns, stretches))
     else:
-        time_ns = time_ns[:-1]
+        time_ns, stretches = time_ns[:-1], stretches[:-1]
     opened = np.zeros((len(time_ns), len(names)))
     opened[: len(kept)] = _opened(begun, first[kept], len(names))
     if merged:
         opened[-1] = np.maximum(_window_time_ns(windows, names) - time_ns @ opened, 0.0) / max(time_ns[-1], 1.0)
-    return Load(names, edges_ns, states, opened, time_ns, merged)
+    return Load(names, edges_ns, states, opened, time_ns, stretches, merged)
 
 
 def _sorted_edges(windows: Sequence[Windows], code: dict[str, int]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

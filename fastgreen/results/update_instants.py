@@ -25,8 +25,7 @@ MISSED = 0.02  # least chance that an update is missed
 _MOST_MISSED = 0.5
 FLOOR = 1e-3  # chance of a link that is not any number of periods long
 _MOST_FLOORED = 0.02  # share of such links beyond which the period does not hold
-_SLOW = 2.5  # ticks in periods: beyond, brackets do not tell of each other
-_LEARNABLE = 0.5  # ticks in periods: beyond, brackets do not tell the period
+_LEARNABLE = 0.5  # ticks in periods: beyond, brackets tell neither the period nor of each other
 _SHORTEST_ASSUMED = 0.8  # of the longest period, where the period is not learnt
 _SHORTEST_TRIED = 0.2  # of the usual period: a shorter one has no effect but takes long
 _PART = 300  # least number of updates from which a period is learnt
@@ -73,11 +72,8 @@ def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> Updat
     steps = max(learnt["samples"] - 1, 1)
     tick_ns = learnt.get("tick_ns") or (learnt["last_at_ns"] - learnt["first_at_ns"]) / steps
     period_ns = learnt["period_ns"]
-    if tick_ns > _SLOW * period_ns:
-        return Updates(changes, _ages()[None])
     if tick_ns > _LEARNABLE * period_ns:
-        followed = _follow.Followed(changes)
-        return Updates(changes, followed.chain(_SHORTEST_ASSUMED * period_ns, period_ns, MISSED, FLOOR)[0])
+        return Updates(changes, _ages(min(tick_ns / period_ns, 1.0))[None])
     cells = np.empty((len(changes), _follow.CELLS), np.float32)
     uneven = 0
     for part in _parts(changes):
@@ -93,12 +89,13 @@ def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> Updat
     return Updates(changes, cells, True, note)
 
 
-def _ages() -> NDArray[np.float32]:
-    """Chance of each cell of the last longest period before a sample, if each period is between the two lengths.
+def _ages(part: float) -> NDArray[np.float32]:
+    """Chance of each cell of the last `part` of the longest period before a sample.
 
-    An update is t old at a sample if the period that it began lasts longer than t.
+    An update is t old at a sample if the period that it began lasts longer than t. Each period is between the shortest
+    and the longest.
     """
-    edges = np.linspace(1.0, 0.0, _follow.CELLS + 1)  # age in longest periods: the first cell is the oldest
+    edges = np.linspace(part, 0.0, _follow.CELLS + 1)  # age in longest periods: the first cell is the oldest
     lasts = np.clip((1.0 - (edges[:-1] + edges[1:]) / 2) / (1.0 - _SHORTEST_ASSUMED), 0.0, 1.0)
     return (lasts / lasts.sum()).astype(np.float32)
 
