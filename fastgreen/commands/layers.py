@@ -30,12 +30,14 @@ __all__ = ["ablation_command", "collect_command", "fit_command"]
 
 POOR = 0.3
 WHOLE = ("networks, layer-wise files", "networks, all files")
-SETS = ("basic", "caches", "kernel", "library")
+SETS = ("basic", "caches", "rows", "kernel", "library")
 INTERRUPTED = 130  # what a shell gives for SIGINT
 
 
 @click.command("collect")
-@click.argument("config", type=InputPath(dir_okay=False))
+@click.argument("config", required=False, type=InputPath(dir_okay=False))
+@click.option("--preset", type=click.Choice(["transformers"]),
+              help="A plan of the package instead of CONFIG. transformers: the layers of language models.")  # fmt: skip
 @click.option("-o", "--output", default="layers", show_default=True, type=OutputPath(file_okay=False),
               help="Folder for the table of layers.")  # fmt: skip
 @channel_option()
@@ -44,7 +46,12 @@ INTERRUPTED = 130  # what a shell gives for SIGINT
 )
 @click.option("--dry-run", is_flag=True, help="Print the number of layers and the time, and measure nothing.")
 def collect_command(
-    config: str, output: str, channels: list[str] | None, more_channels: list[str] | None, dry_run: bool
+    config: str | None,
+    preset: str | None,
+    output: str,
+    channels: list[str] | None,
+    more_channels: list[str] | None,
+    dry_run: bool,
 ) -> None:
     """Measure layers on this machine, for `fastgreen fit`.
 
@@ -53,11 +60,13 @@ def collect_command(
     import dataclasses
 
     from fastgreen.estimate.collector import collect
-    from fastgreen.estimate.sampling import read_plan
+    from fastgreen.estimate.sampling import PRESETS, read_plan
 
+    if (config is None) == (preset is None):
+        raise click.UsageError("give either CONFIG or --preset")
     console = people_console(stderr=True)
     with of_file():
-        plan = read_plan(config)
+        plan = read_plan(config or PRESETS[str(preset)])
     if channels or more_channels:
         plan = dataclasses.replace(plan, channels=[*(channels or []), *(more_channels or [])])
     time = f"{plan.duration_s:.0f} seconds" if plan.duration_s < 120 else f"{plan.duration_s / 60:.0f} minutes"
@@ -298,7 +307,7 @@ def _share(value: float | None, digits: int = 1) -> str:
     "--kind", "kinds", multiple=True, help="Kind of layer, such as Linear; repeat it for more.  [default: all]"
 )
 @channel_option("Channel to explain; for published tables, the column.  [default: all that count toward a total]")
-@click.option("--most", type=click.IntRange(1), help="Most features in one subset.")
+@click.option("--most", type=click.IntRange(1), help="Largest number of features in one subset.")
 @click.option(
     "--degree",
     default=1,

@@ -8,6 +8,7 @@ The files of this folder; a file imports only files to the left of its arrow or 
                               <-  network (totals, shares, batch grids)
     builtin, plain, torch_reader <- torch_functions, onnx_reader <- onnx_nodes, onnx_shapes  (where layers come from)
     inputs (shapes of inputs), contraction (products of two tensors)  are used by these readers
+    transformer  <-  transformer_layers  <-  language_model  (generations, from a configuration of transformers)
     evaluate, baseline, subsets, pictures  (how good a model is)
     sampling  <-  collector  (new measurements, made with fastgreen.Monitor)
 
@@ -36,6 +37,9 @@ _HOME = {
     "default_models": ".modelfile",
     "Network": ".network",
     "Estimate": ".network",
+    "LanguageModel": ".language_model",
+    "Generation": ".language_model",
+    "read_transformer": ".transformer",
     "zoo": ".builtin",
     "from_torch": ".torch_reader",
     "from_onnx": ".onnx_reader",

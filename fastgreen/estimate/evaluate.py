@@ -156,7 +156,7 @@ def split_scores(tables: dict[str, Table], which: str | None = "published") -> d
     ----------
     tables : dict of str to Table
         By kind.
-    which : {"published", "basic", "caches", "kernel", "library"} or None
+    which : {"published", "basic", "caches", "rows", "kernel", "library"} or None
         The published predictors, or a set of physical terms; None lets cross-validation on the training rows choose.
 
     Returns

@@ -112,6 +112,7 @@ KINDS: dict[str, Kind] = {
     "Copy": _pointwise(inplace=0),
     "BatchNorm2d": _norm(),
     "LayerNorm": _norm(),
+    "RMSNorm": _norm(),
     "MatMul": Kind(("input_size", "output_size"), {"rows": 1}),
     "Attention": Kind(
         ("embed_size", "rows"), {"heads": 1, "key_rows": "rows", "bias": 1, "sequences": 1}, frozenset({"bias"})
@@ -120,6 +121,13 @@ KINDS: dict[str, Kind] = {
     "GRU": _recurrent(),
     "RNN": _recurrent(),
     "Embedding": Kind(("embed_size", "entries"), {"rows": 1}),
+    # `rows` new tokens of each sequence, behind `cache` tokens with stored keys and values.
+    "CachedAttention": Kind(
+        ("heads", "kv_heads", "head_size", "rows", "cache"), {"causal": 1}, frozenset({"cache", "causal"})
+    ),
+    "CacheAppend": Kind(("kv_heads", "head_size", "rows", "cache"), {}, frozenset({"cache"})),
+    # The framework's own work of a generation: of a model so small that its layers cost nothing else.
+    "Generation": Kind(("blocks", "steps", "rotary"), {}, frozenset({"rotary"})),
 }
 WEIGHTED = frozenset({
     "Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d", "Linear", "Attention", "LSTM", "GRU", "RNN", "Embedding",
@@ -264,7 +272,7 @@ def check(kind: str, columns: Columns, where: str = "") -> None:
     if "groups" in columns:
         for name in ("in_channels", "out_channels"):
             _refuse(where, columns[name] % columns["groups"] != 0, name, columns[name], "does not divide into groups")
-    if "heads" in columns:
+    if "heads" in columns and "embed_size" in columns:
         embed = columns["embed_size"]
         _refuse(where, embed % columns["heads"] != 0, "embed_size", embed, "does not divide into heads")
 

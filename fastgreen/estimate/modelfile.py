@@ -87,7 +87,7 @@ def fit_physical(tables: dict[str, Table], which: str | None = None, **about: An
     ----------
     tables : dict of str to Table
         Measured layers by kind.
-    which : {"basic", "caches", "kernel", "library"}, optional
+    which : {"basic", "caches", "rows", "kernel", "library"}, optional
         The set of terms. By default, cross-validation chooses one for each table.
     **about
         ``machine``, ``source``, ``estimated`` and ``notes`` of the result.

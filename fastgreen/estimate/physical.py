@@ -76,7 +76,7 @@ class PhysicalModel:
         ----------
         table : Table
             Measured layers, energies above 0 J.
-        which : {"basic", "caches", "kernel", "library"}, optional
+        which : {"basic", "caches", "rows", "kernel", "library"}, optional
             The set of terms. By default, cross-validation on this table chooses it, see
             :func:`~fastgreen.estimate.choice.choose_terms`.
 

@@ -2,8 +2,9 @@
 
 Each term is a non-negative quantity that energy can be proportional to. ``"basic"`` terms follow from the layer alone.
 ``"caches"`` terms are the basic ones, the bytes of a layer beyond 1, 4, 16 and 64 MiB, and all bytes of a layer of at
-least these sizes, so that bytes may cost more where a cache ends. ``"kernel"`` terms follow from the usual libraries of
-CPUs:
+least these sizes, so that bytes may cost more where a cache ends. ``"rows"`` terms are the basic ones, with another
+price for the weights of a linear layer with one row, which are read once, than for those with more rows, which are
+copied first. ``"kernel"`` terms follow from the usual libraries of CPUs:
 
 - oneDNN convolves in blocks of 16 channels: it copies the image into that layout, padded to full blocks, and the result
   likewise. A convolution of fewer than 16 input channels reads the plain image. If the padding is at least as large as
@@ -33,6 +34,7 @@ import numpy as np
 
 from fastgreen.estimate.counts import count, window_outputs
 from fastgreen.estimate.layers import Columns
+from fastgreen.estimate.sequence_work import SEQUENCE_TERMS, sequence_terms
 
 __all__ = ["FRESH_BYTES", "TERMS", "taps", "terms"]
 
@@ -44,11 +46,12 @@ HIDING_ROWS = 64
 COPIED_ROWS = 4
 CACHE_MIB = (1, 4, 16, 64)
 
-_ELEMENTWISE = ("ReLU", "Sigmoid", "Tanh", "Softmax")
+_ELEMENTWISE = ("ReLU", "Sigmoid", "Tanh", "Softmax", "GELU", "SiLU", "Elementwise", "Copy")
 _BASIC: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Conv2d", "Linear"), ("macs", "bytes_in", "bytes_out", "bytes_weights", "calls")),
     "MaxPool2d": ("macs", "bytes_in", "bytes_out", "calls"),
     **dict.fromkeys(_ELEMENTWISE, ("bytes_in", "calls")),
+    **SEQUENCE_TERMS,
 }
 _KERNEL: dict[str, tuple[str, ...]] = {
     "Conv2d": (
@@ -59,14 +62,21 @@ _KERNEL: dict[str, tuple[str, ...]] = {
     "MaxPool2d": ("comparisons", "new_maxima", "outputs", "bytes_in", "fresh_bytes", "calls"),
     "Linear": ("macs", "bytes_in", "bytes_out", "bytes_weights", "calls"),
     **dict.fromkeys(_ELEMENTWISE, ("bytes_moved", "fresh_bytes", "huge_bytes", "calls")),
+    **SEQUENCE_TERMS,
 }  # fmt: skip
 _MORE = {"Conv2d": ("macs_strided",), "Linear": ("bytes_weights_waited",)}
 _BEYOND = tuple(f"bytes_beyond_{size}_mib" for size in CACHE_MIB)
 _FROM = tuple(f"bytes_from_{size}_mib" for size in CACHE_MIB)
 
+
+def _has_bytes(names: tuple[str, ...]) -> bool:
+    return any(name.startswith("bytes") for name in names)
+
+
 TERMS: dict[str, dict[str, tuple[str, ...]]] = {
     "basic": _BASIC,
-    "caches": {kind: (*names, *_BEYOND, *_FROM) for kind, names in _BASIC.items()},
+    "caches": {kind: (*names, *_BEYOND, *_FROM) if _has_bytes(names) else names for kind, names in _BASIC.items()},
+    "rows": {**_BASIC, "Linear": ("macs", "bytes_in", "bytes_out", "bytes_one_row", "bytes_more_rows", "calls")},
     "kernel": _KERNEL,
     "library": {kind: (*names, *_MORE.get(kind, ())) for kind, names in _KERNEL.items()},
 }
@@ -81,7 +91,7 @@ def terms(kind: str, columns: Columns, which: str = "kernel") -> dict[str, np.nd
         A kind with an entry in :data:`TERMS`.
     columns : dict of str to int64 ndarray
         The result of :func:`~fastgreen.estimate.layers.complete`; the arrays broadcast together.
-    which : {"basic", "caches", "kernel", "library"}
+    which : {"basic", "caches", "rows", "kernel", "library"}
         The set of terms.
 
     Returns
@@ -98,8 +108,8 @@ def terms(kind: str, columns: Columns, which: str = "kernel") -> dict[str, np.nd
         raise ValueError(f"kind must be one of {', '.join(TERMS[which])} for {which} terms, not {kind!r}")
     wide = {name: np.asarray(value, dtype=np.float64) for name, value in columns.items()}
     make: Callable[[Columns, Columns], dict[str, np.ndarray]]
-    if which in ("basic", "caches"):
-        found = _basic(kind, columns, wide)
+    if kind in SEQUENCE_TERMS or which in ("basic", "caches", "rows"):
+        found = sequence_terms(kind, wide) if kind in SEQUENCE_TERMS else _basic(kind, columns, wide)
         found |= _beyond_caches(sum((found[name] for name in _BASIC[kind] if name.startswith("bytes")), np.zeros(())))
     else:
         make = {"Conv2d": _conv2d, "MaxPool2d": _maxpool2d, "Linear": _linear}.get(kind, _elementwise)
@@ -231,6 +241,8 @@ def _linear(c: Columns, f: Columns) -> dict[str, np.ndarray]:
         "bytes_in": f["bits"] / 8 * rows * f["input_size"],
         "bytes_out": f["bits"] / 8 * rows * f["output_size"],
         "bytes_weights": weights,
+        "bytes_one_row": np.where(rows == 1, weights, 0.0),
+        "bytes_more_rows": np.where(rows > 1, weights, 0.0),
         "bytes_weights_waited": exposed * np.maximum(0.0, weights - LAST_CACHE_BYTES),
     }
 
