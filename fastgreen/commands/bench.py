@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastgreen.commands.common import channel_option, did_you_mean, load_object, names_object
+from fastgreen.commands.common import (
+    AskedWrongly,
+    channel_option,
+    did_you_mean,
+    load_object,
+    names_object,
+    parse_percent,
+)
 from fastgreen.commands.ranges import Range
 from fastgreen.guards.printable import printable
 from fastgreen.units import counted
@@ -19,7 +26,29 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
+_REPEATS = 10
 MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
+
+
+class OrAuto(click.ParamType):
+    """A number of 0 or above, or ``auto``."""
+
+    name = "number"
+
+    def __init__(self, whole: bool) -> None:
+        self.whole = whole
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or not isinstance(value, str):
+            return value
+        try:
+            number = int(value) if self.whole else float(value)
+        except ValueError:
+            number = -1
+        if not 0 <= number < float("inf"):
+            kind = "a whole number" if self.whole else "a number"
+            self.fail(f"must be {kind} of 0 or above, or auto, not {value!r}", param, ctx)
+        return number
 
 
 @click.command()
@@ -34,11 +63,16 @@ MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
 )
 @click.option("--sizes", type=Range(whole=True),
               help="Input sizes: START:STOP[:STEP] (STOP included) or A,B,C.")  # fmt: skip
-@click.option("--repeats", default=10, show_default=True, help="Runs of each size.")
+@click.option("-r", "--repeats", type=int, help="Runs of each size; 10 by default.")
+@click.option(
+    "--until", callback=parse_percent, help="Repeat until the energy of each size is known this well, as in 2%."
+)
 @click.option("--iterations", type=int, help="Timed inferences in one run.  [default: 100; 1 for a command]")
 @click.option("--scale", type=float, help="Fraction of the iterations of a published series, such as 0.001.")
-@click.option("--warmup", type=int, help="Untimed inferences before the timed ones.")
-@click.option("--pause", "pause_s", default=0.0, show_default=True, help="Seconds of rest before each run.")
+@click.option("--warmup", type=OrAuto(whole=True), metavar="N|auto",
+              help="Untimed inferences before the timed ones; auto: until time and power have settled.")  # fmt: skip
+@click.option("--pause", "pause_s", type=OrAuto(whole=False), default="0", show_default=True, metavar="SECONDS|auto",
+              help="Rest before each run; auto: until the power is back at idle.")  # fmt: skip
 @click.option(
     "--order",
     type=click.Choice(["sizes", "rounds"]),
@@ -66,15 +100,22 @@ def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: np.ndarray
         fastgreen bench command --sizes 1,2 -o study -- sleep {size}
     """
     from fastgreen.experiment.runner import Study
+    from fastgreen.reports.precision import check_repeats
 
     protocol = _protocol(what, arguments, sizes, options)
-    keep = {name: options[name] for name in ("repeats", "pause_s", "order", "hz")}
-    study = Study(output, protocol, channels=options["channels"], **keep)
+    try:
+        repeats = check_repeats(options["repeats"], options["until"], _REPEATS)
+    except ValueError as error:
+        raise AskedWrongly(str(error)) from None
+    keep = {name: options[name] for name in ("pause_s", "order", "hz", "until")}
+    study = Study(output, protocol, channels=options["channels"], repeats=repeats, **keep)
     if not study.pending(retry_failed=options["retry_failed"]):
         click.echo(f"{output}: nothing is left to do", err=True)
     statuses = study.run(progress=not options["quiet"], retry_failed=options["retry_failed"])
     failed = [s for s in statuses if s.state == "failed"]
     click.echo(f"{counted(len(statuses) - len(failed), 'run')} done, {len(failed)} failed, in {output}", err=True)
+    for note in [*study.precision_notes(), *study.settling_notes()]:
+        click.echo(f"note: {printable(note)}", err=True)
     _show_failures(failed, output)
     if failed and len(failed) == len(statuses):
         sys.exit(1)

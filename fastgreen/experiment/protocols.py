@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "AUTO",
     "SERIES",
     "CommandFailed",
     "Protocol",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 Inference = Callable[[], Any]
+AUTO = "auto"  # of a warm-up or a rest: found from time and power
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Protocol:
         Takes a size; returns a callable without arguments that runs one inference.
     iterations : callable
         Takes a size; returns the number of timed inferences.
-    warmup : int
-        Inferences before the timed ones; they are not measured.
+    warmup : int or "auto"
+        Inferences before the timed ones; they are not measured. ``"auto"``: until time and power have settled.
     batch : int
         Samples in one inference.
     size_unit : str
@@ -59,14 +61,15 @@ class Protocol:
     Raises
     ------
     ValueError
-        If there is no size, two sizes are equal or one cannot name a folder, or `warmup` is negative.
+        If there is no size, two sizes are equal or one cannot name a folder, or `warmup` is neither 0 or above nor
+        ``"auto"``.
     """
 
     name: str
     sizes: Sequence[Any]
     build: Callable[[Any], Inference] = field(repr=False)
     iterations: Callable[[Any], int] = field(repr=False)
-    warmup: int = 2
+    warmup: int | str = 2
     batch: int = 1
     size_unit: str = ""
     what: str = ""
@@ -81,8 +84,8 @@ class Protocol:
         bad = next((s for s in map(str, self.sizes) if "/" in s or s in (".", "..")), None)
         if bad is not None:
             raise ValueError(f"sizes must be names of folders, not {bad!r}")
-        if self.warmup < 0:
-            raise ValueError(f"warmup must be 0 or above, not {self.warmup}")
+        if self.warmup != AUTO and not (isinstance(self.warmup, int) and self.warmup >= 0):
+            raise ValueError(f"warmup must be 0 or above, or {AUTO!r}, not {self.warmup!r}")
 
 
 def _count(iterations: int | Callable[[Any], int], scale: float = 1.0) -> Callable[[Any], int]:
