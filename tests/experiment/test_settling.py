@@ -258,7 +258,7 @@ def test_a_study_repeats_each_size_until_it_is_known_well_enough(tmp_path, monke
         statuses = study.run(progress=False)
         assert Study(tmp_path / "s", made, repeats=20, **options).pending() == []
     compiled = compile_study(tmp_path / "s")
-    for size, precision in zip(("same", "other"), compiled.sizes.column("precision").to_pylist(), strict=True):
+    for size, precision in zip(*(compiled.sizes.column(x).to_pylist() for x in ("size", "precision")), strict=True):
         count = sum(s.size == size for s in statuses)
         rows = [row for row in compiled.runs.to_pylist() if row["size"] == size]
         logs = [math.log(row["energy_j"]) for row in rows]
