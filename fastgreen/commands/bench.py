@@ -16,9 +16,12 @@ from fastgreen.commands.common import (
     load_object,
     names_object,
     parse_percent,
+    say,
+    table,
 )
 from fastgreen.commands.ranges import Range
 from fastgreen.guards.printable import printable
+from fastgreen.results.console import bounds, quantity
 from fastgreen.units import counted
 
 if TYPE_CHECKING:
@@ -89,12 +92,13 @@ class OrAuto(click.ParamType):
 def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: np.ndarray | None, **options: Any) -> None:
     """Run a study: energy and latency by input size.
 
-    TARGET is a published series (alexnet, resnet50, bert, convnets), a model file (.onnx, .pt, .pt2), a Python function
-    (module:function or file.py:function), or "command" with a program after --. The function takes a size and returns
-    a function that makes one inference. In the arguments of the program, {size} is the size.
+    TARGET is a published series (alexnet, resnet50, bert, convnets, summary), a model file (.onnx, .pt, .pt2), a Python
+    function (module:function or file.py:function), or "command" with a program after --. The function takes a size and
+    returns a function that makes one inference. In the arguments of the program, {size} is the size.
 
     \b
         fastgreen bench alexnet --scale 0.001 -o study
+        fastgreen bench summary --scale 0.1 -o study
         fastgreen bench model.onnx --sizes 32,64,128 -o study
         fastgreen bench mine.py:build --sizes 1:20:1 -o study
         fastgreen bench command --sizes 1,2 -o study -- sleep {size}
@@ -119,7 +123,34 @@ def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: np.ndarray
     _show_failures(failed, output)
     if failed and len(failed) == len(statuses):
         sys.exit(1)
+    if protocol.name == "summary":
+        _show_summary(output)
     click.echo(f"next: fastgreen compile {output}", err=True)
+
+
+def _show_summary(output: Path) -> None:
+    """The published first table: energy of one sample, batch, use of the streaming processors, memory."""
+    from fastgreen.experiment.compile import compile_study
+
+    compiled = compile_study(output)
+    rows = []
+    for row in compiled.sizes.to_pylist():
+        batch, use = row.get("batch", 1), row.get("gpu_use")
+        memory = row.get("gpu_memory_b") or row.get("memory_b")
+        joules = [
+            None if row[name] is None else row[name] / batch for name in ("energy_j", "energy_low_j", "energy_high_j")
+        ]
+        rows.append(
+            {
+                "model": row["size"],
+                "J per inference": quantity(joules[0], "J"),
+                "between": "-" if joules[0] is None else bounds(joules[1], joules[2], "J"),
+                "batch": batch,
+                "SM use": "-" if use is None else f"{100 * use:.0f} %",
+                "memory": "-" if memory is None else f"{memory / 2**30:.2f} GiB",
+            }
+        )
+    say(table("energy of one sample" + (", ESTIMATED, not measured" if compiled.estimated else ""), rows, ruled=False))
 
 
 def _show_failures(failed: list[Any], output: Path) -> None:

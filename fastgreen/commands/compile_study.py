@@ -23,6 +23,8 @@ _SHOWN = {
     "energy_low_j": ("low", "J"),
     "energy_high_j": ("high", "J"),
     "precision": ("known to", "%"),
+    "batch": ("batch", None),
+    "energy_per_sample_j": ("per sample", "J"),
     "latency_s": ("latency", "s"),
     "throughput_per_s": ("throughput", "1/s"),
     "mean_power_w": ("power", "W"),

@@ -213,9 +213,12 @@ class _About:
 
     name: str
     size_unit: str = ""
-    batch: int = 1
+    batch: int | dict[str, int] = 1
     until: float | None = None
     notes: list[str] = field(default_factory=list)
+
+    def batch_of(self, size: str) -> int:
+        return self.batch.get(size, 1) if isinstance(self.batch, dict) else self.batch
 
 
 def _about(folder: Path) -> _About:
@@ -232,7 +235,7 @@ def _about(folder: Path) -> _About:
         about.name, about.size_unit = encodable(name)[:_LONGEST_NAME], encodable(unit)[:_LONGEST_NAME]
     else:
         about.notes.append("study.json: the name of the study or the unit of its sizes is not a text: not used")
-    if type(batch) is int and 1 <= batch <= _MOST_BATCH:
+    if all(type(n) is int and 1 <= n <= _MOST_BATCH for n in (batch.values() if isinstance(batch, dict) else [batch])):
         about.batch = batch
     else:
         about.notes.append(f"study.json: batch must be a whole number above 0, not {str(batch)[:60]!r}: taken as 1")
@@ -412,6 +415,9 @@ def _size_table(runs: list[_Run], sizes: list[str], about: _About) -> pa.Table:
         (n, pa.float64(), "J") for n in ("energy_j", "energy_q1_j", "energy_q3_j", "energy_low_j", "energy_high_j")
     ]
     fields += [("precision", pa.float64(), "1")]
+    batched = any(about.batch_of(size) > 1 for size in sizes)
+    if batched:
+        fields += [("batch", pa.int64(), ""), ("energy_per_sample_j", pa.float64(), "J")]
     fields += [(n, pa.float64(), "s") for n in ("latency_s", "latency_q1_s", "latency_q3_s", "latency_p95_s")]
     fields += [("throughput_per_s", pa.float64(), "1/s"), ("mean_power_w", pa.float64(), "W")]
     fields += [(f"energy_j[{name}]", pa.float64(), "J") for name in names]
@@ -439,11 +445,15 @@ def _size_table(runs: list[_Run], sizes: list[str], about: _About) -> pa.Table:
         row["energy_low_j"], row["energy_high_j"] = (_quartiles([t[i] for t in totals])[0] for i in (1, 2))
         row["mean_power_w"] = _quartiles([t[3] for t in totals])[0]
         row["precision"] = _precision(totals, about.until is not None)
+        batch = about.batch_of(size)
+        if batched:
+            energy_j = row["energy_j"]
+            row |= {"batch": batch, "energy_per_sample_j": None if energy_j is None else energy_j / batch}
         latency = [float(np.median(run.latency_s)) for run in done]
         row["latency_s"], row["latency_q1_s"], row["latency_q3_s"] = _quartiles(latency)
         row["latency_p95_s"] = _quartiles([float(np.quantile(run.latency_s, 0.95)) for run in done])[0]
         timed = [run.latency_s for run in done if run.latency_s.sum() > 0]
-        row["throughput_per_s"] = _quartiles([about.batch * seconds.size / seconds.sum() for seconds in timed])[0]
+        row["throughput_per_s"] = _quartiles([batch * seconds.size / seconds.sum() for seconds in timed])[0]
         for name in names:
             row[f"energy_j[{name}]"] = _quartiles([r.channels[name][0] for r in done if name in r.channels])[0]
         for name in spent:

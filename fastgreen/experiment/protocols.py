@@ -27,6 +27,7 @@ __all__ = [
     "for_onnx",
     "for_torch",
     "resnet50_series",
+    "summary_series",
 ]
 
 Inference = Callable[[], Any]
@@ -49,8 +50,8 @@ class Protocol:
         Takes a size; returns the number of timed inferences.
     warmup : int or "auto"
         Inferences before the timed ones; they are not measured. ``"auto"``: until time and power have settled.
-    batch : int
-        Samples in one inference.
+    batch : int or dict of str to int
+        Samples in one inference; a dict has those of each size, by its text.
     size_unit : str
         Unit of a size: px, tokens, layers.
     what : str
@@ -70,7 +71,7 @@ class Protocol:
     build: Callable[[Any], Inference] = field(repr=False)
     iterations: Callable[[Any], int] = field(repr=False)
     warmup: int | str = 2
-    batch: int = 1
+    batch: int | dict[str, int] = 1
     size_unit: str = ""
     what: str = ""
     inside: bool = True
@@ -385,9 +386,43 @@ def convnet_series(scale: float = 1.0, device: str | None = None) -> Protocol:
     return _series("convnets", range(2, 41, 2), lambda size: int(40000 / size), "layers", scale, device)
 
 
+# Of the published table: network, batch, and what makes its inputs.
+_SUMMARY: dict[str, tuple[int, str, int]] = {
+    "ssdlite320": (32, "images", 320),
+    "resnet50": (128, "images", 224),
+    "vit_b16": (64, "images", 224),
+    "bert": (128, "tokens", 50),
+}
+_SUMMARY_COUNT = 100  # inferences of a batch at scale 1
+
+
+def summary_series(scale: float = 1.0, device: str | None = None) -> Protocol:
+    """The networks of the published first table: a detector, ResNet-50, ViT-B/16 and BERT with 50 tokens.
+
+    The batches are 32, 128, 64 and 128, and each run has 100 inferences. `scale` reduces both, to at least 1.
+    """
+    from fastgreen.experiment import detector_torch
+    from fastgreen.experiment import models_torch as nets
+
+    counted = _count(_SUMMARY_COUNT, scale)
+    batches = {name: max(1, round(batch * scale)) for name, (batch, _, _) in _SUMMARY.items()}
+
+    def make(name: str) -> Any:
+        return detector_torch.ssdlite320() if name == "ssdlite320" else getattr(nets, name)()
+
+    def inputs(name: str) -> Any:
+        _, kind, size = _SUMMARY[name]
+        return getattr(nets, kind)(size, batches[name])
+
+    return for_torch(
+        make, list(_SUMMARY), inputs=inputs, iterations=counted, device=device, name="summary", batch=batches
+    )
+
+
 SERIES: dict[str, Callable[..., Protocol]] = {
     "alexnet": alexnet_series,
     "resnet50": resnet50_series,
     "bert": bert_series,
     "convnets": convnet_series,
+    "summary": summary_series,
 }

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fastgreen
 from fastgreen.errors import TraceError
-from fastgreen.experiment import models_torch
+from fastgreen.experiment import detector_torch, models_torch
 from fastgreen.experiment.compile import compile_study
 from fastgreen.experiment.protocols import (
     SERIES,
@@ -253,6 +253,8 @@ def test_the_networks_have_the_published_numbers_of_parameters():
         (models_torch.alexnet, 61_100_840),
         (models_torch.resnet50, 25_557_032),
         (models_torch.bert, 109_482_240),
+        (models_torch.vit_b16, 86_567_656),
+        (detector_torch.ssdlite320, 3_440_060),
     )
     for make, count in published:
         with torch.device("meta"):  # shapes without memory
