@@ -68,6 +68,30 @@ def _squeeze(width: int, narrow: int) -> Any:
     return Squeeze()
 
 
+def _block(inputs: int, row: tuple[int, int, int, int, bool, int]) -> Any:
+    """An inverted residual with a depthwise convolution; its expansion can be computed before."""
+    nn: Any = torch_module().nn
+    kernel, wide, outputs, narrow, swish, stride = row
+    activation = nn.Hardswish if swish else nn.ReLU
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.expand = nn.Sequential(
+                *(_convolution(inputs, wide, 1, 1, 1, activation) if wide != inputs else [nn.Identity()])
+            )
+            body = _convolution(wide, wide, kernel, stride, wide, activation)
+            body += [_squeeze(wide, narrow)] if narrow else []
+            self.body = nn.Sequential(*body, *_convolution(wide, outputs, 1, 1, 1, None))
+            self.residual = stride == 1 and inputs == outputs
+
+        def forward(self, x: Any, expanded: Any = None) -> Any:
+            out = self.body(self.expand(x) if expanded is None else expanded)
+            return x + out if self.residual else out
+
+    return Block()
+
+
 def ssdlite320(classes: int = 91) -> Any:
     """SSDLite320 on MobileNetV3-Large, for images of 320 pixels.
 
@@ -84,23 +108,6 @@ def ssdlite320(classes: int = 91) -> Any:
     torch: Any = torch_module()
     nn: Any = torch.nn
 
-    class Block(nn.Module):
-        def __init__(self, inputs: int, row: tuple[int, int, int, int, bool, int]) -> None:
-            super().__init__()
-            kernel, wide, outputs, narrow, swish, stride = row
-            activation = nn.Hardswish if swish else nn.ReLU
-            self.expand = nn.Sequential(
-                *(_convolution(inputs, wide, 1, 1, 1, activation) if wide != inputs else [nn.Identity()])
-            )
-            body = _convolution(wide, wide, kernel, stride, wide, activation)
-            body += [_squeeze(wide, narrow)] if narrow else []
-            self.body = nn.Sequential(*body, *_convolution(wide, outputs, 1, 1, 1, None))
-            self.residual = stride == 1 and inputs == outputs
-
-        def forward(self, x: Any, expanded: Any = None) -> Any:
-            out = self.body(self.expand(x) if expanded is None else expanded)
-            return x + out if self.residual else out
-
     def head(width: int, outputs: int) -> Any:
         return nn.Sequential(*_convolution(width, width, 3, 1, width, nn.ReLU6), nn.Conv2d(width, outputs, 1))
 
@@ -109,7 +116,7 @@ def ssdlite320(classes: int = 91) -> Any:
             super().__init__()
             self.stem = nn.Sequential(*_convolution(3, 16, 3, 2, 1, nn.Hardswish))
             widths = [16, *(row[2] for row in _BLOCKS)]
-            self.blocks = nn.ModuleList(Block(n, row) for n, row in zip(widths, _BLOCKS, strict=False))
+            self.blocks = nn.ModuleList(_block(n, row) for n, row in zip(widths, _BLOCKS, strict=False))
             self.last = nn.Sequential(*_convolution(80, 480, 1, 1, 1, nn.Hardswish))
             maps, extras = [672, 480], []
             for outputs in _EXTRAS:
