@@ -16,7 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import TraceError
+<<<<<<< HEAD
 from fastgreen.experiment.run_energy import RunEnergy, precision_of, run_energy
+=======
+from fastgreen.experiment.published_runs import RULES, load_published
+>>>>>>> main
 from fastgreen.experiment.runner import WINDOW, read_status
 from fastgreen.experiment.settling import Rest, Settled, read_settling, settling_notes
 from fastgreen.experiment.statistics import correlations
@@ -38,12 +42,16 @@ _LONGEST_NAME = 200  # characters of a study's name and of the unit of its sizes
 _LARGEST = 1e15  # of a mean of memory, use or temperature; a larger value is not a reading
 _RUN = re.compile(r"run_\d{1,9}")
 _INTERRUPTED = ("interrupted", "the run was cut off; it is repeated when the study goes on")
+<<<<<<< HEAD
 _PUBLISHED_GAUGES = {
     "cpu_use": ("process/cpu_use",),
     "memory_b": ("process/memory", "process/memory_uss", "memory"),
     "gpu_use": ("gpu_use",),
     "gpu_memory_b": ("gpu_memory", "process/gpu_memory"),
 }
+=======
+_SPREAD = re.compile(r"_(q1|q3|low|high|p95)(_|$)")  # spread of another column, not a quantity of its own
+>>>>>>> main
 
 
 @dataclass
@@ -137,7 +145,7 @@ class Compiled:
         return folder
 
 
-def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
+def compile_study(folder: str | Path, costs: Costs | None = None, rule: str = "integral") -> Compiled:
     """Compile the study in a folder into tables.
 
     Parameters
@@ -146,6 +154,9 @@ def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
         Folder of the study.
     costs : Costs, optional
         Rates for money and carbon per inference (`fastgreen.costs.settings.costs_from`); they become columns.
+    rule : {"integral", "aipowermeter"}
+        Energy of a run of AIPowerMeter: the integral of its power, or AIPowerMeter's own rule, to repeat published
+        tables: the median of the steps times their number, and so for memory and use.
 
     Returns
     -------
@@ -155,15 +166,19 @@ def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
     ------
     TraceError
         If the folder does not exist or holds no run.
+    ValueError
+        If `rule` is unknown.
     """
     folder = Path(folder)
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, not {rule!r}")
     if not folder.is_dir():
         raise TraceError(f"{folder}: no such folder")
     about = _about(folder)
     places = _places(folder)
     if not places:
         raise TraceError(f"{folder}: no run in it; a study has folders input_<size>/run_<k>")
-    runs = [_load(place, folder, costs or None) for place in places]
+    runs = [_load(place, folder, costs or None, rule) for place in places]
     sizes = list(dict.fromkeys(run.size for run in runs))
     table = _size_table(runs, sizes, about)
     pearson, spearman = correlations(table)
@@ -173,11 +188,15 @@ def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
         _run_table(runs),
         pearson,
         spearman,
+<<<<<<< HEAD
         [
             *about.notes,
             *_notes(runs),
             *settling_notes([(f"size {r.size}, run {r.repeat}", r.warmup, r.rest) for r in runs]),
         ],
+=======
+        [*about.notes, *_notes(runs), *RULES[rule]],
+>>>>>>> main
         about.size_unit,
         about.name,
         any(run.estimated for run in runs),
@@ -256,7 +275,7 @@ def _order(name: str) -> tuple[int, float, str]:
     return (0, size, text) if math.isfinite(size) else (1, 0.0, text)
 
 
-def _load(place: Path, study: Path, costs: Costs | None) -> _Run:
+def _load(place: Path, study: Path, costs: Costs | None, rule: str) -> _Run:
     run = _Run(encodable(place.parent.name.removeprefix("input_")), int(place.name[4:]), "done")
     try:
         check_inside(place / "run", study)
@@ -270,7 +289,7 @@ def _load(place: Path, study: Path, costs: Costs | None) -> _Run:
             if status is None:
                 run.state, run.note = _INTERRUPTED
         elif (place / "power_metrics.json").exists():
-            _load_published(run, place)
+            load_published(run, place, rule)
             if costs is not None and run.counted:
                 run.spent, run.doubt = spent_at_any_time(run.total[:3], run.latency_s, costs)
         elif status is None and (place.parent.parent / "study.json").exists():
@@ -302,6 +321,7 @@ def _saved_gauges(place: Path) -> dict[str, float]:
     return {n: float(v) for n, v in known if isinstance(v, (int, float)) and -_LARGEST <= v <= _LARGEST}
 
 
+<<<<<<< HEAD
 def _published_gauges(means: dict[str, float | None]) -> dict[str, float]:
     """Means of AIPowerMeter's channels; for each quantity, the first of its channels that exists."""
     out = {}
@@ -331,6 +351,8 @@ def _load_published(run: _Run, place: Path) -> None:
         run.state, run.note = "empty", "; ".join(recording.notes) or "no power in the recording"
 
 
+=======
+>>>>>>> main
 def _notes(runs: list[_Run]) -> list[str]:
     alike: dict[tuple[str, str, str], list[_Run]] = {}
     for run in runs:
