@@ -35,9 +35,12 @@ cdef class Ledger:
     cdef readonly bint live
     cdef object waiter
     cdef void *first  # the open spans, linked
+    cdef dict phase_numbers
+    cdef readonly object rule
 
     cdef Span make(self, object id, object weight)
     cdef int change(self, Span span, int64_t at_ns, int kind) except -1
+    cdef int tell_phase(self, Span span, int64_t at_ns) except -1
     cdef int append(self, Span span, int64_t at_ns) except -1
 
 
@@ -59,6 +62,7 @@ cdef class Span:
 
     cdef int open_now(self) except -1
     cdef int open_at(self, int64_t at_ns) except -1
+    cdef int begin_in(self, object phase) except -1
     cdef tuple facts(self)
     cdef int close_now(self) except -1
     cdef int end_at(self, int64_t at_ns, bint dropped=*, bint in_step=*) except -1

@@ -24,6 +24,8 @@ cdef extern from "Python.h":
 cdef enum:
     GATE_OPEN = 1
     GATE_INERT = 2
+    MOST_PHASES = 256
+    FIRST_PHASE = 5
     NEW = 0
     OPEN = 1
     CLOSED = 2
@@ -93,6 +95,8 @@ cdef class Ledger:
         Power that is set apart, in W.
     weights : str
         ``"known"``: a weight counts from when it is set; ``"at close"``: a stretch has the weight that it ends with.
+    rule : str or None
+        Where the weights of its steps come from, as `fastgreen.StepWeights` says; None for weights without a rule.
     """
 
     def __cinit__(self, str name, Gate gate, channels=None, baseline_w=None, str weights="known"):
@@ -108,7 +112,7 @@ cdef class Ledger:
     def __repr__(self):
         return f"<fastgreen ledger {self.name!r}: {self.opened} spans>"
 
-    def span(self, id, weight=1.0):
+    def span(self, id, weight=1.0, phase=None):
         """A span for ``with`` or ``async with``, which open and close it.
 
         Parameters
@@ -117,17 +121,24 @@ cdef class Ledger:
             What the span is called in the result; a label, so two spans may share one.
         weight : float
             0 or above; while spans overlap, each is charged its weight over the sum of their weights.
+        phase : str, optional
+            The phase that it begins in, see `Span.phase`.
 
         Raises
         ------
         TypeError, ValueError
             For an id or a weight of another kind.
         """
-        return self.make(id, weight)
+        cdef Span span = self.make(id, weight)
+        if phase is not None:
+            span.begin_in(phase)
+        return span
 
-    def open(self, id, weight=1.0):
+    def open(self, id, weight=1.0, phase=None):
         """Open a span, which its `Span.close` ends; else as `span`."""
         cdef Span span = self.make(id, weight)
+        if phase is not None:
+            span.begin_in(phase)
         span.open_now()
         return span
 
@@ -167,8 +178,30 @@ cdef class Ledger:
         self.changed += 1
         return 0
 
-    def go_live(self, waiter):
-        """From now on note every change, for `take_changes`; `waiter(span, timeout)` waits for a span's share."""
+    cdef int tell_phase(self, Span span, int64_t at_ns) except -1:
+        """Note that a span is in another phase; past so many names, phases are not told apart."""
+        number = self.phase_numbers.get(span.phase_name)
+        if number is None:
+            if len(self.phase_numbers) == MOST_PHASES:
+                return 0
+            number = self.phase_numbers[span.phase_name] = len(self.phase_numbers)
+        return self.change(span, at_ns, FIRST_PHASE + <int>number)
+
+    @property
+    def phases(self):
+        """The names of the phases that `take_changes` numbers."""
+        return list(self.phase_numbers or ())
+
+    def rule_by(self, rule):
+        """Say where the weights come from."""
+        self.rule = rule
+
+    def go_live(self, waiter, phases=False):
+        """From now on note every change, for `take_changes`; `waiter(span, timeout)` waits for a span's share.
+
+        With `phases`, changes of phases are noted too.
+        """
+        self.phase_numbers = {} if phases else None
         self.waiter, self.live = waiter, True
 
     def take_steps(self):
@@ -179,8 +212,8 @@ cdef class Ledger:
     def take_changes(self):
         """What happened to the spans since the last call, in the order of time, and the spans that were closed.
 
-        An array of at_ns, number, weight, kind: 0 opened, 1 another weight, 2 closed, 3 and 4 a step began and ended. A
-        span that was dropped is what its `Span.row` was.
+        An array of at_ns, number, weight, kind: 0 opened, 1 another weight, 2 closed, 3 and 4 a step began and ended, 5
+        and above another phase, of `phases`. A span that was dropped is what its `Span.row` was.
         """
         import numpy as np
 
@@ -294,6 +327,14 @@ cdef class Span:
         self.state = OPEN
         if ledger.live and at_ns < 0:
             ledger.change(self, self.begun_at_ns, 0)
+            if ledger.phase_numbers is not None and self.phase_name is not None:
+                ledger.tell_phase(self, self.begun_at_ns)
+        return 0
+
+    cdef int begin_in(self, object phase) except -1:
+        if not isinstance(phase, str):
+            raise TypeError(f"phase must be a text, not {phase!r}")
+        self.phase_name = phase
         return 0
 
     cdef tuple facts(self):
@@ -371,6 +412,8 @@ cdef class Span:
             self.phase_name = name
             if self.ledger.live and self.ledger.at_close:  # the stretch has ended, and with it its weight is known
                 self.ledger.change(self, at_ns, 1)
+            if self.ledger.live and self.ledger.phase_numbers is not None:
+                self.ledger.tell_phase(self, at_ns)
 
     def add(self, **amounts):
         """Count what the span did: ``add(tokens=1)``. Amounts of one name add up. RuntimeError once it is closed."""

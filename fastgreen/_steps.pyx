@@ -27,7 +27,8 @@ cdef class SteppedLedger(Ledger):
         Parameters
         ----------
         amounts : mapping of str, int or bytes to float
-            What each request did in the step, 0 or above.
+            What each request did in the step, 0 or above. `StepWeights.step` makes one from tokens and a fitted cost;
+            its rule then stands in the tables of the ledger.
 
         Raises
         ------
@@ -91,6 +92,9 @@ cdef class Step:
         cdef Span span
         cdef double before
         weights = [(id, checked_weight(amount)) for id, amount in dict(self.amounts).items()]
+        rule = getattr(self.amounts, "rule", None)
+        if isinstance(rule, str):
+            self.ledger.rule_by(rule)
         for id, _ in weights:
             self.ledger.make(id, 0.0)
         open_spans = {(<Span>found).id: found for found in reversed(self.ledger.open_spans())}

@@ -30,12 +30,13 @@ from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     import pyarrow as pa
 
     from fastgreen.measuring.kept_totals import KeptTotals
+    from fastgreen.measuring.still_watch import StillWatch
 
 __all__ = ["LiveRun"]
 
@@ -122,7 +123,7 @@ class LiveRun:
         if self._keeps_totals:
             from fastgreen.measuring.kept_totals import KeptTotals
 
-            self._totals = KeptTotals(self.channels, self.start_ns)
+            self._totals = KeptTotals(self.channels, self.start_ns, self.judge)
         self.judge.look()
         for group in self.groups:
             group.sampler.start(_PATIENCE_NS)
@@ -208,7 +209,10 @@ class LiveRun:
         """Find the counters without change under load; if no counter of the CPU changed, the estimate counts."""
         if self.judge.stand_ins:  # done before an exception interrupted the end
             return
-        if self._totals is not None:  # without samples there is nothing to judge
+        if self._totals is not None:
+            note = self._totals.judge(self.tallies, self._may_replace)
+            if note is not None:
+                self.notes.add(note)
             return
         note = self.judge.decide(self._traces(), self._recorder, may_replace=self._may_replace)
         if note is not None:
@@ -241,6 +245,11 @@ class LiveRun:
 
     # ---- samples ----
 
+    @property
+    def still_watches(self) -> Mapping[str, StillWatch]:
+        """Where only totals are kept: by channel, what finds out that a counter stands still under load."""
+        return self._totals.watches if self._totals is not None else {}
+
     def drain(self) -> None:
         """Move the samples that wait in the rings to memory or to the recording."""
         self._draining = True
@@ -252,8 +261,7 @@ class LiveRun:
     def _drain(self) -> None:
         recorder = self._recorder
         drained: dict[str, bytearray] = {}
-        if not self._keeps_totals:  # without samples there is nothing to judge
-            self.judge.look()
+        self.judge.look()
         for group in self.groups:
             for i, channel in enumerate(group.channels):
                 samples = group.recent[i].take()

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fastgreen.results.share_rules import EQUAL, rule
 from fastgreen.results.shares import Shares, Spans, check_baseline, set_apart, share, weight_units
 from fastgreen.results.trace import Bounded, Trace
 from fastgreen.sensors.catalog import select
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["chosen_traces", "energy_columns", "share_table", "totals_metadata"]
 
-_RULE = "each span pays for its weight over the weights of all spans that are open"
 
 
 def chosen_traces(result: Energies, channels: str | Iterable[str] | None) -> list[Trace]:
@@ -70,7 +70,8 @@ def share_table(
     place = np.flatnonzero(known)[inside]
     columns, baseline_j = energy_columns(found, baseline_w, per_channel)
     parts = [_rows(given, name, values, place, inside) for name, values in columns]
-    totals = totals_metadata(found, baseline_j, traces, notes, weight)
+    weighted_by = f"the weight is the column {weight}" if weight else EQUAL
+    totals = totals_metadata(found, baseline_j, traces, notes, rule(weighted_by))
     return pa.concat_tables(parts).replace_schema_metadata({**(given.schema.metadata or {}), **totals})
 
 
@@ -114,7 +115,7 @@ def _columns(energies: Bounded, baseline_j: Any) -> dict[str, np.ndarray]:
 
 
 def totals_metadata(
-    found: Shares, baseline_j: float, traces: Sequence[Trace], notes: list[str], weight: str | None
+    found: Shares, baseline_j: float, traces: Sequence[Trace], notes: list[str], rule: str
 ) -> dict[str, str]:
     """What the schema's metadata say: energies that no span is charged, the rule, notes."""
     return {
@@ -123,7 +124,7 @@ def totals_metadata(
         "drawn_j": repr(sum(found.drawn_j.values())),
         "channels": json.dumps([t.channel.id for t in traces]),
         "estimated": str(any(t.channel.estimated for t in traces)).lower(),
-        "rule": _RULE + (f"; the weight is the column {weight}" if weight else "; each weight is 1"),
+        "rule": rule,
         "notes": json.dumps(notes),
     }
 

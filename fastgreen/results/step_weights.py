@@ -8,6 +8,7 @@ part in equal parts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,12 +18,14 @@ from fastgreen.results.nonnegative import least_squares
 from fastgreen.units import counted
 
 if TYPE_CHECKING:
+    from collections.abc import ItemsView, Iterator
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from fastgreen.results.result import Result
 
-__all__ = ["TERMS", "StepWeights", "fit_weights"]
+__all__ = ["TERMS", "StepAmounts", "StepWeights", "fit_weights"]
 
 TERMS = ("prompt_tokens", "decoding", "context_tokens")
 _FEWEST = 8
@@ -88,6 +91,27 @@ class StepWeights:
         out = own + self.step_j / np.maximum(np.bincount(of, minlength=1), 1)[of]
         return np.where(np.bincount(of, out, minlength=1)[of] > 0, out, 1.0)
 
+    def step(self, work: Mapping[Any, Mapping[str, float]]) -> StepAmounts:
+        """What `ledger.step` takes: ``with ledger.step(fitted.step({id: {"prompt_tokens": 24}, ...})):``.
+
+        Parameters
+        ----------
+        work : mapping of ids to mappings
+            What each request did in the step: ``prompt_tokens``, ``decoding`` (1 if it got a token) and
+            ``context_tokens``; 0 where left out. It is read when the step ends, so it may be filled meanwhile.
+
+        Returns
+        -------
+        StepAmounts
+            Its weights are those of `weights`, and the ledger's tables get the rule.
+
+        Raises
+        ------
+        TypeError, ValueError
+            At the end of the step, for work of another form or with another term.
+        """
+        return StepAmounts(self, work)
+
     def share(self, result: Result, rows: Any, **options: Any) -> pa.Table:
         """Share the energy of a run among requests by what they did in each step.
 
@@ -122,6 +146,36 @@ class StepWeights:
             f"rule: {self.rule}",
         ]
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
+
+
+class StepAmounts(Mapping):  # type: ignore[type-arg]
+    """The weights of the requests in one step, by id; made by `StepWeights.step`."""
+
+    def __init__(self, fitted: StepWeights, work: Mapping[Any, Mapping[str, float]]) -> None:
+        if not isinstance(work, Mapping):
+            raise TypeError(f"work must be a mapping of ids to what they did, not {work!r}")
+        self._fitted, self._work = fitted, work
+        self.rule = fitted.rule
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._weights())
+
+    def __len__(self) -> int:
+        return len(self._work)
+
+    def __getitem__(self, identity: Any) -> float:
+        return self._weights()[identity]
+
+    def items(self) -> ItemsView[Any, float]:
+        return self._weights().items()
+
+    def _weights(self) -> dict[Any, float]:
+        work = dict(self._work)
+        for identity, done in work.items():
+            if not isinstance(done, Mapping) or not set(done) <= set(TERMS):
+                raise ValueError(f"work of {identity!r} must be a mapping with {', '.join(TERMS)}, not {done!r}")
+        columns = [[done.get(term, 0) for done in work.values()] for term in TERMS]
+        return dict(zip(work, self._fitted.weights(*columns).tolist() if work else [], strict=True))
 
 
 def fit_weights(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastgreen.results import result_tables, span_tables
+from fastgreen.results.quantiles import Quantiles
 from fastgreen.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def summary_table(result: Energies, windows: Sequence[WindowTotal]) -> pa.Table:
             *_over(energies, w.count),
             *_over(energies[:1], seconds),
             seconds,
-            *(None, None, None),
+            *w.durations_s.percentiles(50, 95, 99),
             *(result.estimated, result.bounds),
             *(None, None),
             "even",
@@ -58,12 +59,21 @@ def summary_table(result: Energies, windows: Sequence[WindowTotal]) -> pa.Table:
 
 
 def ledger_table(ledgers: Sequence[LedgerTotal]) -> pa.Table:
-    """A row per ledger, and one for each name of its amounts."""
+    """A row per ledger and phase, and one for each name of its amounts."""
     rows: list[tuple[Any, ...]] = []
     for ledger in (found for found in ledgers if found.count):
         energies = _three(ledger.energy)
         for amount, total in ((None, float(ledger.count)), *ledger.amounts.items()):
-            none = ledger.unattributed_j if amount is None else None
+            of_all = amount is None
+            marks = ledger.energies_j if of_all else ledger.per_amount_j.get(amount, Quantiles())
+            rest = (ledger.unattributed_j, ledger.window_factor) if of_all else (None, None)
             head = (ledger.name, None, amount, ledger.count, total)
-            rows.append((*head, *energies, *_over(energies, total), None, None, None, none, None))
-    return span_tables.ledger_rows(rows)
+            rows.append((*head, *energies, *_over(energies, total), *marks.percentiles(50, 95, 99), *rest))
+        for name, phase in ledger.phases.items():
+            energies = _three(phase.energy)
+            for amount, total in ((None, float(phase.count)), *phase.amounts.items()):
+                marks = (phase.energies_j if amount is None else Quantiles()).percentiles(50, 95, 99)
+                head = (ledger.name, name, amount, phase.count, total)
+                rows.append((*head, *energies, *_over(energies, total), *marks, None, None))
+    baselines = {ledger.name: ledger.baseline_j for ledger in ledgers}
+    return span_tables.ledger_rows(rows, {ledger.name: ledger.rule for ledger in ledgers}, baselines)
