@@ -22,10 +22,10 @@ from fastgreen.measuring.rates import check_wraps, rates
 from fastgreen.measuring.source_sampler import Group, open_groups
 from fastgreen.measuring.standstill import CounterJudge
 from fastgreen.measuring.window_handles import WindowHandles, check_sync
+from fastgreen.sensors.board_notes import board_notes
 from fastgreen.sensors.catalog import discover, names_of, select
 from fastgreen.sensors.channel import Channel, Seams
 from fastgreen.sensors.counter_identity import boot_id, machine_of
-from fastgreen.sensors.nvml import board_notes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Monitor:
         run, of each window name and of each ledger. The result has no samples, single windows or single spans.
     **seams
         ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
-        ``cpu_root``, ``power_supply_root``, ``amdsmi_library``; see `fastgreen.sensors.channel.Seams`.
+        ``cpu_root``, ``power_supply_root``, ``amdsmi_library``, ``kfd_root``; see `fastgreen.sensors.channel.Seams`.
 
     Raises
     ------
