@@ -123,8 +123,9 @@ class KeptTotals:
             if len(parts) > 1 and (end_ns - begin_ns).sum() > (union[1] - union[0]).sum():
                 self._overlap.add(name)
             pieces[_union_key(name)] = union
-        for sums in (*self._sums.values(), self._stand_in):
+        for sums in self._sums.values():
             sums.cut(self._cut_ns, now_ns, pieces)
+        self._stand_in.cut(self._cut_ns, now_ns, pieces)
         self._cut_ns = now_ns
 
     def _add_handle(self, name: str) -> None:

@@ -52,7 +52,8 @@ class Quantiles:
         count = len(self)
         if not count:
             return [None] * len(wanted)
-        buckets, out = sorted(self._counts), []
+        buckets = sorted(self._counts)
+        out: list[float | None] = []
         for percentage in wanted:
             left, found = percentage / 100 * (count - 1) - self._zeros, 0.0
             for bucket in buckets:

@@ -19,12 +19,13 @@ from fastgreen.results.physical import Copy, merged_traces
 from fastgreen.results.result import Result
 from fastgreen.results.run_reader import UNFINISHED, save_run
 from fastgreen.results.trace import Trace
+from fastgreen.results.wall_clock import shifted_clock
 from fastgreen.units import NS_PER_S, counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, Literal
 
 __all__ = ["RunSet"]
@@ -76,6 +77,7 @@ class Host:
         self.offset_ns = int(median(m.offset_ns for m in members))
         self.spread_ns = max(m.offset_ns for m in members) - min(m.offset_ns for m in members)
         self.traces: list[Trace] = []
+        self.shift_ns = 0  # from its own monotonic clock to the time axis of the set
 
     @property
     def begin_ns(self) -> int:
@@ -84,6 +86,7 @@ class Host:
 
     def merge(self, by_ns: int, prefix: str) -> list[str]:
         """Make the traces of its physical counters; notes come back."""
+        self.shift_ns = by_ns
         copies = [Copy(m.label, trace) for m in self.members for trace in m.result.traces]
         found, notes = merged_traces(copies)
         self.traces = [_shifted(trace, by_ns, prefix) for trace in found]
@@ -93,7 +96,9 @@ class Host:
         """The windows of some members with the energy of this host."""
         windows = [w for m in members for w in m.windows]
         first = self.members[0].result
-        return Result(self.traces, windows, first.metadata, first.start_ns, first.end_ns, [], spans)
+        metadata = shifted_clock(first.metadata, self.shift_ns)
+        begin_ns, end_ns = first.start_ns + self.shift_ns, first.end_ns + self.shift_ns
+        return Result(self.traces, windows, metadata, begin_ns, end_ns, [], spans)
 
 
 class RunSet(Result):
@@ -207,6 +212,34 @@ class RunSet(Result):
         """The spans of each ledger together, as `Result.ledgers`, with a row for each host."""
         return _together([_located(result.ledgers, host) for host, result in self._shared])
 
+    def share(
+        self,
+        table: Any,
+        begin: str = "begin_ns",
+        end: str = "end_ns",
+        weight: str | None = None,
+        clock: Literal["monotonic", "realtime"] = "monotonic",
+        channels: str | Iterable[str] | None = None,
+        baseline_w: float | Mapping[str, float] | None = None,
+        *,
+        per_channel: bool = False,
+    ) -> pa.Table:
+        """Share the energy among spans, as `Result.share`; of several hosts, a span shares that of its own.
+
+        The table then has a column ``host``. Monotonic instants are on the time axis of the set.
+
+        Raises
+        ------
+        ValueError
+            Where the column is missing or names no host of the set; else as `Result.share`.
+        """
+        if len(self.hosts) == 1:
+            return super().share(table, begin, end, weight, clock, channels, baseline_w, per_channel=per_channel)
+        from fastgreen.results.shares_of_hosts import share_by_host
+
+        parts = {host.name: host.result([]) for host in self.hosts}
+        return share_by_host(parts, table, begin, end, weight, clock, channels, baseline_w, per_channel)
+
     def _members(self) -> Iterator[tuple[Host, Member]]:
         return ((host, member) for host in self.hosts for member in host.members)
 
@@ -227,13 +260,12 @@ class RunSet(Result):
         folder = Path(path_text("path", path))
         for host in self.hosts:
             for i, member in enumerate(host.members):
-                anchor = {"monotonic_ns": member.result.metadata["monotonic_ns"] + self._shift_ns(host)}
                 traces = [] if i else [_named_without(trace, f"{host.name}/") for trace in host.traces]
                 name = f"{host.name}-{member.rank or i}".replace("/", "_")
                 notes = [*self.given_notes] if host is self.hosts[0] and not i else []
                 spans = member.spans() if member.spans is not None else None
                 span = self.start_ns, max(self.end_ns, self.start_ns)
-                metadata = {**member.result.metadata, **anchor}
+                metadata = shifted_clock(member.result.metadata, host.shift_ns)
                 save_run(_free(folder / name), traces, member.windows, metadata, notes, span, spans)
 
     def _shift_ns(self, host: Host) -> int:

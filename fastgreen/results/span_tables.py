@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from fastgreen.results.ledger_spans import LedgerSpans
 from fastgreen.results.overlaps import union_of
-from fastgreen.results.share_table import chosen_traces, energy_columns, totals_metadata
 from fastgreen.results.share_rules import ledger_rule
+from fastgreen.results.share_table import chosen_traces, energy_columns, totals_metadata
 from fastgreen.results.shares import Shares, Spans, share
 from fastgreen.results.trace import Bounded, Trace
 from fastgreen.units import NS_PER_S, unit_metadata
@@ -150,7 +150,9 @@ def ledger_rows(rows: list[tuple[Any, ...]], rules: dict[str, str], baseline_j: 
         for name, kind in zip(names.split(), kinds, strict=True)
     ]
     about = {"rules": json.dumps(rules), "baseline_j": json.dumps(baseline_j)}
-    return pa.Table.from_pylist([dict(zip(names.split(), row, strict=True)) for row in rows], schema=pa.schema(fields, about))
+    return pa.Table.from_pylist(
+        [dict(zip(names.split(), row, strict=True)) for row in rows], schema=pa.schema(fields, about)
+    )
 
 
 def _rows(result: Energies, ledger: LedgerSpans, baselines: dict[str, float]) -> list[tuple[Any, ...]]:

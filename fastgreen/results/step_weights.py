@@ -15,6 +15,7 @@ import numpy as np
 
 from fastgreen._light_dataclass import dataclass
 from fastgreen.results.nonnegative import least_squares
+from fastgreen.results.share_table import table_edges
 from fastgreen.units import counted
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def fit_weights(
     shared = result.share(given, clock=clock, channels=channels)
     energy_j = np.asarray(shared["energy_j"].fill_null(np.nan), np.float64)
     columns = [_amounts(name, given[name]) if name in given.column_names else np.zeros(len(given)) for name in TERMS]
-    begin_ns, end_ns = _edges(result, given, clock)
+    begin_ns, _, end_ns, _, _ = table_edges(result, given, "begin_ns", "end_ns", clock)
     known = np.isfinite(energy_j) & (end_ns > begin_ns)
     _check_apart(begin_ns[known], end_ns[known])
     if int(known.sum()) < _FEWEST:
@@ -241,13 +242,6 @@ def fit_weights(
     unexplained = float(np.std(left)) / mean if mean > 0 else float("nan")
     step_j, prompt_token_j, decoding_j, context_token_j = found.tolist()
     return StepWeights(step_j, prompt_token_j, decoding_j, context_token_j, int(known.sum()), unexplained, rule, notes)
-
-
-def _edges(result: Result, steps: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    from fastgreen.results.share_table import _instants
-
-    offset_ns = result.metadata["realtime_ns"] - result.metadata["monotonic_ns"] if clock == "realtime" else 0
-    return _instants(steps, "begin", "begin_ns", offset_ns)[0], _instants(steps, "end", "end_ns", offset_ns)[0]
 
 
 def _amounts(name: str, values: Any) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fastgreen.results.bounded import Bounded
     from fastgreen.results.energies import Energies
-    from fastgreen.results.name_totals import LedgerTotal, WindowTotal
+    from fastgreen.results.name_totals import LedgerTotal, PhaseTotal, WindowTotal
 
 __all__ = ["ledger_table", "summary_table"]
 
@@ -62,18 +62,28 @@ def ledger_table(ledgers: Sequence[LedgerTotal]) -> pa.Table:
     """A row per ledger and phase, and one for each name of its amounts."""
     rows: list[tuple[Any, ...]] = []
     for ledger in (found for found in ledgers if found.count):
-        energies = _three(ledger.energy)
-        for amount, total in ((None, float(ledger.count)), *ledger.amounts.items()):
-            of_all = amount is None
-            marks = ledger.energies_j if of_all else ledger.per_amount_j.get(amount, Quantiles())
-            rest = (ledger.unattributed_j, ledger.window_factor) if of_all else (None, None)
-            head = (ledger.name, None, amount, ledger.count, total)
-            rows.append((*head, *energies, *_over(energies, total), *marks.percentiles(50, 95, 99), *rest))
+        rest = ledger.unattributed_j, ledger.window_factor
+        rows.append(_row(ledger.name, None, None, ledger, ledger.energies_j, *rest))
+        for amount in ledger.amounts:
+            rows.append(_row(ledger.name, None, amount, ledger, ledger.per_amount_j.get(amount)))
         for name, phase in ledger.phases.items():
-            energies = _three(phase.energy)
-            for amount, total in ((None, float(phase.count)), *phase.amounts.items()):
-                marks = (phase.energies_j if amount is None else Quantiles()).percentiles(50, 95, 99)
-                head = (ledger.name, name, amount, phase.count, total)
-                rows.append((*head, *energies, *_over(energies, total), *marks, None, None))
+            rows.append(_row(ledger.name, name, None, phase, phase.energies_j))
+            rows += [_row(ledger.name, name, amount, phase, None) for amount in phase.amounts]
     baselines = {ledger.name: ledger.baseline_j for ledger in ledgers}
     return span_tables.ledger_rows(rows, {ledger.name: ledger.rule for ledger in ledgers}, baselines)
+
+
+def _row(
+    ledger: str,
+    phase: str | None,
+    amount: str | None,
+    total: LedgerTotal | PhaseTotal,
+    values: Quantiles | None,
+    unattributed_j: float | None = None,
+    factor: float | None = None,
+) -> tuple[Any, ...]:
+    energies = _three(total.energy)
+    count = float(total.count) if amount is None else total.amounts[amount]
+    marks = (values or Quantiles()).percentiles(50, 95, 99)
+    head = (ledger, phase, amount, total.count, count)
+    return (*head, *energies, *_over(energies, count), *marks, unattributed_j, factor)

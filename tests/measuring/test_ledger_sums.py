@@ -105,9 +105,7 @@ def test_a_live_ledger_has_the_rows_and_bounds_of_a_kept_one(powercap):
 
 def counter(modulus=0):
     traits = {"kind": "energy", "modulus": modulus, "quantum": 1, "period_ns": MS, "plausible_per_s": 0}
-    return Channel(
-        "rapl:package-0", "rapl", "energy", "package-0", "uJ", root=True, ceiling_w=100.0, traits=traits
-    )
+    return Channel("rapl:package-0", "rapl", "energy", "package-0", "uJ", root=True, ceiling_w=100.0, traits=traits)
 
 
 def moving(first, last, watts, modulus=0):
