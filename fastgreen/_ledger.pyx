@@ -59,7 +59,7 @@ cdef double checked_weight(object weight) except -1.0:
     return value
 
 
-def _row_dtype():
+def row_dtype():
     import numpy as np
 
     return np.dtype([("number", "i8"), ("begin_ns", "i8"), ("end_ns", "i8"), ("weight", "f8")])
@@ -187,15 +187,6 @@ cdef class Ledger:
             number = self.phase_numbers[span.phase_name] = len(self.phase_numbers)
         return self.change(span, at_ns, FIRST_PHASE + <int>number)
 
-    @property
-    def phases(self):
-        """The names of the phases that `take_changes` numbers."""
-        return list(self.phase_numbers or ())
-
-    def rule_by(self, rule):
-        """Say where the weights come from."""
-        self.rule = rule
-
     def go_live(self, waiter, phases=False):
         """From now on note every change, for `take_changes`; `waiter(span, timeout)` waits for a span's share.
 
@@ -203,11 +194,6 @@ cdef class Ledger:
         """
         self.phase_numbers = {} if phases else None
         self.waiter, self.live = waiter, True
-
-    def take_steps(self):
-        """Of each step that ended since the last call, its number and [(span, new, weight, weight before)]."""
-        steps, self.steps = self.steps, []
-        return steps
 
     def take_changes(self):
         """What happened to the spans since the last call, in the order of time, and the spans that were closed.
@@ -231,27 +217,12 @@ cdef class Ledger:
         """
         import numpy as np
 
-        out = np.empty(self.used, _row_dtype())
+        out = np.empty(self.used, row_dtype())
         if self.used:
             memcpy(column_data(out, True), self.rows, self.used * sizeof(Row))
         ids, details = self.ids, self.details
         self.ids, self.details, self.used = [], [], 0
         return out, ids, details
-
-    def take_open(self, double age_s):
-        """Spans that have been open for so long and were not given before, as of `take`; their ends mean nothing."""
-        import numpy as np
-
-        cdef int64_t before_ns = fg_clock_now_ns() - <int64_t>(age_s * 1e9)
-        cdef Span span
-        rows, ids = [], []
-        for found in self.open_spans():
-            span = found
-            if span.begun_at_ns <= before_ns and not span.noted:
-                span.noted = True
-                rows.append((span.number, span.begun_at_ns, span.begun_at_ns, span.weight_now))
-                ids.append(span.id)
-        return np.array(rows, _row_dtype()), ids
 
     def open_spans(self):
         """The spans that are open, the last opened first."""
@@ -261,14 +232,6 @@ cdef class Ledger:
             out.append(<Span>at)
             at = (<Span>at).after
         return out
-
-    def end_all(self):
-        """Close what is open; how many that were."""
-        spans = self.open_spans()
-        cdef int64_t now = fg_clock_now_ns()
-        for span in spans:
-            (<Span>span).end_at(now)
-        return len(spans)
 
 
 @cython.freelist(64)

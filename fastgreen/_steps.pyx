@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from libc.stdint cimport int64_t
 
 from fastgreen._ledger cimport Ledger, Span, checked_weight
+from fastgreen._ledger import row_dtype
 from fastgreen._window cimport fg_clock_now_ns
 
 
@@ -59,6 +60,39 @@ cdef class SteppedLedger(Ledger):
         """Set what calls the functions of `on_final`."""
         self.deliver = deliveries
 
+    @property
+    def phases(self):
+        """The names of the phases that `take_changes` numbers."""
+        return list(self.phase_numbers or ())
+
+    def take_steps(self):
+        """Of each step that ended since the last call, its number and [(span, new, weight, weight before)]."""
+        steps, self.steps = self.steps, []
+        return steps
+
+    def take_open(self, double age_s):
+        """Spans that have been open for so long and were not given before, as of `take`; their ends mean nothing."""
+        import numpy as np
+
+        cdef int64_t before_ns = fg_clock_now_ns() - <int64_t>(age_s * 1e9)
+        cdef Span span
+        rows, ids = [], []
+        for found in self.open_spans():
+            span = found
+            if span.begun_at_ns <= before_ns and not span.noted:
+                span.noted = True
+                rows.append((span.number, span.begun_at_ns, span.begun_at_ns, span.weight_now))
+                ids.append(span.id)
+        return np.array(rows, row_dtype()), ids
+
+    def end_all(self):
+        """Close what is open; how many that were."""
+        spans = self.open_spans()
+        cdef int64_t now = fg_clock_now_ns()
+        for span in spans:
+            (<Span>span).end_at(now)
+        return len(spans)
+
 
 cdef class Step:
     """A step of an engine; made by `Ledger.step`."""
@@ -94,7 +128,7 @@ cdef class Step:
         weights = [(id, checked_weight(amount)) for id, amount in dict(self.amounts).items()]
         rule = getattr(self.amounts, "rule", None)
         if isinstance(rule, str):
-            self.ledger.rule_by(rule)
+            self.ledger.rule = rule
         for id, _ in weights:
             self.ledger.make(id, 0.0)
         open_spans = {(<Span>found).id: found for found in reversed(self.ledger.open_spans())}

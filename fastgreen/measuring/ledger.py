@@ -110,7 +110,7 @@ class Ledgers:
         for ledger in self.by_name.values():
             self._go_live(ledger)
 
-    def _go_live(self, ledger: _ledger.Ledger) -> None:
+    def _go_live(self, ledger: _steps.SteppedLedger) -> None:
         assert self._run is not None
         from fastgreen.measuring.live_shares import LiveShares
         from fastgreen.sensors.catalog import counted_ids, select

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from fastgreen import _ledger
+    from fastgreen import _steps
     from fastgreen.measuring.still_watch import StillWatch
     from fastgreen.sensors.channel import Channel
 
@@ -40,7 +40,11 @@ class LedgerSums:
     """
 
     def __init__(
-        self, ledger: _ledger.Ledger, channels: Sequence[Channel], start_ns: int, watches: Mapping[str, StillWatch]
+        self,
+        ledger: _steps.SteppedLedger,
+        channels: Sequence[Channel],
+        start_ns: int,
+        watches: Mapping[str, StillWatch],
     ) -> None:
         self._ledger = ledger
         self.total = LedgerTotal(ledger.name)

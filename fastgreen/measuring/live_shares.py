@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from fastgreen import _ledger
+    from fastgreen import _ledger, _steps
     from fastgreen.measuring.ledger_sums import LedgerSums
     from fastgreen.sensors.channel import Channel
 
@@ -239,7 +239,7 @@ class LiveShares:
 
     def __init__(
         self,
-        ledger: _ledger.Ledger,
+        ledger: _steps.SteppedLedger,
         channels: Sequence[Channel],
         patience_s: float,
         deliveries: Deliveries,

@@ -154,7 +154,7 @@ class StepAmounts(Mapping):  # type: ignore[type-arg]
 
     def __init__(self, fitted: StepWeights, work: Mapping[Any, Mapping[str, float]]) -> None:
         if not isinstance(work, Mapping):
-            raise TypeError(f"work must be a mapping of ids to what they did, not {work!r}")
+            raise TypeError(f"work must be a mapping of ids to mappings, not {work!r}")
         self._fitted, self._work = fitted, work
         self.rule = fitted.rule
 
