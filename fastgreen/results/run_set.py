@@ -93,22 +93,13 @@ class Host:
         self.traces = [_shifted(trace, by_ns, prefix) for trace in found]
         return [prefix + note if prefix else note for note in notes]
 
-    def result(
-        self,
-        members: list[Member],
-        spans: Callable[[], pa.Table | None] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> Result:
+    def result(self, members: list[Member], spans: Callable[[], pa.Table | None] | None = None) -> Result:
         """The windows of some members with the energy of this host."""
         windows = [w for m in members for w in m.windows]
         first = self.members[0].result
-<<<<<<< HEAD
-        metadata = shifted_clock(first.metadata, self.shift_ns)
         begin_ns, end_ns = first.start_ns + self.shift_ns, first.end_ns + self.shift_ns
+        metadata = shifted_clock(first.metadata, self.shift_ns)
         return Result(self.traces, windows, metadata, begin_ns, end_ns, [], spans)
-=======
-        return Result(self.traces, windows, metadata or first.metadata, first.start_ns, first.end_ns, [], spans)
->>>>>>> main
 
 
 class RunSet(Result):
@@ -244,7 +235,7 @@ class RunSet(Result):
         """
         if len(self.hosts) == 1:
             return super().share(table, begin, end, weight, clock, channels, baseline_w, per_channel=per_channel)
-        results = {host.name: host.result([], metadata=self.metadata) for host in self.hosts}
+        results = {host.name: host.result([]) for host in self.hosts}
         rules = {"weight": weight, "clock": clock, "per_channel": per_channel}
         return share_by_host(results, table, begin, end, channels=channels, baseline_w=baseline_w, **rules)
 
@@ -252,34 +243,6 @@ class RunSet(Result):
     def ledgers(self) -> pa.Table:
         """The spans of each ledger together, as `Result.ledgers`, with a row for each host."""
         return together([located(result.ledgers, host) for host, result in self._shared])
-
-    def share(
-        self,
-        table: Any,
-        begin: str = "begin_ns",
-        end: str = "end_ns",
-        weight: str | None = None,
-        clock: Literal["monotonic", "realtime"] = "monotonic",
-        channels: str | Iterable[str] | None = None,
-        baseline_w: float | Mapping[str, float] | None = None,
-        *,
-        per_channel: bool = False,
-    ) -> pa.Table:
-        """Share the energy among spans, as `Result.share`; of several hosts, a span shares that of its own.
-
-        The table then has a column ``host``. Monotonic instants are on the time axis of the set.
-
-        Raises
-        ------
-        ValueError
-            Where the column is missing or names no host of the set; else as `Result.share`.
-        """
-        if len(self.hosts) == 1:
-            return super().share(table, begin, end, weight, clock, channels, baseline_w, per_channel=per_channel)
-        from fastgreen.results.shares_of_hosts import share_by_host
-
-        parts = {host.name: host.result([]) for host in self.hosts}
-        return share_by_host(parts, table, begin, end, weight, clock, channels, baseline_w, per_channel)
 
     def _members(self) -> Iterator[tuple[Host, Member]]:
         return ((host, member) for host in self.hosts for member in host.members)

@@ -149,7 +149,7 @@ def ledger_rows(rows: list[tuple[Any, ...]], rules: dict[str, str], baseline_j: 
         pa.field(name, kind, metadata=unit_metadata("J") if name.endswith("_j") else None)
         for name, kind in zip(names.split(), kinds, strict=True)
     ]
-    about = {"rules": json.dumps(rules), "baseline_j": json.dumps(baseline_j)}
+    about = {"rules": json.dumps(rules), "baselines_j": json.dumps(baseline_j)}
     return pa.Table.from_pylist(
         [dict(zip(names.split(), row, strict=True)) for row in rows], schema=pa.schema(fields, about)
     )

@@ -119,7 +119,7 @@ class EnergyMiddleware:
         print(result, file=sys.stderr)
         if result is not None and self._name in result.ledger_names:
             table = result.ledgers
-            baseline = json.loads(table.schema.metadata[b"baseline_j"]).get(self._name, 0.0)
+            baseline = json.loads(table.schema.metadata[b"baselines_j"]).get(self._name, 0.0)
             rows = [r for r in table.to_pylist() if r["ledger"] == self._name and r["unattributed_j"] is not None]
             for charged, alone in ((row["energy_j"], row["unattributed_j"]) for row in rows):
                 print(

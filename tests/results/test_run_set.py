@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import polars
-import pyarrow.compute as pc
 import pytest
 
 import fastgreen as fg
@@ -231,31 +230,3 @@ def test_spans_of_all_ranks_share_the_energy_of_their_host(tmp_path, monkeypatch
     assert table.column("id").to_pylist() == ["same id", "same id"]
     assert both.ledger_names == ["chat"]
     assert "chat" in str(both)
-
-
-def test_a_span_shares_the_energy_of_its_own_host_only(tmp_path):
-    # b draws twice as much; its wall clock and its monotonic clock differ from those of a.
-    of_b = [trace(10, 20, factor=2.0)]
-    runs = [run(510, 520, host="a", boot="a"), run(10, 20, 1, host="b", boot="b", offset_s=1500.0, traces=of_b)]
-    both = fg.load(saved(tmp_path, *runs))
-    table = {
-        "begin_ns": [515.0, 515.0, 515.0],
-        "end_ns": [516.0, 516.0, 516.0],
-        "host": ["b", "a", "b"],
-        "id": [1, 2, 3],
-    }
-    found = both.share(table)
-    assert found["id"].to_pylist() == [1, 2, 3]
-    assert found["energy_j"].to_pylist() == pytest.approx([50, 50, 50], rel=0.01)
-    since_1970 = {k: [int(x * SECOND) + 10**18 + 1000 * SECOND for x in table[k]] for k in ("begin_ns", "end_ns")}
-    again = both.share({**since_1970, "host": table["host"]}, clock="realtime")
-    assert again["energy_j"].to_pylist() == pytest.approx([50, 50, 50], rel=0.01)
-    about = found.schema.metadata
-    rest = float(about[b"unattributed_j"]) + sum(found["energy_j"].to_pylist())
-    assert rest == pytest.approx(both.energy_j, rel=1e-9) == pytest.approx(float(about[b"drawn_j"]), rel=1e-9)
-    only_b = both.share(table, channels="b/*", per_channel=True)
-    assert only_b.filter(pc.equal(only_b["host"], "b"))["energy_j"].to_pylist() == pytest.approx([50, 50], rel=0.01)
-    with pytest.raises(ValueError, match="table must have a column host, as the runs are of several: a, b"):
-        both.share({"begin_ns": [515.0], "end_ns": [516.0]})
-    with pytest.raises(ValueError, match="host must be one of a, b, not 'c'"):
-        both.share({**table, "host": ["b", "a", "c"]})
