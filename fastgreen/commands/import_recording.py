@@ -40,17 +40,24 @@ _OWN_LENGTHS = ("codecarbon", "zeus", "home-assistant", "carbontracker")
 @click.option("--unit", help="Unit of that column, such as mW or kWh.  [default: from its name or values, or W]")
 @click.option("--device", help="Column that separates devices.")
 @click.option("--period", "period_s", type=float, help="Seconds between two rows of a device, in a file without times.")
-@click.option("--columns", help="Names of the columns of a file without a header, parted by commas.")
+@click.option("--columns", help="Names of the columns of a file without a header, separated by commas.")
 @click.option(
-    "--max-gap", "max_gap_s", type=float, help="Longest step in s that is not a hole.  [default: 10 median steps]"
+    "--max-gap",
+    "max_gap_s",
+    type=float,
+    help="Longest time in s between two rows that is not a gap.  [default: 10 median steps]",
 )
 @click.option(
     "--timezone", default="UTC", show_default=True, help="Time zone of times that name no zone, such as Europe/Paris."
 )
-@click.option("--from", "start", metavar="MOMENT", help="Add the energy from here on: seconds since 1970, or a time stamp.")
+@click.option(
+    "--from", "start", metavar="MOMENT", help="Add the energy from here on: seconds since 1970, or a time stamp."
+)
 @click.option("--until", "end", metavar="MOMENT", help="Add the energy up to here.")
 @click.option(
-    "--whole-steps", is_flag=True, help="With --from or --until: leave out the steps at the edges, as AIPowerMeter does."
+    "--whole-steps",
+    is_flag=True,
+    help="With --from or --until: leave out the steps at the edges, as AIPowerMeter does.",
 )
 @click.option("--drop", default=0, show_default=True, help="Rows to leave out at each end of a log of nvidia-smi.")
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this recording of the same time.")
@@ -76,8 +83,8 @@ def import_(
     """Read a recording of another tool.
 
     The tools are AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt, rocm-smi, amd-smi, tegrastats, perf stat, turbostat,
-    Zeus, Carbontracker, Home Assistant and InfluxDB; of any other tool, a table whose columns you name. FILE may be a
-    folder of AIPowerMeter.
+    Zeus, Carbontracker, Home Assistant and InfluxDB. For any other tool, give a table and the names of its columns.
+    FILE may be a folder of AIPowerMeter.
     """
     with progress_bar("reading", None):
         recording = _read(file, format_, timezone, drop, table_options)
@@ -178,7 +185,7 @@ def _read(file: Path, format_: str | None, timezone: str, drop: int, given: dict
     for name in options:
         if name not in taken:
             option = "--" + name.removesuffix("_s").replace("_", "-")
-            raise click.UsageError(f"{option}: this is a recording of {known}, which has no use for it")
+            raise click.UsageError(f"{option}: this is a recording of {known}, which does not take this option")
     if known != "omegawatt":
         options["timezone"] = timezone
     if known == "nvidia-smi":

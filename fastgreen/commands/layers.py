@@ -307,7 +307,7 @@ def _share(value: float | None, digits: int = 1) -> str:
     "--kind", "kinds", multiple=True, help="Kind of layer, such as Linear; repeat it for more.  [default: all]"
 )
 @channel_option("Channel to explain; for published tables, the column.  [default: all that count toward a total]")
-@click.option("--most", type=click.IntRange(1), help="Most features in one subset.")
+@click.option("--most", type=click.IntRange(1), help="Largest number of features in one subset.")
 @click.option(
     "--degree",
     default=1,

@@ -2,13 +2,14 @@
 
 Sizes are those of one sample; the batch size is an argument of counts and energies. Every kind lists its required sizes
 and the sizes with a default, so that the columns of a table, an ONNX node and a PyTorch module all become the same few
-integers.
+integers. Every kind also has ``bits``, the width of the numbers that flow through it; kinds with weights have
+``weight_bits``, which is the same unless given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 __all__ = [
     "FREE",
     "KINDS",
+    "USUAL_BITS",
+    "WEIGHTED",
     "Columns",
     "Kind",
     "Layer",
@@ -126,6 +129,18 @@ KINDS: dict[str, Kind] = {
     # The framework's own work of a generation: of a model so small that its layers cost nothing else.
     "Generation": Kind(("blocks", "steps", "rotary"), {}, frozenset({"rotary"})),
 }
+WEIGHTED = frozenset({
+    "Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d", "Linear", "Attention", "LSTM", "GRU", "RNN", "Embedding",
+})  # fmt: skip
+USUAL_BITS = 32
+
+
+def _with_bits(kind: str, spec: Kind) -> Kind:
+    weights = {"weight_bits": "bits"} if kind in WEIGHTED else {}
+    return replace(spec, defaults={**spec.defaults, "bits": USUAL_BITS, **weights})
+
+
+KINDS.update({kind: _with_bits(kind, spec) for kind, spec in KINDS.items()})
 
 # Layers that move no data in a forward pass without gradients: they return a view of their input or the input itself.
 FREE = frozenset({"Dropout", "Flatten", "Identity", "Reshape"})

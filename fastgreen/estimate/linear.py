@@ -168,7 +168,9 @@ class LinearModel:
                 terms[:, self.powers[:, column] >= power] *= x[:, [column]]
         return (terms @ self.coefficients + self.intercept).reshape(shape)
 
-    def bounds_j(self, energy_j: np.ndarray, outside: np.ndarray, sizes: Columns) -> tuple[np.ndarray, np.ndarray]:
+    def bounds_j(
+        self, energy_j: np.ndarray, outside: np.ndarray, sizes: Columns | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of predictions in joules: plus and minus the spread; 0 to infinity outside the fitted range.
 
         The sizes do not matter here.

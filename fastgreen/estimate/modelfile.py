@@ -226,7 +226,7 @@ def _from_json(kind: str, entry: dict[str, Any]) -> Model:
         prices = {name: _number(name, price, 0) for name, price in entry["prices"].items()}
         inside, outside = (_ratios(name, entry[name]) for name in ("residual", "residual_outside"))
         spread = _spread(entry["spread"]) if "spread" in entry else None
-        return PhysicalModel(kind, entry["terms"], prices, ranges, rows, inside, outside, spread)
+        return PhysicalModel(kind, entry["terms"], prices, ranges, rows, inside, outside, spread=spread)
     if entry["type"] != "linear":
         raise ValueError(f"type must be physical or linear, not {entry['type']!r}")
     return _linear_from_json(kind, entry, ranges, rows)

@@ -56,8 +56,8 @@ class PhysicalModel:
     rows: int
     residual: tuple[float, float] = (1.0, 1.0)
     residual_outside: tuple[float, float] = (1.0, 1.0)
-    spread: Spread | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    spread: Spread | None = None
 
     def __post_init__(self) -> None:
         for name, price in self.prices.items():
@@ -101,7 +101,7 @@ class PhysicalModel:
         spread = Spread.fit(table, matrix, prices, TERMS[which][table.kind])
         ranges = {name: (int(value.min()), int(value.max())) for name, value in table.sizes.items()}
         named = dict(zip(TERMS[which][table.kind], (float(price) for price in prices), strict=True))
-        return cls(table.kind, which, named, ranges, len(table), inside, outside, spread)
+        return cls(table.kind, which, named, ranges, len(table), inside, outside, spread=spread)
 
     def predict_j(self, sizes: Columns) -> np.ndarray:
         """Predict joules per forward pass; `sizes` may be arrays of any shapes that broadcast together."""
@@ -113,13 +113,27 @@ class PhysicalModel:
                 total += self.prices[name] * work
         return total
 
-    def bounds_j(self, energy_j: np.ndarray, outside: np.ndarray, sizes: Columns) -> tuple[np.ndarray, np.ndarray]:
+    def bounds_j(
+        self, energy_j: np.ndarray, outside: np.ndarray, sizes: Columns | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of predictions in joules: the spread of left-out layers, inside the fitted range or outside it.
 
-        `energy_j` is the prediction for `sizes`; `outside` is True where a size is outside the fitted range.
+        Parameters
+        ----------
+        energy_j : ndarray
+            Predictions in joules.
+        outside : ndarray of bool
+            Whether a size is outside the fitted range.
+        sizes : dict of str to ndarray, optional
+            The sizes of the layers. Without them, the bounds are those of all layers of the kind together.
+
+        Returns
+        -------
+        low, high : ndarray
+            In joules.
         """
         low, high = (np.asarray(one) for one in self.residual)
-        if self.spread is not None:
+        if self.spread is not None and sizes is not None:
             low, high = self.spread.factors(self.prices, terms(self.kind, complete(self.kind, sizes), self.which))
         low = np.where(outside, np.minimum(low, self.residual_outside[0]), low)
         high = np.where(outside, np.maximum(high, self.residual_outside[1]), high)

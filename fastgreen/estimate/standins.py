@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastgreen.estimate.counts import GATES, window_outputs
-from fastgreen.estimate.layers import KINDS, Columns, Layer, complete, transposed_outputs
+from fastgreen.estimate.layers import KINDS, WEIGHTED, Columns, Layer, complete, transposed_outputs
 
 __all__ = ["StandIn", "stand_ins"]
 
@@ -13,8 +13,8 @@ __all__ = ["StandIn", "stand_ins"]
 StandIn = tuple[str, dict[str, int], int]
 
 _SIMILAR = {
-    "GELU": "Tanh", "SiLU": "Sigmoid", "LayerNorm": "Softmax", "RMSNorm": "Softmax", "BatchNorm2d": "ReLU", "Elementwise": "ReLU",
-    "Copy": "ReLU",
+    "GELU": "Tanh", "SiLU": "Sigmoid", "LayerNorm": "Softmax", "RMSNorm": "Softmax",
+    "BatchNorm2d": "ReLU", "Elementwise": "ReLU", "Copy": "ReLU",
 }  # fmt: skip
 
 
@@ -24,7 +24,13 @@ def stand_ins(layer: Layer) -> list[StandIn] | None:
     if make is None:
         return None
     columns = complete(layer.kind, {"batch_size": 1, **layer.sizes})
-    return make(layer.kind, columns, {name: int(value) for name, value in columns.items()})
+    found = make(layer.kind, columns, {name: int(value) for name, value in columns.items()})
+    bits = {name: layer.sizes[name] for name in ("bits", "weight_bits") if name in layer.sizes}
+    return [(kind, sizes | _bits_of(kind, bits), times) for kind, sizes, times in found]
+
+
+def _bits_of(kind: str, bits: dict[str, int]) -> dict[str, int]:
+    return {name: value for name, value in bits.items() if name == "bits" or kind in WEIGHTED}
 
 
 def _pointwise(kind: str, _columns: Columns, s: dict[str, int]) -> list[StandIn]:

@@ -48,12 +48,11 @@ def parameters_of(model: Transformer) -> int:
     """Learnt numbers of the model, a shared table once; the same for any length."""
     from fastgreen.estimate.counts import parameters
 
-    total = sum(
+    return sum(
         one.times * int(parameters(one.layer.kind, **one.layer.sizes))
         for one in pass_layers(model, 1)
         if one.layer.name != "lm_head" or not model.tied
     )
-    return total
 
 
 class _Pass:
@@ -68,9 +67,7 @@ class _Pass:
     def norm(self, name: str, elements: int | None = None, channels: int | None = None) -> Layer:
         learnt = 1 if self.m.norm == "RMSNorm" else 2
         size = self.elements if elements is None else elements
-        return Layer(
-            self.m.norm, {"input_size": size, "channels": channels or self.m.hidden, "learnt": learnt}, name
-        )
+        return Layer(self.m.norm, {"input_size": size, "channels": channels or self.m.hidden, "learnt": learnt}, name)
 
     @staticmethod
     def pointwise(name: str, elements: int, kind: str = "Elementwise") -> Layer:

@@ -22,7 +22,8 @@ copied first. ``"kernel"`` terms follow from the usual libraries of CPUs:
 - A linear layer of few rows waits for weights that do not fit into the last cache (16 MiB here). From 64 rows on, the
   products hide the wait. Fewer than 4 rows are multiplied one by one, without the copy that more rows need.
 
-No term but this wait falls when the batch, the channels or the image grow.
+No term but this wait falls when the batch, the channels or the image grow. Bytes follow the width of the numbers
+(``bits``, ``weight_bits``); multiply-accumulates count alike at any width.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ __all__ = ["FRESH_BYTES", "TERMS", "taps", "terms"]
 FRESH_BYTES = 32 * 2**20
 HUGE_BYTES = 2**30
 BLOCK = 16
-FLOAT_BYTES = 4
 LAST_CACHE_BYTES = 2**24
 HIDING_ROWS = 64
 COPIED_ROWS = 4
@@ -67,7 +67,6 @@ _KERNEL: dict[str, tuple[str, ...]] = {
 _MORE = {"Conv2d": ("macs_strided",), "Linear": ("bytes_weights_waited",)}
 _BEYOND = tuple(f"bytes_beyond_{size}_mib" for size in CACHE_MIB)
 _FROM = tuple(f"bytes_from_{size}_mib" for size in CACHE_MIB)
-
 
 
 def _has_bytes(names: tuple[str, ...]) -> bool:
@@ -160,13 +159,13 @@ def _basic(kind: str, c: Columns, f: Columns) -> dict[str, np.ndarray]:
     if kind == "Linear":
         return found | _linear(c, f)
     if "kernel_size" not in c:
-        return found | {"bytes_in": FLOAT_BYTES * f["batch_size"] * f["input_size"]}
+        return found | {"bytes_in": f["bits"] / 8 * f["batch_size"] * f["input_size"]}
     pixels = f["batch_size"] * window_outputs(c) * window_outputs(c, "width")
-    found["bytes_in"] = FLOAT_BYTES * f["batch_size"] * f["in_channels"] * f["image_size"] * f["image_width"]
-    found["bytes_out"] = FLOAT_BYTES * pixels * f.get("out_channels", f["in_channels"])
+    found["bytes_in"] = f["bits"] / 8 * f["batch_size"] * f["in_channels"] * f["image_size"] * f["image_width"]
+    found["bytes_out"] = f["bits"] / 8 * pixels * f.get("out_channels", f["in_channels"])
     if kind == "Conv2d":
         inner = f["kernel_size"] * f["kernel_width"] * f["in_channels"] / f["groups"]
-        found["bytes_weights"] = FLOAT_BYTES * inner * f["out_channels"]
+        found["bytes_weights"] = f["weight_bits"] / 8 * inner * f["out_channels"]
     return found
 
 
@@ -186,12 +185,12 @@ def _conv2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
     im2col = (c["kernel_size"] <= c["padding"]) | (c["kernel_width"] <= c["padding_width"])
     shallow = (c["in_channels"] < BLOCK) & ~im2col & ~grouped
     blocked = ~im2col & ~shallow
-    area = f["kernel_size"] * f["kernel_width"]
-    image = FLOAT_BYTES * f["batch_size"] * f["image_size"] * f["image_width"]
+    area, number_bytes = f["kernel_size"] * f["kernel_width"], f["bits"] / 8
+    image = number_bytes * f["batch_size"] * f["image_size"] * f["image_width"]
     pixels = f["batch_size"] * window_outputs(c) * window_outputs(c, "width")
     met = f["batch_size"] * taps(c) * taps(c, "width")
-    weights16 = FLOAT_BYTES * area * inputs16 * outputs16 / f["groups"]
-    plain_out, blocked_out = FLOAT_BYTES * pixels * outputs, FLOAT_BYTES * pixels * outputs16
+    weights16 = f["weight_bits"] / 8 * area * inputs16 * outputs16 / f["groups"]
+    plain_out, blocked_out = number_bytes * pixels * outputs, number_bytes * pixels * outputs16
     macs_blocked = blocked * met * outputs16 * inputs16 / f["groups"]
     return {
         "macs_blocked": macs_blocked,
@@ -202,7 +201,7 @@ def _conv2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
         "fresh_reordered": blocked * _fresh(image * inputs16),
         "bytes_written": plain_out + ~im2col * 2 * blocked_out,
         "fresh_written": _fresh(plain_out) + ~im2col * _fresh(blocked_out),
-        "bytes_windows": im2col * FLOAT_BYTES * pixels * area * inputs,
+        "bytes_windows": im2col * number_bytes * pixels * area * inputs,
         "bytes_in_im2col": im2col * image * inputs,
         "bytes_weights_blocked": ~im2col * weights16,
         "fresh_weights": ~im2col * _fresh(weights16),
@@ -215,14 +214,14 @@ def _maxpool2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
     planes = f["batch_size"] * f["in_channels"]
     outputs = planes * window_outputs(c) * window_outputs(c, "width")
     area = f["kernel_size"] * f["kernel_width"]
-    values = FLOAT_BYTES * outputs
+    values = f["bits"] / 8 * outputs
     return {
         "comparisons": planes * taps(c) * taps(c, "width"),
         "new_maxima": outputs * (_harmonic(area) - 1.0),
         "outputs": outputs,
-        "bytes_in": FLOAT_BYTES * planes * f["image_size"] * f["image_width"],
-        # The pool writes its values and their positions, which are twice as wide.
-        "fresh_bytes": _fresh(values) + _fresh(2 * values),
+        "bytes_in": f["bits"] / 8 * planes * f["image_size"] * f["image_width"],
+        # The pool writes its values and their positions, which have 8 bytes.
+        "fresh_bytes": _fresh(values) + _fresh(8 * outputs),
     }
 
 
@@ -235,12 +234,12 @@ def _harmonic(count: np.ndarray) -> np.ndarray:
 
 def _linear(c: Columns, f: Columns) -> dict[str, np.ndarray]:
     rows = f["batch_size"] * f["rows"]
-    weights = FLOAT_BYTES * f["input_size"] * f["output_size"]
+    weights = f["weight_bits"] / 8 * f["input_size"] * f["output_size"]
     exposed = np.where(rows >= COPIED_ROWS, np.maximum(0.0, 1 - rows / HIDING_ROWS), 0.0)
     return {
         "macs": np.asarray(count("Linear", c), dtype=np.float64),
-        "bytes_in": FLOAT_BYTES * rows * f["input_size"],
-        "bytes_out": FLOAT_BYTES * rows * f["output_size"],
+        "bytes_in": f["bits"] / 8 * rows * f["input_size"],
+        "bytes_out": f["bits"] / 8 * rows * f["output_size"],
         "bytes_weights": weights,
         "bytes_one_row": np.where(rows == 1, weights, 0.0),
         "bytes_more_rows": np.where(rows > 1, weights, 0.0),
@@ -249,7 +248,7 @@ def _linear(c: Columns, f: Columns) -> dict[str, np.ndarray]:
 
 
 def _elementwise(c: Columns, f: Columns) -> dict[str, np.ndarray]:
-    size = FLOAT_BYTES * f["batch_size"] * f["input_size"]
+    size = f["bits"] / 8 * f["batch_size"] * f["input_size"]
     apart = c["inplace"] == 0
     return {
         # Read, fetch the line to be written, write; in place, reading is the fetch, and no memory is allocated.

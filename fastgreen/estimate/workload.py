@@ -62,8 +62,9 @@ def torch_workload(
 
     def _of_module(kind: str, sizes: dict[str, int]) -> Callable[[], object]:
         module, shape = _module(torch, kind, sizes)
-        module.eval().to(device)
-        sample = torch.rand(shape, device=device)
+        kept = _type(torch, sizes)
+        module.eval().to(device=device, dtype=kept)
+        sample = torch.rand(shape, device=device, dtype=kept)
         return _quiet(torch, lambda: module(sample), device)
 
     return build
@@ -83,6 +84,17 @@ def _quiet(torch: Any, run: Callable[[], object], device: str) -> Callable[[], o
 
 
 _MODULES = frozenset({"Linear", "Conv2d", "MaxPool2d", "ReLU", "Sigmoid", "Tanh", "Softmax"})
+
+
+def _type(torch: Any, s: dict[str, int]) -> Any:
+    bits = s.get("bits", 32)
+    known = {16: torch.bfloat16, 32: torch.float32, 64: torch.float64}
+    if bits not in known or s.get("weight_bits", bits) != bits:
+        raise ValueError(
+            f"bits and weight_bits must be 16, 32 or 64 and the same to be measured, not {bits} and "
+            f"{s.get('weight_bits', bits)}"
+        )
+    return known[bits]
 
 
 def _module(torch: Any, kind: str, s: dict[str, int]) -> tuple[Any, tuple[int, ...]]:

@@ -23,6 +23,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -163,13 +164,16 @@ class Study:
 
     def pending(self, *, retry_failed: bool = False) -> list[tuple[Any, int]]:
         """List (size, repeat) of the runs to be done, in order. A damaged run is to be done again, with a warning."""
-        out = []
-        for size in self.protocol.sizes:
-            for repeat in range(self.repeats):
-                status = self._kept(size, repeat)
-                if status is None or (retry_failed and status.state == "failed"):
-                    out.append((size, repeat))
-        return out
+        pending = []
+        for size, repeat in self._runs():
+            status = self._kept(size, repeat)
+            if status is None or (retry_failed and status.state == "failed"):
+                pending.append((size, repeat))
+        return pending
+
+    def _runs(self) -> Iterator[tuple[Any, int]]:
+        """(size, repeat) of every run, as published: all runs of a size in a row."""
+        return product(self.protocol.sizes, range(self.repeats))
 
     def _kept(self, size: Any, repeat: int) -> RunStatus | None:
         """Outcome of a run; None if it has not ended, or its files are damaged."""
@@ -221,10 +225,8 @@ class Study:
 
     def statuses(self, besides: Collection[tuple[Any, int]] = ()) -> Iterator[RunStatus]:
         """Outcomes of the runs that have ended, without those in `besides`."""
-        for size in self.protocol.sizes:
-            for repeat in range(self.repeats):
-                if (size, repeat) in besides:
-                    continue
+        for size, repeat in self._runs():
+            if (size, repeat) not in besides:
                 status = read_status(run_folder(self.folder, size, repeat))
                 if status is not None:
                     yield status

@@ -22,8 +22,8 @@ def median_energies(recording: Any) -> dict[str, float]:
     """Joules of each power channel by AIPowerMeter's rule of compilation.
 
     The median of ``(t2 - t1) (w1 + w2) / 2`` over the adjacent readings of a segment, times the number of these steps.
-    The original counts -1 as a power and stops at the marker of a segment; here an absent value ends a step, and no step
-    crosses a marker.
+    The original counts -1 as a power and stops at the marker of a segment. Here an absent value ends a step, and no
+    step crosses a marker.
 
     Parameters
     ----------

@@ -24,7 +24,9 @@ def write(folder, seconds, watts, latencies=None, memory=None, marker_after=None
     lines = []
     for i, (at, w) in enumerate(zip(seconds, watts, strict=True)):
         cpu = {"intel_power": w, "per_process_mem_use_abs": {"1": (memory or watts)[i]}}
-        lines.append(json.dumps({"date": f"{NOON + timedelta(seconds=at):%Y-%m-%d %H:%M:%S.%f}", "metrics": {"cpu": cpu}}))
+        lines.append(
+            json.dumps({"date": f"{NOON + timedelta(seconds=at):%Y-%m-%d %H:%M:%S.%f}", "metrics": {"cpu": cpu}})
+        )
         if i == marker_after:
             lines.append(json.dumps("END OF RECORDING SEGMENT"))
     (folder / "power_metrics.json").write_text("\n".join(lines) + "\n")
@@ -45,9 +47,7 @@ def window_by_hand(seconds, watts, low, high):
         first += 1
     while last >= first and seconds[last] > high:
         last -= 1
-    return sum(
-        (seconds[i + 1] - seconds[i]) * (watts[i] + watts[i + 1]) / 2 for i in range(first, last)
-    )
+    return sum((seconds[i + 1] - seconds[i]) * (watts[i] + watts[i + 1]) / 2 for i in range(first, last))
 
 
 def drawn(seed, size=40):
