@@ -85,6 +85,8 @@ class Compiled:
         Correlations between the numeric columns of `sizes` over the sizes; null where a column does not vary.
     notes : list of str
         Remarks for the reader: failed or empty runs, channels that only some runs have.
+    size_unit, name, estimated, folder : str, str, bool, Path
+        The unit of the sizes; the name of the study; whether an energy is an estimate; the folder of the study.
     """
 
     sizes: pa.Table
