@@ -140,6 +140,11 @@ cdef class Ledger:
         return taken(count_nested, self, self)
 
     @property
+    def stepped(self):
+        """Steps that began so far."""
+        return taken(count_stepped, self, self)
+
+    @property
     def live(self):
         """Whether changes are noted, see `go_live`."""
         return bool(load_int(self.noting))
@@ -266,6 +271,10 @@ cdef object count_dropped(Ledger self):
 
 cdef object count_nested(Ledger self):
     return self.n_nested
+
+
+cdef object count_stepped(Ledger self):
+    return self.n_stepped
 
 
 cdef object set_waiter(Ledger self, object waiter):
