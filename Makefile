@@ -32,9 +32,9 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
 	@touch $$@
 endef
-$(foreach name,demo collect study serve test lint bench fuzz,$(eval $(call extra,$(name))))
+$(foreach name,demo collect study serve test lint bench fuzz docs,$(eval $(call extra,$(name))))
 
-.PHONY: portable portable-c help demo collect-demo serve-demo study training-study test check bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean another-python
+.PHONY: docs portable portable-c help demo collect-demo serve-demo study training-study test check bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean another-python
 
 help: ## print this index
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
@@ -68,8 +68,8 @@ check: $(VENV)/.test ## run the tests except the slow and the statistical ones, 
 	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
 	$(BIN)/python -m tests.run --quick $(TESTS)
 
-bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first
-	$(BIN)/python -m pytest benchmarks
+bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first; writes docs/bars.md
+	$(BIN)/python -m pytest benchmarks --bars docs/bars.md
 
 peers: $(VENV)/.bench ## measure fastgreen beside its peers (as root, in a private namespace) and write docs/peers.md
 	$(BIN)/python -m benchmarks.peers --publish
@@ -159,6 +159,11 @@ lint: $(VENV)/.lint ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch]
+
+docs: $(VENV)/.docs $(VENV)/.test ## build the site of the documentation into build/site and check it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+	$(BIN)/python docs/site/check.py build/site
+	FASTGREEN_SITE=build/site $(BIN)/python -m pytest -q -p no:cacheprovider tests/project/test_site.py
 
 dist: $(BIN)/python ## build the source distribution and a wheel in isolation
 	$(BIN)/python -m pip install --quiet build

@@ -103,6 +103,7 @@ cdef class Ledger:
     Attributes
     ----------
     name : str
+        The name in the tables of the result.
     channels : list of str or None
         The channels whose energy the spans share; None for those of the total.
     baseline_w : float, dict of float, or None

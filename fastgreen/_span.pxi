@@ -9,6 +9,17 @@ cdef class Span:
     Attributes
     ----------
     id : str, int or bytes
+
+    Attributes
+    ----------
+    id : str, int or bytes
+        The id that it was opened with; two spans may have the same one.
+    is_open : bool
+        Whether it was not closed yet.
+    phase_name : str or None
+        The phase that runs; None before the first one.
+    weight : float
+        Its part of the energy against other open spans, 0 or above. It may be set while the span is open.
     """
 
     def __init__(self):

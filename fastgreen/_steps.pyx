@@ -24,7 +24,19 @@ cdef extern from *:
 
 
 cdef class SteppedLedger(Ledger):
-    """A ledger as `Monitor.ledger` makes it; see `fastgreen._ledger.Ledger`."""
+    """Where the spans of one kind are opened and closed, from any thread or task; made by `Monitor.ledger`.
+
+    Attributes
+    ----------
+    name : str
+        The name in the tables of the result.
+    channels : list of str or None
+        The channels whose energy the spans share; None for those of the total.
+    baseline_w : float, dict of float, or None
+        Power that is set apart, in W.
+    weights : str
+        ``"known"``: a weight counts from when it is set; ``"at close"``: a stretch has the weight that it ends with.
+    """
 
     def step(self, amounts):
         """A step of an engine that works on many requests at once: ``with ledger.step({id: tokens, ...}):``.

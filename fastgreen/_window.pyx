@@ -112,6 +112,13 @@ cdef class Window:
 
     Use it as a context manager or call `begin` and `end`, any number of times. Each stores a timestamp; the energy is
     computed after the monitor has stopped.
+
+    Attributes
+    ----------
+    name : str
+        The name in the tables of the result.
+    is_open : bool
+        Whether a stretch has begun and not ended.
     """
 
     def __cinit__(self, str name, Gate gate):

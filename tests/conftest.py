@@ -53,9 +53,10 @@ def only_fakes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("FASTGREEN_EVENT_SOURCE_ROOT", str(machine / "event_source"))
     monkeypatch.setenv("FASTGREEN_CPU_ROOT", str(machine / "cpu"))
     monkeypatch.setenv("FASTGREEN_POWER_SUPPLY_ROOT", str(machine / "power_supply"))
+    monkeypatch.setenv("FASTGREEN_KFD_ROOT", str(machine / "kfd"))
     monkeypatch.setenv("FASTGREEN_GRANT_SOCKET", str(machine / "grant.sock"))
     monkeypatch.setenv("FASTGREEN_CACHE_DIR", str(machine / "cache"))
-    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "COLUMNS"):
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     return machine
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +11,12 @@ from fastgreen.commands.common import InputPath, JsonAnswer, json_options, of_fi
 from fastgreen.commands.cost_options import CostOptions, cost_options
 from fastgreen.progress_bar import progress_bar
 
+if TYPE_CHECKING:
+    from fastgreen.results.result import Result
+
 __all__ = ["report"]
+
+_PLAIN = ("began", "job", "CPU", "GPU", "packages", "recorded by")  # values that need no name
 
 
 @click.command()
@@ -30,7 +36,7 @@ __all__ = ["report"]
 @click.option(
     "--merge",
     type=InputPath(dir_okay=False, path_type=Path),
-    help="With --trace: add them to this trace of torch.profiler.",
+    help="With --trace: write the contents of this trace of torch.profiler too.",
 )
 @click.option("--from", "from_s", type=click.FloatRange(0), help="With --html: draw the run from this second on.")
 @click.option("--to", "to_s", type=click.FloatRange(0), help="With --html: draw the run up to this second.")
@@ -93,8 +99,19 @@ def report(
         with of_file(), progress_bar("timeline", None):
             write_trace(result, trace, merge)
     if not answer.give(lambda: costing.merged(result.to_dict(), found)):
+        say(*_head(result))
         show(result, people_console())
         say(*costing.shown(found))
+
+
+def _head(result: Result) -> list[str]:
+    """The command in one line, and the rest of the run's identity in another."""
+    from fastgreen.results.identity import identity
+
+    said = identity(result.metadata, result.start_ns)
+    command = said.pop("command", "")
+    shown = (text if name in _PLAIN else f"{name} {text}" for name, text in said.items())
+    return [line for line in (command, "; ".join(shown)) if line]
 
 
 def _page_of_runs(folders: tuple[Path, ...], html: Path) -> None:

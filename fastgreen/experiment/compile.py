@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import TraceError
+from fastgreen.experiment.published_runs import RULES, load_published
 from fastgreen.experiment.runner import WINDOW, read_status
 from fastgreen.experiment.study_costs import SPENT_UNITS, spent_at_any_time, spent_by_run
 from fastgreen.guards.printable import encodable
@@ -37,12 +38,6 @@ _LARGEST = 1e15  # of a mean of memory, use or temperature; a larger value is no
 _MOST_CORRELATED = 100  # columns; the time grows with the number of pairs
 _RUN = re.compile(r"run_\d{1,9}")
 _INTERRUPTED = ("interrupted", "the run was cut off; it is repeated when the study goes on")
-_PUBLISHED_GAUGES = {
-    "cpu_use": ("process/cpu_use",),
-    "memory_b": ("process/memory", "process/memory_uss", "memory"),
-    "gpu_use": ("gpu_use",),
-    "gpu_memory_b": ("gpu_memory", "process/gpu_memory"),
-}
 _SPREAD = re.compile(r"_(q1|q3|low|high|p95)(_|$)")  # spread of another column, not a quantity of its own
 
 
@@ -85,6 +80,8 @@ class Compiled:
         Correlations between the numeric columns of `sizes` over the sizes; null where a column does not vary.
     notes : list of str
         Remarks for the reader: failed or empty runs, channels that only some runs have.
+    size_unit, name, estimated, folder : str, str, bool, Path
+        The unit of the sizes; the name of the study; whether an energy is an estimate; the folder of the study.
     """
 
     sizes: pa.Table
@@ -120,7 +117,7 @@ class Compiled:
         return folder
 
 
-def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
+def compile_study(folder: str | Path, costs: Costs | None = None, rule: str = "integral") -> Compiled:
     """Compile the study in a folder into tables.
 
     Parameters
@@ -129,6 +126,9 @@ def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
         Folder of the study.
     costs : Costs, optional
         Rates for money and carbon per inference (`fastgreen.costs.settings.costs_from`); they become columns.
+    rule : {"integral", "aipowermeter"}
+        Energy of a run of AIPowerMeter: the integral of its power, or AIPowerMeter's own rule, to repeat published
+        tables: the median of the steps times their number, and so for memory and use.
 
     Returns
     -------
@@ -138,15 +138,19 @@ def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
     ------
     TraceError
         If the folder does not exist or holds no run.
+    ValueError
+        If `rule` is unknown.
     """
     folder = Path(folder)
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, not {rule!r}")
     if not folder.is_dir():
         raise TraceError(f"{folder}: no such folder")
     about = _about(folder)
     places = _places(folder)
     if not places:
         raise TraceError(f"{folder}: no run in it; a study has folders input_<size>/run_<k>")
-    runs = [_load(place, folder, costs or None) for place in places]
+    runs = [_load(place, folder, costs or None, rule) for place in places]
     sizes = list(dict.fromkeys(run.size for run in runs))
     table = _size_table(runs, sizes, about.batch)
     pearson, spearman = correlations(table)
@@ -156,7 +160,7 @@ def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
         _run_table(runs),
         pearson,
         spearman,
-        [*about.notes, *_notes(runs)],
+        [*about.notes, *_notes(runs), *RULES[rule]],
         about.size_unit,
         about.name,
         any(run.estimated for run in runs),
@@ -228,7 +232,7 @@ def _order(name: str) -> tuple[int, float, str]:
     return (0, size, text) if math.isfinite(size) else (1, 0.0, text)
 
 
-def _load(place: Path, study: Path, costs: Costs | None) -> _Run:
+def _load(place: Path, study: Path, costs: Costs | None, rule: str) -> _Run:
     run = _Run(encodable(place.parent.name.removeprefix("input_")), int(place.name[4:]), "done")
     try:
         check_inside(place / "run", study)
@@ -241,7 +245,7 @@ def _load(place: Path, study: Path, costs: Costs | None) -> _Run:
             if status is None:
                 run.state, run.note = _INTERRUPTED
         elif (place / "power_metrics.json").exists():
-            _load_published(run, place)
+            load_published(run, place, rule)
             if costs is not None and run.counted:
                 run.spent, run.doubt = spent_at_any_time(run.total[:3], run.latency_s, costs)
         elif status is None and (place.parent.parent / "study.json").exists():
@@ -285,35 +289,6 @@ def _saved_gauges(place: Path) -> dict[str, float]:
         return {}
     known = [(name, there.get(name)) for name in GAUGE_UNITS]
     return {n: float(v) for n, v in known if isinstance(v, (int, float)) and -_LARGEST <= v <= _LARGEST}
-
-
-def _published_gauges(means: dict[str, float | None]) -> dict[str, float]:
-    """Means of AIPowerMeter's channels; for each quantity, the first of its channels that exists."""
-    out = {}
-    for name, channels in _PUBLISHED_GAUGES.items():
-        value = next((means[c] for c in channels if means.get(c) is not None), None)
-        if value is not None:
-            out[name] = value
-    return out
-
-
-def _load_published(run: _Run, place: Path) -> None:
-    recording = read_aipowermeter(place)
-    if recording.latency_s is None or not recording.latency_s.size:
-        run.state, run.note = "empty", "no latencies: the energy of one inference is not known"
-        return
-    run.latency_s = recording.latency_s
-    count = run.latency_s.size
-    rows = recording.channels.to_pylist()
-    run.gauges = _published_gauges({row["id"]: row["mean"] for row in rows})
-    for row in rows:
-        if row["energy_j"] is not None:
-            joules = (row["energy_j"], row["energy_low_j"], row["energy_high_j"])
-            run.channels[row["id"]] = (*(j / count for j in joules), row["mean_power_w"])
-            if row["root"]:
-                run.counted.append(row["id"])
-    if not run.channels:
-        run.state, run.note = "empty", "; ".join(recording.notes) or "no power in the recording"
 
 
 def _notes(runs: list[_Run]) -> list[str]:

@@ -23,6 +23,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class Study:
     protocol : Protocol
         The sizes and the inference.
     repeats : int
-        Runs of each size, at least 1.
+        Runs of each size, at least 1. More than a study in the folder has adds runs to it, also if it is finished.
     pause_s : float
         Seconds of rest before each run, so that one run does not warm up the next.
     order : {"sizes", "rounds"}
@@ -80,7 +81,8 @@ class Study:
     Raises
     ------
     ValueError
-        If the folder holds a study of another model, command, device, sizes, repeats, counts or channels, or is a file.
+        If the folder holds a study of another model, command, device, sizes, counts or channels, or of more repeats,
+        or is a file.
     ChannelNotFound, ChannelPermission
         If the channels cannot be measured here.
 
@@ -147,22 +149,31 @@ class Study:
             there = _read(file)
         except TraceError as error:
             raise TraceError(f"{error}; the runs beside it are complete; delete it if they are of this study") from None
+        before = there.get("repeats")
+        more = type(before) is int and 1 <= before < self.repeats
         for key, value in wanted.items():
+            if key == "repeats" and more:
+                continue
             if there.get(key, "" if key == "what" else None) != value:
                 raise ValueError(
                     f"folder: {self.folder} holds a study with {key} = {there.get(key)!r}, not {value!r}; "
                     "continue with the same parameters or choose another folder"
                 )
+        if more:
+            _write_json(file, {**there, "repeats": self.repeats})
 
     def pending(self, *, retry_failed: bool = False) -> list[tuple[Any, int]]:
         """List (size, repeat) of the runs to be done, in order. A damaged run is to be done again, with a warning."""
-        out = []
-        for size in self.protocol.sizes:
-            for repeat in range(self.repeats):
-                status = self._kept(size, repeat)
-                if status is None or (retry_failed and status.state == "failed"):
-                    out.append((size, repeat))
-        return out
+        pending = []
+        for size, repeat in self._runs():
+            status = self._kept(size, repeat)
+            if status is None or (retry_failed and status.state == "failed"):
+                pending.append((size, repeat))
+        return pending
+
+    def _runs(self) -> Iterator[tuple[Any, int]]:
+        """(size, repeat) of every run, as published: all runs of a size in a row."""
+        return product(self.protocol.sizes, range(self.repeats))
 
     def _kept(self, size: Any, repeat: int) -> RunStatus | None:
         """Outcome of a run; None if it has not ended, or its files are damaged."""
@@ -214,10 +225,8 @@ class Study:
 
     def statuses(self, besides: Collection[tuple[Any, int]] = ()) -> Iterator[RunStatus]:
         """Outcomes of the runs that have ended, without those in `besides`."""
-        for size in self.protocol.sizes:
-            for repeat in range(self.repeats):
-                if (size, repeat) in besides:
-                    continue
+        for size, repeat in self._runs():
+            if (size, repeat) not in besides:
                 status = read_status(run_folder(self.folder, size, repeat))
                 if status is not None:
                     yield status

@@ -22,10 +22,10 @@ from fastgreen.measuring.rates import check_wraps, rates
 from fastgreen.measuring.source_sampler import Group, open_groups
 from fastgreen.measuring.standstill import CounterJudge
 from fastgreen.measuring.window_handles import WindowHandles, check_sync
+from fastgreen.sensors.board_notes import board_notes
 from fastgreen.sensors.catalog import discover, names_of, select
 from fastgreen.sensors.channel import Channel, Seams
 from fastgreen.sensors.counter_identity import boot_id, machine_of
-from fastgreen.sensors.nvml import board_notes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Monitor:
         run, of each window name and of each ledger. The result has no samples, single windows or single spans.
     **seams
         ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
-        ``cpu_root``, ``power_supply_root``, ``amdsmi_library``; see `fastgreen.sensors.channel.Seams`.
+        ``cpu_root``, ``power_supply_root``, ``amdsmi_library``, ``kfd_root``; see `fastgreen.sensors.channel.Seams`.
 
     Raises
     ------
@@ -226,7 +226,7 @@ class Monitor:
         return self
 
     def stop(self) -> Result | None:
-        """Take a last reading of every channel and end. Idempotent, from any thread.
+        """Take a last reading of every channel and end. Any thread may call it; a second call does nothing.
 
         Windows that are still open end here, and the result's notes say so.
 
@@ -444,7 +444,7 @@ class Monitor:
     # ---- numbers ----
 
     def energy_j(self) -> dict[str, float]:
-        """Energy so far. Live: exact counter differences up to each channel's last reading.
+        """Energy so far by channel, in J: exact differences of counters, up to each channel's last reading.
 
         Returns
         -------

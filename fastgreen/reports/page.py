@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import os
-from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +22,7 @@ from fastgreen.reports.curves import Level, Lines, Part, lines, packed
 from fastgreen.reports.lanes import lane_data, span_tables
 from fastgreen.results.console import quantity, titled, with_bounds
 from fastgreen.results.html_tables import html_table
+from fastgreen.results.identity import identity
 from fastgreen.units import NS_PER_S, counted
 
 if TYPE_CHECKING:
@@ -194,10 +194,9 @@ def _kind(result: Result) -> str:
 
 
 def _identity(result: Result) -> str:
-    known = result.metadata
-    said = {"host": known.get("host"), "began": _clock(result), "duration": _long(result.duration_s)}
-    said |= {"channels": str(len(result.traces)), "recorded by": f"fastgreen {known.get('version', '')}"}
-    rows = (f"<dt>{escape(k)}</dt><dd>{escape(printable(str(v), most=_NAME))}</dd>" for k, v in said.items() if v)
+    said = identity(result.metadata, result.start_ns)
+    said |= {"duration": _long(result.duration_s), "channels": str(len(result.traces))}
+    rows = (f"<dt>{escape(k)}</dt><dd>{escape(text)}</dd>" for k, text in said.items())
     return f"<dl>{''.join(rows)}</dl>"
 
 
@@ -208,14 +207,6 @@ def _long(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min {rest:02} s" if hours else f"{minutes} min {rest:02} s"
-
-
-def _clock(result: Result) -> str | None:
-    try:
-        began_ns = result.start_ns + result.metadata["realtime_ns"] - result.metadata["monotonic_ns"]
-        return datetime.fromtimestamp(began_ns / NS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (KeyError, TypeError, ValueError, OverflowError, OSError):
-        return None
 
 
 def _curve_note(curves: Lines, part: Result | Part, result: Result) -> str:

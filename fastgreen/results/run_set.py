@@ -18,13 +18,14 @@ from fastgreen.results.launcher import recorded_launch
 from fastgreen.results.physical import Copy, merged_traces
 from fastgreen.results.result import Result
 from fastgreen.results.run_reader import UNFINISHED, save_run
+from fastgreen.results.set_tables import located, repeated, share_by_host, together
 from fastgreen.results.trace import Trace
 from fastgreen.units import NS_PER_S, counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, Literal
 
 __all__ = ["RunSet"]
@@ -89,11 +90,16 @@ class Host:
         self.traces = [_shifted(trace, by_ns, prefix) for trace in found]
         return [prefix + note if prefix else note for note in notes]
 
-    def result(self, members: list[Member], spans: Callable[[], pa.Table | None] | None = None) -> Result:
+    def result(
+        self,
+        members: list[Member],
+        spans: Callable[[], pa.Table | None] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Result:
         """The windows of some members with the energy of this host."""
         windows = [w for m in members for w in m.windows]
         first = self.members[0].result
-        return Result(self.traces, windows, first.metadata, first.start_ns, first.end_ns, [], spans)
+        return Result(self.traces, windows, metadata or first.metadata, first.start_ns, first.end_ns, [], spans)
 
 
 class RunSet(Result):
@@ -160,13 +166,13 @@ class RunSet(Result):
         for host, member in self._members():
             own = host.result([member])
             if name is None or name in own.names:
-                parts.append(_located(own.windows(name, per_channel), host.name, member.rank))
-        return _together(parts) if parts else super().windows(name, per_channel)
+                parts.append(located(own.windows(name, per_channel), host.name, member.rank))
+        return together(parts) if parts else super().windows(name, per_channel)
 
     def summary(self) -> pa.Table:
         """A row per host and window name, as `Result.summary`, of the windows of all ranks of the host."""
-        parts = [_located(host.result(host.members).summary(), host.name) for host in self.hosts if host.members]
-        return _together([part for part in parts if part.num_rows] or parts[:1])
+        parts = [located(host.result(host.members).summary(), host.name) for host in self.hosts if host.members]
+        return together([part for part in parts if part.num_rows] or parts[:1])
 
     @cached_property
     def _shared(self) -> list[tuple[str, Result]]:
@@ -188,7 +194,7 @@ class RunSet(Result):
     def spans(self, name: str, by: Literal["phase", "channel"] | None = None) -> pa.Table:
         """A row per span, as `Result.spans`, with ``host`` and ``rank``. Spans of all ranks of a host share its energy.
 
-        The metadata of a set with several hosts are those of the first.
+        The metadata hold the energies of all hosts together.
         """
         parts = []
         for host, result in self._shared:
@@ -197,15 +203,46 @@ class RunSet(Result):
                 ranks = pc.split_pattern(table.column("id"), _BEFORE_ID, max_splits=1)
                 at = table.schema.get_field_index("id")
                 table = table.set_column(at, "id", pc.list_element(ranks, 1))
-                parts.append(_located(table, host, pc.list_element(ranks, 0)))
+                parts.append(located(table, host, pc.list_element(ranks, 0)))
         if not parts:
             raise KeyError(f"the runs have no ledger {name!r}; there are {self.ledger_names or 'none'}")
-        return _together(parts)
+        return together(parts)
+
+    def share(
+        self,
+        table: Any,
+        begin: str = "begin_ns",
+        end: str = "end_ns",
+        weight: str | None = None,
+        clock: Literal["monotonic", "realtime"] = "monotonic",
+        channels: str | Iterable[str] | None = None,
+        baseline_w: float | Mapping[str, float] | None = None,
+        *,
+        per_channel: bool = False,
+    ) -> pa.Table:
+        """Share the energy of the runs among spans, as `Result.share`; each span pays for energy of its own host.
+
+        Parameters
+        ----------
+        table, begin, end, weight, clock, channels, baseline_w, per_channel
+            As for `Result.share`. If the runs are of several hosts, the table has a column ``host``, and a baseline
+            names its channels. ``clock="monotonic"`` is the time axis of the set, as its other tables give it.
+
+        Raises
+        ------
+        ValueError
+            As `Result.share`; without a column ``host``, and for a host that has no run.
+        """
+        if len(self.hosts) == 1:
+            return super().share(table, begin, end, weight, clock, channels, baseline_w, per_channel=per_channel)
+        results = {host.name: host.result([], metadata=self.metadata) for host in self.hosts}
+        rules = {"weight": weight, "clock": clock, "per_channel": per_channel}
+        return share_by_host(results, table, begin, end, channels=channels, baseline_w=baseline_w, **rules)
 
     @cached_property
     def ledgers(self) -> pa.Table:
         """The spans of each ledger together, as `Result.ledgers`, with a row for each host."""
-        return _together([_located(result.ledgers, host) for host, result in self._shared])
+        return together([located(result.ledgers, host) for host, result in self._shared])
 
     def _members(self) -> Iterator[tuple[Host, Member]]:
         return ((host, member) for host in self.hosts for member in host.members)
@@ -254,12 +291,15 @@ class RunSet(Result):
         folder = Path(path_text("path", path))
         if folder.exists() and any(folder.iterdir()):
             raise FileExistsError(f"{folder} has files already; choose another folder or remove it")
-        located = [_located(host.result([]).channels, host.name, "") for host in self.hosts]
-        tables = {"channels": _together(located), "windows": self.windows()}
+        channels = [located(host.result([]).channels, host.name, "") for host in self.hosts]
+        tables = {"channels": together(channels), "windows": self.windows()}
         for name in self.ledger_names:
             spans = self.spans(name)
-            tables["spans"] = _together(
-                [*([tables["spans"]] if "spans" in tables else []), spans.append_column("ledger", _all(spans, name))]
+            tables["spans"] = together(
+                [
+                    *([tables["spans"]] if "spans" in tables else []),
+                    spans.append_column("ledger", repeated(name, spans.num_rows)),
+                ]
             )
         by = ds.partitioning(pa.schema([("host", pa.string()), ("rank", pa.string())]), flavor="hive")
         for name, table in tables.items():
@@ -355,24 +395,6 @@ def _ranked(table: pa.Table | None, index: int, rank: str) -> pa.Table | None:
         at = table.schema.get_field_index(name)
         table = table.set_column(at, table.schema.field(at), column)
     return table
-
-
-def _all(table: pa.Table, value: str) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
-
-
-def _located(table: pa.Table, host: str, rank: Any = None) -> pa.Table:
-    """The table with columns of its host, and of its rank where there is one: a text, or a column."""
-    table = table.append_column("host", _all(table, host))
-    if rank is None:
-        return table
-    return table.append_column("rank", _all(table, rank) if isinstance(rank, str) else rank)
-
-
-def _together(tables: list[pa.Table]) -> pa.Table:
-    if not tables:
-        return pa.table({})
-    return pa.concat_tables(tables, promote_options="default").replace_schema_metadata(tables[0].schema.metadata)
 
 
 def _named_without(trace: Trace, prefix: str) -> Trace:

@@ -34,6 +34,7 @@ def discover(
     """Every channel and the state of every source. See `channels`."""
     from fastgreen.sensors import amdsmi, batteries, hwmon, nvml, perf, procstat, rapl, settlement
     from fastgreen.sensors.counter_identity import boot_id, identified
+    from fastgreen.sensors.rocm_visibility import marked
     from fastgreen.sensors.sensor_facts import recall
 
     seams = seams or Seams.of()
@@ -54,6 +55,7 @@ def discover(
     more, state = _looked("procstat", lambda: procstat.procstat(seams, estimate))
     found += more
     states.append(state)
+    found = marked(found, seams.kfd_root)
     boot = boot_id(seams.proc_root)
     return [identified(by_own_limit(c), boot) for c in recall(settlement.settle(found))], states
 
@@ -94,7 +96,7 @@ def channels(*, estimate: tuple[float, float] | None = None, **seams: str | os.P
         Watts of the whole machine's CPUs at idle and at full load, for the ``procstat`` estimate.
     **seams
         ``powercap_root``, ``nvml_library``, ``hwmon_root``, ``proc_root``, ``event_source_root``, ``grant_socket``,
-        ``cpu_root``, ``power_supply_root``, ``amdsmi_library``: where to look, see `Seams`.
+        ``cpu_root``, ``power_supply_root``, ``amdsmi_library``, ``kfd_root``: where to look, see `Seams`.
 
     Returns
     -------

@@ -66,6 +66,8 @@ class Seams:
         ``FASTGREEN_CPU_ROOT``, default ``/sys/devices/system/cpu``: which CPUs share a package.
     power_supply_root : str
         ``FASTGREEN_POWER_SUPPLY_ROOT``, default ``/sys/class/power_supply``: batteries.
+    kfd_root : str
+        ``FASTGREEN_KFD_ROOT``, default ``/sys/class/kfd/kfd/topology/nodes``: the order in which ROCm counts boards.
     """
 
     powercap_root: str = "/sys/class/powercap"
@@ -77,6 +79,7 @@ class Seams:
     cpu_root: str = "/sys/devices/system/cpu"
     power_supply_root: str = "/sys/class/power_supply"
     amdsmi_library: str = "libamd_smi.so"
+    kfd_root: str = "/sys/class/kfd/kfd/topology/nodes"
 
     @classmethod
     def of(cls, **given: str | os.PathLike | None) -> Seams:
@@ -124,7 +127,8 @@ class Channel:
     note : str or None
         What a reader of its numbers should know.
     visible : bool
-        False for a GPU that CUDA_VISIBLE_DEVICES hides; such a channel is read only when asked for by name.
+        False for a GPU that CUDA_VISIBLE_DEVICES hides, or ROCR_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES for an AMD
+        board; this channel is read only if it is named.
     ceiling_w, floor_w : float or None
         Most and least power the channel can draw, where the machine says so.
     device, driver : str

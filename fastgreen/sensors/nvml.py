@@ -8,6 +8,7 @@ import threading
 from fastgreen import _core
 from fastgreen._light_dataclass import replace
 from fastgreen.errors import ChannelReadError, FastgreenError
+from fastgreen.sensors.board_notes import HIDDEN_BY, REORDERED
 from fastgreen.sensors.channel import PLAUSIBLE_W, Channel, Seams, SourceStatus, traits
 from fastgreen.units import NS_PER_MS
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["board_notes", "nvml"]
+__all__ = ["nvml"]
 
 PATIENCE_S = 30.0  # drivers have been seen to hold a lock for 10 s and to go on
 
@@ -110,41 +111,15 @@ _MEANINGS = {
 }
 
 
-_HIDDEN = "hidden by CUDA_VISIBLE_DEVICES"
-_REORDERED = "CUDA_VISIBLE_DEVICES counts fastest first unless CUDA_DEVICE_ORDER=PCI_BUS_ID; boards differ here"
 # GPUs that are part of a Jetson's module; NVML calls them "Orin (nvgpu)", "NVIDIA Thor".
 _INTEGRATED = ("nvgpu", "tegra", "orin", "xavier", "thor")
-
-
-def board_notes(found: Iterable[Channel], chosen: Iterable[Channel], by_default: bool) -> list[str]:
-    """What a report must say of boards that CUDA hides, or may count in another order than NVML.
-
-    Parameters
-    ----------
-    found : iterable of Channel
-        All channels of the machine.
-    chosen : iterable of Channel
-        Those that are measured.
-    by_default : bool
-        Whether the user named no channels; boards that are left out then are reported as well.
-    """
-    boards = [c for c in found if c.source == "nvml" and c.parent is None and c.readable]
-    measured = {c.parent or c.id for c in chosen if c.source == "nvml"}
-    out = []
-    for board in boards:
-        taken = board.id in measured
-        if not board.visible and (taken or by_default):
-            out.append(f"{board.id} ({board.name}) is {_HIDDEN} and is {'measured' if taken else 'not measured'}")
-        elif taken and _REORDERED in (board.note or ""):
-            out.append(f"{board.id} ({board.name}) is measured, but {_REORDERED}, so CUDA may use another board")
-    return out
 
 
 def _board_notes(device: dict[str, Any], visible: bool, mixed: bool) -> list[str]:
     notes = {
         "MIG: the energy of the whole board, all instances together": device["mig"],
-        _HIDDEN: not visible,
-        _REORDERED: mixed,
+        f"{HIDDEN_BY}CUDA_VISIBLE_DEVICES": not visible,
+        REORDERED: mixed,
     }
     return [text for text, holds in notes.items() if holds]
 

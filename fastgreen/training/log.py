@@ -193,12 +193,12 @@ class TrainingLog:
 
     @property
     def duration_s(self) -> float:
-        """Seconds from the start to the last look."""
+        """Seconds from the start to the last reading."""
         return (self._looks[-1].at_ns - self._started_ns) / NS_PER_S
 
     @property
     def energy_j(self) -> float:
-        """Joules up to the last look; NaN where the monitor has ended and no channel gave a reading."""
+        """Joules up to the last reading; NaN where the monitor has ended and no channel gave a reading."""
         return float(self._energies()["energy_j"][-1])
 
     @property

@@ -85,3 +85,8 @@ def amdsmi_library(omit: tuple[str, ...] = ()) -> Path:
 def powercap_mover() -> Path:
     """The program that moves the counters of a powercap tree."""
     return build("powercap_mover", (HERE / "powercap_mover.c",), (HERE / "wave.h",), ())
+
+
+def true_sleep() -> Path:
+    """A library to load before libfaketime."""
+    return build("true_sleep.so", (HERE / "true_sleep.c",), (), ("-fPIC", "-shared"))

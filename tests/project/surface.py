@@ -19,13 +19,15 @@ import fastgreen as fg
 
 LIST = Path(__file__).with_name("surface.txt")
 # Made by the package alone: no user calls the class.
-MADE = {"GpuWindows", "Ledger", "Result", "Span", "Window"}
+MADE = {"Ledger", "Result", "Span", "Window"}
 # Members that the monitor uses; not for users, and free to change.
 INTERNAL = {
     *("Ledger.end_all", "Ledger.settle_late", "Ledger.go_live", "Ledger.live", "Ledger.open_weights"),
     *("Ledger.opened", "Ledger.dropped"),
     *("Ledger.nested", "Ledger.take", "Ledger.take_changes", "Ledger.take_open", "Window.edges", "Span.settle"),
-    *("Span.settled", "Span.number_in_ledger", "GpuWindows.anchor", "GpuWindows.become_inert", "GpuWindows.finish"),
+    *("Span.settled", "Span.number_in_ledger", "GpuWindows.become_inert", "GpuWindows.finish"),
+    *("Window.amounts", "Window.hand_out", "Window.put_on", "Window.take", "Window.take_off", "Ledger.deliver_by"),
+    *("Ledger.stepped", "Ledger.take_steps", "Result.stretches"),
     *("Monitor.finished_result", "Result.following", "Result.totals", "Result.known", "Result.trace"),
 }
 MODULES = sorted(name for name, home in fg._HOME.items() if home is None)
@@ -55,6 +57,8 @@ def _of_class(name: str, kind: type) -> Iterator[str]:
     yield name if short in MADE else f"{name}{signature(kind)}"
     for member in sorted(n for n in dir(kind) if not n.startswith("_") and f"{short}.{n}" not in INTERNAL):
         found = inspect.getattr_static(kind, member)
+        if member in vars(tuple) and found is vars(tuple)[member]:
+            continue
         value = getattr(kind, member)
         called = callable(value) and not isinstance(found, property)
         yield f"{name}.{member}{signature(value) if called else ''}"

@@ -89,7 +89,8 @@ def shape(text: str) -> list[str]:
 
 def pages() -> list:
     """The pages with blocks; those whose blocks take more than ten seconds are marked."""
-    marks = {name: [pytest.mark.slow] for name in ("estimate.md", "experiments.md", "metrics.md")}
+    slow = ("estimate.md", "experiments.md", "metrics.md", "recordings.md", "training.md")
+    marks = {name: [pytest.mark.slow] for name in slow}
     return [pytest.param(p, id=p.name, marks=marks.get(p.name, [])) for p in PAGES if runnable(p)]
 
 
