@@ -68,6 +68,6 @@ setup(
         build_dir=GENERATED,
         language_level=3,
         annotate=os.environ.get("FASTGREEN_ANNOTATE") == "1",
-        compiler_directives={"binding": False, "embedsignature": True, "freethreading_compatible": False},
+        compiler_directives={"binding": False, "embedsignature": True, "freethreading_compatible": True},
     )
 )

@@ -14,5 +14,3 @@ cdef class Step:
     cdef int64_t begun_at_ns
     cdef long long number
     cdef bint inert
-
-    cdef list charged(self, int64_t now)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fastgreen.system_names import OURS
+from fastgreen.guards.system_names import OURS
 
 __all__ = ["new_file", "write_bytes", "write_text"]
 

@@ -363,7 +363,7 @@ def power(
     title: str | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
-    """Power over the time of a run with its bounds, and below it when which window was open.
+    """Power over the time of a run with its bounds, and below it the times of the windows.
 
     Parameters
     ----------

@@ -119,6 +119,9 @@ ROWS = (
     Row("… when it wraps 20 ms before the end, J", "late wrap", "error", tie=_error_tie),
     Row("error with 1000 J in 4 ms, 20 ms before the end, J", "burst inside", "error", tie=_error_tie),
     Row("… 20 ms after the end, J", "burst outside", "error", tie=_error_tie),
+    Row("error of the sum of 8 requests at once, J", "overlap", "error", tie=_error_tie),
+    Row("error of the sum of 2 ranks on one machine, J", "ranks", "error", tie=_error_tie),
+    Row("page of a run of 1000 windows, ms", "page", "time", 1e3),
 )
 
 

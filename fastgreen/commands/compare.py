@@ -55,15 +55,24 @@ class Plan:
 
 @click.command()
 @click.option("-r", "--repeats", type=click.IntRange(2), help="Repeats of each command; 10 by default.")
-@click.option("--until", callback=parse_percent, help="Repeat until each ratio is known this well, as in 2%.")
-@click.option("-w", "--warmup", type=click.IntRange(0), default=1, show_default=True, help="First runs not to count.")
+@click.option(
+    "--until", callback=parse_percent, help="Repeat until the error of each ratio is at most this, such as 2%."
+)
+@click.option(
+    "-w",
+    "--warmup",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Runs of each command before those that count.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order within each repeat.")
 @click.option("--setup", "setups", multiple=True,
               help="A command to run once before all runs; repeat it to give each command its own.")  # fmt: skip
 @click.option("--parameter", "parameters", type=(str, str), multiple=True, metavar="NAME VALUES",
-              help="Replace {NAME} in the commands by each of these values, which commas separate.")  # fmt: skip
+              help="Run the commands once for each value in place of {NAME}; commas separate values.")  # fmt: skip
 @click.option("-i", "--ignore-failure", is_flag=True, help="Count runs that end with an exit code other than 0.")
-@click.option("--force", is_flag=True, help="Compare runs or benchmarks of different machines all the same.")
+@click.option("--force", is_flag=True, help="Compare runs or benchmarks of different machines.")
 @click.option("--hz", type=float, help="Readings per second.")
 @channel_option()
 @click.option("--markdown", type=OutputPath(dir_okay=False, path_type=Path), help="Also write Markdown to this file.")
@@ -156,7 +165,7 @@ def _words(text: str, place: str) -> list[str]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise AskedWrongly(f"{place} must be words as in a shell, not {text!r}: {error}") from None
+        raise AskedWrongly(f"{place} must be a command as in a shell, not {text!r}: {error}") from None
     if not words:
         raise AskedWrongly(f"{place} must not be empty")
     return words

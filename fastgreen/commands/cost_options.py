@@ -85,15 +85,15 @@ def cost_options(scores: bool = True, embodied: bool = True) -> Callable[[Callab
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         options = [
-            click.option("--price", help=f"Price per kWh: {_RATES}, as 0.30, '0.30 EUR' or prices.csv."),
+            click.option("--price", help=f"Price per kWh: {_RATES}, such as 0.30, '0.30 EUR' or prices.csv."),
             click.option("--carbon", help=f"Carbon intensity in g CO2e per kWh: {_RATES}."),
             click.option("--pue", help="Energy of the building over that of its machines, 1 or more."),
         ]
         of_machine = [
-            click.option("--embodied", metavar="GRAMS", help="Emissions of making the machine, in g CO2e."),
+            click.option("--embodied", metavar="GRAMS", help="Emissions from making the machine, in g CO2e."),
             click.option("--lifespan", metavar="YEARS", help="With --embodied: life of the machine, 4 by default."),
             click.option("--machine-share", metavar="PART",
-                         help="With --embodied: part of the machine in use, as 0.125 or 1/8."),
+                         help="With --embodied: part of the machine in use, such as 0.125 or 1/8."),
         ]  # fmt: skip
         options += of_machine if embodied else []
         if scores:

@@ -42,7 +42,7 @@ def export(
     seconds: float | None,
     costing: CostOptions,
 ) -> None:
-    """Show energy and power to Prometheus or OpenTelemetry.
+    """Publish energy and power for Prometheus or OpenTelemetry.
 
     It runs until Ctrl-C or SIGTERM, in constant memory.
 

@@ -71,7 +71,9 @@ def _given(**options: Any) -> dict[str, Any]:
 )
 @click.option("--unit", help="Unit of consumption or cost, to note in the file.")
 @click.option("-o", "--output", type=click.Path(), help="Arrow file to write; with --cluster, or as a URI, a folder.")
-@click.option("--cluster", metavar="ADDRESS", help="Compute on the Dask cluster at this address, as tcp://HOST:8786.")
+@click.option(
+    "--cluster", metavar="ADDRESS", help="Compute on the Dask cluster at this address, such as tcp://HOST:8786."
+)
 @click.option("--best", type=click.IntRange(min=1), help="Print this many of the best points.")
 @json_options("Print the best points as JSON.")
 @click.option(

@@ -36,7 +36,7 @@ _PLAIN = ("began", "job", "CPU", "GPU", "packages", "recorded by")  # values tha
 @click.option(
     "--merge",
     type=InputPath(dir_okay=False, path_type=Path),
-    help="With --trace: add them to this trace of torch.profiler.",
+    help="With --trace: write the contents of this trace of torch.profiler too.",
 )
 @click.option("--from", "from_s", type=click.FloatRange(0), help="With --html: draw the run from this second on.")
 @click.option("--to", "to_s", type=click.FloatRange(0), help="With --html: draw the run up to this second.")

@@ -33,7 +33,13 @@ def _not_started(name: str, error: OSError) -> int:
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Save the run in this folder.")
-@click.option("-r", "--repeat", type=click.IntRange(1), default=1, help="Run the command so often, and show the mean.")
+@click.option(
+    "-r",
+    "--repeat",
+    type=click.IntRange(1),
+    default=1,
+    help="Number of times to run the command; the report shows the mean.",
+)
 @click.option("--idle", is_flag=True, help="Measure the idle power first, and show the energy above it.")
 @click.option("--idle-seconds", type=click.FloatRange(0.1, 3600), default=5.0, show_default=True,
               help="Time of --idle.")  # fmt: skip
@@ -53,7 +59,7 @@ def run(
     answer: JsonAnswer,
     command: tuple[str, ...],
 ) -> None:
-    """Measure a command, as in: fastgreen run -- python train.py
+    """Measure a command, such as: fastgreen run -- python train.py
 
     The report goes to stderr. The exit code is that of the command. A repeat that fails ends the repeats.
     """

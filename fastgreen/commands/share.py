@@ -29,8 +29,8 @@ __all__ = ["share"]
     type=click.Choice(["chrome", "otlp", "table"]),
     help="Form of the file.  [default: by the first bytes]",
 )
-@click.option("--begin", help="Column of the begins, in a table.  [default: begin_ns, start_ns, ...]")
-@click.option("--end", help="Column of the ends, in a table.  [default: end_ns, end, ...]")
+@click.option("--begin", help="Column of the begin times, in a table.  [default: begin_ns, start_ns, ...]")
+@click.option("--end", help="Column of the end times, in a table.  [default: end_ns, end, ...]")
 @click.option("--name", help="Column of the names, in a table.  [default: name]")
 @click.option("--weight", help="Column of the weights, in a table.  [default: each weight is 1]")
 @click.option(
@@ -38,7 +38,7 @@ __all__ = ["share"]
     type=click.Choice(["auto", "monotonic", "realtime", "start"]),
     default="auto",
     show_default=True,
-    help="Clock of the spans; start: the times count from the begin of the run.",
+    help="Clock of the spans; start: the times count from the start of the run.",
 )
 @click.option("--shift", "shift_s", type=float, default=0.0, help="Seconds to add to the times of the spans.")
 @channel_option("Share the energy of this channel: an id, a pattern, or gpu, cpu or dram; repeat it or use commas.")
@@ -47,7 +47,7 @@ __all__ = ["share"]
     "baselines",
     multiple=True,
     metavar="W",
-    help="Power in W to set apart, of all channels; or CHANNEL=W, which may be repeated.",
+    help="Idle power in W, shown apart from the spans: of all channels, or CHANNEL=W; repeat it for more.",
 )
 @click.option("--gpu", "gpus", multiple=True, metavar="N=CHANNEL", help="Channel of the GPU that the trace calls N.")
 @click.option("--each", is_flag=True, help="With -o: a row per span instead of per name.")
@@ -69,7 +69,7 @@ def share(
 ) -> None:
     """Show the energy of a run by operator, function or request.
 
-    RUN is the folder of the run. The spans are of another program that ran at the same time.
+    RUN is the folder of the run. The spans come from a profiler or tracer of the same program.
     """
     from fastgreen.recordings.span_files import charged_table, read_spans
     from fastgreen.results.loading import load

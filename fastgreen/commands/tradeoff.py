@@ -29,8 +29,8 @@ __all__ = ["tradeoff"]
 def tradeoff(path: Path, output: Path | None, answer: JsonAnswer, by: tuple[str, ...], **options: Any) -> None:
     """Compare energy and accuracy between groups of training runs.
 
-    For each change of architecture or environment: the energy it saves, and the quality it costs. TABLE (.parquet,
-    .arrow, .csv) has one row per training run.
+    The tables show the energy that each change of architecture or environment saves, and the quality that it costs.
+    TABLE (.parquet, .arrow, .csv) has one row per training run.
     """
     from fastgreen.experiment.tradeoffs import tradeoff as compute
 

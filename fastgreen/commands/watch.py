@@ -46,7 +46,7 @@ def _address(_: click.Context, __: click.Parameter, given: str) -> tuple[str, in
 @click.option("--every", type=click.FloatRange(0.05, 3600), default=1.0, show_default=True,
               help="Seconds between two lines.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Stop after this time; Ctrl-C stops earlier.")
-@click.option("--hz", type=float, help="Readings per second.  [default: 10, or 2 per line]")
+@click.option("--hz", type=float, help="Readings per second.  [default: 10, or 2 per line if that is more]")
 @click.option("--web", is_flag=True, help="Also serve a page with live data to browsers.")
 @click.option("--listen", default="127.0.0.1:8787", show_default=True, metavar="HOST:PORT", callback=_address,
               help="With --web: the address of the page. Port 0 takes a free port.")  # fmt: skip
@@ -71,7 +71,7 @@ def watch(
     power jump by up to one update; a longer --every smooths that.
     """
     if folder is not None and (channels or hz):
-        raise click.UsageError("-c and --hz do not go with RUN: the recording has its own channels and rate")
+        raise click.UsageError("-c and --hz cannot be used with RUN: the recording has its own channels and rate")
     if not web and ctx.get_parameter_source("listen") == click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--listen needs --web")
     with ExitStack() as stack:

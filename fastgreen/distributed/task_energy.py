@@ -86,7 +86,7 @@ class TaskEnergy:
         self.notes: list[str] = []
 
     def start(self) -> TaskEnergy:
-        """Begin to measure. It measures once."""
+        """Begin to measure. Each object measures once."""
         if self._state != "new":
             raise RuntimeError(f"this measurement is {self._state}; make another one")
         check_workers(self._client)
@@ -95,7 +95,7 @@ class TaskEnergy:
         return self
 
     def stop(self) -> TaskEnergy:
-        """End the measurement and fetch it from the hosts. Idempotent."""
+        """End the measurement and fetch it from the hosts. A second call does nothing."""
         if self._state == "running":
             self._state = "stopped"
             parts = self._client.run(_collect, self._name)

@@ -187,7 +187,7 @@ class Network:
             model = self.models.models[kind]
             found = np.broadcast_to(model.predict_j(sizes), (len(rows), shape[1]))
             beyond = np.broadcast_to(_outside(model, sizes), found.shape)
-            below, above = model.bounds_j(found, beyond)
+            below, above = model.bounds_j(found, beyond, sizes)
             guess = np.array([part.stand_in for part in parts])[:, None]
             times = np.array([part.times for part in parts], dtype=np.float64)[:, None]
             np.add.at(energy, rows, times * found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from fastgreen.errors import TraceError
@@ -62,41 +63,32 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 
 def _key(one: Any) -> tuple[str, str, str]:
+    """The identity of a function, of itself or of a node that calls it."""
     return (one.domain, getattr(one, "op_type", "") or one.name, getattr(one, "overload", ""))
 
 
 def check_expansion(model: Any, where: str) -> None:
     """Raise TraceError if a model is too large with its functions expanded, or a function calls itself.
 
-    Each function is counted once, functions without calls first, so this takes no longer than reading the file.
+    Each function is counted once, after those that it calls, so this takes no longer than reading the file.
     """
-    functions = {(one.domain, one.name, getattr(one, "overload", "")): one for one in model.functions}
+    functions = {_key(one): one for one in model.functions}
     calls: dict[Any, list[Any]] = {}
     own: dict[Any, tuple[int, int]] = {}
     for key, body in [*functions.items(), (None, model.graph)]:
         nodes = list(_nodes(body))
-        calls[key] = [_key(node) for node in nodes if _key(node) in functions]
+        calls[key] = [called for called in map(_key, nodes) if called in functions]
         own[key] = len(nodes), body.ByteSize()
+    try:
+        order = list(TopologicalSorter(calls).static_order())
+    except CycleError as error:
+        name = error.args[1][0][1]
+        raise TraceError(f"{where}: not a valid ONNX model (the function {name!r} calls itself)") from None
+    most_bytes = own[None][1] + MOST_GROWTH
     expanded: dict[Any, tuple[int, int]] = {}
-    open_: set[Any] = set()
-    stack: list[Any] = [None]
-    while stack:
-        key = stack[-1]
-        if key in expanded:
-            stack.pop()
-            continue
-        missing = [one for one in dict.fromkeys(calls[key]) if one not in expanded]
-        if missing and key not in open_:
-            open_.add(key)
-            stack.extend(missing)
-            continue
-        if missing:
-            raise TraceError(f"{where}: not a valid ONNX model (the function {missing[0][1]!r} calls itself)")
-        parts = [own[key], *(expanded[one] for one in calls[key])]
-        expanded[key] = sum(n for n, _ in parts), sum(b for _, b in parts)
-        if expanded[key][0] > MOST_NODES or expanded[key][1] - own[None][1] > MOST_GROWTH:
-            raise TraceError(
-                f"{where}: its functions expand to more than {MOST_NODES} nodes or {MOST_GROWTH >> 20} MiB"
-            )
-        open_.discard(key)
-        stack.pop()
+    for key in order:
+        nodes, sizes = zip(own[key], *(expanded[called] for called in calls[key]), strict=True)
+        # Counts stop just beyond the limits: a number that doubles 2^20 times fills the memory itself.
+        expanded[key] = min(sum(nodes), MOST_NODES + 1), min(sum(sizes), most_bytes + 1)
+    if expanded[None][0] > MOST_NODES or expanded[None][1] > most_bytes:
+        raise TraceError(f"{where}: its functions expand to more than {MOST_NODES} nodes or {MOST_GROWTH >> 20} MiB")

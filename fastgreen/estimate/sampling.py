@@ -10,6 +10,7 @@ The plan is a TOML file::
     threads = 2              # of PyTorch; by default its own choice
     device = "cpu"           # or "cuda"
     max_bytes = 1e9          # most of input, output and weights together; by default half the memory
+    rotate_bytes = 256e6     # of weights of equal layers that run in turn, so that they come from memory; by default 0
 
     [layer.Conv2d]
     count = 200
@@ -25,10 +26,8 @@ always left out.
 
 from __future__ import annotations
 
-import ast
-import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -38,22 +37,19 @@ from typing import Any
 import numpy as np
 
 from fastgreen.estimate.layers import KINDS, complete
+from fastgreen.estimate.size_rules import Rule, allowed
 from fastgreen.estimate.work import TERMS, terms
 from fastgreen.guards.untrusted import read_toml
 
 __all__ = ["Plan", "allowed", "configurations", "read_plan"]
 
+# Plans of the package.
+PRESETS = {"transformers": Path(__file__).parent / "plans" / "transformers.toml"}
+
 MOST_TRIES = 1000
 MOST_GRID = 100_000
 MOST_WHOLE = 2**53
-MOST_RULE = 500  # characters; a rule is evaluated for every configuration
 _LARGEST = float(np.finfo(np.float64).max)
-
-_OPERATIONS: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,8 @@ class Plan:
         Threads of PyTorch; None for PyTorch's own choice.
     device : str
         PyTorch's name of the device: ``cpu``, ``cuda`` or ``cuda:N``.
+    rotate_bytes : float
+        Bytes of weights or caches of equal layers that run in turn; 0 for one layer that runs again and again.
     """
 
     layers: list[tuple[str, dict[str, int]]]
@@ -82,6 +80,7 @@ class Plan:
     channels: list[str] | None = None
     threads: int | None = None
     device: str = "cpu"
+    rotate_bytes: float = 0.0
 
     @property
     def duration_s(self) -> float:
@@ -114,12 +113,13 @@ def plan_from(document: Mapping[str, Any], where: str = "plan") -> Plan:
     threads, channels, device = given.whole("threads", None, 1), given.channels(), given.device()
     generator = np.random.default_rng(given.whole("seed", 0, 0))
     most_bytes = given.number("max_bytes", _half_of_memory())
+    rotate_bytes = given.number("rotate_bytes", 0.0)
     layers = [
         (kind, sizes)
         for kind, section in sections.items()
         for sizes in configurations(kind, _mapping(where, f"[layer.{kind}]", section), generator, most_bytes, where)
     ]
-    return Plan(layers, seconds, repeats, channels, threads, device)
+    return Plan(layers, seconds, repeats, channels, threads, device, rotate_bytes)
 
 
 def _mapping(where: str, name: str, value: Any) -> Mapping[str, Any]:
@@ -138,7 +138,7 @@ def _half_of_memory() -> float:
 class Settings:
     """The ``[collect]`` section; every getter checks its value."""
 
-    KNOWN = ("seconds", "repeats", "channels", "seed", "threads", "max_bytes", "device")
+    KNOWN = ("seconds", "repeats", "channels", "seed", "threads", "max_bytes", "rotate_bytes", "device")
 
     def __init__(self, where: str, given: Mapping[str, Any]) -> None:
         if unknown := sorted(set(given) - set(self.KNOWN)):
@@ -147,7 +147,9 @@ class Settings:
 
     def number(self, name: str, default: float) -> float:
         """A finite number above 0."""
-        value = self.given.get(name, default)
+        if name not in self.given:
+            return default
+        value = self.given[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST:
             raise ValueError(f"{self.where}: {name} must be more than 0 and finite, not {value!r}")
         return float(value)
@@ -203,33 +205,53 @@ def configurations(
     ValueError
         If the section is wrong, or too few configurations are possible.
     """
+    part = _section(kind, section, where)
+    if part.sample == "random":
+        return _draw(part, generator, most_bytes, where)
+    found = [one for one in _grid(part.axes, where) if _fits(kind, one, part.rules, most_bytes)]
+    if not found:
+        raise ValueError(f"{where}: no point of the grid of [layer.{kind}] is possible and within its rules")
+    return found[: part.count]
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A ``[layer.KIND]`` section, checked. An axis is an array of values, or (low, high, log)."""
+
+    kind: str
+    axes: dict[str, Any]
+    rules: list[Rule]
+    sample: str
+    count: int
+
+
+def _section(kind: str, given: Mapping[str, Any], where: str) -> _Section:
     if kind not in TERMS["basic"]:
         raise ValueError(f"{where}: kind must be one of {', '.join(TERMS['basic'])}, not {kind!r}")
-    section = dict(section)
-    count: Any = section.pop("count", None)
-    sample = section.pop("sample", "random")
-    rules = section.pop("rules", [])
-    if not isinstance(rules, list) or not all(isinstance(text, str) for text in rules):
-        raise ValueError(f"{where}: rules of [layer.{kind}] must be a list of strings, not {rules!r}")
-    parsed = [_rule(text, where) for text in rules]
-    sizes = tuple(name for name in ("batch_size", *KINDS[kind].needs, *KINDS[kind].defaults) if _varies(kind, name))
-    if unknown := sorted(set(section) - set(sizes)):
-        raise ValueError(f"{where}: {kind} has no size {unknown[0]!r}; it has {', '.join(sizes)}")
-    if missing := [name for name in ("batch_size", *KINDS[kind].needs) if name not in section]:
-        raise ValueError(f"{where}: [layer.{kind}] needs {', '.join(missing)}")
-    axes = {name: _axis(f"{where}: {kind}.{name}", value) for name, value in section.items()}
+    texts = given.get("rules", [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{where}: rules of [layer.{kind}] must be a list of strings, not {texts!r}")
+    rules = [Rule(text, where) for text in texts]
+    sizes = {name: value for name, value in given.items() if name not in ("count", "sample", "rules")}
+    _check_names(kind, sizes, where)
+    axes = {name: _axis(f"{where}: {kind}.{name}", value) for name, value in sizes.items()}
+    sample = given.get("sample", "random")
     if sample not in ("random", "grid"):
         raise ValueError(f"{where}: sample must be random or grid, not {sample!r}")
-    if count is None and sample == "grid":
-        count = MOST_GRID
+    count = given.get("count", MOST_GRID if sample == "grid" else None)
     if type(count) is not int or not 1 <= count <= MOST_GRID:
         raise ValueError(f"{where}: [layer.{kind}] needs a count of 1 to {MOST_GRID} to draw, not {count!r}")
-    if sample == "grid":
-        found = [one for one in _grid(axes, where) if _fits(kind, one, parsed, most_bytes)]
-        if not found:
-            raise ValueError(f"{where}: no point of the grid of [layer.{kind}] is possible and within its rules")
-        return found[:count]
-    return _draw(kind, axes, count, parsed, most_bytes, generator, where)
+    return _Section(kind, axes, rules, sample, count)
+
+
+def _check_names(kind: str, sizes: Mapping[str, Any], where: str) -> None:
+    """Raise a ValueError for a size that the kind does not have, and for one that it needs and the section lacks."""
+    needed = ("batch_size", *KINDS[kind].needs)
+    known = [name for name in (*needed, *KINDS[kind].defaults) if _varies(kind, name)]
+    if unknown := sorted(set(sizes) - set(known)):
+        raise ValueError(f"{where}: {kind} has no size {unknown[0]!r}; it has {', '.join(known)}")
+    if missing := [name for name in needed if name not in sizes]:
+        raise ValueError(f"{where}: [layer.{kind}] needs {', '.join(missing)}")
 
 
 def _varies(kind: str, name: str) -> bool:
@@ -237,50 +259,20 @@ def _varies(kind: str, name: str) -> bool:
     return name != "inplace" or kind == "ReLU"
 
 
-def allowed(rule: str, sizes: Mapping[str, int]) -> bool:
-    """Whether sizes satisfy a rule.
-
-    Parameters
-    ----------
-    rule : str
-        A comparison of integer expressions.
-    sizes : mapping of str to int
-        Values of the names in the rule.
-
-    Raises
-    ------
-    ValueError
-        If the rule is not a comparison, has an unknown name, or divides by 0.
-
-    Examples
-    --------
-    >>> allowed("kernel_size <= image_size + 2 * padding", {"kernel_size": 5, "image_size": 4, "padding": 1})
-    True
-    """
-    return bool(_evaluate(_rule(rule, "rule").body, dict(sizes)))
-
-
-def _draw(
-    kind: str,
-    axes: dict[str, Any],
-    count: int,
-    rules: list,
-    most_bytes: float,
-    generator: np.random.Generator,
-    where: str,
-) -> list[dict[str, int]]:
+def _draw(part: _Section, generator: np.random.Generator, most_bytes: float, where: str) -> list[dict[str, int]]:
+    """Distinct random configurations, until there are enough or many draws in a row give no new one."""
     found: dict[tuple, dict[str, int]] = {}
     missed = 0
-    while len(found) < count and missed < MOST_TRIES:
-        one = {name: _choose(axis, generator) for name, axis in axes.items()}
+    while len(found) < part.count and missed < MOST_TRIES:
+        one = {name: _choose(axis, generator) for name, axis in part.axes.items()}
         missed += 1
-        if tuple(one.values()) not in found and _fits(kind, one, rules, most_bytes):
+        if tuple(one.values()) not in found and _fits(part.kind, one, part.rules, most_bytes):
             found[tuple(one.values())] = one
             missed = 0
-    if len(found) < count:
+    if len(found) < part.count:
         raise ValueError(
-            f"{where}: found only {len(found)} of {count} {kind} configurations, and no other in {MOST_TRIES} more "
-            "draws; widen the ranges, loosen the rules, or raise max_bytes"
+            f"{where}: found only {len(found)} of {part.count} {part.kind} configurations, and no other in "
+            f"{MOST_TRIES} more draws; widen the ranges, loosen the rules, or raise max_bytes"
         )
     return list(found.values())
 
@@ -331,68 +323,14 @@ def _grid(axes: dict[str, Any], where: str) -> Iterator[dict[str, int]]:
     return (dict(zip(axes, map(int, point), strict=True)) for point in product(*values))
 
 
-def _fits(kind: str, sizes: dict[str, int], rules: list, most_bytes: float) -> bool:
+def _fits(kind: str, sizes: dict[str, int], rules: list[Rule], most_bytes: float) -> bool:
     try:
         columns = complete(kind, sizes)
     except ValueError:
         return False
     filled = {name: int(value) for name, value in columns.items()}
-    if not all(_evaluate(rule.body, filled) for rule in rules):
+    if not all(rule.holds(filled) for rule in rules):
         return False
     size = terms(kind, columns, "basic")
-    moved = sum(float(size[name]) for name in ("bytes_in", "bytes_out", "bytes_weights") if name in size)
+    moved = sum(float(value) for name, value in size.items() if name.startswith("bytes_"))
     return moved <= most_bytes
-
-
-def _rule(text: str, where: str) -> ast.Expression:
-    if len(text) > MOST_RULE:
-        raise ValueError(f"{where}: rule must have at most {MOST_RULE} characters, not {len(text)}")
-    try:
-        tree = ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{where}: rule {text[:80]!r} is not an expression") from error
-    allowed_nodes = (
-        ast.Expression,
-        ast.BoolOp,
-        ast.And,
-        ast.Or,
-        ast.Compare,
-        ast.BinOp,
-        ast.Name,
-        ast.Load,
-        ast.Constant,
-    )
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, int):
-            continue
-        if isinstance(node, ast.Constant) or not isinstance(node, (*allowed_nodes, *_OPERATIONS)):
-            raise ValueError(f"{where}: rule {text!r} may only compare sums and products of sizes and whole numbers")
-    if not isinstance(tree.body, ast.Compare | ast.BoolOp):
-        raise ValueError(f"{where}: rule {text!r} must be a comparison")
-    return tree
-
-
-def _evaluate(node: ast.AST, sizes: dict[str, int]) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name):
-        if node.id not in sizes:
-            raise ValueError(f"rules must use the sizes of this layer ({', '.join(sizes)}), not {node.id!r}")
-        return sizes[node.id]
-    if isinstance(node, ast.BinOp):
-        left, right = _evaluate(node.left, sizes), _evaluate(node.right, sizes)
-        if right == 0 and isinstance(node.op, ast.FloorDiv | ast.Mod):
-            raise ValueError(f"rules must not divide by 0, as {ast.unparse(node)} does")
-        return _OPERATIONS[type(node.op)](left, right)
-    if isinstance(node, ast.BoolOp):
-        values = [bool(_evaluate(value, sizes)) for value in node.values]
-        return all(values) if isinstance(node.op, ast.And) else any(values)
-    if not isinstance(node, ast.Compare):
-        raise ValueError(f"rules: {type(node).__name__} has no value")
-    left = _evaluate(node.left, sizes)
-    for operation, right_node in zip(node.ops, node.comparators, strict=True):
-        right = _evaluate(right_node, sizes)
-        if not _OPERATIONS[type(operation)](left, right):
-            return False
-        left = right
-    return True

@@ -24,6 +24,8 @@ from fastgreen.units import J_PER_KWH
 __all__ = ["J_PER_KWH", "PUBLISHED", "MeasuredNetwork", "Table", "read_networks", "read_table", "read_tables"]
 
 LEAST_ROWS = 10
+Configuration = tuple[tuple[str, int], ...]  # the sizes of a layer, sorted by name
+Place = tuple[str, int, int]  # network, batch size, and layer of a measurement; layer 0 is the whole network
 
 # File name -> kind and size columns, in the order of the published models' features.
 PUBLISHED = {
@@ -85,7 +87,7 @@ class Table:
         return complete(self.kind, self.sizes, where=self.source or self.kind)
 
     def macs(self, convention: str = "table") -> np.ndarray:
-        """Multiply-accumulates of one forward pass, a value per row; see `fastgreen.estimate.macs`."""
+        """Multiply-accumulates of each row, (rows,), see :func:`fastgreen.estimate.macs`."""
         return np.broadcast_to(count(self.kind, self.columns, convention), self.energy_j.shape)
 
     def matrix(self) -> np.ndarray:
@@ -93,7 +95,7 @@ class Table:
         return np.column_stack([self.sizes[name].astype(np.float64) for name in self.sizes])
 
     def take(self, rows: np.ndarray) -> Table:
-        """The table with some of its rows: their numbers, or a mask."""
+        """The table of these rows only: indices, or a bool for each row."""
         sizes = {name: value[rows] for name, value in self.sizes.items()}
         return Table(self.kind, sizes, self.energy_j[rows], self.source, self.estimated)
 
@@ -182,30 +184,31 @@ def read_tables(folder: str | Path, channel: str | None = None) -> dict[str, Tab
 
 def read_collected(path: Path, channel: str | None = None) -> dict[str, Table]:
     """Read ``layers.arrow`` of a collection. Repeats of one configuration are averaged; failed ones are left out."""
-    rows = [row for row in read_rows(path).to_pylist() if (row["passes"] or 0) > 0]
-    grouped: dict[str, dict[tuple, list[tuple[float, bool]]]] = {}
-    for row in rows:
-        _check_row(path, row)
-        energy = row["energy_j"]
-        if channel is not None:
-            by_id = {entry["id"]: entry["energy_j"] for entry in row["channels"]}
-            if channel not in by_id:
-                raise ValueError(f"channel must be one of {', '.join(by_id)} for {path}, not {channel!r}")
-            energy = by_id[channel]
-        key = tuple(sorted((name, int(value)) for name, value in row["sizes"]))
-        grouped.setdefault(row["kind"], {}).setdefault(key, []).append((energy / row["passes"], row["estimated"]))
-    tables = {}
-    for kind, entries in grouped.items():
-        # After a change of the plan, later rows may have sizes that earlier rows left at their defaults.
-        given = {name for key in entries for name, _ in key}
-        spec = KINDS[kind]
-        names = [name for name in ("batch_size", *spec.needs, *spec.defaults) if name in given]
-        whole = [complete(kind, dict(key), where=str(path)) for key in entries]
-        sizes = {name: np.array([int(columns[name]) for columns in whole], dtype=np.int64) for name in names}
-        energy = np.array([np.mean([e for e, _ in values]) for values in entries.values()])
-        estimated = any(flag for values in entries.values() for _, flag in values)
-        tables[kind] = Table(kind, sizes, energy, f"{path} ({kind})", estimated)
-    return tables
+    measured: dict[str, dict[Configuration, list[dict[str, Any]]]] = {}  # the rows of each configuration, by kind
+    for row in read_rows(path).to_pylist():
+        if (row["passes"] or 0) > 0:
+            _check_row(path, row)
+            sizes = tuple(sorted((name, int(value)) for name, value in row["sizes"]))
+            measured.setdefault(row["kind"], {}).setdefault(sizes, []).append(row)
+    return {kind: _table_of(path, kind, rows_of, channel) for kind, rows_of in measured.items()}
+
+
+def _table_of(path: Path, kind: str, rows_of: dict[Configuration, list[dict[str, Any]]], channel: str | None) -> Table:
+    # After a change of the plan, later rows may have sizes that earlier rows left at their defaults.
+    given = {name for configuration in rows_of for name, _ in configuration}
+    names = [name for name in ("batch_size", *KINDS[kind].needs, *KINDS[kind].defaults) if name in given]
+    full = [complete(kind, dict(configuration), where=str(path)) for configuration in rows_of]
+    sizes = {name: np.array([int(columns[name]) for columns in full], dtype=np.int64) for name in names}
+    energy = [np.mean([_energy_per_pass(path, row, channel) for row in rows]) for rows in rows_of.values()]
+    estimated = any(row["estimated"] for rows in rows_of.values() for row in rows)
+    return Table(kind, sizes, np.array(energy), f"{path} ({kind})", estimated)
+
+
+def _energy_per_pass(path: Path, row: dict[str, Any], channel: str | None) -> float:
+    by_id = {entry["id"]: entry["energy_j"] for entry in row["channels"]}
+    if channel is not None and channel not in by_id:
+        raise ValueError(f"channel must be one of {', '.join(by_id)} for {path}, not {channel!r}")
+    return (row["energy_j"] if channel is None else by_id[channel]) / row["passes"]
 
 
 def _check_row(path: Path, row: dict[str, Any]) -> None:
@@ -287,8 +290,8 @@ def read_networks(
     """
     if repeats not in ("agreeing", "all", "median"):
         raise ValueError(f"repeats must be agreeing, all or median, not {repeats!r}")
-    values: dict[tuple[str, int, int], list[float]] = {}
-    kinds: dict[tuple[str, int, int], str] = {}
+    measured: dict[Place, list[float]] = {}
+    kinds: dict[Place, str] = {}
     for path in paths:
         table = _load(path, ("project_name", target))
         projects = [str(project) for project in table["project_name"].to_pylist()]
@@ -299,31 +302,28 @@ def read_networks(
             if not np.isfinite(energy):
                 raise ValueError(f"{path}: energy must be finite, unlike row {row}")
             key = (match["name"], int(match["batch"]), int(match["index"]))
-            values.setdefault(key, []).append(energy * J_PER_KWH / int(match["passes"]))
+            measured.setdefault(key, []).append(energy * J_PER_KWH / int(match["passes"]))
             kinds[key] = match["kind"]
-    return _gather(values, kinds, repeats, tolerance)
+    means = {place: _mean(np.array(energies), repeats, tolerance) for place, energies in measured.items()}
+    networks = sorted({(name, batch) for name, batch, _ in measured})
+    return [_network(name, batch, means, kinds) for name, batch in networks]
 
 
-def _gather(
-    values: dict[tuple[str, int, int], list[float]],
-    kinds: dict[tuple[str, int, int], str],
-    repeats: str,
-    tolerance: float,
-) -> list[MeasuredNetwork]:
-    means: dict[tuple[str, int], dict[int, float]] = {}
-    dropped: dict[tuple[str, int], int] = {}
-    for (name, batch, index), repeated in values.items():
-        energy = np.array(repeated)
-        middle = np.median(energy)
-        kept = energy
-        if repeats == "agreeing":
-            kept = energy[np.abs(energy / middle - 1) <= tolerance] if middle > 0 else energy
-            kept = kept if len(kept) else energy
-        means.setdefault((name, batch), {})[index] = float(middle if repeats == "median" else kept.mean())
-        dropped[name, batch] = dropped.get((name, batch), 0) + len(energy) - len(kept)
-    networks = []
-    for (name, batch), layers in sorted(means.items()):
-        whole = layers.pop(0, float("nan"))
-        of = {index: kinds[name, batch, index] for index in layers}
-        networks.append(MeasuredNetwork(name, batch, whole, layers, of, dropped[name, batch]))
-    return networks
+def _mean(energy_j: np.ndarray, repeats: str, tolerance: float) -> tuple[float, int]:
+    """The mean, or the median, of repeats, and the number of those left out."""
+    middle = np.median(energy_j)
+    if repeats == "median":
+        return float(middle), 0
+    if repeats == "all" or not middle > 0:
+        return float(energy_j.mean()), 0
+    kept = energy_j[np.abs(energy_j / middle - 1) <= tolerance]
+    kept = kept if len(kept) else energy_j
+    return float(kept.mean()), len(energy_j) - len(kept)
+
+
+def _network(name: str, batch: int, means: dict[Place, tuple[float, int]], kinds: dict[Place, str]) -> MeasuredNetwork:
+    own = {place[2]: found for place, found in means.items() if place[:2] == (name, batch)}
+    layers_j = {layer: energy_j for layer, (energy_j, _) in own.items() if layer}
+    whole_j = own[0][0] if 0 in own else float("nan")
+    of = {layer: kinds[name, batch, layer] for layer in layers_j}
+    return MeasuredNetwork(name, batch, whole_j, layers_j, of, sum(dropped for _, dropped in own.values()))

@@ -37,6 +37,8 @@ _HOME = {
     "huggingface_callback": "fastgreen.training.callbacks",
     "keras_callback": "fastgreen.training.callbacks",
     "lightning_callback": "fastgreen.training.callbacks",
+    "median_energies": "fastgreen.recordings.energy_rules",
+    "window_energies": "fastgreen.recordings.energy_rules",
     "mlflow_tracker": "fastgreen.training.trackers",
     "pareto_front": "fastgreen.experiment.pictures",
     "power_over_time": "fastgreen.experiment.pictures",

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import TraceError
+from fastgreen.experiment.published_runs import RULES, load_published
 from fastgreen.experiment.run_energy import RunEnergy, precision_of, run_energy
 from fastgreen.experiment.runner import WINDOW, read_status
 from fastgreen.experiment.settling import Rest, Settled, read_settling, settling_notes
@@ -38,12 +39,6 @@ _LONGEST_NAME = 200  # characters of a study's name and of the unit of its sizes
 _LARGEST = 1e15  # of a mean of memory, use or temperature; a larger value is not a reading
 _RUN = re.compile(r"run_\d{1,9}")
 _INTERRUPTED = ("interrupted", "the run was cut off; it is repeated when the study goes on")
-_PUBLISHED_GAUGES = {
-    "cpu_use": ("process/cpu_use",),
-    "memory_b": ("process/memory", "process/memory_uss", "memory"),
-    "gpu_use": ("gpu_use",),
-    "gpu_memory_b": ("gpu_memory", "process/gpu_memory"),
-}
 
 
 @dataclass
@@ -137,7 +132,7 @@ class Compiled:
         return folder
 
 
-def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
+def compile_study(folder: str | Path, costs: Costs | None = None, rule: str = "integral") -> Compiled:
     """Compile the study in a folder into tables.
 
     Parameters
@@ -146,6 +141,9 @@ def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
         Folder of the study.
     costs : Costs, optional
         Rates for money and carbon per inference (`fastgreen.costs.settings.costs_from`); they become columns.
+    rule : {"integral", "aipowermeter"}
+        Energy of a run of AIPowerMeter: the integral of its power, or AIPowerMeter's own rule, to repeat published
+        tables: the median of the steps times their number, and so for memory and use.
 
     Returns
     -------
@@ -155,15 +153,19 @@ def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
     ------
     TraceError
         If the folder does not exist or holds no run.
+    ValueError
+        If `rule` is unknown.
     """
     folder = Path(folder)
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, not {rule!r}")
     if not folder.is_dir():
         raise TraceError(f"{folder}: no such folder")
     about = _about(folder)
     places = _places(folder)
     if not places:
         raise TraceError(f"{folder}: no run in it; a study has folders input_<size>/run_<k>")
-    runs = [_load(place, folder, costs or None) for place in places]
+    runs = [_load(place, folder, costs or None, rule) for place in places]
     sizes = list(dict.fromkeys(run.size for run in runs))
     table = _size_table(runs, sizes, about)
     pearson, spearman = correlations(table)
@@ -176,7 +178,8 @@ def compile_study(folder: str | Path, costs: Costs | None = None) -> Compiled:
         [
             *about.notes,
             *_notes(runs),
-            *settling_notes([(f"size {r.size}, run {r.repeat}", r.warmup, r.rest) for r in runs]),
+            *RULES[rule],
+            *settling_notes((f"size {run.size}, run {run.repeat}", run.warmup, run.rest) for run in runs),
         ],
         about.size_unit,
         about.name,
@@ -256,7 +259,7 @@ def _order(name: str) -> tuple[int, float, str]:
     return (0, size, text) if math.isfinite(size) else (1, 0.0, text)
 
 
-def _load(place: Path, study: Path, costs: Costs | None) -> _Run:
+def _load(place: Path, study: Path, costs: Costs | None, rule: str) -> _Run:
     run = _Run(encodable(place.parent.name.removeprefix("input_")), int(place.name[4:]), "done")
     try:
         check_inside(place / "run", study)
@@ -270,7 +273,7 @@ def _load(place: Path, study: Path, costs: Costs | None) -> _Run:
             if status is None:
                 run.state, run.note = _INTERRUPTED
         elif (place / "power_metrics.json").exists():
-            _load_published(run, place)
+            load_published(run, place, rule)
             if costs is not None and run.counted:
                 run.spent, run.doubt = spent_at_any_time(run.total[:3], run.latency_s, costs)
         elif status is None and (place.parent.parent / "study.json").exists():
@@ -300,35 +303,6 @@ def _saved_gauges(place: Path) -> dict[str, float]:
         return {}
     known = [(name, there.get(name)) for name in GAUGE_UNITS]
     return {n: float(v) for n, v in known if isinstance(v, (int, float)) and -_LARGEST <= v <= _LARGEST}
-
-
-def _published_gauges(means: dict[str, float | None]) -> dict[str, float]:
-    """Means of AIPowerMeter's channels; for each quantity, the first of its channels that exists."""
-    out = {}
-    for name, channels in _PUBLISHED_GAUGES.items():
-        value = next((means[c] for c in channels if means.get(c) is not None), None)
-        if value is not None:
-            out[name] = value
-    return out
-
-
-def _load_published(run: _Run, place: Path) -> None:
-    recording = read_aipowermeter(place)
-    if recording.latency_s is None or not recording.latency_s.size:
-        run.state, run.note = "empty", "no latencies: the energy of one inference is not known"
-        return
-    run.energy.latency_s = recording.latency_s
-    count = run.latency_s.size
-    rows = recording.channels.to_pylist()
-    run.gauges = _published_gauges({row["id"]: row["mean"] for row in rows})
-    for row in rows:
-        if row["energy_j"] is not None:
-            joules = (row["energy_j"], row["energy_low_j"], row["energy_high_j"])
-            run.channels[row["id"]] = (*(j / count for j in joules), row["mean_power_w"])
-            if row["root"]:
-                run.counted.append(row["id"])
-    if not run.channels:
-        run.state, run.note = "empty", "; ".join(recording.notes) or "no power in the recording"
 
 
 def _notes(runs: list[_Run]) -> list[str]:

@@ -24,6 +24,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Study:
     protocol : Protocol
         The sizes and the inference.
     repeats : int
-        Runs of each size, at least 1.
+        Runs of each size, at least 1. More than a study in the folder has adds runs to it, also if it is finished.
     pause_s : float or "auto"
         Seconds of rest before each run, so that one run does not warm up the next. ``"auto"``: until the power is back
         at idle (:mod:`fastgreen.experiment.settling`).
@@ -90,7 +91,8 @@ class Study:
     Raises
     ------
     ValueError
-        If the folder holds a study of another model, command, device, sizes, repeats, counts or channels, or is a file.
+        If the folder holds a study of another model, command, device, sizes, counts or channels, or of more repeats,
+        or is a file.
     ChannelNotFound, ChannelPermission
         If the channels cannot be measured here.
 
@@ -123,7 +125,7 @@ class Study:
         if until is not None and not 0 < until < 1:
             raise ValueError(f"until must be above 0 and below 1, not {until}")
         if until is not None and repeats < FIRST_PAIRS:
-            raise ValueError(f"repeats must be at least {FIRST_PAIRS} beside until, not {repeats}")
+            raise ValueError(f"repeats must be at least {FIRST_PAIRS} with until, not {repeats}")
         if order not in ("sizes", "rounds"):
             raise ValueError(f"order must be sizes or rounds, not {order!r}")
         self.folder = Path(folder)
@@ -166,12 +168,18 @@ class Study:
             there = _read(file)
         except TraceError as error:
             raise TraceError(f"{error}; the runs beside it are complete; delete it if they are of this study") from None
+        before = there.get("repeats")
+        more = type(before) is int and 1 <= before < self.repeats
         for key, value in wanted.items():
+            if key == "repeats" and more:
+                continue
             if there.get(key, "" if key == "what" else None) != value:
                 raise ValueError(
                     f"folder: {self.folder} holds a study with {key} = {there.get(key)!r}, not {value!r}; "
                     "continue with the same parameters or choose another folder"
                 )
+        if more:
+            _write_json(file, {**there, "repeats": self.repeats})
 
     def pending(self, *, retry_failed: bool = False) -> list[tuple[Any, int]]:
         """List (size, repeat) of the runs to be done, in order. A damaged run is to be done again, with a warning.
@@ -190,6 +198,10 @@ class Study:
                     if self.until is not None and repeat >= FIRST_PAIRS - 1:
                         break
         return out
+
+    def _runs(self) -> Iterator[tuple[Any, int]]:
+        """(size, repeat) of every run, as published: all runs of a size in a row."""
+        return product(self.protocol.sizes, range(self.repeats))
 
     def _verdict(self, size: Any, repeats: int) -> Verdict:
         """Whether this many runs of a size are enough for the precision asked for."""
@@ -304,10 +316,8 @@ class Study:
 
     def statuses(self, besides: Collection[tuple[Any, int]] = ()) -> Iterator[RunStatus]:
         """Outcomes of the runs that have ended, without those in `besides`."""
-        for size in self.protocol.sizes:
-            for repeat in range(self.repeats):
-                if (size, repeat) in besides:
-                    continue
+        for size, repeat in self._runs():
+            if (size, repeat) not in besides:
                 status = read_status(run_folder(self.folder, size, repeat))
                 if status is not None:
                     yield status

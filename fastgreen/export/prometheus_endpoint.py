@@ -43,7 +43,7 @@ def prometheus(
     allow_remote: bool = False,
     costs: Costs | None = None,
 ) -> Endpoint:
-    """Show a monitor to Prometheus.
+    """Serve the energies of a monitor to Prometheus.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Guards: checks of arguments, safe handling of untrusted text and files, signals that survive interruption."""
+"""Guards against what comes from outside: arguments, texts, files, signals, and names of `os` that a system lacks."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgreen.errors import TraceError
-from fastgreen.system_names import BELOW, DIRECTORY, NOFOLLOW, NOWAIT, OURS
+from fastgreen.guards.system_names import BELOW, DIRECTORY, NOFOLLOW, NOWAIT, OURS
 
 __all__ = [
     "SMALL",

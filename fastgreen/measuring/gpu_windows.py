@@ -173,7 +173,7 @@ class GpuWindows:
         self._owner.deferred.append(self)
 
     def window(self, name: str) -> GpuWindow:
-        """A handle for stretches called `name`; the same again for the same thread and name, unless it is open."""
+        """A handle for windows of this name. A thread gets the same handle again, unless it is open."""
         if not isinstance(name, str):
             raise TypeError(f"a window's name must be a string, not {name!r}")
         name = encodable(name)
@@ -184,7 +184,7 @@ class GpuWindows:
         return handle
 
     def anchor(self) -> None:
-        """Wait for the GPU and compare the clocks again: at a pause of a long run, after an epoch say.
+        """Wait for the GPU and compare the clocks again. Call it at a pause of a long run, such as after an epoch.
 
         Windows between two anchors become final at the second: a recording holds them from then on, and the drift of
         the clocks is taken out piece by piece.
@@ -211,7 +211,7 @@ class GpuWindows:
         self._timeline.close(handle.name, begun)
 
     def become_inert(self) -> None:
-        """In a forked child, which CUDA does not survive either."""
+        """Stop measuring in a forked child; CUDA does not work there either."""
         self._finished = True
 
     def finish(self) -> None:

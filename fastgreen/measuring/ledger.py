@@ -102,7 +102,7 @@ class Ledgers:
     def go_live(self, run: Run) -> None:
         """From now on shares are worked out while the run goes on."""
         self._run = run
-        for ledger in self.by_name.values():
+        for ledger in list(self.by_name.values()):
             self._go_live(ledger)
 
     def _go_live(self, ledger: _ledger.Ledger) -> None:
@@ -147,14 +147,14 @@ class Ledgers:
 
     def end(self) -> None:
         """Close what is open: the run ends. Idempotent."""
-        for name, ledger in self.by_name.items():
+        for name, ledger in list(self.by_name.items()):
             self._ended[name] = self._ended.get(name, 0) + ledger.end_all()
 
     @property
     def notes(self) -> list[str]:
         """What a reader of the shares should know, a sentence each."""
         out = []
-        for name, ledger in self.by_name.items():
+        for name, ledger in list(self.by_name.items()):
             of = f"of ledger {name!r}"
             if count := self._ended.get(name):
                 were = "was" if count == 1 else "were"
@@ -195,7 +195,7 @@ class Ledgers:
         return list((self._totals or {}).values())
 
     def _shared_twice(self) -> list[str]:
-        used = [ledger for ledger in self.by_name.values() if ledger.opened]
+        used = [ledger for ledger in list(self.by_name.values()) if ledger.opened]
         if len(used) < 2:
             return []
         names = ", ".join(repr(ledger.name) for ledger in used)

@@ -228,7 +228,7 @@ class LiveShares:
         self._events.take(changes, dict(self.ledger.take_steps()))
 
     def _weights(self) -> dict[int, float]:
-        return {span.number_in_ledger: span.weight for span in self.ledger.open_spans()}
+        return self.ledger.open_weights()
 
     def _feed(self, until_ns: int | None) -> None:
         for i, feed in enumerate(self._feeds.values()):
@@ -280,7 +280,9 @@ class LiveShares:
     def _give(self, span: _ledger.Span | tuple[Any, ...], energy: Bounded) -> None:
         """A share is known: tell the span, and the callbacks."""
         row = span if isinstance(span, tuple) else None
-        if not isinstance(span, tuple):
+        if isinstance(span, tuple):
+            self.ledger.settle_late(span[0], energy)
+        else:
             span.settle(energy)
             row = span.row() if self._deliveries.wanted else None
         if row is not None and self._deliveries.wanted:

@@ -1,4 +1,4 @@
-"""The metrics: APC, APEC, TTCAPC, TTCAPEC, and the neighbours that others judge efficiency by.
+"""The metrics: APC, APEC, TTCAPC, TTCAPEC, and other published metrics of efficiency.
 
 The map, an arrow never pointing up or sideways::
 

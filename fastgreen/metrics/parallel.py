@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from fastgreen.system_names import cpu_count
+from fastgreen.guards.system_names import cpu_count
 
 __all__ = ["cpu_count", "for_each_range", "thread_count"]
 

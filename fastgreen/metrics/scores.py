@@ -28,7 +28,7 @@ def _score(ufunc: np.ufunc, out: Any, arguments: dict[str, tuple[Any, Domain]]) 
 
 
 def weighted_consumption(consumption: Any, accuracy: Any, alpha: Any = 0.1, *, out: Any = None) -> Any:
-    """Consumption that counts energy spent on right answers only `alpha`-fold.
+    """Consumption in which energy spent on right answers counts `alpha` times.
 
     ``consumption * ((1 - alpha) * (1 - accuracy) + alpha)``
 

@@ -18,7 +18,7 @@ import numpy as np
 from fastgreen import _resolver
 from fastgreen._light_dataclass import dataclass
 from fastgreen.results.load_states import Load, load_of
-from fastgreen.results.nonnegative import fit_powers
+from fastgreen.results.nonnegative import fit_powers, fit_powers_of_each
 from fastgreen.results.questions import ask
 from fastgreen.results.update_instants import update_instants
 from fastgreen.units import joules_per_unit
@@ -193,14 +193,8 @@ class Followed:
         time = self._time.sum(axis=0)
         share = np.maximum(time / max(time.max(), 1.0), 1e-6)
         self._ridge = share / (_PRIOR * self._mean) ** 2 if self._mean > 0 else share
-        self.power = self._powers(matrix, vector)
-        self._without = np.stack([self._powers(matrix - m, vector - v) for m, v in self._each_block()])
-
-    def _each_block(self):
-        return zip(self._matrix, self._vector, strict=True)
-
-    def _powers(self, matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
-        return fit_powers(matrix, vector, self._ridge, self._mean)
+        self.power = fit_powers(matrix, vector, self._ridge, self._mean)
+        self._without = fit_powers_of_each(matrix - self._matrix, vector - self._vector, self._ridge, self._mean)
 
     @cached_property
     def _covariance(self) -> NDArray[np.float64]:

@@ -9,7 +9,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["fit_powers", "least_squares"]
+__all__ = ["fit_powers", "fit_powers_of_each", "least_squares"]
+
+_DEPENDENT = 1e-10  # least eigenvalue, of a matrix whose diagonal is 1, below which its columns are taken as dependent
 
 
 def fit_powers(
@@ -27,6 +29,34 @@ def fit_powers(
     """
     ridge = np.broadcast_to(np.asarray(ridge, np.float64), vector.shape)
     return least_squares(matrix + np.diag(ridge), vector + ridge * expected)
+
+
+def fit_powers_of_each(
+    matrices: NDArray[np.float64], vectors: NDArray[np.float64], ridge: NDArray[np.float64], expected: float
+) -> NDArray[np.float64]:
+    """`fit_powers` of each matrix and vector of a stack: at once where no power would be negative, as is usual.
+
+    Parameters
+    ----------
+    matrices, vectors : (count, n, n) and (count, n) float64
+    ridge : (n,) float64
+    expected : float
+
+    Returns
+    -------
+    (count, n) float64
+    """
+    matrices, vectors = matrices + np.diag(ridge), vectors + ridge * expected
+    scale = np.sqrt(np.einsum("bii->bi", matrices))
+    if scale.size == 0 or not scale.min() > 0:
+        return np.stack([least_squares(m, v) for m, v in zip(matrices, vectors, strict=True)])
+    scaled = matrices / (scale[:, :, None] * scale[:, None, :])
+    plain = np.linalg.eigvalsh(scaled)[:, 0] > _DEPENDENT
+    powers = np.zeros_like(vectors)
+    powers[plain] = np.linalg.solve(scaled[plain], (vectors / scale)[plain, :, None])[:, :, 0] / scale[plain]
+    for i in np.flatnonzero(~plain | (powers <= 0).any(axis=1)).tolist():
+        powers[i] = least_squares(matrices[i], vectors[i])
+    return powers
 
 
 def least_squares(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:

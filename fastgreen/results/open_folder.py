@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fastgreen.system_names import BELOW, DIRECTORY, NOFOLLOW, OURS
+from fastgreen.guards.system_names import BELOW, DIRECTORY, NOFOLLOW, OURS
 
 __all__ = ["KeptFile", "OpenFolder", "name_of"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from fastgreen import _resolver
-from fastgreen.system_names import cpu_count
+from fastgreen.guards.system_names import cpu_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -31,6 +31,11 @@ _SHORTEST_TRIED = 0.2  # of the usual period: a shorter one has no effect but ta
 _PART = 300  # least number of updates from which a period is learnt
 _PARTS = 8
 _LEARN = 1500  # most updates from which a period is learnt
+_NARROWEST = 0.01  # of the usual period: a narrower band could not be told from one cell
+_STEP = 0.05  # of the usual period: the first step of the search
+_STEPS = 32  # the last step is so many times shorter
+_FEW, _STEPS_OF_MANY = 150, 2  # updates that longer steps look at; the longest step that looks at `_LEARN` updates
+_SIDES = ((1, 1), (-1, -1), (-1, 1), (1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
 @dataclass
@@ -114,29 +119,40 @@ def _parts(changes: NDArray[np.int64]) -> list[slice]:
 def learn_period(changes: NDArray[np.int64]) -> tuple[float, float]:
     """Shortest and longest period in ns that make the brackets of the changes most likely.
 
+    A coarse grid, then steps to a better neighbour, which get shorter where there is not one. A few updates are enough
+    for the long steps.
+
     Parameters
     ----------
     changes : (changes, 4) int64
     """
-    few, many = (_resolver.Followed(changes[:most]) for most in (_PART, _LEARN))
+    few, many = (_resolver.Followed(changes[:most]) for most in (_FEW, _LEARN))
     usual = float(np.median(np.diff(changes[:, :2].mean(axis=1))))
+    unit = _STEP * usual / _STEPS
+    known: dict[tuple[bool, int, int], float] = {}
 
-    def likelihood(followed: _resolver.Followed, low: float, high: float) -> float:
-        least = 0.01 * usual  # a narrower band could not be told from one cell
-        known = _SHORTEST_TRIED * usual <= low <= high - least
-        return followed.chain(low, high, MISSED, FLOOR, False)[1] if known else -np.inf
+    def likelihood(step: int, low: int, high: int) -> float:
+        if not _SHORTEST_TRIED * usual <= low * unit <= high * unit - _NARROWEST * usual:
+            return -np.inf
+        long = step > _STEPS_OF_MANY
+        if (long, low, high) not in known:
+            followed = few if long else many
+            known[long, low, high] = followed.chain(low * unit, high * unit, MISSED, FLOOR, False)[1]
+        return known[long, low, high]
 
-    pairs = [
-        (ratio * high, high) for high in np.linspace(0.7, 1.4, 11) * usual for ratio in (0.4, 0.65, 0.8, 0.9, 0.97)
-    ]
-    best = max(pairs, key=lambda pair: likelihood(few, *pair))
-    value, step = likelihood(many, *best), 0.05 * usual
-    while step > 0.0015 * usual:
-        tries = [(best[0] + a * step, best[1] + b * step) for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b]
-        values = [likelihood(many, *pair) for pair in tries]
-        top = int(np.argmax(values))
-        if values[top] > value:
-            value, best = values[top], tries[top]
+    units = round(usual / unit)
+    longest = [round(part * units) for part in np.linspace(0.7, 1.4, 11)]
+    pairs = [(round(ratio * high), high) for high in longest for ratio in (0.4, 0.65, 0.8, 0.9, 0.97)]
+    best, step, sides = max(pairs, key=lambda pair: likelihood(_STEPS, *pair)), _STEPS, list(_SIDES)
+    while step:
+        value = likelihood(step, *best)
+        for side in sides:
+            pair = (best[0] + side[0] * step, best[1] + side[1] * step)
+            if likelihood(step, *pair) > value:
+                best = pair
+                sides.remove(side)
+                sides.insert(0, side)  # the next step probably goes there too
+                break
         else:
-            step /= 2
-    return best
+            step //= 2
+    return best[0] * unit, best[1] * unit

@@ -119,7 +119,7 @@ class EnergyLog:
         return sum(self.monitor.energy_j().values())
 
     def record(self, iteration_stats: Any) -> None:
-        """Take the statistics of one step of the engine; write a line if it is time."""
+        """Take the statistics of one step of the engine; write a line if one is due."""
         if iteration_stats is not None:
             self.tokens += int(iteration_stats.num_generation_tokens)
             self.prompt_tokens += int(iteration_stats.num_prompt_tokens)
@@ -128,7 +128,7 @@ class EnergyLog:
             self.write()
 
     def write(self) -> None:
-        """Write a line: the energy of the machine over what it made; it is not shared among requests."""
+        """Write a line: energy of the machine per token. It is not shared among requests."""
         energy_j, now_s = self._total_j(), time.monotonic()
         used_j, length_s = energy_j - self._energy_j, now_s - self._began_s
         parts = [f"{used_j:.6g} J in {length_s:.3g} s"]

@@ -159,7 +159,7 @@ def linear_document():
     (physical_document, {"models.Linear.prices.macs": 1e308}, "macs must be .* not 1e\\+308"),
     (physical_document, {"models.Linear.prices.macs": float("nan")}, "macs must be .* not nan"),
     (physical_document, {"models.Linear.terms": ["kernel"]}, "TypeError|terms"),
-    (physical_document, {"models.Linear.terms": "mine"}, "terms must be one of basic, kernel, not 'mine'"),
+    (physical_document, {"models.Linear.terms": "mine"}, "terms must be one of basic, .*, library, not 'mine'"),
     (physical_document, {"models.Linear.ranges.input_size": [5, 1]}, "input_size must be a number from 5 .* not 1"),
     (physical_document, {"models.Linear.ranges.input_size": [1, float("inf")]}, "input_size must be .* not inf"),
     (physical_document, {"models.Linear.ranges.input_size": [10**400, 10**400]}, "input_size must be .* not 1000"),

@@ -10,8 +10,9 @@ from pathlib import Path
 # A file imports only from rows above its own, or from its own folder. A name is a folder or a module of the package.
 # README, CONTRIBUTING and the package's __init__ point here.
 LAYERS: list[set[str]] = [
-    {"errors", "units", "_light_dataclass", "system_names"},
-    {"guards", "atomic_file", "progress_bar"},
+    {"errors", "units", "_light_dataclass"},
+    {"guards", "progress_bar"},
+    {"atomic_file"},
     {"table_files"},
     {"_kernels", "_resolver"},
     {"_core", "_shares", "ufuncs"},

@@ -9,7 +9,7 @@ import fastgreen as fg
 from fastgreen import _resolver
 from fastgreen.results.bounded import Windows
 from fastgreen.results.following import Followed
-from fastgreen.results.nonnegative import least_squares
+from fastgreen.results.nonnegative import fit_powers, fit_powers_of_each, least_squares
 from fastgreen.results.result import Result
 from fastgreen.results.trace import Trace
 from fastgreen.results.update_instants import learn_period
@@ -122,6 +122,20 @@ def test_whitened_rows_have_independent_errors():
     _resolver.whiten(own, shared, rows)
     assert np.all(rows[7] == 0)
     assert np.all(np.isfinite(rows))
+
+
+def test_powers_of_a_stack_are_those_of_each():
+    random = np.random.default_rng(3)
+    for states in (1, 2, 5):
+        times = random.random((10, 40, states)) * 10.0 ** random.uniform(-3, 6, states)
+        if states == 5:
+            times[:, :, 1] = 2 * times[:, :, 0]
+        grown = times @ random.uniform(-0.5, 1.0, states)
+        matrices = times.transpose(0, 2, 1) @ times
+        vectors = np.einsum("bij,bi->bj", times, grown)
+        ridge = np.full(states, 1e-3)
+        each = [fit_powers(m, v, ridge, 0.5) for m, v in zip(matrices, vectors, strict=True)]
+        assert fit_powers_of_each(matrices, vectors, ridge, 0.5) == pytest.approx(np.stack(each), rel=1e-6, abs=1e-9)
 
 
 def test_least_squares_are_those_of_scipy():

@@ -15,7 +15,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,78 +25,33 @@ import pyarrow.json
 from fastgreen.errors import TraceError
 from fastgreen.guards.untrusted import open_regular
 from fastgreen.recordings.readers.aipowermeter_files import read_beside
+from fastgreen.recordings.readers.aipowermeter_keys import CHANNELS, KEYS, KNOWN_KEYS, PER_GPU, STREAMING, Key
+from fastgreen.recordings.readers.aipowermeter_lines import (
+    fields_of,
+    is_line,
+    merged,
+    number_of,
+    objects_only,
+    plain,
+    shape_of,
+    text_of,
+    type_of,
+)
 from fastgreen.recordings.readers.timestamps import ABSENT_NS, check_zone, segments_of, to_utc_ns
 from fastgreen.recordings.recording import Recording, RecordingBuilder
 from fastgreen.units import counted
 
-__all__ = ["KNOWN", "SEGMENT_END", "read_aipowermeter"]
+__all__ = ["SEGMENT_END", "read_aipowermeter"]
 
 SEGMENT_END = "END OF RECORDING SEGMENT"
 CHUNK_BYTES = 8 << 20
 LONGEST_LINE = 64 << 20
 _MOST_USELESS = 64 << 20  # bytes in a row without a line that says anything: a sparse file has terabytes of them
 _FEW_LINES = 16
-_BARE_NULL = re.compile(rb"\}\s*null")
 _MANY_FIELDS = 400  # a shape with more processes is dropped: each process would be a column of every block
-_MOST_KEYS = 400  # of a line, or GPUs of one of its keys; a line with more is not of this format
-_MOST_DEPTH = 10
 _MOST_UNKNOWN = 50  # keys that get a note each
 _READ = pa.json.ReadOptions(block_size=1 << 20)
-
-
-class _Key(NamedTuple):
-    """One quantity: its keys in older and newer versions of the format, and its channel here."""
-
-    name: str
-    part: str
-    keys: tuple[str, ...]
-    kind: str = "power"
-    unit: str = "W"
-    root: bool = False
-    parent: str = ""
-    scale: tuple[float, ...] = (1.0,)
-
-
-# The first key with a value counts. A dict by process is summed; each entry of a dict by GPU is a channel (see below).
-_KEYS = (
-    _Key("package", "cpu", ("intel_power",), root=True),
-    _Key("core", "cpu", ("total_cpu_power",), parent="package"),
-    _Key("uncore", "cpu", ("uncore_power",), parent="package"),
-    _Key("psys", "cpu", ("psys_power",)),
-    _Key("dram", "cpu", ("total_dram_power",), root=True),
-    _Key("process/package", "cpu", ("rel_intel_power",), parent="package"),
-    _Key("process/core", "cpu", ("per_process_cpu_power",), parent="core"),
-    _Key("process/dram", "cpu", ("per_process_dram_power",), parent="dram"),
-    _Key("memory", "cpu", ("total_mem_use",), "gauge", "B"),
-    _Key("process/memory", "cpu", ("per_process_mem_use_abs",), "gauge", "B"),
-    _Key("process/memory_uss", "cpu", ("per_process_mem_use_uss",), "gauge", "B"),
-    _Key("process/memory_use", "cpu", ("per_process_mem_use_percent",), "gauge", "1"),
-    _Key("process/cpu_use", "cpu", ("per_process_cpu_uses",), "gauge", "1"),
-    _Key("process/cpu_time", "cpu", ("absolute_cpu_time_per_pid",), "gauge", "s"),
-    _Key("gpu", "gpu", ("nvidia_draw_absolute", "nvidia_power"), root=True),
-    _Key("process/gpu", "gpu", ("nvidia_estimated_attributable_power_draw",), parent="gpu"),
-    _Key("gpu_memory", "gpu", ("nvidia_memory",), "gauge", "B"),
-    _Key("process/gpu_memory", "gpu", ("per_gpu_attributable_mem_use",), "gauge", "B"),
-    _Key("gpu_use", "gpu", ("nvidia_use_rate",), "gauge", "1", scale=(0.01,)),
-)
-_PER_GPU = (
-    _Key("gpu:{}", "gpu", ("per_gpu_power_draw", "per_gpu_power", "per_gpu_nvidia_power"), parent="gpu"),
-    _Key("process/gpu:{}", "gpu", ("per_gpu_attributable_power",), parent="gpu:{}"),
-    _Key("gpu_memory:{}", "gpu", ("per_gpu_memory", "per_gpu_nvidia_memory"), "gauge", "B"),
-    _Key(
-        "gpu_use:{}",
-        "gpu",
-        ("per_gpu_absolute_percent_usage", "per_gpu_use_rate", "per_gpu_nvidia_use_rate"),
-        "gauge",
-        "1",
-        scale=(1.0, 0.01, 0.01),
-    ),
-    _Key("process/gpu_use:{}", "gpu", ("per_gpu_estimated_attributable_utilization",), "gauge", "1"),
-)
-_SM = "per_gpu_average_estimated_utilization_absolute"  # oldest version: a list of processes with their percent of SMs
-_UNUSED_KEYS = frozenset({_SM, "per_gpu_per_pid_utilization_absolute", "per_gpu_performance_state", "date"})
 _ONE_GPU = re.compile(r"gpu:\d+")
-KNOWN = [key.name for key in _KEYS]
 
 
 def read_aipowermeter(
@@ -131,7 +86,7 @@ def read_aipowermeter(
     path = Path(path)
     file = path / "power_metrics.json" if path.is_dir() else path
     builder = RecordingBuilder("aipowermeter", str(path), limit_points=limit_points, max_gap_s=max_gap_s)
-    for key in _KEYS:
+    for key in KEYS:
         builder.channel(key.name, kind=key.kind, unit=key.unit, root=key.root, parent=key.parent)
     try:
         with os.fdopen(open_regular(file, path if path.is_dir() else None), "rb") as stream:
@@ -143,7 +98,7 @@ def read_aipowermeter(
     except OSError as error:
         raise TraceError(f"{file}: {error.strerror}") from None
     builder.stand_in("gpu", _ONE_GPU)
-    recording = builder.finish(KNOWN)
+    recording = builder.finish(CHANNELS)
     if path.is_dir():
         read_beside(path, recording)
     return recording
@@ -222,7 +177,7 @@ class _Reader:
         if not data.strip(b" \r\n\t\0"):
             return
         try:
-            if not self.shape or not _objects_only(data):
+            if not self.shape or not objects_only(data):
                 raise pa.ArrowInvalid("no shape yet, or a line that is no object")
             parse = pa.json.ParseOptions(explicit_schema=self.schema, unexpected_field_behavior="error")
             table = pa.json.read_json(pa.BufferReader(data), read_options=_READ, parse_options=parse)
@@ -253,22 +208,22 @@ class _Reader:
                 document = json.loads(line)
             except (ValueError, RecursionError):
                 document = None
-            if _is_line(document):
+            if is_line(document):
                 documents.append(document)
             else:
                 self._drop(1)
         if not documents:
             return
         self._learn([d for d in documents if isinstance(d.get("date"), str)])
-        dates = pa.array([_text(d.get("date")) for d in documents], pa.string())
-        self._rows(dates, pa.array([_plain(d["metrics"]) for d in documents]))
+        dates = pa.array([text_of(d.get("date")) for d in documents], pa.string())
+        self._rows(dates, pa.array([plain(d["metrics"]) for d in documents]))
 
     def _learn(self, documents: list[dict[str, Any]]) -> None:
         for document in documents:
-            self.shape = _merged(self.shape, _shape(document))
-        if _size(self.shape) > _MANY_FIELDS and documents:
-            self.shape = _shape(documents[-1])
-        self.schema = pa.schema(_type(self.shape)) if self.shape else None
+            self.shape = merged(self.shape, shape_of(document))
+        if fields_of(self.shape) > _MANY_FIELDS and documents:
+            self.shape = shape_of(documents[-1])
+        self.schema = pa.schema(type_of(self.shape)) if self.shape else None
 
     def _rows(self, dates: pa.Array, metrics: pa.StructArray) -> None:
         self.builder.lines += len(metrics)
@@ -295,21 +250,21 @@ class _Reader:
 
     def _part(self, part: str, columns: dict[str, pa.Array], stamps: np.ndarray, numbers: np.ndarray) -> None:
         found: dict[str, np.ndarray] = {}
-        for key in _KEYS:
+        for key in KEYS:
             if key.part == part:
                 _keep(found, key.name, _first(key, columns))
-        for key in _PER_GPU if part == "gpu" else ():
+        for key in PER_GPU if part == "gpu" else ():
             gpus = {name: _fields(columns[name]) for name in key.keys if _is_struct(columns.get(name))}
             for gpu in sorted({g for inner in gpus.values() for g in inner}):
                 values = _first(key, {name: inner[gpu] for name, inner in gpus.items() if gpu in inner})
                 if values is not None:
                     _keep(found, self._gpu_channel(key, gpu), values)
-        if part == "gpu" and _SM in columns:
-            _keep(found, "gpu_use", _streaming_processors(columns[_SM]))
+        if part == "gpu" and STREAMING in columns:
+            _keep(found, "gpu_use", _streaming_processors(columns[STREAMING]))
         for name, values in found.items():
             self._add(name, values, stamps, numbers)
 
-    def _gpu_channel(self, key: _Key, gpu: str) -> str:
+    def _gpu_channel(self, key: Key, gpu: str) -> str:
         name, parent = key.name.format(gpu), key.parent.format(gpu)
         if gpu == "all":
             name, parent = key.name.removesuffix(":{}"), "gpu"
@@ -325,7 +280,7 @@ class _Reader:
 
     def _unknown(self, columns: dict[str, pa.Array]) -> None:
         for name in columns:
-            if name in _KNOWN_KEYS or name in self.unknown:
+            if name in KNOWN_KEYS or name in self.unknown:
                 continue
             self.unknown.add(name)
             if len(self.unknown) <= _MOST_UNKNOWN:
@@ -334,25 +289,10 @@ class _Reader:
                 self.builder.note("more keys are not known and were left out")
 
 
-_KNOWN_KEYS = frozenset(n for key in (*_KEYS, *_PER_GPU) for n in key.keys) | _UNUSED_KEYS
-
-
 def _keep(found: dict[str, np.ndarray], name: str, values: np.ndarray | None) -> None:
     """Keep the values of a channel. A channel may be under two keys; each row counts the first one with a value."""
     if values is not None:
         found[name] = np.where(np.isfinite(found[name]), found[name], values) if name in found else values
-
-
-def _objects_only(data: bytes) -> bool:
-    """Whether each line begins and ends as an object: Arrow's reader (26.0) crashes on a bare null between objects."""
-    octets = np.frombuffer(data, np.uint8)
-    breaks = np.flatnonzero(octets == 10)
-    starts = np.concatenate([[0], breaks + 1])
-    ends = np.concatenate([breaks, [octets.size]]) - 1
-    starts, ends = (starts[:-1], ends[:-1]) if data.endswith(b"\n") else (starts, ends)
-    if not ((octets[starts] == ord("{")).all() and (octets[ends] == ord("}")).all()):
-        return False
-    return b"null" not in data or _BARE_NULL.search(data) is None
 
 
 def _fields(array: pa.StructArray) -> dict[str, pa.Array]:
@@ -364,7 +304,7 @@ def _is_struct(array: pa.Array | None) -> bool:
     return array is not None and pa.types.is_struct(array.type)
 
 
-def _first(key: _Key, columns: dict[str, pa.Array]) -> np.ndarray | None:
+def _first(key: Key, columns: dict[str, pa.Array]) -> np.ndarray | None:
     """Values of a quantity, from the first of its keys with a value in each row; None if no row has a value."""
     values = None
     for name, scale in zip(key.keys, key.scale * len(key.keys), strict=False):
@@ -389,7 +329,7 @@ def _numbers(array: pa.Array) -> np.ndarray:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         return array.cast(pa.float64()).to_numpy(zero_copy_only=False)
     if pa.types.is_string(kind):
-        return np.array([_value(v) for v in array.to_pylist()], np.float64)
+        return np.array([number_of(v) for v in array.to_pylist()], np.float64)
     return np.full(len(array), math.nan)
 
 
@@ -412,86 +352,3 @@ def _streaming_processors(array: pa.Array) -> np.ndarray | None:
     rows = pc.list_parent_indices(array).to_numpy()
     total = np.bincount(rows, np.nan_to_num(_numbers(inner["sm"])), len(array)) / 100.0
     return np.where(np.bincount(rows, minlength=len(array)) > 0, total, math.nan)
-
-
-def _shape(value: Any) -> Any:
-    """Shape of a value: a dict of shapes, a list of one shape, or the name of a scalar type."""
-    if isinstance(value, dict):
-        return {name: _shape(v) for name, v in value.items() if v != {} and _text(name) == name}
-    if isinstance(value, list):
-        first = next((v for v in value if v is not None), 0.0)
-        return [_shape(first)]
-    return "text" if isinstance(value, str) else "number"
-
-
-def _merged(old: Any, new: Any) -> Any:
-    """Merge two shapes. If they differ, the new one counts, because the next lines have it."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return {**old, **{name: _merged(old[name], s) if name in old else s for name, s in new.items()}}
-    if isinstance(old, list) and isinstance(new, list):
-        return [_merged(old[0], new[0])]
-    return new
-
-
-def _type(shape: Any) -> Any:
-    if isinstance(shape, dict):
-        fields = [pa.field(name, _type(inner)) for name, inner in shape.items()]
-        return pa.struct(fields)
-    if isinstance(shape, list):
-        return pa.list_(_type(shape[0]))
-    return pa.string() if shape == "text" else pa.float64()
-
-
-def _size(shape: Any) -> int:
-    inner = shape.values() if isinstance(shape, dict) else shape if isinstance(shape, list) else ()
-    return 1 + sum(map(_size, inner))
-
-
-def _is_line(document: Any) -> bool:
-    """Whether a JSON value has the form of a line; one with very many keys, or nested deeply, has not."""
-    if not isinstance(document, dict) or not isinstance(document.get("metrics"), dict):
-        return False
-    metrics = document["metrics"]
-    parts = [metrics, *(metrics[name] for name in ("cpu", "gpu") if isinstance(metrics.get(name), dict))]
-    by_gpu = [part[name] for part in parts for key in _PER_GPU for name in key.keys if isinstance(part.get(name), dict)]
-    return len(document) + max(map(len, parts + by_gpu)) <= _MOST_KEYS and _is_shallow(document, _MOST_DEPTH)
-
-
-def _is_shallow(value: Any, depth: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth > 0 and all(_is_shallow(one, depth - 1) for one in inner if isinstance(one, (dict, list)))
-
-
-def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
-    """One line in a regular form: {part: {key: number, or {gpu: number} for a key by GPU}}."""
-    by_gpu = {n for key in _PER_GPU for n in key.keys}
-    out: dict[str, Any] = {}
-    for name, value in metrics.items():
-        if name in ("cpu", "gpu"):
-            out[name] = _plain(value) if isinstance(value, dict) else None
-        elif name in by_gpu:
-            out[name] = {_text(gpu): _value(v) for gpu, v in value.items()} if isinstance(value, dict) else None
-        elif name == _SM:
-            entries = value if isinstance(value, list) else []
-            out[name] = [{"sm": _value(e.get("sm"))} for e in entries if isinstance(e, dict)]
-        else:
-            out[_text(name) or ""] = _value(value)
-    return out
-
-
-def _text(value: Any) -> str | None:
-    # JSON may hold half of a surrogate pair, which Arrow cannot store as text.
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
-
-
-def _value(value: Any) -> float:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        present = [v for v in map(_value, value) if v >= 0]
-    try:
-        if isinstance(value, list):
-            return math.fsum(present) if present else math.nan
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan

@@ -65,7 +65,7 @@ def read_table(
     timezone: str = "UTC",
     max_gap_s: float | None = None,
 ) -> Recording:
-    """Read a table of any tool: text with a header, and columns parted by commas, semicolons, tabs, bars or blanks.
+    """Read a table of any tool: text with a header, and columns separated by commas, semicolons, tabs, bars or blanks.
 
     Parameters
     ----------
