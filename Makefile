@@ -68,8 +68,8 @@ check: $(VENV)/.test ## run the tests except the slow and the statistical ones, 
 	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
 	$(BIN)/python -m tests.run --quick $(TESTS)
 
-bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first
-	$(BIN)/python -m pytest benchmarks
+bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first; writes docs/bars.md
+	$(BIN)/python -m pytest benchmarks --bars docs/bars.md
 
 peers: $(VENV)/.bench ## measure fastgreen beside its peers (as root, in a private namespace) and write docs/peers.md
 	$(BIN)/python -m benchmarks.peers --publish
@@ -170,4 +170,4 @@ dist: $(BIN)/python ## build the source distribution and a wheel in isolation
 	CFLAGS="-g0 $$CFLAGS" LDFLAGS="-Wl,--strip-all $$LDFLAGS" $(BIN)/python -m build
 
 clean: ## remove what was built
-	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_steps.c fastgreen/_window.c tests/c/bin *.egg-info
+	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_follow.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_steps.c fastgreen/_window.c tests/c/bin *.egg-info

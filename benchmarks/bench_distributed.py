@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 import fastgreen as fg
 
 ROWS, COLUMNS = 30_000, 10_000
-PAIRS, MOST = 5, 1.05
+PAIRS = 5
 
 
 def timed(work) -> float:
@@ -26,7 +26,7 @@ def timed(work) -> float:
 
 
 @pytest.mark.slow
-def test_a_cluster_is_as_fast_as_one_process(benchmark, tmp_path):
+def test_a_cluster_is_as_fast_as_one_process(benchmark, tmp_path, bar):
     sweep = fg.Sweep("apc", accuracy=np.linspace(0, 1, ROWS), consumption=np.linspace(0, 10, COLUMNS))
     one, many = tmp_path / "one.arrow", tmp_path / "many"
 
@@ -50,9 +50,4 @@ def test_a_cluster_is_as_fast_as_one_process(benchmark, tmp_path):
         benchmark.pedantic(by_cluster, rounds=1)
     ratio = statistics.median(ratios)
     per_core = sweep.size / statistics.median(seconds) / 2
-    print(f"\n{sweep.size:.0e} points: cluster / one process {ratio:.3f} of {[round(r, 3) for r in ratios]}")
-    print(
-        f"{per_core / 1e6:.0f} million points a second and core; 10^10 points: {1e10 / per_core / 3600:.2f} core hours"
-    )
-    benchmark.extra_info["ratio"] = ratio
-    assert ratio <= MOST
+    bar("sweep of a cluster of two workers", "<= 1.05 x one process", ratio, million_per_s_and_core=per_core / 1e6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastgreen as fg
-from benchmarks.ratios import check_bar, interleaved
+from benchmarks.ratios import interleaved
 
 CALLS = 2000
 
@@ -25,7 +25,7 @@ def columns():
     return rng.random(1000) * 10, rng.random(1000)
 
 
-def test_the_ufunc_costs_at_most_3_times_numpy_add_on_1000_elements(columns, benchmark):
+def test_the_ufunc_costs_at_most_3_times_numpy_add_on_1000_elements(columns, benchmark, bar):
     c, acc = columns
     out = np.empty_like(c)
     fg.ufuncs.apc(c, acc, 0.1, 1.0, out=out)
@@ -33,26 +33,26 @@ def test_the_ufunc_costs_at_most_3_times_numpy_add_on_1000_elements(columns, ben
     ours, base = repeated(fg.ufuncs.apc, c, acc, 0.1, 1.0, out=out), repeated(np.add, c, acc, out=out)
     ratio = interleaved(ours, base, 31)
     benchmark.pedantic(ours, rounds=5)
-    check_bar(benchmark, "ufunc / numpy.add", ratio, "<= 3", ufunc_ns=ratio.first_s / CALLS * 1e9)
+    bar("ufunc `apc` on 1000 elements", "<= 3 x numpy.add", ratio, ufunc_ns=ratio.first_s / CALLS * 1e9)
 
 
-def test_what_the_checks_add_to_the_ufunc_on_1000_elements(columns, benchmark):
+def test_what_the_checks_add_to_the_ufunc_on_1000_elements(columns, benchmark, bar):
     c, acc = columns
     assert np.array_equal(fg.apc(c, acc), fg.ufuncs.apc(c, acc, 0.1, 1.0))
     ours = repeated(fg.apc, c, acc)
     ratio = interleaved(ours, repeated(fg.ufuncs.apc, c, acc, 0.1, 1.0), 31)
     benchmark.pedantic(ours, rounds=5)
-    check_bar(benchmark, "checked / bare, 1000 elements", ratio, "none", checked_ns=ratio.first_s / CALLS * 1e9)
+    bar("checked `apc` on 1000 elements, over the bare ufunc", "none", ratio, checked_ns=ratio.first_s / CALLS * 1e9)
 
 
-def test_what_the_checks_add_to_the_ufunc_on_10_million_elements(benchmark):
+def test_what_the_checks_add_to_the_ufunc_on_10_million_elements(benchmark, bar):
     rng = np.random.default_rng(0)
     c, acc = rng.random(10**7) * 10, rng.random(10**7)
     out = np.ones(10**7)
     assert np.array_equal(fg.apc(c, acc, out=out), acc / (1.0 * (c * ((1 - 0.1) * (1 - acc) + 0.1)) + 1))
     ratio = interleaved(lambda: fg.apc(c, acc, out=out), lambda: fg.ufuncs.apc(c, acc, 0.1, 1.0, out=out), 11)
     benchmark.pedantic(fg.apc, (c, acc), {"out": out}, rounds=3)
-    check_bar(benchmark, "checked / bare, 10^7 elements", ratio, "none")
+    bar("checked `apc` on 10 million elements, over the bare ufunc", "none", ratio)
 
 
 def time_to_closest_in_numpy(time, accuracy, consumption, target=None, accuracy_delta=0.01, consumption_delta=0.1):
@@ -84,7 +84,7 @@ def runs():
 
 
 @pytest.mark.parametrize("target", [None, 0.4])
-def test_time_to_closest_is_20_times_as_fast_as_numpy(runs, target, benchmark):
+def test_time_to_closest_is_20_times_as_fast_as_numpy(runs, target, benchmark, bar):
     seen = fg.time_to_closest_apc(*runs, target=target)
     wanted = time_to_closest_in_numpy(*runs, target)
     assert np.array_equal(seen.time, wanted[0])
@@ -93,4 +93,5 @@ def test_time_to_closest_is_20_times_as_fast_as_numpy(runs, target, benchmark):
         lambda: time_to_closest_in_numpy(*runs, target), lambda: fg.time_to_closest_apc(*runs, target=target), 15
     )
     benchmark.pedantic(fg.time_to_closest_apc, runs, {"target": target}, rounds=3)
-    check_bar(benchmark, f"NumPy / time_to_closest_apc, target {target}", ratio, ">= 20", ours_ms=ratio.second_s * 1e3)
+    what = f"NumPy, over `time_to_closest_apc` of 100000 runs, target {target or 'best'}"
+    bar(what, ">= 20", ratio, ours_ms=ratio.second_s * 1e3)

@@ -42,7 +42,7 @@ def spent(call):
 
 
 @pytest.mark.parametrize("pattern", ["loop", "random", "polled"])
-def test_resolving_a_million_windows(benchmark, pattern):
+def test_resolving_a_million_windows(benchmark, pattern, bar):
     rng = np.random.default_rng(0)
     polls = 4 if pattern == "polled" else 1  # as an NVML counter is read
     samples, traits = recording(rng, polls), {**TRAITS, "period_ns": polls**2 * TRAITS["period_ns"]}
@@ -71,10 +71,8 @@ def test_resolving_a_million_windows(benchmark, pattern):
     assert np.all(((at_end - at_begin)[inside] >= low[inside] - 1) & ((at_end - at_begin)[inside] <= high[inside] + 1))
 
     rounds = [[spent(call) for call in (ours, one_thread, interp_int64, interp_float64)] for _ in range(15)]
-    for name, column in (("int64", 2), ("float64", 3)):
+    benchmark(ours)
+    for name, column, limit in (("float64", 3, "none"), ("int64", 2, ">= 3")):
         ratio = statistics.median(row[column][0] / row[0][0] for row in rounds)
         cpu_ratio = statistics.median(row[column][1] / row[1][1] for row in rounds)
-        benchmark.extra_info[f"times_faster_than_interp_{name}"] = round(ratio, 2)
-        benchmark.extra_info[f"one_thread_cpu_times_faster_than_interp_{name}"] = round(cpu_ratio, 2)
-    benchmark(ours)
-    assert benchmark.extra_info["times_faster_than_interp_int64"] >= 3
+        bar(f"two numpy.interp of {name}, over the bounds, {pattern}", limit, ratio, one_thread_cpu=cpu_ratio)

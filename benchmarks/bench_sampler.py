@@ -78,27 +78,26 @@ def unless_the_machine_is_late(late, most):
 
 
 @pytest.mark.parametrize("main_thread", [rest, busy])
-def test_1_khz_is_kept_whatever_the_main_thread_does(tree, bare_loop, main_thread):
+def test_1_khz_is_kept_whatever_the_main_thread_does(tree, bare_loop, main_thread, bar):
     rates, late = [], []
     for _ in range(5):
         rates.append(measured_rate(tree, 1000, main_thread)[0])
         late.append(bare(bare_loop, tree, 1000)[1])
-    print(f"\nmain thread {main_thread.__name__}: {[f'{rate:.1f} Hz' for rate in rates]}")
     print(f"ticks for which a bare loop was woken a period late: {[f'{part:.2%}' for part in late]}")
     if max(rates) < 999:
         unless_the_machine_is_late(late, 0.001)
-    assert max(rates) >= 999
+    state = "asleep" if main_thread is rest else "busy"
+    bar(f"rate at 1 kHz, main thread {state}, best of 5", ">= 999 Hz", max(rates))
 
 
-def test_10_khz_misses_less_than_1_percent(tree, bare_loop):
+def test_10_khz_misses_less_than_1_percent(tree, bare_loop, bar):
     missed, late = [], []
     for _ in range(5):
         missed.append(measured_rate(tree, 10_000, rest)[1])
         late.append(bare(bare_loop, tree, 10_000)[1])
-    print(f"\nmissed at 10 kHz: {[f'{m:.3%}' for m in missed]}, a bare loop {[f'{x:.3%}' for x in late]}")
     if min(missed) >= 0.01:
         unless_the_machine_is_late(late, 0.01)
-    assert min(missed) < 0.01
+    bar("deadlines missed at 10 kHz, best of 5", "< 1 %", 100 * min(missed), bare_loop=100 * min(late))
 
 
 def process_cpu_s():
@@ -106,7 +105,7 @@ def process_cpu_s():
     return usage.ru_utime + usage.ru_stime
 
 
-def test_1_khz_costs_at_most_1_15_times_a_bare_loop(tree, bare_loop):
+def test_1_khz_costs_at_most_1_15_times_a_bare_loop(tree, bare_loop, bar):
     """The whole process is charged: sampling thread, drainer and interpreter."""
     ratios, ours, bares = [], [], []
 
@@ -124,14 +123,11 @@ def test_1_khz_costs_at_most_1_15_times_a_bare_loop(tree, bare_loop):
             measure()
         ratios.append(ours[-1] / bares[-1])
     ratio = statistics.median(ratios)
-    print(
-        f"\n{statistics.median(ours) / SECONDS:.3%} of a core, bare loop {statistics.median(bares) / SECONDS:.3%}: "
-        f"{ratio:.3f} x {[f'{r:.2f}' for r in ratios]}"
-    )
-    assert ratio <= 1.15
+    percent_of_a_core = 100 * statistics.median(ours) / SECONDS
+    bar("processor time at 1 kHz", "<= 1.15 x a bare loop in C", ratio, percent_of_a_core=percent_of_a_core)
 
 
-def test_start_and_stop_take_at_most_5_ms_each(tree):
+def test_start_and_stop_take_at_most_5_ms_each(tree, bar):
     starts, stops, readings = [], [], []
     before = psutil.Process().children(recursive=True)
     for _ in range(21):
@@ -150,9 +146,12 @@ def test_start_and_stop_take_at_most_5_ms_each(tree):
         readings.append(2 * monitor.result.channels["mean_read_s"][0].as_py())
         assert threads >= 2
         assert children == before, "no helper process"
-    print(f"\nstart {statistics.median(starts) * 1e3:.2f} ms, stop {statistics.median(stops) * 1e3:.2f} ms")
-    assert statistics.median(starts) <= 5e-3
-    assert statistics.median(stops) <= 5e-3 + statistics.median(readings)
+    bar("start of a monitor", "<= 5 ms", 1e3 * statistics.median(starts))
+    bar(
+        "stop of a monitor, beside its last reading",
+        "<= 5 ms",
+        1e3 * (statistics.median(stops) - statistics.median(readings)),
+    )
 
 
 MEMORY = """
@@ -174,7 +173,7 @@ print(*seen)
 """
 
 
-def test_four_channels_at_1_khz_add_at_most_10_mb_however_long(tmp_path):
+def test_four_channels_at_1_khz_add_at_most_10_mb_however_long(tmp_path, bar):
     zones = [Zone(f"package-{i}", watts=50.0, children=[Zone("dram", watts=5.0)]) for i in range(2)]
     seconds = float(os.environ.get("FASTGREEN_BENCH_MEMORY_S", "24"))
     with PowercapTree(tmp_path / "powercap", zones) as tree:
@@ -185,14 +184,13 @@ def test_four_channels_at_1_khz_add_at_most_10_mb_however_long(tmp_path):
             text=True,
         )
     seen = [int(word) for word in done.stdout.split()]
-    print(f"\nresident after {seconds:.0f} s: +{seen[-1] / 1e6:.2f} MB; by 2 s: {[f'{s / 1e6:.2f}' for s in seen]}")
-    assert max(seen) <= 10e6
     # 4 channels x 1 kHz x 24 bytes would add 0.19 MB every 2 s if they were kept.
     late = seen[len(seen) // 2 :]
-    assert late[-1] - late[0] <= 0.5e6
+    bar("memory of a recording of four channels at 1 kHz", "<= 10 MB", max(seen) / 1e6)
+    bar("its growth in the second half", "<= 0.5 MB", (late[-1] - late[0]) / 1e6)
 
 
-def test_importing_the_monitor_costs_at_most_half_of_importing_numpy():
+def test_importing_the_monitor_costs_at_most_half_of_importing_numpy(bar):
     def once(code):
         a = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True)
@@ -203,5 +201,4 @@ def test_importing_the_monitor_costs_at_most_half_of_importing_numpy():
     for _ in range(21):
         empty = once("pass")
         ratios.append((once(ours) - empty) / (once("import numpy") - empty))
-    print(f"\nimport fastgreen; fastgreen.Monitor: {statistics.median(ratios):.3f} x import numpy")
-    assert statistics.median(ratios) <= 0.5
+    bar("import of the monitor", "<= 0.5 x import of NumPy", statistics.median(ratios))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastgreen as fg
-from benchmarks.ratios import check_bar, interleaved
+from benchmarks.ratios import interleaved
 from fastgreen import _ledger, _resolver, _shares, _window
 
 S, MS = 10**9, 10**6
@@ -99,8 +99,8 @@ def sharp(traits, samples, begin, end):
     return virtual[at_end] - virtual[at_begin], low, high
 
 
-@pytest.mark.parametrize(("twin", "bar"), [(sharp, "<= 0.05"), (rough, "<= 0.5")])
-def test_a_million_spans_on_a_million_samples(twin, bar, benchmark):
+@pytest.mark.parametrize(("twin", "limit"), [(sharp, "<= 0.05 x"), (rough, "<= 0.5 x")])
+def test_a_million_spans_on_a_million_samples(twin, limit, benchmark, bar):
     traits, samples, begin, end = case(10**6, 10**6, 1000, 40 * MS)
     engine = lambda: _shares.share_columns([(traits, 1.0)], [[samples]], begin, end)  # noqa: E731
     _, found, attributed, _ = engine()
@@ -113,7 +113,9 @@ def test_a_million_spans_on_a_million_samples(twin, bar, benchmark):
     assert found[:, 0, 1].sum() == pytest.approx(attributed[0], rel=1e-9)
     ratio = interleaved(engine, lambda: twin(traits, samples, begin, end), rounds=3)
     benchmark.pedantic(engine, rounds=1)
-    check_bar(benchmark, f"engine / {twin.__name__} NumPy", ratio, bar, engine_s=ratio.first_s, numpy_s=ratio.second_s)
+    kind = "the same bounds" if twin is sharp else "loose bounds"
+    seconds = {"engine_s": ratio.first_s, "numpy_s": ratio.second_s}
+    bar(f"bounds of a million spans, {kind} in NumPy", f"{limit} NumPy", ratio, **seconds)
 
 
 # name, update period, tick, length of a span, mean number open, bar of width / share
@@ -125,8 +127,8 @@ WIDTHS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "update_ms", "tick_ms", "length_s", "count", "bar"), WIDTHS)
-def test_median_width_of_the_bounds(name, update_ms, tick_ms, length_s, count, bar, benchmark):
+@pytest.mark.parametrize(("name", "update_ms", "tick_ms", "length_s", "count", "most"), WIDTHS)
+def test_median_width_of_the_bounds(name, update_ms, tick_ms, length_s, count, most, benchmark, bar):
     from tests.oracles import simulation as sim
 
     scenario = sim.Scenario(
@@ -143,7 +145,7 @@ def test_median_width_of_the_bounds(name, update_ms, tick_ms, length_s, count, b
     shares = run()[1][:, 0]
     width = float(np.median((shares[:, 2] - shares[:, 0]) / shares[:, 1]))
     benchmark.pedantic(run, rounds=1)
-    check_bar(benchmark, f"median width / share, {name}", width, f"<= {bar}")
+    bar(f"median width of the bounds, {name}", f"<= {most:g} x the share", width)
 
 
 @pytest.fixture
@@ -189,8 +191,15 @@ def add_tokens(ledger):
     return run
 
 
-@pytest.mark.parametrize(("style", "bar"), [(open_close, "<= 2"), (with_span, "<= 3.5"), (add_tokens, "<= 1")])
-def test_cost_of_a_span_in_windows(books, style, bar, benchmark):
+@pytest.mark.parametrize(
+    ("style", "what", "most"),
+    [
+        (open_close, "`ledger.open(id).close()`", 2),
+        (with_span, "`with ledger.span(id):`", 3.5),
+        (add_tokens, "`span.add(tokens=1)`", 1),
+    ],
+)
+def test_cost_of_a_span_in_windows(books, style, what, most, benchmark, bar):
     ledger, window = books
     act = style(ledger)
     act()
@@ -198,10 +207,10 @@ def test_cost_of_a_span_in_windows(books, style, bar, benchmark):
     assert fg.current_span() is None
     ratio = interleaved(act, window_loop(window), rounds=101, before=ledger.take)
     benchmark.pedantic(act, rounds=3)
-    check_bar(benchmark, f"{style.__name__} / window", ratio, bar, span_ns=ratio.first_s / LOOPS * 1e9)
+    bar(what, f"<= {most} x a window", ratio, span_ns=ratio.first_s / LOOPS * 1e9)
 
 
-def test_the_share_of_a_span_is_known_soon_after_its_end(tmp_path, benchmark):
+def test_the_share_of_a_span_is_known_soon_after_its_end(tmp_path, benchmark, bar):
     """At 100 Hz on a counter that moves each ms: at most T + 2 ticks + 10 ms, p99."""
     import time
 
@@ -224,11 +233,11 @@ def test_the_share_of_a_span_is_known_soon_after_its_end(tmp_path, benchmark):
         tree.stop()
     benchmark.pedantic(lambda: None, rounds=1)
     p99 = float(np.percentile(waited, 99))
-    check_bar(benchmark, "p99 of span.energy(), ms", p99, f"<= {period_ms + 30:.1f}", p50=float(np.median(waited)))
+    bar("99th percentile of `span.energy()`", f"<= {period_ms + 30:.1f} ms", p99, p50=float(np.median(waited)))
 
 
-@pytest.mark.parametrize(("channels", "bar"), [(1, "<= 4"), (2, "<= 5")])
-def test_the_energy_of_a_window_at_once(channels, bar, tmp_path, benchmark):
+@pytest.mark.parametrize(("channels", "most"), [(1, 4), (2, 5)])
+def test_the_energy_of_a_window_at_once(channels, most, tmp_path, benchmark, bar):
     """At 100 Hz, of a window of 0.1 s, without waiting."""
     import time
     import timeit
@@ -248,4 +257,4 @@ def test_the_energy_of_a_window_at_once(channels, bar, tmp_path, benchmark):
     finally:
         tree.stop()
     assert sum(monitor.result.channels["counted"].to_pylist()) == channels
-    check_bar(benchmark, f"us of window.energy(), {channels} channels", each_us, bar)
+    bar(f"`window.energy()`, channels: {channels}", f"<= {most} us", each_us)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 import fastgreen as fg
-from benchmarks.ratios import check_bar, interleaved
+from benchmarks.ratios import interleaved
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 31  # of some hundredths of a second each
@@ -91,23 +91,22 @@ def check_answer(sweep: fg.Sweep, out: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_compute_runs_at_0_9_of_a_streaming_fill(sweep, out, fill, threads, benchmark):
+def test_compute_runs_at_0_9_of_a_streaming_fill(sweep, out, fill, threads, benchmark, bar):
     check_answer(sweep, out)
     ratio = interleaved(lambda: fill(out, threads), lambda: sweep.compute(out=out, threads=threads), ROUNDS)
     benchmark.pedantic(sweep.compute, kwargs={"out": out, "threads": threads}, rounds=3)
-    check_bar(
-        benchmark, f"fill / compute, {threads} threads", ratio, ">= 0.9", gb_per_s=out.nbytes / ratio.second_s / 1e9
-    )
+    gb_per_s = out.nbytes / ratio.second_s / 1e9
+    bar(f"speed of `compute`, threads: {threads}", ">= 0.9 x a streaming fill", ratio, gb_per_s=gb_per_s)
 
 
-def test_compute_is_8_times_as_fast_as_the_numpy_expression(sweep, out, benchmark):
+def test_compute_is_8_times_as_fast_as_the_numpy_expression(sweep, out, benchmark, bar):
     check_answer(sweep, out)
     ratio = interleaved(lambda: formula(sweep), lambda: sweep.compute(out=out, threads=1), 5)
     benchmark.pedantic(sweep.compute, kwargs={"out": out, "threads": 1}, rounds=3)
-    check_bar(benchmark, "NumPy / compute, 1 thread", ratio, ">= 8")
+    bar("`compute` on one thread against NumPy", ">= 8 x the NumPy expression", ratio)
 
 
-def test_compute_on_one_thread_beats_numba_on_two(sweep, out, benchmark):
+def test_compute_on_one_thread_beats_numba_on_two(sweep, out, benchmark, bar):
     numba = pytest.importorskip("numba")
 
     @numba.njit(parallel=True, fastmath=False)
@@ -125,10 +124,10 @@ def test_compute_on_one_thread_beats_numba_on_two(sweep, out, benchmark):
     assert np.array_equal(out, theirs)
     ratio = interleaved(lambda: loop(*sweep.axes.values(), theirs), lambda: sweep.compute(out=out, threads=1), ROUNDS)
     benchmark.pedantic(sweep.compute, kwargs={"out": out, "threads": 1}, rounds=3)
-    check_bar(benchmark, "numba on 2 threads / compute on 1", ratio, "> 1")
+    bar("`compute` on one thread against numba", "> 1 x numba on two threads", ratio)
 
 
-def test_float32_is_1_8_times_as_fast_as_float64(sweep, out, benchmark):
+def test_float32_is_1_8_times_as_fast_as_float64(sweep, out, benchmark, bar):
     single = np.ones(sweep.shape, np.float32)
     sweep.compute(out=single, threads=1)
     axes = (axis.astype(np.float32) for axis in sweep.axes.values())
@@ -137,19 +136,19 @@ def test_float32_is_1_8_times_as_fast_as_float64(sweep, out, benchmark):
     assert np.array_equal(single[-1, -1], acc / (b[-1] * (c * ((one - a) * (one - acc) + a)) + one))
     ratio = interleaved(lambda: sweep.compute(out=out, threads=1), lambda: sweep.compute(out=single, threads=1), ROUNDS)
     benchmark.pedantic(sweep.compute, kwargs={"out": single, "threads": 1}, rounds=3)
-    check_bar(benchmark, "float64 / float32, 1 thread", ratio, ">= 1.8")
+    bar("speed in float32", ">= 1.8 x float64", ratio)
 
 
-def test_the_best_100_come_faster_than_compute(sweep, out, benchmark):
+def test_the_best_100_come_faster_than_compute(sweep, out, benchmark, bar):
     grid = sweep.compute(out=out)
     best = np.sort(np.partition(grid.ravel(), grid.size - 100)[-100:])[::-1]
     assert np.array_equal(sweep.best(100)["apc"], best)
     ratio = interleaved(lambda: sweep.compute(out=out), lambda: sweep.best(100), ROUNDS)
     benchmark.pedantic(sweep.best, (100,), rounds=3)
-    check_bar(benchmark, "compute on all CPUs / best(100)", ratio, "> 1")
+    bar("speed of `best(100)`", "> 1 x compute on all CPUs", ratio)
 
 
-def test_write_runs_at_0_9_of_pyarrow_with_a_ready_buffer(tmp_path, benchmark):
+def test_write_runs_at_0_9_of_pyarrow_with_a_ready_buffer(tmp_path, benchmark, bar):
     sweep = sweep_of(32)
     ready = sweep.compute().reshape(-1, sweep.shape[-1])
     ours, theirs = tmp_path / "ours.arrow", tmp_path / "theirs.arrow"
@@ -178,10 +177,11 @@ def test_write_runs_at_0_9_of_pyarrow_with_a_ready_buffer(tmp_path, benchmark):
     ratio = interleaved(base, write, 15, before=clear)
     clear()
     benchmark.pedantic(write, rounds=1)
-    check_bar(benchmark, "pyarrow / write, 2 GB dense", ratio, ">= 0.9", gb_per_s=sweep.nbytes / ratio.second_s / 1e9)
+    gb_per_s = sweep.nbytes / ratio.second_s / 1e9
+    bar("speed of `write`, 2 GB dense", ">= 0.9 x pyarrow from a ready buffer", ratio, gb_per_s=gb_per_s)
 
 
-def test_writing_2_gb_takes_at_most_256_mb_of_memory(tmp_path, benchmark):
+def test_writing_2_gb_takes_at_most_256_mb_of_memory(tmp_path, benchmark, bar):
     code = f"""
         from benchmarks.bench_sweep import peak_mb, sweep_of
         sweep_of(32).write({str(tmp_path / "x")!r}, overwrite=True)
@@ -191,12 +191,12 @@ def test_writing_2_gb_takes_at_most_256_mb_of_memory(tmp_path, benchmark):
     done = benchmark.pedantic(
         subprocess.run, (command,), {"cwd": ROOT, "capture_output": True, "check": True}, rounds=1
     )
-    check_bar(benchmark, "resident memory in MB", float(done.stdout), "<= 256")
+    bar("memory to write 2 GB", "<= 256 MB", float(done.stdout))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["dense", "long"])
-def test_a_billion_points_in_float32_are_written_in_constant_memory(tmp_path, layout, benchmark):
+def test_a_billion_points_in_float32_are_written_in_constant_memory(tmp_path, layout, benchmark, bar):
     """4 GB dense, 20 GB long; it needs that much disk. The progress bar goes to stderr."""
     before = peak_mb()
     sweep = sweep_of(125)
@@ -211,5 +211,5 @@ def test_a_billion_points_in_float32_are_written_in_constant_memory(tmp_path, la
     one = np.float32(1)
     wanted = acc[-1] / (b[-1] * (c * ((one - a[-1]) * (one - acc[-1]) + a[-1])) + one)
     assert np.array_equal(stored.read(10**9 - 1000, 10**9), wanted)
-    check_bar(benchmark, f"10^9 points, {layout}: memory grown by MB", grown, "<= 256", gb=path.stat().st_size / 1e9)
+    bar(f"memory to write a billion points, {layout}", "<= 256 MB", grown, gb=path.stat().st_size / 1e9)
     path.unlink()

@@ -1,15 +1,12 @@
-"""Ratios of times on a noisy machine: the median over many rounds, both sides in turn; and their bars."""
+"""Ratios of times on a noisy machine: the median over many rounds, both sides in turn."""
 
 from __future__ import annotations
 
-import operator
 import statistics
 import time
 from collections.abc import Callable
 
-__all__ = ["Ratio", "check_bar", "interleaved"]
-
-_SIGNS = {">=": operator.ge, ">": operator.gt, "<=": operator.le}
+__all__ = ["Ratio", "interleaved"]
 
 
 class Ratio(float):
@@ -50,15 +47,3 @@ def interleaved(
     quartiles = statistics.quantiles(ratios, n=4)
     out.spread = (quartiles[0], quartiles[2])
     return out
-
-
-def check_bar(benchmark, what: str, ratio: float, bar: str, **more: object) -> None:
-    """Print a ratio with its bar (for example ">= 0.9", or "none"), keep both, and fail if the bar is missed."""
-    spread = getattr(ratio, "spread", None)
-    benchmark.extra_info.update(ratio=float(ratio), bar=bar, quartiles=spread, **more)
-    quartiles = f"; quartiles {spread[0]:.3g} {spread[1]:.3g}" if spread else ""
-    others = "".join(f", {name} {value:.4g}" for name, value in more.items())
-    print(f"\n{what}: {ratio:.3g}, bar {bar}{quartiles}{others}")
-    if bar != "none":
-        sign, limit = bar.split()
-        assert _SIGNS[sign](ratio, float(limit)), f"{what}: {ratio:.3g}, bar {bar}"

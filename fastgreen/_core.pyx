@@ -5,13 +5,14 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndS
 from libc.math cimport NAN, fmax, fmin
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove, memset
+from posix.unistd cimport getpid
 
 import os
 
+from fastgreen._locked cimport load_int  # brings FG_LOCKED
 from fastgreen._resolver cimport account_dict, fg_account, fg_account_add, fg_account_init, fg_account_period_ns
 from fastgreen._resolver cimport fg_answers, fg_resolver, fg_resolver_feed, fg_resolver_finish, fg_resolver_init_windows
 from fastgreen._resolver cimport sample_data, traits_of
-
 from fastgreen.errors import ChannelNotFound, ChannelPermission, ChannelReadError, FastgreenError
 
 QUANTITIES = {
@@ -29,7 +30,7 @@ cdef dict RAISES = {
 }
 
 
-# Calls into AMD's library are never side by side, from whatever thread of this process they come.
+# Calls into AMD's library are never side by side.
 cdef fg_turn AMDSMI_TURN
 memset(&AMDSMI_TURN, 0, sizeof(AMDSMI_TURN))
 
@@ -89,7 +90,7 @@ cdef class Sampler:
         cdef bytes name = source.encode()
         cdef bytes library_path = os.fsencode(library)
         self.count = len(sensors)
-        self.owner = os.getpid()
+        self.owner = getpid()
         self.kept = []
         config.ops = fg_source_find(name)
         if config.ops == NULL:
@@ -156,7 +157,7 @@ cdef class Sampler:
 
     def __dealloc__(self):
         # A forked child has no sampling thread to join and must not touch the parent's library state.
-        if self.sampler != NULL and os.getpid() == self.owner:
+        if self.sampler != NULL and getpid() == self.owner:
             with nogil:
                 fg_sampler_close(self.sampler)
 
@@ -325,6 +326,28 @@ cdef enum:
     LOOKED_BACK = 4096
 
 
+cdef extern from *:
+    object taken "FG_LOCKED"(object (*f)(Recent), Recent owner, Recent self)
+    int added "FG_LOCKED"(int (*f)(Recent, int64_t, int64_t, double *) except -1, Recent owner, Recent self,
+                          int64_t begin_ns, int64_t end_ns, double *energies) except -1
+    int known "FG_LOCKED"(int (*f)(Recent, int64_t) except -1, Recent owner, Recent self, int64_t at_ns) except -1
+
+
+cdef object take_recent(Recent self):
+    self.poll()
+    out, self.stash = self.stash, bytearray()
+    return out
+
+
+cdef int add_recent(Recent self, int64_t begin_ns, int64_t end_ns, double *energies) except -1:
+    return self.add_between(begin_ns, end_ns, energies)
+
+
+cdef int know_recent(Recent self, int64_t at_ns) except -1:
+    self.poll()
+    return self.knows(at_ns)
+
+
 cdef class Recent:
     """The last samples of a channel, for the energy of a stretch while it is measured. Only it empties the ring.
 
@@ -364,7 +387,7 @@ cdef class Recent:
         free(self.samples)
 
     cdef int poll(self) except -1:
-        """Move what waits in the ring. The interpreter's lock is held, so no two threads do this at once."""
+        """Move what waits in the ring. The interpreter's lock or this object's is held: one thread does it at once."""
         cdef size_t waiting = fg_sampler_waiting(self.sampler.sampler, self.place), i, kept
         cdef fg_sample *grown
         if waiting == 0:
@@ -392,9 +415,7 @@ cdef class Recent:
 
     def take(self):
         """The samples since the last call, as `Sampler.drain` gives them."""
-        self.poll()
-        out, self.stash = self.stash, bytearray()
-        return out
+        return taken(take_recent, self, self)
 
     cdef size_t first_of(self, int64_t at_ns) noexcept:
         """The sample from which on an instant can be told: two changes before it, where there are."""
@@ -467,14 +488,13 @@ cdef class Recents:
         cdef Recent channel
         energies[0] = energies[1] = energies[2] = 0.0
         for channel in self.channels:
-            channel.add_between(begin_ns, end_ns, energies)
+            added(add_recent, channel, channel, begin_ns, end_ns, energies)
         return self.made(energies[1], energies[0], energies[2])
 
     def knows(self, int64_t at_ns):
         """Whether every channel has had its next update after an instant."""
         cdef Recent channel
         for channel in self.channels:
-            channel.poll()
-            if not channel.knows(at_ns):
+            if not known(know_recent, channel, channel, at_ns):
                 return False
         return True

@@ -2,19 +2,22 @@
 """Ledgers and spans: work that overlaps, opened and closed from any thread or task. `Monitor.ledger` makes them.
 
 A span stores two timestamps. An instant is taken and what it changes is written down under one lock, the
-interpreter's, so what a ledger holds is in the order of time.
+interpreter's or that of the ledger (see `_locked.pxd`), so what a ledger holds is in the order of time.
+
+The ledger links its open spans without holding them. While its lock is held none of these can be freed, because a span
+that is dropped leaves the ledger first. But a reference to one must not be taken: the span may be about to be freed.
 """
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContextVar_Set
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 
 from libc.math cimport INFINITY
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
 
-from fastgreen._resolver cimport column_data
+from fastgreen._locked cimport load_int, store_int
 from fastgreen._window cimport Gate, fg_clock_now_ns
 
 cdef extern from "Python.h":
@@ -24,10 +27,27 @@ cdef extern from "Python.h":
 cdef enum:
     GATE_OPEN = 1
     GATE_INERT = 2
+    MOST_PHASES = 256
+    FIRST_PHASE = 5
     NEW = 0
     OPEN = 1
     CLOSED = 2
     INERT = 3
+
+cdef extern from *:
+    int locked "FG_LOCKED"(int (*f)(Span) except -1, Ledger owner, Span self) except -1
+    int locked_at "FG_LOCKED"(int (*f)(Span, int64_t) except -1, Ledger owner, Span self, int64_t at_ns) except -1
+    int locked_phase "FG_LOCKED"(int (*f)(Span, str) except -1, Ledger owner, Span self, str name) except -1
+    int locked_weight "FG_LOCKED"(int (*f)(Span, double) except -1, Ledger owner, Span self, double weight) except -1
+    int locked_add "FG_LOCKED"(int (*f)(Span, str, double) except -1, Ledger owner, Span self, str name,
+                               double value) except -1
+    int locked_share "FG_LOCKED"(int (*f)(Span, object) except -1, Ledger owner, Span self, object shared) except -1
+    object asked "FG_LOCKED"(object (*f)(Span), Ledger owner, Span self)
+    object taken "FG_LOCKED"(object (*f)(Ledger), Ledger owner, Ledger self)
+    object taken_before "FG_LOCKED"(object (*f)(Ledger, int64_t), Ledger owner, Ledger self, int64_t before_ns)
+    object told "FG_LOCKED"(object (*f)(Ledger, object, bint), Ledger owner, Ledger self, object x, bint phases)
+    object settled_late "FG_LOCKED"(object (*f)(Ledger, object, object), Ledger owner, Ledger self, object number,
+                                    object shared)
 
 cdef object _current = PyContextVar_New(b"fastgreen_span", NULL)
 
@@ -43,7 +63,7 @@ def current_span():
         return None
     span = <Span>found
     Py_DECREF(span)
-    return span if span.state == OPEN else None
+    return span if load_int(span.state) == OPEN else None
 
 
 cdef double checked_weight(object weight) except -1.0:
@@ -57,10 +77,8 @@ cdef double checked_weight(object weight) except -1.0:
     return value
 
 
-def _row_dtype():
-    import numpy as np
-
-    return np.dtype([("number", "i8"), ("begin_ns", "i8"), ("end_ns", "i8"), ("weight", "f8")])
+_ROW = [("number", "i8"), ("begin_ns", "i8"), ("end_ns", "i8"), ("weight", "f8")]
+_CHANGE = [("at_ns", "i8"), ("number", "i8"), ("weight", "f8"), ("kind", "i8")]
 
 
 cdef class _Done:
@@ -109,7 +127,32 @@ cdef class Ledger:
     def __repr__(self):
         return f"<fastgreen ledger {self.name!r}: {self.opened} spans>"
 
-    def span(self, id, weight=1.0):
+    @property
+    def opened(self):
+        """Spans that were opened so far."""
+        return taken(count_opened, self, self)
+
+    @property
+    def dropped(self):
+        """Spans that were dropped without a close."""
+        return taken(count_dropped, self, self)
+
+    @property
+    def nested(self):
+        """Spans that were opened within one of this ledger."""
+        return taken(count_nested, self, self)
+
+    @property
+    def stepped(self):
+        """Steps that began so far."""
+        return taken(count_stepped, self, self)
+
+    @property
+    def live(self):
+        """Whether changes are noted, see `go_live`."""
+        return bool(load_int(self.noting))
+
+    def span(self, id, weight=1.0, phase=None):
         """A span for ``with`` or ``async with``, which open and close it.
 
         Parameters
@@ -118,17 +161,24 @@ cdef class Ledger:
             What the span is called in the result; a label, so two spans may share one.
         weight : float
             0 or above; while spans overlap, each is charged its weight over the sum of their weights.
+        phase : str, optional
+            The phase that it begins in, see `Span.phase`.
 
         Raises
         ------
         TypeError, ValueError
             For an id or a weight of another kind.
         """
-        return self.make(id, weight)
+        cdef Span span = self.make(id, weight)
+        if phase is not None:
+            span.begin_in(phase)
+        return span
 
-    def open(self, id, weight=1.0):
+    def open(self, id, weight=1.0, phase=None):
         """Open a span, which its `Span.close` ends; else as `span`."""
         cdef Span span = self.make(id, weight)
+        if phase is not None:
+            span.begin_in(phase)
         span.open_now()
         return span
 
@@ -166,30 +216,49 @@ cdef class Ledger:
             self.changes, self.change_capacity = grown, capacity
         self.changes[self.changed] = Change(at_ns, span.number, span.weight_now, kind)
         self.changed += 1
+        self.changed_at_ns = at_ns
         return 0
 
-    def go_live(self, waiter):
-        """From now on note every change, for `take_changes`; `waiter(span, timeout)` waits for a span's share."""
-        self.waiter, self.live = waiter, True
+    cdef int tell_phase(self, Span span, int64_t at_ns) except -1:
+        """Note that a span is in another phase; past so many names, phases are not told apart."""
+        number = self.phase_numbers.get(span.phase_now)
+        if number is None:
+            if len(self.phase_numbers) == MOST_PHASES:
+                return 0
+            number = self.phase_numbers[span.phase_now] = len(self.phase_numbers)
+        return self.change(span, at_ns, FIRST_PHASE + <int>number)
+
+    @property
+    def phases(self):
+        """The names of the phases that `take_changes` numbers."""
+        return taken(phase_names, self, self)
+
+    @property
+    def rule(self):
+        """Where the weights of its steps come from, as `fastgreen.StepWeights` says; None for weights without a rule."""
+        return taken(rule_of, self, self)
+
+    def go_live(self, waiter, phases=False):
+        """From now on note every change, for `take_changes`; `waiter(span, timeout)` waits for a span's share.
+
+        With `phases`, changes of phases are noted too.
+        """
+        told(set_waiter, self, self, waiter, phases)
 
     def take_steps(self):
         """Of each step that ended since the last call, its number and [(span, new, weight, weight before)]."""
-        steps, self.steps = self.steps, []
-        return steps
+        return taken(take_out_steps, self, self)
 
     def take_changes(self):
         """What happened to the spans since the last call, in the order of time, and the spans that were closed.
 
-        An array of at_ns, number, weight, kind: 0 opened, 1 another weight, 2 closed, 3 and 4 a step began and ended. A
-        span that was dropped is what its `Span.row` was.
+        An array of at_ns, number, weight, kind: 0 opened, 1 another weight, 2 closed, 3 and 4 a step began and ended, 5
+        and above another phase, of `phases`. A span that was dropped, or that `end_all` ended, is what its `Span.row` was.
         """
         import numpy as np
 
-        out = np.empty(self.changed, np.dtype([("at_ns", "i8"), ("number", "i8"), ("weight", "f8"), ("kind", "i8")]))
-        if self.changed:
-            memcpy(column_data(out, True), self.changes, self.changed * sizeof(Change))
-        closed, self.closed, self.changed = self.closed, [], 0
-        return out, closed
+        changes, closed = taken(take_out_changes, self, self)
+        return np.frombuffer(changes, _CHANGE), closed
 
     def take(self):
         """What was closed since the last call: an array of number, begin_ns, end_ns, weight; ids; and the pieces.
@@ -199,301 +268,122 @@ cdef class Ledger:
         """
         import numpy as np
 
-        out = np.empty(self.used, _row_dtype())
-        if self.used:
-            memcpy(column_data(out, True), self.rows, self.used * sizeof(Row))
-        ids, details = self.ids, self.details
-        self.ids, self.details, self.used = [], [], 0
-        return out, ids, details
+        rows, ids, details = taken(take_out_rows, self, self)
+        return np.frombuffer(rows, _ROW), ids, details
 
     def take_open(self, double age_s):
         """Spans that have been open for so long and were not given before, as of `take`; their ends mean nothing."""
         import numpy as np
 
-        cdef int64_t before_ns = fg_clock_now_ns() - <int64_t>(age_s * 1e9)
-        cdef Span span
-        rows, ids = [], []
-        for found in self.open_spans():
-            span = found
-            if span.begun_at_ns <= before_ns and not span.noted:
-                span.noted = True
-                rows.append((span.number, span.begun_at_ns, span.begun_at_ns, span.weight_now))
-                ids.append(span.id)
-        return np.array(rows, _row_dtype()), ids
+        rows, ids = taken_before(open_since, self, self, fg_clock_now_ns() - <int64_t>(age_s * 1e9))
+        return np.array(rows, _ROW), ids
 
-    def open_spans(self):
-        """The spans that are open, the last opened first."""
-        out = []
-        cdef void *at = self.first
-        while at != NULL:
-            out.append(<Span>at)
-            at = (<Span>at).after
-        return out
+    def open_weights(self):
+        """The weights of the spans that are open, by number."""
+        return {number: weight for number, _, weight in taken(open_facts, self, self)}
 
     def end_all(self):
         """Close what is open; how many that were."""
-        spans = self.open_spans()
-        cdef int64_t now = fg_clock_now_ns()
-        for span in spans:
-            (<Span>span).end_at(now)
-        return len(spans)
+        return taken(end_open, self, self)
+
+    def settle_late(self, number, shared):
+        """The share of a span that `end_all` ended is known; the monitor calls this."""
+        settled_late(keep_late, self, self, number, shared)
 
 
-@cython.freelist(64)
-@cython.no_gc_clear  # a span that is collected still closes in its ledger
-cdef class Span:
-    """A stretch of work that may overlap others; made by `Ledger.span` and `Ledger.open`. Any thread may close it.
+# What follows runs under the lock of a ledger, and calls no code that can wait.
 
-    Attributes
-    ----------
-    id : str, int or bytes
-        The id that it was opened with; two spans may have the same one.
-    is_open : bool
-        Whether it was not closed yet.
-    phase_name : str or None
-        The phase that runs; None before the first one.
-    weight : float
-        Its part of the energy against other open spans, 0 or above. It may be set while the span is open.
-    """
+cdef object count_opened(Ledger self):
+    return self.n_opened
 
-    def __init__(self):
-        raise TypeError("a span is made by a ledger: ledger.span(id)")
 
-    def __dealloc__(self):
-        if self.state == OPEN:  # dropped without a close: it must not dilute the others for ever
-            self.drop()
+cdef object count_dropped(Ledger self):
+    return self.n_dropped
 
-    cdef int drop(self) except -1:
-        self.ledger.dropped += 1
-        self.end_at(fg_clock_now_ns(), True)
-        return 0
 
-    def __repr__(self):
-        if self.ledger is None:
-            return "<fastgreen span of no ledger>"
-        return f"<fastgreen span {self.id!r} of {self.ledger.name!r}, {('new', 'open', 'closed', 'inert')[self.state]}>"
+cdef object count_nested(Ledger self):
+    return self.n_nested
 
-    @property
-    def is_open(self):
-        return self.state == OPEN
 
-    cdef int open_now(self) except -1:
-        return self.open_at(-1)
+cdef object rule_of(Ledger self):
+    return self.rule_now
 
-    cdef int open_at(self, int64_t at_ns) except -1:
-        """Open now (-1), or at an instant before, as the spans of a step do: live shares learn of these with the step."""
-        cdef Ledger ledger = self.ledger
-        if ledger is None:
-            raise TypeError("a span is made by a ledger: ledger.span(id)")
-        if ledger.gate.state != GATE_OPEN:
-            if ledger.gate.state == GATE_INERT:
-                self.state = INERT
-                return 0
-            raise RuntimeError(f"span {self.id!r} opened while its monitor is not running")
-        if self.state != NEW:
-            raise RuntimeError(f"span {self.id!r} opened twice; ask the ledger for another")
-        self.begun_at_ns = self.piece_at_ns = at_ns if at_ns >= 0 else fg_clock_now_ns()
-        self.number = ledger.opened
-        ledger.opened += 1
-        self.after = ledger.first
-        if ledger.first != NULL:
-            (<Span>ledger.first).before = <void *>self
-        ledger.first = <void *>self
-        self.state = OPEN
-        if ledger.live and at_ns < 0:
-            ledger.change(self, self.begun_at_ns, 0)
-        return 0
 
-    cdef tuple facts(self):
-        return self.number, self.id, self.begun_at_ns, self.ended_at_ns, self.weight_now, self.pieces
+cdef object phase_names(Ledger self):
+    return list(self.phase_numbers or ())
 
-    def row(self):
-        """Number, id, begin and end (ns), weight, and the pieces as of `Ledger.take`, of a span that is closed."""
-        return self.facts()
 
-    cdef int unlink(self) except -1:
-        if self.before != NULL:
-            (<Span>self.before).after = self.after
-        else:
-            self.ledger.first = self.after
-        if self.after != NULL:
-            (<Span>self.after).before = self.before
-        self.before = self.after = NULL
-        return 0
+cdef object count_stepped(Ledger self):
+    return self.n_stepped
 
-    cdef int end_at(self, int64_t at_ns, bint dropped=False, bint in_step=False) except -1:
-        self.state = CLOSED
-        self.ended_at_ns = at_ns
-        self.unlink()
-        if self.pieces is not None or self.first_name is not None or self.phase_name is not None:
-            self.cut(at_ns)
-        self.ledger.append(self, at_ns)
-        if self.ledger.live:
-            if not in_step:
-                self.ledger.change(self, at_ns, 2)
-            self.ledger.closed.append(self.facts() if dropped else self)
-        return 0
 
-    cdef int close_now(self) except -1:
-        if self.state == OPEN:
-            if self.ledger.gate.state == GATE_INERT:
-                self.state = INERT
-                self.unlink()
-                return 0
-            return self.end_at(fg_clock_now_ns())
-        return 0
+cdef object set_waiter(Ledger self, object waiter, bint phases):
+    self.waiter = waiter
+    if phases:
+        self.phase_numbers = {}
+    store_int(self.noting, True)
 
-    cdef int cut(self, int64_t at_ns) except -1:
-        """End the piece that runs."""
-        cdef dict amounts = self.amounts
-        if self.first_name is not None:
-            amounts = {} if amounts is None else amounts
-            amounts[self.first_name] = self.first_amount + <double>amounts.get(self.first_name, 0.0)
-        if self.pieces is None:
-            self.pieces = []
-        self.pieces.append((self.piece_at_ns, self.phase_name, self.weight_now, amounts))
-        self.piece_at_ns, self.amounts, self.first_name = at_ns, None, None
-        return 0
 
-    cdef int check_open(self, str what) except -1:
-        if self.ledger is None:
-            raise TypeError("a span is made by a ledger: ledger.span(id)")
-        if self.state == OPEN or self.state == INERT or self.ledger.gate.state == GATE_INERT:
-            return 0
-        raise RuntimeError(f"{what} of span {self.id!r}, which is {'closed' if self.state == CLOSED else 'not open'}")
+cdef object waiter_of(Ledger self):
+    return self.waiter
 
-    def close(self, **amounts):
-        """End the span; amounts as of `add`, which are the last. RuntimeError where it is not open."""
-        self.check_open("close")
-        if amounts:
-            self.add(**amounts)
-        self.close_now()
 
-    def phase(self, str name not None):
-        """From here on the span is in another phase: ``"prefill"``, ``"decode"``."""
-        self.check_open("phase")
-        cdef int64_t at_ns
-        if self.state == OPEN:
-            at_ns = fg_clock_now_ns()
-            self.cut(at_ns)  # before the first phase lies a piece without a name
-            self.phase_name = name
-            if self.ledger.live and self.ledger.at_close:  # the stretch has ended, and with it its weight is known
-                self.ledger.change(self, at_ns, 1)
+cdef object take_out_steps(Ledger self):
+    steps, self.steps = self.steps, []
+    return steps
 
-    def add(self, **amounts):
-        """Count what the span did: ``add(tokens=1)``. Amounts of one name add up. RuntimeError once it is closed."""
-        cdef dict mine
-        cdef double value
-        if self.state != OPEN:
-            self.check_open("add")
-            return
-        mine = self.amounts
-        for name, amount in amounts.items():
-            value = amount
-            if not -INFINITY < value < INFINITY:
-                raise ValueError(f"{name} must be a finite number, not {amount!r}")
-            if name is self.first_name:
-                self.first_amount += value
-                continue
-            if self.first_name is None:
-                self.first_name, self.first_amount = name, value
-                continue
-            if mine is None:
-                mine = self.amounts = {}
-            found = mine.get(name)
-            mine[name] = value if found is None else <double>found + value
 
-    @property
-    def weight(self):
-        """The weight from here on, 0 or above (see `Ledger.weights`)."""
-        return self.weight_now
+cdef object take_out_changes(Ledger self):
+    changes = PyByteArray_FromStringAndSize(<char *>self.changes, self.changed * sizeof(Change))
+    closed, self.closed, self.changed = self.closed, [], 0
+    return changes, closed
 
-    @weight.setter
-    def weight(self, weight):
-        cdef double value = checked_weight(weight)
-        self.check_open("weight")
-        cdef int64_t at_ns
-        if self.state == OPEN and not self.ledger.at_close and value != self.weight_now:
-            at_ns = fg_clock_now_ns()
-            self.cut(at_ns)
-            self.weight_now = value
-            if self.ledger.live:
-                self.ledger.change(self, at_ns, 1)
-        self.weight_now = value
 
-    @property
-    def number_in_ledger(self):
-        return self.number
+cdef object take_out_rows(Ledger self):
+    rows = PyByteArray_FromStringAndSize(<char *>self.rows, self.used * sizeof(Row))
+    ids, details = self.ids, self.details
+    self.ids, self.details, self.used = [], [], 0
+    return rows, ids, details
 
-    def settle(self, shared):
-        """Its share is known; the monitor calls this."""
-        self.shared = shared
 
-    @property
-    def settled(self):
-        return self.shared
+cdef object open_since(Ledger self, int64_t before_ns):
+    """Rows and ids of the spans that are open since then, each once."""
+    cdef void *at = self.first
+    rows, ids = [], []
+    while at != NULL:
+        if (<Span>at).begun_at_ns <= before_ns and not (<Span>at).noted:
+            (<Span>at).noted = True
+            rows.append(((<Span>at).number, (<Span>at).begun_at_ns, (<Span>at).begun_at_ns, (<Span>at).weight_now))
+            ids.append((<Span>at).id)
+        at = (<Span>at).after
+    return rows, ids
 
-    def energy(self, timeout=1.0):
-        """The share of a span that is closed, while the program runs.
 
-        It is known with the next update of the counters after the span's end.
+cdef object open_facts(Ledger self):
+    """[(number, id, weight)] of the spans that are open, the last opened first."""
+    cdef void *at = self.first
+    out = []
+    while at != NULL:
+        out.append(((<Span>at).number, (<Span>at).id, (<Span>at).weight_now))
+        at = (<Span>at).after
+    return out
 
-        Parameters
-        ----------
-        timeout : float
-            How long to wait for it, in s.
 
-        Returns
-        -------
-        Bounded or None
-            ``energy_j``, ``low_j`` and ``high_j`` in J, without the baseline; None if it is not known in time.
-        """
-        if self.ledger is None or self.ledger.gate.state == GATE_INERT:  # in a forked child nothing is measured
-            return self.shared
-        if self.shared is None and self.state == CLOSED and self.ledger.live:
-            self.ledger.waiter(self, timeout)
-        return self.shared
+cdef object end_open(Ledger self):
+    cdef int64_t now = fg_clock_now_ns()
+    count = 0
+    if self.late is None:
+        self.late = {}
+    while self.first != NULL:
+        self.late[(<Span>self.first).number] = None
+        (<Span>self.first).end_at(now, True)
+        count += 1
+    return count
 
-    async def energy_async(self, timeout=1.0):
-        """The same for ``await``: other tasks go on meanwhile."""
-        import asyncio
-        import time
 
-        until = time.monotonic() + timeout
-        while self.energy(0) is None and self.state == CLOSED and self.ledger.live and time.monotonic() < until:
-            await asyncio.sleep(0.002)
-        return self.shared
+cdef object keep_late(Ledger self, object number, object shared):
+    if self.late is not None and number in self.late:
+        self.late[number] = shared
 
-    def __enter__(self):
-        self.open_now()
-        if self.state == OPEN:
-            if self.after != NULL:  # other spans of the ledger are open
-                self.look_around()
-            self.token = PyContextVar_Set(_current, self)
-        return self
 
-    cdef int look_around(self) except -1:
-        """Count the spans that are opened within one of their own ledger: those are phases, not spans."""
-        cdef PyObject *found = NULL
-        PyContextVar_Get(_current, NULL, &found)
-        if found != NULL:
-            outer = <Span>found
-            Py_DECREF(outer)
-            if outer.state == OPEN and outer.ledger is self.ledger:
-                self.ledger.nested += 1
-        return 0
-
-    def __exit__(self, kind, value, traceback):
-        if self.token is not None:
-            token, self.token = self.token, None
-            try:
-                PyContextVar_Reset(_current, token)
-            except (ValueError, RuntimeError):
-                pass  # an async generator that another task closes leaves in another context
-        self.close_now()
-
-    def __aenter__(self):
-        return _Done(self.__enter__())
-
-    def __aexit__(self, kind, value, traceback):
-        return _Done(self.__exit__(kind, value, traceback))
+include "_span.pxi"

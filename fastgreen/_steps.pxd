@@ -15,4 +15,4 @@ cdef class Step:
     cdef long long number
     cdef bint inert
 
-    cdef list charged(self, int64_t now)
+    cdef tuple charged(self)

@@ -4,14 +4,24 @@
 from collections.abc import Mapping
 
 from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
 
-from fastgreen._ledger cimport Ledger, Span, checked_weight
+from fastgreen._ledger cimport Ledger, Span, checked_weight, open_facts
+from fastgreen._locked cimport load_int
 from fastgreen._window cimport fg_clock_now_ns
 
 
 cdef enum:
     GATE_OPEN = 1
     GATE_INERT = 2
+
+
+cdef extern from *:
+    object of_ledger "FG_LOCKED"(object (*f)(Ledger), Ledger owner, Ledger self)
+    object ruled "FG_LOCKED"(object (*f)(Ledger, object), Ledger owner, Ledger self, object rule)
+    int begin_locked "FG_LOCKED"(int (*f)(Step) except -1, Ledger owner, Step self) except -1
+    int end_locked "FG_LOCKED"(int (*f)(Step, int64_t, list, list) except -1, Ledger owner, Step self, int64_t now,
+                               list weights, list numbers) except -1
 
 
 cdef class SteppedLedger(Ledger):
@@ -39,7 +49,8 @@ cdef class SteppedLedger(Ledger):
         Parameters
         ----------
         amounts : mapping of str, int or bytes to float
-            What each request did in the step, 0 or above.
+            What each request did in the step, 0 or above. `StepWeights.step` makes one from tokens and a fitted cost;
+            its rule then stands in the tables of the ledger.
 
         Raises
         ------
@@ -79,59 +90,116 @@ cdef class Step:
 
     def __enter__(self):
         cdef Ledger ledger = self.ledger
-        if ledger.gate.state != GATE_OPEN:
-            if ledger.gate.state == GATE_INERT:
+        if load_int(ledger.gate.state) != GATE_OPEN:
+            if load_int(ledger.gate.state) == GATE_INERT:
                 self.inert = True
                 return self
             raise RuntimeError("a step began while its monitor was not running")
         if self.begun_at_ns >= 0:
             raise RuntimeError("a step was begun twice; ask the ledger for another")
-        self.number = ledger.stepped
-        ledger.stepped += 1
-        self.begun_at_ns = fg_clock_now_ns()
-        if ledger.live:
-            self.tell(self.begun_at_ns, 3)
+        begin_locked(begin_step, ledger, self)
         return self
-
-    def tell(self, int64_t at_ns, int kind):
-        cdef Span mark = Span.__new__(Span)
-        mark.number = self.number
-        self.ledger.change(mark, at_ns, kind)
-
-    cdef list charged(self, int64_t now):
-        """Give each span its weight for the time of the step."""
-        cdef Span span
-        cdef double before
-        weights = [(id, checked_weight(amount)) for id, amount in dict(self.amounts).items()]
-        for id, _ in weights:
-            self.ledger.make(id, 0.0)
-        open_spans = {(<Span>found).id: found for found in reversed(self.ledger.open_spans())}
-        parts = []
-        for id, weight in weights:
-            span = open_spans.get(id)
-            if span is None:
-                span = self.ledger.make(id, weight)
-                span.open_at(self.begun_at_ns)
-                span.end_at(now, True, True)
-                parts.append((span.number, True, weight, 0.0))
-                continue
-            before = span.weight_now
-            if span.piece_at_ns < self.begun_at_ns:
-                span.cut(self.begun_at_ns)
-            span.weight_now = weight
-            span.cut(now)
-            span.weight_now = before
-            parts.append((span.number, False, weight, before))
-        return parts
 
     def __exit__(self, kind, value, traceback):
         cdef int64_t now = fg_clock_now_ns()
-        if self.inert or self.ledger.gate.state != GATE_OPEN:  # the run ended within the step
+        if self.inert or load_int(self.ledger.gate.state) != GATE_OPEN:  # the run ended within the step
             return
-        parts = []
+        weights, numbers = [], []
         try:
-            parts = self.charged(now)
+            weights, numbers = self.charged()
         finally:
-            if self.ledger.live:
-                self.ledger.steps.append((self.number, parts))
-                self.tell(now, 4)
+            end_locked(end_step, self.ledger, self, now, weights, numbers)
+
+    cdef tuple charged(self):
+        """[(id, weight)] of the step, and the number of the open span of each id, or -1."""
+        weights = [(id, checked_weight(amount)) for id, amount in dict(self.amounts).items()]
+        rule = getattr(self.amounts, "rule", None)
+        if isinstance(rule, str):
+            ruled(set_rule, self.ledger, self.ledger, rule)
+        for id, _ in weights:
+            self.ledger.make(id, 0.0)
+        numbers_of = {id: number for number, id, _ in reversed(of_ledger(open_facts, self.ledger, self.ledger))}
+        return weights, [numbers_of.get(id, -1) for id, _ in weights]
+
+
+# What follows runs under the lock of the ledger, and calls no code that can wait.
+
+cdef object set_rule(Ledger self, object rule):
+    self.rule_now = rule
+
+
+cdef int tell(Step self, int64_t at_ns, int kind) except -1:
+    cdef Span mark = Span.__new__(Span)
+    mark.number = self.number
+    return self.ledger.change(mark, at_ns, kind)
+
+
+cdef int begin_step(Step self) except -1:
+    self.number = self.ledger.n_stepped
+    self.ledger.n_stepped += 1
+    self.begun_at_ns = fg_clock_now_ns()
+    if self.ledger.noting:
+        tell(self, self.begun_at_ns, 3)
+    return 0
+
+
+cdef int end_step(Step self, int64_t now, list weights, list numbers) except -1:
+    parts = []
+    now = max(now, self.ledger.changed_at_ns)  # another thread may have come between
+    try:
+        charge(self, now, weights, numbers, parts)
+    finally:
+        if self.ledger.noting:
+            self.ledger.steps.append((self.number, parts))
+            tell(self, now, 4)
+    return 0
+
+
+cdef int charge(Step self, int64_t now, list weights, list numbers, list parts) except -1:
+    """Give each span its weight for the time of the step; numbers: those of the open spans, -1 for no such span."""
+    cdef Py_ssize_t i
+    cdef dict places = {number: i for i, number in enumerate(numbers)}
+    cdef void **spans = <void **>calloc(len(weights) + 1, sizeof(void *))
+    cdef void *at = self.ledger.first
+    if spans == NULL:
+        raise MemoryError
+    try:
+        while at != NULL:
+            place = places.get((<Span>at).number)
+            if place is not None:
+                spans[<Py_ssize_t>place] = at
+            at = (<Span>at).after
+        for i in range(len(weights)):
+            id, weight = weights[i]
+            if spans[i] == NULL:
+                charge_new(self, now, id, weight, parts)
+            else:
+                charge_open(self, now, <Span>spans[i], weight, parts)
+    finally:
+        free(spans)
+    return 0
+
+
+cdef int charge_new(Step self, int64_t now, object id, double weight, list parts) except -1:
+    cdef Span span = self.ledger.make(id, weight)
+    try:
+        span.open_at(self.begun_at_ns)
+    except RuntimeError:  # the run ended just now
+        return 0
+    if span.begun_at_ns != self.begun_at_ns:  # the same in a forked child
+        return 0
+    span.end_at(now, True, True)
+    parts.append((span.number, True, weight, 0.0))
+    return 0
+
+
+cdef int charge_open(Step self, int64_t now, Span span, double weight, list parts) except -1:
+    cdef double before = span.weight_now
+    now = max(now, span.piece_at_ns)
+    if span.piece_at_ns < self.begun_at_ns:
+        span.cut(self.begun_at_ns)
+    span.weight_now = weight
+    span.cut(now)
+    span.weight_now = before
+    parts.append((span.number, False, weight, before))
+    return 0

@@ -8,7 +8,7 @@ cdef extern from "fg_clock.h" nogil:
 cdef class Gate:
     cdef int state
     cdef object sync, warning
-    cdef readonly object live  # gives the energy of a stretch while the monitor runs
+    cdef object live_now  # gives the energy of a stretch while the monitor runs
 
 
 cdef class Window:
@@ -27,7 +27,4 @@ cdef class Window:
     cdef dict others, kept
 
     cdef int _begin(self) except -1
-    cdef int _begin_closed(self) except -1
     cdef int _end(self) except -1
-    cdef int _grow(self) except -1
-    cdef int _keep_amounts(self) except -1

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import statistics
@@ -35,6 +36,7 @@ EDGE_S = 0.020
 LEAD_S = (6.0, 14.0)  # from the tree's start to the event; the second when a tool was not ready for the first
 FASTEST_S = 1e-6  # the period asked for where a tool shall sample as fast as it can, unless its adapter has another
 READY_S = 2.5  # the least time between the window's begin and the event
+REQUESTS, RANKS, PAGE_WINDOWS = 8, 2, 1000
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,25 @@ class Bench:
         namespace.show(folder)
         return tree
 
-    def measure(self, tool: Tool, python: Path) -> Iterator[Figure]:
-        """All figures of one tool."""
-        yield from self._guard(tool, "import", lambda: self._import(tool, python))
-        yield from self._guard(tool, "window", lambda: self._window(tool, python))
+    def measure(self, tool: Tool, python: Path, only: Sequence[str] = ()) -> Iterator[Figure]:
+        """All figures of one tool, or those of some cases."""
+        cases: dict[str, Callable[[], Sequence[Figure]]] = {
+            "import": lambda: self._import(tool, python),
+            "window": lambda: self._window(tool, python),
+        }
         for event in EVENTS:
-            yield from self._guard(tool, event.case, lambda event=event: self._event(tool, python, event))
+            cases[event.case] = lambda event=event: self._event(tool, python, event)
+        cases["overlap"] = lambda: self._overlap(tool, python)
+        cases["ranks"] = lambda: self._ranks(tool, python)
+        cases["page"] = lambda: self._page(tool, python)
         for period_s in (0.01, 0.001):
             for busy in (False, True):
                 case = f"{period_s * 1000:.0f} ms, {'busy' if busy else 'asleep'}"
-                yield from self._guard(
-                    tool, case, lambda p=period_s, b=busy, c=case: self._sampling(tool, python, c, p, b)
-                )
-        yield from self._guard(tool, "fastest", lambda: self._fastest(tool, python))
+                cases[case] = lambda p=period_s, b=busy, c=case: self._sampling(tool, python, c, p, b)
+        cases["fastest"] = lambda: self._fastest(tool, python)
+        for case, run in cases.items():
+            if not only or case in only:
+                yield from self._guard(tool, case, run)
 
     def _guard(self, tool: Tool, case: str, run: Callable[[], Sequence[Figure]]) -> Sequence[Figure]:
         try:
@@ -123,8 +131,12 @@ class Bench:
             times.append(float(done.stdout.split()[-1]))
         return [_figure(tool, "import", "time", "s", times[1:])]
 
-    def _start(self, tool: Tool, python: Path, kind: str) -> tuple[Worker, dict[str, Any]]:
-        worker = Worker(python, tool.name, kind, self.environment(tool), self.folder / "home" / tool.name)
+    def _start(
+        self, tool: Tool, python: Path, kind: str, more: dict[str, str] | None = None
+    ) -> tuple[Worker, dict[str, Any]]:
+        env = self.environment(tool) | (more or {})
+        home = self.folder / "home" / "-".join([tool.name, *(more or {}).values()])
+        worker = Worker(python, tool.name, kind, env, home)
         try:
             return worker, worker.hear(START_S)
         except CaseError as error:
@@ -178,6 +190,56 @@ class Bench:
             return []
         truth_j = tree.energy_j("package-0", said["begin_ns"], said["end_ns"])
         return _judged(tool, event.case, said["energy_j"], truth_j)
+
+    def _overlap(self, tool: Tool, python: Path) -> list[Figure]:
+        """Requests that are open at the same time: their energies together, against the meter's."""
+        with self.tree(Constant(WATTS)) as tree:
+            worker, hello = self._start(tool, python, "overlap")
+            with worker:
+                _cannot(hello, "NO_COUNTER")
+                _cannot(hello, "NO_OVERLAP")
+                worker.tell({"end_ns": time.monotonic_ns() + round(LEAD_S[0] * 1e9), "count": REQUESTS})
+                said = worker.hear(CASE_S)
+            truth_j = tree.energy_j("package-0", said["begin_ns"], said["end_ns"])
+        return _judged(tool, "overlap", {"cpu": sum(said["energies_j"])}, truth_j)
+
+    def _ranks(self, tool: Tool, python: Path) -> list[Figure]:
+        """Two ranks of a job on one machine, which measure the same counter: the energy of the job."""
+        folder = self.folder / f"job{next(self._number)}"
+        with self.tree(Constant(WATTS)) as tree, contextlib.ExitStack() as stack:
+            workers = []
+            for rank in range(RANKS):
+                launched = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS)}
+                worker, hello = self._start(tool, python, "rank", launched)
+                workers.append(stack.enter_context(worker))
+                _cannot(hello, "NO_COUNTER")
+            end_ns = time.monotonic_ns() + round(LEAD_S[-1] * 1e9)
+            for worker in workers:
+                worker.tell({"end_ns": end_ns, "folder": str(folder)})
+            said = [worker.hear(CASE_S) for worker in workers]
+            begin_ns, end_ns = min(rank["begin_ns"] for rank in said), max(rank["end_ns"] for rank in said)
+            if any(rank["begin_ns"] > end_ns - READY_S * 1e9 for rank in said):
+                raise CaseError(f"a rank did not measure {READY_S} s before the end")
+            truth_j = tree.energy_j("package-0", begin_ns, end_ns)
+            if said[0]["energy_j"] is None:
+                worker, _ = self._start(tool, python, "job")
+                with worker:
+                    worker.tell({"folder": str(folder), "begin_ns": begin_ns, "end_ns": end_ns})
+                    energies = [worker.hear(CASE_S)["energy_j"]]
+            else:
+                energies = [next(iter(rank["energy_j"].values())) for rank in said]
+        return _judged(tool, "ranks", {"cpu": None if None in energies else sum(energies)}, truth_j)
+
+    def _page(self, tool: Tool, python: Path) -> list[Figure]:
+        with self.tree(Constant(WATTS)):
+            worker, hello = self._start(tool, python, "page")
+            with worker:
+                _cannot(hello, "NO_PAGE")
+                if not hello["page"]:
+                    raise CaseError("writes no page")
+                worker.tell({"windows": PAGE_WINDOWS})
+                said = worker.hear(CASE_S)
+        return [_figure(tool, "page", "time", "s", said["pages_s"], f"{said['bytes'] / 1e3:.0f} kB")]
 
     def _sampling(self, tool: Tool, python: Path, case: str, period_s: float, busy: bool) -> list[Figure]:
         self.nvml.write(devices=(Gpu(power=WATTS),))

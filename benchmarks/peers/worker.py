@@ -53,18 +53,57 @@ def window_case(adapter, talk, options):
     talk({"blocks_s": blocks, "count": counts[0], "after_s": time.perf_counter() - ended[0], "first_s": first_s})
 
 
-def event_case(adapter, talk, options):
-    """One window that ends at a given moment; the benchmark knows what happened in it."""
+def until(end_ns):
+    """Work that ends at a given moment, and its edges once it has run."""
     edges = {}
 
     def work():
         edges["begin_ns"] = time.monotonic_ns()
-        while (rest := options["end_ns"] - time.monotonic_ns()) > 0:
+        while (rest := end_ns - time.monotonic_ns()) > 0:
             time.sleep(rest * 1e-9)
         edges["end_ns"] = time.monotonic_ns()
 
+    return work, edges
+
+
+def event_case(adapter, talk, options):
+    """One window that ends at a given moment; the benchmark knows what happened in it."""
+    work, edges = until(options["end_ns"])
     energy = adapter.measured(work)
     talk(edges | {"energy_j": energy})
+
+
+def overlap_case(adapter, talk, options):
+    """Requests that are all open during the same work: the energy of each."""
+    work, edges = until(options["end_ns"])
+    energies = adapter.overlapping(work, options["count"])
+    talk(edges | {"energies_j": energies})
+
+
+def rank_case(adapter, talk, options):
+    """One rank of a job: it records, if the tool can merge ranks, or measures for itself."""
+    work, edges = until(options["end_ns"])
+    if hasattr(adapter, "rank"):
+        adapter.rank(work, options["folder"])
+        talk(edges | {"energy_j": None})
+    else:
+        talk({"energy_j": adapter.measured(work)} | edges)
+
+
+def job_case(adapter, talk, options):
+    """The energy of all ranks between two moments, as the tool merges them."""
+    talk({"energy_j": adapter.job(options["folder"], options["begin_ns"], options["end_ns"])})
+
+
+def page_case(adapter, talk, options):
+    """Seconds to write the page of a run of 1000 windows, and its size."""
+    write = adapter.page(options["windows"])
+    spent = []
+    for _ in range(5):
+        start = time.perf_counter()
+        size = write()
+        spent.append(time.perf_counter() - start)
+    talk({"pages_s": spent, "bytes": size})
 
 
 def sampling_case(adapter, talk, options):
@@ -97,7 +136,16 @@ def reading_case(adapter, talk, options):
     talk({"reads_s": costs})
 
 
-CASES = {"window": window_case, "event": event_case, "sampling": sampling_case, "reading": reading_case}
+CASES = {
+    "window": window_case,
+    "event": event_case,
+    "sampling": sampling_case,
+    "reading": reading_case,
+    "overlap": overlap_case,
+    "rank": rank_case,
+    "job": job_case,
+    "page": page_case,
+}
 
 
 def main():
@@ -117,6 +165,7 @@ def main():
             "adapter": {k: v for k, v in vars(adapter).items() if k.startswith("NO_")},
             "deferred": getattr(adapter, "DEFERRED", False),
             "fastest_s": getattr(adapter, "FASTEST_S", None),
+            "page": hasattr(adapter, "page"),
         }
     )
     options = json.loads(sys.stdin.readline())

@@ -120,11 +120,13 @@ def _linked(text: str, uri: str) -> str:
 
 
 def _names_linked(line: str) -> str:
-    """A line in which `fg.Monitor(...)` and `Result.windows` are links to the reference."""
+    """A line in which `fg.load(...)`, `Result.windows` and `keras_callback(log)` are links to the reference."""
     known = _reference().anchors()
 
     def link(found: re.Match[str]) -> str:
-        place = known.get(found[2].removeprefix("fastgreen."))
+        name = found[2].removeprefix("fastgreen.")
+        full = found[1] or name != found[2] or "." in name
+        place = known.get(name) if full else _reference().short_names().get(name)
         return f"[{found[0]}][{place}]" if place else found[0]
 
-    return re.sub(r"(?<![\[`\w])`(fg\.|(?=fastgreen\.|[A-Z]))([A-Za-z_][\w.]*)(?:\([^`]*)?`(?![\]\w`])", link, line)
+    return re.sub(r"(?<![\[`\w])`(fg\.|)([A-Za-z_][\w.]*)(?:\([^`]*)?`(?![\]\w`])", link, line)

@@ -15,7 +15,7 @@ import griffe
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from reference import MADE, listed
+from reference import MADE, listed, public_object
 
 
 def home(path: str) -> str | None:
@@ -25,8 +25,6 @@ def home(path: str) -> str | None:
         return f"fastgreen.{MADE[name]}"
     module = importlib.import_module(".".join(["fastgreen", *parents]))
     value = getattr(module, name)
-    if isinstance(value, np.ufunc):
-        return f"fastgreen._kernels.{name}"
     source = getattr(value, "__module__", None)
     if not isinstance(source, str):  # a constant
         source = importlib.util.resolve_name(vars(module)["_HOME"][name], module.__name__)
@@ -39,10 +37,12 @@ class PublicNames(griffe.Extension):
     def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
         """Add what is missing."""
         for path in listed():
-            target = home(path)
             _, *parents, name = path.split(".")
-            if target is not None:
-                parent = pkg[".".join(parents)] if parents else pkg
+            parent = pkg[".".join(parents)] if parents else pkg
+            value = public_object(path)
+            if isinstance(value, np.ufunc):
+                parent.set_member(name, _ufunc(value, parent))
+            elif (target := home(path)) is not None:
                 parent.set_member(name, griffe.Alias(name, target, parent=parent))
 
     def on_function(self, *, func: griffe.Function, **kwargs: Any) -> None:
@@ -54,6 +54,16 @@ class PublicNames(griffe.Extension):
         if found and "[" not in found[1]:
             func.parameters = parameters(found[1])
             func.docstring.value = inspect.cleandoc(rest)
+
+
+def _ufunc(ufunc: np.ufunc, module: griffe.Module) -> griffe.Function:
+    """A ufunc, whose arguments only its module names: `apc(consumption, accuracy, alpha, beta)`."""
+    assert module.docstring is not None
+    (arguments,) = re.findall(rf"``{ufunc.__name__}\(([^)]*)\)", module.docstring.value)
+    text = ufunc.__doc__.partition("\n\n")[2]
+    found = griffe.Function(ufunc.__name__, parameters=parameters(f"{arguments}, /, out=None, where=True"))
+    found.docstring = griffe.Docstring(inspect.cleandoc(text), parent=found)
+    return found
 
 
 def parameters(text: str) -> griffe.Parameters:

@@ -93,6 +93,17 @@ def anchors() -> dict[str, str]:
     return found
 
 
+@functools.cache
+def short_names() -> dict[str, str]:
+    """Names that need no module to be known: classes, and functions of several words; with their places."""
+    found: dict[str, list[str]] = {}
+    for path in listed():
+        name = path.rpartition(".")[2]
+        if name[0].isupper() or "_" in name:
+            found.setdefault(name, []).append(anchor(path))
+    return {name: places[0] for name, places in found.items() if len(set(places)) == 1}
+
+
 def public_object(path: str) -> object:
     """The object of a public name."""
     _, *parents, name = path.split(".")
@@ -115,7 +126,12 @@ def directive(path: str, members: list[str]) -> str:
     owner = public_object(path)
     shown = [member for member in members if has_entry(owner, member)]
     places = "".join(f'<span id="{path}.{member}"></span>' for member in members if member not in shown)
-    return f"::: {path}\n    options:\n      members: {shown}\n\n{places}\n"
+    options = f"      members: {shown}\n" if shown else "      members: false\n      inherited_members: false\n"
+    if path.startswith("fastgreen.errors."):
+        options += "      show_bases: true\n"
+    if path.rpartition(".")[2] in (*MADE, "Result"):  # no user calls the class
+        options += "      merge_init_into_class: false\n      show_signature: false\n"
+    return f"::: {path}\n    options:\n{options}\n{places}\n"
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -165,4 +181,5 @@ def _prose(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"([|<>\[\]*_])", r"\\\1", re.sub(r"\s+", " ", text))
+    text = re.sub(r"\s+", " ", text).replace("<", "&lt;")
+    return re.sub(r"([|\[\]*_])", r"\\\1", text)

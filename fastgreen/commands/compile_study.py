@@ -22,6 +22,9 @@ _SHOWN = {
     "energy_j": ("energy", "J"),
     "energy_low_j": ("low", "J"),
     "energy_high_j": ("high", "J"),
+    "precision": ("known to", "%"),
+    "batch": ("batch", None),
+    "energy_per_sample_j": ("per sample", "J"),
     "latency_s": ("latency", "s"),
     "throughput_per_s": ("throughput", "1/s"),
     "mean_power_w": ("power", "W"),
@@ -40,9 +43,18 @@ _SHOWN = {
     help="Folder for tables and pictures.  [default: compiled, inside STUDY]",
 )
 @click.option("--no-pictures", is_flag=True, help="Write tables only.")
+@click.option(
+    "--rule",
+    type=click.Choice(["integral", "aipowermeter"]),
+    default="integral",
+    show_default=True,
+    help="Energy of runs of AIPowerMeter: the integral of the power, or AIPowerMeter's own median of steps.",
+)
 @cost_options(scores=False)
 @json_options()
-def compile_(folder: Path, output: Path | None, no_pictures: bool, costing: CostOptions, answer: JsonAnswer) -> None:
+def compile_(
+    folder: Path, output: Path | None, no_pictures: bool, rule: str, costing: CostOptions, answer: JsonAnswer
+) -> None:
     """Make the tables and pictures of a study.
 
     The tables have one row per size, with medians and spreads, and the correlations over the sizes. STUDY is a folder
@@ -50,7 +62,7 @@ def compile_(folder: Path, output: Path | None, no_pictures: bool, costing: Cost
     """
     from fastgreen.experiment.compile import compile_study, sample_run
 
-    compiled = compile_study(folder, costing.costs)
+    compiled = compile_study(folder, costing.costs, rule)
     if not any(compiled.sizes.column("runs").to_pylist()):
         runs = counted(sum(compiled.sizes.column("failed").to_pylist()), "run")
         why = "".join(compiled.notes[:1])
@@ -80,6 +92,8 @@ def _shown(row: dict[str, Any], currency: str) -> dict[str, Any]:
         value = row[name]
         if unit == "money":
             out[heading] = "-" if value is None else money(value, currency)
+        elif unit == "%":
+            out[heading] = "-" if value is None else f"±{100 * value:.2g} %"
         elif unit == "1/s":
             out[heading] = "-" if value is None else f"{value:.4g} /s"
         else:

@@ -23,6 +23,7 @@ from fastgreen.commands.common import (
     table,
     warned,
 )
+from fastgreen.commands.generations import answer_generation, names_transformer
 from fastgreen.commands.ranges import Range
 from fastgreen.errors import FastgreenWarning
 from fastgreen.results.console import quantity, with_bounds
@@ -37,6 +38,7 @@ _ROWS_SHOWN = 20  # of a grid
 _ENDINGS = (".onnx", ".json", ".toml", ".csv")
 MOST_BATCH = 2**31 - 1
 MOST_BATCHES = 1_000_000
+MOST_TOKENS = 2**24
 
 
 class Shape(click.ParamType):
@@ -89,6 +91,17 @@ class Accuracy(click.FloatRange):
     type=OutputPath(dir_okay=False),
     help="Draw the share of energy by kind of layer; with --grid, energy by batch size.",
 )
+@click.option(
+    "--prompt",
+    "prompts",
+    type=Range(whole=True, least=1, most=MOST_TOKENS, most_numbers=MOST_BATCHES),
+    help="Of a language model: tokens of a prompt. A range or a list gives a row each.",
+)
+@click.option(
+    "--tokens",
+    type=Range(whole=True, least=0, most=MOST_TOKENS, most_numbers=MOST_BATCHES),
+    help="Of a language model: tokens that each sequence gets. A range or a list gives a row each.",
+)
 @click.option("--strict", is_flag=True, help="Stop at a layer of unknown kind; without this option, it counts as 0 J.")
 @json_options()
 def estimate_command(
@@ -103,14 +116,29 @@ def estimate_command(
     output: str | None,
     sweep_path: str | None,
     picture: str | None,
+    prompts: np.ndarray | None,
+    tokens: np.ndarray | None,
     strict: bool,
     answer: JsonAnswer,
 ) -> None:
     """Predict the energy of a network from its layers.
 
     MODEL is an .onnx file, a list of layers (.json, .toml, .csv), a name (alexnet, vgg11, vgg13, vgg16), or a PyTorch
-    module, or a function that makes one, as module:function or file.py:function.
+    module, or a function that makes one, as module:function or file.py:function. With --prompt and --tokens it is a
+    language model: the config.json of transformers, or a folder with one; its weights are not needed.
     """
+    if names_transformer(model):
+        others = {"--input-shape": input_shapes, "--accuracy": accuracy is not None, "--grid": grid is not None,
+                  "--sweep": sweep_path, "--picture": picture}  # fmt: skip
+        if given := [name for name, value in others.items() if value]:
+            raise click.UsageError(f"{given[0]} is not for a language model")
+        answer_generation(model, prompts, tokens, batch, models_path, output, strict, answer)
+        return
+    if prompts is not None or tokens is not None:
+        raise click.UsageError(
+            f"--prompt and --tokens need a language model: the config.json of transformers or a folder with one, not "
+            f"{model!r}"
+        )
     if grid is None and sweep_path:
         raise click.UsageError("--sweep needs --grid")
     from fastgreen.metrics.scores import apc

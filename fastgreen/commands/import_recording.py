@@ -50,6 +50,15 @@ _OWN_LENGTHS = ("codecarbon", "zeus", "home-assistant", "carbontracker")
 @click.option(
     "--timezone", default="UTC", show_default=True, help="Time zone of times that name no zone, such as Europe/Paris."
 )
+@click.option(
+    "--from", "start", metavar="MOMENT", help="Add the energy from here on: seconds since 1970, or a time stamp."
+)
+@click.option("--until", "end", metavar="MOMENT", help="Add the energy up to here.")
+@click.option(
+    "--whole-steps",
+    is_flag=True,
+    help="With --from or --until: leave out the steps at the edges, as AIPowerMeter does.",
+)
 @click.option("--drop", default=0, show_default=True, help="Rows to leave out at each end of a log of nvidia-smi.")
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this recording of the same time.")
 @click.option("--shift", "shift_s", default=0.0, help="With --against: seconds to add to the clock of FILE.")
@@ -66,6 +75,9 @@ def import_(
     shift_s: float,
     output: Path | None,
     answer: JsonAnswer,
+    start: str | None,
+    end: str | None,
+    whole_steps: bool,
     **table_options: Any,
 ) -> None:
     """Read a recording of another tool.
@@ -78,14 +90,16 @@ def import_(
         recording = _read(file, format_, timezone, drop, table_options)
         other = _read(against, None, timezone, 0, {}) if against is not None else None
         comparison = _compared(recording, other, shift_s) if other is not None else None
+        window = _window(recording, start, end, whole_steps, timezone)
         if output is not None:
             recording.to_result().save(output)
     rows = [row for row in recording.channels.to_pylist() if row["samples"]]
-    if answer.give(lambda: _as_mapping(recording, rows, comparison)):
+    if answer.give(lambda: {**_as_mapping(recording, rows, comparison), "window": window}):
         return
     shown = ("id", "unit", "energy_j", "mean", "max", "covered_s", "missing_s", "samples", "absent", "segments")
     channels = [spoken({name: row[name] for name in shown}) for row in rows]
     said = [f"together {recording.total_j:.9g} J over {recording.duration_s:.6g} s"] if recording.energy_j() else []
+    said += [f"in the window {sum(window.values()):.9g} J ({_listed(window)})"] if window is not None else []
     absent = [f"absent: {', '.join(recording.absent)}"] if recording.absent else []
     say(
         table(f"{recording.source}: {file}", channels, ruled=False),
@@ -108,6 +122,44 @@ def _as_mapping(recording: Any, rows: list[dict[str, Any]], comparison: Any) -> 
         "notes": recording.notes,
         "comparison": {name: getattr(comparison, name) for name in figures} if comparison else None,
     }
+
+
+def _window(
+    recording: Any, start: str | None, end: str | None, whole_steps: bool, timezone: str
+) -> dict[str, float] | None:
+    """Energies of the root channels in the window that is asked for; None without one."""
+    if start is None and end is None:
+        if whole_steps:
+            raise click.UsageError("--whole-steps needs --from or --until")
+        return None
+    from fastgreen.recordings.energy_rules import window_energies
+
+    edges = {"start_s": start, "end_s": end}
+    known = {name: _moment(text, timezone) for name, text in edges.items() if text is not None}
+    try:
+        found = window_energies(recording, **known, whole_steps=whole_steps)
+    except ValueError as error:
+        raise click.UsageError(f"--until must not be before --from ({error})") from None
+    roots = {row["id"] for row in recording.channels.to_pylist() if row["root"]}
+    return {name: joules for name, joules in found.items() if name in roots}
+
+
+def _moment(text: str, timezone: str) -> float:
+    """Seconds since 1970 of a number or of a time stamp."""
+    from fastgreen.recordings.readers.timestamps import ABSENT_NS, to_utc_ns
+
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    (moment,) = to_utc_ns([text.replace(" ", "T", 1)], timezone)
+    if moment == ABSENT_NS:
+        raise click.UsageError(f"--from and --until must be seconds since 1970 or time stamps, not {text!r}")
+    return float(moment / 1e9)
+
+
+def _listed(energies: dict[str, float]) -> str:
+    return ", ".join(f"{name} {joules:.9g} J" for name, joules in energies.items()) or "no channel counts"
 
 
 def _compared(inner: Any, outer: Any, shift_s: float) -> Any:

@@ -29,11 +29,15 @@ from fastgreen.units import counted
 __all__ = ["ablation_command", "collect_command", "fit_command"]
 
 POOR = 0.3
+WHOLE = ("networks, layer-wise files", "networks, all files")
+SETS = ("basic", "caches", "rows", "kernel", "library")
 INTERRUPTED = 130  # what a shell gives for SIGINT
 
 
 @click.command("collect")
-@click.argument("config", type=InputPath(dir_okay=False))
+@click.argument("config", required=False, type=InputPath(dir_okay=False))
+@click.option("--preset", type=click.Choice(["transformers"]),
+              help="A plan of the package instead of CONFIG. transformers: the layers of language models.")  # fmt: skip
 @click.option("-o", "--output", default="layers", show_default=True, type=OutputPath(file_okay=False),
               help="Folder for the table of layers.")  # fmt: skip
 @channel_option()
@@ -42,7 +46,12 @@ INTERRUPTED = 130  # what a shell gives for SIGINT
 )
 @click.option("--dry-run", is_flag=True, help="Print the number of layers and the time, and measure nothing.")
 def collect_command(
-    config: str, output: str, channels: list[str] | None, more_channels: list[str] | None, dry_run: bool
+    config: str | None,
+    preset: str | None,
+    output: str,
+    channels: list[str] | None,
+    more_channels: list[str] | None,
+    dry_run: bool,
 ) -> None:
     """Measure layers on this machine, for `fastgreen fit`.
 
@@ -51,11 +60,13 @@ def collect_command(
     import dataclasses
 
     from fastgreen.estimate.collector import collect
-    from fastgreen.estimate.sampling import read_plan
+    from fastgreen.estimate.sampling import PRESETS, read_plan
 
+    if (config is None) == (preset is None):
+        raise click.UsageError("give either CONFIG or --preset")
     console = people_console(stderr=True)
     with of_file():
-        plan = read_plan(config)
+        plan = read_plan(config or PRESETS[str(preset)])
     if channels or more_channels:
         plan = dataclasses.replace(plan, channels=[*(channels or []), *(more_channels or [])])
     time = f"{plan.duration_s:.0f} seconds" if plan.duration_s < 120 else f"{plan.duration_s / 60:.0f} minutes"
@@ -98,9 +109,10 @@ def _show_collected(path: Path, output: str) -> None:
 @click.argument("folder", type=InputPath(file_okay=False))
 @click.option("-o", "--output", type=OutputPath(dir_okay=False), help="Write the models to this file (JSON).")
 @click.option(
-    "--preset", type=click.Choice(["physical", "basic", "published"]), default="physical", show_default=True,
-    help="physical: non-negative prices of kernel terms; basic: non-negative prices of basic terms; "
-         "published: the seven published regressions.",
+    "--preset", type=click.Choice(["physical", *SETS, "published"]), default="physical", show_default=True,
+    help="physical: non-negative prices of the terms that cross-validation chooses for each kind of layer; "
+         "basic, caches, kernel, library: non-negative prices of these terms; published: the seven published "
+         "regressions.",
 )  # fmt: skip
 @channel_option("Channel to fit; for published tables, the column.  [default: all that count toward a total]")
 @click.option("--machine", help="Name of the machine that was measured.")
@@ -129,7 +141,7 @@ def fit_command(
     """
     from fastgreen.estimate.modelfile import ModelSet, fit_physical
     from fastgreen.estimate.published import fit_published
-    from fastgreen.estimate.tables import read_networks, read_tables
+    from fastgreen.estimate.tables import read_tables
 
     channel = _one_channel(channels)
     with of_file():
@@ -143,18 +155,20 @@ def fit_command(
         if preset == "published":
             models = ModelSet(fit_published(tables), **about)
         else:
-            models = fit_physical(tables, "kernel" if preset == "physical" else "basic", **about)
-        rows = _layer_scores(tables, preset)
+            models = fit_physical(tables, None if preset == "physical" else preset, **about)
+        rows = _layer_scores(tables, models, preset)
     files = sorted(Path(folder).glob("*_architectures-*.csv"))
     if files:
-        rows += _network_scores(files, models, preset, repeats, read_networks)
+        inside, whole = _network_scores(files, tables, models, preset, repeats)
+        rows = inside + rows + whole
+    chosen = {kind: model.which for kind, model in models.models.items() if hasattr(model, "which")}
     if pictures:
         _draw_fit(Path(pictures), tables, files, models, repeats)
     if output:
         models.save(output)
-    if answer.give(lambda: {**about, "scores": rows}):
+    if answer.give(lambda: {**about, "terms": chosen, "scores": rows}):
         return
-    _show_scores(rows, about, warn=preset != "published")
+    _show_scores(rows, about, chosen, warn=preset != "published")
     if output:
         click.echo(f"{output}: models of {', '.join(models.models)}")
 
@@ -174,42 +188,64 @@ def _machine(folder: Path) -> str:
     return str(named or f"the machine that {folder.name} was measured on")
 
 
-def _layer_scores(tables: dict[str, Any], preset: str) -> list[dict[str, Any]]:
+def _layer_scores(tables: dict[str, Any], models: Any, preset: str) -> list[dict[str, Any]]:
+    from fastgreen.estimate.baseline import mac_price, table_by_mac
     from fastgreen.estimate.evaluate import cross_validate, extrapolate, split_scores
-    from fastgreen.estimate.physical import choose_terms
     from fastgreen.estimate.published import PRESET
 
-    which = {"physical": "kernel", "basic": "basic", "published": "published"}[preset]
-    tests = split_scores(tables, which)
+    tests = split_scores(tables, None if preset == "physical" else preset)
+    price = mac_price(tables)
     rows = []
     for kind, measured in tables.items():
-        what = PRESET[kind] if preset == "published" else choose_terms(measured, which)
+        what = PRESET[kind] if preset == "published" else models.models[kind].which
         cross, ends = cross_validate(measured, what), extrapolate(measured, what)
-        rows.append({"what": f"{kind}, cross-validated", **vars(cross)})
+        row = {"what": f"{kind}, cross-validated", **vars(cross)}
+        rows.append(row | _by_mac(table_by_mac(measured, price)))
         rows.append({"what": f"{kind}, least and most energy left out", **vars(ends)})
         if kind in tests:
             rows.append({"what": f"{kind}, test rows", **vars(tests[kind])})
     return rows
 
 
-def _network_scores(files: list[Path], models: Any, preset: str, repeats: str, read: Any) -> list[dict[str, Any]]:
-    from fastgreen.estimate.evaluate import networks, networks_by_layer, score
+def _by_mac(pair: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
+    """The score of the simplest predictor, one price per multiply-accumulate; nothing where it predicts nothing."""
+    from fastgreen.estimate.evaluate import score
 
-    rows = []
+    if pair is None or not np.isfinite(pair[1]).all():
+        return {}
+    simplest = score(*pair)
+    return {"mac_r2": simplest.r2, "mac_mape": simplest.mape}
+
+
+def _network_scores(
+    files: list[Path], tables: dict[str, Any], models: Any, preset: str, repeats: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Scores of single layers inside networks, and of whole networks."""
+    from fastgreen.estimate.baseline import layers_by_mac, mac_price, networks_by_mac
+    from fastgreen.estimate.evaluate import layer_ranges, networks, score
+    from fastgreen.estimate.tables import read_networks
+
     layered = [path for path in files if "layerwise" in path.name]
-    groups = {"layer-wise files": layered} if layered else {}
+    groups = {WHOLE[0]: layered} if layered else {}
     if len(files) > len(layered):
-        groups["all files"] = files
+        groups[WHOLE[1]] = files
+    price, whole, inside = mac_price(tables), [], []
     for name, paths in groups.items():
-        measured = read(*paths, repeats=repeats)
-        found = networks(measured, models, stand_ins=preset != "published")
-        rows.append({"what": f"networks, {name}", **vars(score(found["measured_j"], found["predicted_j"]))})
+        measured = read_networks(*paths, repeats=repeats)
+        found, simple = networks(measured, models, stand_ins=preset != "published"), networks_by_mac(measured, price)
+        row = {"what": name, **vars(score(found["measured_j"], found["predicted_j"]))}
+        whole.append(row | _by_mac((simple["measured_j"], simple["predicted_j"])))
     if layered:
-        pairs = networks_by_layer(read(*layered, repeats=repeats), models)
-        for kind, (energy, predicted) in pairs.items():
-            if kind in models.models:
-                rows.append({"what": f"networks, their {kind}", **vars(score(energy, predicted))})
-    return rows
+        measured = read_networks(*layered, repeats=repeats)
+        simplest = layers_by_mac(measured, price)
+        for kind, (energy, predicted, low, high, outside) in layer_ranges(measured, models).items():
+            if kind not in models.models:
+                continue
+            row = {"what": f"networks, their {kind}", **vars(score(energy, predicted)), **_by_mac(simplest.get(kind))}
+            if (fitted := outside == 0).any():
+                row["in_range"] = float(((low <= energy) & (energy <= high))[fitted].mean())
+            inside.append(row)
+    return inside, whole
 
 
 def _draw_fit(folder: Path, tables: dict[str, Any], files: list[Path], models: Any, repeats: str) -> None:
@@ -231,22 +267,38 @@ def _draw_fit(folder: Path, tables: dict[str, Any], files: list[Path], models: A
         finish(draw_predicted(by_name, "networks, never fitted on"), folder / "networks.png", dpi=150)
 
 
-def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], warn: bool) -> None:
+def _show_scores(rows: list[dict[str, Any]], about: dict[str, Any], chosen: dict[str, str], warn: bool) -> None:
+    simple, ranged = any("mac_mape" in row for row in rows), any("in_range" in row for row in rows)
     shown = [
         {
             "what": row["what"],
             "rows": str(row["rows"]),
-            "R²": f"{row['r2']:.4f}",
-            "MSE (J²)": f"{row['mse']:.4g}",
             "mean abs. error": f"{row['mape']:.1%}",
+            **({"by MACs alone": _share(row.get("mac_mape"))} if simple else {}),
+            **({"in range": _share(row.get("in_range"), 0)} if ranged else {}),
+            "R²": f"{row['r2']:.4f}",
+            **({"R² by MACs": f"{row['mac_r2']:.4f}" if "mac_r2" in row else ""} if simple else {}),
+            "MSE (J²)": f"{row['mse']:.4g}",
         }
         for row in rows
     ]
     estimated = " (estimated, no sensor was read)" if about["estimated"] else ""
     say(table("", shown), f"joules of: {about['machine']}{estimated}")
+    if chosen:
+        say(f"terms: {', '.join(f'{kind} {which}' for kind, which in chosen.items())}")
+    whole = [row for row in rows if row["what"] in WHOLE]
+    if whole and "mac_mape" in whole[0]:
+        say(
+            f"One price per multiply-accumulate gives R² {whole[0]['mac_r2']:.3f} and {whole[0]['mac_mape']:.1%} over "
+            "whole networks, so R² there says little. Look at the errors of single layers."
+        )
     for row in rows:
         if warn and row["what"].endswith("cross-validated") and row["mape"] > POOR:
             say(warned(f"{row['what']}: {row['mape']:.0%} off; too few rows, or too much noise"))
+
+
+def _share(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else f"{value:.{digits}%}"
 
 
 @click.command("ablation")

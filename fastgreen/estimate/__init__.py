@@ -3,11 +3,13 @@
 The files of this folder; a file imports only files to the left of its arrow or in a row above::
 
     layers (what a layer is)  <-  counts (exact counts)  <-  work (bytes, taps, paths of the CPU library), standins
-    tables (measured data)    <-  linear, physical (the two kinds of predictor)  <-  published, modelfile
+    tables (measured data)    <-  prices (their fit)  <-  choice (of work terms), spread (ranges)
+                              <-  linear, physical (the two kinds of predictor)  <-  published, modelfile
                               <-  network (totals, shares, batch grids)
     builtin, plain, torch_reader <- torch_functions, onnx_reader <- onnx_nodes, onnx_shapes  (where layers come from)
     inputs (shapes of inputs), contraction (products of two tensors)  are used by these readers
-    evaluate, subsets, pictures  (how good a model is)
+    transformer  <-  transformer_layers  <-  language_model  (generations, from a configuration of transformers)
+    evaluate, baseline, subsets, pictures  (how good a model is)
     sampling  <-  collector  (new measurements, made with fastgreen.Monitor)
 
 The sizes of a layer may be arrays of any shapes that broadcast together. Energies are joules per forward pass of the
@@ -35,6 +37,9 @@ _HOME = {
     "default_models": ".modelfile",
     "Network": ".network",
     "Estimate": ".network",
+    "LanguageModel": ".language_model",
+    "Generation": ".language_model",
+    "read_transformer": ".transformer",
     "zoo": ".builtin",
     "from_torch": ".torch_reader",
     "from_onnx": ".onnx_reader",

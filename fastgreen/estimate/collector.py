@@ -83,11 +83,12 @@ def collect(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "layers.arrow"
     monitor = monitor or _monitor
-    workload = workload or torch_workload(plan.threads, plan.device)
+    workload = workload or torch_workload(plan.threads, plan.device, plan.rotate_bytes)
     conditions = {"machine": processor(), "device": plan.device, "threads": plan.threads}
+    conditions["rotate_bytes"] = plan.rotate_bytes
     done = read_rows(path) if path.exists() else None
     if done is not None and done.num_rows:
-        _refuse_mixture(path, read_conditions(path), conditions)
+        _refuse_mixture(path, {"rotate_bytes": 0.0, **read_conditions(path)}, conditions)
     measured = _repeats(done)
     todo = [(kind, sizes) for kind, sizes in plan.layers if measured[_key(kind, sizes)] < plan.repeats]
     total, count = len(plan.layers), len(plan.layers) - len(todo)

@@ -26,6 +26,8 @@ CONVENTIONS = ("table", "standard")
 # A little below 2**63, for the rounding of the check in floats.
 MOST_COUNT = 2.0**63 * (1 - 1e-12)
 
+_UNCOUNTED = frozenset(("Sigmoid", "Tanh", "Softmax", "GELU", "SiLU", "Copy", "Embedding", "CacheAppend", "Generation"))
+
 # Matrix products of a recurrent layer at each step; its input and its state have the same number.
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
@@ -166,7 +168,10 @@ def _factors(kind: str, c: Columns, table: bool) -> list[np.ndarray]:
         embed, rows, keys = c["embed_size"], c["rows"], c["key_rows"]
         bias = c["bias"] * 2 * (rows + keys) if table else 0
         return [batch, c["sequences"], embed, embed * 2 * (rows + keys) + 2 * rows * keys + bias]
-    if not table or kind in ("Sigmoid", "Tanh", "Softmax", "GELU", "SiLU", "Copy", "Embedding"):
+    if kind == "CachedAttention":
+        # As FLOP counters do: every query meets every key, also those that a causal mask hides.
+        return [batch, c["heads"], c["rows"], c["cache"] + c["rows"], 2 * c["head_size"]]
+    if not table or kind in _UNCOUNTED:
         return [batch, zero]
     if kind in ("MaxPool2d", "AvgPool2d"):
         area = c["kernel_size"] * c["kernel_width"]
@@ -220,7 +225,7 @@ def _parameters(kind: str, c: Columns) -> np.ndarray:
         return GATES[kind] * c["hidden_size"] * (c["input_size"] + c["hidden_size"] + 2 * c["bias"])
     if kind == "Embedding":
         return c["entries"] * c["embed_size"]
-    if kind in ("BatchNorm2d", "LayerNorm"):
+    if kind in ("BatchNorm2d", "LayerNorm", "RMSNorm"):
         return c["learnt"] * c["channels"]
     if kind == "Attention":
         return 4 * c["embed_size"] * (c["embed_size"] + c["bias"])

@@ -16,11 +16,21 @@ from fastgreen.estimate.layers import FREE, Layer
 from fastgreen.estimate.linear import FeatureSet, build_pipeline, features
 from fastgreen.estimate.modelfile import ModelSet
 from fastgreen.estimate.network import Network
-from fastgreen.estimate.physical import PhysicalModel, choose_terms, fit_prices, folds, term_matrix
+from fastgreen.estimate.physical import PhysicalModel
+from fastgreen.estimate.prices import fit_prices, folds, term_matrix
 from fastgreen.estimate.published import PRESET, split
 from fastgreen.estimate.tables import MeasuredNetwork, Table
 
-__all__ = ["Score", "cross_validate", "extrapolate", "networks", "networks_by_layer", "score", "split_scores"]
+__all__ = [
+    "Score",
+    "cross_validate",
+    "extrapolate",
+    "layer_ranges",
+    "networks",
+    "networks_by_layer",
+    "score",
+    "split_scores",
+]
 
 
 LEAST_TEST_ROWS = 5
@@ -92,7 +102,7 @@ def cross_validate(table: Table, what: FeatureSet | str, parts: int = 5) -> Scor
     ----------
     table : Table
         Measured layers.
-    what : FeatureSet or {"basic", "kernel"}
+    what : FeatureSet or str
         A feature set for least squares, or a set of physical terms.
     parts : int
         Number of folds. The rows are shuffled with a fixed seed.
@@ -116,7 +126,7 @@ def extrapolate(table: Table, what: FeatureSet | str, share: float = 0.2) -> Sco
     ----------
     table : Table
         Measured layers.
-    what : FeatureSet or {"basic", "kernel"}
+    what : FeatureSet or str
         As in :func:`cross_validate`.
     share : float
         Fraction of the rows at each end of the energies; each end is predicted by a model fitted without it.
@@ -139,15 +149,15 @@ def _fit_and_predict(table: Table, what: FeatureSet | str, held: np.ndarray) -> 
     return build_pipeline(what).fit(x[~held], table.energy_j[~held]).predict(x[held])
 
 
-def split_scores(tables: dict[str, Table], which: str = "published") -> dict[str, Score]:
+def split_scores(tables: dict[str, Table], which: str | None = "published") -> dict[str, Score]:
     """Score models on the published test rows, fitted on the published training rows (70 %).
 
     Parameters
     ----------
     tables : dict of str to Table
         By kind.
-    which : {"published", "basic", "kernel"}
-        The published predictors, or a set of physical terms.
+    which : {"published", "basic", "caches", "rows", "kernel", "library"} or None
+        The published predictors, or a set of physical terms; None lets cross-validation on the training rows choose.
 
     Returns
     -------
@@ -161,11 +171,7 @@ def split_scores(tables: dict[str, Table], which: str = "published") -> dict[str
         train, _validation, test = split(table)
         if len(test) < LEAST_TEST_ROWS:
             continue
-        fitted: Any = (
-            LinearModel.fit(train, PRESET[kind])
-            if which == "published"
-            else PhysicalModel.fit(train, choose_terms(train, which))
-        )
+        fitted: Any = LinearModel.fit(train, PRESET[kind]) if which == "published" else PhysicalModel.fit(train, which)
         scores[kind] = score(test.energy_j, fitted.predict_j(test.sizes))
     return scores
 
@@ -229,17 +235,40 @@ def networks_by_layer(
     ValueError
         If a measured layer is not of the kind that the architecture has at its place.
     """
-    pairs: dict[str, list[tuple[float, float]]] = {}
+    return {kind: (found[0], found[1]) for kind, found in layer_ranges(measured, models).items()}
+
+
+def layer_ranges(measured: Sequence[MeasuredNetwork], models: ModelSet) -> dict[str, np.ndarray]:
+    """Measured and predicted energy of single layers of networks with the ranges, by kind.
+
+    Parameters
+    ----------
+    measured : sequence of MeasuredNetwork
+        Measurements of the built-in architectures; those without single layers are left out.
+    models : ModelSet
+        The predictors.
+
+    Returns
+    -------
+    dict of str to (5, n) float64 ndarray
+        By kind; measured J, predicted J, low J, high J, and 1 if a size is outside the fitted range, else 0.
+
+    Raises
+    ------
+    ValueError
+        If a measured layer is not of the kind that the architecture has at its place.
+    """
+    rows: dict[str, list[tuple[float, ...]]] = {}
     for name in sorted({one.name for one in measured}):
         ours = [one for one in measured if one.name == name and one.layers_j]
         if not ours:
             continue
         layers = zoo(name)
-        energy, *_ = Network(layers, name, models).energy_j([one.batch_size for one in ours])
+        found = Network(layers, name, models).energy_j([one.batch_size for one in ours])
         for column, one in enumerate(ours):
             for index, joules in one.layers_j.items():
                 layer = layers[index - 1]
                 if layer.kind != one.kinds[index]:
                     raise ValueError(f"measured: layer {index} of {name} must be {layer.kind}, not {one.kinds[index]}")
-                pairs.setdefault(layer.kind, []).append((joules, float(energy[index - 1, column])))
-    return {kind: tuple(np.array(values).T) for kind, values in pairs.items()}  # type: ignore[misc]
+                rows.setdefault(layer.kind, []).append((joules, *(float(one[index - 1, column]) for one in found)))
+    return {kind: np.array(values).T for kind, values in rows.items()}

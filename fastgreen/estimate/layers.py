@@ -2,13 +2,14 @@
 
 Sizes are those of one sample; the batch size is an argument of counts and energies. Every kind lists its required sizes
 and the sizes with a default, so that the columns of a table, an ONNX node and a PyTorch module all become the same few
-integers.
+integers. Every kind also has ``bits``, the width of the numbers that flow through it; kinds with weights have
+``weight_bits``, which is the same unless given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 __all__ = [
     "FREE",
     "KINDS",
+    "USUAL_BITS",
+    "WEIGHTED",
     "Columns",
     "Kind",
     "Layer",
@@ -109,6 +112,7 @@ KINDS: dict[str, Kind] = {
     "Copy": _pointwise(inplace=0),
     "BatchNorm2d": _norm(),
     "LayerNorm": _norm(),
+    "RMSNorm": _norm(),
     "MatMul": Kind(("input_size", "output_size"), {"rows": 1}),
     "Attention": Kind(
         ("embed_size", "rows"), {"heads": 1, "key_rows": "rows", "bias": 1, "sequences": 1}, frozenset({"bias"})
@@ -117,7 +121,26 @@ KINDS: dict[str, Kind] = {
     "GRU": _recurrent(),
     "RNN": _recurrent(),
     "Embedding": Kind(("embed_size", "entries"), {"rows": 1}),
+    # `rows` new tokens of each sequence, behind `cache` tokens with stored keys and values.
+    "CachedAttention": Kind(
+        ("heads", "kv_heads", "head_size", "rows", "cache"), {"causal": 1}, frozenset({"cache", "causal"})
+    ),
+    "CacheAppend": Kind(("kv_heads", "head_size", "rows", "cache"), {}, frozenset({"cache"})),
+    # The framework's own work of a generation: of a model so small that its layers cost nothing else.
+    "Generation": Kind(("blocks", "steps", "rotary"), {}, frozenset({"rotary"})),
 }
+WEIGHTED = frozenset({
+    "Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d", "Linear", "Attention", "LSTM", "GRU", "RNN", "Embedding",
+})  # fmt: skip
+USUAL_BITS = 32
+
+
+def _with_bits(kind: str, spec: Kind) -> Kind:
+    weights = {"weight_bits": "bits"} if kind in WEIGHTED else {}
+    return replace(spec, defaults={**spec.defaults, "bits": USUAL_BITS, **weights})
+
+
+KINDS.update({kind: _with_bits(kind, spec) for kind, spec in KINDS.items()})
 
 # Layers that move no data in a forward pass without gradients: they return a view of their input or the input itself.
 FREE = frozenset({"Dropout", "Flatten", "Identity", "Reshape"})
@@ -249,7 +272,7 @@ def check(kind: str, columns: Columns, where: str = "") -> None:
     if "groups" in columns:
         for name in ("in_channels", "out_channels"):
             _refuse(where, columns[name] % columns["groups"] != 0, name, columns[name], "does not divide into groups")
-    if "heads" in columns:
+    if "heads" in columns and "embed_size" in columns:
         embed = columns["embed_size"]
         _refuse(where, embed % columns["heads"] != 0, "embed_size", embed, "does not divide into heads")
 

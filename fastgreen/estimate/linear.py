@@ -168,7 +168,12 @@ class LinearModel:
                 terms[:, self.powers[:, column] >= power] *= x[:, [column]]
         return (terms @ self.coefficients + self.intercept).reshape(shape)
 
-    def bounds_j(self, energy_j: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds of predictions in joules: plus and minus the spread; 0 to infinity outside the fitted range."""
+    def bounds_j(
+        self, energy_j: np.ndarray, outside: np.ndarray, sizes: Columns | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of predictions in joules: plus and minus the spread; 0 to infinity outside the fitted range.
+
+        The sizes do not matter here.
+        """
         low = np.where(outside, np.minimum(energy_j, 0.0), energy_j - self.spread_j)
         return low, np.where(outside, np.inf, energy_j + self.spread_j)

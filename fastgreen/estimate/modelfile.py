@@ -17,7 +17,8 @@ from fastgreen.atomic_file import write_text
 from fastgreen.errors import TraceError
 from fastgreen.estimate.layers import KINDS
 from fastgreen.estimate.linear import FeatureSet, LinearModel
-from fastgreen.estimate.physical import PhysicalModel, choose_terms
+from fastgreen.estimate.physical import PhysicalModel
+from fastgreen.estimate.spread import LARGEST_DEVIATION, Spread
 from fastgreen.estimate.tables import Table
 from fastgreen.estimate.work import TERMS
 from fastgreen.guards.untrusted import read_small
@@ -79,15 +80,15 @@ class ModelSet:
         write_text(path, json.dumps(document, indent=1) + "\n")
 
 
-def fit_physical(tables: dict[str, Table], which: str = "kernel", **about: Any) -> ModelSet:
+def fit_physical(tables: dict[str, Table], which: str | None = None, **about: Any) -> ModelSet:
     """Fit a physical predictor on every table.
 
     Parameters
     ----------
     tables : dict of str to Table
         Measured layers by kind.
-    which : {"kernel", "basic"}
-        The set of terms; a table with few rows gets the basic ones.
+    which : {"basic", "caches", "rows", "kernel", "library"}, optional
+        The set of terms. By default, cross-validation chooses one for each table.
     **about
         ``machine``, ``source``, ``estimated`` and ``notes`` of the result.
 
@@ -101,9 +102,7 @@ def fit_physical(tables: dict[str, Table], which: str = "kernel", **about: Any) 
         If a table is too short, or its energy is constant or not above 0.
     """
     about.setdefault("estimated", any(table.estimated for table in tables.values()))
-    return ModelSet(
-        {kind: PhysicalModel.fit(table, choose_terms(table, which)) for kind, table in tables.items()}, **about
-    )
+    return ModelSet({kind: PhysicalModel.fit(table, which) for kind, table in tables.items()}, **about)
 
 
 def default_models() -> ModelSet:
@@ -149,14 +148,16 @@ def _model_set(document: dict[str, Any]) -> ModelSet:
 def _to_json(model: Model) -> dict[str, Any]:
     common = {"ranges": {name: list(pair) for name, pair in model.ranges.items()}, "rows": model.rows}
     if isinstance(model, PhysicalModel):
-        return {
+        own = {
             "type": "physical",
             "terms": model.which,
             "prices": model.prices,
             "residual": list(model.residual),
             "residual_outside": list(model.residual_outside),
-            **common,
         }
+        if (spread := model.spread) is not None:
+            own["spread"] = {"terms": dict(spread.terms), "rest": spread.rest, "low": spread.low, "high": spread.high}
+        return own | common
     return {
         "type": "linear",
         "names": list(model.names),
@@ -193,6 +194,16 @@ def _ratios(name: str, values: Any) -> tuple[float, float]:
     return _number(name, low, 0, 1), _number(name, high, 1)
 
 
+def _spread(entry: dict[str, Any]) -> Spread:
+    deviations = {name: _number(name, value, 0, LARGEST_DEVIATION) for name, value in entry["terms"].items()}
+    return Spread(
+        deviations,
+        _number("rest", entry["rest"], 0, LARGEST_DEVIATION),
+        _number("low", entry["low"], -LARGEST_DEVIATION, 0),
+        _number("high", entry["high"], 0, LARGEST_DEVIATION),
+    )
+
+
 def _ranges(kind: str, entry: dict[str, Any]) -> dict[str, tuple[int, int]]:
     known = {"batch_size", *KINDS[kind].needs, *KINDS[kind].defaults}
     found = {}
@@ -214,7 +225,8 @@ def _from_json(kind: str, entry: dict[str, Any]) -> Model:
             raise ValueError(f"terms must be one of {', '.join(TERMS)}, not {entry['terms']!r}")
         prices = {name: _number(name, price, 0) for name, price in entry["prices"].items()}
         inside, outside = (_ratios(name, entry[name]) for name in ("residual", "residual_outside"))
-        return PhysicalModel(kind, entry["terms"], prices, ranges, rows, inside, outside)
+        spread = _spread(entry["spread"]) if "spread" in entry else None
+        return PhysicalModel(kind, entry["terms"], prices, ranges, rows, inside, outside, spread=spread)
     if entry["type"] != "linear":
         raise ValueError(f"type must be physical or linear, not {entry['type']!r}")
     return _linear_from_json(kind, entry, ranges, rows)

@@ -49,6 +49,7 @@ class Estimate:
     name : str
         Name of the network.
     batch_size : int
+        Samples in the batch.
     energy_j, energy_low_j, energy_high_j : float
         Joules of one forward pass of the whole batch, with bounds. The bounds are sums of the layers' bounds, as if all
         layers erred in the same direction; those of a layer hold for about nine in ten layers of its kind.
@@ -187,7 +188,7 @@ class Network:
             model = self.models.models[kind]
             found = np.broadcast_to(model.predict_j(sizes), (len(rows), shape[1]))
             beyond = np.broadcast_to(_outside(model, sizes), found.shape)
-            below, above = model.bounds_j(found, beyond)
+            below, above = model.bounds_j(found, beyond, sizes)
             guess = np.array([part.stand_in for part in parts])[:, None]
             times = np.array([part.times for part in parts], dtype=np.float64)[:, None]
             np.add.at(energy, rows, times * found)

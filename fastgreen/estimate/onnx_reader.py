@@ -17,6 +17,7 @@ from typing import Any
 from fastgreen.errors import FastgreenWarning, TraceError
 from fastgreen.estimate.inputs import InputShape, Shapes, as_shapes
 from fastgreen.estimate.layers import Layer
+from fastgreen.estimate.number_widths import PRICED, bits_of_name, with_widths
 from fastgreen.estimate.onnx_batch import batch_axes
 from fastgreen.estimate.onnx_branches import captured, inner_graphs
 from fastgreen.estimate.onnx_forms import RUNTIME, quantised_bits, standard_form
@@ -174,26 +175,33 @@ class Graph:
     def __init__(self, onnx: Any, model: Any, tensors: TensorShapes, batch: int) -> None:
         self.onnx, self.graph, self.tensors, self.batch = onnx, model.graph, tensors, batch
         self.biases = self._find_biases()
+        self.type_names = {number: name for name, number in onnx.TensorProto.DataType.items()}
+        # Weights that are stored in fewer bits and unpacked before use: the tensor of the file.
+        self.packed = {
+            node.output[0]: node.input[0] for node in tensors.nodes
+            if node.op_type == "DequantizeLinear" and tensors.is_constant(node)
+        }  # fmt: skip
         if widths := self._widths():
-            warnings.warn(f"its numbers are {', '.join(widths)}; they are priced as float32", FastgreenWarning,
-                          stacklevel=3)  # fmt: skip
+            warnings.warn(f"its numbers are {', '.join(widths)}; {PRICED}", FastgreenWarning, stacklevel=3)
 
     def _widths(self) -> list[str]:
         """Types other than float32 with which the network computes, from inputs, weights, casts and operators."""
-        types = self.onnx.TensorProto
-        every, named = list(types.DataType.keys()), {number: name for name, number in types.DataType.items()}
-        floats = {name for name in every if name.startswith(("FLOAT", "BFLOAT", "DOUBLE"))} - {"FLOAT"}
+        floats = {name for name in self.type_names.values() if name.startswith(("FLOAT", "BFLOAT", "DOUBLE"))} - {
+            "FLOAT"
+        }
         found = set()
         for node in self.tensors.nodes:
             if node.op_type in ("Shape", "Size") or node.output[0] in self.tensors.values:
                 continue
             names = [one for one in (*node.input, *node.output) if one]
-            kinds = {named.get(self.tensors.element_type(name), "") for name in names}
+            kinds = {self._type(name) for name in names}
             if bits := quantised_bits(node):
                 found.add(f"int{bits}")
                 found |= {kind.lower() for kind in kinds if kind in ("UINT4", "INT4", "INT16", "UINT16")}
             elif not self.tensors.is_constant(node):
                 found |= {kind.lower() for kind in kinds & floats}
+                stored = (self.packed[name] for name in node.input if name in self.packed)
+                found |= {self._type(name).lower() for name in stored} - {""}
         return sorted(found)
 
     def layers(self) -> list[Layer]:
@@ -206,8 +214,23 @@ class Graph:
                 # It only computes a shape, or is part of the layer before it.
                 continue
             name = node.name or f"{index}.{node.op_type}"
-            found += self._layers(node, name)
+            found += with_widths(self._layers(node, name), *self._bits(node))
         return found
+
+    def _bits(self, node: Any) -> tuple[int, int]:
+        """Bits of the numbers that flow through a node, and of its weights; 0 where they are not known."""
+        constant = self.tensors.constant
+        flowing = [one for one in (*node.input[:1], *node.output[:1]) if one and one not in constant]
+        flow = max((bits_of_name(self._type(one)) for one in flowing), default=0)
+        weights = [one for one in node.input if one in constant]
+        largest = max(weights, key=lambda one: math.prod(self.shape(one)), default="")
+        stored = bits_of_name(self._type(self.packed.get(largest, largest)))
+        if node.op_type == "MatMulNBits":
+            stored = quantised_bits(node)
+        return flow, stored
+
+    def _type(self, name: str) -> str:
+        return self.type_names.get(self.tensors.element_type(name), "")
 
     def _find_biases(self) -> dict[str, str]:
         """Matrix products with one use, the addition of a vector of weights: exporters write linear layers so."""

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from fastgreen.estimate.choice import choose_terms
 from fastgreen.estimate.layers import Columns, complete
+from fastgreen.estimate.prices import fit_prices, held_out_ratio, range_out_ratio, term_matrix
+from fastgreen.estimate.spread import Spread
 from fastgreen.estimate.tables import Table
 from fastgreen.estimate.work import TERMS, terms
 
-__all__ = ["PhysicalModel", "choose_terms", "fit_prices", "held_out_ratio", "range_out_ratio", "term_matrix"]
-
-FOLDS = 5
-LEAST_ROWS_A_TERM = 15
-SEED = 20231
+__all__ = ["PhysicalModel"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,9 @@ class PhysicalModel:
     residual_outside : (float, float)
         The same outside the fitted range: for the fifth of the table with the least energy, then the fifth with the
         most, each predicted by prices fitted on the rest.
+    spread : Spread, optional
+        The error of each price, so that the range of a layer follows from its own work. Without it, the range is that
+        of `residual`.
     """
 
     kind: str
@@ -55,6 +57,7 @@ class PhysicalModel:
     residual: tuple[float, float] = (1.0, 1.0)
     residual_outside: tuple[float, float] = (1.0, 1.0)
     notes: dict[str, Any] = field(default_factory=dict)
+    spread: Spread | None = None
 
     def __post_init__(self) -> None:
         for name, price in self.prices.items():
@@ -62,17 +65,20 @@ class PhysicalModel:
                 raise ValueError(f"prices: {name} of {self.kind} must be finite and not negative, not {price}")
         if set(self.prices) != set(TERMS[self.which][self.kind]):
             raise ValueError(f"prices: {self.kind} needs exactly {', '.join(TERMS[self.which][self.kind])}")
+        if self.spread is not None and set(self.spread.terms) != set(self.prices):
+            raise ValueError(f"spread: {self.kind} needs exactly the terms of its prices")
 
     @classmethod
-    def fit(cls, table: Table, which: str = "kernel") -> PhysicalModel:
-        """Fit prices on a table, and the spread of its layers by cross-validation.
+    def fit(cls, table: Table, which: str | None = None) -> PhysicalModel:
+        """Fit prices on a table, and their errors by cross-validation.
 
         Parameters
         ----------
         table : Table
             Measured layers, energies above 0 J.
-        which : {"kernel", "basic"}
-            The set of terms.
+        which : {"basic", "caches", "rows", "kernel", "library"}, optional
+            The set of terms. By default, cross-validation on this table chooses it, see
+            :func:`~fastgreen.estimate.choice.choose_terms`.
 
         Raises
         ------
@@ -87,13 +93,15 @@ class PhysicalModel:
             raise ValueError(
                 f"{table.source or table.kind}: energy of row {row} must be above 0, not {table.energy_j[row]:g} J"
             )
+        which = choose_terms(table) if which is None else which
         matrix = term_matrix(table, which)
         prices = fit_prices(matrix, table.energy_j)
-        inside = _spread(held_out_ratio(matrix, table.energy_j))
-        outside = _spread(range_out_ratio(matrix, table.energy_j))
+        inside = _middle(held_out_ratio(matrix, table.energy_j))
+        outside = _middle(range_out_ratio(matrix, table.energy_j))
+        spread = Spread.fit(table, matrix, prices, TERMS[which][table.kind])
         ranges = {name: (int(value.min()), int(value.max())) for name, value in table.sizes.items()}
         named = dict(zip(TERMS[which][table.kind], (float(price) for price in prices), strict=True))
-        return cls(table.kind, which, named, ranges, len(table), inside, outside)
+        return cls(table.kind, which, named, ranges, len(table), inside, outside, spread=spread)
 
     def predict_j(self, sizes: Columns) -> np.ndarray:
         """Predict joules per forward pass; `sizes` may be arrays of any shapes that broadcast together."""
@@ -105,101 +113,33 @@ class PhysicalModel:
                 total += self.prices[name] * work
         return total
 
-    def bounds_j(self, energy_j: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds of predictions in joules: the spread of left-out layers, inside the fitted range or outside it."""
-        low, high = (np.where(outside, out, within) for out, within in zip(self._wider(), self.residual, strict=True))
+    def bounds_j(
+        self, energy_j: np.ndarray, outside: np.ndarray, sizes: Columns | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of predictions in joules: the spread of left-out layers, inside the fitted range or outside it.
+
+        Parameters
+        ----------
+        energy_j : ndarray
+            Predictions in joules.
+        outside : ndarray of bool
+            Whether a size is outside the fitted range.
+        sizes : dict of str to ndarray, optional
+            The sizes of the layers. Without them, the bounds are those of all layers of the kind together.
+
+        Returns
+        -------
+        low, high : ndarray
+            In joules.
+        """
+        low, high = (np.asarray(one) for one in self.residual)
+        if self.spread is not None and sizes is not None:
+            low, high = self.spread.factors(self.prices, terms(self.kind, complete(self.kind, sizes), self.which))
+        low = np.where(outside, np.minimum(low, self.residual_outside[0]), low)
+        high = np.where(outside, np.maximum(high, self.residual_outside[1]), high)
         return energy_j * low, energy_j * high
 
-    def _wider(self) -> tuple[float, float]:
-        return min(self.residual[0], self.residual_outside[0]), max(self.residual[1], self.residual_outside[1])
 
-
-def _spread(ratio: np.ndarray) -> tuple[float, float]:
+def _middle(ratio: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(ratio, (0.05, 0.95))
     return float(min(low, 1.0)), float(max(high, 1.0))
-
-
-def choose_terms(table: Table, which: str = "kernel") -> str:
-    """Set of terms for a table: the basic ones if it has fewer than 15 rows for each term of `which`."""
-    return which if len(table) >= LEAST_ROWS_A_TERM * len(TERMS[which][table.kind]) else "basic"
-
-
-def term_matrix(table: Table, which: str) -> np.ndarray:
-    """Work terms of a table: a row per measured layer, a column per term."""
-    found = terms(table.kind, table.columns, which)
-    return np.column_stack([np.broadcast_to(value, (len(table),)) for value in found.values()])
-
-
-def fit_prices(matrix: np.ndarray, energy_j: np.ndarray, rounds: int = 30) -> np.ndarray:
-    """Fit non-negative prices that minimise the absolute log ratio of predicted to measured energy.
-
-    Non-negative least squares on ``predicted / measured - 1``, reweighted in each round: by the predicted ratio, so
-    that twice and half are equally wrong, and by the size of the error, so that a wrong measurement has no more weight
-    than a good one (iteratively reweighted least squares, after Huber and Lawson).
-
-    Parameters
-    ----------
-    matrix : (n, k) ndarray
-        Work terms, never negative.
-    energy_j : (n,) ndarray
-        Measured joules, all positive.
-    rounds : int
-        Most rounds of reweighting.
-
-    Returns
-    -------
-    (k,) ndarray
-        Joules per unit of work.
-
-    Raises
-    ------
-    ValueError
-        If an energy is not positive.
-    ImportError
-        If scipy is not installed.
-    """
-    try:
-        from scipy.optimize import nnls
-    except ImportError as error:
-        raise ImportError("fitting needs scipy: pip install 'fastgreen[estimate]'") from error
-    if (bad := energy_j <= 0).any():
-        raise ValueError(f"energy_j must be positive to be fitted on relative error, not {energy_j[bad][0]:g}")
-    relative = matrix / energy_j[:, None]
-    size = relative.mean(axis=0)
-    size[size == 0] = 1.0
-    relative = relative / size
-    weight = np.ones(len(energy_j))
-    prices = np.zeros(matrix.shape[1])
-    for _ in range(rounds):
-        prices, _residual = nnls(relative * weight[:, None], weight)
-        ratio = np.maximum(relative @ prices, 1e-6)
-        weight = 1 / np.sqrt(ratio * np.maximum(np.abs(np.log(ratio)), 0.05))
-    return prices / size
-
-
-def folds(rows: int, parts: int = FOLDS, seed: int = SEED) -> np.ndarray:
-    """Fold of each row, 0 to `parts` - 1: shuffled with a fixed seed, in sizes that differ by at most one row."""
-    return np.random.default_rng(seed).permutation(np.arange(rows) % parts)
-
-
-def held_out_ratio(matrix: np.ndarray, energy_j: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
-    """Measured over predicted energy of every row, predicted by prices fitted without its fold."""
-    fold = folds(len(energy_j)) if fold is None else fold
-    predicted = np.empty(len(energy_j))
-    for part in np.unique(fold):
-        held = fold == part
-        predicted[held] = matrix[held] @ fit_prices(matrix[~held], energy_j[~held])
-    return energy_j / np.maximum(predicted, 1e-300)
-
-
-def range_out_ratio(matrix: np.ndarray, energy_j: np.ndarray, share: float = 0.2) -> np.ndarray:
-    """Measured over predicted energy outside the fitted range.
-
-    The fraction `share` of rows with the least energy, then that with the most, is left out of the fit and predicted.
-    """
-    low, high = np.quantile(energy_j, (share, 1 - share))
-    ratios = []
-    for held in (energy_j < low, energy_j > high):
-        predicted = matrix[held] @ fit_prices(matrix[~held], energy_j[~held])
-        ratios.append(energy_j[held] / np.maximum(predicted, 1e-300))
-    return np.concatenate(ratios)

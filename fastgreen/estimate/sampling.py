@@ -10,6 +10,7 @@ The plan is a TOML file::
     threads = 2              # of PyTorch; by default its own choice
     device = "cpu"           # or "cuda"
     max_bytes = 1e9          # most of input, output and weights together; by default half the memory
+    rotate_bytes = 256e6     # of weights of equal layers that run in turn, so that they come from memory; by default 0
 
     [layer.Conv2d]
     count = 200
@@ -42,6 +43,9 @@ from fastgreen.guards.untrusted import read_toml
 
 __all__ = ["Plan", "allowed", "configurations", "read_plan"]
 
+# Plans of the package.
+PRESETS = {"transformers": Path(__file__).parent / "plans" / "transformers.toml"}
+
 MOST_TRIES = 1000
 MOST_GRID = 100_000
 MOST_WHOLE = 2**53
@@ -66,6 +70,8 @@ class Plan:
         Threads of PyTorch; None for PyTorch's own choice.
     device : str
         PyTorch's name of the device: ``cpu``, ``cuda`` or ``cuda:N``.
+    rotate_bytes : float
+        Bytes of weights or caches of equal layers that run in turn; 0 for one layer that runs again and again.
     """
 
     layers: list[tuple[str, dict[str, int]]]
@@ -74,6 +80,7 @@ class Plan:
     channels: list[str] | None = None
     threads: int | None = None
     device: str = "cpu"
+    rotate_bytes: float = 0.0
 
     @property
     def duration_s(self) -> float:
@@ -106,12 +113,13 @@ def plan_from(document: Mapping[str, Any], where: str = "plan") -> Plan:
     threads, channels, device = given.whole("threads", None, 1), given.channels(), given.device()
     generator = np.random.default_rng(given.whole("seed", 0, 0))
     most_bytes = given.number("max_bytes", _half_of_memory())
+    rotate_bytes = given.number("rotate_bytes", 0.0)
     layers = [
         (kind, sizes)
         for kind, section in sections.items()
         for sizes in configurations(kind, _mapping(where, f"[layer.{kind}]", section), generator, most_bytes, where)
     ]
-    return Plan(layers, seconds, repeats, channels, threads, device)
+    return Plan(layers, seconds, repeats, channels, threads, device, rotate_bytes)
 
 
 def _mapping(where: str, name: str, value: Any) -> Mapping[str, Any]:
@@ -130,7 +138,7 @@ def _half_of_memory() -> float:
 class Settings:
     """The ``[collect]`` section; every getter checks its value."""
 
-    KNOWN = ("seconds", "repeats", "channels", "seed", "threads", "max_bytes", "device")
+    KNOWN = ("seconds", "repeats", "channels", "seed", "threads", "max_bytes", "rotate_bytes", "device")
 
     def __init__(self, where: str, given: Mapping[str, Any]) -> None:
         if unknown := sorted(set(given) - set(self.KNOWN)):
@@ -139,7 +147,9 @@ class Settings:
 
     def number(self, name: str, default: float) -> float:
         """A finite number above 0."""
-        value = self.given.get(name, default)
+        if name not in self.given:
+            return default
+        value = self.given[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST:
             raise ValueError(f"{self.where}: {name} must be more than 0 and finite, not {value!r}")
         return float(value)
@@ -322,5 +332,5 @@ def _fits(kind: str, sizes: dict[str, int], rules: list[Rule], most_bytes: float
     if not all(rule.holds(filled) for rule in rules):
         return False
     size = terms(kind, columns, "basic")
-    moved = sum(float(size[name]) for name in ("bytes_in", "bytes_out", "bytes_weights") if name in size)
+    moved = sum(float(value) for name, value in size.items() if name.startswith("bytes_"))
     return moved <= most_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastgreen.estimate.counts import GATES, window_outputs
-from fastgreen.estimate.layers import KINDS, Columns, Layer, complete, transposed_outputs
+from fastgreen.estimate.layers import KINDS, WEIGHTED, Columns, Layer, complete, transposed_outputs
 
 __all__ = ["StandIn", "stand_ins"]
 
@@ -13,8 +13,8 @@ __all__ = ["StandIn", "stand_ins"]
 StandIn = tuple[str, dict[str, int], int]
 
 _SIMILAR = {
-    "GELU": "Tanh", "SiLU": "Sigmoid", "LayerNorm": "Softmax", "BatchNorm2d": "ReLU", "Elementwise": "ReLU",
-    "Copy": "ReLU",
+    "GELU": "Tanh", "SiLU": "Sigmoid", "LayerNorm": "Softmax", "RMSNorm": "Softmax",
+    "BatchNorm2d": "ReLU", "Elementwise": "ReLU", "Copy": "ReLU",
 }  # fmt: skip
 
 
@@ -24,7 +24,13 @@ def stand_ins(layer: Layer) -> list[StandIn] | None:
     if make is None:
         return None
     columns = complete(layer.kind, {"batch_size": 1, **layer.sizes})
-    return make(layer.kind, columns, {name: int(value) for name, value in columns.items()})
+    found = make(layer.kind, columns, {name: int(value) for name, value in columns.items()})
+    bits = {name: layer.sizes[name] for name in ("bits", "weight_bits") if name in layer.sizes}
+    return [(kind, sizes | _bits_of(kind, bits), times) for kind, sizes, times in found]
+
+
+def _bits_of(kind: str, bits: dict[str, int]) -> dict[str, int]:
+    return {name: value for name, value in bits.items() if name == "bits" or kind in WEIGHTED}
 
 
 def _pointwise(kind: str, _columns: Columns, s: dict[str, int]) -> list[StandIn]:
@@ -88,6 +94,20 @@ def _attention(_kind: str, _columns: Columns, s: dict[str, int]) -> list[StandIn
     ]
 
 
+def _cached_attention(_kind: str, _columns: Columns, s: dict[str, int]) -> list[StandIn]:
+    """Scores of all heads, softmax, weighted values; a causal mask is not used, as in attention with a mask."""
+    keys, rows = s["cache"] + s["rows"], s["rows"] * s["heads"]
+    return [
+        ("Linear", {"input_size": s["head_size"], "output_size": keys, "rows": rows}, 1),
+        ("Softmax", {"input_size": rows * keys}, 1),
+        ("Linear", {"input_size": keys, "output_size": s["head_size"], "rows": rows}, 1),
+    ]
+
+
+def _cache_append(_kind: str, _columns: Columns, s: dict[str, int]) -> list[StandIn]:
+    return [("ReLU", {"input_size": (s["cache"] + s["rows"]) * s["kv_heads"] * s["head_size"]}, 2)]
+
+
 def _recurrent(kind: str, _columns: Columns, s: dict[str, int]) -> list[StandIn]:
     """One product for the input at all steps; at each step one for the state, and the gates."""
     gates, steps = GATES[kind] * s["hidden_size"], s["rows"]
@@ -102,5 +122,5 @@ _MAKERS: dict[str, Callable[[str, Columns, dict[str, int]], list[StandIn]]] = {
     **dict.fromkeys(_SIMILAR, _pointwise), **dict.fromkeys(GATES, _recurrent), "Embedding": _embedding,
     "AvgPool2d": _average_pool, "AdaptiveAvgPool2d": _adaptive_pool, "Conv3d": _conv3d, "ConvTranspose2d": _transposed,
     "ConvTranspose3d": _transposed,
-    "MatMul": _product, "Attention": _attention,
+    "MatMul": _product, "Attention": _attention, "CachedAttention": _cached_attention, "CacheAppend": _cache_append,
 }  # fmt: skip

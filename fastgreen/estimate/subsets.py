@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.estimate.linear import SETS, features
-from fastgreen.estimate.physical import folds
+from fastgreen.estimate.prices import folds
 from fastgreen.estimate.tables import Table
 
 __all__ = ["MOST_SUBSETS", "ablation", "feature_names"]

@@ -87,7 +87,7 @@ class Table:
         return complete(self.kind, self.sizes, where=self.source or self.kind)
 
     def macs(self, convention: str = "table") -> np.ndarray:
-        """Multiply-accumulates of one forward pass, a value per row; see `fastgreen.estimate.macs`."""
+        """Multiply-accumulates of each row, (rows,), see :func:`fastgreen.estimate.macs`."""
         return np.broadcast_to(count(self.kind, self.columns, convention), self.energy_j.shape)
 
     def matrix(self) -> np.ndarray:
@@ -95,7 +95,7 @@ class Table:
         return np.column_stack([self.sizes[name].astype(np.float64) for name in self.sizes])
 
     def take(self, rows: np.ndarray) -> Table:
-        """The table with some of its rows: their numbers, or a mask."""
+        """The table of these rows only: indices, or a bool for each row."""
         sizes = {name: value[rows] for name, value in self.sizes.items()}
         return Table(self.kind, sizes, self.energy_j[rows], self.source, self.estimated)
 

@@ -13,6 +13,7 @@ from typing import Any
 from fastgreen.errors import FastgreenWarning
 from fastgreen.estimate.inputs import InputShape, Shapes, as_shapes
 from fastgreen.estimate.layers import Layer
+from fastgreen.estimate.number_widths import PRICED, bits_of_name, with_widths
 from fastgreen.estimate.torch_functions import layers_of
 
 __all__ = ["from_torch"]
@@ -62,7 +63,7 @@ def from_torch(module: Any, input_shape: Shapes, dtype: Any = None) -> list[Laye
     others = {str(part.dtype) for part in module.parameters() if part.is_floating_point()} - {"torch.float32"}
     if others:
         name = min(others).removeprefix("torch.")
-        warnings.warn(f"its numbers are {name}; they are priced as float32", FastgreenWarning, stacklevel=2)
+        warnings.warn(f"its numbers are {name}; {PRICED}", FastgreenWarning, stacklevel=2)
     samples = [_sample(torch, shape, dtype) for shape in shapes]
     unnamed = [sample for shape, sample in zip(shapes, samples, strict=True) if not shape.name]
     named = {shape.name: sample for shape, sample in zip(shapes, samples, strict=True) if shape.name}
@@ -100,12 +101,35 @@ def _record(torch: Any, module: Any, unnamed: list[Any], named: dict[str, Any]) 
             result = function(*args, **(kwargs or {}))
             called = getattr(function, "__name__", "")
             if called not in ("__get__", "__set__"):
-                layers.extend(layers_of(torch, called, args, kwargs or {}, result, weights, names.of))
+                found = layers_of(torch, called, args, kwargs or {}, result, weights, names.of)
+                layers.extend(with_widths(found, *_widths(torch, (args, kwargs or {}), result, weights)))
             return result
 
     with names, Recorder():
         module(*unnamed, **named)
     return layers
+
+
+def _widths(torch: Any, given: Any, result: Any, weights: set[int]) -> tuple[int, int]:
+    """Bits of the numbers that flow through a call, and of its weights; 0 if there are no such numbers.
+
+    The widest floating-point tensor counts, or the widest tensor if there is no floating-point one.
+    """
+    flow: dict[bool, list[int]] = {True: [], False: []}
+    stored: dict[bool, list[int]] = {True: [], False: []}
+    for one in (*_tensors(torch, given), *_tensors(torch, result)):
+        own = one.untyped_storage().data_ptr() in weights
+        (stored if own else flow)[one.is_floating_point()].append(bits_of_name(str(one.dtype)))
+    bits, weight_bits = (max(one[True] or one[False] or [0]) for one in (flow, stored))
+    return bits, weight_bits
+
+
+def _tensors(torch: Any, value: Any) -> list[Any]:
+    if isinstance(value, torch.Tensor):
+        return [value] if value.layout == torch.strided else []
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [one for part in value for one in _tensors(torch, part)] if isinstance(value, tuple | list) else []
 
 
 class _Names:

@@ -1,8 +1,10 @@
-"""Work of a layer on a CPU: executed multiply-accumulates, moved bytes, newly mapped memory, calls.
+"""Work of a layer: executed multiply-accumulates, moved bytes, newly mapped memory, calls.
 
-Each term is a non-negative quantity that energy can be proportional to. It does not shrink when the batch, the channels
-or the image grow. ``"basic"`` terms follow from the layer alone. ``"kernel"`` terms follow from the usual CPU libraries
-as well:
+Each term is a non-negative quantity that energy can be proportional to. ``"basic"`` terms follow from the layer alone.
+``"caches"`` terms are the basic ones, the bytes of a layer beyond 1, 4, 16 and 64 MiB, and all bytes of a layer of at
+least these sizes, so that bytes may cost more where a cache ends. ``"rows"`` terms are the basic ones, with another
+price for the weights of a linear layer with one row, which are read once, than for those with more rows, which are
+copied first. ``"kernel"`` terms follow from the usual libraries of CPUs:
 
 - oneDNN convolves in blocks of 16 channels: it copies the image into that layout, padded to full blocks, and the result
   likewise. A convolution of fewer than 16 input channels reads the plain image. If the padding is at least as large as
@@ -13,6 +15,15 @@ as well:
   the harmonic number.
 - glibc maps new memory for every allocation of 32 MiB or more (the ceiling of M_MMAP_THRESHOLD on 64-bit machines), and
   Linux zeroes each of its pages; smaller buffers are reused. In the measured data, buffers over 1 GiB cost even more.
+
+``"library"`` terms are the kernel ones and two more:
+
+- A convolution with a stride above 1 uses less of each line of the image that it loads into registers.
+- A linear layer of few rows waits for weights that do not fit into the last cache (16 MiB here). From 64 rows on, the
+  products hide the wait. Fewer than 4 rows are multiplied one by one, without the copy that more rows need.
+
+No term but this wait falls when the batch, the channels or the image grow. Bytes follow the width of the numbers
+(``bits``, ``weight_bits``); multiply-accumulates count alike at any width.
 """
 
 from __future__ import annotations
@@ -23,33 +34,52 @@ import numpy as np
 
 from fastgreen.estimate.counts import count, window_outputs
 from fastgreen.estimate.layers import Columns
+from fastgreen.estimate.sequence_work import SEQUENCE_TERMS, sequence_terms
 
 __all__ = ["FRESH_BYTES", "TERMS", "taps", "terms"]
 
 FRESH_BYTES = 32 * 2**20
 HUGE_BYTES = 2**30
 BLOCK = 16
-FLOAT_BYTES = 4
+LAST_CACHE_BYTES = 2**24
+HIDING_ROWS = 64
+COPIED_ROWS = 4
+CACHE_MIB = (1, 4, 16, 64)
 
-_ELEMENTWISE = ("bytes_moved", "fresh_bytes", "huge_bytes", "calls")
+_ELEMENTWISE = ("ReLU", "Sigmoid", "Tanh", "Softmax", "GELU", "SiLU", "Elementwise", "Copy")
+_BASIC: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("Conv2d", "Linear"), ("macs", "bytes_in", "bytes_out", "bytes_weights", "calls")),
+    "MaxPool2d": ("macs", "bytes_in", "bytes_out", "calls"),
+    **dict.fromkeys(_ELEMENTWISE, ("bytes_in", "calls")),
+    **SEQUENCE_TERMS,
+}
+_KERNEL: dict[str, tuple[str, ...]] = {
+    "Conv2d": (
+        "macs_blocked", "macs_shallow", "macs_im2col", "bytes_reordered", "fresh_reordered", "bytes_written",
+        "fresh_written", "bytes_windows", "bytes_in_im2col", "bytes_weights_blocked", "fresh_weights",
+        "bytes_weights_again", "calls",
+    ),
+    "MaxPool2d": ("comparisons", "new_maxima", "outputs", "bytes_in", "fresh_bytes", "calls"),
+    "Linear": ("macs", "bytes_in", "bytes_out", "bytes_weights", "calls"),
+    **dict.fromkeys(_ELEMENTWISE, ("bytes_moved", "fresh_bytes", "huge_bytes", "calls")),
+    **SEQUENCE_TERMS,
+}  # fmt: skip
+_MORE = {"Conv2d": ("macs_strided",), "Linear": ("bytes_weights_waited",)}
+_BEYOND = tuple(f"bytes_beyond_{size}_mib" for size in CACHE_MIB)
+_FROM = tuple(f"bytes_from_{size}_mib" for size in CACHE_MIB)
+
+
+def _has_bytes(names: tuple[str, ...]) -> bool:
+    return any(name.startswith("bytes") for name in names)
+
 
 TERMS: dict[str, dict[str, tuple[str, ...]]] = {
-    "basic": {
-        **dict.fromkeys(("Conv2d", "Linear"), ("macs", "bytes_in", "bytes_out", "bytes_weights", "calls")),
-        "MaxPool2d": ("macs", "bytes_in", "bytes_out", "calls"),
-        **dict.fromkeys(("ReLU", "Sigmoid", "Tanh", "Softmax"), ("bytes_in", "calls")),
-    },
-    "kernel": {
-        "Conv2d": (
-            "macs_blocked", "macs_shallow", "macs_im2col", "bytes_reordered", "fresh_reordered", "bytes_written",
-            "fresh_written", "bytes_windows", "bytes_in_im2col", "bytes_weights_blocked", "fresh_weights",
-            "bytes_weights_again", "calls",
-        ),
-        "MaxPool2d": ("comparisons", "new_maxima", "outputs", "bytes_in", "fresh_bytes", "calls"),
-        "Linear": ("macs", "bytes_in", "bytes_out", "bytes_weights", "calls"),
-        **dict.fromkeys(("ReLU", "Sigmoid", "Tanh", "Softmax"), _ELEMENTWISE),
-    },
-}  # fmt: skip
+    "basic": _BASIC,
+    "caches": {kind: (*names, *_BEYOND, *_FROM) if _has_bytes(names) else names for kind, names in _BASIC.items()},
+    "rows": {**_BASIC, "Linear": ("macs", "bytes_in", "bytes_out", "bytes_one_row", "bytes_more_rows", "calls")},
+    "kernel": _KERNEL,
+    "library": {kind: (*names, *_MORE.get(kind, ())) for kind, names in _KERNEL.items()},
+}
 
 
 def terms(kind: str, columns: Columns, which: str = "kernel") -> dict[str, np.ndarray]:
@@ -61,7 +91,7 @@ def terms(kind: str, columns: Columns, which: str = "kernel") -> dict[str, np.nd
         A kind with an entry in :data:`TERMS`.
     columns : dict of str to int64 ndarray
         The result of :func:`~fastgreen.estimate.layers.complete`; the arrays broadcast together.
-    which : {"kernel", "basic"}
+    which : {"basic", "caches", "rows", "kernel", "library"}
         The set of terms.
 
     Returns
@@ -78,8 +108,9 @@ def terms(kind: str, columns: Columns, which: str = "kernel") -> dict[str, np.nd
         raise ValueError(f"kind must be one of {', '.join(TERMS[which])} for {which} terms, not {kind!r}")
     wide = {name: np.asarray(value, dtype=np.float64) for name, value in columns.items()}
     make: Callable[[Columns, Columns], dict[str, np.ndarray]]
-    if which == "basic":
-        found = _basic(kind, columns, wide)
+    if kind in SEQUENCE_TERMS or which in ("basic", "caches", "rows"):
+        found = sequence_terms(kind, wide) if kind in SEQUENCE_TERMS else _basic(kind, columns, wide)
+        found |= _beyond_caches(sum((found[name] for name in _BASIC[kind] if name.startswith("bytes")), np.zeros(())))
     else:
         make = {"Conv2d": _conv2d, "MaxPool2d": _maxpool2d, "Linear": _linear}.get(kind, _elementwise)
         found = make(columns, wide)
@@ -128,13 +159,21 @@ def _basic(kind: str, c: Columns, f: Columns) -> dict[str, np.ndarray]:
     if kind == "Linear":
         return found | _linear(c, f)
     if "kernel_size" not in c:
-        return found | {"bytes_in": FLOAT_BYTES * f["batch_size"] * f["input_size"]}
+        return found | {"bytes_in": f["bits"] / 8 * f["batch_size"] * f["input_size"]}
     pixels = f["batch_size"] * window_outputs(c) * window_outputs(c, "width")
-    found["bytes_in"] = FLOAT_BYTES * f["batch_size"] * f["in_channels"] * f["image_size"] * f["image_width"]
-    found["bytes_out"] = FLOAT_BYTES * pixels * f.get("out_channels", f["in_channels"])
+    found["bytes_in"] = f["bits"] / 8 * f["batch_size"] * f["in_channels"] * f["image_size"] * f["image_width"]
+    found["bytes_out"] = f["bits"] / 8 * pixels * f.get("out_channels", f["in_channels"])
     if kind == "Conv2d":
         inner = f["kernel_size"] * f["kernel_width"] * f["in_channels"] / f["groups"]
-        found["bytes_weights"] = FLOAT_BYTES * inner * f["out_channels"]
+        found["bytes_weights"] = f["weight_bits"] / 8 * inner * f["out_channels"]
+    return found
+
+
+def _beyond_caches(touched: np.ndarray) -> dict[str, np.ndarray]:
+    found = {}
+    for beyond, whole, mib in zip(_BEYOND, _FROM, CACHE_MIB, strict=True):
+        found[beyond] = np.maximum(0.0, touched - mib * 2**20)
+        found[whole] = np.where(touched >= mib * 2**20, touched, 0.0)
     return found
 
 
@@ -146,21 +185,23 @@ def _conv2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
     im2col = (c["kernel_size"] <= c["padding"]) | (c["kernel_width"] <= c["padding_width"])
     shallow = (c["in_channels"] < BLOCK) & ~im2col & ~grouped
     blocked = ~im2col & ~shallow
-    area = f["kernel_size"] * f["kernel_width"]
-    image = FLOAT_BYTES * f["batch_size"] * f["image_size"] * f["image_width"]
+    area, number_bytes = f["kernel_size"] * f["kernel_width"], f["bits"] / 8
+    image = number_bytes * f["batch_size"] * f["image_size"] * f["image_width"]
     pixels = f["batch_size"] * window_outputs(c) * window_outputs(c, "width")
     met = f["batch_size"] * taps(c) * taps(c, "width")
-    weights16 = FLOAT_BYTES * area * inputs16 * outputs16 / f["groups"]
-    plain_out, blocked_out = FLOAT_BYTES * pixels * outputs, FLOAT_BYTES * pixels * outputs16
+    weights16 = f["weight_bits"] / 8 * area * inputs16 * outputs16 / f["groups"]
+    plain_out, blocked_out = number_bytes * pixels * outputs, number_bytes * pixels * outputs16
+    macs_blocked = blocked * met * outputs16 * inputs16 / f["groups"]
     return {
-        "macs_blocked": blocked * met * outputs16 * inputs16 / f["groups"],
+        "macs_blocked": macs_blocked,
+        "macs_strided": macs_blocked * ((c["stride"] > 1) | (c["stride_width"] > 1)),
         "macs_shallow": shallow * met * outputs16 * inputs,
         "macs_im2col": im2col * pixels * outputs * area * inputs / f["groups"],
         "bytes_reordered": blocked * image * (inputs16 + inputs),
         "fresh_reordered": blocked * _fresh(image * inputs16),
         "bytes_written": plain_out + ~im2col * 2 * blocked_out,
         "fresh_written": _fresh(plain_out) + ~im2col * _fresh(blocked_out),
-        "bytes_windows": im2col * FLOAT_BYTES * pixels * area * inputs,
+        "bytes_windows": im2col * number_bytes * pixels * area * inputs,
         "bytes_in_im2col": im2col * image * inputs,
         "bytes_weights_blocked": ~im2col * weights16,
         "fresh_weights": ~im2col * _fresh(weights16),
@@ -173,14 +214,14 @@ def _maxpool2d(c: Columns, f: Columns) -> dict[str, np.ndarray]:
     planes = f["batch_size"] * f["in_channels"]
     outputs = planes * window_outputs(c) * window_outputs(c, "width")
     area = f["kernel_size"] * f["kernel_width"]
-    values = FLOAT_BYTES * outputs
+    values = f["bits"] / 8 * outputs
     return {
         "comparisons": planes * taps(c) * taps(c, "width"),
         "new_maxima": outputs * (_harmonic(area) - 1.0),
         "outputs": outputs,
-        "bytes_in": FLOAT_BYTES * planes * f["image_size"] * f["image_width"],
-        # The pool writes its values and their positions, which are twice as wide.
-        "fresh_bytes": _fresh(values) + _fresh(2 * values),
+        "bytes_in": f["bits"] / 8 * planes * f["image_size"] * f["image_width"],
+        # The pool writes its values and their positions, which have 8 bytes.
+        "fresh_bytes": _fresh(values) + _fresh(8 * outputs),
     }
 
 
@@ -193,16 +234,21 @@ def _harmonic(count: np.ndarray) -> np.ndarray:
 
 def _linear(c: Columns, f: Columns) -> dict[str, np.ndarray]:
     rows = f["batch_size"] * f["rows"]
+    weights = f["weight_bits"] / 8 * f["input_size"] * f["output_size"]
+    exposed = np.where(rows >= COPIED_ROWS, np.maximum(0.0, 1 - rows / HIDING_ROWS), 0.0)
     return {
         "macs": np.asarray(count("Linear", c), dtype=np.float64),
-        "bytes_in": FLOAT_BYTES * rows * f["input_size"],
-        "bytes_out": FLOAT_BYTES * rows * f["output_size"],
-        "bytes_weights": FLOAT_BYTES * f["input_size"] * f["output_size"],
+        "bytes_in": f["bits"] / 8 * rows * f["input_size"],
+        "bytes_out": f["bits"] / 8 * rows * f["output_size"],
+        "bytes_weights": weights,
+        "bytes_one_row": np.where(rows == 1, weights, 0.0),
+        "bytes_more_rows": np.where(rows > 1, weights, 0.0),
+        "bytes_weights_waited": exposed * np.maximum(0.0, weights - LAST_CACHE_BYTES),
     }
 
 
 def _elementwise(c: Columns, f: Columns) -> dict[str, np.ndarray]:
-    size = FLOAT_BYTES * f["batch_size"] * f["input_size"]
+    size = f["bits"] / 8 * f["batch_size"] * f["input_size"]
     apart = c["inplace"] == 0
     return {
         # Read, fetch the line to be written, write; in place, reading is the fetch, and no memory is allocated.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastgreen.estimate.sequence_workload import POOLED, Pool, pooled, sequence_module, small_model
+
 __all__ = ["torch_workload"]
 
 
 def torch_workload(
-    threads: int | None = None, device: str = "cpu"
+    threads: int | None = None, device: str = "cpu", rotate_bytes: float = 0.0
 ) -> Callable[[str, dict[str, int]], Callable[[], object]]:
     """Make a builder of forward passes: PyTorch layers on random tensors, without gradients.
 
@@ -19,6 +21,9 @@ def torch_workload(
         Threads of PyTorch; by default PyTorch's own choice.
     device : str
         PyTorch's name of the device. On a GPU each pass waits for the end of its work.
+    rotate_bytes : float
+        Bytes of weights or caches of equal layers that run in turn, so that each reads them from memory; 0 runs one
+        layer again and again.
 
     Returns
     -------
@@ -44,21 +49,52 @@ def torch_workload(
         # PyTorch without CUDA raises an AssertionError.
         raise ValueError(f"device must be usable, not {device!r} ({str(error).splitlines()[0]})") from error
 
+    pool = Pool(torch, rotate_bytes, device)
+
     def build(kind: str, sizes: dict[str, int]) -> Callable[[], object]:
+        if kind in POOLED and (rotate_bytes or kind != "Linear"):
+            return _quiet(torch, pooled(kind, sizes, pool), device)
+        if kind in _MODULES:
+            return _of_module(kind, sizes)
+        if kind == "Generation":
+            return _quiet(torch, small_model(sizes, device), device)
+        return _quiet(torch, sequence_module(torch, kind, sizes, device), device)
+
+    def _of_module(kind: str, sizes: dict[str, int]) -> Callable[[], object]:
         module, shape = _module(torch, kind, sizes)
-        module.eval().to(device)
-        sample = torch.rand(shape, device=device)
-
-        def forward() -> object:
-            with torch.no_grad():
-                result = module(sample)
-            if sample.is_cuda:
-                torch.cuda.synchronize(sample.device)
-            return result
-
-        return forward
+        kept = _type(torch, sizes)
+        module.eval().to(device=device, dtype=kept)
+        sample = torch.rand(shape, device=device, dtype=kept)
+        return _quiet(torch, lambda: module(sample), device)
 
     return build
+
+
+def _quiet(torch: Any, run: Callable[[], object], device: str) -> Callable[[], object]:
+    """The pass without gradients, up to the end of its work."""
+
+    def forward() -> object:
+        with torch.no_grad():
+            result = run()
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+        return result
+
+    return forward
+
+
+_MODULES = frozenset({"Linear", "Conv2d", "MaxPool2d", "ReLU", "Sigmoid", "Tanh", "Softmax"})
+
+
+def _type(torch: Any, s: dict[str, int]) -> Any:
+    bits = s.get("bits", 32)
+    known = {16: torch.bfloat16, 32: torch.float32, 64: torch.float64}
+    if bits not in known or s.get("weight_bits", bits) != bits:
+        raise ValueError(
+            f"bits and weight_bits must be 16, 32 or 64 and the same to be measured, not {bits} and "
+            f"{s.get('weight_bits', bits)}"
+        )
+    return known[bits]
 
 
 def _module(torch: Any, kind: str, s: dict[str, int]) -> tuple[Any, tuple[int, ...]]:

@@ -263,7 +263,9 @@ class Monitor:
                 self.training_log.stop()  # outside the lock, because it waits for a thread that reads this monitor
             if self._speed == 0.0:
                 self.wait()
-            self._state = "stopping"
+            with self._lock:
+                if self._state == "running":  # another thread may have come further
+                    self._state = "stopping"
         if self._state == "stopping" and self._run is not None:
             with self._lock:
                 self._run.ask_to_end(self._settle_ns)
@@ -405,10 +407,11 @@ class Monitor:
         wanted = listed(channels)
         if wanted is not None:
             select(self.channels, wanted)
-        ledgers = self.window_handles.all_ledgers()
-        if self._run is not None and self._state == "running":
-            ledgers.go_live(self._run)
-        return ledgers.ledger(name, wanted, baseline_w, weights, patience)
+        with self._lock:
+            ledgers = self.window_handles.all_ledgers()
+            if self._run is not None and self._state == "running":
+                ledgers.go_live(self._run)
+            return ledgers.ledger(name, wanted, baseline_w, weights, patience)
 
     # ---- training ----
 
@@ -422,7 +425,9 @@ class Monitor:
 
         if self._run is None:
             raise RuntimeError("this monitor was not started; a training log needs one that was")
-        log = TrainingLog(self, started_ns=self._run.start_ns)
+        with self._lock:  # two threads get one log
+            if (log := self.__dict__.get("training_log")) is None:
+                log = self.__dict__["training_log"] = TrainingLog(self, started_ns=self._run.start_ns)
         if not self.running:
             log.stop()
         return log

@@ -30,4 +30,8 @@ class Notes:
     def say(self, stacklevel: int = 2) -> None:
         """Warn; apart from `add`, because a warning can be made an exception."""
         while self._unsaid:
-            warnings.warn(self._unsaid.pop(0), FastgreenWarning, stacklevel=stacklevel + 1)
+            try:
+                text = self._unsaid.pop(0)
+            except IndexError:  # another thread says it
+                return
+            warnings.warn(text, FastgreenWarning, stacklevel=stacklevel + 1)

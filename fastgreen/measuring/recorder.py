@@ -80,6 +80,7 @@ class Recorder:
 
     def add_windows(self, handles: list[_window.Window | Lane]) -> None:
         """Write the windows that the handles gained since the last call, always in the same order."""
+        handles = list(handles)  # other threads may add to them
         self._written += [0] * (len(handles) - len(self._written))
         for i, handle in enumerate(handles):
             begin, end = handle.edges(self._written[i])

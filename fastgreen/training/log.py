@@ -168,15 +168,15 @@ class TrainingLog:
             raise ValueError(f"accuracy must lie in 0..1, not {accuracy}{hint}")
         if self._stop.rung:
             raise RuntimeError("the training log is stopped; a checkpoint after that has no energy")
+        given = None if epoch is None else int(number("epoch", epoch))
+        more = int(number("seen", seen) if seen is not None else 0)
+        others = {encodable(name): number(name, value) for name, value in values.items()}
         look = self._look()
-        before = self._points[-1]["seen"] if self._points else 0
-        point = {
-            "epoch": len(self._points) + 1 if epoch is None else int(number("epoch", epoch)),
-            "accuracy": accuracy,
-            "seen": before + int(number("seen", seen) if seen is not None else 0),
-        }
-        self._points.append({**point, **{encodable(name): number(name, value) for name, value in values.items()}})
-        self._noted.append(look)
+        with self._lock:  # so that two threads do not give one number twice
+            before = self._points[-1]["seen"] if self._points else 0
+            point = {"epoch": len(self._points) + 1 if given is None else given, "accuracy": accuracy}
+            self._points.append({**point, "seen": before + more, **others})
+            self._noted.append(look)
 
     def stop(self) -> None:
         """Stop the readings; the table and the row remain. A second call does nothing."""

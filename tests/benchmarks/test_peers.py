@@ -93,6 +93,15 @@ def test_one_tool_measured_again_replaces_its_rows_and_no_others(table):
     assert sheet.metadata == {"on": "2026-01-02"}
 
 
+def test_one_case_measured_again_keeps_the_other_cases_of_its_tool(table):
+    again = to_arrow([Figure("careful", "overlap", "error", "J", 140.0)], {}, {})
+    sheet = Sheet(merged(merged(table, again), again))
+    assert sheet.value("careful", "overlap", "error") == 140.0
+    assert sheet.value("careful", "window", "with its number") == Sheet(table).value(
+        "careful", "window", "with its number"
+    )
+
+
 def test_every_row_has_a_cell_for_every_tool(table):
     lines = [line for line in Sheet(table).markdown().splitlines() if line.startswith("|")]
     assert len(lines) == len(ROWS) + 2
@@ -273,7 +282,56 @@ def test_the_window_case_counts_every_window_and_what_comes_after():
     assert len(said["blocks_s"]) >= 3
     assert said["after_s"] >= 0.05
     assert said["first_s"] >= 0.05
-    assert set(CASES) == {"window", "event", "sampling", "reading"}
+
+
+def test_requests_and_ranks_work_until_the_same_moment():
+    class Adapter:
+        @staticmethod
+        def overlapping(function, count):
+            function()
+            return [1.0] * count
+
+        @staticmethod
+        def measured(function):
+            function()
+            return {"cpu": 2.0}
+
+    class Merging(Adapter):
+        @staticmethod
+        def rank(function, folder):
+            function()
+
+        @staticmethod
+        def job(folder, begin_ns, end_ns):
+            return (end_ns - begin_ns) * 1e-9
+
+    options = {"end_ns": time.monotonic_ns() + 50_000_000, "count": 3, "folder": "job"}
+    said: dict = {}
+    for case, adapter, energies in (
+        ("overlap", Adapter, {"energies_j": [1.0, 1.0, 1.0]}),
+        ("rank", Adapter, {"energy_j": {"cpu": 2.0}}),
+        ("rank", Merging, {"energy_j": None}),
+    ):
+        said.clear()
+        CASES[case](adapter, said.update, options)
+        assert said.pop("begin_ns") <= said["end_ns"]
+        assert said.pop("end_ns") >= options["end_ns"]
+        assert said == energies
+    CASES["job"](Merging, said.update, {"folder": "job", "begin_ns": 0, "end_ns": 5 * 10**9})
+    assert said == {"energy_j": 5.0}
+
+
+def test_a_page_is_timed_without_the_run_that_it_shows():
+    class Adapter:
+        @staticmethod
+        def page(windows):
+            time.sleep(0.05)
+            return lambda: 1000 * windows
+
+    said: dict = {}
+    CASES["page"](Adapter, said.update, {"windows": 7})
+    assert said["bytes"] == 7000
+    assert max(said["pages_s"]) < 0.05
 
 
 def test_cpu_and_memory_are_those_of_the_process_and_its_children():

@@ -68,7 +68,7 @@ def test_estimating_needs_neither_scikit_learn_nor_torch():
             "estimate",
             "from fastgreen.estimate.linear import FeatureSet, build_pipeline; build_pipeline(FeatureSet())",
         ),
-        ("scipy", "estimate", "from fastgreen.estimate.physical import fit_prices; fit_prices(0, 1)"),
+        ("scipy", "estimate", "from fastgreen.estimate.prices import fit_prices; fit_prices(0, 1)"),
         ("joblib", "estimate", "from fastgreen.estimate.subsets import _run; _run([], [], [], 1)"),
         ("torch", "torch", "from fastgreen.estimate import from_torch; from_torch(None, (1,))"),
         ("torch", "torch", "from fastgreen.estimate.workload import torch_workload; torch_workload()"),
@@ -217,11 +217,25 @@ def test_fit_says_how_good_the_models_are_and_writes_them(tmp_path):
     )
     scores = {row["what"]: row for row in found["scores"]}
     assert scores["networks, all files"]["rows"] == 167
-    assert scores["networks, all files"]["mape"] < 0.1
+    assert scores["networks, all files"]["mape"] < 0.03
+    assert round(scores["networks, layer-wise files"]["mac_r2"], 3) == 0.996
+    assert round(scores["networks, layer-wise files"]["mac_mape"], 3) == 0.063
+    assert scores["networks, their Conv2d"]["mac_mape"] > 0.25 > 0.05 > scores["networks, their Conv2d"]["mape"]
+    assert all(scores[f"networks, their {kind}"]["in_range"] >= 0.85 for kind in ("Conv2d", "Linear", "ReLU"))
+    assert next(iter(scores)).startswith("networks, their")
+    assert found["terms"]["Conv2d"] == "library"
     assert scores["Conv2d, test rows"]["r2"] > 0.99
     assert found["machine"] == "that one"
     assert sorted(os.listdir(tmp_path / "pictures")) == ["layers.png", "networks.png"]
     assert run_json("estimate", "vgg11", "--models", tmp_path / "models.json")["machine"] == "that one"
+
+
+@needs_data
+def test_fit_says_that_one_price_per_product_is_nearly_as_good_for_networks():
+    text = run("fit", ROOT, "--preset", "kernel")
+    assert "One price per multiply-accumulate gives R² 0.996 and 6.3% over whole networks" in text
+    assert "terms: Conv2d kernel" in text
+    assert "by MACs alone" in text
 
 
 @needs_data
@@ -269,7 +283,7 @@ def test_ablation_equals_fitting_each_subset_with_scikit_learn(degree):
 
     from fastgreen.estimate.evaluate import score
     from fastgreen.estimate.linear import SETS, features
-    from fastgreen.estimate.physical import folds
+    from fastgreen.estimate.prices import folds
 
     table = small_table()
     names = feature_names(table)

@@ -88,7 +88,7 @@ def test_quantised_operators(tmp_path, node, inputs, weights, macs):
     used = {name: value for name, value in SCALES.items() if name in node.input}
     layers = read(tmp_path, [node], inputs, {**used, **weights})
     assert standard(layers) == macs
-    with pytest.warns(FastgreenWarning, match="numbers are int8; they are priced as float32"):
+    with pytest.warns(FastgreenWarning, match="numbers are int8; models with prices of bytes"):
         from_onnx(tmp_path / "m.onnx")
 
 
@@ -112,7 +112,7 @@ def test_a_width_inside_the_graph_is_said(tmp_path, inside, said):
     nodes = [h.make_node("Cast", ["x"], ["a"], to=kind), h.make_node("MatMul", ["a", "w"], ["b"]),
              h.make_node("Cast", ["b"], ["y"], to=T.FLOAT)]  # fmt: skip
     read(tmp_path, nodes, {"x": (F32, (1, 5, 8))}, {"w": zeros(8, 3, kind=inside)})
-    with pytest.warns(FastgreenWarning, match=f"numbers are {said}; they"):
+    with pytest.warns(FastgreenWarning, match=f"numbers are {said}; models"):
         from_onnx(tmp_path / "m.onnx")
 
 

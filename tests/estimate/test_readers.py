@@ -250,13 +250,13 @@ def test_a_damaged_onnx_file_is_told_and_nothing_else(tmp_path):
     assert told > 30
 
 
-def test_numbers_of_another_width_are_said_to_be_priced_as_float32(tmp_path):
+def test_numbers_of_another_width_are_said_and_their_bytes_priced(tmp_path):
     onnx = pytest.importorskip("onnx")
     model = onnx_model([onnx.helper.make_node("Relu", ["x"], ["y"])], {"x": ["N", 64]}, {})
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.warns(FastgreenWarning, match="float16; they are priced as float32"):
+    with pytest.warns(FastgreenWarning, match="float16; models with prices of bytes"):
         from_file(tmp_path / "m.onnx")
 
 

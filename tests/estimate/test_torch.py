@@ -221,12 +221,12 @@ def test_several_inputs_are_given_in_order_or_by_name():
         from_torch(Two(), InputShape.parse("7:int65"))
 
 
-def test_numbers_of_another_width_are_said_to_be_priced_as_float32():
+def test_numbers_of_another_width_are_said_and_their_bytes_priced():
     torch = pytest.importorskip("torch")
     from fastgreen.estimate.inputs import InputShape
     from fastgreen.estimate.torch_reader import from_torch
 
-    with pytest.warns(FastgreenWarning, match="bfloat16; they are priced as float32"):
+    with pytest.warns(FastgreenWarning, match="bfloat16; models with prices of bytes"):
         from_torch(torch.nn.Linear(4, 2).bfloat16(), InputShape.parse("4:bfloat16"))
 
 

@@ -199,3 +199,23 @@ def test_a_size_that_fails_is_tried_once_in_rounds_too(tmp_path):
 def test_an_order_that_is_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match="order must be sizes or rounds, not 'random'"):
         Study(tmp_path / "s", summing(), order="random", **CPU)
+
+
+def test_a_finished_study_takes_more_repeats_and_keeps_its_runs(tmp_path):
+    Study(tmp_path, summing(), repeats=1, **CPU).run(progress=False)
+    written = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/run_0/status.json")}
+    more = Study(tmp_path, summing(), repeats=3, **CPU)
+    assert more.pending() == [(size, repeat) for size in (1000, 2000) for repeat in (1, 2)]
+    assert [s.state for s in more.run(progress=False)] == ["done"] * 6
+    assert {p: p.stat().st_mtime_ns for p in written} == written
+    assert compile_study(tmp_path).sizes["runs"].to_pylist() == [3, 3]
+    assert json.loads((tmp_path / "study.json").read_text())["repeats"] == 3
+    with pytest.raises(ValueError, match="repeats = 3, not 2"):
+        Study(tmp_path, summing(), repeats=2, **CPU)
+
+
+def test_more_repeats_do_not_hide_another_difference(tmp_path):
+    Study(tmp_path, summing(), repeats=1, **CPU).run(progress=False)
+    with pytest.raises(ValueError, match="holds a study with iterations"):
+        Study(tmp_path, summing(sizes=(1000, 3000)), repeats=2, **CPU)
+    assert json.loads((tmp_path / "study.json").read_text())["repeats"] == 1

@@ -108,9 +108,12 @@ def test_every_link_place_and_public_name_of_the_site_is_there(check):
 
 
 @built
-def test_no_comment_or_mark_of_a_page_is_shown():
+def test_no_mark_list_or_table_of_a_page_is_shown_as_its_source():
     for page in SITE.rglob("*.html"):
-        assert not re.search(r"&lt;!--|^::: ", page.read_text(encoding="utf-8"), re.MULTILINE), page
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"&lt;!--|^::: ", text, re.MULTILINE), page
+        for paragraph in re.findall(r"<p>(.*?)</p>", text, re.DOTALL):
+            assert not re.search(r"^ *([-*|]|\d+\.) |```", paragraph, re.MULTILINE), f"{page}: {paragraph}"
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from carbontracker import parser
 from carbontracker.tracker import CarbonTracker
 
 EPOCHS = 1_000_000
+NO_OVERLAP = "has one epoch at a time"
 
 
 def windows(run):

@@ -8,6 +8,8 @@ from codecarbon import OfflineEmissionsTracker
 
 OPTIONS = {"country_iso_code": "DEU", "save_to_file": False, "log_level": "error", "allow_multiple_runs": True}
 J_PER_KWH = 3.6e6
+NO_OVERLAP = "measures one task at a time"
+NO_PAGE = "writes no page: a server shows its files"
 
 
 def windows(run):

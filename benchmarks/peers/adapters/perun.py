@@ -12,6 +12,7 @@ from perun.data_model.data import MetricType
 
 FASTEST_S = 0.1  # a shorter period is refused, and becomes one of 1 s
 DEFERRED = True  # regions are worked out after the application has ended
+NO_OVERLAP = "not tried: a region is a decorated function"
 
 
 @monitor("empty")

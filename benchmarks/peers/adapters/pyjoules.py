@@ -28,6 +28,16 @@ def measured(function):
     return {"cpu": energy["package_0"] * 1e-6, "gpu": energy["nvidia_gpu_0"] * 1e-3}
 
 
+def overlapping(function, count):
+    meters = [EnergyMeter(DeviceFactory.create_devices()) for _ in range(count)]
+    for meter in meters:
+        meter.start(tag="work")
+    function()
+    for meter in meters:
+        meter.stop()
+    return [meter.get_trace()[0].energy["package_0"] * 1e-6 for meter in meters]
+
+
 def reader():
     meter = EnergyMeter(DeviceFactory.create_devices())
     meter.start()

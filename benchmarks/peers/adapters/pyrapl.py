@@ -28,5 +28,16 @@ def measured(function):
     return {"cpu": package[0] * 1e-6 if package else None}
 
 
+def overlapping(function, count):
+    pyRAPL.setup()
+    meters = [pyRAPL.Measurement(str(number)) for number in range(count)]
+    for meter in meters:
+        meter.begin()
+    function()
+    for meter in meters:
+        meter.end()
+    return [meter.result.pkg[0] * 1e-6 for meter in meters]
+
+
 def reader():
     return pyRAPL.Sensor().energy

@@ -28,6 +28,14 @@ def measured(function):
     return {"cpu": measurement.cpu_energy[0], "gpu": measurement.gpu_energy[0]}
 
 
+def overlapping(function, count):
+    monitor = ZeusMonitor()
+    for number in range(count):
+        monitor.begin_window(str(number), sync_execution=False)
+    function()
+    return [monitor.end_window(str(number), sync_execution=False).cpu_energy[0] for number in range(count)]
+
+
 def sampling(period_s, run):
     monitor = PowerMonitor(update_period=period_s)
     run()
