@@ -170,4 +170,4 @@ dist: $(BIN)/python ## build the source distribution and a wheel in isolation
 	CFLAGS="-g0 $$CFLAGS" LDFLAGS="-Wl,--strip-all $$LDFLAGS" $(BIN)/python -m build
 
 clean: ## remove what was built
-	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_steps.c fastgreen/_window.c tests/c/bin *.egg-info
+	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_follow.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_steps.c fastgreen/_window.c tests/c/bin *.egg-info

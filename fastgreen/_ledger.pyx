@@ -143,6 +143,11 @@ cdef class Ledger:
         return taken(count_nested, self, self)
 
     @property
+    def stepped(self):
+        """Steps that began so far."""
+        return taken(count_stepped, self, self)
+
+    @property
     def live(self):
         """Whether changes are noted, see `go_live`."""
         return bool(load_int(self.noting))
@@ -306,6 +311,10 @@ cdef object rule_of(Ledger self):
 
 cdef object phase_names(Ledger self):
     return list(self.phase_numbers or ())
+
+
+cdef object count_stepped(Ledger self):
+    return self.n_stepped
 
 
 cdef object set_waiter(Ledger self, object waiter, bint phases):

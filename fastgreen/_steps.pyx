@@ -110,19 +110,20 @@ cdef class Step:
             return
         weights, numbers = [], []
         try:
-            weights = [(id, checked_weight(amount)) for id, amount in dict(self.amounts).items()]
-            rule = getattr(self.amounts, "rule", None)
-            if isinstance(rule, str):
-                ruled(set_rule, self.ledger, self.ledger, rule)
-            for id, _ in weights:
-                self.ledger.make(id, 0.0)
-            numbers_of = {id: number for number, id, _ in reversed(of_ledger(open_facts, self.ledger, self.ledger))}
-            numbers = [numbers_of.get(id, -1) for id, _ in weights]
-        except BaseException:
-            weights, numbers = [], []
-            raise
+            weights, numbers = self.charged()
         finally:
             end_locked(end_step, self.ledger, self, now, weights, numbers)
+
+    cdef tuple charged(self):
+        """[(id, weight)] of the step, and the number of the open span of each id, or -1."""
+        weights = [(id, checked_weight(amount)) for id, amount in dict(self.amounts).items()]
+        rule = getattr(self.amounts, "rule", None)
+        if isinstance(rule, str):
+            ruled(set_rule, self.ledger, self.ledger, rule)
+        for id, _ in weights:
+            self.ledger.make(id, 0.0)
+        numbers_of = {id: number for number, id, _ in reversed(of_ledger(open_facts, self.ledger, self.ledger))}
+        return weights, [numbers_of.get(id, -1) for id, _ in weights]
 
 
 # What follows runs under the lock of the ledger, and calls no code that can wait.
