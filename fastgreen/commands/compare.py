@@ -149,18 +149,10 @@ def _saved(sides: Sequence[str], force: bool) -> Callable[[], Comparison] | None
 def _repeats(repeats: int | None, until: float | None) -> int:
     from fastgreen.reports.precision import check_repeats
 
-<<<<<<< HEAD
     try:
         return check_repeats(repeats, until, _REPEATS)
     except ValueError as error:
         raise AskedWrongly(str(error)) from None
-=======
-    if until is None:
-        return repeats or _REPEATS
-    if repeats is not None and repeats < FIRST_PAIRS:
-        raise AskedWrongly(f"--repeats must be at least {FIRST_PAIRS} with --until, not {repeats}")
-    return repeats or _MOST_UNTIL
->>>>>>> main
 
 
 def _commands(sides: Sequence[str]) -> list[list[str]]:

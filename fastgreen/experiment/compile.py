@@ -16,11 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from fastgreen.errors import TraceError
-<<<<<<< HEAD
-from fastgreen.experiment.run_energy import RunEnergy, precision_of, run_energy
-=======
 from fastgreen.experiment.published_runs import RULES, load_published
->>>>>>> main
+from fastgreen.experiment.run_energy import RunEnergy, precision_of, run_energy
 from fastgreen.experiment.runner import WINDOW, read_status
 from fastgreen.experiment.settling import Rest, Settled, read_settling, settling_notes
 from fastgreen.experiment.statistics import correlations
@@ -42,16 +39,6 @@ _LONGEST_NAME = 200  # characters of a study's name and of the unit of its sizes
 _LARGEST = 1e15  # of a mean of memory, use or temperature; a larger value is not a reading
 _RUN = re.compile(r"run_\d{1,9}")
 _INTERRUPTED = ("interrupted", "the run was cut off; it is repeated when the study goes on")
-<<<<<<< HEAD
-_PUBLISHED_GAUGES = {
-    "cpu_use": ("process/cpu_use",),
-    "memory_b": ("process/memory", "process/memory_uss", "memory"),
-    "gpu_use": ("gpu_use",),
-    "gpu_memory_b": ("gpu_memory", "process/gpu_memory"),
-}
-=======
-_SPREAD = re.compile(r"_(q1|q3|low|high|p95)(_|$)")  # spread of another column, not a quantity of its own
->>>>>>> main
 
 
 @dataclass
@@ -188,15 +175,12 @@ def compile_study(folder: str | Path, costs: Costs | None = None, rule: str = "i
         _run_table(runs),
         pearson,
         spearman,
-<<<<<<< HEAD
         [
             *about.notes,
             *_notes(runs),
-            *settling_notes([(f"size {r.size}, run {r.repeat}", r.warmup, r.rest) for r in runs]),
+            *RULES[rule],
+            *settling_notes((f"size {run.size}, run {run.repeat}", run.warmup, run.rest) for run in runs),
         ],
-=======
-        [*about.notes, *_notes(runs), *RULES[rule]],
->>>>>>> main
         about.size_unit,
         about.name,
         any(run.estimated for run in runs),
@@ -321,38 +305,6 @@ def _saved_gauges(place: Path) -> dict[str, float]:
     return {n: float(v) for n, v in known if isinstance(v, (int, float)) and -_LARGEST <= v <= _LARGEST}
 
 
-<<<<<<< HEAD
-def _published_gauges(means: dict[str, float | None]) -> dict[str, float]:
-    """Means of AIPowerMeter's channels; for each quantity, the first of its channels that exists."""
-    out = {}
-    for name, channels in _PUBLISHED_GAUGES.items():
-        value = next((means[c] for c in channels if means.get(c) is not None), None)
-        if value is not None:
-            out[name] = value
-    return out
-
-
-def _load_published(run: _Run, place: Path) -> None:
-    recording = read_aipowermeter(place)
-    if recording.latency_s is None or not recording.latency_s.size:
-        run.state, run.note = "empty", "no latencies: the energy of one inference is not known"
-        return
-    run.energy.latency_s = recording.latency_s
-    count = run.latency_s.size
-    rows = recording.channels.to_pylist()
-    run.gauges = _published_gauges({row["id"]: row["mean"] for row in rows})
-    for row in rows:
-        if row["energy_j"] is not None:
-            joules = (row["energy_j"], row["energy_low_j"], row["energy_high_j"])
-            run.channels[row["id"]] = (*(j / count for j in joules), row["mean_power_w"])
-            if row["root"]:
-                run.counted.append(row["id"])
-    if not run.channels:
-        run.state, run.note = "empty", "; ".join(recording.notes) or "no power in the recording"
-
-
-=======
->>>>>>> main
 def _notes(runs: list[_Run]) -> list[str]:
     alike: dict[tuple[str, str, str], list[_Run]] = {}
     for run in runs:

@@ -70,19 +70,13 @@ class Study:
     protocol : Protocol
         The sizes and the inference.
     repeats : int
-<<<<<<< HEAD
-        Runs of each size, at least 1.
+        Runs of each size, at least 1. More than a study in the folder has adds runs to it, also if it is finished.
     pause_s : float or "auto"
         Seconds of rest before each run, so that one run does not warm up the next. ``"auto"``: until the power is back
         at idle (:mod:`fastgreen.experiment.settling`).
     until : float, optional
         Repeat each size until the mean energy of an inference is known to this fraction, at most `repeats` times: 95 %
         of the scatter between runs and the bounds of the meter together.
-=======
-        Runs of each size, at least 1. More than a study in the folder has adds runs to it, also if it is finished.
-    pause_s : float
-        Seconds of rest before each run, so that one run does not warm up the next.
->>>>>>> main
     order : {"sizes", "rounds"}
         ``"sizes"``: all runs of a size in a row, as published. ``"rounds"``: every size once, then every size again, so
         that a machine that becomes warmer or busier does not look like an effect of size; a model is built for each
@@ -131,7 +125,7 @@ class Study:
         if until is not None and not 0 < until < 1:
             raise ValueError(f"until must be above 0 and below 1, not {until}")
         if until is not None and repeats < FIRST_PAIRS:
-            raise ValueError(f"repeats must be at least {FIRST_PAIRS} beside until, not {repeats}")
+            raise ValueError(f"repeats must be at least {FIRST_PAIRS} with until, not {repeats}")
         if order not in ("sizes", "rounds"):
             raise ValueError(f"order must be sizes or rounds, not {order!r}")
         self.folder = Path(folder)
@@ -188,7 +182,6 @@ class Study:
             _write_json(file, {**there, "repeats": self.repeats})
 
     def pending(self, *, retry_failed: bool = False) -> list[tuple[Any, int]]:
-<<<<<<< HEAD
         """List (size, repeat) of the runs to be done, in order. A damaged run is to be done again, with a warning.
 
         Where the precision decides, these are the runs that are sure to be needed: the first eight of a size, or the
@@ -205,19 +198,10 @@ class Study:
                     if self.until is not None and repeat >= FIRST_PAIRS - 1:
                         break
         return out
-=======
-        """List (size, repeat) of the runs to be done, in order. A damaged run is to be done again, with a warning."""
-        pending = []
-        for size, repeat in self._runs():
-            status = self._kept(size, repeat)
-            if status is None or (retry_failed and status.state == "failed"):
-                pending.append((size, repeat))
-        return pending
 
     def _runs(self) -> Iterator[tuple[Any, int]]:
         """(size, repeat) of every run, as published: all runs of a size in a row."""
         return product(self.protocol.sizes, range(self.repeats))
->>>>>>> main
 
     def _verdict(self, size: Any, repeats: int) -> Verdict:
         """Whether this many runs of a size are enough for the precision asked for."""

@@ -62,7 +62,7 @@ def check_repeats(repeats: int | None, until: float | None, usual: int) -> int:
         If a precision is wanted and the number is less than the eight repeats from which the scatter is learnt.
     """
     if until is not None and repeats is not None and repeats < FIRST_PAIRS:
-        raise ValueError(f"--repeats must be at least {FIRST_PAIRS} beside --until, not {repeats}")
+        raise ValueError(f"--repeats must be at least {FIRST_PAIRS} with --until, not {repeats}")
     if repeats is not None:
         return repeats
     return usual if until is None else MOST_UNTIL

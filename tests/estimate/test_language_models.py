@@ -18,7 +18,13 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 END = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
-SIZES = {"hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 6, "vocab_size": 211}
+SIZES = {
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "vocab_size": 211,
+}
 GROUPED = {**SIZES, "num_key_value_heads": 2}
 CONFIGS = {
     "llama": ("LlamaConfig", GROUPED | END),

@@ -237,7 +237,7 @@ def test_one_rule_ends_the_repeats():
     assert note.startswith("the sensors know the energy at size 5 to ±5.1 %, so no number of repeats reaches ±2.0 %")
     assert enough([Known("x", 0.05, 0.0)], 0.02, 12, 12).note == "12 repeats reach ±5.1 %, not ±2.0 %"
     assert [check_repeats(*x, 10) for x in ((None, None), (3, None), (None, 0.02), (20, 0.02))] == [10, 3, 1000, 20]
-    with pytest.raises(ValueError, match="at least 8 beside --until, not 3"):
+    with pytest.raises(ValueError, match="at least 8 with --until, not 3"):
         check_repeats(3, 0.02, 10)
 
 
@@ -287,7 +287,7 @@ def test_a_size_that_fails_does_not_repeat_for_ever(tmp_path):
     ("words", "sentence"),
     [
         (["--until", "2"], "such as 2%"),
-        (["--until", "2%", "-r", "3"], "--repeats must be at least 8 beside --until, not 3"),
+        (["--until", "2%", "-r", "3"], "--repeats must be at least 8 with --until, not 3"),
         (["--warmup", "-1"], "must be a whole number of 0 or above, or auto, not '-1'"),
         (["--warmup", "0.5"], "must be a whole number of 0 or above, or auto, not '0.5'"),
         (["--pause", "nan"], "must be a number of 0 or above, or auto, not 'nan'"),

@@ -19,11 +19,7 @@ def vision_names() -> list[str]:
     """Networks of torchvision: classification, video, segmentation, optical flow."""
     import torchvision
 
-    return [
-        name
-        for name in torchvision.models.list_models()
-        if not any(word in name for word in LEFT_OUT)
-    ]
+    return [name for name in torchvision.models.list_models() if not any(word in name for word in LEFT_OUT)]
 
 
 def vision_inputs(name: str) -> list[tuple[int, ...]]:
@@ -144,7 +140,9 @@ def language_module(name: str) -> tuple[Any, dict[str, Any]]:
     if name == "bert":
         return t.BertModel(t.BertConfig(**small, **wide)), masked
     if name == "distilbert":
-        return t.DistilBertModel(t.DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=48, vocab_size=97)), masked
+        return t.DistilBertModel(
+            t.DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=48, vocab_size=97)
+        ), masked
     if name == "gpt2":
         return t.GPT2LMHeadModel(t.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=97)), ids
     if name == "llama":

@@ -28,6 +28,7 @@ NOT_RUN = {
     "needs a cluster": 3,
     "makes an environment": 8,
     "takes hours": 1,
+    "takes minutes": 2,
     "serves until Ctrl-C": 3,
 }
 README = ROOT / "README.md"
