@@ -57,9 +57,8 @@ def measured(wheel: Path, python: str, folder: Path) -> None:
     took_s, took_cpu_s = time.monotonic() - begun, _children_s() - begun_cpu_s
     version = run(tools / "fastgreen", "--version", **bare).strip()
     run(tools / "fastgreen", "run", "--", tools / "python", "-c", "sum(range(10**6))", **bare)
-    click.echo(
-        f"{version}: installed without a compiler in {took_s:.0f} s ({took_cpu_s:.0f} s of processor time), and it measures"
-    )
+    times = f"{took_s:.0f} s ({took_cpu_s:.0f} s of processor time)"
+    click.echo(f"{version}: installed without a compiler in {times}, and it measures")
     if took_cpu_s > INSTALL_CPU_S:
         raise click.ClickException(f"the installation needed more than {INSTALL_CPU_S:.0f} s of processor time")
 
