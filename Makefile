@@ -175,4 +175,4 @@ dist-check: $(VENV)/.test dist ## build the packages, and check them as a user g
 	$(BIN)/python -m tests.wheel_check dist $(BIN)/python
 
 clean: ## remove what was built
-	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_steps.c fastgreen/_window.c tests/c/bin *.egg-info
+	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_follow.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_steps.c fastgreen/_window.c tests/c/bin *.egg-info

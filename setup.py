@@ -51,16 +51,18 @@ class BuildExt(build_ext):
 
 # Compiled module -> its part of the C library. The engine is the rest: without metrics, resolver, follower and shares.
 METRIC = sorted(glob("csrc/fg_metric*.c"))
-RESOLVER = sorted([*glob("csrc/fg_resolver*.c"), *glob("csrc/fg_follow*.c"), "csrc/fg_batches.c"])
+RESOLVER = sorted([*glob("csrc/fg_resolver*.c"), "csrc/fg_batches.c"])
+FOLLOW = sorted(glob("csrc/fg_follow*.c"))
 SHARE = sorted(glob("csrc/fg_share*.c"))
 MODULES = {
     "_kernels": METRIC,
     "_resolver": ["csrc/fg_account.c", "csrc/fg_jump.c", *RESOLVER],
+    "_follow": FOLLOW,
     "_shares": ["csrc/fg_error.c", *SHARE, *sorted(glob("csrc/fg_resolver*.c"))],
 }
 # These need Linux.
 ENGINE_MODULES = {
-    "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER, *SHARE} | {*glob("csrc/fg_resolver*.c")}),
+    "_core": sorted({*glob("csrc/fg_*.c")} - {*METRIC, *RESOLVER, *FOLLOW, *SHARE} | {*glob("csrc/fg_resolver*.c")}),
     "_window": ["csrc/fg_clock.c"],
     "_ledger": ["csrc/fg_clock.c"],
     "_steps": ["csrc/fg_clock.c"],
