@@ -52,10 +52,12 @@ def torch_workload(
     pool = Pool(torch, rotate_bytes, device)
 
     def build(kind: str, sizes: dict[str, int]) -> Callable[[], object]:
-        if kind in POOLED and (rotate_bytes or kind != "Linear"):
+        if kind in POOLED and (rotate_bytes or kind != "Linear") and _type(torch, sizes) == torch.float32:
             return _quiet(torch, pooled(kind, sizes, pool), device)
         if kind in _MODULES:
             return _of_module(kind, sizes)
+        if _type(torch, sizes) != torch.float32:
+            raise ValueError(f"bits of {kind} must be 32 to be measured, not {sizes['bits']}")
         if kind == "Generation":
             return _quiet(torch, small_model(sizes, device), device)
         return _quiet(torch, sequence_module(torch, kind, sizes, device), device)
