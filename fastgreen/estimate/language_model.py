@@ -263,7 +263,7 @@ class LanguageModel:
         if not self._whole:
             found.append("the framework's own work is not collected: a small model uses more than this")
         if m.number_type != "float32":
-            found.append(f"its numbers are {m.number_type}; they are priced as float32")
+            found.append(f"its numbers are {m.number_type}: bytes are priced by their width, all else as float32")
         if m.longest and length - 1 > m.longest:
             found.append(f"{counted(length - 1, 'token')} are more than the model is made for ({m.longest})")
         if self.models.estimated:

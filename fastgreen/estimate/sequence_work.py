@@ -17,7 +17,6 @@ from fastgreen.estimate.layers import Columns
 
 __all__ = ["SEQUENCE_TERMS", "sequence_terms"]
 
-FLOAT_BYTES = 4
 FRESH_BYTES = 32 * 2**20  # as in work.py: newly mapped memory
 
 SEQUENCE_TERMS: dict[str, tuple[str, ...]] = {
@@ -44,13 +43,13 @@ def _fresh(size: np.ndarray) -> np.ndarray:
 
 def _norm(f: Columns) -> dict[str, np.ndarray]:
     elements = f["batch_size"] * f["input_size"]
-    size = FLOAT_BYTES * elements
+    size = f["bits"] / 8 * elements
     return {"bytes_moved": 2 * size, "fresh_bytes": _fresh(size), "rows": elements / f["channels"]}
 
 
 def _embedding(f: Columns) -> dict[str, np.ndarray]:
     rows = f["batch_size"] * f["rows"]
-    return {"bytes_moved": 2 * FLOAT_BYTES * rows * f["embed_size"], "rows": rows}
+    return {"bytes_moved": f["weight_bits"] / 4 * rows * f["embed_size"], "rows": rows}
 
 
 def _attention(f: Columns) -> dict[str, np.ndarray]:
@@ -62,15 +61,15 @@ def _attention(f: Columns) -> dict[str, np.ndarray]:
     return {
         "products": 2 * scores * f["head_size"],
         "scores": scores,
-        "bytes_cache": 2 * FLOAT_BYTES * stored * f["head_size"],
-        "bytes_queries": 2 * FLOAT_BYTES * heads * f["rows"] * f["head_size"],
+        "bytes_cache": f["bits"] / 4 * stored * f["head_size"],
+        "bytes_queries": f["bits"] / 4 * heads * f["rows"] * f["head_size"],
         "heads": heads,
     }
 
 
 def _append(f: Columns) -> dict[str, np.ndarray]:
     """Keys and values are read and written; each of the two is an allocation of its own."""
-    one = FLOAT_BYTES * f["batch_size"] * f["kv_heads"] * f["head_size"] * (f["cache"] + f["rows"])
+    one = f["bits"] / 8 * f["batch_size"] * f["kv_heads"] * f["head_size"] * (f["cache"] + f["rows"])
     return {"bytes_moved": 4 * one, "fresh_bytes": 2 * _fresh(one)}
 
 
