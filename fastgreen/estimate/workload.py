@@ -59,8 +59,8 @@ def torch_workload(
             return _quiet(torch, pooled(kind, sizes, pool), device)
         if own_module:
             return _of_module(kind, sizes)
-        if kind == "Generation":
-            return _quiet(torch, small_model(sizes, device), device)
+        if kind in ("Generation", "RotaryGeneration"):
+            return _quiet(torch, small_model(kind, sizes, device), device)
         return _quiet(torch, sequence_module(torch, kind, sizes, device), device)
 
     def _of_module(kind: str, sizes: dict[str, int]) -> Callable[[], object]:

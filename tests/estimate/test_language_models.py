@@ -98,8 +98,8 @@ def test_macs_parameters_and_cache_are_those_of_the_module(name):
         ("LayerNorm", {"input_size": 32, "channels": 8}),
         ("Embedding", {"entries": 20, "embed_size": 8, "rows": 3}),
         ("Elementwise", {"input_size": 10}), ("Copy", {"input_size": 10}), ("GELU", {"input_size": 10}),
-        ("SiLU", {"input_size": 10}), ("Generation", {"blocks": 1, "steps": 2, "rotary": 0}),
-        ("Generation", {"blocks": 2, "steps": 1, "rotary": 1}),
+        ("SiLU", {"input_size": 10}), ("Generation", {"blocks": 1, "steps": 2}),
+        ("RotaryGeneration", {"blocks": 2, "steps": 1}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("rotate_bytes", [0.0, 4096.0])
@@ -133,8 +133,8 @@ PLAN = {
            for kind in ("Elementwise", "Copy", "SiLU", "GELU", "ReLU", "Tanh")},
         "Embedding": {"count": 12, "batch_size": [1, 4], "entries": 500, "embed_size": {"values": [32, 64, 256]},
                       "rows": {"low": 1, "high": 128, "log": True}},
-        "Generation": {"sample": "grid", "batch_size": 1, "blocks": {"values": [1, 3]},
-                       "steps": {"values": [1, 3, 8]}, "rotary": [0, 1]},
+        **{kind: {"sample": "grid", "batch_size": 1, "blocks": {"values": [1, 2, 3]}, "steps": {"values": [1, 2, 4, 7]}}
+           for kind in ("Generation", "RotaryGeneration")},
     },
 }  # fmt: skip
 
