@@ -6,20 +6,19 @@
 
 #include "fg_clock.h"
 
-#include <math.h>
 #include <string.h>
 
 /* ---- changes ---- */
 
 /* A value shown at a sample was no older than a period. */
-static void narrow(struct fg_change *change, int64_t unchanged_ns, int64_t period_ns)
+static inline void narrow(struct fg_change *change, int64_t unchanged_ns, int64_t period_ns)
 {
 	change->after_ns = fg_clock_later_ns(change->after_ns, unchanged_ns - period_ns);
 	if (change->after_ns > change->at_ns)
 		change->after_ns = change->at_ns;
 }
 
-static struct fg_change change_at(const struct fg_sample *sample, int64_t after_ns, int64_t period_ns)
+static inline struct fg_change change_at(const struct fg_sample *sample, int64_t after_ns, int64_t period_ns)
 {
 	struct fg_change change = {.after_ns = after_ns, .at_ns = sample->at_ns};
 
@@ -30,32 +29,36 @@ static struct fg_change change_at(const struct fg_sample *sample, int64_t after_
 size_t fg_follow_changes(struct fg_follow_reader *reader, const struct fg_traits *traits,
 						 const struct fg_sample *samples, size_t count, struct fg_change *out)
 {
-	int64_t period_ns = traits->period_ns;
+	int64_t period_ns = traits->period_ns, modulus = traits->modulus;
 	size_t i = 0, written = 0;
+	struct fg_change change = reader->change;
+	const struct fg_sample *last = &reader->last;
 
-	if (reader->fed == 0 && count > 0) {
-		reader->change = change_at(samples, samples->at_ns - period_ns, period_ns);
-		reader->last = samples[i++];
+	if (count == 0)
+		return 0;
+	if (reader->fed == 0) {
+		change = change_at(samples, samples->at_ns - period_ns, period_ns);
+		last = samples;
 		reader->fed = 1;
+		i = 1;
 	}
-	for (; i < count; i++) {
-		const struct fg_sample *now = &samples[i], *last = &reader->last;
+	for (; i < count; last = &samples[i++]) {
+		const struct fg_sample *now = &samples[i];
 		bool restart = now->flags & FG_SAMPLE_RESET;
-		int64_t grown = now->raw - last->raw + now->wraps * traits->modulus;
+		int64_t grown = now->raw - last->raw + now->wraps * modulus, still_ns = last->at_ns - period_ns;
 
-		if (grown != 0 || restart) {
-			int64_t still_ns = last->at_ns - period_ns;
-
-			out[written++] = reader->change;
-			narrow(&out[written - 1], last->at_ns, period_ns);
-			if (still_ns > reader->change.at_ns) /* an update without growth: nothing was spent until then */
-				out[written++] = (struct fg_change){.after_ns = still_ns, .at_ns = still_ns};
-			reader->change = change_at(now, last->at_ns, period_ns);
-			reader->change.grown = restart ? 0 : grown;
-			reader->change.linked = !restart && (now->flags & FG_SAMPLE_GAP) == 0;
-		}
-		reader->last = *now;
+		if (grown == 0 && !restart)
+			continue;
+		narrow(&change, last->at_ns, period_ns);
+		out[written++] = change;
+		if (still_ns > change.at_ns) /* an update without growth: nothing was spent until then */
+			out[written++] = (struct fg_change){.after_ns = still_ns, .at_ns = still_ns};
+		change = change_at(now, last->at_ns, period_ns);
+		change.grown = restart ? 0 : grown;
+		change.linked = !restart && (now->flags & FG_SAMPLE_GAP) == 0;
 	}
+	reader->change = change;
+	reader->last = *last;
 	return written;
 }
 
@@ -73,17 +76,20 @@ size_t fg_follow_last_change(const struct fg_follow_reader *reader, const struct
 
 /* The density of an instant within its bracket, by its integrals. */
 struct bracket {
-	double width_ns, cell_ns;
+	double width_ns, cell_ns, cells_per_ns;
 	size_t cells;
+	const float *from;
 	double chance[FG_FOLLOW_CELLS + 1];    /* F at the begin of each cell */
 	double before_ns[FG_FOLLOW_CELLS + 1]; /* the integral of 1 - F up to it */
 };
 
-static void load(struct bracket *b, const struct fg_change *change, const float *cells)
+static void load_new(struct bracket *b, double width_ns, const float *cells)
 {
-	b->width_ns = (double)(change->at_ns - change->after_ns);
+	b->width_ns = width_ns;
+	b->from = cells;
 	b->cells = cells != NULL ? FG_FOLLOW_CELLS : 1;
-	b->cell_ns = b->width_ns / (double)b->cells;
+	b->cell_ns = width_ns / (double)b->cells;
+	b->cells_per_ns = (double)b->cells / width_ns;
 	b->chance[0] = b->before_ns[0] = 0.0;
 	for (size_t i = 0; i < b->cells; i++) {
 		double chance = cells != NULL ? (double)cells[i] : 1.0;
@@ -93,15 +99,27 @@ static void load(struct bracket *b, const struct fg_change *change, const float 
 	}
 }
 
-/* The expected time before the instant, of the first `part_ns` of its bracket. */
-static double before_ns(const struct bracket *b, double part_ns)
+/* The density of bracket k. Brackets of one width and one density follow each other where readings are slow. */
+static inline void load(struct bracket *b, const struct fg_instants *instants, size_t k)
 {
-	size_t cell = (size_t)(part_ns / b->cell_ns);
+	const struct fg_change *change = &instants->changes[k];
+	const float *cells = instants->cells != NULL ? instants->cells + k * instants->step : NULL;
+	double width_ns = (double)(change->at_ns - change->after_ns);
+
+	if (width_ns != b->width_ns || cells != b->from)
+		load_new(b, width_ns, cells);
+}
+
+/* The expected time before the instant, of the first `part_ns` of its bracket. */
+static inline double before_ns(const struct bracket *b, double part_ns)
+{
+	double place = part_ns * b->cells_per_ns;
+	size_t cell = (size_t)place;
 
 	if (cell >= b->cells)
 		return b->before_ns[b->cells];
-	double in_ns = part_ns - b->cell_ns * (double)cell, chance = b->chance[cell + 1] - b->chance[cell];
-	return b->before_ns[cell] + in_ns * (1.0 - b->chance[cell] - 0.5 * chance * in_ns / b->cell_ns);
+	double part = place - (double)cell, chance = b->chance[cell + 1] - b->chance[cell];
+	return b->before_ns[cell] + part * b->cell_ns * (1.0 - b->chance[cell] - 0.5 * chance * part);
 }
 
 struct walk {
@@ -143,19 +161,18 @@ static inline void step(struct walk *w, int64_t at_ns)
 		w->next++;
 }
 
-void fg_follow_times(const struct fg_change *changes, size_t count, const float *cells,
-					 const struct fg_timeline *timeline, double *times)
+void fg_follow_times(const struct fg_instants *instants, const struct fg_timeline *timeline, double *times)
 {
-	size_t width = timeline->state_count;
-	struct bracket bracket;
+	size_t width = timeline->state_count, count = instants->count;
+	const struct fg_change *change = instants->changes;
+	struct bracket bracket = {.width_ns = -1.0};
 
 	if (count == 0)
 		return;
 	memset(times, 0, count * width * sizeof *times);
-	struct walk w = walk_from(timeline, changes[0].after_ns);
-	int64_t at_ns = changes[0].after_ns;
-	for (size_t k = 0; k < count; k++) {
-		const struct fg_change *change = &changes[k];
+	struct walk w = walk_from(timeline, change->after_ns);
+	int64_t at_ns = change->after_ns;
+	for (size_t k = 0; k < count; k++, change++) {
 		double *row = times + k * width, *next = k + 1 < count ? row + width : NULL, done_ns = 0.0;
 
 		for (int64_t end_ns; at_ns < change->after_ns; at_ns = end_ns, step(&w, at_ns)) {
@@ -163,7 +180,7 @@ void fg_follow_times(const struct fg_change *changes, size_t count, const float 
 			row[state(&w)] += (double)(end_ns - at_ns);
 		}
 		if (at_ns < change->at_ns)
-			load(&bracket, change, cells != NULL ? cells + k * FG_FOLLOW_CELLS : NULL);
+			load(&bracket, instants, k);
 		for (int64_t end_ns; at_ns < change->at_ns; at_ns = end_ns, step(&w, at_ns)) {
 			end_ns = stretch_end(&w, change->at_ns);
 			double until_ns = before_ns(&bracket, (double)(end_ns - change->after_ns)), mine_ns = until_ns - done_ns;
@@ -173,23 +190,6 @@ void fg_follow_times(const struct fg_change *changes, size_t count, const float 
 				next[state(&w)] += (double)(end_ns - at_ns) - mine_ns;
 			done_ns = until_ns;
 		}
-	}
-}
-
-/* ---- the regression ---- */
-
-/* The factor of Cholesky of a matrix of three diagonals has two, so each row needs only the row before. */
-void fg_follow_whiten(const double *own, const double *shared, size_t count, size_t columns, double *rows)
-{
-	double side = 0.0; /* of the factor, between this row and the one before */
-
-	for (size_t k = 0; k < count; k++) {
-		double *row = rows + k * columns, variance = own[k] + shared[k] + shared[k + 1] - side * side;
-		double scale = variance > 0.0 ? 1.0 / sqrt(variance) : 0.0;
-
-		for (size_t c = 0; c < columns; c++)
-			row[c] = scale * (k > 0 && side != 0.0 ? row[c] - side * row[(ptrdiff_t)c - (ptrdiff_t)columns] : row[c]);
-		side = -shared[k + 1] * scale;
 	}
 }
 
@@ -219,14 +219,14 @@ static inline double given_of(const struct growth *g, double more)
 	return energy < g->amount || g->amount < 0.0 ? energy : g->amount;
 }
 
-struct instants {
+struct questions {
 	const int64_t *at_ns;
 	size_t count, next;
 	double *energy;
 };
 
 /* Answer the instants of a stretch of one state that begins at `from_ns` and ends before `end_ns`. */
-static inline void answer(struct instants *in, int64_t from_ns, int64_t end_ns, double base, struct growth *now,
+static inline void answer(struct questions *in, int64_t from_ns, int64_t end_ns, double base, struct growth *now,
 						  struct growth *then, const struct bracket *bracket, int64_t bracket_ns, double done_ns,
 						  size_t s)
 {
@@ -234,7 +234,7 @@ static inline void answer(struct instants *in, int64_t from_ns, int64_t end_ns, 
 		int64_t at_ns = in->at_ns[in->next];
 		double mine_ns = (double)(at_ns - from_ns), other_ns = 0.0;
 
-		if (bracket != NULL) {
+		if (bracket != NULL && at_ns != from_ns) {
 			double all_ns = mine_ns;
 
 			mine_ns = before_ns(bracket, (double)(at_ns - bracket_ns)) - done_ns;
@@ -246,7 +246,7 @@ static inline void answer(struct instants *in, int64_t from_ns, int64_t end_ns, 
 }
 
 /* The growth between two brackets is that of one change. */
-static int64_t pass_between(struct walk *w, struct instants *in, int64_t at_ns, int64_t until_ns, double base,
+static int64_t pass_between(struct walk *w, struct questions *in, int64_t at_ns, int64_t until_ns, double base,
 							struct growth *now)
 {
 	for (int64_t end_ns; at_ns < until_ns; at_ns = end_ns, step(w, at_ns)) {
@@ -259,12 +259,13 @@ static int64_t pass_between(struct walk *w, struct instants *in, int64_t at_ns, 
 	return at_ns;
 }
 
-void fg_follow_curve(const struct fg_change *changes, size_t count, const float *cells,
-					 const struct fg_timeline *timeline, const struct fg_outlay *outlay, const int64_t *at_ns,
-					 size_t instants, double *energy)
+void fg_follow_curve(const struct fg_instants *instants, const struct fg_timeline *timeline,
+					 const struct fg_outlay *outlay, const int64_t *at_ns, size_t asked, double *energy)
 {
-	struct instants in = {at_ns, instants, 0, energy};
-	struct bracket bracket;
+	const struct fg_change *changes = instants->changes;
+	size_t count = instants->count;
+	struct questions in = {at_ns, asked, 0, energy};
+	struct bracket bracket = {.width_ns = -1.0};
 	double base = 0.0;
 
 	while (in.next < in.count && (count == 0 || at_ns[in.next] <= changes[0].after_ns))
@@ -283,7 +284,7 @@ void fg_follow_curve(const struct fg_change *changes, size_t count, const float 
 			then.share = then.amount = 0.0;
 		now_ns = pass_between(&w, &in, now_ns, change->after_ns, base, &now);
 		if (now_ns < change->at_ns)
-			load(&bracket, change, cells != NULL ? cells + k * FG_FOLLOW_CELLS : NULL);
+			load(&bracket, instants, k);
 		for (int64_t end_ns; now_ns < change->at_ns; now_ns = end_ns, step(&w, now_ns)) {
 			size_t s = state(&w);
 

@@ -51,6 +51,14 @@ size_t fg_follow_changes(struct fg_follow_reader *reader, const struct fg_traits
 size_t fg_follow_last_change(const struct fg_follow_reader *reader, const struct fg_traits *traits,
 							 struct fg_change *out);
 
+/* Where the updates of some changes were. The density of bracket k has the chances cells[k * step ...] of its cells: each
+ * its own (step FG_FOLLOW_CELLS), or all the same (step 0). `cells` may be NULL: even densities. */
+struct fg_instants {
+	const struct fg_change *changes;
+	const float *cells;
+	size_t count, step;
+};
+
 /* Two successive updates are `shortest_ns` to `longest_ns` apart; each is missed with the chance `missed`, up to three in
  * a row. `floor` is the chance of any other distance. */
 struct fg_links {
@@ -74,15 +82,8 @@ struct fg_timeline {
 	size_t edges, state_count;
 };
 
-/* times[k * state_count + s] becomes x_ks in ns. Row 0 holds the part of its own bracket only. `cells` may be NULL:
- * even densities. */
-void fg_follow_times(const struct fg_change *changes, size_t count, const float *cells,
-					 const struct fg_timeline *timeline, double *times);
-
-/* Give the rows of a regression independent errors of variance 1. The errors of two neighbours have the instant between
- * them in common: row k has the variance own[k] + shared[k] + shared[k + 1], and the covariance -shared[k + 1] with the
- * next row. Rows of an infinite own[k] become 0. `rows` has `columns` numbers for each of the `count` rows. */
-void fg_follow_whiten(const double *own, const double *shared, size_t count, size_t columns, double *rows);
+/* times[k * state_count + s] becomes x_ks in ns. Row 0 holds the part of its own bracket only. */
+void fg_follow_times(const struct fg_instants *instants, const struct fg_timeline *timeline, double *times);
 
 /* What the curve gives out: of growth k, `amount[k]`, in proportion to power[block[k] * state_count + state], whose sum
  * over the expected times is `weight[k]`, > 0. */
@@ -91,9 +92,8 @@ struct fg_outlay {
 	const int32_t *block;
 };
 
-/* energy[i] becomes E(at_ns[i]), for sorted instants; 0 before the first bracket. */
-void fg_follow_curve(const struct fg_change *changes, size_t count, const float *cells,
-					 const struct fg_timeline *timeline, const struct fg_outlay *outlay, const int64_t *at_ns,
-					 size_t instants, double *energy);
+/* energy[i] becomes E(at_ns[i]), for `asked` sorted instants; 0 before the first bracket. */
+void fg_follow_curve(const struct fg_instants *instants, const struct fg_timeline *timeline,
+					 const struct fg_outlay *outlay, const int64_t *at_ns, size_t asked, double *energy);
 
 #endif

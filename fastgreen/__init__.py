@@ -5,6 +5,7 @@ has the full table::
 
     errors, units                     errors and units for all parts
     _resolver, _core, _window         bindings to C: samples to joules, the sampling engine, windows
+    _follow                           bindings to C: estimates that follow the load
     _shares, _ledger, _steps          bindings to C: work that overlaps
     _kernels                          bindings to C: the metrics
     sensors                           the channels of this machine
@@ -70,7 +71,7 @@ _HOME: dict[str, str | None] = {
 }
 
 # The compiled modules. `from fastgreen import _core` comes here first, so a missing module is noticed here.
-_DOORS = ("_core", "_kernels", "_ledger", "_resolver", "_shares", "_steps", "_window")
+_DOORS = ("_core", "_follow", "_kernels", "_ledger", "_resolver", "_shares", "_steps", "_window")
 _ENGINE = ("_core", "_ledger", "_steps", "_window")
 _NO_ENGINE = (
     "this build of fastgreen cannot measure, because the engine needs Linux on x86-64 or aarch64: it reads saved runs, "

@@ -1,5 +1,5 @@
-# Samples, the account, the resolver and the follower as Cython sees them; mirrors csrc/fg_ring.h, fg_traits.h,
-# fg_account.h, fg_resolver.h, fg_batches.h, fg_follow.h.
+# Samples, the account and the resolver as Cython sees them; mirrors csrc/fg_ring.h, fg_traits.h, fg_account.h,
+# fg_resolver.h, fg_batches.h.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "fg_account.h" nogil:
@@ -139,50 +139,3 @@ cdef void *column_data(object column, bint writable=*) except? NULL
 cdef fg_sample *sample_data(samples, bint writable=*) except? NULL
 cdef fg_traits traits_of(dict traits) except *
 cdef dict account_dict(const fg_account *account)
-
-cdef extern from "fg_follow.h" nogil:
-    enum:
-        FG_FOLLOW_CELLS
-
-    cdef struct fg_change:
-        int64_t after_ns
-        int64_t at_ns
-        int64_t grown
-        int64_t linked
-
-    cdef struct fg_follow_reader:
-        pass
-
-    cdef struct fg_links:
-        double shortest_ns
-        double longest_ns
-        double missed
-        double floor
-
-    cdef struct fg_links_tally:
-        double log_likelihood
-        uint64_t links
-        uint64_t floored
-
-    cdef struct fg_timeline:
-        const int64_t *edges_ns
-        const int32_t *states
-        size_t edges
-        size_t state_count
-
-    cdef struct fg_outlay:
-        const double *amount
-        const double *weight
-        const double *power
-        const int32_t *block
-
-    size_t fg_follow_changes(fg_follow_reader *reader, const fg_traits *traits, const fg_sample *samples, size_t count,
-                             fg_change *out)
-    size_t fg_follow_last_change(const fg_follow_reader *reader, const fg_traits *traits, fg_change *out)
-    void fg_follow_chain(const fg_change *changes, size_t count, const fg_links *links, bint smooth, float *cells,
-                         fg_links_tally *tally)
-    void fg_follow_times(const fg_change *changes, size_t count, const float *cells, const fg_timeline *timeline,
-                         double *times)
-    void fg_follow_whiten(const double *own, const double *shared, size_t count, size_t columns, double *rows)
-    void fg_follow_curve(const fg_change *changes, size_t count, const float *cells, const fg_timeline *timeline,
-                         const fg_outlay *outlay, const int64_t *at_ns, size_t instants, double *energy)

@@ -50,7 +50,7 @@ def _norm(f: Columns) -> dict[str, np.ndarray]:
 
 def _embedding(f: Columns) -> dict[str, np.ndarray]:
     rows = f["batch_size"] * f["rows"]
-    return {"bytes_moved": f["weight_bits"] / 4 * rows * f["embed_size"], "rows": rows}
+    return {"bytes_moved": (f["weight_bits"] + f["bits"]) / 8 * rows * f["embed_size"], "rows": rows}
 
 
 def _attention(f: Columns) -> dict[str, np.ndarray]:

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastgreen import _resolver
+from fastgreen import _follow
 from fastgreen._light_dataclass import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from fastgreen.results.bounded import Windows
 
-__all__ = ["Load", "load_of"]
+__all__ = ["MOST_STATES", "RESTS", "Load", "load_of"]
 
 MOST_STATES = 64
+RESTS = 2  # the states 0 and 1
 _SHARED_SEED = 20_261_126  # any constant: a state is recognised by a sum of random numbers, one per name
 
 
@@ -34,11 +35,14 @@ class Load:
     edges_ns : (edges,) int64
         Where the state can change, sorted.
     states : (edges,) int32
-        State from each edge on. State 0 is outside of all windows, also before the first edge.
+        State from each edge on. States 0 and 1 are outside of all windows: long and short rests. Before the first edge
+        it is state 0.
     open_windows : (states, names) float64
         Open windows of each name in each state; a mean in the last state, if states were merged.
     time_ns : (states,) float64
         Time in each state between the first edge and the last.
+    stretches : (states,) int64
+        Stretches in each state before the last edge.
     merged : bool
         Whether the last state holds all states that were too many to tell apart.
     """
@@ -48,11 +52,12 @@ class Load:
     states: NDArray[np.int32]
     open_windows: NDArray[np.float64]
     time_ns: NDArray[np.float64]
+    stretches: NDArray[np.int64]
     merged: bool
 
-    @property
-    def timeline(self) -> _resolver.Timeline:
-        return _resolver.Timeline(self.edges_ns, self.states, len(self.open_windows))
+    @cached_property
+    def timeline(self) -> _follow.Timeline:
+        return _follow.Timeline(self.edges_ns, self.states, len(self.open_windows))
 
     @cached_property
     def _column(self) -> dict[str, int]:
@@ -77,74 +82,58 @@ def load_of(windows: Sequence[Windows], apart_ns: int) -> Load:
         Longest rest between two windows that belongs to their loop.
     """
     names = list(dict.fromkeys(w.name for w in windows))
-    edges, keys, opened = _keyed(windows, names)
-    values, states = _distinct(keys)
-    outside = int(np.searchsorted(values, 0)) if len(values) else 0
-    states = np.where(states == outside, 0, np.where(states < outside, states + 1, states))
-    lengths = np.append(np.diff(edges), 0).astype(np.float64)
-    count = max(len(values), 1)
-    short = (states == 0) & (lengths <= apart_ns)
-    short[-1:] = False
-    if short.any():
-        states, count = np.where(short, count, states), count + 1
-    time_ns = np.asarray(np.bincount(states, lengths, minlength=count), np.float64)
-    merged = count > MOST_STATES
+    at_ns, begun = _sorted_edges(windows, {name: i for i, name in enumerate(names)})
+    marks = np.random.default_rng(_SHARED_SEED).integers(1, 2**62, len(names), dtype=np.uint64)
+    edges_ns, states, time_ns, stretches, first = _follow.load_states(at_ns, begun, marks, apart_ns)
+    kept = np.arange(len(time_ns) - 1)
+    merged = len(kept) > MOST_STATES
     if merged:
-        states, time_ns = _merged(states, time_ns)
-    return Load(names, edges, states.astype(np.int32), opened(states, lengths, time_ns), time_ns, merged)
+        kept = np.append(
+            [0, 1], RESTS + np.sort(np.argsort(-time_ns[RESTS:-1], kind="stable")[: MOST_STATES - RESTS - 1])
+        )
+        number = np.full(_follow.MOST_STATES + 1, len(kept), np.int32)
+        number[kept] = np.arange(len(kept))
+        states = number[states]
+        time_ns, stretches = (np.append(a[kept], np.delete(a, kept).sum()) for a in (time_ns, stretches))
+    else:
+        time_ns, stretches = time_ns[:-1], stretches[:-1]
+    opened = np.zeros((len(time_ns), len(names)))
+    opened[: len(kept)] = _opened(begun, first[kept], len(names))
+    if merged:
+        opened[-1] = np.maximum(_window_time_ns(windows, names) - time_ns @ opened, 0.0) / max(time_ns[-1], 1.0)
+    return Load(names, edges_ns, states, opened, time_ns, stretches, merged)
 
 
-def _keyed(
-    windows: Sequence[Windows], names: list[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Callable[..., NDArray[np.float64]]]:
-    """Sorted edges, a number for what is open from each edge on, and a function that counts what is open."""
-    code = {name: i for i, name in enumerate(names)}
-    at = np.concatenate([a for w in windows for a in (w.begin_ns, w.end_ns)] or [np.empty(0, np.int64)])
-    sizes = [len(w) for w in windows for _ in (0, 1)]
-    change = np.repeat(np.tile([1, -1], len(windows)), sizes)
-    name = np.repeat([code[w.name] for w in windows for _ in (0, 1)], sizes).astype(np.int64)
-    order = np.argsort(at, kind="stable")
-    at, change, name = at[order].astype(np.int64), change[order], name[order]
-    marks = np.random.default_rng(_SHARED_SEED).integers(1, 2**62, len(names), dtype=np.int64)
-    keys = np.cumsum(change * marks[name])  # wraps, and comes back to 0 all the same
-    last = np.append(at[1:] != at[:-1], np.full(min(len(at), 1), True))
-    edges = at[last]
-
-    def opened(states: NDArray[np.int64], lengths: NDArray[np.float64], time_ns: NDArray[np.float64]):
-        """(states, names): mean number of open windows, over the time in each state."""
-        out = np.zeros((len(time_ns), len(names)))
-        for number in range(len(names)):
-            places = np.sort(place_by_name[slice(*np.searchsorted(by_name, [number, number + 1]))])
-            _add_open(out[:, number], edges, np.searchsorted(edges, at[places]), change[places], states, lengths)
-        return out / np.maximum(time_ns, 1.0)[:, None]
-
-    place_by_name = np.argsort(name, kind="stable")
-    by_name = name[place_by_name]
-    return edges, keys[last], opened
+def _sorted_edges(windows: Sequence[Windows], code: dict[str, int]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The edges of all windows in time order; the code of each name that begins, its complement where it ends."""
+    places = np.cumsum([0, *(2 * len(w) for w in windows)])
+    at_ns, begun = np.empty(places[-1], np.int64), np.empty(places[-1], np.int32)
+    for w, first, until in zip(windows, places[:-1].tolist(), places[1:].tolist(), strict=True):
+        at_ns[first:until:2], at_ns[first + 1 : until : 2] = w.begin_ns, w.end_ns
+        begun[first:until:2], begun[first + 1 : until : 2] = code[w.name], ~code[w.name]
+    if not (at_ns[1:] >= at_ns[:-1]).all():
+        order = np.argsort(at_ns, kind="stable")
+        at_ns, begun = at_ns[order], begun[order]
+    return at_ns, begun
 
 
-def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The distinct keys, sorted, and the place of each key among them. Most runs show all of theirs at the begin."""
-    first = np.unique(keys[:4096])
-    places = np.minimum(np.searchsorted(first, keys), len(first) - 1) if len(first) else keys
-    if np.array_equal(first[places], keys):
-        return first, places
-    values, places = np.unique(keys, return_inverse=True)
-    return values, places.ravel()
+def _opened(begun: NDArray[np.int32], first: NDArray[np.int64], names: int) -> NDArray[np.float64]:
+    """(states, names): what is open after the edge that led to each state first."""
+    out = np.zeros((len(first), names))
+    done, now = 0, np.zeros(names)
+    for state in np.argsort(first, kind="stable").tolist():
+        until = int(first[state]) + 1
+        some = begun[done:until]
+        ends = some < 0
+        now += np.bincount(some[~ends], minlength=names) - np.bincount(~some[ends], minlength=names)
+        done = max(done, until)
+        if state >= RESTS:
+            out[state] = now
+    return out
 
 
-def _add_open(out, edges, places, changes, states, lengths):
-    """Add to `out` the open windows of one name times the time, by state."""
-    if not len(places):
-        return
-    first, until = int(places.min()), int(places.max()) + 1
-    number = np.cumsum(np.bincount(places - first, changes, minlength=until - first))
-    out += np.bincount(states[first:until], lengths[first:until] * number, minlength=len(out))
-
-
-def _merged(states: NDArray[np.int64], time_ns: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """All states but outside and those with the most time become the last one."""
-    kept = np.sort(np.append(0, 1 + np.argsort(-time_ns[1:], kind="stable")[: MOST_STATES - 2]))
-    number = np.full(len(time_ns), len(kept))
-    number[kept] = np.arange(len(kept))
-    return number[states], np.asarray(np.bincount(number, time_ns), np.float64)
+def _window_time_ns(windows: Sequence[Windows], names: list[str]) -> NDArray[np.float64]:
+    total = dict.fromkeys(names, 0)
+    for w in windows:
+        total[w.name] += int((w.end_ns - w.begin_ns).sum())
+    return np.array(list(total.values()), np.float64)

@@ -15,7 +15,7 @@ _DEPENDENT = 1e-10  # least eigenvalue, of a matrix whose diagonal is 1, below w
 
 
 def fit_powers(
-    matrix: NDArray[np.float64], vector: NDArray[np.float64], ridge: ArrayLike, expected: float
+    matrix: NDArray[np.float64], vector: NDArray[np.float64], ridge: ArrayLike, expected: ArrayLike
 ) -> NDArray[np.float64]:
     """Powers p >= 0 that minimise p'Mp - 2v'p + sum of ridge (p - expected)^2.
 
@@ -25,14 +25,14 @@ def fit_powers(
         X'WX and X'Wy of the growths y and the expected times X.
     ridge : (n,) or scalar
         Weight of the expected power.
-    expected : float
+    expected : (n,) or scalar
     """
     ridge = np.broadcast_to(np.asarray(ridge, np.float64), vector.shape)
-    return least_squares(matrix + np.diag(ridge), vector + ridge * expected)
+    return least_squares(matrix + np.diag(ridge), vector + ridge * np.asarray(expected, np.float64))
 
 
 def fit_powers_of_each(
-    matrices: NDArray[np.float64], vectors: NDArray[np.float64], ridge: NDArray[np.float64], expected: float
+    matrices: NDArray[np.float64], vectors: NDArray[np.float64], ridge: NDArray[np.float64], expected: ArrayLike
 ) -> NDArray[np.float64]:
     """`fit_powers` of each matrix and vector of a stack: at once where no power would be negative, as is usual.
 
@@ -40,13 +40,13 @@ def fit_powers_of_each(
     ----------
     matrices, vectors : (count, n, n) and (count, n) float64
     ridge : (n,) float64
-    expected : float
+    expected : (n,) or scalar
 
     Returns
     -------
     (count, n) float64
     """
-    matrices, vectors = matrices + np.diag(ridge), vectors + ridge * expected
+    matrices, vectors = matrices + np.diag(ridge), vectors + ridge * np.asarray(expected, np.float64)
     scale = np.sqrt(np.einsum("bii->bi", matrices))
     if scale.size == 0 or not scale.min() > 0:
         return np.stack([least_squares(m, v) for m, v in zip(matrices, vectors, strict=True)])

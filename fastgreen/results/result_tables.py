@@ -265,7 +265,7 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]], unions
         total, durations = totals[name], Durations(handles)
         count, seconds = durations.count, durations.total_s()
         energies = [float(x) for x in (total.energy_j, total.low_j, total.high_j)]
-        interval = result.following.interval(name, count)
+        interval = result.following.interval(name, count=count)
         mean, half = energies[0] / count, interval.half_j
         rows.append(
             (

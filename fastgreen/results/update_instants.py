@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastgreen import _resolver
-from fastgreen._light_dataclass import dataclass
+from fastgreen import _follow
+from fastgreen._light_dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Updates", "learn_period", "update_instants"]
 
-MISSED = 0.02  # chance that an update is missed
+MISSED = 0.02  # least chance that an update is missed
+_MOST_MISSED = 0.5
 FLOOR = 1e-3  # chance of a link that is not any number of periods long
 _MOST_FLOORED = 0.02  # share of such links beyond which the period does not hold
-_SLOW = 2.5  # ticks in periods: beyond, brackets do not tell of each other
-_LEARNABLE = 0.5  # ticks in periods: beyond, brackets do not tell the period
-_SHORTEST_ASSUMED = 0.8  # of the longest period, where the period is not learnt
+_LEARNABLE = 0.5  # ticks in periods: beyond, brackets tell neither the period nor of each other
+_SHORTEST_ASSUMED = (0.5, 0.7, 0.85, 0.97)  # of the longest period, where brackets do not tell
 _SHORTEST_TRIED = 0.2  # of the usual period: a shorter one has no effect but takes long
 _PART = 300  # least number of updates from which a period is learnt
 _PARTS = 8
@@ -45,10 +45,13 @@ class Updates:
     Attributes
     ----------
     changes : (changes, 4) int64
-        Columns ``_resolver.CHANGE_COLUMNS``.
-    cells : (changes, _resolver.CELLS) float32
+        Columns ``_follow.CHANGE_COLUMNS``.
+    cells : (changes or 1, _follow.CELLS) float32
+        One row if it is that of all changes.
     learnt : bool
         Whether the samples tell how far apart updates are; if not, it is assumed.
+    shapes : list of float32 arrays
+        All forms that `cells` may have, where the brackets do not tell. The growths do.
     note : str or None
         Where the period does not hold.
     """
@@ -56,6 +59,7 @@ class Updates:
     changes: NDArray[np.int64]
     cells: NDArray[np.float32]
     learnt: bool = False
+    shapes: list[NDArray[np.float32]] = field(default_factory=list)
     note: str | None = None
 
 
@@ -71,31 +75,33 @@ def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> Updat
     steps = max(learnt["samples"] - 1, 1)
     tick_ns = learnt.get("tick_ns") or (learnt["last_at_ns"] - learnt["first_at_ns"]) / steps
     period_ns = learnt["period_ns"]
-    if tick_ns > _SLOW * period_ns:
-        return Updates(changes, np.tile(_ages(), (len(changes), 1)))
     if tick_ns > _LEARNABLE * period_ns:
-        followed = _resolver.Followed(changes)
-        return Updates(changes, followed.chain(_SHORTEST_ASSUMED * period_ns, period_ns, MISSED, FLOOR)[0])
-    cells = np.empty((len(changes), _resolver.CELLS), np.float32)
+        part = min(tick_ns / period_ns, 1.0)
+        shapes = [_ages(part, shortest)[None] for shortest in _SHORTEST_ASSUMED]
+        return Updates(changes, shapes[0], shapes=shapes)
+    cells = np.empty((len(changes), _follow.CELLS), np.float32)
     uneven = 0
     for part in _parts(changes):
-        followed = _resolver.Followed(changes[part])
-        cells[part], _, links, floored = followed.chain(*learn_period(changes[part]), MISSED, FLOOR)
+        followed = _follow.Followed(changes[part])
+        shortest, longest = learn_period(changes[part])
+        missed = _missed(changes[part], (shortest + longest) / 2)
+        cells[part], _, links, floored = followed.chain(shortest, longest, missed, FLOOR)
         if floored > _MOST_FLOORED * max(links, 1):
-            cells[part] = 1.0 / _resolver.CELLS
+            cells[part] = 1.0 / _follow.CELLS
             uneven += len(changes[part])
     share = uneven / max(len(changes), 1)
     note = f"updates came at no steady period for {100 * share:.0f} % of them" if uneven else None
-    return Updates(changes, cells, True, note)
+    return Updates(changes, cells, True, note=note)
 
 
-def _ages() -> NDArray[np.float32]:
-    """Chance of each cell of the last longest period before a sample, if each period is between the two lengths.
+def _ages(part: float, shortest: float) -> NDArray[np.float32]:
+    """Chance of each cell of the last `part` of the longest period before a sample.
 
-    An update is t old at a sample if the period that it began lasts longer than t.
+    An update is t old at a sample if the period that it began lasts longer than t. Each period is between the shortest
+    and the longest.
     """
-    edges = np.linspace(1.0, 0.0, _resolver.CELLS + 1)  # age in longest periods: the first cell is the oldest
-    lasts = np.clip((1.0 - (edges[:-1] + edges[1:]) / 2) / (1.0 - _SHORTEST_ASSUMED), 0.0, 1.0)
+    edges = np.linspace(part, 0.0, _follow.CELLS + 1)  # age in longest periods: the first cell is the oldest
+    lasts = np.clip((1.0 - (edges[:-1] + edges[1:]) / 2) / (1.0 - shortest), 0.0, 1.0)
     return (lasts / lasts.sum()).astype(np.float32)
 
 
@@ -116,6 +122,14 @@ def _parts(changes: NDArray[np.int64]) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges.tolist())]
 
 
+def _missed(changes: NDArray[np.int64], period_ns: float) -> float:
+    """The share of updates that are missed, by how far apart the others are."""
+    periods = np.rint(np.diff(changes[:, :2].mean(axis=1)) / period_ns)
+    periods = periods[(periods >= 1) & (periods <= 4) & (changes[1:, 3] != 0)]
+    share = 1.0 - len(periods) / max(float(periods.sum()), 1.0)
+    return min(max(share, MISSED), _MOST_MISSED)
+
+
 def learn_period(changes: NDArray[np.int64]) -> tuple[float, float]:
     """Shortest and longest period in ns that make the brackets of the changes most likely.
 
@@ -126,8 +140,12 @@ def learn_period(changes: NDArray[np.int64]) -> tuple[float, float]:
     ----------
     changes : (changes, 4) int64
     """
-    few, many = (_resolver.Followed(changes[:most]) for most in (_FEW, _LEARN))
-    usual = float(np.median(np.diff(changes[:, :2].mean(axis=1))))
+    apart = np.diff(changes[:_LEARN, :2].mean(axis=1))
+    usual = float(np.median(apart))
+    # Of several periods with missed updates between them, the longest and the shortest rarely come together.
+    changes = changes[:_LEARN].copy()
+    changes[1:, 3] &= apart < 1.5 * usual
+    few, many = (_follow.Followed(changes[:most]) for most in (_FEW, _LEARN))
     unit = _STEP * usual / _STEPS
     known: dict[tuple[bool, int, int], float] = {}
 

@@ -13,6 +13,7 @@ enum { ROUNDS = 400, CHANGES = 100 };
 static int64_t edges_ns[2 * ROUNDS];
 static int32_t states[2 * ROUNDS];
 static struct fg_change changes[CHANGES];
+static const struct fg_instants instants = {changes, NULL, CHANGES, FG_FOLLOW_CELLS};
 static const struct fg_timeline timeline = {edges_ns, states, 2 * ROUNDS, 2};
 
 static int64_t energy(int64_t at_ns)
@@ -41,7 +42,7 @@ FG_TEST(expected_times_add_up_to_the_time_between_the_instants)
 	double sum[2] = {0};
 
 	fill();
-	fg_follow_times(changes, CHANGES, NULL, &timeline, times);
+	fg_follow_times(&instants, &timeline, times);
 	for (int k = 1; k < CHANGES; k++)
 		for (int s = 0; s < 2; s++) {
 			fg_check(times[2 * k + s] >= 0.0);
@@ -83,9 +84,10 @@ FG_TEST(the_curve_gives_out_every_growth_once_and_never_falls)
 	static int32_t block[CHANGES];
 	double power[2] = {20.0, 300.0}, whole = 0.0;
 	struct fg_outlay outlay = {amount, weight, power, block};
+	struct fg_instants no_instants = {changes, NULL, 0, 0};
 
 	fill();
-	fg_follow_times(changes, CHANGES, NULL, &timeline, times);
+	fg_follow_times(&instants, &timeline, times);
 	for (int k = 1; k < CHANGES; k++) {
 		amount[k] = (double)changes[k].grown;
 		weight[k] = times[2 * k] * power[0] + times[2 * k + 1] * power[1];
@@ -93,12 +95,12 @@ FG_TEST(the_curve_gives_out_every_growth_once_and_never_falls)
 	}
 	for (int i = 0; i < 3000; i++)
 		at_ns[i] = i * 4 * MS;
-	fg_follow_curve(changes, CHANGES, NULL, &timeline, &outlay, at_ns, 3000, out);
+	fg_follow_curve(&instants, &timeline, &outlay, at_ns, 3000, out);
 	fg_check(out[0] == 0.0);
 	for (int i = 1; i < 3000; i++)
 		fg_check(out[i] >= out[i - 1]);
 	fg_check(fabs(out[2999] - whole) < 1e-6 * whole);
-	fg_follow_curve(changes, 0, NULL, &timeline, &outlay, at_ns, 3000, out);
+	fg_follow_curve(&no_instants, &timeline, &outlay, at_ns, 3000, out);
 	fg_check(out[2999] == 0.0);
 }
 

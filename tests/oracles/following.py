@@ -90,6 +90,39 @@ def times(rows, cells, edges, states, state_count):
     return out
 
 
+def sums(changes, times, own, least, shared):
+    """X'VX and X'Vy of the rows but the first, V the inverse of the covariance of the known growths."""
+    rows = [k for k in range(1, len(changes)) if changes[k, 2] > 0]
+    width = [float(after_at[1] - after_at[0]) ** 2 for after_at in changes]
+    covariance = np.zeros((len(rows), len(rows)))
+    for i, k in enumerate(rows):
+        length = float(changes[k, 1] - changes[k - 1, 1]) ** 2
+        covariance[i, i] = own * max(length, least) + shared * (width[k - 1] + width[k])
+        if i and rows[i - 1] == k - 1:
+            covariance[i, i - 1] = covariance[i - 1, i] = -shared * width[k - 1]
+    x, y = times[rows], changes[rows, 2].astype(float)
+    return x.T @ np.linalg.solve(covariance, x), x.T @ np.linalg.solve(covariance, y)
+
+
+def opened(handles):
+    """Open windows of each name from each instant on at which a window begins or ends."""
+    names = list(dict.fromkeys(w.name for w in handles))
+    pairs = [(w.name, int(b), int(e)) for w in handles for b, e in zip(w.begin_ns, w.end_ns, strict=True)]
+    instants = {at for _, begin, end in pairs for at in (begin, end)}
+    return {at: {n: sum(n == m and b <= at < e for m, b, e in pairs) for n in names} for at in instants}
+
+
+def divided(edges, states, ends):
+    """(instant, cell) of each stretch and of each cell's end inside of it; cells are numbered over all states."""
+    out = []
+    for i, (begin, state) in enumerate(zip(edges.tolist(), states.tolist(), strict=True)):
+        number = sum(len(e) + 1 for e in ends[:state])
+        until = edges[i + 1] if i + 1 < len(edges) else np.inf
+        cells = [begin, *(begin + e for e in ends[state])]
+        out += [(at, number + j) for j, at in enumerate(cells) if at < until]
+    return out
+
+
 def curve(rows, cells, edges, states, power, at_ns):
     """Energy until an instant: each growth in proportion to power and to the chance that the instant is its own."""
     grid = np.arange(rows[0][0], rows[-1][1] + GRID_NS, GRID_NS) + GRID_NS / 2

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastgreen import _resolver
+from fastgreen import _follow, _resolver
 from fastgreen.results.bounded import Windows
 from fastgreen.results.result import Result
 from fastgreen.results.trace import Trace
@@ -42,6 +42,7 @@ class Loop:
     pauses: int = 0  # stretches of a second without reads
     noise: float = 0.0  # standard deviation of the power of one stretch, as a share of it
     drift: float = 0.0  # how much more is drawn at the end than at the begin, as a share
+    later: tuple[float, float] = (1.0, 1.0)  # from this share of the run on, windows draw this share of their power
     head: tuple[float, float] = (0.0, 1.0)  # the first ms of each window draw this share of its power
     after: tuple[float, float] = (0.0, 0.0)  # for some ms after a window, this share of its power is drawn still
     bursts_per_s: float = 0.0  # of 3 ms at 500 W, at any time
@@ -71,7 +72,10 @@ class Loop:
             name: (edges[:-1].reshape(rounds, -1)[:, i], edges[1:].reshape(rounds, -1)[:, i])
             for i, name in enumerate(self.names)
         }
-        self._edges, self._power = edges, power
+        late = (edges[:-1] > self.later[0] * self.seconds * SECOND) & (
+            np.arange(power.size) % (len(self.names) + 1) < len(self.names)
+        )
+        self._edges, self._power = edges, np.where(late, self.later[1] * power, power)
         if self.head[0]:
             self._shape(self.head)
         if self.after[0]:
@@ -191,3 +195,15 @@ ROWS = {
 def row(name: str, seed: int = 0, **options) -> Loop:
     window, rest, update, tick = ROWS[name]
     return Loop({"infer": (window, 300.0)}, rest, update, tick, seed=seed, **options)
+
+
+def board(seconds: float = 3.0, **options) -> Loop:
+    """Two windows on a board whose counter is read four times an update."""
+    return Loop({"a": (30, 300.0), "b": (8, 120.0)}, 70, 100, 25, seconds=seconds, **options)
+
+
+def changes_of(traits: dict, chunks) -> np.ndarray:
+    changes = _follow.Changes(traits)
+    for chunk in chunks:
+        changes.feed(chunk)
+    return changes.answer()

@@ -37,7 +37,7 @@ def call(system: tuple[str, ...], *words: object, code: int = 0) -> str:
 
 def test_only_the_portable_modules_were_built():
     built = {path.name.split(".")[0] for path in (ROOT / "fastgreen").glob("_*.so")}
-    assert built == {"_kernels", "_resolver", "_shares"}
+    assert built == {"_follow", "_kernels", "_resolver", "_shares"}
 
 
 @pytest.mark.parametrize("name", ["Monitor", "calibrate", "current_span"])

@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"atomic_file"},
     {"table_files"},
     {"_kernels", "_resolver"},
-    {"_core", "_shares", "ufuncs"},
+    {"_core", "_follow", "_shares", "ufuncs"},
     {"_window"},
     {"_ledger"},
     {"_steps"},

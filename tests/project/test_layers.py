@@ -119,6 +119,7 @@ def test_only_the_doors_know_c():
         assert not re.search(r"^\s*(import|from) (ctypes|cffi)\b", path.read_text(encoding="utf-8"), re.MULTILINE), path
     assert {p.stem for p in PACKAGE.rglob("*.pyx")} == {
         "_core",
+        "_follow",
         "_kernels",
         "_ledger",
         "_resolver",

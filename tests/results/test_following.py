@@ -1,156 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Estimates that follow the load: against a slow twin, and against the truth of simulated loops."""
+"""Estimates that follow the load, against the truth of simulated loops; test_following_twin.py has their steps."""
 
 import numpy as np
 import pytest
-from scipy.optimize import nnls
 
 import fastgreen as fg
 from fastgreen import _resolver
 from fastgreen.results.bounded import Windows
-from fastgreen.results.following import Followed
-from fastgreen.results.nonnegative import fit_powers, fit_powers_of_each, least_squares
+from fastgreen.results.followed import Followed
 from fastgreen.results.result import Result
 from fastgreen.results.trace import Trace
-from fastgreen.results.update_instants import learn_period
 from fastgreen.sensors.channel import Channel
 from fastgreen.units import watts_to_units_per_ns
-from tests.oracles import following as twin
 from tests.oracles import loops
 from tests.oracles import simulation as sim
-
-MS = 1_000_000
-
-
-def changes_of(traits, chunks):
-    changes = _resolver.Changes(traits)
-    for chunk in chunks:
-        changes.feed(chunk)
-    return changes.answer()
-
-
-def board(seconds=3.0, **options):
-    return loops.Loop({"a": (30, 300.0), "b": (8, 120.0)}, 70, 100, 25, seconds=seconds, **options)
-
-
-def followed(loop):
-    trace = loop.trace()
-    traits = {**trace.channel.traits, "period_ns": trace.learnt["period_ns"]}
-    return trace, traits, changes_of(traits, trace.chunks())
-
-
-def timeline(loop):
-    edges = np.sort(np.concatenate([np.concatenate(pair) for pair in loop.windows.values()]))
-    edges = np.unique(edges)
-    states = np.zeros(len(edges), np.int32)
-    for number, (begin, end) in enumerate(loop.windows.values(), 1):
-        place = np.searchsorted(begin, edges, side="right") - 1
-        states[(place >= 0) & (edges < end[np.maximum(place, 0)])] = number
-    return edges, states
-
-
-# ---- against the twin ----
-
-
-def test_changes_are_those_of_the_twin_in_any_chunks():
-    rng = np.random.default_rng(0)
-    for trial in range(100):
-        count = int(rng.integers(1, 60))
-        samples = np.zeros(count, _resolver.SAMPLE)
-        samples["at_ns"] = np.cumsum(rng.integers(1, 40, count)) * MS
-        samples["raw"] = np.cumsum(rng.integers(0, 3, count) * rng.integers(0, 9, count))
-        samples["flags"] = rng.choice([0, 0, 0, 0, 1, 2], count)
-        samples["wraps"] = np.where(samples["flags"] & 2, 0, rng.choice([0, 0, 0, 1], count))
-        traits = {"kind": "energy", "modulus": 50, "quantum": 1, "period_ns": 30 * MS, "plausible_per_s": 0}
-        cuts = np.sort(rng.integers(0, count + 1, 3))
-        found = changes_of(traits, list(np.split(samples, cuts)))
-        assert np.array_equal(found, twin.changes(samples, 50, 30 * MS)), trial
-
-
-@pytest.mark.parametrize("tick_ms", [10, 25, 130])
-def test_the_chain_is_that_of_the_twin(tick_ms):
-    loop = board(update_jitter=0.3)
-    loop.tick_ms = tick_ms
-    _, _, rows = followed(loop)
-    rows = rows[:30]
-    rows[12, 3] = 0
-    cells, _, links, floored = _resolver.Followed(rows).chain(70 * MS, 100 * MS, 0.02, 1e-3)
-    assert links == len(rows) - 2
-    assert floored <= 1
-    slow = twin.chain(rows, 70 * MS, 100 * MS, 0.02, 1e-3)
-    # cells of even density are a little blunter than points
-    assert np.abs(np.cumsum(cells, axis=1) - np.cumsum(slow, axis=1)).mean() < 0.01
-
-
-@pytest.mark.parametrize("even", [True, False])
-def test_expected_times_are_those_of_the_twin(even):
-    loop = board()
-    _, _, rows = followed(loop)
-    cells = None if even else _resolver.Followed(rows).chain(80 * MS, 100 * MS, 0.02, 1e-3)[0]
-    edges, states = timeline(loop)
-    fast = _resolver.Followed(rows, cells).times(_resolver.Timeline(edges, states, 3))
-    slow = twin.times(rows, cells, edges, states, 3)
-    assert np.abs(fast[1:] - slow[1:]).max() < 0.02 * MS
-    assert np.allclose(fast[1:].sum(axis=1), slow[1:].sum(axis=1), atol=1e4)
-
-
-@pytest.mark.parametrize("even", [True, False])
-def test_the_curve_is_that_of_the_twin(even):
-    loop = board()
-    _, _, rows = followed(loop)
-    cells = None if even else _resolver.Followed(rows).chain(80 * MS, 100 * MS, 0.02, 1e-3)[0]
-    edges, states = timeline(loop)
-    line = _resolver.Timeline(edges, states, 3)
-    power = np.array([20.0, 300.0, 120.0])
-    part = _resolver.Followed(rows, cells)
-    at = np.sort(np.random.default_rng(1).integers(rows[0, 0] - 50 * MS, rows[-1, 1] + 50 * MS, 500))
-    amount = rows[:, 2].astype(float)
-    fast = part.curve(line, amount, part.times(line) @ power, power[None], np.zeros(len(rows)), at)
-    slow = twin.curve(rows, cells, edges, states, power, at)
-    assert np.abs(fast - slow).max() < 2e-3 * amount.mean()
-
-
-def test_whitened_rows_have_independent_errors():
-    rng = np.random.default_rng(2)
-    own, shared = rng.uniform(0.1, 2, 40), rng.uniform(0, 3, 41)
-    covariance = np.diag(own + shared[:-1] + shared[1:]) - np.diag(shared[1:-1], 1) - np.diag(shared[1:-1], -1)
-    rows = np.ascontiguousarray(np.linalg.cholesky(covariance))
-    _resolver.whiten(own, shared, rows)
-    assert np.allclose(rows, np.eye(40), atol=1e-12)
-    own[7] = np.inf
-    rows = rng.standard_normal((40, 3))
-    _resolver.whiten(own, shared, rows)
-    assert np.all(rows[7] == 0)
-    assert np.all(np.isfinite(rows))
-
-
-def test_powers_of_a_stack_are_those_of_each():
-    random = np.random.default_rng(3)
-    for states in (1, 2, 5):
-        times = random.random((10, 40, states)) * 10.0 ** random.uniform(-3, 6, states)
-        if states == 5:
-            times[:, :, 1] = 2 * times[:, :, 0]
-        grown = times @ random.uniform(-0.5, 1.0, states)
-        matrices = times.transpose(0, 2, 1) @ times
-        vectors = np.einsum("bij,bi->bj", times, grown)
-        ridge = np.full(states, 1e-3)
-        each = [fit_powers(m, v, ridge, 0.5) for m, v in zip(matrices, vectors, strict=True)]
-        assert fit_powers_of_each(matrices, vectors, ridge, 0.5) == pytest.approx(np.stack(each), rel=1e-6, abs=1e-9)
-
-
-def test_least_squares_are_those_of_scipy():
-    rng = np.random.default_rng(3)
-    for trial in range(300):
-        n = int(rng.integers(1, 9))
-        x = rng.standard_normal((40, n)) * 10.0 ** rng.integers(-4, 5, n)
-        if trial % 3 == 0 and n > 1:
-            x[:, 0] = x[:, 1] * 2  # singular
-        y = x @ rng.standard_normal(n) + rng.standard_normal(40)
-        best, residual = nnls(x, y)
-        mine = least_squares(x.T @ x, x.T @ y)
-        assert np.all(mine >= 0)
-        assert np.linalg.norm(x @ mine - y) <= residual * (1 + 1e-7), (trial, best, mine)
-
+from tests.oracles.loops import MS, board, changes_of
 
 # ---- the table ----
 
@@ -250,15 +114,6 @@ def test_a_saved_run_gives_the_same(tmp_path):
         assert again.summary()[column].to_pylist() == result.summary()[column].to_pylist(), column
 
 
-def test_the_period_is_learnt_and_learnt_again():
-    _, _, rows = followed(board(120.0))
-    shortest, longest = np.array(learn_period(rows)) / MS
-    assert shortest == pytest.approx(80, abs=1.5)
-    assert longest == pytest.approx(100, abs=1.5)
-    loop = loops.Loop({"infer": (30, 300.0)}, 70, 100, 25, slower_from=0.5, slower=0.6)
-    assert loop.result().summary()["mean_energy_j"][0].as_py() == pytest.approx(loop.true_j("infer"), rel=0.06)
-
-
 # ---- bad input ----
 
 
@@ -346,6 +201,8 @@ def test_windows_that_do_not_follow_the_load_have_no_bias():
         _, rows = summary_of(trace, [windows])
         true = float(np.mean(truth.until(windows.end_ns) - truth.until(windows.begin_ns))) / 1e6
         errors.append(rows["any"]["mean_energy_j"] / true - 1)
-        low, high = rows["any"]["mean_energy_ci_low_j"], rows["any"]["mean_energy_ci_high_j"]
-        assert low is None or (low <= true * 1.02 and true * 0.98 <= high)
-    assert abs(np.mean(errors)) < max(1e-3, 2 * np.std(errors, ddof=1) / np.sqrt(len(errors))), errors
+        assert rows["any"]["method"] == "even"
+        assert rows["any"]["mean_energy_ci_low_j"] is None
+        assert "cannot tell" in rows["any"]["interval_note"]
+    assert abs(np.mean(errors)) < 1e-3, errors
+    assert np.abs(errors).max() < 5e-3, errors
