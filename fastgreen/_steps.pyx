@@ -37,6 +37,10 @@ cdef class SteppedLedger(Ledger):
         Power that is set apart, in W.
     weights : str
         ``"known"``: a weight counts from when it is set; ``"at close"``: a stretch has the weight that it ends with.
+    rule : str or None
+        Where the weights of its steps come from, if `StepWeights.step` gave them.
+    phases : list of str
+        The names of the phases of its spans, where only totals are kept.
     """
 
     def step(self, amounts):

@@ -118,7 +118,8 @@ def _measure(
     stack: ExitStack,
 ) -> Result | None:
     if page is not None:
-        return _measure_for_page(channels, every, seconds, hz, answer, page, stack)
+        _measure_for_page(channels, every, seconds, hz, answer, page, stack)
+        return None
     monitor = _monitor(channels, every, hz)
     try:
         _show(_glances(monitor, every, seconds), _titles(monitor), answer)
@@ -201,7 +202,8 @@ class _Parts:
         return {**glance, "energy_j": self.before_j + glance["energy_j"], "channels": channels}
 
     def _begin_again(self) -> None:
-        old, result = self._place, self.monitor.stop()
+        self.monitor.stop()
+        old, result = self._place, self.monitor.result
         self.before_j += result.energy_j
         self.before_s += result.duration_s
         for identity, total in result.totals.items():

@@ -225,7 +225,12 @@ class KeptTotals:
         edges_ns: tuple[int, int],
         notes: list[str],
     ) -> TotalsResult:
-        """The result of the run."""
+        """The result of the run. What no span of a ledger was charged is the rest of the energy of its channels."""
+        drawn_j = {t.channel.id: t.total().energy_j for t in traces if t.has_data}
+        for ledger in ledgers:
+            if ledger.energy is not None:
+                of_channels = sum(drawn_j.get(identity, 0.0) for identity in ledger.channels)
+                ledger.unattributed_j = of_channels - ledger.energy.energy_j - ledger.baseline_j
         if ledgers and self._judge.replaced:
             notes = [*notes, "ledgers share the counters that did not move, not the estimate that replaces them"]
         return TotalsResult(traces, self.windows(), ledgers, metadata, *edges_ns, notes)

@@ -47,7 +47,7 @@ class LedgerSums:
         watches: Mapping[str, StillWatch],
     ) -> None:
         self._ledger = ledger
-        self.total = LedgerTotal(ledger.name)
+        self.total = LedgerTotal(ledger.name, channels=[c.id for c in channels])
         self._sums = {c.id: ChannelSums(c, True, watches.get(c.id)) for c in channels}
         self._cut_ns = start_ns
         self._open = self._before = 0  # spans that are open, now and at the last cut
@@ -143,7 +143,7 @@ class LedgerSums:
     def _phase(self, name: str) -> PhaseTotal:
         return self.total.phases.setdefault(name, PhaseTotal())
 
-    def finish(self, charged: Bounded, baseline_j: float, unattributed_j: float) -> LedgerTotal:
+    def finish(self, charged: Bounded, baseline_j: float) -> LedgerTotal:
         """No sample comes any more. The total; `charged` is the sum of the shares without the baseline."""
         for sums in self._sums.values():
             sums.finish()
@@ -154,7 +154,7 @@ class LedgerSums:
         energy_j = charged.energy_j
         low, high = min(max(low, charged.low_j), energy_j), max(min(high, charged.high_j), energy_j)
         total = self.total
-        total.energy, total.unattributed_j, total.baseline_j = Bounded(energy_j, low, high), unattributed_j, baseline_j
+        total.energy, total.baseline_j = Bounded(energy_j, low, high), baseline_j
         shared_j = energy_j + baseline_j
         total.window_factor = windows_j / shared_j if shared_j > 0 else None
         definition = {"weights": self._ledger.weights, "rule": self._ledger.rule}

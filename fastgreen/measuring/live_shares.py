@@ -298,12 +298,6 @@ class LiveShares:
         periods = tuple(feed.period_ns for feed in self._feeds.values())
         return sum(n for made, n in self._made.items() if any(a < b for a, b in zip(made, periods, strict=True)))
 
-    @property
-    def unattributed_j(self) -> float:
-        """Energy while no span was open, in J."""
-        found = zip(self.channels, self._engine.unattributed(), strict=True)
-        return sum(units * joules_per_unit(channel.unit) for channel, units in found)
-
     def finish(self) -> None:
         """No samples come any more."""
         self._take_events()
@@ -317,7 +311,7 @@ class LiveShares:
         self._settle()
         self._deliveries.finish()
         if self.sums is not None:
-            self.sums.finish(self.charged, self.baseline_j, self.unattributed_j)
+            self.sums.finish(self.charged, self.baseline_j)
 
     def _settle(self) -> None:
         names = self.ledger.phases

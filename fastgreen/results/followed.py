@@ -10,7 +10,7 @@ import numpy as np
 
 from fastgreen import _follow
 from fastgreen.results.load_cells import Cells, choose_cells, fine_cells, joined_states, near_cells
-from fastgreen.results.powers import BlockSums, choose_periods, mean_powers, periods_of
+from fastgreen.results.powers import BlockSums, choose_periods, explained, mean_powers, periods_of
 from fastgreen.results.update_instants import update_instants
 from fastgreen.units import joules_per_unit
 
@@ -61,6 +61,8 @@ class Followed:
         self._blocks = list(pairwise([1, *cuts.tolist(), len(changes)]))  # rows of each; the first growth is not known
         self._updates = update_instants(changes, trace.learnt)
         self.learnt = self._updates.learnt
+        self._finest_ns = 0.0 if self.learnt else float(trace.learnt["period_ns"])  # that instants are known to
+        self._choose_shape()
         self._take(load.timeline, np.arange(len(load.time_ns)))
         errors = self._learn_errors()
         self._sums = self._all_sums(errors)
@@ -73,6 +75,25 @@ class Followed:
 
     # ---- states ----
 
+    def _choose_shape(self) -> None:
+        """Take the density of instants with which powers explain the growths best, where brackets do not tell it.
+
+        A counter that updates at an even pace shows values of every age up to a period, others rarely the oldest ones.
+        """
+        best = -np.inf
+        for cells in self._updates.shapes:
+            self._updates.cells, before = cells, self._updates.cells
+            self._timeline, self._states = self.load.timeline, len(self.load.time_ns)
+            self._kept: NDArray[np.float64] | None = None
+            sums = self._pilot_sums(_EVEN)[0]
+            one = sums.at_level(sums.levels())
+            matrix, vector = one.matrix.sum(axis=0), one.vector.sum(axis=0)
+            now = float(explained(matrix[None], vector[None], one.ridge, one.mean)[0])
+            if now > best:
+                best = now
+            else:
+                self._updates.cells = before
+
     def _take(self, timeline: _follow.Timeline, base: NDArray[np.int64]) -> None:
         """Follow a timeline whose states are parts of the states `base` of the load."""
         self._timeline, self._base, self._states = timeline, base, len(base)
@@ -81,7 +102,7 @@ class Followed:
 
     def _divide(self, errors: tuple[float, float, float]) -> list[NDArray[np.int64]]:
         """Divide the states and the run as the samples ask for; returns the models of what the divided states are."""
-        fine = fine_cells(self.load)
+        fine = fine_cells(self.load, self._finest_ns)
         level = self._sums.at_level(self._level)
         self._joined = joined_states(level)
         whole = Cells([[] for _ in fine.ends_ns], self._joined)
@@ -140,16 +161,20 @@ class Followed:
         for first in range(1, count, size):
             yield first, self._times(first, min(first + size, count))
 
+    def _pilot_sums(self, errors: tuple[float, float, float]) -> tuple[BlockSums, int, list[tuple[_follow.Rows, int]]]:
+        """Sums over the begin of each third block, the known growths there, and the rows with their number."""
+        parts = [(self._part(a, min(b, a + _PILOT)), min(b - a, _PILOT) + 1) for a, b in self._blocks[::3] if a < b]
+        sums = BlockSums.empty(len(parts), self._states)
+        known = sum(_add(sums, b, rows.sums(1, until, *errors)) for b, (rows, until) in enumerate(parts))
+        return sums, known, parts
+
     def _learn_errors(self) -> tuple[float, float, float]:
         """Split the error of a growth into what its two instants cause, and the rest, by the errors of neighbours.
 
         An instant that was later than expected adds to one growth what it takes from the next. The begin of each third
         block is enough to tell.
         """
-        parts = [(self._part(a, min(b, a + _PILOT)), min(b - a, _PILOT) + 1) for a, b in self._blocks[::3] if a < b]
-        sums, known = BlockSums.empty(len(parts), self._states), 0
-        for b, (rows, until) in enumerate(parts):
-            known += _add(sums, b, rows.sums(1, until, *_EVEN))
+        sums, known, parts = self._pilot_sums(_EVEN)
         level = sums.levels()
         power = sums.at_level(level).powers()
         left = dict.fromkeys(("square", "neighbours", "shared_ns2", "width_ns2", "length_ns2"), 0.0)

@@ -76,8 +76,8 @@ class Cells:
         return line.divided(np.cumsum([0, *sizes]), flat, numbers, len(numbers))
 
 
-def fine_cells(load: Load) -> Cells:
-    """All cells that can be chosen."""
+def fine_cells(load: Load, least_ns: float = 0.0) -> Cells:
+    """All cells that can be chosen, none shorter than `least_ns`."""
     states = len(load.time_ns)
     count = load.stretches
     mean_ns = load.time_ns / np.maximum(count, 1)
@@ -87,7 +87,8 @@ def fine_cells(load: Load) -> Cells:
     ends: list[list[int]] = [[] for _ in range(states)]
     for state in most.tolist():
         if load.time_ns[state] > _LEAST_TIME * load.time_ns.sum():
-            ends[state] = sorted({int(mean_ns[state] * end) for end in _ENDS} - {0})
+            mean = float(mean_ns[state])
+            ends[state] = sorted({int(mean * e) for e in _ENDS if least_ns <= mean * e <= mean - least_ns} - {0})
     return Cells(ends)
 
 

@@ -47,6 +47,7 @@ class LedgerTotal:
     energy: Bounded | None = None
     unattributed_j: float | None = None
     baseline_j: float = 0.0
+    channels: list[str] = field(default_factory=list)
     window_factor: float | None = None
     rule: str = ""
     energies_j: Quantiles = field(default_factory=Quantiles)

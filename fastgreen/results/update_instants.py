@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastgreen import _follow
-from fastgreen._light_dataclass import dataclass
+from fastgreen._light_dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ _MOST_MISSED = 0.5
 FLOOR = 1e-3  # chance of a link that is not any number of periods long
 _MOST_FLOORED = 0.02  # share of such links beyond which the period does not hold
 _LEARNABLE = 0.5  # ticks in periods: beyond, brackets tell neither the period nor of each other
-_SHORTEST_ASSUMED = 0.8  # of the longest period, where the period is not learnt
+_SHORTEST_ASSUMED = (0.5, 0.7, 0.85, 0.97)  # of the longest period, where brackets do not tell
 _SHORTEST_TRIED = 0.2  # of the usual period: a shorter one has no effect but takes long
 _PART = 300  # least number of updates from which a period is learnt
 _PARTS = 8
@@ -50,6 +50,8 @@ class Updates:
         One row if it is that of all changes.
     learnt : bool
         Whether the samples tell how far apart updates are; if not, it is assumed.
+    shapes : list of float32 arrays
+        All forms that `cells` may have, where the brackets do not tell. The growths do.
     note : str or None
         Where the period does not hold.
     """
@@ -57,6 +59,7 @@ class Updates:
     changes: NDArray[np.int64]
     cells: NDArray[np.float32]
     learnt: bool = False
+    shapes: list[NDArray[np.float32]] = field(default_factory=list)
     note: str | None = None
 
 
@@ -73,7 +76,9 @@ def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> Updat
     tick_ns = learnt.get("tick_ns") or (learnt["last_at_ns"] - learnt["first_at_ns"]) / steps
     period_ns = learnt["period_ns"]
     if tick_ns > _LEARNABLE * period_ns:
-        return Updates(changes, _ages(min(tick_ns / period_ns, 1.0))[None])
+        part = min(tick_ns / period_ns, 1.0)
+        shapes = [_ages(part, shortest)[None] for shortest in _SHORTEST_ASSUMED]
+        return Updates(changes, shapes[0], shapes=shapes)
     cells = np.empty((len(changes), _follow.CELLS), np.float32)
     uneven = 0
     for part in _parts(changes):
@@ -86,17 +91,17 @@ def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> Updat
             uneven += len(changes[part])
     share = uneven / max(len(changes), 1)
     note = f"updates came at no steady period for {100 * share:.0f} % of them" if uneven else None
-    return Updates(changes, cells, True, note)
+    return Updates(changes, cells, True, note=note)
 
 
-def _ages(part: float) -> NDArray[np.float32]:
+def _ages(part: float, shortest: float) -> NDArray[np.float32]:
     """Chance of each cell of the last `part` of the longest period before a sample.
 
     An update is t old at a sample if the period that it began lasts longer than t. Each period is between the shortest
     and the longest.
     """
     edges = np.linspace(part, 0.0, _follow.CELLS + 1)  # age in longest periods: the first cell is the oldest
-    lasts = np.clip((1.0 - (edges[:-1] + edges[1:]) / 2) / (1.0 - _SHORTEST_ASSUMED), 0.0, 1.0)
+    lasts = np.clip((1.0 - (edges[:-1] + edges[1:]) / 2) / (1.0 - shortest), 0.0, 1.0)
     return (lasts / lasts.sum()).astype(np.float32)
 
 

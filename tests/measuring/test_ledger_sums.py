@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from types import SimpleNamespace
@@ -58,7 +59,7 @@ def test_the_union_of_all_spans_is_as_well_known_as_that_of_a_kept_run(scenario)
     true_j = float(np.sum(truth.until(paying.end_ns) - truth.until(paying.begin_ns))) * 1e-6
     kept = Trace(channel, True, tally, lambda: [samples]).together(paying)
     wide = Bounded(true_j, 0.0, 1e9)
-    found = sums.finish(wide, 0.0, 0.0)
+    found = sums.finish(wide, 0.0)
     slack = 1e-8 * truth.energy[-1] * 1e-6
     assert found.energy.low_j - slack <= true_j <= found.energy.high_j + slack
     assert found.energy.high_j - found.energy.low_j <= 1.5 * (kept.high_j - kept.low_j) + slack
@@ -96,6 +97,10 @@ def test_a_live_ledger_has_the_rows_and_bounds_of_a_kept_one(powercap):
         assert a["energy_j"] == pytest.approx(b["energy_j"], rel=0.15, abs=0.3)
         if a["phase"] is None:
             assert a["energy_p50_j"] == pytest.approx(b["energy_p50_j"], rel=0.3, abs=0.1)
+    assert mine[0]["unattributed_j"] == pytest.approx(theirs[0]["unattributed_j"], rel=0.3, abs=2)
+    baseline_j = json.loads(tables[0].schema.metadata[b"baselines_j"])["chat"]
+    together_j = mine[0]["energy_j"] + mine[0]["unattributed_j"] + baseline_j
+    assert together_j == pytest.approx(totals.result.energy_j, rel=1e-9)
     assert mine[0]["window_factor"] == pytest.approx(theirs[0]["window_factor"], rel=0.1)
     widths = [r["energy_high_j"] - r["energy_low_j"] for r in (mine[0], theirs[0])]
     print("width of the total, J:", widths, "phases:", [r["phase"] for r in mine])

@@ -161,11 +161,10 @@ class _Reader:
             raise TraceError(f"{self.path} must hold at least one span, and it has no event with a begin and an end")
         table = np.array([row[:6] for row in self.rows], np.int64)
         weight = np.array([row[6] for row in self.rows])
-        begin, end, place, name, track, device = table.T
-        order = np.lexsort((place, -end, begin, track))
-        begin, end, name, track, device, weight, place = (
-            c[order] for c in (begin, end, name, track, device, weight, place)
-        )
+        begin, end, places, name, track, device = table.T
+        order = np.lexsort((places, -end, begin, track))
+        begin, end, name, track, device, places = (c[order] for c in (begin, end, name, track, device, places))
+        weight = weight[order]
         parent = _around(begin.tolist(), end.tolist(), track.tolist())
         recent = int(begin.min()) > _SINCE_1970_US * _US
         clock = "realtime" if (absolute and self.base_ns) or recent else "start" if self.spy else None
@@ -173,7 +172,7 @@ class _Reader:
         spans = NestedSpans(begin, end, parent, weight)
         return SpanFile(
             self.path, source, spans, self.names.all, name, device, clock, self.torch or self.gpu, host, notes,
-            place=place,
+            place=places,
         )  # fmt: skip
 
 
