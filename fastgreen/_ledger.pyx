@@ -214,6 +214,7 @@ cdef class Ledger:
             if grown == NULL:
                 raise MemoryError
             self.changes, self.change_capacity = grown, capacity
+        at_ns = max(at_ns, self.changed_at_ns)  # the collector of garbage may have let another thread come between
         self.changes[self.changed] = Change(at_ns, span.number, span.weight_now, kind)
         self.changed += 1
         self.changed_at_ns = at_ns

@@ -1,7 +1,7 @@
 # What stands in for the interpreter's lock where there is none, and costs nothing where there is one.
 #
 # FG_LOCKED(function, owner, arguments...) calls a function; without the interpreter's lock it holds that of the owner
-# meanwhile. Like the interpreter's lock it is let go while the thread waits for another, so what must be done in one
+# while it runs. Like the interpreter's lock it is let go while the thread waits for another, so what must be done in one
 # go calls no code that can wait. A module declares the macro once for each kind of function.
 # FG_LOAD and FG_STORE are for a number that other threads read without a lock.
 cdef extern from *:
