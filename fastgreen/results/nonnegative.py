@@ -59,34 +59,6 @@ def fit_powers_of_each(
     return powers
 
 
-def fit_powers_of_each(
-    matrices: NDArray[np.float64], vectors: NDArray[np.float64], ridge: NDArray[np.float64], expected: float
-) -> NDArray[np.float64]:
-    """`fit_powers` of each matrix and vector of a stack: at once where no power would be negative, as is usual.
-
-    Parameters
-    ----------
-    matrices, vectors : (count, n, n) and (count, n) float64
-    ridge : (n,) float64
-    expected : float
-
-    Returns
-    -------
-    (count, n) float64
-    """
-    matrices, vectors = matrices + np.diag(ridge), vectors + ridge * expected
-    scale = np.sqrt(np.einsum("bii->bi", matrices))
-    if scale.size == 0 or not scale.min() > 0:
-        return np.stack([least_squares(m, v) for m, v in zip(matrices, vectors, strict=True)])
-    scaled = matrices / (scale[:, :, None] * scale[:, None, :])
-    plain = np.linalg.eigvalsh(scaled)[:, 0] > _DEPENDENT
-    powers = np.zeros_like(vectors)
-    powers[plain] = np.linalg.solve(scaled[plain], (vectors / scale)[plain, :, None])[:, :, 0] / scale[plain]
-    for i in np.flatnonzero(~plain | (powers <= 0).any(axis=1)).tolist():
-        powers[i] = least_squares(matrices[i], vectors[i])
-    return powers
-
-
 def least_squares(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
     """x >= 0 that minimises x'Mx - 2v'x, by active sets.
 
