@@ -34,7 +34,7 @@ $(VENV)/.$(1): $(BIN)/python $$(SOURCES)
 endef
 $(foreach name,demo collect study serve test lint bench fuzz docs,$(eval $(call extra,$(name))))
 
-.PHONY: docs portable portable-c help demo collect-demo serve-demo study training-study test check bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean another-python
+.PHONY: docs portable dist-check environment portable-c help demo collect-demo serve-demo study training-study test check bench peers sanitize sanitize-python fuzz fuzz-text fuzz-text-run lint dist clean another-python
 
 help: ## print this index
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
@@ -64,11 +64,14 @@ test: $(VENV)/.test ## run every test, or TESTS=tests/results for a part
 	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
 	$(BIN)/python -m tests.run $(TESTS)
 
+environment: $(VENV)/.test ## make the environment of the tests, and run nothing
+
 check: $(VENV)/.test ## run the tests except the slow and the statistical ones, in a few minutes
 	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
 	$(BIN)/python -m tests.run --quick $(TESTS)
 
 bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first; writes docs/bars.md
+	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
 	$(BIN)/python -m pytest benchmarks --bars docs/bars.md
 
 peers: $(VENV)/.bench ## measure fastgreen beside its peers (as root, in a private namespace) and write docs/peers.md
@@ -168,6 +171,9 @@ docs: $(VENV)/.docs $(VENV)/.test ## build the site of the documentation into bu
 dist: $(BIN)/python ## build the source distribution and a wheel in isolation
 	$(BIN)/python -m pip install --quiet build
 	CFLAGS="-g0 $$CFLAGS" LDFLAGS="-Wl,--strip-all $$LDFLAGS" $(BIN)/python -m build
+
+dist-check: $(VENV)/.test dist ## build the packages, and check them as a user gets them
+	$(BIN)/python -m tests.wheel_check dist $(BIN)/python
 
 clean: ## remove what was built
 	rm -rf build dist out $(VENV) fastgreen/*.so fastgreen/_core.c fastgreen/_follow.c fastgreen/_kernels.c fastgreen/_ledger.c fastgreen/_resolver.c fastgreen/_shares.c fastgreen/_steps.c fastgreen/_window.c tests/c/bin *.egg-info

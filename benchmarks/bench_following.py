@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Estimates that follow the load: their errors against the truth of simulated loops, and what they cost.
+"""Estimates that follow the load: their errors against the truth of simulated loops, and their cost.
 
 ``FASTGREEN_SEEDS=20`` repeats the table of docs/accuracy.md; the bars are those of 20 runs of 120 s, wider for fewer.
 """

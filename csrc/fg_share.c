@@ -18,13 +18,12 @@ static void keep_block(struct fg_share *s, uint64_t node)
 	double g = fg_share_node(s, node)->g;
 	bool fresh = node % FG_SHARE_BLOCK == 0;
 
-	s->block_least[place] = fresh ? g : fmin(s->block_least[place], g);
-	s->block_most[place] = fresh ? g : fmax(s->block_most[place], g);
+	s->block_least[place] = fresh || g < s->block_least[place] ? g : s->block_least[place];
+	s->block_most[place] = fresh || g > s->block_most[place] ? g : s->block_most[place];
 }
 
-/* Weights of charged spans change by `more` less `fewer`. */
-static enum fg_status change_weight(struct fg_share *s, int64_t at_ns, uint64_t more, uint64_t fewer,
-									struct fg_error *err)
+enum fg_status fg_share_change_weight(struct fg_share *s, int64_t at_ns, uint64_t more, uint64_t fewer,
+									  struct fg_error *err)
 {
 	struct fg_share_node *last = fg_share_node(s, s->node_end - 1);
 	enum fg_status status;
@@ -77,7 +76,7 @@ enum fg_status fg_share_open(struct fg_share *s, int64_t at_ns, uint64_t id, uin
 	if (status == FG_OK)
 		status = fg_share_room_for_edge(s, err);
 	if (status == FG_OK)
-		status = change_weight(s, at_ns, charged ? weight : 0, 0, err);
+		status = fg_share_change_weight(s, at_ns, charged ? weight : 0, 0, err);
 	if (status != FG_OK)
 		return status;
 	struct fg_share_span *it = &s->spans[s->free_span];
@@ -103,7 +102,7 @@ static enum fg_status end_piece(struct fg_share *s, uint32_t span, int64_t at_ns
 	enum fg_status status = fg_share_room_for_edge(s, err);
 
 	if (status == FG_OK)
-		status = change_weight(s, at_ns, it->charged && !last ? next : 0, it->charged ? it->weight : 0, err);
+		status = fg_share_change_weight(s, at_ns, it->charged && !last ? next : 0, it->charged ? it->weight : 0, err);
 	if (status != FG_OK)
 		return status;
 	double time_ns = fg_share_node(s, s->node_end - 1)->time_ns;
@@ -144,15 +143,17 @@ void fg_share_settle_edge(struct fg_share *s, size_t channel, uint64_t number, d
 						  double most)
 {
 	struct fg_share_meter *m = &s->meters[channel];
-	const struct fg_share_edge *edge = fg_share_edge(s, number);
-	struct fg_share_cell *cell = fg_share_cell(s, number, channel);
-	double g = fg_share_node(s, edge->node - 1)->g;
+	uint64_t node = s->plain ? fg_share_plain_edge(s, number)->node : fg_share_edge(s, number)->node;
+	double g = fg_share_node(s, node - 1)->g;
 
 	m->now.curve[0] += g * estimate;
 	m->now.curve[1] += g * least;
 	m->now.curve[2] += g * most;
 	*(g > 0.0 ? &m->attributed : &m->unattributed) += estimate;
-	memcpy(cell->curve, m->now.curve, sizeof cell->curve);
+	if (s->plain != NULL)
+		fg_share_plain_settle_edge(s, channel, number);
+	else
+		memcpy(fg_share_cell(s, number, channel)->curve, m->now.curve, sizeof m->now.curve);
 	m->settled = number + 1;
 }
 
@@ -230,12 +231,14 @@ static void retire(struct fg_share *s)
 		if (m->traits.kind == FG_ENERGY && !m->finishing)
 			until_ns = m->started && known_ns < until_ns ? known_ns : m->started ? until_ns : -FG_SHARE_EVER_NS;
 	}
-	while (s->first_edge < all_final && fg_share_edge(s, s->first_edge)->at_ns <= until_ns) {
+	if (s->plain != NULL)
+		fg_share_plain_retire(s, all_final, until_ns);
+	while (s->plain == NULL && s->first_edge < all_final && fg_share_edge(s, s->first_edge)->at_ns <= until_ns) {
 		let_go(s, s->first_edge, all_final);
 		s->first_edge++;
 	}
 	if (s->first_edge < s->edge_end)
-		until_node = fg_share_edge(s, s->first_edge)->node - 1;
+		until_node = (s->plain ? fg_share_plain_edge(s, s->first_edge)->node : fg_share_edge(s, s->first_edge)->node) - 1;
 	while (s->first_node < until_node && fg_share_node(s, s->first_node + 1)->at_ns <= until_ns)
 		s->first_node++;
 	for (size_t c = 0; c < s->channels; c++) {
@@ -251,6 +254,11 @@ static void begin_sums_again(struct fg_share *s, size_t channel)
 {
 	struct fg_share_meter *m = &s->meters[channel];
 	struct fg_share_cell by = m->now;
+
+	if (s->plain != NULL) {
+		fg_share_plain_begin_again(s, channel);
+		return;
+	}
 	size_t kept = (size_t)(s->edge_end - s->first_edge), all = kept + s->span_room;
 
 	for (size_t i = 0; i < all; i++) {
@@ -274,6 +282,8 @@ static void charge_settled(struct fg_share *s, size_t channel)
 
 	if (m->traits.kind == FG_ENERGY)
 		fg_share_settle_counter(s, channel);
+	if (s->plain != NULL)
+		m->final = m->settled;
 	for (; m->final < m->settled; m->final++)
 		if (fg_share_edge(s, m->final)->end)
 			charge(s, channel, m->final);
@@ -296,7 +306,7 @@ enum fg_status fg_share_feed(struct fg_share *s, size_t channel, const struct fg
 		return status;
 	charge_settled(s, channel);
 	retire(s);
-	if (m->traits.kind == FG_ENERGY && m->started && m->below_from_ns < m->reach_at_ns &&
+	if (m->traits.kind == FG_ENERGY && s->plain == NULL && m->started && m->below_from_ns < m->reach_at_ns &&
 		s->edge_end - s->first_edge > FG_SHARE_HELD + 4 * (uint64_t)s->live_spans) {
 		status = fg_share_part_quantum(s, channel, err);
 		retire(s);
@@ -340,6 +350,8 @@ enum fg_status fg_share_finish(struct fg_share *s, struct fg_error *err)
 		if (status != FG_OK)
 			return status;
 		charge_settled(s, c);
+		if (s->plain != NULL)
+			fg_share_plain_finish(s, c);
 	}
 	retire(s);
 	return FG_OK;

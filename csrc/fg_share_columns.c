@@ -1,6 +1,8 @@
 /* See fg_share_columns.h. SPDX-License-Identifier: Apache-2.0 */
 #include "fg_share_columns.h"
 
+#include "fg_share_state.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,6 +113,8 @@ enum fg_status fg_share_columns_run(struct fg_share *share, struct fg_share_colu
 {
 	enum fg_status status = FG_OK;
 
+	if (share->plain != NULL)
+		return fg_share_plain_run(share, c, until_ns, err);
 	while (status == FG_OK && c->closed < c->count) {
 		size_t close = c->by_end != NULL ? c->by_end[c->closed] : c->closed;
 		size_t open = c->opened == c->count ? 0 : c->by_begin != NULL ? c->by_begin[c->opened] : c->opened;

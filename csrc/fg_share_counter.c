@@ -167,8 +167,8 @@ static void settle_until(struct fg_share *share, size_t channel, int64_t until_n
 {
 	struct fg_share_meter *m = &share->meters[channel];
 
-	while (m->settled < share->edge_end && fg_share_edge(share, m->settled)->at_ns <= until_ns) {
-		int64_t at_ns = fg_share_edge(share, m->settled)->at_ns;
+	while (m->settled < share->edge_end && fg_share_edge_at_ns(share, m->settled) <= until_ns) {
+		int64_t at_ns = fg_share_edge_at_ns(share, m->settled);
 		double energy = energy_until(m, at_ns), unknown_ns = unknown_until(m, at_ns);
 		double grown = m->settled > 0 ? energy - m->energy : 0.0,
 			   most = m->ceiling_per_ns * (unknown_ns - m->unknown_ns);
@@ -191,9 +191,9 @@ void fg_share_settle_counter(struct fg_share *share, size_t channel)
 
 static int64_t first_edge_ns(const struct fg_share *share, int64_t at_ns)
 {
-	if (share->first_edge == share->edge_end || fg_share_edge(share, share->first_edge)->at_ns >= at_ns)
+	if (share->first_edge == share->edge_end || fg_share_edge_at_ns(share, share->first_edge) >= at_ns)
 		return at_ns;
-	return fg_share_edge(share, share->first_edge)->at_ns;
+	return fg_share_edge_at_ns(share, share->first_edge);
 }
 
 static void open_counter(struct fg_share *share, struct fg_share_meter *m, const struct fg_sample *first)

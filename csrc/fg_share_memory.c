@@ -164,6 +164,7 @@ void fg_share_free(struct fg_share *s)
 {
 	if (s == NULL)
 		return;
+	fg_share_plain_free(s->plain);
 	for (size_t c = 0; s->meters != NULL && c < s->channels; c++)
 		fg_share_free_power(&s->meters[c]);
 	free(s->meters);

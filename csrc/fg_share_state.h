@@ -11,6 +11,7 @@
 #include "fg_clock.h"
 #include "fg_resolver.h"
 #include "fg_share.h"
+#include "fg_share_plain.h"
 
 __extension__ typedef unsigned __int128 fg_uint128;
 
@@ -129,6 +130,7 @@ struct fg_share {
 	double *after_most, *after_least;
 	size_t scratch_room;
 	int64_t latest_ns; /* no edge may come before this */
+	struct fg_share_plain *plain; /* instead of edges, cells and spans, or NULL */
 };
 
 static inline struct fg_share_edge *fg_share_edge(const struct fg_share *s, uint64_t edge)
@@ -139,6 +141,16 @@ static inline struct fg_share_edge *fg_share_edge(const struct fg_share *s, uint
 static inline struct fg_share_node *fg_share_node(const struct fg_share *s, uint64_t node)
 {
 	return &s->nodes[node & s->node_mask];
+}
+
+static inline struct fg_share_plain_edge *fg_share_plain_edge(const struct fg_share *s, uint64_t edge)
+{
+	return &s->plain->edges[edge & s->plain->edge_mask];
+}
+
+static inline int64_t fg_share_edge_at_ns(const struct fg_share *s, uint64_t edge)
+{
+	return s->plain ? fg_share_node(s, fg_share_plain_edge(s, edge)->node)->at_ns : fg_share_edge(s, edge)->at_ns;
 }
 
 static inline struct fg_share_cell *fg_share_cell(const struct fg_share *s, uint64_t edge, size_t channel)
@@ -163,6 +175,30 @@ FG_MUST_CHECK enum fg_status fg_share_scratch(struct fg_share *share, size_t nod
 /* Add what the curve grew by until an edge, and write the edge's cell. */
 void fg_share_settle_edge(struct fg_share *share, size_t channel, uint64_t edge, double estimate, double least,
 						  double most);
+
+/* Weights of charged spans change by `more` less `fewer`: the last node is the one from then on. */
+FG_MUST_CHECK enum fg_status fg_share_change_weight(struct fg_share *share, int64_t at_ns, uint64_t more,
+													uint64_t fewer, struct fg_error *err);
+
+/* A stretch, its nodes, and what is known of g in it so far, on the way forward. */
+struct fg_share_within {
+	uint64_t first_node, end_node, first_edge, end_edge;
+	struct fg_share_range before; /* from the begin of the stretch until `node` */
+	uint64_t node;
+	bool pieces;
+};
+
+/* fg_share_plain.c: what the functions of these names do, for spans that are known beforehand. */
+FG_MUST_CHECK enum fg_status fg_share_plain_run(struct fg_share *share, struct fg_share_columns *columns,
+												int64_t until_ns, struct fg_error *err);
+void fg_share_plain_settle_edge(struct fg_share *share, size_t channel, uint64_t edge);
+void fg_share_plain_pass(struct fg_share *share, size_t channel, int list, int64_t from_ns, int64_t until_ns);
+void fg_share_plain_touch(struct fg_share *share, size_t channel, int list, struct fg_share_within *within,
+						  double amount);
+void fg_share_plain_begin_again(struct fg_share *share, size_t channel);
+void fg_share_plain_retire(struct fg_share *share, uint64_t all_final, int64_t until_ns);
+void fg_share_plain_finish(struct fg_share *share, size_t channel);
+void fg_share_plain_free(struct fg_share_plain *plain);
 
 /* fg_share_counter.c */
 FG_MUST_CHECK enum fg_status fg_share_feed_counter(struct fg_share *share, size_t channel,

@@ -35,14 +35,6 @@ struct fg_share_range fg_share_range(const struct fg_share *share, uint64_t from
 	return range;
 }
 
-/* A stretch, its nodes, and what is known of g in it so far, on the way forward. */
-struct stretch {
-	uint64_t first_node, end_node, first_edge, end_edge;
-	struct fg_share_range before; /* from the begin of the stretch until `node` */
-	uint64_t node;
-	bool pieces;
-};
-
 static void widen(struct fg_share_range *f, double weight, struct fg_share_range g)
 {
 	if (g.least == INFINITY) /* no time */
@@ -51,7 +43,7 @@ static void widen(struct fg_share_range *f, double weight, struct fg_share_range
 	f->most = greater(f->most, weight * g.most);
 }
 
-static struct fg_share_range after(const struct fg_share *share, const struct stretch *s, uint64_t node)
+static struct fg_share_range after(const struct fg_share *share, const struct fg_share_within *s, uint64_t node)
 {
 	size_t i = node - s->first_node;
 
@@ -60,7 +52,7 @@ static struct fg_share_range after(const struct fg_share *share, const struct st
 
 /* The least and the most of f over the stretch, for the span of `*number`, the first of its edges that lies inside.
  * `*number` becomes the last of them: a piece that ended before it may have been charged already. */
-static struct fg_share_range of_span(const struct fg_share *share, const struct stretch *s, uint64_t *number)
+static struct fg_share_range of_span(const struct fg_share *share, const struct fg_share_within *s, uint64_t *number)
 {
 	const struct fg_share_edge *edge = fg_share_edge(share, *number);
 	struct fg_share_range f = {INFINITY, 0.0};
@@ -90,7 +82,7 @@ static struct fg_share_range of_span(const struct fg_share *share, const struct 
 }
 
 /* From the end of the stretch backward: the least and the most g from each node on. Returns those of all. */
-static struct fg_share_range look_back(struct fg_share *share, const struct stretch *s)
+static struct fg_share_range look_back(struct fg_share *share, const struct fg_share_within *s)
 {
 	struct fg_share_range range = {INFINITY, 0.0};
 
@@ -106,7 +98,7 @@ static struct fg_share_range look_back(struct fg_share *share, const struct stre
 	return range;
 }
 
-static void touch_edges(struct fg_share *share, size_t channel, struct stretch *s, double amount, bool proven)
+static void touch_edges(struct fg_share *share, size_t channel, struct fg_share_within *s, double amount, bool proven)
 {
 	for (uint64_t i = s->first_edge; i < s->end_edge; i++) {
 		const struct fg_share_edge *edge = fg_share_edge(share, i);
@@ -168,14 +160,17 @@ enum fg_status fg_share_stretch(struct fg_share *share, size_t channel, int list
 	if (from_ns >= until_ns || amount <= 0.0)
 		return FG_OK;
 	m->until_ns = until_ns;
-	pass_edges(share, channel, list, from_ns, until_ns);
+	if (share->plain != NULL)
+		fg_share_plain_pass(share, channel, list, from_ns, until_ns);
+	else
+		pass_edges(share, channel, list, from_ns, until_ns);
 	while (*first + 1 < share->node_end && fg_share_node(share, *first + 1)->at_ns <= from_ns)
 		++*first;
 	if (m->until_node < *first)
 		m->until_node = *first;
 	while (m->until_node + 1 < share->node_end && fg_share_node(share, m->until_node + 1)->at_ns < until_ns)
 		m->until_node++;
-	struct stretch s = {*first, m->until_node + 1, m->begun[list], m->ended, {INFINITY, 0.0},
+	struct fg_share_within s = {*first, m->until_node + 1, m->begun[list], m->ended, {INFINITY, 0.0},
 						*first, share->pieces > 0};
 	struct fg_share_range all = {fg_share_node(share, *first)->g, fg_share_node(share, *first)->g};
 
@@ -185,7 +180,10 @@ enum fg_status fg_share_stretch(struct fg_share *share, size_t channel, int list
 		if (status != FG_OK)
 			return status;
 		all = look_back(share, &s);
-		touch_edges(share, channel, &s, amount, proven);
+		if (share->plain != NULL)
+			fg_share_plain_touch(share, channel, list, &s, amount);
+		else
+			touch_edges(share, channel, &s, amount, proven);
 	}
 	m->now.most[list] += amount * all.most;
 	m->now.least[list] += proven ? amount * all.least : 0.0;

@@ -13,7 +13,6 @@ from fastgreen._locked cimport load_int  # brings FG_LOCKED
 from fastgreen._resolver cimport account_dict, fg_account, fg_account_add, fg_account_init, fg_account_period_ns
 from fastgreen._resolver cimport fg_answers, fg_resolver, fg_resolver_feed, fg_resolver_finish, fg_resolver_init_windows
 from fastgreen._resolver cimport sample_data, traits_of
-
 from fastgreen.errors import ChannelNotFound, ChannelPermission, ChannelReadError, FastgreenError
 
 QUANTITIES = {
@@ -31,7 +30,7 @@ cdef dict RAISES = {
 }
 
 
-# Calls into AMD's library are never side by side, from whatever thread of this process they come.
+# Calls into AMD's library are never side by side.
 cdef fg_turn AMDSMI_TURN
 memset(&AMDSMI_TURN, 0, sizeof(AMDSMI_TURN))
 

@@ -36,9 +36,12 @@ cdef class Ledger:
     cdef object waiter
     cdef dict late  # by number, the shares of the spans that were open at the end
     cdef void *first  # the open spans, linked
+    cdef dict phase_numbers  # of names of phases, where changes of these are noted
+    cdef object rule_now
 
     cdef Span make(self, object id, object weight)
     cdef int change(self, Span span, int64_t at_ns, int kind) except -1
+    cdef int tell_phase(self, Span span, int64_t at_ns) except -1
     cdef int append(self, Span span, int64_t at_ns) except -1
 
 
@@ -60,6 +63,7 @@ cdef class Span:
 
     cdef int open_now(self) except -1
     cdef int open_at(self, int64_t at_ns) except -1
+    cdef int begin_in(self, object phase) except -1
     cdef tuple facts(self)
     cdef int close_now(self) except -1
     cdef int end_at(self, int64_t at_ns, bint dropped=*, bint in_step=*) except -1

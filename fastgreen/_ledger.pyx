@@ -27,6 +27,8 @@ cdef extern from "Python.h":
 cdef enum:
     GATE_OPEN = 1
     GATE_INERT = 2
+    MOST_PHASES = 256
+    FIRST_PHASE = 5
     NEW = 0
     OPEN = 1
     CLOSED = 2
@@ -43,7 +45,7 @@ cdef extern from *:
     object asked "FG_LOCKED"(object (*f)(Span), Ledger owner, Span self)
     object taken "FG_LOCKED"(object (*f)(Ledger), Ledger owner, Ledger self)
     object taken_before "FG_LOCKED"(object (*f)(Ledger, int64_t), Ledger owner, Ledger self, int64_t before_ns)
-    object told "FG_LOCKED"(object (*f)(Ledger, object), Ledger owner, Ledger self, object x)
+    object told "FG_LOCKED"(object (*f)(Ledger, object, bint), Ledger owner, Ledger self, object x, bint phases)
     object settled_late "FG_LOCKED"(object (*f)(Ledger, object, object), Ledger owner, Ledger self, object number,
                                     object shared)
 
@@ -141,11 +143,16 @@ cdef class Ledger:
         return taken(count_nested, self, self)
 
     @property
+    def stepped(self):
+        """Steps that began so far."""
+        return taken(count_stepped, self, self)
+
+    @property
     def live(self):
         """Whether changes are noted, see `go_live`."""
         return bool(load_int(self.noting))
 
-    def span(self, id, weight=1.0):
+    def span(self, id, weight=1.0, phase=None):
         """A span for ``with`` or ``async with``, which open and close it.
 
         Parameters
@@ -154,17 +161,24 @@ cdef class Ledger:
             What the span is called in the result; a label, so two spans may share one.
         weight : float
             0 or above; while spans overlap, each is charged its weight over the sum of their weights.
+        phase : str, optional
+            The phase that it begins in, see `Span.phase`.
 
         Raises
         ------
         TypeError, ValueError
             For an id or a weight of another kind.
         """
-        return self.make(id, weight)
+        cdef Span span = self.make(id, weight)
+        if phase is not None:
+            span.begin_in(phase)
+        return span
 
-    def open(self, id, weight=1.0):
+    def open(self, id, weight=1.0, phase=None):
         """Open a span, which its `Span.close` ends; else as `span`."""
         cdef Span span = self.make(id, weight)
+        if phase is not None:
+            span.begin_in(phase)
         span.open_now()
         return span
 
@@ -205,9 +219,31 @@ cdef class Ledger:
         self.changed_at_ns = at_ns
         return 0
 
-    def go_live(self, waiter):
-        """From now on note every change, for `take_changes`; `waiter(span, timeout)` waits for a span's share."""
-        told(set_waiter, self, self, waiter)
+    cdef int tell_phase(self, Span span, int64_t at_ns) except -1:
+        """Note that a span is in another phase; past so many names, phases are not told apart."""
+        number = self.phase_numbers.get(span.phase_now)
+        if number is None:
+            if len(self.phase_numbers) == MOST_PHASES:
+                return 0
+            number = self.phase_numbers[span.phase_now] = len(self.phase_numbers)
+        return self.change(span, at_ns, FIRST_PHASE + <int>number)
+
+    @property
+    def phases(self):
+        """The names of the phases that `take_changes` numbers."""
+        return taken(phase_names, self, self)
+
+    @property
+    def rule(self):
+        """Where the weights of its steps come from, as `fastgreen.StepWeights` says; None for weights without a rule."""
+        return taken(rule_of, self, self)
+
+    def go_live(self, waiter, phases=False):
+        """From now on note every change, for `take_changes`; `waiter(span, timeout)` waits for a span's share.
+
+        With `phases`, changes of phases are noted too.
+        """
+        told(set_waiter, self, self, waiter, phases)
 
     def take_steps(self):
         """Of each step that ended since the last call, its number and [(span, new, weight, weight before)]."""
@@ -216,8 +252,8 @@ cdef class Ledger:
     def take_changes(self):
         """What happened to the spans since the last call, in the order of time, and the spans that were closed.
 
-        An array of at_ns, number, weight, kind: 0 opened, 1 another weight, 2 closed, 3 and 4 a step began and ended. A
-        span that was dropped, or that `end_all` ended, is what its `Span.row` was.
+        An array of at_ns, number, weight, kind: 0 opened, 1 another weight, 2 closed, 3 and 4 a step began and ended, 5
+        and above another phase, of `phases`. A span that was dropped, or that `end_all` ended, is what its `Span.row` was.
         """
         import numpy as np
 
@@ -269,8 +305,22 @@ cdef object count_nested(Ledger self):
     return self.n_nested
 
 
-cdef object set_waiter(Ledger self, object waiter):
+cdef object rule_of(Ledger self):
+    return self.rule_now
+
+
+cdef object phase_names(Ledger self):
+    return list(self.phase_numbers or ())
+
+
+cdef object count_stepped(Ledger self):
+    return self.n_stepped
+
+
+cdef object set_waiter(Ledger self, object waiter, bint phases):
     self.waiter = waiter
+    if phases:
+        self.phase_numbers = {}
     store_int(self.noting, True)
 
 

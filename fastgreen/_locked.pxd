@@ -6,11 +6,20 @@
 # FG_LOAD and FG_STORE are for a number that other threads read without a lock.
 cdef extern from *:
     """
+    #ifdef __SANITIZE_THREAD__ /* it does not see the locks of an interpreter that was built without it */
+    void __tsan_acquire(void *);
+    void __tsan_release(void *);
+    #define FG_SEEN(event, owner) __tsan_##event((void *)(owner))
+    #else
+    #define FG_SEEN(event, owner) ((void)0)
+    #endif
     #ifdef Py_GIL_DISABLED
     #define FG_LOCKED(function, owner, ...) __extension__({ \\
         PyCriticalSection fg_section; \\
         PyCriticalSection_Begin(&fg_section, (PyObject *)(owner)); \\
+        FG_SEEN(acquire, owner); \\
         __auto_type fg_answer = (function)(__VA_ARGS__); \\
+        FG_SEEN(release, owner); \\
         PyCriticalSection_End(&fg_section); \\
         fg_answer; })
     #define FG_LOAD(number) __atomic_load_n(&(number), __ATOMIC_ACQUIRE)

@@ -54,6 +54,8 @@ cdef extern from "fg_share_columns.h" nogil:
 
     fg_status fg_share_columns_init(fg_share_columns *columns, const int64_t *begin_at_ns, const int64_t *end_at_ns,
                                     const uint64_t *weight, size_t count, fg_error *err)
+    fg_status fg_share_columns_attach(fg_share *share, const fg_share_columns *columns, double *time_ns,
+                                      fg_shared *shares, fg_error *err)
     void fg_share_columns_destroy(fg_share_columns *columns)
     fg_status fg_share_columns_run(fg_share *share, fg_share_columns *columns, int64_t until_ns, fg_error *err)
     void fg_share_columns_take(fg_share *share, size_t channels, double *time_ns, fg_shared *shares)

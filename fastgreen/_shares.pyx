@@ -169,6 +169,9 @@ cdef class _Spans:
 
     cdef readonly size_t count
 
+    cdef fg_status attach(self, fg_share *share, double *times, fg_shared *out, fg_error *error) noexcept nogil:
+        return FG_OK
+
     cdef fg_status run(self, fg_share *share, int64_t until_ns, fg_error *error) noexcept nogil:
         return FG_OK
 
@@ -186,6 +189,9 @@ cdef class _Columns(_Spans):
 
     def __dealloc__(self):
         fg_share_columns_destroy(&self.columns)
+
+    cdef fg_status attach(self, fg_share *share, double *times, fg_shared *out, fg_error *error) noexcept nogil:
+        return fg_share_columns_attach(share, &self.columns, times, out, error)
 
     cdef fg_status run(self, fg_share *share, int64_t until_ns, fg_error *error) noexcept nogil:
         return fg_share_columns_run(share, &self.columns, until_ns, error)
@@ -237,6 +243,8 @@ cdef play(list channels, chunks, _Spans spans):
     shares = np.zeros((spans.count, len(channels), 3))
     cdef double *times = <double *>column_data(time_ns, True)
     cdef fg_shared *out = <fg_shared *>column_data(shares, True)
+    if all(traits["kind"] == "energy" for traits, _ in channels):
+        check(spans.attach(engine.share, times, out, &error), &error)
     feeds = [_Feed(channel) for channel in chunks]
     while True:
         feed, at, before_ns = None, 0, INT64_MAX

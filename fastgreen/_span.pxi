@@ -68,6 +68,14 @@ cdef class Span:
         store_int(self.state, OPEN)
         if ledger.noting and at_ns < 0:
             ledger.change(self, self.begun_at_ns, 0)
+            if ledger.phase_numbers is not None and self.phase_now is not None:
+                ledger.tell_phase(self, self.begun_at_ns)
+        return 0
+
+    cdef int begin_in(self, object phase) except -1:
+        if not isinstance(phase, str):
+            raise TypeError(f"phase must be a text, not {phase!r}")
+        self.phase_now = phase
         return 0
 
     cdef tuple facts(self):
@@ -273,6 +281,8 @@ cdef int begin_phase(Span self, str name) except -1:
         self.phase_now = name
         if self.ledger.noting and self.ledger.at_close:  # the stretch has ended, and with it its weight is known
             self.ledger.change(self, at_ns, 1)
+        if self.ledger.noting and self.ledger.phase_numbers is not None:
+            self.ledger.tell_phase(self, at_ns)
     return 0
 
 

@@ -14,3 +14,5 @@ cdef class Step:
     cdef int64_t begun_at_ns
     cdef long long number
     cdef bint inert
+
+    cdef tuple charged(self)

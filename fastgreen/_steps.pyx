@@ -18,6 +18,7 @@ cdef enum:
 
 cdef extern from *:
     object of_ledger "FG_LOCKED"(object (*f)(Ledger), Ledger owner, Ledger self)
+    object ruled "FG_LOCKED"(object (*f)(Ledger, object), Ledger owner, Ledger self, object rule)
     int begin_locked "FG_LOCKED"(int (*f)(Step) except -1, Ledger owner, Step self) except -1
     int end_locked "FG_LOCKED"(int (*f)(Step, int64_t, list, list) except -1, Ledger owner, Step self, int64_t now,
                                list weights, list numbers) except -1
@@ -36,6 +37,10 @@ cdef class SteppedLedger(Ledger):
         Power that is set apart, in W.
     weights : str
         ``"known"``: a weight counts from when it is set; ``"at close"``: a stretch has the weight that it ends with.
+    rule : str or None
+        Where the weights of its steps come from, if `StepWeights.step` gave them.
+    phases : list of str
+        The names of the phases of its spans, where only totals are kept.
     """
 
     def step(self, amounts):
@@ -48,7 +53,8 @@ cdef class SteppedLedger(Ledger):
         Parameters
         ----------
         amounts : mapping of str, int or bytes to float
-            What each request did in the step, 0 or above.
+            What each request did in the step, 0 or above. `StepWeights.step` makes one from tokens and a fitted cost;
+            its rule then stands in the tables of the ledger.
 
         Raises
         ------
@@ -104,19 +110,27 @@ cdef class Step:
             return
         weights, numbers = [], []
         try:
-            weights = [(id, checked_weight(amount)) for id, amount in dict(self.amounts).items()]
-            for id, _ in weights:
-                self.ledger.make(id, 0.0)
-            numbers_of = {id: number for number, id, _ in reversed(of_ledger(open_facts, self.ledger, self.ledger))}
-            numbers = [numbers_of.get(id, -1) for id, _ in weights]
-        except BaseException:
-            weights, numbers = [], []
-            raise
+            weights, numbers = self.charged()
         finally:
             end_locked(end_step, self.ledger, self, now, weights, numbers)
 
+    cdef tuple charged(self):
+        """[(id, weight)] of the step, and the number of the open span of each id, or -1."""
+        weights = [(id, checked_weight(amount)) for id, amount in dict(self.amounts).items()]
+        rule = getattr(self.amounts, "rule", None)
+        if isinstance(rule, str):
+            ruled(set_rule, self.ledger, self.ledger, rule)
+        for id, _ in weights:
+            self.ledger.make(id, 0.0)
+        numbers_of = {id: number for number, id, _ in reversed(of_ledger(open_facts, self.ledger, self.ledger))}
+        return weights, [numbers_of.get(id, -1) for id, _ in weights]
+
 
 # What follows runs under the lock of the ledger, and calls no code that can wait.
+
+cdef object set_rule(Ledger self, object rule):
+    self.rule_now = rule
+
 
 cdef int tell(Step self, int64_t at_ns, int kind) except -1:
     cdef Span mark = Span.__new__(Span)

@@ -51,6 +51,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("tools", nargs="*", help="only these, the others' rows of the last run are kept (default: all)")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "peers", help="build folder")
+    parser.add_argument("--cases", type=lambda text: text.split(","), default=[], help="only these: overlap,ranks,page")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a sampling run")
     parser.add_argument("--publish", action="store_true", help="write docs/peers.md and its picture")
     parser.add_argument("--table", action="store_true", help="measure nothing, print the last table again")
@@ -67,6 +68,7 @@ def _install(tools: list[Tool], out: Path) -> None:
 
 
 def _measure(tools: list[Tool], options: argparse.Namespace) -> None:
+    fresh = not options.tools and not options.cases
     figures: list[Figure] = []
     versions: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="peers-", ignore_cleanup_errors=True) as name:
@@ -75,28 +77,29 @@ def _measure(tools: list[Tool], options: argparse.Namespace) -> None:
         bench = Bench(Path(name), options.seconds)
         for tool in tools:
             started = time.monotonic()
-            figures += _one(bench, tool, options.out, versions)
-            _keep(options.out / "peers.arrow", to_arrow(figures, versions, facts), fresh=not options.tools)
+            figures += _one(bench, tool, options, versions)
+            _keep(options.out / "peers.arrow", to_arrow(figures, versions, facts), fresh)
             print(f"{tool.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-        figures += calls.measure(bench.nvml, BINDINGS, options.out / "venvs", versions)
-    _keep(options.out / "peers.arrow", to_arrow(figures, versions, facts), fresh=not options.tools)
+        if not options.cases:
+            figures += calls.measure(bench.nvml, BINDINGS, options.out / "venvs", versions)
+    _keep(options.out / "peers.arrow", to_arrow(figures, versions, facts), fresh)
 
 
 def _keep(path: Path, table: pa.Table, fresh: bool) -> None:
-    """Writes the table; unless `fresh`, with the rows that the file has of other tools, in the order of `TOOLS`."""
+    """Writes the table; unless `fresh`, with the rows that the file has of other tools and cases."""
     if not fresh and path.exists():
         table = merged(feather.read_table(str(path), memory_map=False), table)
     feather.write_feather(table, str(path), compression="uncompressed")
 
 
-def _one(bench: Bench, tool: Tool, out: Path, versions: dict[str, str]) -> list[Figure]:
+def _one(bench: Bench, tool: Tool, options: argparse.Namespace, versions: dict[str, str]) -> list[Figure]:
     try:
-        python = environment(tool, out / "venvs").absolute()
+        python = environment(tool, options.out / "venvs").absolute()
     except InstallError as error:
         return [Figure(tool.name, "install", "why not", "", None, note=str(error))]
     if tool.name != OURS:
         versions[tool.name] = installed_version(python, tool)
-    return list(bench.measure(tool, python))
+    return list(bench.measure(tool, python, options.cases))
 
 
 def _facts() -> dict[str, str]:

@@ -87,22 +87,25 @@ class Bench:
         namespace.show(folder)
         return tree
 
-    def measure(self, tool: Tool, python: Path) -> Iterator[Figure]:
-        """All figures of one tool."""
-        yield from self._guard(tool, "import", lambda: self._import(tool, python))
-        yield from self._guard(tool, "window", lambda: self._window(tool, python))
+    def measure(self, tool: Tool, python: Path, only: Sequence[str] = ()) -> Iterator[Figure]:
+        """All figures of one tool, or those of some cases."""
+        cases: dict[str, Callable[[], Sequence[Figure]]] = {
+            "import": lambda: self._import(tool, python),
+            "window": lambda: self._window(tool, python),
+        }
         for event in EVENTS:
-            yield from self._guard(tool, event.case, lambda event=event: self._event(tool, python, event))
-        yield from self._guard(tool, "overlap", lambda: self._overlap(tool, python))
-        yield from self._guard(tool, "ranks", lambda: self._ranks(tool, python))
-        yield from self._guard(tool, "page", lambda: self._page(tool, python))
+            cases[event.case] = lambda event=event: self._event(tool, python, event)
+        cases["overlap"] = lambda: self._overlap(tool, python)
+        cases["ranks"] = lambda: self._ranks(tool, python)
+        cases["page"] = lambda: self._page(tool, python)
         for period_s in (0.01, 0.001):
             for busy in (False, True):
                 case = f"{period_s * 1000:.0f} ms, {'busy' if busy else 'asleep'}"
-                yield from self._guard(
-                    tool, case, lambda p=period_s, b=busy, c=case: self._sampling(tool, python, c, p, b)
-                )
-        yield from self._guard(tool, "fastest", lambda: self._fastest(tool, python))
+                cases[case] = lambda p=period_s, b=busy, c=case: self._sampling(tool, python, c, p, b)
+        cases["fastest"] = lambda: self._fastest(tool, python)
+        for case, run in cases.items():
+            if not only or case in only:
+                yield from self._guard(tool, case, run)
 
     def _guard(self, tool: Tool, case: str, run: Callable[[], Sequence[Figure]]) -> Sequence[Figure]:
         try:

@@ -58,10 +58,10 @@ def to_arrow(figures: Iterable[Figure], versions: dict[str, str], facts: dict[st
 
 
 def merged(old: pa.Table, new: pa.Table) -> pa.Table:
-    """The new rows, and the old ones of tools that the new table lacks; tools stay in the old table's order."""
-    fresh = set(new["tool"].to_pylist())
+    """The new rows, and the old ones of a tool and case that the new table lacks; tools stay in the old order."""
+    fresh = set(zip(new["tool"].to_pylist(), new["case"].to_pylist(), strict=True))
     order = list(dict.fromkeys([*old["tool"].to_pylist(), *new["tool"].to_pylist()]))
-    rows = [row for row in old.to_pylist() if row["tool"] not in fresh] + new.to_pylist()
+    rows = [row for row in old.to_pylist() if (row["tool"], row["case"]) not in fresh] + new.to_pylist()
     return pa.Table.from_pylist(sorted(rows, key=lambda row: order.index(row["tool"])), schema=new.schema)
 
 

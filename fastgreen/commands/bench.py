@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastgreen.commands.common import channel_option, did_you_mean, load_object, names_object
+from fastgreen.commands.common import (
+    AskedWrongly,
+    channel_option,
+    did_you_mean,
+    load_object,
+    names_object,
+    parse_percent,
+    say,
+    table,
+)
 from fastgreen.commands.ranges import Range
 from fastgreen.guards.printable import printable
+from fastgreen.results.console import bounds, quantity
 from fastgreen.units import counted
 
 if TYPE_CHECKING:
@@ -19,7 +29,29 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
+_REPEATS = 10
 MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
+
+
+class OrAuto(click.ParamType):
+    """A number of 0 or above, or ``auto``."""
+
+    name = "number"
+
+    def __init__(self, whole: bool) -> None:
+        self.whole = whole
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or not isinstance(value, str):
+            return value
+        try:
+            number = int(value) if self.whole else float(value)
+        except ValueError:
+            number = -1
+        if not 0 <= number < float("inf"):
+            kind = "a whole number" if self.whole else "a number"
+            self.fail(f"must be {kind} of 0 or above, or auto, not {value!r}", param, ctx)
+        return number
 
 
 @click.command()
@@ -34,11 +66,16 @@ MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
 )
 @click.option("--sizes", type=Range(whole=True),
               help="Input sizes: START:STOP[:STEP] (STOP included) or A,B,C.")  # fmt: skip
-@click.option("--repeats", default=10, show_default=True, help="Runs of each size.")
+@click.option("-r", "--repeats", type=int, help="Runs of each size; 10 by default.")
+@click.option(
+    "--until", callback=parse_percent, help="Repeat until the energy of each size is known this well, as in 2%."
+)
 @click.option("--iterations", type=int, help="Timed inferences in one run.  [default: 100; 1 for a command]")
 @click.option("--scale", type=float, help="Fraction of the iterations of a published series, such as 0.001.")
-@click.option("--warmup", type=int, help="Untimed inferences before the timed ones.")
-@click.option("--pause", "pause_s", default=0.0, show_default=True, help="Seconds of rest before each run.")
+@click.option("--warmup", type=OrAuto(whole=True), metavar="N|auto",
+              help="Untimed inferences before the timed ones; auto: until time and power have settled.")  # fmt: skip
+@click.option("--pause", "pause_s", type=OrAuto(whole=False), default="0", show_default=True, metavar="SECONDS|auto",
+              help="Rest before each run; auto: until the power is back at idle.")  # fmt: skip
 @click.option(
     "--order",
     type=click.Choice(["sizes", "rounds"]),
@@ -55,30 +92,65 @@ MODEL_FILES = (".onnx", ".pt", ".pt2", ".pth")
 def bench(what: str, arguments: tuple[str, ...], output: Path, sizes: np.ndarray | None, **options: Any) -> None:
     """Run a study: energy and latency by input size.
 
-    TARGET is a published series (alexnet, resnet50, bert, convnets), a model file (.onnx, .pt, .pt2), a Python function
-    (module:function or file.py:function), or "command" with a program after --. The function takes a size and returns
-    a function that makes one inference. In the arguments of the program, {size} is the size.
+    TARGET is a published series (alexnet, resnet50, bert, convnets, summary), a model file (.onnx, .pt, .pt2), a Python
+    function (module:function or file.py:function), or "command" with a program after --. The function takes a size and
+    returns a function that makes one inference. In the arguments of the program, {size} is the size.
 
     \b
         fastgreen bench alexnet --scale 0.001 -o study
+        fastgreen bench summary --scale 0.1 -o study
         fastgreen bench model.onnx --sizes 32,64,128 -o study
         fastgreen bench mine.py:build --sizes 1:20:1 -o study
         fastgreen bench command --sizes 1,2 -o study -- sleep {size}
     """
     from fastgreen.experiment.runner import Study
+    from fastgreen.reports.precision import check_repeats
 
     protocol = _protocol(what, arguments, sizes, options)
-    keep = {name: options[name] for name in ("repeats", "pause_s", "order", "hz")}
-    study = Study(output, protocol, channels=options["channels"], **keep)
+    try:
+        repeats = check_repeats(options["repeats"], options["until"], _REPEATS)
+    except ValueError as error:
+        raise AskedWrongly(str(error)) from None
+    keep = {name: options[name] for name in ("pause_s", "order", "hz", "until")}
+    study = Study(output, protocol, channels=options["channels"], repeats=repeats, **keep)
     if not study.pending(retry_failed=options["retry_failed"]):
         click.echo(f"{output}: nothing is left to do", err=True)
     statuses = study.run(progress=not options["quiet"], retry_failed=options["retry_failed"])
     failed = [s for s in statuses if s.state == "failed"]
     click.echo(f"{counted(len(statuses) - len(failed), 'run')} done, {len(failed)} failed, in {output}", err=True)
+    for note in [*study.precision_notes(), *study.settling_notes()]:
+        click.echo(f"note: {printable(note)}", err=True)
     _show_failures(failed, output)
     if failed and len(failed) == len(statuses):
         sys.exit(1)
+    if protocol.name == "summary":
+        _show_summary(output)
     click.echo(f"next: fastgreen compile {output}", err=True)
+
+
+def _show_summary(output: Path) -> None:
+    """The published first table: energy of one sample, batch, use of the streaming processors, memory."""
+    from fastgreen.experiment.compile import compile_study
+
+    compiled = compile_study(output)
+    rows = []
+    for row in compiled.sizes.to_pylist():
+        batch, use = row.get("batch", 1), row.get("gpu_use")
+        memory = row.get("gpu_memory_b") or row.get("memory_b")
+        joules = [
+            None if row[name] is None else row[name] / batch for name in ("energy_j", "energy_low_j", "energy_high_j")
+        ]
+        rows.append(
+            {
+                "model": row["size"],
+                "J per inference": quantity(joules[0], "J"),
+                "between": "-" if joules[0] is None else bounds(joules[1], joules[2], "J"),
+                "batch": batch,
+                "SM use": "-" if use is None else f"{100 * use:.0f} %",
+                "memory": "-" if memory is None else f"{memory / 2**30:.2f} GiB",
+            }
+        )
+    say(table("energy of one sample" + (", ESTIMATED, not measured" if compiled.estimated else ""), rows, ruled=False))
 
 
 def _show_failures(failed: list[Any], output: Path) -> None:

@@ -48,6 +48,7 @@ __all__ = [
     "load_object",
     "names_object",
     "of_file",
+    "parse_percent",
     "say",
     "sentence",
     "spoken",
@@ -57,6 +58,7 @@ __all__ = [
 
 # What pyarrow puts into the place of the operating system's words.
 _ARROW = re.compile(r"(?:Failed to \w+ (?:local file|file|directory) '(.*?)')?.*Detail: \[errno (\d+)\]", re.DOTALL)
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
 _OBJECT = re.compile(r"(?P<file>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)")
 
 # ---- errors ----
@@ -117,6 +119,16 @@ def of_file() -> Iterator[None]:
         yield
     except ValueError as error:
         raise click.ClickException(sentence(error)) from error
+
+
+def parse_percent(_: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """A percentage as a fraction: "2%" is 0.02."""
+    if text is None:
+        return None
+    match = _PERCENT.fullmatch(text)
+    if match is None or not 0 < float(match[1]) < 100:
+        raise click.BadParameter(f"must be a percentage above 0% and below 100%, such as 2%, not {text!r}")
+    return float(match[1]) / 100
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
 import random
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from fastgreen.commands.common import (
     OutputPath,
     channel_option,
     json_options,
+    parse_percent,
     say,
     sentence,
     warned,
@@ -29,12 +28,11 @@ from fastgreen.commands.common import (
 
 if TYPE_CHECKING:
     from fastgreen.reports.compare import Comparison
+    from fastgreen.reports.precision import Known
 
 __all__ = ["compare"]
 
 _REPEATS = 10
-_MOST_UNTIL = 1000  # repeats of a comparison that never gets as precise as wanted
-_PERCENT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
 
 
 @dataclass
@@ -53,16 +51,6 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     estimated: bool = False
     periods_s: list[float] = field(default_factory=list)
-
-
-def parse_percent(_: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """A percentage as a fraction: "2%" is 0.02."""
-    if text is None:
-        return None
-    match = _PERCENT.fullmatch(text)
-    if match is None or not 0 < float(match[1]) < 100:
-        raise click.BadParameter(f"must be a percentage above 0% and below 100%, such as 2%, not {text!r}")
-    return float(match[1]) / 100
 
 
 @click.command()
@@ -159,13 +147,12 @@ def _saved(sides: Sequence[str], force: bool) -> Callable[[], Comparison] | None
 
 
 def _repeats(repeats: int | None, until: float | None) -> int:
-    from fastgreen.reports.ratio import FIRST_PAIRS
+    from fastgreen.reports.precision import check_repeats
 
-    if until is None:
-        return repeats or _REPEATS
-    if repeats is not None and repeats < FIRST_PAIRS:
-        raise AskedWrongly(f"--repeats must be at least {FIRST_PAIRS} with --until, not {repeats}")
-    return repeats or _MOST_UNTIL
+    try:
+        return check_repeats(repeats, until, _REPEATS)
+    except ValueError as error:
+        raise AskedWrongly(str(error)) from None
 
 
 def _commands(sides: Sequence[str]) -> list[list[str]]:
@@ -245,6 +232,7 @@ def _run(plan: Plan, name: str, words: list[str]) -> tuple[float, float, float, 
 
 def _measured(plan: Plan) -> Comparison:
     from fastgreen.reports.compare import compare_outcomes
+    from fastgreen.reports.precision import enough
     from fastgreen.reports.ratio import FIRST_PAIRS, Outcomes
 
     for words in [*plan.setup, *plan.commands.values()]:
@@ -268,7 +256,9 @@ def _measured(plan: Plan) -> Comparison:
         _progress(count, plan)
         if plan.until is not None and count >= FIRST_PAIRS:
             found = compare_outcomes({name: Outcomes.of(these) for name, these in rows.items()}, first)
-            if _known_well(plan, found, count == plan.repeats):
+            verdict = enough(_known(found), plan.until, count, plan.repeats)
+            plan.notes += [verdict.note] if verdict.note else []
+            if verdict.ended:
                 break
     found = compare_outcomes({name: Outcomes.of(these) for name, these in rows.items()}, first)
     found.estimated = plan.estimated
@@ -281,25 +271,12 @@ def _progress(count: int, plan: Plan) -> None:
         click.echo(f"\rrepeat {count}" + (" " * 10 + "\r" if count == plan.repeats else ""), err=True, nl=False)
 
 
-def _known_well(plan: Plan, found: Comparison, last: bool) -> bool:
-    """Whether each ratio is known as well as wanted, or can never be: then a note has the reason."""
-    from fastgreen.reports.ratio import percent
+def _known(found: Comparison) -> list[Known]:
+    """How well each ratio is known."""
+    from fastgreen.reports.precision import Known
 
-    wanted = math.log1p(plan.until or 0.0)
     ratios = [(row.name, row.ratio) for row in found.rows if row.ratio is not None]
-    for name, ratio in ratios:
-        if ratio.meter >= wanted:
-            plan.notes.append(
-                f"the sensors know the ratio of {name} to ±{percent(ratio.meter)} %, so no number of repeats reaches "
-                f"±{percent(wanted)} %; it takes longer runs"
-            )
-            return True
-    if all(ratio.scatter + ratio.meter <= wanted for _, ratio in ratios):
-        return True
-    if last:
-        widest = max(ratio.scatter + ratio.meter for _, ratio in ratios)
-        plan.notes.append(f"{plan.repeats} repeats reach ±{percent(widest)} %, not ±{percent(wanted)} %")
-    return False
+    return [Known(f"the ratio of {name}", ratio.scatter, ratio.meter) for name, ratio in ratios]
 
 
 def _short(plan: Plan, name: str, rows: list[tuple[float, float, float, float]]) -> str | None:

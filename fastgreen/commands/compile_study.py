@@ -22,6 +22,9 @@ _SHOWN = {
     "energy_j": ("energy", "J"),
     "energy_low_j": ("low", "J"),
     "energy_high_j": ("high", "J"),
+    "precision": ("known to", "%"),
+    "batch": ("batch", None),
+    "energy_per_sample_j": ("per sample", "J"),
     "latency_s": ("latency", "s"),
     "throughput_per_s": ("throughput", "1/s"),
     "mean_power_w": ("power", "W"),
@@ -89,6 +92,8 @@ def _shown(row: dict[str, Any], currency: str) -> dict[str, Any]:
         value = row[name]
         if unit == "money":
             out[heading] = "-" if value is None else money(value, currency)
+        elif unit == "%":
+            out[heading] = "-" if value is None else f"±{100 * value:.2g} %"
         elif unit == "1/s":
             out[heading] = "-" if value is None else f"{value:.4g} /s"
         else:

@@ -9,6 +9,7 @@ import click
 
 from fastgreen.commands.common import JsonAnswer, json_options, of_file, say
 from fastgreen.commands.cost_options import CostOptions, cost_options
+from fastgreen.progress_bar import progress_bar
 
 __all__ = ["merge"]
 
@@ -31,13 +32,16 @@ def merge(
     from fastgreen.results.console import people_console, show
     from fastgreen.results.loading import merge as merged
 
-    result = merged(folders)
-    found = costing.of(result)
+    with progress_bar("merging", None):
+        result = merged(folders)
+        found = costing.of(result)
     with of_file():
         if output is not None:
-            result.save(output)
+            with progress_bar("saving", None):
+                result.save(output)
         if parquet is not None:
-            result.write_dataset(parquet)
+            with progress_bar("Parquet", None):
+                result.write_dataset(parquet)
     if not answer.give(lambda: costing.merged(result.to_dict(), found)):
         show(result, people_console())
         say(*costing.shown(found))

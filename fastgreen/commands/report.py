@@ -122,4 +122,5 @@ def _page_of_runs(folders: tuple[Path, ...], html: Path) -> None:
     names = [str(folder) if short.count(name) > 1 else name for folder, name in zip(folders, short, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{name} ({n})" for n, name in enumerate(names, start=1)]
-    runs_to_html(dict(zip(names, map(load, folders), strict=True)), html, title=f"Energy of {len(folders)} runs")
+    with progress_bar("page", None):
+        runs_to_html(dict(zip(names, map(load, folders), strict=True)), html, title=f"Energy of {len(folders)} runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["watch"]
 
+_MOST_BYTES = 64 << 20  # of the recording behind a page: about a day at 10 Hz
 _BUSY = 5  # a look that costs much is followed by a pause so many times as long
 
 
@@ -115,30 +117,100 @@ def _measure(
     page: LivePage | None,
     stack: ExitStack,
 ) -> Result | None:
-    record = None
-    if page is not None:  # the page is made of what is recorded
-        record = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastgreen-watch-"))) / "run"
-    from fastgreen.measuring.monitor import Monitor
-
-    monitor = Monitor(channels, hz=hz or max(10.0, 2 / every), record=record).start()
-    titles = {c.id: titled(c.id, c.name) for c in monitor.channels}
+    if page is not None:
+        _measure_for_page(channels, every, seconds, hz, answer, page, stack)
+        return None
+    monitor = _monitor(channels, every, hz)
     try:
-        glances = _glances(monitor, every, seconds)
-        if page is not None:
-            from fastgreen.reports.followed import FollowedRun
-
-            glances = _paged(glances, FollowedRun(str(record)), page)
-        _show(glances, titles, answer)
+        _show(_glances(monitor, every, seconds), _titles(monitor), answer)
     except KeyboardInterrupt:
         pass  # the usual way to end it
     finally:
         monitor.stop()
-    if page is not None:
-        page.show(monitor.result)
-        if not answer.printed:
-            show(monitor.result, people_console())  # before its folder goes
-        return None
     return monitor.result
+
+
+def _monitor(channels: list[str] | None, every: float, hz: float | None, record: Path | None = None) -> Monitor:
+    from fastgreen.measuring.monitor import Monitor
+
+    return Monitor(channels, hz=hz or max(10.0, 2 / every), record=record).start()
+
+
+def _titles(monitor: Monitor) -> dict[str, str]:
+    return {c.id: titled(c.id, c.name) for c in monitor.channels}
+
+
+def _measure_for_page(
+    channels: list[str] | None,
+    every: float,
+    seconds: float | None,
+    hz: float | None,
+    answer: JsonAnswer,
+    page: LivePage,
+    stack: ExitStack,
+) -> None:
+    """Measure with a page, which is made of what is recorded. A recording that is large gives way to a new one."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastgreen-watch-")))
+    parts = _Parts(folder, lambda record: _monitor(channels, every, hz, record))
+    try:
+        _show(parts.glances(every, seconds, page), _titles(parts.monitor), answer)
+    except KeyboardInterrupt:
+        pass  # the usual way to end it
+    finally:
+        parts.monitor.stop()
+    page.show(parts.monitor.result)
+    if not answer.printed:
+        show(parts.monitor.result, people_console())  # before its folder goes
+        if parts.before_s:
+            say(
+                f"note: {quantity(parts.before_j, 'J')} in {quantity(parts.before_s, 's')} were measured before; the "
+                "table and the page show the time since"
+            )
+
+
+class _Parts:
+    """Recordings one after the other, of which only the last one stays on disk."""
+
+    def __init__(self, folder: Path, start: Callable[[Path], Monitor], most_bytes: int = _MOST_BYTES) -> None:
+        self._folder, self._start, self._most_bytes, self._number = folder, start, most_bytes, 0
+        self.before_j = self.before_s = 0.0
+        self._before_by_channel: dict[str, float] = {}
+        self.monitor = start(self._place)
+
+    @property
+    def _place(self) -> Path:
+        return self._folder / f"run-{self._number}"
+
+    def glances(self, every_s: float, most_s: float | None, page: LivePage) -> Glances:
+        from fastgreen.reports.followed import FollowedRun
+
+        begin = time.monotonic()
+        while True:
+            left_s = None if most_s is None else max(most_s - (time.monotonic() - begin), 0.0)
+            for glance in _paged(_glances(self.monitor, every_s, left_s), FollowedRun(str(self._place)), page):
+                yield self._whole(glance)
+                if sum(file.stat().st_size for file in self._place.iterdir()) > self._most_bytes:
+                    break
+            else:
+                return
+            self._begin_again()
+
+    def _whole(self, glance: dict[str, Any]) -> dict[str, Any]:
+        """A glance with the energies since the begin of the first part."""
+        before = self._before_by_channel
+        channels = {k: {**c, "energy_j": c["energy_j"] + before.get(k, 0.0)} for k, c in glance["channels"].items()}
+        return {**glance, "energy_j": self.before_j + glance["energy_j"], "channels": channels}
+
+    def _begin_again(self) -> None:
+        self.monitor.stop()
+        old, result = self._place, self.monitor.result
+        self.before_j += result.energy_j
+        self.before_s += result.duration_s
+        for identity, total in result.totals.items():
+            self._before_by_channel[identity] = self._before_by_channel.get(identity, 0.0) + float(total.energy_j)
+        self._number += 1
+        self.monitor = self._start(self._place)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _paged(glances: Glances, run: FollowedRun, page: LivePage) -> Glances:

@@ -49,6 +49,7 @@ class Estimate:
     name : str
         Name of the network.
     batch_size : int
+        Samples in the batch.
     energy_j, energy_low_j, energy_high_j : float
         Joules of one forward pass of the whole batch, with bounds. The bounds are sums of the layers' bounds, as if all
         layers erred in the same direction; those of a layer hold for about nine in ten layers of its kind.

@@ -87,8 +87,8 @@ def check_expansion(model: Any, where: str) -> None:
     most_bytes = own[None][1] + MOST_GROWTH
     expanded: dict[Any, tuple[int, int]] = {}
     for key in order:
-        nodes, sizes = zip(own[key], *(expanded[called] for called in calls[key]), strict=True)
+        counts, sizes = zip(own[key], *(expanded[called] for called in calls[key]), strict=True)
         # Counts stop just beyond the limits: a number that doubles 2^20 times fills the memory itself.
-        expanded[key] = min(sum(nodes), MOST_NODES + 1), min(sum(sizes), most_bytes + 1)
+        expanded[key] = min(sum(counts), MOST_NODES + 1), min(sum(sizes), most_bytes + 1)
     if expanded[None][0] > MOST_NODES or expanded[None][1] > most_bytes:
         raise TraceError(f"{where}: its functions expand to more than {MOST_NODES} nodes or {MOST_GROWTH >> 20} MiB")

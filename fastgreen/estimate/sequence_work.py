@@ -6,7 +6,7 @@ So bytes have their own prices:
 - PyTorch's attention on a CPU skips what a causal mask hides: query i of `rows` meets ``cache + i`` keys.
 - A cache grows by a copy: transformers' dynamic cache concatenates the stored keys and values with the new ones.
 - A generation costs the interpreter and the framework the same whatever the sizes: a step for each token, and a price
-  for each block in it. Blocks with rotary positions call about twice as many functions as others.
+  for each block in it. Blocks with rotary positions call more functions than others, so they are a kind of their own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from fastgreen.estimate.layers import Columns
 
 __all__ = ["SEQUENCE_TERMS", "sequence_terms"]
 
-FLOAT_BYTES = 4
 FRESH_BYTES = 32 * 2**20  # as in work.py: newly mapped memory
 
 SEQUENCE_TERMS: dict[str, tuple[str, ...]] = {
@@ -26,7 +25,7 @@ SEQUENCE_TERMS: dict[str, tuple[str, ...]] = {
     "Embedding": ("bytes_moved", "rows", "calls"),
     "CachedAttention": ("products", "scores", "bytes_cache", "bytes_queries", "heads", "calls"),
     "CacheAppend": ("bytes_moved", "fresh_bytes", "calls"),
-    "Generation": ("calls", "steps", "plain_blocks", "rotary_blocks"),
+    **dict.fromkeys(("Generation", "RotaryGeneration"), ("calls", "steps", "blocks")),
 }
 
 
@@ -35,6 +34,7 @@ def sequence_terms(kind: str, f: Columns) -> dict[str, np.ndarray]:
     return {
         "LayerNorm": _norm, "RMSNorm": _norm, "Embedding": _embedding, "CachedAttention": _attention,
         "CacheAppend": _append, "Generation": _generation,
+        "RotaryGeneration": _generation,
     }[kind](f)  # fmt: skip
 
 
@@ -44,13 +44,13 @@ def _fresh(size: np.ndarray) -> np.ndarray:
 
 def _norm(f: Columns) -> dict[str, np.ndarray]:
     elements = f["batch_size"] * f["input_size"]
-    size = FLOAT_BYTES * elements
+    size = f["bits"] / 8 * elements
     return {"bytes_moved": 2 * size, "fresh_bytes": _fresh(size), "rows": elements / f["channels"]}
 
 
 def _embedding(f: Columns) -> dict[str, np.ndarray]:
     rows = f["batch_size"] * f["rows"]
-    return {"bytes_moved": 2 * FLOAT_BYTES * rows * f["embed_size"], "rows": rows}
+    return {"bytes_moved": (f["weight_bits"] + f["bits"]) / 8 * rows * f["embed_size"], "rows": rows}
 
 
 def _attention(f: Columns) -> dict[str, np.ndarray]:
@@ -62,19 +62,17 @@ def _attention(f: Columns) -> dict[str, np.ndarray]:
     return {
         "products": 2 * scores * f["head_size"],
         "scores": scores,
-        "bytes_cache": 2 * FLOAT_BYTES * stored * f["head_size"],
-        "bytes_queries": 2 * FLOAT_BYTES * heads * f["rows"] * f["head_size"],
+        "bytes_cache": f["bits"] / 4 * stored * f["head_size"],
+        "bytes_queries": f["bits"] / 4 * heads * f["rows"] * f["head_size"],
         "heads": heads,
     }
 
 
 def _append(f: Columns) -> dict[str, np.ndarray]:
     """Keys and values are read and written; each of the two is an allocation of its own."""
-    one = FLOAT_BYTES * f["batch_size"] * f["kv_heads"] * f["head_size"] * (f["cache"] + f["rows"])
+    one = f["bits"] / 8 * f["batch_size"] * f["kv_heads"] * f["head_size"] * (f["cache"] + f["rows"])
     return {"bytes_moved": 4 * one, "fresh_bytes": 2 * _fresh(one)}
 
 
 def _generation(f: Columns) -> dict[str, np.ndarray]:
-    blocks = f["steps"] * f["blocks"]
-    rotary = f["rotary"] != 0
-    return {"steps": f["steps"], "plain_blocks": np.where(rotary, 0.0, blocks), "rotary_blocks": rotary * blocks}
+    return {"steps": f["steps"], "blocks": f["steps"] * f["blocks"]}

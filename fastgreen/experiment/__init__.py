@@ -60,6 +60,7 @@ _HOME = {
     "read_zeus": "fastgreen.recordings.readers",
     "recording_of": "fastgreen.recordings.recording",
     "resnet50_series": "fastgreen.experiment.protocols",
+    "summary_series": "fastgreen.experiment.protocols",
     "scalars_of": "fastgreen.training.trackers",
     "tensorboard_tracker": "fastgreen.training.trackers",
     "tradeoff": "fastgreen.experiment.tradeoffs",

@@ -17,28 +17,28 @@ import pyarrow as pa
 
 from fastgreen.errors import TraceError
 from fastgreen.experiment.published_runs import RULES, load_published
+from fastgreen.experiment.run_energy import RunEnergy, precision_of, run_energy
 from fastgreen.experiment.runner import WINDOW, read_status
+from fastgreen.experiment.settling import Rest, Settled, read_settling, settling_notes
+from fastgreen.experiment.statistics import correlations
 from fastgreen.experiment.study_costs import SPENT_UNITS, spent_at_any_time, spent_by_run
 from fastgreen.guards.printable import encodable
 from fastgreen.guards.untrusted import check_inside, check_outputs, read_object
 from fastgreen.recordings.readers.aipowermeter import read_aipowermeter
 from fastgreen.table_files import save_table
 from fastgreen.training.gauges import GAUGE_UNITS
-from fastgreen.units import NS_PER_S
 
 if TYPE_CHECKING:
     from fastgreen.costs.settings import Costs
 
-__all__ = ["Compiled", "compile_study", "correlations", "sample_run"]
+__all__ = ["Compiled", "compile_study", "sample_run"]
 
 _TABLES = ("sizes", "channels", "runs", "pearson", "spearman")
 _MOST_BATCH = 10**9
 _LONGEST_NAME = 200  # characters of a study's name and of the unit of its sizes
 _LARGEST = 1e15  # of a mean of memory, use or temperature; a larger value is not a reading
-_MOST_CORRELATED = 100  # columns; the time grows with the number of pairs
 _RUN = re.compile(r"run_\d{1,9}")
 _INTERRUPTED = ("interrupted", "the run was cut off; it is repeated when the study goes on")
-_SPREAD = re.compile(r"_(q1|q3|low|high|p95)(_|$)")  # spread of another column, not a quantity of its own
 
 
 @dataclass
@@ -47,19 +47,33 @@ class _Run:
     repeat: int
     state: str
     note: str = ""
-    latency_s: np.ndarray = field(default_factory=lambda: np.empty(0))
-    channels: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
-    counted: list[str] = field(default_factory=list)
+    energy: RunEnergy = field(default_factory=RunEnergy)
     estimated: bool = False
     gauges: dict[str, float] = field(default_factory=dict)
     spent: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # money, carbon and SCI of an inference
     doubt: str = ""  # why `spent` is not known
+    warmup: Settled | None = None
+    rest: Rest | None = None
+
+    @property
+    def name(self) -> str:
+        return f"size {self.size}, run {self.repeat}"
+
+    @property
+    def latency_s(self) -> np.ndarray:
+        return self.energy.latency_s
+
+    @property
+    def channels(self) -> dict[str, tuple[float, float, float, float]]:
+        return self.energy.channels
+
+    @property
+    def counted(self) -> list[str]:
+        return self.energy.counted
 
     @property
     def total(self) -> tuple[float, float, float, float]:
-        parts = [self.channels[name] for name in self.counted]
-        sums = [sum(column) for column in zip(*parts, strict=True)] if parts else [float("nan")] * 4
-        return sums[0], sums[1], sums[2], sums[3]
+        return self.energy.total
 
 
 @dataclass
@@ -71,7 +85,8 @@ class Compiled:
     sizes : pyarrow.Table
         A row per size: runs, failed, iterations, energy of one inference in J over the counted channels (median,
         quartiles, bounds) and of each channel (``energy_j[id]``), latency, throughput and power; memory, use and
-        temperature if they were read.
+        temperature if they were read; the times of warm-up and rest that were found. ``precision`` is the half width of
+        the interval of the mean energy of the runs, as a fraction: 95 % of the scatter, and the bounds of the meter.
     channels : pyarrow.Table
         The same energies with their spread, a row per size and channel.
     runs : pyarrow.Table
@@ -152,7 +167,7 @@ def compile_study(folder: str | Path, costs: Costs | None = None, rule: str = "i
         raise TraceError(f"{folder}: no run in it; a study has folders input_<size>/run_<k>")
     runs = [_load(place, folder, costs or None, rule) for place in places]
     sizes = list(dict.fromkeys(run.size for run in runs))
-    table = _size_table(runs, sizes, about.batch)
+    table = _size_table(runs, sizes, about)
     pearson, spearman = correlations(table)
     return Compiled(
         table,
@@ -160,7 +175,12 @@ def compile_study(folder: str | Path, costs: Costs | None = None, rule: str = "i
         _run_table(runs),
         pearson,
         spearman,
-        [*about.notes, *_notes(runs), *RULES[rule]],
+        [
+            *about.notes,
+            *_notes(runs),
+            *RULES[rule],
+            *settling_notes((f"size {run.size}, run {run.repeat}", run.warmup, run.rest) for run in runs),
+        ],
         about.size_unit,
         about.name,
         any(run.estimated for run in runs),
@@ -198,8 +218,12 @@ class _About:
 
     name: str
     size_unit: str = ""
-    batch: int = 1
+    batch: int | dict[str, int] = 1
+    until: float | None = None
     notes: list[str] = field(default_factory=list)
+
+    def batch_of(self, size: str) -> int:
+        return self.batch.get(size, 1) if isinstance(self.batch, dict) else self.batch
 
 
 def _about(folder: Path) -> _About:
@@ -216,10 +240,13 @@ def _about(folder: Path) -> _About:
         about.name, about.size_unit = encodable(name)[:_LONGEST_NAME], encodable(unit)[:_LONGEST_NAME]
     else:
         about.notes.append("study.json: the name of the study or the unit of its sizes is not a text: not used")
-    if type(batch) is int and 1 <= batch <= _MOST_BATCH:
+    if all(type(n) is int and 1 <= n <= _MOST_BATCH for n in (batch.values() if isinstance(batch, dict) else [batch])):
         about.batch = batch
     else:
         about.notes.append(f"study.json: batch must be a whole number above 0, not {str(batch)[:60]!r}: taken as 1")
+    until = there.get("until")
+    if isinstance(until, float) and 0 < until < 1:
+        about.until = until
     return about
 
 
@@ -242,6 +269,7 @@ def _load(place: Path, study: Path, costs: Costs | None, rule: str) -> _Run:
         elif (place / "run" / "channels.arrow").exists():
             _load_saved(run, place / "run", costs)
             run.gauges = _saved_gauges(place)
+            run.warmup, run.rest = read_settling(place)
             if status is None:
                 run.state, run.note = _INTERRUPTED
         elif (place / "power_metrics.json").exists():
@@ -259,25 +287,11 @@ def _load(place: Path, study: Path, costs: Costs | None, rule: str) -> _Run:
 
 def _load_saved(run: _Run, place: Path, costs: Costs | None) -> None:
     import fastgreen
-    from fastgreen.results.trace import Windows, together
 
     result = fastgreen.load(place)
-    table = result.windows(WINDOW)
-    run.latency_s = table.column("duration_s").to_numpy()
-    begin_ns = table.column("start_ns").to_numpy()
-    windows = Windows(WINDOW, 0, begin_ns, begin_ns + np.rint(run.latency_s * NS_PER_S).astype(np.int64))
-    seconds, count = float(run.latency_s.sum()), run.latency_s.size
-    read = [trace for trace in result.traces if trace.has_data and count]
-    for trace, energy in zip(read, together(read, windows), strict=True):
-        run.channels[trace.channel.id] = (
-            float(energy.energy_j) / count,
-            float(energy.low_j) / count,
-            float(energy.high_j) / count,
-            float(energy.energy_j) / seconds,
-        )
-    run.counted = [trace.channel.id for trace in read if trace.counted]
+    run.energy = run_energy(result, WINDOW)
     run.estimated = result.estimated
-    if costs is not None and count and run.counted:
+    if costs is not None and run.latency_s.size and run.counted:
         run.spent, run.doubt = spent_by_run(result, costs, WINDOW)
 
 
@@ -326,6 +340,10 @@ _RUN_FIELDS = [
     ("latency_s", pa.float64(), "s"),
     ("latency_p95_s", pa.float64(), "s"),
     ("latency_total_s", pa.float64(), "s"),
+    ("warmup_s", pa.float64(), "s"),
+    ("warmup", pa.string(), ""),
+    ("rest_s", pa.float64(), "s"),
+    ("rest", pa.string(), ""),
 ]
 
 
@@ -343,6 +361,9 @@ def _run_table(runs: list[_Run]) -> pa.Table:
         if run.latency_s.size:
             row |= {"latency_s": float(np.median(run.latency_s)), "latency_total_s": float(run.latency_s.sum())}
             row["latency_p95_s"] = float(np.quantile(run.latency_s, 0.95))
+        for name, found in (("warmup", run.warmup), ("rest", run.rest)):
+            if found is not None:
+                row |= {f"{name}_s": found.seconds, name: found.state}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=_schema(_RUN_FIELDS))
 
@@ -355,7 +376,13 @@ def _quartiles(values: list[float]) -> tuple[float | None, float | None, float |
     return float(middle), float(q1), float(q3)
 
 
-def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
+def _precision(totals: list[tuple[float, float, float, float]], chosen: bool) -> float | None:
+    """How well the mean energy is known, as a fraction; None where that is not known."""
+    width = math.expm1(min(sum(precision_of(totals, chosen)), 700.0)) if len(totals) > 1 else math.nan
+    return width if math.isfinite(width) else None
+
+
+def _size_table(runs: list[_Run], sizes: list[str], about: _About) -> pa.Table:
     names = list(dict.fromkeys(name for run in runs for name in run.channels))
     numeric = all(_order(size)[0] == 0 for size in sizes)
     fields: list[tuple[str, Any, str]] = [("size", pa.float64() if numeric else pa.string(), "")]
@@ -363,6 +390,10 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
     fields += [
         (n, pa.float64(), "J") for n in ("energy_j", "energy_q1_j", "energy_q3_j", "energy_low_j", "energy_high_j")
     ]
+    fields += [("precision", pa.float64(), "1")]
+    batched = any(about.batch_of(size) > 1 for size in sizes)
+    if batched:
+        fields += [("batch", pa.int64(), ""), ("energy_per_sample_j", pa.float64(), "J")]
     fields += [(n, pa.float64(), "s") for n in ("latency_s", "latency_q1_s", "latency_q3_s", "latency_p95_s")]
     fields += [("throughput_per_s", pa.float64(), "1/s"), ("mean_power_w", pa.float64(), "W")]
     fields += [(f"energy_j[{name}]", pa.float64(), "J") for name in names]
@@ -370,6 +401,8 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
     fields += [(f"{name}{part}", pa.float64(), SPENT_UNITS[name]) for name in spent for part in ("", "_low", "_high")]
     gauges = [name for name in GAUGE_UNITS if any(name in run.gauges for run in runs)]
     fields += [(name, pa.float64(), GAUGE_UNITS[name]) for name in gauges]
+    waits = [name for name in ("warmup", "rest") if any(getattr(run, name) is not None for run in runs)]
+    fields += [(f"{name}_s", pa.float64(), "s") for name in waits]
     rows = []
     by_size: dict[str, list[_Run]] = {}
     for run in runs:
@@ -387,6 +420,11 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
         row["energy_j"], row["energy_q1_j"], row["energy_q3_j"] = _quartiles([t[0] for t in totals])
         row["energy_low_j"], row["energy_high_j"] = (_quartiles([t[i] for t in totals])[0] for i in (1, 2))
         row["mean_power_w"] = _quartiles([t[3] for t in totals])[0]
+        row["precision"] = _precision(totals, about.until is not None)
+        batch = about.batch_of(size)
+        if batched:
+            energy_j = row["energy_j"]
+            row |= {"batch": batch, "energy_per_sample_j": None if energy_j is None else energy_j / batch}
         latency = [float(np.median(run.latency_s)) for run in done]
         row["latency_s"], row["latency_q1_s"], row["latency_q3_s"] = _quartiles(latency)
         row["latency_p95_s"] = _quartiles([float(np.quantile(run.latency_s, 0.95)) for run in done])[0]
@@ -400,6 +438,9 @@ def _size_table(runs: list[_Run], sizes: list[str], batch: int) -> pa.Table:
                 row[f"{name}{part}"] = _quartiles([value[n] for value in known])[0]
         for name in gauges:
             row[name] = _quartiles([r.gauges[name] for r in done if name in r.gauges])[0]
+        for name in waits:
+            found = [getattr(run, name) for run in done]
+            row[f"{name}_s"] = _quartiles([one.seconds for one in found if one is not None])[0]
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=_schema(fields))
 
@@ -422,51 +463,3 @@ def _channel_table(runs: list[_Run], sizes: list[str]) -> pa.Table:
             row = {"size": size, "channel": name, "runs": len(numbers), **energy}
             rows.append({**row, "energy_low_j": low, "energy_high_j": high, "mean_power_w": power})
     return pa.Table.from_pylist(rows, schema=_schema(fields))
-
-
-def correlations(table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Pearson and Spearman correlations between the float columns of a table, quartiles and bounds apart.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Rows with a null in one of two columns are left out for that pair.
-
-    Returns
-    -------
-    pearson, spearman : pyarrow.Table
-        A column ``column`` of names, and one column per name; null if fewer than three rows have both values, or one
-        of the two columns is constant.
-    """
-    names = [
-        f.name
-        for f in table.schema
-        if pa.types.is_floating(f.type)
-        and table.column(f.name).null_count < table.num_rows
-        and not _SPREAD.search(f.name)
-    ][:_MOST_CORRELATED]
-    columns = [table.column(name).to_numpy().astype(float) for name in names]
-    out = []
-    for how in (lambda x: x, _ranks):
-        matrix: dict[str, list[Any]] = {"column": names}
-        for name, b in zip(names, columns, strict=True):
-            matrix[name] = [_correlation(a, b, how) for a in columns]
-        schema = pa.schema([("column", pa.string()), *((name, pa.float64()) for name in names)])
-        out.append(pa.table(matrix, schema=schema))
-    return out[0], out[1]
-
-
-def _correlation(a: np.ndarray, b: np.ndarray, how: Any) -> float | None:
-    good = np.isfinite(a) & np.isfinite(b)
-    a, b = a[good], b[good]
-    if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    a, b = how(a) - how(a).mean(), how(b) - how(b).mean()
-    return float(np.clip((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()), -1.0, 1.0))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values get the mean of their ranks."""
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return ((last - counts + 1 + last) / 2.0)[where]

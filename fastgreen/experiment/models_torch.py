@@ -1,8 +1,8 @@
 """Networks of the published series, without downloads: random weights and inputs (zeros would draw less power).
 
 Compact definitions after the papers: AlexNet (Krizhevsky, 2014, one column), ResNet-50 (He et al., 2015), BERT-base
-(Devlin et al., 2018), and the plain stack of convolutions of the benchmark that the series come from. Parameter
-counts are checked in the tests against the published ones.
+(Devlin et al., 2018), ViT-B/16 (Dosovitskiy et al., 2020), and the plain stack of convolutions of the benchmark that
+the series come from. Parameter counts are checked in the tests against the published ones.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["alexnet", "bert", "convnet", "images", "inference", "resnet50", "tokens", "torch_module"]
+__all__ = ["alexnet", "bert", "convnet", "images", "inference", "resnet50", "tokens", "torch_module", "vit_b16"]
 
 BERT_VOCABULARY = 30522
 BERT_POSITIONS = 512
@@ -101,6 +101,32 @@ def bert(layers: int = 12, width: int = 768, heads: int = 12) -> Any:
             return torch.tanh(self.pooler(self.blocks(x)[:, 0]))
 
     return Encoder()
+
+
+def vit_b16(classes: int = 1000) -> Any:
+    """ViT-B/16 (Dosovitskiy et al., 2020): 86 567 656 parameters with 1000 classes, for images of 224 pixels."""
+    torch: Any = torch_module()
+    nn: Any = torch.nn
+    patch, width, places = 16, 768, (224 // 16) ** 2 + 1
+
+    class VisionTransformer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, width, patch, patch)
+            self.token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+            self.places = nn.Parameter(torch.randn(1, places, width) * 0.02)
+            block = nn.TransformerEncoderLayer(
+                width, 12, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            self.blocks = nn.TransformerEncoder(block, 12, nn.LayerNorm(width), enable_nested_tensor=False)
+            self.head = nn.Linear(width, classes)
+
+        def forward(self, x: Any) -> Any:
+            x = self.patches(x).flatten(2).transpose(1, 2)
+            x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.places
+            return self.head(self.blocks(x)[:, 0])
+
+    return VisionTransformer()
 
 
 def convnet(depth: int, filters: int = 64, image: int = 224, classes: int = 10) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "AUTO",
     "SERIES",
     "CommandFailed",
     "Protocol",
@@ -26,9 +27,11 @@ __all__ = [
     "for_onnx",
     "for_torch",
     "resnet50_series",
+    "summary_series",
 ]
 
 Inference = Callable[[], Any]
+AUTO = "auto"  # of a warm-up or a rest: found from time and power
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,10 @@ class Protocol:
         Takes a size; returns a callable without arguments that runs one inference.
     iterations : callable
         Takes a size; returns the number of timed inferences.
-    warmup : int
-        Inferences before the timed ones; they are not measured.
-    batch : int
-        Samples in one inference.
+    warmup : int or "auto"
+        Inferences before the timed ones; they are not measured. ``"auto"``: until time and power have settled.
+    batch : int or dict of str to int
+        Samples in one inference; a dict has those of each size, by its text.
     size_unit : str
         Unit of a size: px, tokens, layers.
     what : str
@@ -59,15 +62,16 @@ class Protocol:
     Raises
     ------
     ValueError
-        If there is no size, two sizes are equal or one cannot name a folder, or `warmup` is negative.
+        If there is no size, two sizes are equal or one cannot name a folder, or `warmup` is neither 0 or above nor
+        ``"auto"``.
     """
 
     name: str
     sizes: Sequence[Any]
     build: Callable[[Any], Inference] = field(repr=False)
     iterations: Callable[[Any], int] = field(repr=False)
-    warmup: int = 2
-    batch: int = 1
+    warmup: int | str = 2
+    batch: int | dict[str, int] = 1
     size_unit: str = ""
     what: str = ""
     inside: bool = True
@@ -81,8 +85,8 @@ class Protocol:
         bad = next((s for s in map(str, self.sizes) if "/" in s or s in (".", "..")), None)
         if bad is not None:
             raise ValueError(f"sizes must be names of folders, not {bad!r}")
-        if self.warmup < 0:
-            raise ValueError(f"warmup must be 0 or above, not {self.warmup}")
+        if self.warmup != AUTO and not (isinstance(self.warmup, int) and self.warmup >= 0):
+            raise ValueError(f"warmup must be 0 or above, or {AUTO!r}, not {self.warmup!r}")
 
 
 def _count(iterations: int | Callable[[Any], int], scale: float = 1.0) -> Callable[[Any], int]:
@@ -382,9 +386,43 @@ def convnet_series(scale: float = 1.0, device: str | None = None) -> Protocol:
     return _series("convnets", range(2, 41, 2), lambda size: int(40000 / size), "layers", scale, device)
 
 
+# Of the published table: network, batch, and what makes its inputs.
+_SUMMARY: dict[str, tuple[int, str, int]] = {
+    "ssdlite320": (32, "images", 320),
+    "resnet50": (128, "images", 224),
+    "vit_b16": (64, "images", 224),
+    "bert": (128, "tokens", 50),
+}
+_SUMMARY_COUNT = 100  # inferences of a batch at scale 1
+
+
+def summary_series(scale: float = 1.0, device: str | None = None) -> Protocol:
+    """The networks of the published first table: a detector, ResNet-50, ViT-B/16 and BERT with 50 tokens.
+
+    The batches are 32, 128, 64 and 128, and each run has 100 inferences. `scale` reduces both, to at least 1.
+    """
+    from fastgreen.experiment import detector_torch
+    from fastgreen.experiment import models_torch as nets
+
+    counted = _count(_SUMMARY_COUNT, scale)
+    batches = {name: max(1, round(batch * scale)) for name, (batch, _, _) in _SUMMARY.items()}
+
+    def make(name: str) -> Any:
+        return detector_torch.ssdlite320() if name == "ssdlite320" else getattr(nets, name)()
+
+    def inputs(name: str) -> Any:
+        _, kind, size = _SUMMARY[name]
+        return getattr(nets, kind)(size, batches[name])
+
+    return for_torch(
+        make, list(_SUMMARY), inputs=inputs, iterations=counted, device=device, name="summary", batch=batches
+    )
+
+
 SERIES: dict[str, Callable[..., Protocol]] = {
     "alexnet": alexnet_series,
     "resnet50": resnet50_series,
     "bert": bert_series,
     "convnets": convnet_series,
+    "summary": summary_series,
 }

@@ -35,7 +35,7 @@ def load_published(run: Any, place: Path, rule: str) -> None:
     if recording.latency_s is None or not recording.latency_s.size:
         run.state, run.note = "empty", "no latencies: the energy of one inference is not known"
         return
-    run.latency_s = recording.latency_s
+    run.energy.latency_s = recording.latency_s
     count = run.latency_s.size
     rows = recording.channels.to_pylist()
     own = rule == "aipowermeter"

@@ -6,6 +6,7 @@ A study is a folder::
     input_<size>/run_<k>/run/           the saved run: channels, samples, and one window per inference
     input_<size>/run_<k>/latency.csv    seconds of each inference, a line each, as the published layout has it
     input_<size>/run_<k>/gauges.json    means of memory, use and temperature, of the processor and of the GPU
+    input_<size>/run_<k>/settling.json  the warm-up and the rest that were found, if they were to be found
     input_<size>/run_<k>/status.json    written last, atomically: a folder without it was interrupted and is repeated
 
 The timed loop holds only the inference and its window. An exception of the model is kept as the failure of its run; an
@@ -29,11 +30,16 @@ from typing import Any
 
 from fastgreen.atomic_file import write_text
 from fastgreen.errors import FastgreenWarning, TraceError
-from fastgreen.experiment.protocols import CommandFailed, Protocol
+from fastgreen.experiment.protocols import AUTO, CommandFailed, Protocol
+from fastgreen.experiment.run_energy import precision_of, run_energy
+from fastgreen.experiment.settling import FILE as SETTLING
+from fastgreen.experiment.settling import Rest, read_settling, rest, settling_notes, settling_of, warm_up
 from fastgreen.guards.printable import encodable
 from fastgreen.guards.untrusted import read_object
 from fastgreen.progress_bar import progress_bar
 from fastgreen.recordings.published_layout import run_folder, write_latencies
+from fastgreen.reports.precision import Known, Verdict, enough
+from fastgreen.reports.ratio import FIRST_PAIRS
 from fastgreen.training.gauges import Gauges, watching
 
 __all__ = ["WINDOW", "RunStatus", "Study", "read_status"]
@@ -65,8 +71,12 @@ class Study:
         The sizes and the inference.
     repeats : int
         Runs of each size, at least 1. More than a study in the folder has adds runs to it, also if it is finished.
-    pause_s : float
-        Seconds of rest before each run, so that one run does not warm up the next.
+    pause_s : float or "auto"
+        Seconds of rest before each run, so that one run does not warm up the next. ``"auto"``: until the power is back
+        at idle (:mod:`fastgreen.experiment.settling`).
+    until : float, optional
+        Repeat each size until the mean energy of an inference is known to this fraction, at most `repeats` times: 95 %
+        of the scatter between runs and the bounds of the meter together.
     order : {"sizes", "rounds"}
         ``"sizes"``: all runs of a size in a row, as published. ``"rounds"``: every size once, then every size again, so
         that a machine that becomes warmer or busier does not look like an effect of size; a model is built for each
@@ -100,7 +110,8 @@ class Study:
         protocol: Protocol,
         *,
         repeats: int = 10,
-        pause_s: float = 0.0,
+        pause_s: float | str = 0.0,
+        until: float | None = None,
         order: str = "sizes",
         channels: list[str] | None = None,
         hz: float | None = None,
@@ -109,18 +120,25 @@ class Study:
     ) -> None:
         if repeats < 1:
             raise ValueError(f"repeats must be at least 1, not {repeats}")
-        if not 0 <= pause_s < float("inf"):
-            raise ValueError(f"pause_s must be 0 or above, not {pause_s}")
+        if pause_s != AUTO and not (isinstance(pause_s, (int, float)) and 0 <= pause_s < float("inf")):
+            raise ValueError(f"pause_s must be 0 or above, or {AUTO!r}, not {pause_s!r}")
+        if until is not None and not 0 < until < 1:
+            raise ValueError(f"until must be above 0 and below 1, not {until}")
+        if until is not None and repeats < FIRST_PAIRS:
+            raise ValueError(f"repeats must be at least {FIRST_PAIRS} with until, not {repeats}")
         if order not in ("sizes", "rounds"):
             raise ValueError(f"order must be sizes or rounds, not {order!r}")
         self.folder = Path(folder)
         self.protocol = protocol
         self.repeats = repeats
         self.pause_s = pause_s
+        self.until = until
         self.order = order
         self._options = {name: value for name, value in (("channels", channels), ("hz", hz)) if value is not None}
         self._monitor = monitor or _monitor
         self._gauges = gauges
+        self._totals: dict[tuple[str, int], tuple[float, float, float, float]] = {}
+        self._idle_w: float | None = None
         self._monitor(**self._options)  # a channel or a rate that does not exist is an error before anything is written
         self._claim()
 
@@ -137,6 +155,7 @@ class Study:
             "warmup": self.protocol.warmup,
             "channels": self._options.get("channels"),
             "hz": self._options.get("hz"),
+            "until": self.until,
         }
         file = self.folder / "study.json"
         if self.folder.exists() and not self.folder.is_dir():
@@ -163,24 +182,82 @@ class Study:
             _write_json(file, {**there, "repeats": self.repeats})
 
     def pending(self, *, retry_failed: bool = False) -> list[tuple[Any, int]]:
-        """List (size, repeat) of the runs to be done, in order. A damaged run is to be done again, with a warning."""
-        pending = []
-        for size, repeat in self._runs():
-            status = self._kept(size, repeat)
-            if status is None or (retry_failed and status.state == "failed"):
-                pending.append((size, repeat))
-        return pending
+        """List (size, repeat) of the runs to be done, in order. A damaged run is to be done again, with a warning.
+
+        Where the precision decides, these are the runs that are sure to be needed: the first eight of a size, or the
+        next one.
+        """
+        out = []
+        for size in self.protocol.sizes:
+            for repeat in range(self.repeats):
+                status = self._kept(size, repeat)
+                if status is None or (retry_failed and status.state == "failed"):
+                    if self._verdict(size, repeat).ended:
+                        break
+                    out.append((size, repeat))
+                    if self.until is not None and repeat >= FIRST_PAIRS - 1:
+                        break
+        return out
 
     def _runs(self) -> Iterator[tuple[Any, int]]:
         """(size, repeat) of every run, as published: all runs of a size in a row."""
         return product(self.protocol.sizes, range(self.repeats))
+
+    def _verdict(self, size: Any, repeats: int) -> Verdict:
+        """Whether this many runs of a size are enough for the precision asked for."""
+        if self.until is None:
+            return Verdict(False)
+        ended = [n for n in range(repeats) if self._ended(size, n)]
+        totals = [total for n in ended if (total := self._total(size, n)) is not None]
+        if ended and not totals:
+            return Verdict(True)  # the size fails
+        if len(ended) < repeats or len(totals) < 2:
+            return Verdict(False)
+        known = Known(f"the energy at size {size}", *precision_of(totals, True))
+        return enough([known], self.until, len(totals), self.repeats)
+
+    def _ended(self, size: Any, repeat: int) -> bool:
+        """Whether a run is done or has failed."""
+        if (str(size), repeat) in self._totals:
+            return True
+        try:
+            return read_status(run_folder(self.folder, size, repeat)) is not None
+        except TraceError:
+            return False
+
+    def _total(self, size: Any, repeat: int) -> tuple[float, float, float, float] | None:
+        """Energy of an inference of a run that is done."""
+        key = str(size), repeat
+        if key not in self._totals:
+            import fastgreen
+
+            folder = run_folder(self.folder, size, repeat)
+            try:
+                status = read_status(folder)
+                if status is None or status.state != "done":
+                    return None
+                self._totals[key] = run_energy(fastgreen.load(folder / "run"), WINDOW).total
+            except (TraceError, KeyError):
+                return None
+        return self._totals[key]
+
+    def precision_notes(self) -> list[str]:
+        """A sentence for each size whose energy is not known as well as asked for."""
+        done = [(size, sum(1 for s in self.statuses() if s.size == str(size))) for size in self.protocol.sizes]
+        notes = [self._verdict(size, count).note for size, count in done]
+        return [note for note in notes if note is not None]
+
+    def settling_notes(self) -> list[str]:
+        """Sentences about the warm-up and the rest that were found."""
+        done = [(s, run_folder(self.folder, s.size, s.repeat)) for s in self.statuses()]
+        return settling_notes((f"size {s.size}, run {s.repeat}", *read_settling(folder)) for s, folder in done)
 
     def _kept(self, size: Any, repeat: int) -> RunStatus | None:
         """Outcome of a run; None if it has not ended, or its files are damaged."""
         folder = run_folder(self.folder, size, repeat)
         try:
             status = read_status(folder)
-            if status is not None and status.state == "done":
+            if status is not None and status.state == "done" and (str(size), repeat) not in self._totals:
                 _check_saved(folder / "run", self.protocol.iterations(size))
             return status
         except (TraceError, KeyError) as error:
@@ -206,15 +283,15 @@ class Study:
             Outcomes of all runs of the study, in order.
         """
         pending = self.pending(retry_failed=retry_failed)
-        in_turn = sorted(pending, key=lambda run: run[1]) if self.order == "rounds" else pending
         weights = {size: self.protocol.iterations(size) for size in self.protocol.sizes}
         succeeded = {s.size for s in self.statuses(besides=pending) if s.state == "done"}
         hopeless: dict[str, RunStatus] = {}
         model = _Model(self.protocol.build)
-        total = sum(weights[size] for size, _ in pending)
+        total = sum(weights[size] for size, _ in pending) if self.until is None else None
         with progress_bar(self.protocol.name, total, progress and bool(pending)) as advance:
-            for size, repeat in in_turn:
-                advance(0, f"{size} {self.protocol.size_unit}".rstrip() + f", run {repeat + 1}/{self.repeats}")
+            for size, repeat in self._in_turn(pending, retry_failed):
+                of = f"run {repeat + 1}/{self.repeats}" if self.until is None else f"run {repeat + 1}"
+                advance(0, f"{size} {self.protocol.size_unit}".rstrip() + f", {of}")
                 status = self._run(size, repeat, model, hopeless.get(str(size)))
                 if status.state == "done":
                     succeeded.add(status.size)
@@ -222,6 +299,20 @@ class Study:
                     hopeless.setdefault(status.size, status)
                 advance(weights[size], "")
         return list(self.statuses())
+
+    def _in_turn(self, pending: list[tuple[Any, int]], retry_failed: bool) -> Iterator[tuple[Any, int]]:
+        """The runs in the order of the study; more and more of them where the precision decides."""
+        tried: set[tuple[Any, int]] = set()
+        while pending:
+            if self.order == "rounds":
+                pending = sorted(pending, key=lambda run: run[1])
+            for size, repeat in pending:
+                tried.add((size, repeat))
+                if not self._verdict(size, repeat).ended:  # a size that fails ends early
+                    yield size, repeat
+            if self.until is None:
+                return
+            pending = [run for run in self.pending(retry_failed=retry_failed) if run not in tried]
 
     def statuses(self, besides: Collection[tuple[Any, int]] = ()) -> Iterator[RunStatus]:
         """Outcomes of the runs that have ended, without those in `besides`."""
@@ -235,6 +326,7 @@ class Study:
         """Do one run, unless its size has `failed` before, and save its outcome."""
         iterations = self.protocol.iterations(size)
         folder = run_folder(self.folder, size, repeat)
+        self._totals.pop((str(size), repeat), None)
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
@@ -254,10 +346,14 @@ class Study:
         return status
 
     def _once(self, folder: Path, inference: Callable[[], Any], iterations: int) -> None:
-        time.sleep(self.pause_s)
-        with _blaming_the_model():
-            for _ in range(self.protocol.warmup):
-                inference()
+        resting = self._rest()
+        warm = None
+        if self.protocol.warmup == AUTO:
+            warm = warm_up(_blamed(inference), self._monitor(**self._options), iterations)
+        else:
+            with _blaming_the_model():
+                for _ in range(int(self.protocol.warmup)):
+                    inference()
         monitor = self._monitor(**self._options)
         with watching(self._gauges()) as gauges, monitor:
             window = monitor.window(WINDOW)
@@ -272,6 +368,21 @@ class Study:
         if not self.protocol.inside:
             del means["memory_b"]
         _write_json(folder / "gauges.json", means)
+        if found := settling_of(warm, resting):
+            _write_json(folder / SETTLING, found)
+
+    def _rest(self) -> Rest | None:
+        """Rest before a run; what was found, if it was to be found."""
+        if self.pause_s != AUTO:
+            time.sleep(float(self.pause_s))
+            return None
+        if self._idle_w is None:  # of the runs before a break
+            places = self.folder.glob("input_*/run_*")
+            known = [found.idle_w for place in places if (found := read_settling(place)[1]) is not None]
+            self._idle_w = min((watts for watts in known if watts is not None), default=None)
+        found = rest(self._monitor(**self._options), self._idle_w)
+        self._idle_w = self._idle_w if found.idle_w is None else found.idle_w
+        return found
 
 
 class _Model:
@@ -310,6 +421,14 @@ def _blaming_the_model() -> Iterator[None]:
         yield
     except Exception as error:
         raise _ModelRaised(error) from error
+
+
+def _blamed(inference: Callable[[], Any]) -> Callable[[], None]:
+    def once() -> None:
+        with _blaming_the_model():
+            inference()
+
+    return once
 
 
 def _monitor(**options: Any) -> Any:

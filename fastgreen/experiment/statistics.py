@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-__all__ = ["GroupTest", "cliffs_delta", "delta_size", "dunn_holm", "kruskal", "pareto", "rank_correlation"]
+__all__ = [
+    "GroupTest",
+    "cliffs_delta",
+    "correlations",
+    "delta_size",
+    "dunn_holm",
+    "kruskal",
+    "pareto",
+    "rank_correlation",
+]
+
+_MOST_CORRELATED = 100  # columns; the time grows with the number of pairs
+# Spread of another column, and what the study itself chose: no quantities of their own.
+_SPREAD = re.compile(r"_(q1|q3|low|high|p95)(_|$)|^(precision|warmup_s|rest_s)$")
 
 
 @dataclass(frozen=True)
@@ -208,3 +223,51 @@ def pareto(cost: np.ndarray, benefit: np.ndarray) -> np.ndarray:
             keep[i] = True
             best, best_cost = benefit[i], cost[i]
     return keep
+
+
+def correlations(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Pearson and Spearman correlations between the float columns of a table, quartiles and bounds apart.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Rows with a null in one of two columns are left out for that pair.
+
+    Returns
+    -------
+    pearson, spearman : pyarrow.Table
+        A column ``column`` of names, and one column per name; null if fewer than three rows have both values, or one
+        of the two columns is constant.
+    """
+    names = [
+        f.name
+        for f in table.schema
+        if pa.types.is_floating(f.type)
+        and table.column(f.name).null_count < table.num_rows
+        and not _SPREAD.search(f.name)
+    ][:_MOST_CORRELATED]
+    columns = [table.column(name).to_numpy().astype(float) for name in names]
+    out = []
+    for how in (lambda x: x, _ranks):
+        matrix: dict[str, list[Any]] = {"column": names}
+        for name, b in zip(names, columns, strict=True):
+            matrix[name] = [_correlation(a, b, how) for a in columns]
+        schema = pa.schema([("column", pa.string()), *((name, pa.float64()) for name in names)])
+        out.append(pa.table(matrix, schema=schema))
+    return out[0], out[1]
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, how: Any) -> float | None:
+    good = np.isfinite(a) & np.isfinite(b)
+    a, b = a[good], b[good]
+    if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    a, b = how(a) - how(a).mean(), how(b) - how(b).mean()
+    return float(np.clip((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()), -1.0, 1.0))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values get the mean of their ranks."""
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return ((last - counts + 1 + last) / 2.0)[where]

@@ -141,7 +141,8 @@ class GpuWindows:
     ----------
     monitor : Monitor
         A running one.
-    backend : "torch", "cupy" or an object with the methods of `fastgreen.measuring.gpu_timeline.Events`
+    backend : str or Events
+        ``"torch"``, ``"cupy"``, or an object with the methods of `fastgreen.measuring.gpu_timeline.Events`.
     device : int
         CUDA's index, as the library counts; NVML's can differ.
 

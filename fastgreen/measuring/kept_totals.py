@@ -7,6 +7,8 @@ import numpy as np
 
 from fastgreen import _core, _resolver
 from fastgreen._light_dataclass import dataclass, replace
+from fastgreen.measuring.stand_in import StandIn
+from fastgreen.measuring.still_watch import StillWatch
 from fastgreen.measuring.sums_of_windows import RUN, ChannelSums
 from fastgreen.results.name_totals import WindowTotal
 from fastgreen.results.totals_result import TotalsResult, TotalTrace
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastgreen import _window
+    from fastgreen.measuring.standstill import CounterJudge
     from fastgreen.measuring.sums_of_windows import Pieces
     from fastgreen.results.name_totals import LedgerTotal
     from fastgreen.sensors.channel import Channel
@@ -60,12 +63,27 @@ class KeptTotals:
     ----------
     channels : list of Channel
     start_ns : int
+    judge : CounterJudge
+        Watches the load of the CPUs.
+
+    Attributes
+    ----------
+    watches : dict of str to StillWatch
+        By energy counter.
     """
 
-    def __init__(self, channels: list[Channel], start_ns: int) -> None:
+    def __init__(self, channels: list[Channel], start_ns: int, judge: CounterJudge) -> None:
         self.channels, self._cut_ns = channels, start_ns
         self._counted = counted_ids(channels)
-        self._sums = {c.id: ChannelSums(c, c.id in self._counted) for c in channels}
+        self._sums: dict[str, ChannelSums] = {}
+        self.watches: dict[str, StillWatch] = {}
+        for channel in sorted(channels, key=lambda c: c.kind == "energy"):  # a power before the counter of its board
+            if channel.kind == "energy" and not channel.estimated and channel.source != "replay":
+                own = next((c for c in channels if c.kind == "power" and c.parent == channel.id), None)
+                power = (own.id, self._sums[own.id].power_so_far_j) if own is not None else None
+                self.watches[channel.id] = StillWatch(channel, judge.witness, power)
+            self._sums[channel.id] = ChannelSums(channel, channel.id in self._counted, self.watches.get(channel.id))
+        self._judge, self._stand_in = judge, StandIn(channels, judge)
         self._handles: list[_Handle] = []
         self._windows: dict[str, WindowTotal] = {}
         self._handles_of: dict[str, int] = {}
@@ -73,12 +91,18 @@ class KeptTotals:
 
     def drain(self, samples: Mapping[str, bytearray], handles: Sequence[_window.Window]) -> None:
         """Take in samples that were just taken out of the rings, and the windows until now."""
-        for identity, taken in samples.items():
-            self._sums[identity].take(_resolver.samples(taken).copy())
+        for identity, sums in self._sums.items():
+            if identity in samples:
+                taken = _resolver.samples(samples[identity])
+                sums.take(taken.copy())
+                if identity in self.watches:
+                    self.watches[identity].take(taken, sums.tally())
+        self._stand_in.look(self._sums)
         self._cut(handles, _core.now_ns())
 
     def finish(self, handles: Sequence[_window.Window], tallies: Mapping[str, Mapping[str, Any]]) -> None:
         """No window is open and no sample comes any more. Idempotent."""
+        self._stand_in.look(self._sums, last=True)
         self._cut(handles, max(_core.now_ns(), self._cut_ns + 1))
         for identity, sums in self._sums.items():
             sums.finish(tallies[identity]["end_at_ns"])
@@ -101,6 +125,7 @@ class KeptTotals:
             pieces[_union_key(name)] = union
         for sums in self._sums.values():
             sums.cut(self._cut_ns, now_ns, pieces)
+        self._stand_in.cut(self._cut_ns, now_ns, pieces)
         self._cut_ns = now_ns
 
     def _add_handle(self, name: str) -> None:
@@ -114,6 +139,7 @@ class KeptTotals:
             total = self._windows.setdefault(known.name, WindowTotal(known.name))
             total.count += len(begin_ns)
             total.time_ns += int((end_ns - begin_ns).sum())
+            total.durations_s.add_all((end_ns - begin_ns) / NS_PER_S)
             for name, value in amounts.items():
                 total.amounts[name] = total.amounts.get(name, 0.0) + value
         if known.left:
@@ -136,8 +162,9 @@ class KeptTotals:
     def windows(self) -> list[WindowTotal]:
         """The totals of the window names, in the order of their first end."""
         energies: dict[str, Bounded] = {}
-        for identity in self._counted:
-            for key, energy in self._sums[identity].rows().items():
+        counted = [self._sums[identity].rows() for identity in self._counted - self._judge.replaced]
+        for rows in (*counted, *([self._stand_in.rows()] if self._judge.replaced else [])):
+            for key, energy in rows.items():
                 energies[key] = energies.get(key, Bounded(0.0, 0.0, 0.0)) + energy
         out = []
         for name, total in self._windows.items():
@@ -152,10 +179,22 @@ class KeptTotals:
 
     def traces(self, channels: Sequence[Channel], tallies: Mapping[str, dict[str, Any]]) -> list[TotalTrace]:
         """The channels with their energies."""
+        counted = self._counted - self._judge.replaced
         return [
-            TotalTrace(c, c.id in self._counted, tallies.get(c.id, {}), self._total(c, tallies.get(c.id, {})))
+            TotalTrace(c, c.id in counted, tallies.get(c.id, {}), self._total(c, tallies.get(c.id, {})))
             for c in channels
-        ]
+        ] + [TotalTrace(t.channel, True, t.tally, t.total()) for t in self._judge.stand_ins]
+
+    def judge(self, tallies: dict[str, dict[str, Any]], may_replace: bool) -> str | None:
+        """Say in the tallies where counters stood still under load, as `CounterJudge.decide` does for kept samples."""
+        for identity, watch in self.watches.items():
+            if watch.stretches:
+                tallies[identity] |= {"still_ns": watch.stretches, "still_why": watch.why}
+        for channel in self.channels:
+            tally = tallies[channel.id]
+            if channel.source == "procstat" and self._judge.witness.stood_still and tally["samples"]:
+                tally["still_ns"] = [[tally["first_at_ns"], tally["last_at_ns"]]]
+        return self._judge.replace(self.traces(self.channels, tallies)) if may_replace else None
 
     def _total(self, channel: Channel, tally: Mapping[str, Any]) -> Bounded:
         if not tally.get("samples"):
@@ -186,11 +225,12 @@ class KeptTotals:
         edges_ns: tuple[int, int],
         notes: list[str],
     ) -> TotalsResult:
-        """The result of the run."""
-        drawn_j = sum(t.total().high_j for t in traces if t.counted and t.has_data)
-        for ledger in ledgers:  # no ledger has more than was drawn
-            if ledger.energy is not None and ledger.of_all:
-                found = ledger.energy
-                high_j = max(found.energy_j, min(found.high_j, drawn_j))
-                ledger.energy = Bounded(found.energy_j, found.low_j, high_j)
+        """The result of the run. What no span of a ledger was charged is the rest of the energy of its channels."""
+        drawn_j = {t.channel.id: t.total().energy_j for t in traces if t.has_data}
+        for ledger in ledgers:
+            if ledger.energy is not None:
+                of_channels = sum(drawn_j.get(identity, 0.0) for identity in ledger.channels)
+                ledger.unattributed_j = of_channels - ledger.energy.energy_j - ledger.baseline_j
+        if ledgers and self._judge.replaced:
+            notes = [*notes, "ledgers share the counters that did not move, not the estimate that replaces them"]
         return TotalsResult(traces, self.windows(), ledgers, metadata, *edges_ns, notes)

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Protocol
 
-    import numpy as np
     import pyarrow as pa
 
     from fastgreen import _window
+    from fastgreen.measuring.ledger_sums import LedgerSums
     from fastgreen.measuring.live_shares import LiveShares
     from fastgreen.measuring.recorder import Recorder
+    from fastgreen.measuring.still_watch import StillWatch
     from fastgreen.results.name_totals import LedgerTotal
     from fastgreen.results.open_folder import KeptFile
     from fastgreen.sensors.channel import Channel
@@ -33,8 +34,12 @@ if TYPE_CHECKING:
 
         channels: list[Channel]
 
+        start_ns: int
+
         @property
         def ended(self) -> bool: ...
+        @property
+        def still_watches(self) -> Mapping[str, StillWatch]: ...
         def poke(self) -> None: ...
 
 
@@ -57,10 +62,10 @@ class Ledgers:
 
     def __init__(self, gate: _window.Gate, keep: str = "samples") -> None:
         self.gate = gate
-        self._totals: dict[str, LedgerTotal] | None = {} if keep == "totals" else None
+        self._totals: dict[str, LedgerSums] | None = {} if keep == "totals" else None
         self.by_name: dict[str, _steps.SteppedLedger] = {}
         self.kept: list[tuple[Any, ...]] = []
-        self._defined: set[str] = set()
+        self._defined: dict[str, dict[str, Any]] = {}
         self._ended: dict[str, int] = {}
         self._live: dict[str, LiveShares] = {}
         self._run: Run | None = None
@@ -105,7 +110,7 @@ class Ledgers:
         for ledger in list(self.by_name.values()):
             self._go_live(ledger)
 
-    def _go_live(self, ledger: _ledger.Ledger) -> None:
+    def _go_live(self, ledger: _steps.SteppedLedger) -> None:
         assert self._run is not None
         from fastgreen.measuring.live_shares import LiveShares
         from fastgreen.sensors.catalog import counted_ids, select
@@ -116,10 +121,16 @@ class Ledgers:
         )
         shared = [c for c in channels if c.id in wanted]
         if shared and ledger.name not in self._live:
+            sums = None
+            if self._totals is not None:
+                from fastgreen.measuring.ledger_sums import LedgerSums
+
+                sums = LedgerSums(ledger, shared, self._run.start_ns, self._run.still_watches)
+                self._totals[ledger.name] = sums
             self._live[ledger.name] = LiveShares(
-                ledger, shared, self._patience[ledger.name], self._deliveries[ledger.name]
+                ledger, shared, self._patience[ledger.name], self._deliveries[ledger.name], sums
             )
-            ledger.go_live(self._wait)
+            ledger.go_live(self._wait, phases=sums is not None)
 
     def _wait(self, span: _ledger.Span, timeout: float) -> None:
         """Have the rings emptied until the share of a span is known."""
@@ -140,9 +151,6 @@ class Ledgers:
         while self._live:
             name, shares = self._live.popitem()
             shares.finish()
-            if self._totals is not None:
-                total = self._total_of(name)
-                total.energy, total.unattributed_j = shares.charged, shares.unattributed_j
             self._hurried[name], self._outdated[name] = shares.hurried, shares.outdated
 
     def end(self) -> None:
@@ -183,16 +191,10 @@ class Ledgers:
                 out += self._deliveries[name].notes
         return out + self._shared_twice()
 
-    def _total_of(self, name: str) -> LedgerTotal:
-        from fastgreen.results.name_totals import LedgerTotal
-
-        assert self._totals is not None
-        return self._totals.setdefault(name, LedgerTotal(name, self.by_name[name].channels is None))
-
     @property
     def totals(self) -> list[LedgerTotal]:
         """The totals of each ledger, where only totals are kept."""
-        return list((self._totals or {}).values())
+        return [sums.total for sums in (self._totals or {}).values()]
 
     def _shared_twice(self) -> list[str]:
         used = [ledger for ledger in list(self.by_name.values()) if ledger.opened]
@@ -206,11 +208,14 @@ class Ledgers:
         for name, ledger in list(self.by_name.items()):
             rows, ids, details = ledger.take()
             if self._totals is not None:
-                add_spans(self._total_of(name), rows, details)
+                if name in self._totals:
+                    self._totals[name].count(rows, details)
                 continue
-            if name not in self._defined:
-                self._defined.add(name)
-                definition = {"channels": ledger.channels, "baseline_w": ledger.baseline_w, "weights": ledger.weights}
+            definition = {"channels": ledger.channels, "baseline_w": ledger.baseline_w, "weights": ledger.weights}
+            if ledger.rule:
+                definition["rule"] = ledger.rule
+            if self._defined.get(name) != definition:
+                self._defined[name] = definition
                 if not (recorder and recorder.define_ledger(name, definition)):
                     self.kept.append((name, definition))
             if recorder:  # so that a killed process leaves those that it had open, but for the last second
@@ -219,16 +224,6 @@ class Ledgers:
                     recorder.add_spans(name, still, names, [None] * len(still), still_open=True)
             if len(rows) and not (recorder and recorder.add_spans(name, rows, ids, details)):
                 self.kept.append((name, rows, ids, details))
-
-
-def add_spans(total: LedgerTotal, rows: np.ndarray, details: list[Any]) -> None:
-    """Count closed spans, as `Ledger.take` gave them."""
-    total.count += len(rows)
-    total.time_ns += int((rows["end_ns"] - rows["begin_ns"]).sum())
-    for pieces in details:
-        for *_, amounts in pieces or ():
-            for name, value in (amounts or {}).items():
-                total.amounts[name] = total.amounts.get(name, 0.0) + value
 
 
 def _checked_baseline(baseline_w: Any) -> float | dict[str, float] | None:

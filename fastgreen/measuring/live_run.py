@@ -15,6 +15,7 @@ from fastgreen import _core
 from fastgreen._light_dataclass import replace
 from fastgreen.errors import FastgreenWarning
 from fastgreen.guards.bell import Bell
+from fastgreen.measuring.clock_pairs import ClockPairs
 from fastgreen.measuring.notes import Notes
 from fastgreen.measuring.record_paths import claimed_folder
 from fastgreen.measuring.recorder import Recorder, finished_windows, kept_chunks
@@ -30,12 +31,13 @@ from fastgreen.units import NS_PER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     import pyarrow as pa
 
     from fastgreen.measuring.kept_totals import KeptTotals
+    from fastgreen.measuring.still_watch import StillWatch
 
 __all__ = ["LiveRun"]
 
@@ -90,6 +92,7 @@ class LiveRun:
         self.channels, self.groups, self.handles, self.notes = channels, groups, handles, notes
         self.start_ns = self.end_ns = 0
         self.metadata = run_metadata(*identity, clock_error_s=_core.clock_error_s())
+        self._clocks = ClockPairs()
         self.folder = claimed_folder(record) if record is not None else None
         self.tallies: dict[str, dict[str, Any]] = {}
         self._recorder: Recorder | None = None  # while it writes its first table
@@ -122,8 +125,9 @@ class LiveRun:
         if self._keeps_totals:
             from fastgreen.measuring.kept_totals import KeptTotals
 
-            self._totals = KeptTotals(self.channels, self.start_ns)
+            self._totals = KeptTotals(self.channels, self.start_ns, self.judge)
         self.judge.look()
+        self._clocks.look()
         for group in self.groups:
             group.sampler.start(_PATIENCE_NS)
         counted = counted_ids(self.channels)
@@ -208,7 +212,10 @@ class LiveRun:
         """Find the counters without change under load; if no counter of the CPU changed, the estimate counts."""
         if self.judge.stand_ins:  # done before an exception interrupted the end
             return
-        if self._totals is not None:  # without samples there is nothing to judge
+        if self._totals is not None:
+            note = self._totals.judge(self.tallies, self._may_replace)
+            if note is not None:
+                self.notes.add(note)
             return
         note = self.judge.decide(self._traces(), self._recorder, may_replace=self._may_replace)
         if note is not None:
@@ -216,7 +223,8 @@ class LiveRun:
 
     def _note_the_end(self) -> None:
         """Note the windows that were open, and the channels without a reading at the end."""
-        for text in self.handles.notes:
+        self._clocks.look(last=True)
+        for text in (*self.handles.notes, *([self._clocks.note] if self._clocks.note else [])):
             self.notes.add(text)
         for channel in self.channels:
             tally = self.tallies[channel.id]
@@ -241,6 +249,11 @@ class LiveRun:
 
     # ---- samples ----
 
+    @property
+    def still_watches(self) -> Mapping[str, StillWatch]:
+        """Where only totals are kept: by channel, what finds out that a counter stands still under load."""
+        return self._totals.watches if self._totals is not None else {}
+
     def drain(self) -> None:
         """Move the samples that wait in the rings to memory or to the recording."""
         self._draining = True
@@ -252,8 +265,8 @@ class LiveRun:
     def _drain(self) -> None:
         recorder = self._recorder
         drained: dict[str, bytearray] = {}
-        if not self._keeps_totals:  # without samples there is nothing to judge
-            self.judge.look()
+        self.judge.look()
+        self._clocks.look()
         for group in self.groups:
             for i, channel in enumerate(group.channels):
                 samples = group.recent[i].take()
@@ -281,7 +294,7 @@ class LiveRun:
             if self._result is None:
                 windows = functools.partial(finished_windows, self.handles.windows)
                 self._result = Result(
-                    self._traces(), windows, self.metadata, self.start_ns, self.end_ns, self.notes.texts, self._spans()
+                    self._traces(), windows, self._about, self.start_ns, self.end_ns, self.notes.texts, self._spans()
                 )
             return self._result
 
@@ -289,7 +302,12 @@ class LiveRun:
         ledgers = self.handles.ledgers.totals if self.handles.ledgers is not None else []
         notes = self.notes.texts + totals.notes(self.tallies)
         traces = totals.traces([_without_recording(c) for c in self.channels], self.tallies)
-        return totals.result(traces, ledgers, self.metadata, (self.start_ns, self.end_ns), notes)
+        return totals.result(traces, ledgers, self._about, (self.start_ns, self.end_ns), notes)
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """The metadata, with the instants that were taken on both clocks."""
+        return {**self.metadata, "clock": self._clocks.pairs}
 
     def _spans(self) -> Callable[[], pa.Table | None] | None:
         if self.handles.ledgers is None:
@@ -302,7 +320,8 @@ class LiveRun:
     def _channel_table(self) -> pa.Table:
         from fastgreen.results.run_reader import channel_table
 
-        return channel_table(self._traces(), self.notes.texts, (self.start_ns, self.end_ns) if self.end_ns else None)
+        span = (self.start_ns, self.end_ns) if self.end_ns else None
+        return channel_table(self._traces(), self.notes.texts, span, self._clocks.pairs)
 
     def _traces(self) -> list[Trace]:
         counted = counted_ids(self.channels)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from fastgreen import _resolver, _shares
+from fastgreen import _core, _resolver, _shares
 from fastgreen.measuring.final_spans import Deliveries, final_span
 from fastgreen.results.shares import check_baseline, set_apart, within_model
 from fastgreen.results.trace import Bounded
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from fastgreen import _ledger
+    from fastgreen import _ledger, _steps
+    from fastgreen.measuring.ledger_sums import LedgerSums
     from fastgreen.sensors.channel import Channel
 
 __all__ = ["LiveShares"]
@@ -31,7 +32,8 @@ _LEARNT = 8  # updates, before which the time between two is not known
 _MOST = 4096
 _PERIODS = 1000
 _STILL_NS = NS_PER_S
-_OPEN, _WEIGH, _CLOSE, _STEP, _STEP_END = range(5)  # kinds of `Ledger.take_changes`
+_OPEN, _WEIGH, _CLOSE, _STEP, _STEP_END, _PHASE = range(6)  # kinds of `Ledger.take_changes`
+_OF_PHASE = 1 << 40  # ids from here on are of phases: the number of the phase in these, that of its span below
 
 
 class _Feed:
@@ -94,9 +96,11 @@ class _Events:
     wait for the oldest of these stretches.
     """
 
-    def __init__(self, engine: _shares.Engine, at_close: bool) -> None:
-        self._engine, self._at_close = engine, at_close
+    def __init__(self, engine: _shares.Engine, at_close: bool, sums: LedgerSums | None = None) -> None:
+        self._engine, self._at_close, self._sums = engine, at_close, sums
         self._numbers: dict[int, int] = {}
+        self._weights: dict[int, float] = {}  # of spans, where phases are told apart
+        self._phases: dict[int, tuple[int, int]] = {}  # by span: the phase that it is in, and its number in the engine
         self._waiting: deque[list[Any]] = deque()  # at_ns, number, weight (None: not yet known), kind
         self._begun: dict[tuple[int, bool], list[Any]] = {}
 
@@ -113,7 +117,7 @@ class _Events:
                 parts = steps.pop(number, [])
                 self._begun.pop((number, True))[2] = parts
                 self._add(at_ns, number, parts, kind)
-            elif not self._at_close:
+            elif not self._at_close or kind >= _PHASE:
                 self._add(at_ns, number, weight, kind)
             else:
                 if kind != _OPEN:
@@ -152,22 +156,58 @@ class _Events:
         while self._waiting and self._waiting[0][2] is not None:
             at_ns, number, weight, kind = self._waiting.popleft()
             if kind == _OPEN:
-                self._numbers[number] = self._engine.open(at_ns, number, _units(weight))
+                self._open(number, at_ns, weight)
             elif kind == _WEIGH:
-                self._engine.weigh(self._numbers[number], at_ns, _units(weight))
+                self._weigh(number, at_ns, weight)
             elif kind == _CLOSE:
-                self._engine.close(self._numbers.pop(number), at_ns)
+                self._close(number, at_ns)
+            elif kind >= _PHASE:
+                self._begin_phase(number, at_ns, kind - _PHASE)
             else:
                 self._step(at_ns, weight, kind == _STEP)
 
     def _step(self, at_ns: int, parts: list[tuple[int, bool, float, float]], begins: bool) -> None:
         for number, new, weight, before in parts:
             if new and begins:
-                self._numbers[number] = self._engine.open(at_ns, number, _units(weight))
+                self._open(number, at_ns, weight)
             elif new:
-                self._engine.close(self._numbers.pop(number), at_ns)
+                self._close(number, at_ns)
             elif number in self._numbers:
-                self._engine.weigh(self._numbers[number], at_ns, _units(weight if begins else before))
+                self._weigh(number, at_ns, weight if begins else before)
+
+    def _open(self, number: int, at_ns: int, weight: float) -> None:
+        self._numbers[number] = self._engine.open(at_ns, number, _units(weight))
+        if self._sums is not None:
+            self._weights[number] = weight
+            self._sums.opened(number, at_ns, weight)
+
+    def _weigh(self, number: int, at_ns: int, weight: float) -> None:
+        self._engine.weigh(self._numbers[number], at_ns, _units(weight))
+        if number in self._phases:
+            self._engine.weigh(self._phases[number][1], at_ns, _units(weight))
+        if self._sums is not None:
+            self._weights[number] = weight
+            self._sums.weighed(number, at_ns, weight)
+
+    def _close(self, number: int, at_ns: int) -> None:
+        self._engine.close(self._numbers.pop(number), at_ns)
+        self._end_phase(number, at_ns)
+        if self._sums is not None:
+            del self._weights[number]
+            self._sums.closed(number, at_ns)
+
+    def _begin_phase(self, number: int, at_ns: int, phase: int) -> None:
+        """A phase looks on: it is charged as its span is, and counts in no weight."""
+        if number in self._phases and self._phases[number][0] == phase:
+            return
+        self._end_phase(number, at_ns)
+        identity = number + _OF_PHASE * (phase + 1)
+        weight = _units(self._weights[number])
+        self._phases[number] = phase, self._engine.open(at_ns, identity, weight, charged=False)
+
+    def _end_phase(self, number: int, at_ns: int) -> None:
+        if number in self._phases:
+            self._engine.close(self._phases.pop(number)[1], at_ns)
 
 
 def _units(weight: float) -> int:
@@ -186,6 +226,8 @@ class LiveShares:
         How long the weight of a stretch is waited for.
     deliveries : Deliveries
         Gets the spans whose share is known.
+    sums : LedgerSums, optional
+        Where only totals are kept: gets all that happens.
 
     Attributes
     ----------
@@ -196,29 +238,41 @@ class LiveShares:
     """
 
     def __init__(
-        self, ledger: _ledger.Ledger, channels: Sequence[Channel], patience_s: float, deliveries: Deliveries
+        self,
+        ledger: _steps.SteppedLedger,
+        channels: Sequence[Channel],
+        patience_s: float,
+        deliveries: Deliveries,
+        sums: LedgerSums | None = None,
     ) -> None:
-        self._deliveries = deliveries
+        self._deliveries, self.sums = deliveries, sums
         self.ledger, self.channels = ledger, list(channels)
         self._feeds = {c.id: _Feed(c) for c in channels}
         rows = [(c.traits, watts_to_units_per_ns(c.ceiling_w or UNLIMITED_W, c.unit)) for c in channels]
         self._engine = _shares.Engine(rows)
         self._baseline = check_baseline(ledger.baseline_w, list(self._feeds))
-        self._events = _Events(self._engine, ledger.weights == "at close")
+        self._events = _Events(self._engine, ledger.weights == "at close", sums)
         self._patience_ns, self.hurried = round(patience_s * NS_PER_S), 0
         self._made: dict[tuple[int, ...], int] = {}  # how many spans were worked out with which update periods
         self._closed: dict[int, _ledger.Span | tuple[Any, ...]] = {}
-        self.charged = Bounded(0.0, 0.0, 0.0)
+        self.charged, self.baseline_j = Bounded(0.0, 0.0, 0.0), 0.0
 
     def drain(self, samples: Mapping[str, bytearray]) -> None:
         """Take in samples that were taken out before this call, and what happened to the spans until now."""
+        now_ns = _core.now_ns()
         self._take_events()
         for identity, feed in self._feeds.items():
             if identity in samples:
-                feed.take(_resolver.samples(samples[identity]).copy())
+                taken = _resolver.samples(samples[identity])
+                if self.sums is not None:
+                    self.sums.take(identity, taken)
+                feed.take(taken.copy())
         newest_ns = max((feed.last_ns for feed in self._feeds.values()), default=0)
         self.hurried += self._events.hurry(newest_ns - self._patience_ns, self._weights)
         self._feed(self._events.held_since_ns)
+        if self.sums is not None:
+            held_ns = self._events.held_since_ns
+            self.sums.cut(now_ns if held_ns is None else min(held_ns, now_ns))
         self._settle()
 
     def _take_events(self) -> None:
@@ -244,12 +298,6 @@ class LiveShares:
         periods = tuple(feed.period_ns for feed in self._feeds.values())
         return sum(n for made, n in self._made.items() if any(a < b for a, b in zip(made, periods, strict=True)))
 
-    @property
-    def unattributed_j(self) -> float:
-        """Energy while no span was open, in J."""
-        found = zip(self.channels, self._engine.unattributed(), strict=True)
-        return sum(units * joules_per_unit(channel.unit) for channel, units in found)
-
     def finish(self) -> None:
         """No samples come any more."""
         self._take_events()
@@ -258,10 +306,15 @@ class LiveShares:
             feed.learning = False
         self._feed(None)
         self._engine.finish()
+        if self.sums is not None:
+            self.sums.cut(_core.now_ns())
         self._settle()
         self._deliveries.finish()
+        if self.sums is not None:
+            self.sums.finish(self.charged, self.baseline_j)
 
     def _settle(self) -> None:
+        names = self.ledger.phases
         while True:
             numbers, time_ns, shares = self._engine.take(_MOST)
             if len(numbers):
@@ -269,10 +322,15 @@ class LiveShares:
                 if len(self._made) < _PERIODS or periods in self._made:
                     self._made[periods] = self._made.get(periods, 0) + len(numbers)
             for number, time, rows in zip(numbers.tolist(), time_ns.tolist(), shares, strict=True):
+                energy, baseline_j = self._bounded(time / NS_PER_S, rows)
+                if number >= _OF_PHASE:
+                    if self.sums is not None:
+                        self.sums.settle_phase(names[number // _OF_PHASE - 1], energy)
+                    continue
                 span = self._closed.pop(number, None)
                 if span is not None:
-                    energy = self._bounded(time / NS_PER_S, rows)
                     self.charged += energy
+                    self.baseline_j += baseline_j
                     self._give(span, energy)
             if len(numbers) < _MOST:
                 return
@@ -284,24 +342,29 @@ class LiveShares:
             self.ledger.settle_late(span[0], energy)
         else:
             span.settle(energy)
-            row = span.row() if self._deliveries.wanted else None
+            row = span.row() if self._deliveries.wanted or self.sums is not None else None
+        if row is not None and self.sums is not None:
+            self.sums.settle(row, energy)
         if row is not None and self._deliveries.wanted:
             self._deliveries.put(final_span(self.ledger.name, row, energy))
 
-    def _bounded(self, time_s: float, rows: NDArray[np.float64]) -> Bounded:
-        out = Bounded(0.0, 0.0, 0.0)
+    def _bounded(self, time_s: float, rows: NDArray[np.float64]) -> tuple[Bounded, float]:
+        """What a span is charged, and the baseline of it, in J."""
+        out, apart_j = Bounded(0.0, 0.0, 0.0), 0.0
         by_channel = self._baseline if isinstance(self._baseline, dict) else {}
         for channel, row in zip(self.channels, rows, strict=True):
             low, estimate, high = (float(x) * joules_per_unit(channel.unit) for x in row)
             found = Bounded(estimate, low, high)
             if channel.estimated:
                 found = within_model(estimate, time_s, channel.floor_w or 0.0, channel.ceiling_w or 0.0)
-            out += _without(found, time_s, by_channel.get(channel.id, 0.0))
-        return out if isinstance(self._baseline, dict) else _without(out, time_s, self._baseline)
+            left, baseline_j = _without(found, time_s, by_channel.get(channel.id, 0.0))
+            out, apart_j = out + left, apart_j + baseline_j
+        return (out, apart_j) if isinstance(self._baseline, dict) else _without(out, time_s, self._baseline)
 
 
-def _without(found: Bounded, time_s: float, baseline_w: float) -> Bounded:
+def _without(found: Bounded, time_s: float, baseline_w: float) -> tuple[Bounded, float]:
     import numpy as np
 
-    left = set_apart(found, np.array(time_s), baseline_w).left
-    return Bounded(float(left.energy_j), float(left.low_j), float(left.high_j))
+    apart = set_apart(found, np.array(time_s), baseline_w)
+    left = apart.left
+    return Bounded(float(left.energy_j), float(left.low_j), float(left.high_j)), float(apart.baseline_j)

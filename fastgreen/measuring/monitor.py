@@ -426,8 +426,7 @@ class Monitor:
         if self._run is None:
             raise RuntimeError("this monitor was not started; a training log needs one that was")
         with self._lock:  # two threads get one log
-            log = self.__dict__.get("training_log")
-            if log is None:
+            if (log := self.__dict__.get("training_log")) is None:
                 log = self.__dict__["training_log"] = TrainingLog(self, started_ns=self._run.start_ns)
         if not self.running:
             log.stop()

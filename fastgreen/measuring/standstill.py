@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Stretch = tuple[int, int]
 
-__all__ = ["CounterJudge", "LoadWitness"]
+__all__ = ["BUSY_CPUS", "DRAWN_W", "CounterJudge", "LoadWitness", "is_of_the_cpu"]
 
 _PAUSE_NS = NS_PER_S // 2  # between two looks at /proc/stat, which takes a millisecond where there are many CPUs
 _MOST_LOOKS = 20_000  # then every second one is dropped: CPU time is cumulative
@@ -91,7 +91,7 @@ class LoadWitness:
         return out
 
 
-def _is_of_the_cpu(channel: Channel) -> bool:
+def is_of_the_cpu(channel: Channel) -> bool:
     """Whether it counts the energy of busy CPUs; an idle graphics part beside them may rest."""
     return kind_of(channel.id) == "cpu" and channel.name not in ("uncore", "gpu")
 
@@ -112,7 +112,7 @@ def _own_power(trace: Trace, traces: Sequence[Trace], stretch: Stretch) -> str |
 
 def _cpu_load(trace: Trace, witness: LoadWitness, stretch: Stretch) -> str | None:
     """What /proc/stat shows of the load in a stretch, for a sentence; None where that is no load."""
-    if not _is_of_the_cpu(trace.channel):
+    if not is_of_the_cpu(trace.channel):
         return None
     busy = witness.busy_cpus(*stretch)
     if busy is None:
@@ -126,7 +126,7 @@ def _recorded_load(trace: Trace, traces: Sequence[Trace], stretch: Stretch) -> s
     import numpy as np
 
     begin_ns, end_ns = stretch
-    if _is_of_the_cpu(trace.channel):
+    if is_of_the_cpu(trace.channel):
         for estimate in (t for t in traces if t.channel.estimated and kind_of(t.channel.id) == "cpu" and t.has_data):
             joules = float(estimate.windows(np.array([begin_ns]), np.array([end_ns]))[0].energy_j)
             watts, idle_w = joules * NS_PER_S / (end_ns - begin_ns), estimate.channel.floor_w or 0.0
@@ -184,8 +184,8 @@ def _note_standstills(traces: Sequence[Trace], witness: LoadWitness) -> None:
 def _stand_in(traces: Sequence[Trace], lost: Sequence[Channel], witness: LoadWitness) -> tuple[Trace, set[str]] | None:
     """The estimate from CPU time, where every counter of the CPU that counts never moved or was `lost` when it was to
     be opened, and the ids of those."""
-    counters = [t for t in traces if t.counted and _is_of_the_cpu(t.channel) and t.channel.parent is None]
-    gone = [c.id for c in lost if _is_of_the_cpu(c) and c.root] + [t.channel.id for t in counters if t.dead]
+    counters = [t for t in traces if t.counted and is_of_the_cpu(t.channel) and t.channel.parent is None]
+    gone = [c.id for c in lost if is_of_the_cpu(c) and c.root] + [t.channel.id for t in counters if t.dead]
     if not gone or not all(t.dead for t in counters) or witness.channel is None or witness.stood_still:
         return None
     if any(t.channel.id == witness.channel.id for t in traces):
@@ -215,7 +215,7 @@ class CounterJudge:
     """
 
     def __init__(self, channels: Sequence[Channel]) -> None:
-        self._witness = LoadWitness(channels)
+        self.witness = LoadWitness(channels)
         self.lost: list[Channel] = []
         self.replaced: set[str] = set()
         self.stand_ins: list[Trace] = []
@@ -227,7 +227,7 @@ class CounterJudge:
 
     def look(self) -> None:
         """Note the load of the CPUs; to be called a few times a second."""
-        self._witness.look()
+        self.witness.look()
 
     def decide(self, traces: Sequence[Trace], recorder: Recorder | None, may_replace: bool) -> str | None:
         """Note in the reports which counters stood still under load.
@@ -237,14 +237,19 @@ class CounterJudge:
         str or None
             A sentence where an estimate counts in the place of counters; its samples are recorded too.
         """
-        self._witness.look(last=True)
-        _note_standstills(traces, self._witness)
-        found = _stand_in(traces, self.lost, self._witness) if may_replace else None
+        self.witness.look(last=True)
+        _note_standstills(traces, self.witness)
+        note = self.replace(traces) if may_replace else None
+        if recorder is not None:
+            for estimate, chunk in ((e, c) for e in self.stand_ins for c in e.chunks()):
+                recorder.add_samples(estimate.channel.id, bytearray(chunk.tobytes()))
+        return note
+
+    def replace(self, traces: Sequence[Trace]) -> str | None:
+        """Let the estimate count in the place of counters of the CPU that never moved; a sentence where it does."""
+        found = _stand_in(traces, self.lost, self.witness)
         if found is None:
             return None
         estimate, self.replaced = found
         self.stand_ins = [estimate]
-        if recorder is not None:
-            for chunk in estimate.chunks():
-                recorder.add_samples(estimate.channel.id, bytearray(chunk.tobytes()))
         return f"the estimate {estimate.channel.id} replaces {', '.join(sorted(self.replaced))}"

@@ -12,6 +12,7 @@ from collections import deque
 import numpy as np
 
 from fastgreen import _resolver
+from fastgreen.results.pauses import blind_pauses
 from fastgreen.results.trace import Bounded
 from fastgreen.sensors.channel import UNLIMITED_W
 from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
@@ -22,18 +23,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastgreen.measuring.still_watch import StillWatch
+    from fastgreen.results.bounded import Pause
     from fastgreen.sensors.channel import Channel
 
     Instants: TypeAlias = NDArray[np.int64]
     Pieces: TypeAlias = tuple[Instants, Instants]
     Edge: TypeAlias = tuple[Instants, NDArray[np.float64], NDArray[np.float64]]
 
-__all__ = ["RUN", "ChannelSums"]
+__all__ = ["OVERLAPPING", "RUN", "ChannelSums"]
 
 RUN = ""  # the row of the whole run
+OVERLAPPING = "o"  # a row of pieces that may overlap; only its estimate means something
 _LEARNT = 8  # updates, before which the time between two is not known
 _LEARN_NS = 5 * NS_PER_S
 _PATIENCE_NS = 2 * NS_PER_S  # for samples after a cut; a channel that ended gives no more
+_STILL_PATIENCE_NS = 10 * NS_PER_S  # for a change of a counter that may stand still under load
 _LOOKED_BACK = 1 << 13  # samples before a cut that are held while a counter stands still
 _CHANGES = 3
 _DOUBTS = _resolver.RESET | _resolver.RETURN | _resolver.BETWEEN
@@ -61,6 +66,10 @@ class _Row:
         self._high += float(np.sum(high))
         self.estimate += float(np.sum(np.clip(estimate, low, high)))
 
+    def hide(self, most: float) -> None:
+        """As much more may have been drawn unseen."""
+        self._high += most
+
     def fold(self) -> None:
         if self._sum is not None:
             low, high = self._sum.bounds
@@ -80,10 +89,13 @@ class ChannelSums:
     channel : Channel
     windows : bool
         Whether rows of windows are summed; else only that of the run.
+    watch : StillWatch, optional
+        Says where the counter tells nothing. It has the samples of `take` already.
     """
 
-    def __init__(self, channel: Channel, windows: bool) -> None:
-        self.channel, self._windows = channel, windows
+    def __init__(self, channel: Channel, windows: bool, watch: StillWatch | None = None) -> None:
+        self.channel, self._windows, self._watch = channel, windows, watch
+        self._pauses: list[tuple[Pause, dict[str, float]]] = []  # and what of it is in each row already
         self._account = _resolver.Account(channel.traits)
         self._delay_ns = round((channel.delay_s or 0.0) * NS_PER_S) if channel.kind == "power" else 0
         self._tail = np.empty(0, _resolver.SAMPLE)
@@ -102,6 +114,7 @@ class ChannelSums:
     def take(self, samples: NDArray[np.void]) -> None:
         """The next samples."""
         self._account.feed(samples)
+        self._find_pauses(samples)
         samples["at_ns"] -= self._delay_ns
         if self._first_ns is None:
             self._first_ns = int(samples["at_ns"][0])
@@ -112,14 +125,39 @@ class ChannelSums:
         self._cuts.append((begin_ns, end_ns, pieces if self._windows else {}))
         self._settle(end_ns)
 
-    def finish(self, end_ns: int) -> None:
-        """No samples come any more; the last reading was asked for at an instant."""
+    def finish(self, end_ns: int | None = None) -> None:
+        """No samples come any more; the last reading was asked for at an instant, or is the last sample."""
         self._settle(None, end_ns)
 
     def rows(self) -> dict[str, Bounded]:
         """The energies so far, in J."""
         scale = joules_per_unit(self.channel.unit)
         return {key: row.bounded(scale) for key, row in self._rows.items()}
+
+    def tally(self) -> dict[str, int | float]:
+        """What the account of the channel has learnt."""
+        return self._account.tally()
+
+    def power_so_far_j(self) -> float:
+        """The energy of a power until its last sample, in J."""
+        return float(self._account.tally()["total"]) * joules_per_unit(self.channel.unit)
+
+    def _find_pauses(self, samples: NDArray[np.void]) -> None:
+        modulus = int(self.channel.traits["modulus"])
+        if self.channel.kind != "energy" or not modulus or self.channel.estimated:
+            return
+        both = np.concatenate([self._tail[-1:], samples])
+        ceiling = self._ceiling(self._account.tally()["peak_per_ns"])
+        if float(np.diff(both["at_ns"]).max(initial=0)) * ceiling >= modulus:
+            self._pauses += [(pause, {}) for pause in blind_pauses(both, modulus, ceiling, 1.0)]
+
+    def _hide(self, key: str, begin: Instants, end: Instants, ceiling: float) -> None:
+        """Widen a row by what pauses may hide in its pieces."""
+        for pause, hidden in self._pauses:
+            inside = np.minimum(end, pause.end_ns) - np.maximum(begin, pause.begin_ns)
+            most = min(ceiling * float(np.clip(inside, 0, None).sum()), pause.hidden_j - hidden.get(key, 0.0))
+            hidden[key] = hidden.get(key, 0.0) + most
+            self._rows[key].hide(most)
 
     # ---- one cut ----
 
@@ -129,10 +167,14 @@ class ChannelSums:
             late = now_ns is None or now_ns - end > _PATIENCE_NS
             if not late and self._learning(now_ns or 0):
                 return
-            if not self._resolve(begin, end, pieces, late, end_ns):
+            doubt = self._watch.doubts(begin, end) if self._watch is not None else False
+            if doubt is None and now_ns is not None and now_ns - end < _STILL_PATIENCE_NS:
+                return
+            if not self._resolve(begin, end, pieces, late, end_ns, bool(doubt)):
                 return
             self._cuts.popleft()
             self._shorten(end)
+            self._pauses = [found for found in self._pauses if found[0].end_ns > end]
 
     def _learning(self, now_ns: int) -> bool:
         """Whether the time between two updates is not yet known of a counter that is read more often."""
@@ -141,7 +183,15 @@ class ChannelSums:
         tally = self._account.tally()
         return tally["samples"] > 2 * tally["updates"] and tally["updates"] < _LEARNT
 
-    def _resolve(self, begin_ns: int, end_ns: int, pieces: dict[str, Pieces], late: bool, last_ns: int | None) -> bool:
+    def _resolve(
+        self,
+        begin_ns: int,
+        end_ns: int,
+        pieces: dict[str, Pieces],
+        late: bool,
+        last_ns: int | None,
+        doubt: bool,
+    ) -> bool:
         if self._first_ns is None or not len(self._tail):
             return late
         run = max(begin_ns, self._first_ns), end_ns
@@ -166,7 +216,13 @@ class ChannelSums:
         self._as_before(at_ns, found)
         for key, (begin, end) in pieces.items():
             first, last = at_ns.searchsorted(begin), at_ns.searchsorted(end)
-            self._add(self._rows.setdefault(key, _Row()), begin, end, [(c[first], c[last]) for c in found], ceiling)
+            row, both = self._rows.setdefault(key, _Row()), [(c[first], c[last]) for c in found]
+            if key == OVERLAPPING:
+                row.estimate += float(np.sum(both[2][1] - both[2][0]))
+                row.hide(float("inf"))
+                continue
+            self._add(row, begin, end, both, ceiling, doubt)
+            self._hide(key, begin, end, ceiling)
         return True
 
     def _as_before(self, at_ns: Instants, found: list[NDArray[np.float64]]) -> None:
@@ -183,7 +239,13 @@ class ChannelSums:
         return max(most or 2 * peak_per_ns or watts_to_units_per_ns(UNLIMITED_W, self.channel.unit), peak_per_ns)
 
     def _add(
-        self, row: _Row, begin: Instants, end: Instants, found: list[tuple[NDArray, NDArray]], ceiling: float
+        self,
+        row: _Row,
+        begin: Instants,
+        end: Instants,
+        found: list[tuple[NDArray, NDArray]],
+        ceiling: float,
+        doubt: bool,
     ) -> None:
         """Add the pieces of a row; `found` are low, high and estimate at the begins and the ends."""
         length = (end - begin).astype(float)
@@ -194,7 +256,7 @@ class ChannelSums:
         elif self.channel.kind == "power":
             low, high = low1 - low0, high1 - high0
             row.add_alone(np.minimum(low, high), estimate1 - estimate0, np.maximum(low, high))
-        elif np.any(self._tail["flags"] & _DOUBTS):  # the samples around here were judged only later
+        elif doubt or np.any(self._tail["flags"] & _DOUBTS):  # the samples around here were judged only later
             row.add_alone(0.0 * length, estimate1 - estimate0, ceiling * length)
         else:
             row.add(

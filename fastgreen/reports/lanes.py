@@ -20,9 +20,10 @@ from fastgreen.units import NS_PER_S, counted, unit_metadata
 if TYPE_CHECKING:
     from fastgreen.results.result import Result
 
-__all__ = ["lane_data", "span_tables"]
+__all__ = ["lane_data", "lanes_beside_others", "span_tables"]
 
 _LANES = 40  # names with a lane of their own, the most expensive first; the others share one
+_BESIDE = 8  # names of each of several runs
 _EACH = 20_000  # windows and spans of the whole run that are kept one by one; more become densities
 _IDS = 100_000  # characters of all ids of spans; longer ones become numbers
 _BUCKETS = 2000  # of a density
@@ -75,14 +76,32 @@ def lane_data(result: Result | Part, summary: pa.Table) -> dict[str, Any]:
     return {"lanes": lanes, "windows": _columns(result, parts, max(span_ns / _TICKS, 1.0))}
 
 
-def _windows(result: Result | Part, summary: pa.Table, lanes: list[dict[str, Any]]) -> _Stretches:
+def lanes_beside_others(title: str, result: Result, duration_s: float) -> list[dict[str, Any]]:
+    """The lanes of one of several runs on a page, whose axis is `duration_s` long: densities, a few names a run."""
+    span_ns = round(duration_s * NS_PER_S)
+    summary = result.summary()
+    if span_ns <= 0 or not (summary.num_rows or result.ledger_names):
+        return []
+    lanes: list[dict[str, Any]] = []
+    parts = [_windows(result, summary, lanes, _BESIDE)] if summary.num_rows else []
+    parts += [_spans(result, name, lanes) for name in result.ledger_names[:_BESIDE]]
+    edges = result.start_ns + span_ns * np.arange(_BUCKETS + 1) // _BUCKETS
+    for i, lane in enumerate(lanes):
+        most = 1.0 if lane["kind"] == "window" else np.inf
+        stretches = [(p.begin_ns[p.lane == i], p.end_ns[p.lane == i]) for p in parts]
+        begin_ns, end_ns = (np.concatenate(column) for column in zip(*stretches, strict=True))
+        lane |= {"name": f"{title}: {lane['name']}", "share": packed(shares(begin_ns, end_ns, edges, most))}
+    return lanes
+
+
+def _windows(result: Result | Part, summary: pa.Table, lanes: list[dict[str, Any]], most: int = _LANES) -> _Stretches:
     rows = sorted(summary.to_pylist(), key=lambda row: -(row["energy_j"] or 0.0))
-    places = {row["name"]: min(i, _LANES) for i, row in enumerate(rows)}
+    places = {row["name"]: min(i, most) for i, row in enumerate(rows)}
     lanes += [
-        {"name": printable(row["name"], most=_NAME), "count": row["count"], "kind": "window"} for row in rows[:_LANES]
+        {"name": printable(row["name"], most=_NAME), "count": row["count"], "kind": "window"} for row in rows[:most]
     ]
-    if len(rows) > _LANES:
-        rest = rows[_LANES:]
+    if len(rows) > most:
+        rest = rows[most:]
         count = sum(row["count"] for row in rest)
         lanes.append({"name": f"{len(rest)} other names", "count": count, "kind": "window"})
     table = result.windows().combine_chunks()
@@ -148,7 +167,9 @@ def span_tables(result: Result) -> str:
         top = top.set_column(place, pa.field("began_s", pa.float64(), metadata=unit_metadata("s")), began)
         left = table.num_rows - top.num_rows
         shown = (
-            f"Spans of {printable(name, most=_NAME)}: the most expensive {top.num_rows}" if left else f"Spans of {name}"
+            f"Spans of {printable(name, most=_NAME)}: the most expensive {top.num_rows}"
+            if left
+            else f"Spans of {printable(name, most=_NAME)}"
         )
         out.append(html_table(top, shown))
         if left:

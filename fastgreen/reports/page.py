@@ -50,36 +50,34 @@ def to_html(
 ) -> None:
     """Write a page about a run: one HTML file that any browser shows, without a network.
 
-        Parameters
-        ----------
-        result : Result
-            A finished run.
-        path : path
-            The file; an existing one is replaced. The file appears whole, or stays what it was.
-        title : str
-            Heading of the page.
-        write_text(Path(path_text("path", path)), whole_page(*page_parts(result, from_s, to_s, footprint), title))
+    Parameters
+    ----------
+    result : Result
+        A finished run.
+    path : path
+        The file; an existing one is replaced. The file appears whole, or stays what it was.
+    title : str
+        Heading of the page.
+    from_s, to_s : float, optional
+        The part of the run to draw, in s since its begin; the numbers and tables are of the whole run.
+    footprint : Footprint, optional
+        Money and carbon to show, from `Result.footprint`.
 
+    Raises
+    ------
+    ValueError
+        If the part is not within the run.
+    OSError
+        If the file cannot be written.
+    TraceError
+        If the recorded samples of the run are damaged.
 
-    def page_parts(
-        result: Result, from_s: float | None = None, to_s: float | None = None, footprint: Footprint | None = None
-    ) -> tuple[dict[str, str], dict[str, Any]]:
-
-        Raises
-        ------
-        ValueError
-            If the part is not within the run.
-        OSError
-            If the file cannot be written.
-        TraceError
-            If the recorded samples of the run are damaged.
-
-        Examples
-        --------
-        >>> import fastgreen as fg
-        >>> with fg.Monitor() as monitor:
-        ...     pass
-        >>> fg.to_html(monitor.result, "/dev/null")
+    Examples
+    --------
+    >>> import fastgreen as fg
+    >>> with fg.Monitor() as monitor:
+    ...     pass
+    >>> fg.to_html(monitor.result, "/dev/null")
     """
     write_text(Path(path_text("path", path)), whole_page(*page_parts(result, from_s, to_s, footprint), title))
 
@@ -116,6 +114,7 @@ def whole_page(html: dict[str, str], data: dict[str, Any], title: str, live: boo
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'"
     shown = {
         "COSTS": "",
+        "NAMES": "Energy by window",
         **html,
         "TITLE": escape(printable(title)),
         "POLICY": policy + ("; connect-src 'self'" if live else ""),
@@ -144,7 +143,7 @@ def _total(result: Result, summary: pa.Table) -> str:
     energy, between = with_bounds(
         result.energy_j, result.energy_low_j, result.energy_high_j, "J", quality=result.bounds
     )
-    said = f"between {between}, in {_long(result.duration_s)}"
+    said = f"between {between.replace(' .. ', ' and ')}, in {_long(result.duration_s)}"
     mean = f"{quantity(result.mean_power_w, 'W')} on average, {quantity(result.energy_wh, 'Wh')}"
     sentences = [said, mean, _kind(result), _sure(result), *_where(result, summary)]
     return f'<p class="total">{escape(energy)}</p>' + "".join(f"<p>{escape(line)}</p>" for line in sentences if line)
@@ -218,6 +217,10 @@ def _curve_note(curves: Lines, part: Result | Part, result: Result) -> str:
         "The dark band holds that mean for certain (an estimated channel: within its model). "
         f"The light band reaches from the lowest to the highest mean over {quantity(curves.peak_s, 's', 3)} in a step."
     )
+    if "" in curves.levels[0].curves:
+        note += " Colored areas stack the channels of the total."
+    if result.names or result.ledger_names:
+        note += " The lanes below show when each window or span was open."
     if part is not result:
         begin_s = _begin_s(part, result)
         shown = f"{quantity(begin_s, 's')} to {quantity(begin_s + part.duration_s, 's')}"
@@ -274,7 +277,11 @@ def _window_table(result: Result, summary: pa.Table) -> str:
 def _ledger_table(result: Result) -> str:
     if not result.ledger_names or not result.known:
         return ""
-    return html_table(result.ledgers, "Ledgers of overlapping spans") + span_tables(result)
+    table = result.ledgers
+    rules = json.loads((table.schema.metadata or {}).get(b"rules", b"{}"))
+    said = (f"{printable(name, most=_NAME)}: {text}" for name, text in rules.items())
+    rule = "".join(f'<p class="small">{escape(printable(line))}.</p>' for line in said)
+    return html_table(table, "Ledgers of overlapping spans") + rule + span_tables(result)
 
 
 def _bars(result: Result, summary: pa.Table) -> str:
@@ -322,8 +329,10 @@ def _curve_data(result: Result | Part, curves: Lines) -> dict[str, Any]:
         printable(titles.get(n, "all counted channels"), most=_NAME) + (" (not counted)" if n in uncounted else "")
         for n in names
     ]
+    counted_names = {t.channel.id for t in result.traces if t.counted}
+    stack = [place for place, name in enumerate(names) if name in counted_names] if "" in names else []
     levels = [{**step_of(level), "curves": [packed_curve(level, name) for name in names]} for level in curves.levels]
-    return {"duration_s": result.duration_s, "titles": shown, "levels": levels}
+    return {"duration_s": result.duration_s, "titles": shown, "stack": stack or None, "levels": levels}
 
 
 def step_of(level: Level) -> dict[str, Any]:

@@ -19,7 +19,17 @@ from fastgreen.units import counted
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["FIRST_PAIRS", "Outcomes", "Ratio", "paired", "percent", "repeats_to_reach", "student_t", "unpaired"]
+__all__ = [
+    "FIRST_PAIRS",
+    "Outcomes",
+    "Ratio",
+    "alone",
+    "paired",
+    "percent",
+    "repeats_to_reach",
+    "student_t",
+    "unpaired",
+]
 
 CONFIDENCE = 0.95
 FIRST_PAIRS = 8  # of a comparison with a wanted precision: the scatter is learnt from them (Stein, 1945)
@@ -255,11 +265,34 @@ def paired(a: Outcomes, b: Outcomes, first: int | None = None) -> Ratio:
     Ratio
     """
     logs = _logs(b.energy_j, a.energy_j)
-    known = logs[:first]
-    spread = float(np.std(known, ddof=1)) if len(known) > 1 and np.isfinite(known).all() else math.nan
-    scatter = student_t(len(known) - 1) * spread / math.sqrt(len(logs)) if len(known) > 1 else math.nan
+    spread, scatter = _scatter(logs, first)
     low, high = float(np.mean(_logs(b.low_j, a.high_j))), float(np.mean(_logs(b.high_j, a.low_j)))
     return _ratio(float(np.mean(logs)), low, high, scatter, spread, len(logs))
+
+
+def alone(a: Outcomes, first: int | None = None) -> tuple[float, float]:
+    """How well the geometric mean of repeats is known: (scatter, meter), half widths in natural logarithms.
+
+    Parameters
+    ----------
+    a : Outcomes
+    first : int, optional
+        As of `paired`.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = _logs(a.energy_j, np.ones(len(a)))
+        apart = np.maximum(_logs(a.high_j, a.energy_j), _logs(a.energy_j, a.low_j))
+    meter = float(np.mean(apart)) if np.isfinite(logs).all() else math.inf
+    return _scatter(logs, first)[1], math.inf if math.isnan(meter) else max(meter, 0.0)
+
+
+def _scatter(logs: np.ndarray, first: int | None) -> tuple[float, float]:
+    """Standard deviation of the first values, and with it the half width of the interval of the mean of all."""
+    known = logs[:first]
+    if len(known) < 2:
+        return math.nan, math.nan
+    spread = float(np.std(known, ddof=1)) if np.isfinite(known).all() else math.nan
+    return spread, student_t(len(known) - 1) * spread / math.sqrt(len(logs))
 
 
 def unpaired(

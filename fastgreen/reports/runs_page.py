@@ -14,6 +14,7 @@ from fastgreen.guards.arguments import path_text
 from fastgreen.guards.printable import printable
 from fastgreen.reports.compare import Comparison, compare_named
 from fastgreen.reports.curves import Lines, lines
+from fastgreen.reports.lanes import lanes_beside_others
 from fastgreen.reports.page import bar_list, packed_curve, step_of, whole_page
 from fastgreen.results.console import quantity, with_bounds
 from fastgreen.results.html_tables import html_table
@@ -54,7 +55,9 @@ def runs_to_html(
         "TOTAL": _totals(names, results, compared),
         "IDENTITY": _identities(names, results),
         "CURVE_NOTE": "The time of each run begins at its first reading. The line is the mean power of a step, the "
-        "dark band holds that mean, the light band reaches from the lowest to the highest power in a step.",
+        "dark band holds that mean, the light band reaches from the lowest to the highest power in a step. The lanes "
+        "below show when each window or span was open.",
+        "NAMES": "Energy by run",
         "BARS": _bars(names, results),
         "WINDOWS": "".join(comparison_html(c, notes=False) for c in compared),
         "CHANNELS": "".join(html_table(r.channels, f"Channels of {n}") for n, r in zip(names, results, strict=True)),
@@ -142,4 +145,6 @@ def _data(names: list[str], results: list[Result], curves: list[Lines]) -> dict[
         steps = [curve["own"]["step_s"] for curve in each]
         levels.append({"step_s": max(steps), "count": max(c["own"]["count"] for c in each), "curves": each})
     duration_s = max((result.duration_s for _, result, _ in drawn), default=0.0)
-    return {"duration_s": duration_s, "titles": [n for n, *_ in drawn], "levels": levels, "lanes": [], "windows": None}
+    lanes = [lane for name, result, _ in drawn for lane in lanes_beside_others(name, result, duration_s)]
+    titles = [name for name, *_ in drawn]
+    return {"duration_s": duration_s, "titles": titles, "levels": levels, "lanes": lanes, "windows": None}

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from fastgreen.atomic_file import write_bytes
+from fastgreen.errors import TraceError
 from fastgreen.guards.arguments import path_text
 from fastgreen.guards.printable import printable
 from fastgreen.reports.curves import lines
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     Event = dict[str, Any]
 
-__all__ = ["annotated_ranges", "trace_of", "write_trace"]
+__all__ = ["trace_of", "write_trace"]
 
 _BASE = "baseTimeNanoseconds"
 _US = 1000  # ns
@@ -46,7 +48,8 @@ def write_trace(result: Result, path: str | os.PathLike[str], merge: str | os.Pa
         The JSON file; an existing one is replaced. A name that ends in .gz is compressed.
     merge : path, optional
         A trace of torch.profiler, of the same machine and time. Its events are kept, and those of the run are added
-        on its clock.
+        on its clock. So is each of its slices once more, with its energies: kernels, operators and named ranges have
+        those of ``fastgreen share --each``.
 
     Raises
     ------
@@ -89,7 +92,8 @@ def trace_of(result: Result, profile: dict[str, Any] | None = None) -> dict[str,
     events += _counters(result, process, zero_ns)
     events += _slices(result, process, zero_ns)
     events += _spans(result, process, zero_ns)
-    events += _annotations(result, profile, process)
+    if profile["traceEvents"]:
+        events += _priced(result, profile, process + 1)
     return {**profile, "traceEvents": [*profile["traceEvents"], *events]}
 
 
@@ -200,58 +204,42 @@ def _arguments(table: pa.Table, known: bool) -> list[dict[str, Any]]:
 # ---- profiles ----
 
 
-def annotated_ranges(profile: dict[str, Any]) -> pa.Table:
-    """The ranges that a program named in its profile, by record_function: spans to share a run's energy among.
+def _priced(result: Result, profile: dict[str, Any], process: int) -> list[Event]:
+    """Each slice of a profile once more, in a process of its own, with the energies that ``fastgreen share`` gives it.
 
-    Parameters
-    ----------
-    profile : dict
-        A trace of torch.profiler.
-
-    Returns
-    -------
-    pyarrow.Table
-        ``name``, ``begin_ns`` and ``end_ns``, in ns since 1970, as `Result.share` takes them with
-        ``clock="realtime"``, and ``place`` in the list of events.
+    Slices that the profile has on a track keep their track, asynchronous ones stay so.
     """
     import pyarrow as pa
 
-    base_ns = int(profile.get(_BASE, 0))
-    rows = [
-        (str(e.get("name", "")), base_ns + round(e["ts"] * _US), round(e["dur"] * _US), place)
-        for place, e in enumerate(profile["traceEvents"])
-        if e.get("ph") == "X"
-        and e.get("cat") == "user_annotation"
-        and all(_is_number(e.get(k)) for k in ("ts", "dur"))
-        and e["dur"] >= 0
-    ]
-    names, begins, lengths, places = zip(*rows, strict=True) if rows else ((), (), (), ())
-    ends = [begin + length for begin, length in zip(begins, lengths, strict=True)]
-    columns = {"name": (names, pa.string()), "begin_ns": (begins, pa.int64()), "end_ns": (ends, pa.int64())}
-    columns["place"] = (places, pa.int64())
-    return pa.table({key: pa.array(values, kind) for key, (values, kind) in columns.items()})
+    from fastgreen.recordings.span_files.charged import charged_table
+    from fastgreen.recordings.span_files.chrome import chrome_spans
 
-
-def _annotations(result: Result, profile: dict[str, Any], process: int) -> list[Event]:
-    """The named ranges of a profile with their shares of the energy, as asynchronous slices of their own."""
-    table = annotated_ranges(profile)
-    if not table.num_rows or not result.known:
+    if not result.known:
         return []
     try:
-        shared = result.share(table, clock="realtime")
-    except ValueError:  # no range is within the run
+        file = chrome_spans(profile, Path("the profile"))
+        file.columns = pa.table({"place": file.place})
+        table = charged_table(result, file, each=True)
+    except TraceError:  # no slice, or none within the run: power and windows are added all the same
         return []
-    events: list[Event] = []
-    for row in shared.to_pylist():
-        if row["energy_j"] is None:
-            continue
+    events = [_label("process_name", process, 0, "energy of each slice (fastgreen)")]
+    tracks: dict[tuple[str, str], int] = {}
+    rows = table.filter(pc.is_valid(table["energy_j"])).to_pylist()
+    for row in rows:
         original = profile["traceEvents"][row["place"]]
-        same: Event = {"name": printable(row["name"], most=_NAME), "cat": "share", "id": f"share {row['place']}"}
-        same |= {"pid": process, "tid": 0}
-        said = {key: value for key, value in row.items() if key.startswith(("energy", "baseline"))}
-        events.append({**same, "ph": "b", "ts": original["ts"], "args": said})
-        events.append({**same, "ph": "e", "ts": original["ts"] + original["dur"]})
-    return events
+        said = {key: value for key, value in row.items() if "energy" in key or key == "device"}
+        same: Event = {"name": printable(row["name"], most=_NAME), "cat": "share", "pid": process, "ts": original["ts"]}
+        if original["ph"] == "X":
+            key = str(original.get("pid")), str(original.get("tid"))
+            if key not in tracks:
+                tracks[key] = len(tracks) + 1
+                events.append(_label("thread_name", process, tracks[key], f"energy on {' '.join(key)}"))
+            events.append({**same, "ph": "X", "tid": tracks[key], "dur": original["dur"], "args": said})
+            continue
+        pair = {**same, "tid": 0, "id": f"share {row['place']}"}
+        events.append({**pair, "ph": "b", "args": said})
+        events.append({**pair, "ph": "e", "ts": original["ts"] + row["duration_s"] * 1e6})
+    return events if rows else []
 
 
 def _read_profile(path: Path) -> dict[str, Any]:

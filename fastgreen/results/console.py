@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 from dataclasses import replace
@@ -284,6 +285,10 @@ def show(result: Printable, console: Console) -> None:
             console.print(_amount_table(summary))
     if result.ledger_names and result.known:
         console.print(_ledger_table(result))
+        rules = json.loads((result.ledgers.schema.metadata or {}).get(b"rules", b"{}"))
+        for text in dict.fromkeys(rules.values()):
+            names = ", ".join(printable(name) for name, rule in rules.items() if rule == text)
+            console.print(f"note: rule of {names}: {text}", markup=False, soft_wrap=True)
     for note in result.notes:
         console.print(f"note: {printable(note)}", markup=False, soft_wrap=True)
 

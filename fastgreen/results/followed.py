@@ -84,7 +84,8 @@ class Followed:
         best = -np.inf
         for cells in self._updates.shapes:
             self._updates.cells, before = cells, self._updates.cells
-            self._timeline, self._states, self._kept = self.load.timeline, len(self.load.time_ns), None
+            self._timeline, self._states = self.load.timeline, len(self.load.time_ns)
+            self._kept: NDArray[np.float64] | None = None
             sums = self._pilot_sums(_EVEN)[0]
             one = sums.at_level(sums.levels())
             matrix, vector = one.matrix.sum(axis=0), one.vector.sum(axis=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from fastgreen import _resolver
 from fastgreen.results import resolving, settled_samples
 from fastgreen.results.bounded import Bounded, Pause
+from fastgreen.results.pauses import blind_pauses
 from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
 
 TYPE_CHECKING = False
@@ -102,14 +103,7 @@ class PausesQuestion:
         trace = self.trace
         modulus, scale = trace.channel.traits["modulus"], joules_per_unit(trace.channel.unit)
         samples = settled if self._last is None else np.concatenate([self._last, settled])
-        grown = np.diff(samples["raw"]) + samples["wraps"][1:].astype(np.int64) * modulus
-        most = np.diff(samples["at_ns"]) * (trace.ceiling_w / NS_PER_S / scale)
-        wraps = np.where(samples["flags"][1:] & _resolver.RESET, 0, (most - grown) // modulus)
-        at_ns = samples["at_ns"]
-        self._found += [
-            Pause(int(at_ns[i]), int(at_ns[i + 1]), float(wraps[i]) * modulus * scale)
-            for i in np.flatnonzero(wraps > 0).tolist()
-        ]
+        self._found += blind_pauses(samples, modulus, trace.ceiling_w / NS_PER_S / scale, scale)
         self._last = samples[-1:].copy()
 
     def answer(self) -> list[Pause]:

@@ -42,6 +42,7 @@ class Result(Energies):
     duration_s : float
         From the first reading to the last.
     mean_power_w : float
+        Energy over duration, in W.
     known : bool
         False when no counted channel gave a reading: the energies are then 0 and mean nothing.
     estimated : bool

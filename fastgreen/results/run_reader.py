@@ -26,6 +26,7 @@ from fastgreen.results.run_checks import (
 )
 from fastgreen.results.sample_file import SampleFile, StoredChunks
 from fastgreen.results.trace import Trace, Windows, recount
+from fastgreen.results.wall_clock import CLOCK, checked_pairs
 from fastgreen.results.window_amounts import Gathered
 from fastgreen.sensors.channel import Channel
 
@@ -42,10 +43,13 @@ UNFINISHED = "the recording process ended before the run was stopped"
 Span = tuple[int, int]
 
 
-def channel_table(traces: list[Trace], notes: list[str], span: Span | None = None) -> pa.Table:
+def channel_table(
+    traces: list[Trace], notes: list[str], span: Span | None = None, clock: list[list[int]] | None = None
+) -> pa.Table:
     """channels.arrow: a row per channel, `traits` and `report` (the tally) as JSON, null while the run goes on.
 
-    When the run began and ended (ns) stands in the schema's metadata, with the notes: it may have no channel.
+    When the run began and ended (ns) stands in the schema's metadata, with the notes and the pairs of `WallClock`: it
+    may have no channel.
     """
     rows = []
     for t in traces:
@@ -76,7 +80,8 @@ def channel_table(traces: list[Trace], notes: list[str], span: Span | None = Non
     names = ["id", *sorted(_COLUMNS - {"id"}), "counted", "traits", "report", "notes"]
     schema = pa.schema([run_folder.field(n, kinds.get(n, text), units.get(n)) for n in names])
     if span is not None:
-        schema = schema.with_metadata({_SPAN: json.dumps({"start_ns": span[0], "end_ns": span[1], "notes": notes})})
+        known = {"start_ns": span[0], "end_ns": span[1], "notes": notes, CLOCK: clock or []}
+        schema = schema.with_metadata({_SPAN: json.dumps(known)})
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -90,7 +95,8 @@ def save_run(
     spans: pa.Table | None = None,
 ) -> None:
     """The inverse of `read_run`. FileExistsError when the folder holds a run."""
-    folder = run_folder.RunFolder(path, metadata, channel_table(traces, notes, span))
+    metadata, clock = {k: v for k, v in metadata.items() if k != CLOCK}, metadata.get(CLOCK)
+    folder = run_folder.RunFolder(path, metadata, channel_table(traces, notes, span, clock))
     try:
         for trace in traces:
             for chunk in trace.chunks():
@@ -110,7 +116,8 @@ def stored_spans(path: Path, metadata: dict[str, Any]) -> Callable[[], pa.Table 
     if not file.exists():
         return None
     check_inside(file, path)
-    if run_folder.metadata_of(run_folder.read_stream(file)[0], file) != metadata:
+    found = run_folder.metadata_of(run_folder.read_stream(file)[0], file)
+    if found != {k: v for k, v in metadata.items() if k != CLOCK}:
         raise TraceError(f"{file} belongs to another run than {run_folder.FILES[0]}")
     return partial(ledger_spans.stored_spans, file)
 
@@ -218,13 +225,18 @@ def _notes(found: Any) -> list[str]:
     return found
 
 
-def _span(schema: pa.Schema, monotonic_ns: int) -> tuple[Span, list[str]]:
-    """When the run began and ended, and its notes; without them, of a killed run, it ended when it began."""
+def _span(schema: pa.Schema, metadata: dict[str, Any]) -> tuple[Span, list[str]]:
+    """When the run began and ended, and its notes; without them, of a killed run, it ended when it began.
+
+    The pairs of its clocks go into the metadata.
+    """
     if _SPAN not in (schema.metadata or {}):
-        return (monotonic_ns, monotonic_ns), []
+        return (metadata["monotonic_ns"], metadata["monotonic_ns"]), []
     known = parse_json(schema.metadata[_SPAN])
     check_integer("start_ns", known["start_ns"], EARLIEST_NS, LATEST_NS)
     check_integer("end_ns", known["end_ns"], known["start_ns"], LATEST_NS)
+    if pairs := checked_pairs(known.get(CLOCK, [])):
+        metadata[CLOCK] = pairs
     return (known["start_ns"], known["end_ns"]), _notes(known["notes"])
 
 
@@ -245,7 +257,7 @@ def read_run(path: Path) -> tuple[list[Trace], list[Windows], dict[str, Any], li
     try:
         run_folder.check_names(schema)
         rows = [row for batch in batches for row in batch.to_pylist()]
-        traces, (span, notes) = _traces(rows, samples), _span(schema, metadata["monotonic_ns"])
+        traces, (span, notes) = _traces(rows, samples), _span(schema, metadata)
         notes = _notes(parse_json(rows[0]["notes"])) if rows else notes
     except TraceError:
         raise

@@ -20,6 +20,7 @@ from fastgreen.results.result import Result
 from fastgreen.results.run_reader import UNFINISHED, save_run
 from fastgreen.results.set_tables import located, repeated, share_by_host, together
 from fastgreen.results.trace import Trace
+from fastgreen.results.wall_clock import shifted_clock
 from fastgreen.units import NS_PER_S, counted
 
 TYPE_CHECKING = False
@@ -77,6 +78,7 @@ class Host:
         self.offset_ns = int(median(m.offset_ns for m in members))
         self.spread_ns = max(m.offset_ns for m in members) - min(m.offset_ns for m in members)
         self.traces: list[Trace] = []
+        self.shift_ns = 0  # from its own monotonic clock to the time axis of the set
 
     @property
     def begin_ns(self) -> int:
@@ -85,21 +87,19 @@ class Host:
 
     def merge(self, by_ns: int, prefix: str) -> list[str]:
         """Make the traces of its physical counters; notes come back."""
+        self.shift_ns = by_ns
         copies = [Copy(m.label, trace) for m in self.members for trace in m.result.traces]
         found, notes = merged_traces(copies)
         self.traces = [_shifted(trace, by_ns, prefix) for trace in found]
         return [prefix + note if prefix else note for note in notes]
 
-    def result(
-        self,
-        members: list[Member],
-        spans: Callable[[], pa.Table | None] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> Result:
+    def result(self, members: list[Member], spans: Callable[[], pa.Table | None] | None = None) -> Result:
         """The windows of some members with the energy of this host."""
         windows = [w for m in members for w in m.windows]
         first = self.members[0].result
-        return Result(self.traces, windows, metadata or first.metadata, first.start_ns, first.end_ns, [], spans)
+        begin_ns, end_ns = first.start_ns + self.shift_ns, first.end_ns + self.shift_ns
+        metadata = shifted_clock(first.metadata, self.shift_ns)
+        return Result(self.traces, windows, metadata, begin_ns, end_ns, [], spans)
 
 
 class RunSet(Result):
@@ -235,7 +235,7 @@ class RunSet(Result):
         """
         if len(self.hosts) == 1:
             return super().share(table, begin, end, weight, clock, channels, baseline_w, per_channel=per_channel)
-        results = {host.name: host.result([], metadata=self.metadata) for host in self.hosts}
+        results = {host.name: host.result([]) for host in self.hosts}
         rules = {"weight": weight, "clock": clock, "per_channel": per_channel}
         return share_by_host(results, table, begin, end, channels=channels, baseline_w=baseline_w, **rules)
 
@@ -264,13 +264,12 @@ class RunSet(Result):
         folder = Path(path_text("path", path))
         for host in self.hosts:
             for i, member in enumerate(host.members):
-                anchor = {"monotonic_ns": member.result.metadata["monotonic_ns"] + self._shift_ns(host)}
                 traces = [] if i else [_named_without(trace, f"{host.name}/") for trace in host.traces]
                 name = f"{host.name}-{member.rank or i}".replace("/", "_")
                 notes = [*self.given_notes] if host is self.hosts[0] and not i else []
                 spans = member.spans() if member.spans is not None else None
                 span = self.start_ns, max(self.end_ns, self.start_ns)
-                metadata = {**member.result.metadata, **anchor}
+                metadata = shifted_clock(member.result.metadata, host.shift_ns)
                 save_run(_free(folder / name), traces, member.windows, metadata, notes, span, spans)
 
     def _shift_ns(self, host: Host) -> int:

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fastgreen.results.share_rules import EQUAL, rule
 from fastgreen.results.shares import Shares, Spans, check_baseline, set_apart, share, weight_units
 from fastgreen.results.trace import Bounded, Trace
+from fastgreen.results.wall_clock import WallClock
 from fastgreen.sensors.catalog import select
 from fastgreen.units import NS_PER_S, counted, unit_metadata
 
@@ -19,9 +21,7 @@ if TYPE_CHECKING:
 
     from fastgreen.results.energies import Energies
 
-__all__ = ["chosen_traces", "energy_columns", "share_table", "totals_metadata"]
-
-_RULE = "each span pays for its weight over the weights of all spans that are open"
+__all__ = ["chosen_traces", "energy_columns", "share_table", "table_edges", "totals_metadata"]
 
 
 def chosen_traces(result: Energies, channels: str | Iterable[str] | None) -> list[Trace]:
@@ -48,9 +48,7 @@ def share_table(
         raise ValueError(f'clock must be "monotonic" or "realtime", not {clock!r}')
     given = table if isinstance(table, pa.Table) else pa.table(table)
     traces = chosen_traces(result, channels)
-    offset_ns = result.metadata["realtime_ns"] - result.metadata["monotonic_ns"] if clock == "realtime" else 0
-    begin_ns, begins = _instants(given, "begin", begin, offset_ns)
-    end_ns, ends = _instants(given, "end", end, offset_ns)
+    begin_ns, begins, end_ns, ends, unsure_ns = table_edges(result, given, begin, end, clock)
     units, weighted = _weights(given, weight)
     known = begins & ends & weighted
     spans = Spans(begin_ns[known], end_ns[known], units[known])
@@ -62,15 +60,20 @@ def share_table(
             f'and no row does; the first is {begin_ns[known][0]} .. {end_ns[known][0]}: is clock="{clock}" right?'
         )
     found = share(result, traces, spans)
+    _widen(found, traces, unsure_ns[known])
     if not traces:
         inside[:] = False
     for identity, energies in found.by_channel.items():  # rows that get no energy
         found.unattributed_j[identity] += float(np.sum(energies.energy_j[~inside]))
     notes = _notes(len(given), known, spans, (result.start_ns, result.end_ns))
+    if clock == "realtime" and len(spans):
+        longest_s = float(unsure_ns.max()) / 2 / NS_PER_S
+        notes.append(f"each edge is known to {longest_s:.2g} s: the wall clock and CLOCK_MONOTONIC drift apart")
     place = np.flatnonzero(known)[inside]
     columns, baseline_j = energy_columns(found, baseline_w, per_channel)
     parts = [_rows(given, name, values, place, inside) for name, values in columns]
-    totals = totals_metadata(found, baseline_j, traces, notes, weight)
+    weighted_by = f"the weight is the column {weight}" if weight else EQUAL
+    totals = totals_metadata(found, baseline_j, traces, notes, rule(weighted_by))
     return pa.concat_tables(parts).replace_schema_metadata({**(given.schema.metadata or {}), **totals})
 
 
@@ -114,7 +117,7 @@ def _columns(energies: Bounded, baseline_j: Any) -> dict[str, np.ndarray]:
 
 
 def totals_metadata(
-    found: Shares, baseline_j: float, traces: Sequence[Trace], notes: list[str], weight: str | None
+    found: Shares, baseline_j: float, traces: Sequence[Trace], notes: list[str], rule: str
 ) -> dict[str, str]:
     """What the schema's metadata say: energies that no span is charged, the rule, notes."""
     return {
@@ -123,7 +126,7 @@ def totals_metadata(
         "drawn_j": repr(sum(found.drawn_j.values())),
         "channels": json.dumps([t.channel.id for t in traces]),
         "estimated": str(any(t.channel.estimated for t in traces)).lower(),
-        "rule": _RULE + (f"; the weight is the column {weight}" if weight else "; each weight is 1"),
+        "rule": rule,
         "notes": json.dumps(notes),
     }
 
@@ -151,8 +154,30 @@ def _column(table: pa.Table, argument: str, name: str) -> pa.ChunkedArray:
     return table.column(name)
 
 
-def _instants(table: pa.Table, argument: str, name: str, offset_ns: int) -> tuple[np.ndarray, np.ndarray]:
-    """A column as ns of CLOCK_MONOTONIC, and which of its rows are known.
+def table_edges(result: Energies, table: pa.Table, begin: str, end: str, clock: str) -> tuple[np.ndarray, ...]:
+    """Begins and ends as ns of CLOCK_MONOTONIC, each with the rows that are known, and how unsure a row's edges are.
+
+    The last column is the sum of both edges' uncertainties in ns.
+    """
+    begin_ns, begins = _instants(table, "begin", begin)
+    end_ns, ends = _instants(table, "end", end)
+    if clock != "realtime":
+        return begin_ns, begins, end_ns, ends, np.zeros(len(table), np.int64)
+    wall = WallClock(result.metadata)
+    (begin_ns, before), (end_ns, after) = wall.monotonic(begin_ns), wall.monotonic(end_ns)
+    return begin_ns, begins, end_ns, ends, before + after
+
+
+def _widen(found: Shares, traces: Sequence[Trace], unsure_ns: np.ndarray) -> None:
+    """Widen the bounds by the most that a channel draws while it is unknown whether a span was open."""
+    for trace in traces if unsure_ns.any() else ():
+        energy, most_j = found.by_channel[trace.channel.id], trace.ceiling_w * unsure_ns / NS_PER_S
+        low = np.minimum(np.maximum(energy.low_j - most_j, 0.0), energy.low_j)
+        found.by_channel[trace.channel.id] = Bounded(energy.energy_j, low, energy.high_j + most_j)
+
+
+def _instants(table: pa.Table, argument: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A column as ns of its clock, and which of its rows are known.
 
     Integers are ns, floating numbers s; a timestamp has its own unit.
     """
@@ -177,7 +202,7 @@ def _instants(table: pa.Table, argument: str, name: str, offset_ns: int) -> tupl
         values = whole.astype(np.int64) * NS_PER_S + np.rint((np.where(known, values, 0.0) - whole) * NS_PER_S).astype(
             int
         )
-    return values.astype(np.int64) - offset_ns, known
+    return values.astype(np.int64), known
 
 
 def _weights(table: pa.Table, name: str | None) -> tuple[np.ndarray, np.ndarray]:

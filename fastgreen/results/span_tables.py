@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from fastgreen.results.ledger_spans import LedgerSpans
 from fastgreen.results.overlaps import union_of
+from fastgreen.results.share_rules import ledger_rule
 from fastgreen.results.share_table import chosen_traces, energy_columns, totals_metadata
 from fastgreen.results.shares import Shares, Spans, share
 from fastgreen.results.trace import Bounded, Trace
@@ -108,7 +110,11 @@ def span_table(result: Energies, ledger: LedgerSpans, by: str | None) -> pa.Tabl
             out = out.append_column(_field(name, pa.float64(), "J"), pa.array(values))
         tables.append(out)
     table = pa.concat_tables(tables).unify_dictionaries() if tables else pa.table({"id": pa.array([], pa.string())})
-    return table.replace_schema_metadata(totals_metadata(found, baseline_j, traces, ledger.notes, None))
+    return table.replace_schema_metadata(totals_metadata(found, baseline_j, traces, ledger.notes, _rule(ledger)))
+
+
+def _rule(ledger: LedgerSpans) -> str:
+    return ledger_rule(ledger.definition, bool(np.all(ledger.weights == 1)))
 
 
 def _field(name: str, kind: pa.DataType, unit: str) -> pa.Field:
@@ -129,11 +135,13 @@ def _mean_weight(ledger: LedgerSpans, place: np.ndarray, count: int) -> np.ndarr
 
 def ledger_table(result: Energies, ledgers: Sequence[LedgerSpans]) -> pa.Table:
     """See `fastgreen.Result.ledgers`."""
-    return ledger_rows([row for ledger in ledgers for row in _rows(result, ledger)])
+    baselines: dict[str, float] = {}
+    rows = [row for ledger in ledgers for row in _rows(result, ledger, baselines)]
+    return ledger_rows(rows, {ledger.name: _rule(ledger) for ledger in ledgers}, baselines)
 
 
-def ledger_rows(rows: list[tuple[Any, ...]]) -> pa.Table:
-    """The rows of ledgers as their table."""
+def ledger_rows(rows: list[tuple[Any, ...]], rules: dict[str, str], baseline_j: dict[str, float]) -> pa.Table:
+    """The rows of ledgers as their table; its metadata hold rules and baselines by ledger, in JSON."""
     kinds = [pa.string()] * 3 + [pa.int64()] + [pa.float64()] * 12
     names = "ledger phase amount count total energy_j energy_low_j energy_high_j mean_energy_j mean_energy_low_j"
     names += " mean_energy_high_j energy_p50_j energy_p95_j energy_p99_j unattributed_j window_factor"
@@ -141,10 +149,13 @@ def ledger_rows(rows: list[tuple[Any, ...]]) -> pa.Table:
         pa.field(name, kind, metadata=unit_metadata("J") if name.endswith("_j") else None)
         for name, kind in zip(names.split(), kinds, strict=True)
     ]
-    return pa.Table.from_pylist([dict(zip(names.split(), row, strict=True)) for row in rows], schema=pa.schema(fields))
+    about = {"rules": json.dumps(rules), "baselines_j": json.dumps(baseline_j)}
+    return pa.Table.from_pylist(
+        [dict(zip(names.split(), row, strict=True)) for row in rows], schema=pa.schema(fields, about)
+    )
 
 
-def _rows(result: Energies, ledger: LedgerSpans) -> list[tuple[Any, ...]]:
+def _rows(result: Energies, ledger: LedgerSpans, baselines: dict[str, float]) -> list[tuple[Any, ...]]:
     traces = _traces(result, ledger)
     parts, pieces = _Parts(ledger), ledger.pieces
     assert pieces.span is not None
@@ -154,7 +165,7 @@ def _rows(result: Energies, ledger: LedgerSpans) -> list[tuple[Any, ...]]:
     together = _together(traces, ledger)
     columns, _ = energy_columns(found, ledger.definition["baseline_w"], False)
     energies, none = columns[0][1], sum(found.unattributed_j.values())
-    baseline_j = float(np.sum(energies["baseline_j"]))
+    baseline_j = baselines[ledger.name] = float(np.sum(energies["baseline_j"]))
     # What all spans are charged together is known better than what each is.
     low, high = (max(x - baseline_j, 0.0) for x in (together.low_j, together.high_j))
     low, high = max(low, float(np.sum(energies["energy_low_j"]))), min(high, float(np.sum(energies["energy_high_j"])))

@@ -8,21 +8,25 @@ part in equal parts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fastgreen._light_dataclass import dataclass
 from fastgreen.results.nonnegative import least_squares
+from fastgreen.results.share_table import table_edges
 from fastgreen.units import counted
 
 if TYPE_CHECKING:
+    from collections.abc import ItemsView, Iterator
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from fastgreen.results.result import Result
 
-__all__ = ["TERMS", "StepWeights", "fit_weights"]
+__all__ = ["TERMS", "StepAmounts", "StepWeights", "fit_weights"]
 
 TERMS = ("prompt_tokens", "decoding", "context_tokens")
 _FEWEST = 8
@@ -88,6 +92,27 @@ class StepWeights:
         out = own + self.step_j / np.maximum(np.bincount(of, minlength=1), 1)[of]
         return np.where(np.bincount(of, out, minlength=1)[of] > 0, out, 1.0)
 
+    def step(self, work: Mapping[Any, Mapping[str, float]]) -> StepAmounts:
+        """What `ledger.step` takes: ``with ledger.step(fitted.step({id: {"prompt_tokens": 24}, ...})):``.
+
+        Parameters
+        ----------
+        work : mapping of ids to mappings
+            What each request did in the step: ``prompt_tokens``, ``decoding`` (1 if it got a token) and
+            ``context_tokens``; 0 where left out. It is read when the step ends, so it may be filled meanwhile.
+
+        Returns
+        -------
+        StepAmounts
+            Its weights are those of `weights`, and the ledger's tables get the rule.
+
+        Raises
+        ------
+        TypeError, ValueError
+            At the end of the step, for work of another form or with another term.
+        """
+        return StepAmounts(self, work)
+
     def share(self, result: Result, rows: Any, **options: Any) -> pa.Table:
         """Share the energy of a run among requests by what they did in each step.
 
@@ -122,6 +147,36 @@ class StepWeights:
             f"rule: {self.rule}",
         ]
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
+
+
+class StepAmounts(Mapping):  # type: ignore[type-arg]
+    """The weights of the requests in one step, by id; made by `StepWeights.step`."""
+
+    def __init__(self, fitted: StepWeights, work: Mapping[Any, Mapping[str, float]]) -> None:
+        if not isinstance(work, Mapping):
+            raise TypeError(f"work must be a mapping of ids to mappings, not {work!r}")
+        self._fitted, self._work = fitted, work
+        self.rule = fitted.rule
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._weights())
+
+    def __len__(self) -> int:
+        return len(self._work)
+
+    def __getitem__(self, identity: Any) -> float:
+        return self._weights()[identity]
+
+    def items(self) -> ItemsView[Any, float]:
+        return self._weights().items()
+
+    def _weights(self) -> dict[Any, float]:
+        work = dict(self._work)
+        for identity, done in work.items():
+            if not isinstance(done, Mapping) or not set(done) <= set(TERMS):
+                raise ValueError(f"work of {identity!r} must be a mapping with {', '.join(TERMS)}, not {done!r}")
+        columns = [[done.get(term, 0) for done in work.values()] for term in TERMS]
+        return dict(zip(work, self._fitted.weights(*columns).tolist() if work else [], strict=True))
 
 
 def fit_weights(
@@ -164,7 +219,7 @@ def fit_weights(
     shared = result.share(given, clock=clock, channels=channels)
     energy_j = np.asarray(shared["energy_j"].fill_null(np.nan), np.float64)
     columns = [_amounts(name, given[name]) if name in given.column_names else np.zeros(len(given)) for name in TERMS]
-    begin_ns, end_ns = _edges(result, given, clock)
+    begin_ns, _, end_ns, _, _ = table_edges(result, given, "begin_ns", "end_ns", clock)
     known = np.isfinite(energy_j) & (end_ns > begin_ns)
     _check_apart(begin_ns[known], end_ns[known])
     if int(known.sum()) < _FEWEST:
@@ -187,13 +242,6 @@ def fit_weights(
     unexplained = float(np.std(left)) / mean if mean > 0 else float("nan")
     step_j, prompt_token_j, decoding_j, context_token_j = found.tolist()
     return StepWeights(step_j, prompt_token_j, decoding_j, context_token_j, int(known.sum()), unexplained, rule, notes)
-
-
-def _edges(result: Result, steps: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    from fastgreen.results.share_table import _instants
-
-    offset_ns = result.metadata["realtime_ns"] - result.metadata["monotonic_ns"] if clock == "realtime" else 0
-    return _instants(steps, "begin", "begin_ns", offset_ns)[0], _instants(steps, "end", "end_ns", offset_ns)[0]
 
 
 def _amounts(name: str, values: Any) -> NDArray[np.float64]:

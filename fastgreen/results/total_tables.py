@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastgreen.results import result_tables, span_tables
+from fastgreen.results.quantiles import Quantiles
 from fastgreen.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from fastgreen.results.bounded import Bounded
     from fastgreen.results.energies import Energies
-    from fastgreen.results.name_totals import LedgerTotal, WindowTotal
+    from fastgreen.results.name_totals import LedgerTotal, PhaseTotal, WindowTotal
 
 __all__ = ["ledger_table", "summary_table"]
 
@@ -45,7 +46,7 @@ def summary_table(result: Energies, windows: Sequence[WindowTotal]) -> pa.Table:
             *_over(energies, w.count),
             *_over(energies[:1], seconds),
             seconds,
-            *(None, None, None),
+            *w.durations_s.percentiles(50, 95, 99),
             *(result.estimated, result.bounds),
             *(None, None),
             "even",
@@ -58,12 +59,31 @@ def summary_table(result: Energies, windows: Sequence[WindowTotal]) -> pa.Table:
 
 
 def ledger_table(ledgers: Sequence[LedgerTotal]) -> pa.Table:
-    """A row per ledger, and one for each name of its amounts."""
+    """A row per ledger and phase, and one for each name of its amounts."""
     rows: list[tuple[Any, ...]] = []
     for ledger in (found for found in ledgers if found.count):
-        energies = _three(ledger.energy)
-        for amount, total in ((None, float(ledger.count)), *ledger.amounts.items()):
-            none = ledger.unattributed_j if amount is None else None
-            head = (ledger.name, None, amount, ledger.count, total)
-            rows.append((*head, *energies, *_over(energies, total), None, None, None, none, None))
-    return span_tables.ledger_rows(rows)
+        rest = ledger.unattributed_j, ledger.window_factor
+        rows.append(_row(ledger.name, None, None, ledger, ledger.energies_j, *rest))
+        for amount in ledger.amounts:
+            rows.append(_row(ledger.name, None, amount, ledger, ledger.per_amount_j.get(amount)))
+        for name, phase in ledger.phases.items():
+            rows.append(_row(ledger.name, name, None, phase, phase.energies_j))
+            rows += [_row(ledger.name, name, amount, phase, None) for amount in phase.amounts]
+    baselines = {ledger.name: ledger.baseline_j for ledger in ledgers}
+    return span_tables.ledger_rows(rows, {ledger.name: ledger.rule for ledger in ledgers}, baselines)
+
+
+def _row(
+    ledger: str,
+    phase: str | None,
+    amount: str | None,
+    total: LedgerTotal | PhaseTotal,
+    values: Quantiles | None,
+    unattributed_j: float | None = None,
+    factor: float | None = None,
+) -> tuple[Any, ...]:
+    energies = _three(total.energy)
+    count = float(total.count) if amount is None else total.amounts[amount]
+    marks = (values or Quantiles()).percentiles(50, 95, 99)
+    head = (ledger, phase, amount, total.count, count)
+    return (*head, *energies, *_over(energies, count), *marks, unattributed_j, factor)

@@ -50,6 +50,11 @@ class TotalTrace(Trace):
         return False
 
     @cached_property
+    def unknown(self) -> list[tuple[int, int]]:
+        """Nothing: what was unknown has widened the totals already."""
+        return []
+
+    @cached_property
     def in_turn(self) -> tuple[int, int] | None:
         return None
 

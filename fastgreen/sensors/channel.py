@@ -116,6 +116,7 @@ class Channel:
     root : bool
         True when it counts toward a total.
     readable : bool
+        Whether it can be read now.
     reason, remedy : str or None
         Why it cannot be read, and the command or step that makes it readable.
     estimated : bool

@@ -118,14 +118,15 @@ class EnergyMiddleware:
         result = self._monitor.stop()
         print(result, file=sys.stderr)
         if result is not None and self._name in result.ledger_names:
-            about = result.spans(self._name).schema.metadata
-            drawn, alone, baseline = (float(about[key]) for key in (b"drawn_j", b"unattributed_j", b"baseline_j"))
-            charged = drawn - alone - baseline
-            print(
-                f"{self._name}: {charged:.4g} J charged, {alone:.4g} J while no request was open, {baseline:.4g} J "
-                f"baseline; together {drawn:.4g} J. Rule: {about[b'rule'].decode()}",
-                file=sys.stderr,
-            )
+            table = result.ledgers
+            baseline = json.loads(table.schema.metadata[b"baselines_j"]).get(self._name, 0.0)
+            rows = [r for r in table.to_pylist() if r["ledger"] == self._name and r["unattributed_j"] is not None]
+            for charged, alone in ((row["energy_j"], row["unattributed_j"]) for row in rows):
+                print(
+                    f"{self._name}: {charged:.4g} J charged, {alone:.4g} J while no request was open, {baseline:.4g} J "
+                    f"baseline; together {charged + alone + baseline:.4g} J",
+                    file=sys.stderr,
+                )
 
     # ---- a request ----
 

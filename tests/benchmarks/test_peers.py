@@ -93,6 +93,15 @@ def test_one_tool_measured_again_replaces_its_rows_and_no_others(table):
     assert sheet.metadata == {"on": "2026-01-02"}
 
 
+def test_one_case_measured_again_keeps_the_other_cases_of_its_tool(table):
+    again = to_arrow([Figure("careful", "overlap", "error", "J", 140.0)], {}, {})
+    sheet = Sheet(merged(merged(table, again), again))
+    assert sheet.value("careful", "overlap", "error") == 140.0
+    assert sheet.value("careful", "window", "with its number") == Sheet(table).value(
+        "careful", "window", "with its number"
+    )
+
+
 def test_every_row_has_a_cell_for_every_tool(table):
     lines = [line for line in Sheet(table).markdown().splitlines() if line.startswith("|")]
     assert len(lines) == len(ROWS) + 2

@@ -200,6 +200,55 @@ FG_TEST(a_channel_without_samples_is_bounded_by_its_ceiling)
 	fg_share_free(share);
 }
 
+FG_TEST(spans_known_beforehand_get_what_the_stream_gives)
+{
+	enum { SPANS = 400 };
+	int64_t begin_ns[SPANS], end_ns[SPANS];
+	uint64_t weight[SPANS];
+	double times[SPANS] = {0}, stream_times[SPANS] = {0};
+	struct fg_shared known[SPANS] = {{0}}, streamed[SPANS] = {{0}};
+
+	for (int i = 0; i < SPANS; i++) {
+		begin_ns[i] = (int64_t)i * 7919 % 5000 - 200;
+		end_ns[i] = begin_ns[i] + (i % 9 ? (int64_t)i * 104729 % 1500 : 0);
+		weight[i] = (uint64_t)(i % 4) << 20;
+	}
+	for (int attached = 0; attached < 2; attached++) {
+		struct fg_share *share = engine(&counter, 1);
+		struct fg_share_columns columns;
+
+		fg_require(fg_share_columns_init(&columns, begin_ns, end_ns, weight, SPANS, &err) == FG_OK);
+		if (attached)
+			fg_require(fg_share_columns_attach(share, &columns, times, known, &err) == FG_OK);
+		for (int64_t at_ns = 0; at_ns < 4500; at_ns += 10) {
+			struct fg_sample sample = {.at_ns = at_ns, .raw = at_ns * at_ns / 50, .half_ns = 1};
+
+			fg_require(fg_share_columns_run(share, &columns, at_ns + 1, &err) == FG_OK);
+			fg_require(fg_share_feed(share, 0, &sample, 1, &err) == FG_OK);
+		}
+		fg_require(fg_share_columns_run(share, &columns, INT64_MAX, &err) == FG_OK);
+		fg_require(fg_share_finish(share, &err) == FG_OK);
+		fg_share_columns_take(share, 1, stream_times, streamed);
+		fg_share_columns_destroy(&columns);
+		fg_share_free(share);
+	}
+	for (int i = 0; i < SPANS; i++) {
+		fg_check_near(times[i], stream_times[i], 1e-6);
+		fg_check_near(known[i].estimate, streamed[i].estimate, 1e-6);
+		fg_check_near(known[i].low, streamed[i].low, 1e-6);
+		fg_check(known[i].high <= streamed[i].high + 1e-6); /* the stream cannot wait for the last quantum */
+		fg_check(known[i].high >= known[i].estimate);
+	}
+	struct fg_share_channel power = {{FG_POWER, 0, 1, 10, 0, 0, 0}, 7.0};
+	struct fg_share *share = engine(&power, 1);
+	struct fg_share_columns columns;
+
+	fg_require(fg_share_columns_init(&columns, begin_ns, end_ns, NULL, SPANS, &err) == FG_OK);
+	fg_check(fg_share_columns_attach(share, &columns, times, known, &err) == FG_INVALID);
+	fg_share_columns_destroy(&columns);
+	fg_share_free(share);
+}
+
 FG_TEST(what_cannot_be_is_refused)
 {
 	struct fg_share *share = engine(&counter, 1);
@@ -230,6 +279,7 @@ int main(void)
 	fg_run(memory_is_that_of_the_open_spans);
 	fg_run(running_sums_begin_again_and_nothing_shows_it);
 	fg_run(a_channel_without_samples_is_bounded_by_its_ceiling);
+	fg_run(spans_known_beforehand_get_what_the_stream_gives);
 	fg_run(what_cannot_be_is_refused);
 	return fg_report();
 }

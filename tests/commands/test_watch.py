@@ -143,7 +143,7 @@ def test_a_killed_recording_and_no_recording_are_said(tree, tmp_path):
     (tmp_path / "run" / "channels.arrow").write_bytes(b"damaged")
     assert cli("watch", tmp_path / "run", "--seconds", 0.2).returncode == 1
     done = cli("watch", tmp_path / "run", "-c", "rapl:*")
-    assert (done.returncode, "do not go with RUN" in done.stderr) == (2, True)
+    assert (done.returncode, "cannot be used with RUN" in done.stderr) == (2, True)
 
 
 def test_a_spark_shows_in_a_line_of_any_width():
@@ -166,3 +166,27 @@ def test_a_spark_shows_in_a_line_of_any_width():
     histories.add({"power_w": 1.0, "duration_s": 1.0, "channels": {"a": {"power_w": 1.0}}})
     assert histories.length == "1 s"
     assert histories.of("a").peak == 1.0
+
+
+def test_the_recording_behind_a_page_stays_small_and_the_energy_goes_on(tree, tmp_path):
+    import fastgreen as fg
+    from fastgreen.commands.watch import _Parts
+    from fastgreen.reports.live_page import LivePage
+
+    page = LivePage("127.0.0.1", 0, "watch")
+    folder = tmp_path / "watch"
+    folder.mkdir()
+    parts = _Parts(folder, lambda record: fg.Monitor("rapl:*", hz=100, record=record).start(), most_bytes=40_000)
+    try:
+        seen, most = [], 0
+        for glance in parts.glances(0.3, 6.0, page):
+            seen.append(glance["energy_j"])
+            most = max(most, len(list(folder.iterdir())))
+    finally:
+        parts.monitor.stop()
+        page.close()
+    assert parts.before_s > 0.5
+    assert most == 1
+    assert [part.name for part in folder.iterdir()] != ["run-0"]
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(66 * 6, rel=0.25)

@@ -48,7 +48,8 @@ def test_the_weights_are_as_wide_as_the_other_numbers_unless_given():
 @pytest.mark.parametrize("kind", list(TERMS["basic"]))
 def test_bytes_follow_the_width_and_products_do_not(kind, which):
     sizes = {"batch_size": 2, "image_size": 9, "kernel_size": 3, "in_channels": 20, "out_channels": 30,
-             "input_size": 70, "output_size": 80}  # fmt: skip
+             "input_size": 70, "output_size": 80, "channels": 7, "embed_size": 16, "entries": 9, "heads": 4,
+             "kv_heads": 2, "head_size": 8, "rows": 3, "cache": 5, "blocks": 2, "steps": 3, "rotary": 1}  # fmt: skip
     layer = {name: sizes[name] for name in ("batch_size", *KINDS[kind].needs)}
     full, half = (terms(kind, complete(kind, {**layer, "bits": bits}), which) for bits in (32, 16))
     for name in full:
@@ -190,6 +191,8 @@ def test_a_layer_is_collected_at_the_width_of_its_plan():
     with torch.no_grad():
         assert build("Linear", {**sizes, "bits": 16})().dtype == torch.bfloat16
         assert build("Linear", sizes)().dtype == torch.float32
+    with pytest.raises(ValueError, match="bits of LayerNorm must be 32"):
+        build("LayerNorm", {"batch_size": 2, "input_size": 8, "channels": 8, "bits": 16})
     for wrong in ({"bits": 8}, {"bits": 16, "weight_bits": 4}):
         with pytest.raises(ValueError, match="must be 16, 32 or 64 and the same"):
             build("Linear", {**sizes, **wrong})

@@ -139,12 +139,16 @@ class Drawn:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_drawn_graph_has_the_macs_it_was_drawn_with(tmp_path, data):
+    check_one(data, tmp_path)
+
+
+def check_one(data, folder):
     drawn = Drawn(data.draw)
     for _ in range(data.draw(st.integers(1, 8))):
         drawn.grow()
     model = drawn.model()
-    onnx.save(model, tmp_path / "m.onnx")
-    layers = from_onnx(tmp_path / "m.onnx")
+    onnx.save(model, folder / "m.onnx")
+    layers = from_onnx(folder / "m.onnx")
     assert standard(layers) == drawn.macs
     assert unknown(layers) == [UNKNOWN] * drawn.conditions
     assert missing_nodes(model, layers) == []

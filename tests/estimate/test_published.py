@@ -152,7 +152,7 @@ def linear_document():
     (physical_document, {"estimated": "false"}, "estimated must be true or false, not 'false'"),
     (physical_document, {"models": {}}, "models must have at least one"),
     (physical_document, {"models.Lineal": {}}, "models must be of .* not 'Lineal'"),
-    (physical_document, {"models.GELU": {}}, "models must be of .* not 'GELU'"),
+    (physical_document, {"models.LSTM": {}}, "models must be of .* not 'LSTM'"),
     (physical_document, {"models.Linear.prices.macs": "1"}, "macs must be a number .* not 1"),
     (physical_document, {"models.Linear.prices.macs": True}, "macs must be a number .* not True"),
     (physical_document, {"models.Linear.prices.macs": -1.0}, "macs must be .* not -1"),

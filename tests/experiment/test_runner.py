@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 import fastgreen
 from fastgreen.errors import TraceError
-from fastgreen.experiment import models_torch
-from fastgreen.experiment.compile import compile_study, correlations
+from fastgreen.experiment import detector_torch, models_torch
+from fastgreen.experiment.compile import compile_study
 from fastgreen.experiment.protocols import (
     SERIES,
     CommandFailed,
@@ -31,6 +31,7 @@ from fastgreen.experiment.protocols import (
     for_torch,
 )
 from fastgreen.experiment.runner import Study
+from fastgreen.experiment.statistics import correlations
 from fastgreen.measuring.monitor import Monitor
 from tests.oracles.places import ROOT
 
@@ -209,7 +210,7 @@ def test_a_command_gets_the_size_and_its_exit_code_is_kept(tmp_path):
         ({"sizes": []}, "sizes must be at least one"),
         ({"sizes": [1, 2, "1"]}, "sizes must be different, not '1' twice"),
         ({"sizes": ["a/b"]}, "sizes must be names of folders, not 'a/b'"),
-        ({"sizes": [1], "warmup": -1}, "warmup must be 0 or above, not -1"),
+        ({"sizes": [1], "warmup": -1}, "warmup must be 0 or above, or 'auto', not -1"),
         ({"sizes": [1], "iterations": 0}, "iterations must be at least 1, not 0"),
     ],
 )
@@ -221,7 +222,7 @@ def test_bad_protocols_name_the_argument(options, message):
 def test_bad_studies_name_the_argument(tmp_path):
     with pytest.raises(ValueError, match="repeats must be at least 1, not 0"):
         Study(tmp_path, protocol(), repeats=0)
-    with pytest.raises(ValueError, match="pause_s must be 0 or above, not -1"):
+    with pytest.raises(ValueError, match="pause_s must be 0 or above, or 'auto', not -1"):
         Study(tmp_path, protocol(), pause_s=-1)
     with pytest.raises(ValueError, match="scale must be above 0 and at most 1, not 2"):
         SERIES["bert"](scale=2)
@@ -252,6 +253,8 @@ def test_the_networks_have_the_published_numbers_of_parameters():
         (models_torch.alexnet, 61_100_840),
         (models_torch.resnet50, 25_557_032),
         (models_torch.bert, 109_482_240),
+        (models_torch.vit_b16, 86_567_656),
+        (detector_torch.ssdlite320, 3_440_060),
     )
     for make, count in published:
         with torch.device("meta"):  # shapes without memory

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .model import Fault
 
 HEAD = """\
@@ -64,6 +66,7 @@ def _plain(text: str) -> str:
 
 def _cell(text: str) -> str:
     """Text as a cell of a Markdown table."""
+    text = re.sub(r'\s+"$', '"', " ".join(text.split()))
     return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 

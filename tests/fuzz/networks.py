@@ -99,10 +99,10 @@ def layers(take: Take) -> None:
         (folder / "net.csv").write_bytes(spoilt_rows(_MEASURED, take).encode("utf-8", "surrogatepass"))
         read_networks(folder / "net.csv", repeats=("agreeing", "all", "median")[take.number(3)])
     if take.number(8) == 0:
-        preset = ("physical", "basic", "published")[take.number(3)]
+        preset = ("physical", "basic", "caches", "published")[take.number(4)]
         run("fit", folder, "--preset", preset, "-o", HERE / "out" / "fitted.json")
         return
-    _use_models(fit_physical(read_tables(folder, channel), ("kernel", "basic")[take.number(2)]))
+    _use_models(fit_physical(read_tables(folder, channel), (None, "kernel", "basic")[take.number(3)]))
 
 
 def _use_models(models: ModelSet) -> None:

@@ -55,7 +55,7 @@ TARGETS = {
     "facts": Target(runs.facts, ()),
     "load": Target(runs.load, (TraceError,)),
     "replay": Target(runs.play, (TraceError,)),
-    "sweep": Target(readers.sweep, (TraceError,)),
+    "sweep": Target(readers.sweep, (TraceError,), ("pandas",)),
     "recording": Target(readers.recording),
     "spans": Target(traces.spans),
     "table": Target(readers.table, slow_imports=("scipy.stats", "scikit_posthocs")),

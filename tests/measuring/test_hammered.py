@@ -242,9 +242,9 @@ def test_eight_threads_stop_one_monitor_and_get_one_result(powercap):
     powercap(Zone("package-0", 80.0), move=True)
     for _ in range(3):
         monitor = fg.Monitor("rapl:*", hz=500).start()
-        ledger, done, results = monitor.ledger("all"), [], []
+        ledger, done, said, results = monitor.ledger("all"), [], [], []
 
-        def work(n, monitor=monitor, ledger=ledger, done=done, results=results):
+        def work(n, monitor=monitor, ledger=ledger, done=done, said=said, results=results):
             window, kept = monitor.window("work"), []
             try:
                 for i in range(10**6):
@@ -254,11 +254,12 @@ def test_eight_threads_stop_one_monitor_and_get_one_result(powercap):
                         break
                     window.end()
             except RuntimeError as error:
-                assert "running" in str(error)
+                said.append(str(error))
             done.append(len(window))
             results.append(monitor.stop())
 
         together(work)
+        assert all("running" in text for text in said)
         assert len({id(result) for result in results}) == 1
         windows = results[0].windows()
         assert windows.num_rows == sum(len(window) for window in monitor.window_handles.windows) >= sum(done)

@@ -53,9 +53,9 @@ def test_the_totals_are_there(measured):
         assert row["energy_low_j"] <= row["energy_j"] <= row["energy_high_j"]
         assert row["energy_low_j"] <= result.energy_high_j
         assert row["mean_power_w"] == pytest.approx(row["energy_j"] / row["total_duration_s"])
-        assert row["duration_p50_s"] is None
+        assert row["duration_p50_s"] == pytest.approx(row["total_duration_s"] / row["count"], rel=0.3)
     assert whole["energy_high_j"] >= step["energy_low_j"]
-    assert whole["energy_j"] > 0.5 * result.energy_j
+    assert whole["mean_power_w"] == pytest.approx(120, rel=0.4)
     assert step["energy_per_tokens_j"] == pytest.approx(step["energy_j"] / 80)
     spans, tokens, images = (
         next(r for r in result.ledgers.to_pylist() if r["amount"] == amount) for amount in (None, "tokens", "images")
@@ -65,7 +65,7 @@ def test_the_totals_are_there(measured):
     assert spans["energy_j"] == pytest.approx(step["energy_j"], rel=0.3, abs=2)
     assert len(final) == 80
     assert sum(f.energy.energy_j for f in final) == pytest.approx(spans["energy_j"])
-    assert spans["energy_j"] + spans["unattributed_j"] == pytest.approx(result.energy_j, rel=0.1, abs=3)
+    assert spans["energy_j"] + spans["unattributed_j"] == pytest.approx(result.energy_j, rel=1e-9)
 
 
 def test_reports_show_the_totals(measured):

@@ -26,8 +26,9 @@ NOT_RUN = {
     "needs root": 6,
     "needs a GPU": 4,
     "needs a cluster": 3,
-    "makes an environment": 8,
+    "makes an environment": 9,
     "takes hours": 1,
+    "takes minutes": 2,
     "serves until Ctrl-C": 3,
 }
 README = ROOT / "README.md"
@@ -187,6 +188,15 @@ def test_links_lead_to_files_and_headings(page: Path):
         if heading:
             titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_row_of_a_table_has_the_cells_of_its_header(page: Path):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n)+(?:\S.*\n)?", text, re.MULTILINE):
+        rows = [row for row in table.splitlines() if row]
+        cells = [len(re.split(r"(?<!\\)\|", row)) for row in rows]
+        assert [row for row, count in zip(rows, cells, strict=True) if count != cells[0]] == []
 
 
 def test_the_index_leads_to_every_page():

@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 import fastgreen as fg
+from fastgreen import _resolver
 from fastgreen.cli import main
 from fastgreen.results.console import with_bounds
-from fastgreen.results.trace import Windows
+from fastgreen.results.trace import Trace, Windows
 from tests.oracles.browser import chromium, photograph, requests, resize
 from tests.oracles.long_runs import METADATA, SECOND, START_NS, long_run, with_spans
 
@@ -69,7 +70,14 @@ def test_a_page_opens_without_errors_or_requests_and_fits_the_screen(tmp_path, b
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     text = browser.find_element("tag name", "body").text
     energy, between = with_bounds(result.energy_j, result.energy_low_j, result.energy_high_j, "J")
-    for said in (energy, between, "all counted channels", "rapl:package-0", "infer × 100", "<script>alert(1)</script>"):
+    for said in (
+        energy,
+        between.replace(" .. ", " and "),
+        "all counted channels",
+        "rapl:package-0",
+        "infer × 100",
+        "<script>alert(1)</script>",
+    ):
         assert said in text
     assert len(browser.find_elements("css selector", ".chart canvas")) == 3
     photograph(browser, f"page-{width}")
@@ -173,6 +181,25 @@ def test_a_curve_is_drawn_and_a_peak_shows_above_the_line(tmp_path, browser, pla
     assert (rows > 0) == (place == 0.34)
 
 
+def test_channels_of_the_total_are_stacked_with_a_key(tmp_path, browser):
+    path = page_of(long_run(60), tmp_path, browser)
+    data = run_data(path)
+    assert data["stack"] == [1, 2]
+    key = [found.text for found in browser.find_elements("css selector", ".key span")]
+    assert key == [data["titles"][place] for place in data["stack"]]
+    colors = browser.execute_script(
+        """const c = document.querySelector('.chart canvas'), x = Math.round(c.width / 2);
+        const column = c.getContext('2d').getImageData(x, 0, 1, c.height).data, out = {};
+        for (let i = 0; i < column.length; i += 4) {
+          const k = [...column.slice(i, i + 4)].join();
+          out[k] = (out[k] || 0) + 1;
+        }
+        return Object.values(out).filter((n) => n > 3).length"""
+    )
+    assert colors >= 3  # paper and two layers at least
+    quiet(browser, path)
+
+
 def test_names_and_notes_of_a_run_are_text(tmp_path, browser):
     metadata = {**METADATA, "host": HOSTILE[1], "version": HOSTILE[0]}
     run = long_run(5, windows=50, names=HOSTILE)
@@ -194,6 +221,14 @@ def over(plain, traces=None, windows=None, metadata=METADATA):
     return fg.Result(traces, windows, metadata, plain.start_ns, plain.end_ns)
 
 
+def with_gaps(trace):
+    """Half of the readings lost in long stretches, and gaps noted."""
+    samples = np.concatenate(list(trace.chunks()))
+    kept = samples[(samples["at_ns"] - START_NS) // (3 * SECOND) % 2 == 0].copy()
+    kept["flags"][1:][np.diff(kept["at_ns"]) > SECOND] |= _resolver.GAP
+    return Trace.recounted(trace.channel, trace.counted, lambda: [kept.copy()])
+
+
 NOW = np.array([START_NS + SECOND], np.int64)
 ODD = {
     "no channel": lambda: fg.Result([], [], METADATA, 0, 0),
@@ -203,6 +238,7 @@ ODD = {
     "many windows": lambda: long_run(60, windows=30_000, names=("a", "b", "c")),
     "spans": lambda: with_spans(long_run(60, windows=30), 300, ids=[*HOSTILE, "r1"]),
     "many spans": lambda: with_spans(long_run(600), 25_000, phases=False),
+    "gaps": lambda: over(long_run(20), traces=[with_gaps(t) for t in long_run(20).traces]),
     "no clock": lambda: over(long_run(2), metadata={"realtime_ns": 10**40, "monotonic_ns": 0, "host": None}),
     "one reading": lambda: fg.Result(long_run(0.001).traces[:1], [], METADATA, START_NS, START_NS),
 }
@@ -300,6 +336,11 @@ def test_the_command_writes_a_page_and_replaces_an_older_one(tmp_path):
     done = CliRunner().invoke(main, ["report", str(tmp_path / "my <run>"), "--html", str(tmp_path / "no" / "x.html")])
     assert done.exit_code == 1
     assert "no such folder" in done.output
+    (tmp_path / "my <run>" / "samples.arrow").write_bytes(b"damaged")
+    done = CliRunner().invoke(main, ["report", str(tmp_path / "my <run>"), "--html", str(tmp_path / "new.html")])
+    assert done.exit_code == 1
+    assert "samples.arrow" in done.output
+    assert not (tmp_path / "new.html").exists()
 
 
 def test_the_vendored_library_comes_with_its_licence():

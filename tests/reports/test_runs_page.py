@@ -39,6 +39,15 @@ def test_runs_stand_below_each_other_with_their_differences(tmp_path, browser, w
     for said in (hostile, f"{ratio.low:.4g} .. {ratio.high:.4g}", "window 'only a' is only in one", "0 s to 120 s"):
         assert said in text
     assert len(browser.find_elements("css selector", ".chart canvas")) == 3
+    lanes = [found.text for found in browser.find_elements("css selector", ".lane span")]
+    assert [lane.split(" ×")[0] for lane in lanes[:2]] in (["one: infer", "one: only a"], ["one: only a", "one: infer"])
+    assert any(lane.startswith(hostile) for lane in lanes)
+    drawn = browser.execute_script(
+        """const c = document.querySelectorAll('.lane canvas')[0];
+        const pixels = c.getContext('2d').getImageData(0, 5, c.width, 1).data;
+        let last = 0; for (let i = 3; i < pixels.length; i += 4) if (pixels[i]) last = i / 4; return last / c.width"""
+    )
+    assert 0.3 < drawn <= 0.51  # the shorter run, on the axis of the longer one
     ends = browser.execute_script(
         """return [...document.querySelectorAll('.chart canvas')].map((c) => {
         const pixels = c.getContext('2d').getImageData(0, 0, c.width - 22, c.height - 40).data;

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 import fastgreen as fg
 from fastgreen.cli import main
-from fastgreen.reports.timeline import annotated_ranges, trace_of, write_trace
+from fastgreen.recordings.span_files import charged_table, read_spans
+from fastgreen.reports.timeline import trace_of, write_trace
 from fastgreen.results.trace import Windows
 from tests.oracles.long_runs import METADATA, SECOND, START_NS, long_run, with_spans
 
@@ -196,8 +197,8 @@ def test_a_profile_keeps_its_events_and_gets_those_of_the_run_on_its_clock(tmp_p
     }
     added = merged["traceEvents"][count:]
     Timeline({"traceEvents": added})
-    assert {event["pid"] for event in added} == {4243}
-    (window,) = (event for event in added if event["ph"] == "X")
+    assert {event["pid"] for event in added} == {4243, 4244}
+    (window,) = (event for event in added if event["ph"] == "X" and event["cat"] == "window")
     assert window["ts"] == pytest.approx(given["traceEvents"][1]["ts"], abs=1)
     assert window["dur"] == pytest.approx(1000.0, abs=0.01)
 
@@ -269,12 +270,16 @@ def test_the_trace_of_a_real_profiler_keeps_every_event_and_covers_its_windows(t
     count = len(given["traceEvents"])
     assert merged[:count] == given["traceEvents"]
     ops = [e for e in merged[:count] if e["name"] == "same" and e.get("cat") == "user_annotation"]
-    windows = [e for e in merged[count:] if e["ph"] == "X"]
+    windows = [e for e in merged[count:] if e["ph"] == "X" and e["cat"] == "window"]
     assert len(ops) == len(windows) == 3
-    shared = monitor.result.share(annotated_ranges(given), clock="realtime").to_pylist()
-    energies = {e["ts"]: e["args"]["energy_j"] for e in merged[count:] if e["ph"] == "b" and e["cat"] == "share"}
-    assert [energies[given["traceEvents"][row["place"]]["ts"]] for row in shared] == [r["energy_j"] for r in shared]
-    assert sum(row["energy_high_j"] > 0 for row in shared if row["name"] == "same") == 3
+    file = read_spans(tmp_path / "profile.json")
+    shared = charged_table(monitor.result, file, each=True).to_pylist()
+    slices = [e for e in merged[count:] if e.get("cat") == "share"]
+    assert len(slices) == len(shared) > 10
+    for key in ("energy_j", "energy_low_j", "energy_high_j", "total_energy_j"):
+        assert [(e["name"], e["args"][key]) for e in slices] == [(row["name"], row[key]) for row in shared]
+    assert sum(row["total_energy_high_j"] > 0 for row in shared if row["name"] == "same") == 3
+    Timeline({"traceEvents": [e for e in merged[count:] if e.get("cat") == "share"]})
     for op, window in zip(ops, windows, strict=True):
         assert abs(op["ts"] - window["ts"]) < 50_000  # us: a clock of another kind is off by far more
         assert window["ts"] + window["dur"] >= op["ts"] + op["dur"] - 2000

@@ -8,6 +8,7 @@ from codecarbon import OfflineEmissionsTracker
 
 OPTIONS = {"country_iso_code": "DEU", "save_to_file": False, "log_level": "error", "allow_multiple_runs": True}
 J_PER_KWH = 3.6e6
+NO_OVERLAP = "measures one task at a time"
 NO_PAGE = "writes no page: a server shows its files"
 
 
@@ -32,16 +33,6 @@ def measured(function):
     data = tracker.stop_task("work")
     tracker.stop()
     return {"cpu": data.cpu_energy * J_PER_KWH, "gpu": data.gpu_energy * J_PER_KWH}
-
-
-def overlapping(function, count):
-    tracker = OfflineEmissionsTracker(**OPTIONS)
-    for number in range(count):
-        tracker.start_task(str(number))
-    function()
-    energies = [tracker.stop_task(str(number)).cpu_energy * J_PER_KWH for number in range(count)]
-    tracker.stop()
-    return energies
 
 
 def sampling(period_s, run):

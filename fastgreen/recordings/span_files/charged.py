@@ -15,6 +15,7 @@ from fastgreen.results.nested_spans import NestedSpans, own_and_total
 from fastgreen.results.share_table import chosen_traces
 from fastgreen.results.shares import Shares, check_baseline, set_apart
 from fastgreen.results.trace import Bounded
+from fastgreen.results.wall_clock import WallClock
 from fastgreen.sensors.channel_kinds import kind_of
 from fastgreen.units import NS_PER_S, counted, unit_metadata
 
@@ -133,8 +134,9 @@ def _offset_ns(result: Result, file: SpanFile, clock: str, shift_s: float) -> tu
         raise ValueError(f"clock must be one of {', '.join(CLOCKS)}, not {clock!r}")
     if not abs(shift_s) < LARGEST_NS / NS_PER_S / 4:
         raise ValueError(f"shift must be a number of seconds, not {shift_s!r}")
-    to_realtime_ns = result.metadata["realtime_ns"] - result.metadata["monotonic_ns"]
-    offsets = {"monotonic": 0, "realtime": -to_realtime_ns, "start": result.start_ns}
+    middle_ns = np.array([int(file.spans.begin_ns.min()) // 2 + int(file.spans.end_ns.max()) // 2])
+    on_wall_ns = int(WallClock(result.metadata).monotonic(middle_ns)[0][0] - middle_ns[0])
+    offsets = {"monotonic": 0, "realtime": on_wall_ns, "start": result.start_ns}
     asked = file.clock if clock == "auto" else clock
     if clock == "auto" and asked == "start":
         raise TraceError(

@@ -19,7 +19,7 @@ from fastgreen.recordings.span_files.span_file import LARGEST_NS, Names, SpanFil
 from fastgreen.results.nested_spans import NestedSpans
 from fastgreen.units import counted
 
-__all__ = ["read_chrome"]
+__all__ = ["chrome_spans", "read_chrome"]
 
 _BASE = "baseTimeNanoseconds"
 _US = 1000  # ns
@@ -41,7 +41,11 @@ def read_chrome(path: str | Path) -> SpanFile:
     """
     path = Path(path)
     with opened(path) as stream:
-        found = parse(stream.read(), str(path))
+        return chrome_spans(parse(stream.read(), str(path)), path)
+
+
+def chrome_spans(found: Any, path: Path) -> SpanFile:
+    """The spans of a trace that was read already; `path` is for messages. TraceError as of `read_chrome`."""
     about = found if isinstance(found, dict) else {}
     events = found if isinstance(found, list) else about.get("traceEvents")
     if not isinstance(events, list):
@@ -157,16 +161,18 @@ class _Reader:
             raise TraceError(f"{self.path} must hold at least one span, and it has no event with a begin and an end")
         table = np.array([row[:6] for row in self.rows], np.int64)
         weight = np.array([row[6] for row in self.rows])
-        begin, end, place, name, track, device = table.T
-        order = np.lexsort((place, -end, begin, track))
-        begin, end, name, track, device, weight = (c[order] for c in (begin, end, name, track, device, weight))
+        begin, end, places, name, track, device = table.T
+        order = np.lexsort((places, -end, begin, track))
+        begin, end, name, track, device, places = (c[order] for c in (begin, end, name, track, device, places))
+        weight = weight[order]
         parent = _around(begin.tolist(), end.tolist(), track.tolist())
         recent = int(begin.min()) > _SINCE_1970_US * _US
         clock = "realtime" if (absolute and self.base_ns) or recent else "start" if self.spy else None
         source = "torch.profiler" if self.torch else "py-spy" if self.spy else "a trace of Chrome"
         spans = NestedSpans(begin, end, parent, weight)
         return SpanFile(
-            self.path, source, spans, self.names.all, name, device, clock, self.torch or self.gpu, host, notes
+            self.path, source, spans, self.names.all, name, device, clock, self.torch or self.gpu, host, notes,
+            place=places,
         )  # fmt: skip
 
 

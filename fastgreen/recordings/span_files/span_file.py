@@ -58,6 +58,8 @@ class SpanFile:
     notes : list of str
     columns : pyarrow.Table, optional
         A row per span: what the file has of each one beside its name and time.
+    place : array of int64, optional
+        Of each span of a trace of Chrome: the place of its event in the file.
     """
 
     path: Path
@@ -71,6 +73,7 @@ class SpanFile:
     host: str | None = None
     notes: list[str] = field(default_factory=list)
     columns: pa.Table | None = None
+    place: NDArray[np.int64] | None = None
 
 
 class Names:

@@ -59,9 +59,22 @@
         data.forEach((column) => column.push(column[column.length - 1])); // the last step has a width too
         return [x, ...data];
       });
+      stack(curves);
       return { step_s: level.step_s, curves };
     });
   }
+
+  // The channels of the total one on top of the other, as further columns of the curve of all of them.
+  function stack(curves) {
+    let below = curves.length ? curves[0][0].map(() => 0) : [];
+    (run.stack || []).forEach((place) => {
+      const mean = curves[place][5];
+      below = below.map((sum, i) => (sum === null || mean[i] === null ? null : sum + Math.max(mean[i], 0)));
+      curves[0].push(below);
+    });
+  }
+
+  const layer = (i) => color(`--layer${i % 6}`);
 
   // The finest level whose steps are not narrower than half a pixel.
   function fittingLevel(width) {
@@ -93,6 +106,7 @@
   }
 
   function chartOptions(place, width, readout) {
+    const layers = place === 0 ? run.stack || [] : [];
     const stepped = uPlot.paths.stepped({ align: 1 });
     const edge = { paths: stepped, width: 0, points: { show: false } };
     const axis = { stroke: () => color("--soft"), grid: { stroke: () => color("--rule"), width: 1 }, ticks: { show: false } };
@@ -107,8 +121,10 @@
         { ...axis, size: 28, values: (u, ticks) => ticks.map((t) => `${+(t + (run.begin_s || 0)).toPrecision(6)} s`) },
         { ...axis, size: axisWidth, values: (u, ticks) => ticks.map((t) => quantity(t, "W")) },
       ],
-      series: [{}, edge, edge, edge, edge, { paths: stepped, stroke: () => color("--line"), width: 1.5, points: { show: false } }],
+      series: [{}, edge, edge, edge, edge, { paths: stepped, stroke: () => color("--line"), width: 1.5, points: { show: false } },
+        ...layers.map((_, i) => (i === 0 ? { ...edge, fill: () => layer(0) } : edge))],
       bands: [
+        ...layers.slice(1).map((_, i) => ({ series: [7 + i, 6 + i], fill: () => layer(i + 1) })),
         { series: [3, 4], fill: () => color("--peaks") },
         { series: [1, 2], fill: () => color("--sure") },
       ],
@@ -127,6 +143,19 @@
     };
   }
 
+  // Which color is which channel.
+  function key() {
+    const line = document.createElement("p");
+    line.className = "key";
+    run.stack.forEach((place, i) => {
+      const [mark, name] = [document.createElement("i"), document.createElement("span")];
+      mark.style.background = `var(--layer${i % 6})`;
+      name.textContent = run.titles[place];
+      line.append(mark, name);
+    });
+    return line;
+  }
+
   function makeCharts() {
     charts.splice(0).forEach((chart) => chart.destroy());
     find("charts").replaceChildren();
@@ -141,6 +170,7 @@
       box.append(name);
       find("charts").append(box);
       const chart = new uPlot(chartOptions(place, find("charts").clientWidth, readout), levels[0].curves[place], box);
+      if (place === 0 && run.stack) box.append(key());
       box.append(readout);
       charts.push(chart);
     });
@@ -336,7 +366,7 @@
     lanes = unpackedLanes();
     windows = unpackedWindows();
     view.level = -1;
-    const titles = JSON.stringify([run.titles, levels.length > 0]);
+    const titles = JSON.stringify([run.titles, run.stack, levels.length > 0]);
     document.querySelector(".tools").hidden = find("charts").hidden = !levels.length;
     if (titles !== drawn) makeCharts();
     drawn = titles;
