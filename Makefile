@@ -71,6 +71,7 @@ check: $(VENV)/.test ## run the tests except the slow and the statistical ones, 
 	$(BIN)/python -m tests.run --quick $(TESTS)
 
 bench: $(VENV)/.bench ## run the benchmarks; each states its bar and asserts its answer first; writes docs/bars.md
+	$(if $(PACKAGES),$(BIN)/python -m pip install --quiet $(PACKAGES))
 	$(BIN)/python -m pytest benchmarks --bars docs/bars.md
 
 peers: $(VENV)/.bench ## measure fastgreen beside its peers (as root, in a private namespace) and write docs/peers.md

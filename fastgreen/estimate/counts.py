@@ -26,7 +26,9 @@ CONVENTIONS = ("table", "standard")
 # A little below 2**63, for the rounding of the check in floats.
 MOST_COUNT = 2.0**63 * (1 - 1e-12)
 
-_UNCOUNTED = frozenset(("Sigmoid", "Tanh", "Softmax", "GELU", "SiLU", "Copy", "Embedding", "CacheAppend", "Generation"))
+_UNCOUNTED = frozenset(
+    ("Sigmoid", "Tanh", "Softmax", "GELU", "SiLU", "Copy", "Embedding", "CacheAppend", "Generation", "RotaryGeneration")
+)
 
 # Matrix products of a recurrent layer at each step; its input and its state have the same number.
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

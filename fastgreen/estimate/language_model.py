@@ -1,8 +1,9 @@
 """Energy of a generation by a language model, from its configuration: the prompt, then token after token.
 
 ``generate`` of transformers makes one pass over the prompt, which gives the first token, and a pass for each token
-after it. The model of each layer gives its work; the framework's own work (kind ``Generation``) is measured whole, on
-models with nothing else to do. With it, the price of a call of a single layer is left out, because its calls are in it.
+after it. The model of each layer gives its work; the framework's own work (kinds ``Generation`` and
+``RotaryGeneration``) is measured whole, on models with nothing else to do. With it, the price of a call of a single
+layer is left out, because its calls are in it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ __all__ = ["Generation", "LanguageModel"]
 
 # Lengths of the cache at which a pass is priced; between them its energy is nearly a line.
 POINTS = 9
-FRAMEWORK = "Generation"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Generation:
 
     @property
     def j_per_decoded_token(self) -> tuple[float, float, float] | None:
-        """Joules of the later passes for each token that they make; None if there are none."""
+        """Joules of the later passes for each token that they make; None without later passes."""
         made = self.batch_size * (self.tokens - 1)
         return _divided(self.decode_j, made) if made > 0 else None
 
@@ -123,7 +123,7 @@ class LanguageModel:
     >>> model = LanguageModel({"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 100})
     >>> made = model.generation(prompt=10, tokens=5, batch_size=2)
     >>> made.weights_bytes, made.cache_bytes
-    (689664, 30720)
+    (688128, 28672)
     """
 
     def __init__(self, config: Any, models: ModelSet | None = None, name: str = "") -> None:
@@ -131,7 +131,8 @@ class LanguageModel:
         self.name = name or self.transformer.family
         self.models = default_models() if models is None else models
         self.parameters = parameters_of(self.transformer)
-        self._whole = FRAMEWORK in self.models.models
+        self._framework_kind = "RotaryGeneration" if self.transformer.rotary else "Generation"
+        self._whole = self._framework_kind in self.models.models
         self._priced = without_calls(self.models) if self._whole else self.models
 
     @property
@@ -238,10 +239,7 @@ class LanguageModel:
         return phase
 
     def _framework(self, batch: int, steps: int, calls: bool) -> tuple[Layer, tuple[float, float, float], bool]:
-        layer = Layer(
-            FRAMEWORK, {"blocks": self.transformer.blocks, "steps": steps, "rotary": int(self.transformer.rotary > 0)},
-            "framework",
-        )  # fmt: skip
+        layer = Layer(self._framework_kind, {"blocks": self.transformer.blocks, "steps": steps}, "framework")
         models = self.models if calls else without_calls(self.models)
         energy, low, high, outside = Network([layer], self.name, models).energy_j([batch])
         return layer, (float(energy[0, 0]), float(low[0, 0]), float(high[0, 0])), bool(outside[0, 0])
@@ -263,7 +261,7 @@ class LanguageModel:
         if not self._whole:
             found.append("the framework's own work is not collected: a small model uses more than this")
         if m.number_type != "float32":
-            found.append(f"its numbers are {m.number_type}; they are priced as float32")
+            found.append(f"its numbers are {m.number_type}: bytes are priced by their width, all else as float32")
         if m.longest and length - 1 > m.longest:
             found.append(f"{counted(length - 1, 'token')} are more than the model is made for ({m.longest})")
         if self.models.estimated:

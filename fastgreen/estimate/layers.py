@@ -126,8 +126,10 @@ KINDS: dict[str, Kind] = {
         ("heads", "kv_heads", "head_size", "rows", "cache"), {"causal": 1}, frozenset({"cache", "causal"})
     ),
     "CacheAppend": Kind(("kv_heads", "head_size", "rows", "cache"), {}, frozenset({"cache"})),
-    # The framework's own work of a generation: of a model so small that its layers cost nothing else.
-    "Generation": Kind(("blocks", "steps", "rotary"), {}, frozenset({"rotary"})),
+    # The framework's own work of a generation: of a model so small that its layers cost nothing else. Blocks with
+    # rotary positions call more functions than others.
+    "Generation": Kind(("blocks", "steps")),
+    "RotaryGeneration": Kind(("blocks", "steps")),
 }
 WEIGHTED = frozenset({
     "Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d", "Linear", "Attention", "LSTM", "GRU", "RNN", "Embedding",

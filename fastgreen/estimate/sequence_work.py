@@ -6,7 +6,7 @@ So bytes have their own prices:
 - PyTorch's attention on a CPU skips what a causal mask hides: query i of `rows` meets ``cache + i`` keys.
 - A cache grows by a copy: transformers' dynamic cache concatenates the stored keys and values with the new ones.
 - A generation costs the interpreter and the framework the same whatever the sizes: a step for each token, and a price
-  for each block in it. Blocks with rotary positions call about twice as many functions as others.
+  for each block in it. Blocks with rotary positions call more functions than others, so they are a kind of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEQUENCE_TERMS: dict[str, tuple[str, ...]] = {
     "Embedding": ("bytes_moved", "rows", "calls"),
     "CachedAttention": ("products", "scores", "bytes_cache", "bytes_queries", "heads", "calls"),
     "CacheAppend": ("bytes_moved", "fresh_bytes", "calls"),
-    "Generation": ("calls", "steps", "plain_blocks", "rotary_blocks"),
+    **dict.fromkeys(("Generation", "RotaryGeneration"), ("calls", "steps", "blocks")),
 }
 
 
@@ -34,6 +34,7 @@ def sequence_terms(kind: str, f: Columns) -> dict[str, np.ndarray]:
     return {
         "LayerNorm": _norm, "RMSNorm": _norm, "Embedding": _embedding, "CachedAttention": _attention,
         "CacheAppend": _append, "Generation": _generation,
+        "RotaryGeneration": _generation,
     }[kind](f)  # fmt: skip
 
 
@@ -74,6 +75,4 @@ def _append(f: Columns) -> dict[str, np.ndarray]:
 
 
 def _generation(f: Columns) -> dict[str, np.ndarray]:
-    blocks = f["steps"] * f["blocks"]
-    rotary = f["rotary"] != 0
-    return {"steps": f["steps"], "plain_blocks": np.where(rotary, 0.0, blocks), "rotary_blocks": rotary * blocks}
+    return {"steps": f["steps"], "blocks": f["steps"] * f["blocks"]}

@@ -104,7 +104,7 @@ def sequence_module(torch: Any, kind: str, s: dict[str, int], device: str) -> Ca
     }[kind]  # fmt: skip
 
 
-def small_model(s: dict[str, int], device: str) -> Callable[[], Any]:
+def small_model(kind: str, s: dict[str, int], device: str) -> Callable[[], Any]:
     """A generation of `steps` tokens by a model of this many blocks that are as small as transformers allows.
 
     Raises
@@ -118,8 +118,10 @@ def small_model(s: dict[str, int], device: str) -> Callable[[], Any]:
         raise ImportError("collecting Generation needs transformers: pip install transformers") from error
     import torch
 
-    blocks, ends = s["blocks"], {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
-    if s["rotary"]:
+    blocks = s["blocks"]
+    ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
+    config: Any
+    if kind == "RotaryGeneration":
         config = transformers.LlamaConfig(
             hidden_size=16, intermediate_size=16, num_hidden_layers=blocks, num_attention_heads=2,
             num_key_value_heads=1, vocab_size=64, max_position_embeddings=4096, **ends,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fastgreen.estimate.layers import Layer
+from fastgreen.estimate.number_widths import with_widths
 from fastgreen.estimate.transformer import Transformer
 
 __all__ = ["Repeated", "parameters_of", "pass_layers"]
@@ -38,10 +39,9 @@ def pass_layers(model: Transformer, rows: int, cache: int = 0) -> list[Repeated]
     list of Repeated
         Sizes are those of one sequence; the batch is not among them.
     """
-    builder = _Pass(model, rows, cache)
-    blocks = [Repeated(layer, model.blocks) for layer in builder.block()]
-    once = [Repeated(layer, 1) for layer in builder.begin()]
-    return [*once, *blocks, *(Repeated(layer, 1) for layer in builder.end())]
+    builder, bits = _Pass(model, rows, cache), 8 * model.number_bytes
+    parts = ((builder.begin(), 1), (builder.block(), model.blocks), (builder.end(), 1))
+    return [Repeated(layer, times) for layers, times in parts for layer in with_widths(layers, bits, bits)]
 
 
 def parameters_of(model: Transformer) -> int:

@@ -52,14 +52,15 @@ def torch_workload(
     pool = Pool(torch, rotate_bytes, device)
 
     def build(kind: str, sizes: dict[str, int]) -> Callable[[], object]:
-        if kind in POOLED and (rotate_bytes or kind != "Linear") and _type(torch, sizes) == torch.float32:
+        own_module = kind in _MODULES and not (rotate_bytes and kind in POOLED)
+        if not own_module and _type(torch, sizes) is not torch.float32:
+            raise ValueError(f"bits of {kind} must be 32 to be measured so, not {sizes['bits']}")
+        if kind in POOLED and not own_module:
             return _quiet(torch, pooled(kind, sizes, pool), device)
-        if kind in _MODULES:
+        if own_module:
             return _of_module(kind, sizes)
-        if _type(torch, sizes) != torch.float32:
-            raise ValueError(f"bits of {kind} must be 32 to be measured, not {sizes['bits']}")
-        if kind == "Generation":
-            return _quiet(torch, small_model(sizes, device), device)
+        if kind in ("Generation", "RotaryGeneration"):
+            return _quiet(torch, small_model(kind, sizes, device), device)
         return _quiet(torch, sequence_module(torch, kind, sizes, device), device)
 
     def _of_module(kind: str, sizes: dict[str, int]) -> Callable[[], object]:

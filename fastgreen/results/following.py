@@ -34,7 +34,9 @@ __all__ = ["Following", "Interval"]
 T_95 = 2.045  # Student's t with 29 degrees of freedom: 95 % lie within
 LEAST_UPDATES = 60
 _FEW = f"was updated fewer than {LEAST_UPDATES} times"
-_SHARED = 1.12  # by how much intervals are wider for what all blocks have in common, as the learnt period: by simulation
+_SHARED = (
+    1.12  # by how much intervals are wider for what all blocks have in common, as the learnt period: by simulation
+)
 _ASSUMED = 0.0025  # of a mean: what it may be off by where the period of updates is assumed and not learnt
 # So that a report of a recording of any length takes bounded memory: 32 bytes a change of all channels at one time,
 # and about 130 a change of the channel that is fitted and 100 a window.

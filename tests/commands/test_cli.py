@@ -216,7 +216,7 @@ def test_a_gigabyte_of_output_passes_through_in_constant_memory(tree):
 
 def test_run_records_and_report_shows_it_again(tree, tmp_path):
     run = tmp_path / "run"
-    first = cli("run", "--json", "-o", run, "--hz", 500, "--", "sleep", "0.2")
+    first = cli("run", "--json", "-o", run, "--hz", 500, "--", "sleep", "0.6")
     assert first.returncode == 0, first.stderr
     again = cli("report", "--json", run)
     assert json.loads(again.stdout) == json.loads(first.stderr)

@@ -143,7 +143,7 @@ def test_a_killed_recording_and_no_recording_are_said(tree, tmp_path):
     (tmp_path / "run" / "channels.arrow").write_bytes(b"damaged")
     assert cli("watch", tmp_path / "run", "--seconds", 0.2).returncode == 1
     done = cli("watch", tmp_path / "run", "-c", "rapl:*")
-    assert (done.returncode, "do not go with RUN" in done.stderr) == (2, True)
+    assert (done.returncode, "cannot be used with RUN" in done.stderr) == (2, True)
 
 
 def test_a_spark_shows_in_a_line_of_any_width():

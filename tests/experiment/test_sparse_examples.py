@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 FOLDER = EXAMPLES / "sparse"
-NAMES = ("kernels", "measure", "networks", "prune", "pruning", "rewire", "rewiring", "what_saves")
+NAMES = ("kernels", "measure", "networks", "prune", "pruning", "rewire", "rewiring", "savings")
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +233,7 @@ def test_the_pruning_study_continues_and_prints_its_tables(sparse, tmp_path, mon
         prune.main()
 
 
+@pytest.mark.slow
 def test_the_rewiring_study_sets_the_wall_meter_beside_the_inner_one(sparse, tmp_path, monkeypatch, capsys):
     import time
 
@@ -250,8 +251,8 @@ def test_the_rewiring_study_sets_the_wall_meter_beside_the_inner_one(sparse, tmp
         assert float(row["wall"]) / 50 == pytest.approx(float(row["seconds"]), rel=0.2, abs=0.5)
 
 
-def test_what_saves_makes_its_table_and_picture(sparse, tmp_path, capsys):
-    what = sparse["what_saves"]
+def test_the_savings_are_a_table_and_a_picture(sparse, tmp_path, capsys):
+    what = sparse["savings"]
     trained = what.Trained((784, 32, 32, 10), epochs=1, images=200)
     rows = what.study(tmp_path / "study", trained, [0.9], batch=1, iterations=20, repeats=2)
     assert [row["variant"] for row in rows] == ["whole", *sparse["kernels"].KERNELS, what.STRUCTURED]
@@ -272,7 +273,7 @@ def test_what_saves_makes_its_table_and_picture(sparse, tmp_path, capsys):
     assert len(list(csv.DictReader((tmp_path / "table.csv").open()))) == 5
 
 
-@pytest.mark.parametrize("name", ["prune", "rewire", "what_saves"])
+@pytest.mark.parametrize("name", ["prune", "rewire", "savings"])
 def test_a_missing_package_is_one_sentence_before_the_first_run(name):
     """`-S` leaves the installed packages out."""
     done = subprocess.run([sys.executable, "-S", FOLDER / f"{name}.py"], capture_output=True, text=True, timeout=60)

@@ -26,7 +26,7 @@ NOT_RUN = {
     "needs root": 6,
     "needs a GPU": 4,
     "needs a cluster": 3,
-    "makes an environment": 8,
+    "makes an environment": 9,
     "takes hours": 1,
     "takes minutes": 2,
     "serves until Ctrl-C": 3,

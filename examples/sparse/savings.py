@@ -1,6 +1,6 @@
-"""What saves energy: weights set to zero do not; kernels that skip the zeros, and smaller matrices, can.
+"""Savings of a pruned network: zeros save nothing; kernels that skip the zeros, and smaller matrices, save energy.
 
-    python examples/sparse/what_saves.py
+    python examples/sparse/savings.py
 
 A network of 784-1024-1024-10 learns the digits, whole and pruned by SNIP. Each pruned network then answers in dense
 matrices with zeros, by scipy.sparse and by torch.sparse. Beside them is a network from which whole neurons were taken,
@@ -156,7 +156,7 @@ def table(rows: list[dict], batch: int) -> None:
         for row in rows
     ]
     header = ["run by", "pruned", "weights", "accuracy", "us", "mJ of an inference", "of whole", "APC", "TTCAPC in s"]
-    show(f"what saves energy, batch {batch}", header, lines, rows[0]["estimated"])
+    show(f"savings by kernel, batch {batch}", header, lines, rows[0]["estimated"])
 
 
 def time_of(seconds: float) -> str:
@@ -205,7 +205,7 @@ def save(rows: list[dict], file: Path) -> None:
 
 
 def main() -> None:
-    parser = options(__doc__, "out/what-saves", seeds=1, epochs=10)
+    parser = options(__doc__, "out/savings", seeds=1, epochs=10)
     parser.add_argument("--levels", nargs="+", type=float, default=[0.9, 0.95, 0.98])
     parser.add_argument("--batch", type=int, default=1, help="images in an inference")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each variant")
@@ -216,7 +216,7 @@ def main() -> None:
     rows = study(given.output / "study", trained, given.levels, given.batch, given.iterations, given.repeats)
     table(rows, given.batch)
     save(rows, given.output / "table.csv")
-    picture(rows, given.output / "what-saves.png", given.batch)
+    picture(rows, given.output / "savings.png", given.batch)
     print(f"picture and table: {given.output}")
 
 
