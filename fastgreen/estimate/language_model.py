@@ -89,7 +89,7 @@ class Generation:
 
     @property
     def j_per_decoded_token(self) -> tuple[float, float, float] | None:
-        """Joules of the later passes for each token that they make; None if there are none."""
+        """Joules of the later passes for each token that they make; None without later passes."""
         made = self.batch_size * (self.tokens - 1)
         return _divided(self.decode_j, made) if made > 0 else None
 
