@@ -1,4 +1,4 @@
-"""Sharing among overlapping spans: speed against NumPy, width of the bounds, and cost of a span for its program."""
+"""Sharing among overlapping spans: speed against NumPy, the width of the bounds, and the cost of a span."""
 
 from __future__ import annotations
 

@@ -95,12 +95,12 @@ class Accuracy(click.FloatRange):
     "--prompt",
     "prompts",
     type=Range(whole=True, least=1, most=MOST_TOKENS, most_numbers=MOST_BATCHES),
-    help="For a language model: tokens of a prompt. A range or a list gives a row each.",
+    help="Tokens of a language model's prompt. A range or a list gives a row each.",
 )
 @click.option(
     "--tokens",
     type=Range(whole=True, least=0, most=MOST_TOKENS, most_numbers=MOST_BATCHES),
-    help="For a language model: tokens that each sequence gets. A range or a list gives a row each.",
+    help="Tokens that a language model adds to each sequence. A range or a list gives a row each.",
 )
 @click.option("--strict", is_flag=True, help="Stop at a layer of unknown kind; without this option, it counts as 0 J.")
 @json_options()

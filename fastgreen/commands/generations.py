@@ -89,8 +89,8 @@ def _show(made: Any, own: bool) -> None:
     ):
         if single is None:
             continue
-        whole, between = with_bounds(*energy, "J", 3)
-        each, _ = with_bounds(*single, "J", 3)
+        whole, between = with_bounds(energy[0], energy[1], energy[2], "J", 3)
+        each, _ = with_bounds(single[0], single[1], single[2], "J", 3)
         say(f"{name:9}  {whole}  ({between}); {each} {what}")
     cache = f", keys and values at the end {quantity(made.cache_bytes, 'B', 3)}" if made.cache_bytes else ""
     say(f"{'memory':9}  weights {quantity(made.weights_bytes, 'B', 3)}{cache}")

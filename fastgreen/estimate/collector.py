@@ -84,7 +84,7 @@ def collect(
     path = folder / "layers.arrow"
     monitor = monitor or _monitor
     workload = workload or torch_workload(plan.threads, plan.device, plan.rotate_bytes)
-    conditions = {"machine": processor(), "device": plan.device, "threads": plan.threads}
+    conditions: dict[str, str | float | None] = {"machine": processor(), "device": plan.device, "threads": plan.threads}
     conditions["rotate_bytes"] = plan.rotate_bytes
     done = read_rows(path) if path.exists() else None
     if done is not None and done.num_rows:

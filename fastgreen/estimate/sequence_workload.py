@@ -118,7 +118,9 @@ def small_model(kind: str, s: dict[str, int], device: str) -> Callable[[], Any]:
         raise ImportError("collecting Generation needs transformers: pip install transformers") from error
     import torch
 
-    blocks, ends = s["blocks"], {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
+    blocks = s["blocks"]
+    ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
+    config: Any
     if kind == "RotaryGeneration":
         config = transformers.LlamaConfig(
             hidden_size=16, intermediate_size=16, num_hidden_layers=blocks, num_attention_heads=2,

@@ -222,7 +222,7 @@ class Reader:
             raise ValueError(f"{self.name}: dtype must be one of {', '.join(_WIDTHS)}, not {found!r}")
         return found
 
-    def heads(self, hidden: int, heads: str = "num_attention_heads") -> dict[str, int]:
+    def heads(self, hidden: int, heads: str = "num_attention_heads") -> dict[str, Any]:
         """Heads, heads of keys and values, and the width of a head."""
         count = self.size(heads)
         kv_heads = self.size("num_key_value_heads", count)
