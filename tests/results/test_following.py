@@ -122,7 +122,7 @@ def test_two_minutes_of_a_loop_price_a_window_of_5_ms_on_a_counter_of_100_ms(tmp
     result = loop.result()
     result.metadata.update({"format": 1, "version": fg.__version__, "host": "here"})
     result.save(tmp_path / "run")
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["report", str(tmp_path / "run")])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("infer is known to")]
     share, more = re.fullmatch(r"infer is known to ([\d.]+) % \(95 %\); ([\d,]+) more give 1 %", line).groups()
