@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["BLOCKS", "Followed"]
 
 BLOCKS = 30
+_MOST_MIXED = 0.005  # so little other time changes the energy of windows by no more, if it draws 0 to 2 x their power
 _UNKNOWN = 0.5  # a power known to no better than this share of the mean power is not known
 _LEAST_POWER = 1e-3  # of the mean power: each state takes a little of a growth, so that each growth can be given out
 _KEPT = 1 << 22  # expected times, 8 bytes each; more are worked out again for each pass
@@ -205,11 +206,18 @@ class Followed:
             self._uncertain[names] = self._cannot_tell(names)
         return self._uncertain[names]
 
+    def mixed(self, *names: str) -> float:
+        """Time of states that the samples cannot tell from these windows, as a share of the windows' own time."""
+        time_ns, opened = self._sums.time_ns.sum(axis=0), self._open(names)
+        if not (opened * time_ns)[np.isin(self._base, list(self._joined))].any():
+            return 0.0
+        alike = np.isin(self._base, [*self._joined, *self._joined.values()])
+        return float(time_ns[alike & (opened == 0)].sum() / (opened * time_ns).sum())
+
     def _cannot_tell(self, names: tuple[str, ...]) -> bool:
         opened = self._open(names)
         of_each = opened * self._sums.time_ns.sum(axis=0)
-        joined = np.isin(self._base, list(self._joined))
-        if not of_each.sum() > 0 or of_each[joined].any():
+        if not of_each.sum() > 0 or self.mixed(*names) > _MOST_MIXED:
             return True
         share = np.bincount(self._into, of_each / of_each.sum())
         return bool(share @ self._covariance @ share > (_UNKNOWN * self._mean) ** 2)

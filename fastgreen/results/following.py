@@ -147,7 +147,8 @@ class Following:
                 )
             energy_j = followed.left_out(*names)
             total += energy_j
-            assumed_j += 0.0 if followed.learnt else _ASSUMED * float(energy_j.mean())
+            assumed = followed.mixed(*names) + (0.0 if followed.learnt else _ASSUMED)
+            assumed_j += assumed * float(energy_j.mean())
         if not self._counted:
             return Interval(None, "no channel was read")
         error = np.sqrt((BLOCKS - 1) / BLOCKS * np.sum((total - total.mean()) ** 2))

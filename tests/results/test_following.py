@@ -225,3 +225,22 @@ def test_windows_that_do_not_follow_the_load_have_no_bias():
         assert "cannot tell" in rows["any"]["interval_note"]
     assert abs(np.mean(errors)) < 1e-3, errors
     assert np.abs(errors).max() < 5e-3, errors
+
+
+@pytest.mark.parametrize(("gap_ns", "known"), [(10_000, True), (2 * MS, False)])
+def test_windows_that_leave_out_nearly_nothing_need_no_rest_to_be_known(gap_ns, known):
+    scenario = sim.Scenario("board", update_ns=100 * MS, tick_ns=25 * MS, unit_per_s=300e6, assume_ns=200 * MS, seed=8)
+    truth = sim.Truth(scenario)
+    samples, traits, _ = sim.record(scenario, truth, plausible_per_s=10**13)
+    channel = Channel("nvml:0", "nvml", "energy", "nvml:0", "uJ", ceiling_w=400.0, traits=traits)
+    trace = Trace.recounted(channel, True, lambda: [samples], tick_ns=25 * MS)
+    first, last = samples["at_ns"][[8, -8]]
+    begin_ns = np.arange(first, last - 10 * MS, 10 * MS)
+    windows = Windows("infer", 0, begin_ns, begin_ns + 10 * MS - gap_ns)
+    _, rows = summary_of(trace, [windows])
+    row = rows["infer"]
+    assert (row["method"] == "followed") == known
+    assert (row["mean_energy_ci_low_j"] is not None) == known
+    if known:
+        true = float(np.mean(truth.until(windows.end_ns) - truth.until(windows.begin_ns))) / 1e6
+        assert row["mean_energy_ci_low_j"] <= true <= row["mean_energy_ci_high_j"]
