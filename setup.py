@@ -11,17 +11,18 @@ import shlex
 import sys
 from glob import glob
 
-import numpy
-from Cython.Build import cythonize
-from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
-
 CAN_MEASURE = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
 ENGINE = os.environ.get("FASTGREEN_ENGINE") or ("1" if CAN_MEASURE else "0")
 if ENGINE not in ("0", "1"):
     sys.exit(f"FASTGREEN_ENGINE must be 0 or 1, not {ENGINE!r}.")
 if ENGINE == "1" and not CAN_MEASURE:
     sys.exit(f"The engine needs Linux on x86-64 or aarch64, not {sys.platform} on {platform.machine()}.")
+
+# Below, because setuptools itself fails where the platform is not the interpreter's own.
+import numpy  # noqa: E402
+from Cython.Build import cythonize  # noqa: E402
+from setuptools import Extension, setup  # noqa: E402
+from setuptools.command.build_ext import build_ext  # noqa: E402
 
 # -ffp-contract=off: the metrics promise the bits of NumPy, and a fused multiply-add rounds once less.
 FLAGS = ["-std=gnu11", "-ffp-contract=off", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"]

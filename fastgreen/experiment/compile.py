@@ -240,7 +240,8 @@ def _about(folder: Path) -> _About:
         about.name, about.size_unit = encodable(name)[:_LONGEST_NAME], encodable(unit)[:_LONGEST_NAME]
     else:
         about.notes.append("study.json: the name of the study or the unit of its sizes is not a text: not used")
-    if all(type(n) is int and 1 <= n <= _MOST_BATCH for n in (batch.values() if isinstance(batch, dict) else [batch])):
+    batches = list(batch.values()) if isinstance(batch, dict) else [batch]
+    if batches and all(type(n) is int and 1 <= n <= _MOST_BATCH for n in batches):
         about.batch = batch
     else:
         about.notes.append(f"study.json: batch must be a whole number above 0, not {str(batch)[:60]!r}: taken as 1")

@@ -348,8 +348,9 @@ def known_to(row: dict[str, Any]) -> str:
     low, high, mean = row["mean_energy_ci_low_j"], row["mean_energy_ci_high_j"], row["mean_energy_j"]
     name = printable(row["name"], most=_LONGEST_CELL)
     if high is None:
-        helped = "would help" in (row["interval_note"] or "")  # a run of few updates needs no line about it
-        return f"{name} has no 95 % interval: {row['interval_note']}" if helped else ""
+        reason, _, remedy = (row["interval_note"] or "").rpartition(": ")
+        helped = remedy.endswith("would help")  # a run of few updates needs no line about it
+        return f"{name} has no 95 % interval: {reason}:\n  {remedy}" if helped else ""
     if not mean > 0:
         return ""
     share = (high - max(low, 2 * mean - high)) / 2 / mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from fastgreen.guards.printable import printable
@@ -19,11 +20,9 @@ _LONGEST = 120  # characters of a value
 
 def began(metadata: Mapping[str, Any], start_ns: int) -> str | None:
     """The wall clock at the begin of a run, in UTC; None if its folder does not give it."""
-    from datetime import UTC, datetime
-
     try:
         at_ns = start_ns + metadata["realtime_ns"] - metadata["monotonic_ns"]
-        return datetime.fromtimestamp(at_ns / NS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at_ns / NS_PER_S))
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         return None
 

@@ -147,7 +147,10 @@ def test_sizes_that_are_no_numbers_are_refused(tmp_path, sizes):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["bench", "alexnot", "--sizes", "1"], "'alexnot' is not a series (alexnet, resnet50, bert, convnets)"),
+        (
+            ["bench", "alexnot", "--sizes", "1"],
+            "'alexnot' is not a series (alexnet, resnet50, bert, convnets, summary)",
+        ),
         (["bench", "alexnet", "--sizes", "1"], "the series alexnet has its own sizes"),
         (["bench", "bert", "--scale", "0"], "scale must be above 0"),
         (["bench", "m.onnx"], "--sizes is missing"),

@@ -241,13 +241,16 @@ def test_a_summary_reads_the_file_as_often_for_nine_channels_as_for_one(tmp_path
         tmp_path / "run", METADATA, channel_table([Trace(c, True, {}, list) for c in boards], [])
     )
     samples = np.zeros(COUNT, _resolver.SAMPLE)
-    samples["at_ns"], samples["raw"] = START_NS + np.arange(COUNT) * MS, np.arange(COUNT) // 20 * 1000
+    begin = START_NS + np.arange(COUNT // 37) * 37 * MS
+    samples["at_ns"] = START_NS + np.arange(COUNT) * MS
+    updated_ns = samples["at_ns"] // (20 * MS) * (20 * MS)
+    inside_ns = np.clip(updated_ns[:, None] - begin, 0, 10 * MS).sum(axis=1)
+    samples["raw"] = (10 * (updated_ns - START_NS) + 290 * inside_ns) // 1_000_000  # 10 W, and 300 W inside
     for channel, account in zip(boards, accounts, strict=True):
         own = samples.copy()
         account.feed(own)
         file.add_samples(channel.id, own)
-    begin = START_NS + np.arange(100) * 7 * MS
-    file.add_windows("infer", 0, begin, begin + 3 * MS)
+    file.add_windows("infer", 0, begin, begin + 10 * MS)
     file.samples.file.close()
     file.windows.file.close()
     result = fg.load(tmp_path / "run")
