@@ -19,8 +19,8 @@ from pathlib import Path
 
 import click
 
-# Seen: 1.3 MB, of which 0.8 MB are Python. A wheel above this has symbols for debuggers, or another copy of something.
-MOST_BYTES = 1_400_000
+# Seen: 1.40 MB, of which 0.84 MB are Python. A wheel above this has symbols for debuggers, or another copy of something.
+MOST_BYTES = 1_450_000
 INSTALL_CPU_S = 30.0  # of processor time; seen: 6 to 12 s. The time on the clock is the network's and other programs'
 
 
