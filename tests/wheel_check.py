@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-# Seen: 1.40 MB, of which 0.84 MB are Python. A wheel above this has symbols for debuggers, or another copy of something.
+# Seen: 1.40 MB, of which 0.84 MB are Python. A larger wheel has symbols for debuggers, or something twice.
 MOST_BYTES = 1_450_000
 INSTALL_CPU_S = 30.0  # of processor time; seen: 6 to 12 s. The time on the clock is the network's and other programs'
 

@@ -280,7 +280,7 @@ def show(result: Printable, console: Console) -> None:
             joules = quantity(sum(row["energy_j"] for row in rest), "J")
             console.print(f"... {counted(len(rest), 'more name')}, {joules} together; --json prints them all")
         for line in filter(None, map(known_to, summary[:_MOST_LINES])):
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line, markup=False, highlight=False)
         if any(key.startswith(_PER) for key in summary[0]):
             console.print(_amount_table(summary))
     if result.ledger_names and result.known:
