@@ -206,13 +206,19 @@ def test_a_restart_and_a_wrap_inside_are_no_power():
     assert rows["infer"]["mean_energy_j"] == pytest.approx(9.0, rel=0.05)
 
 
-def test_windows_that_do_not_follow_the_load_have_no_bias():
+def board_of_its_own_load():
+    """A board whose load goes its own way: its trace, the truth, and two instants near the ends."""
     scenario = sim.Scenario("board", update_ns=100 * MS, tick_ns=25 * MS, unit_per_s=300e6, assume_ns=200 * MS, seed=8)
     truth = sim.Truth(scenario)
     samples, traits, _ = sim.record(scenario, truth, plausible_per_s=10**13)
     channel = Channel("nvml:0", "nvml", "energy", "nvml:0", "uJ", ceiling_w=400.0, traits=traits)
     trace = Trace.recounted(channel, True, lambda: [samples], tick_ns=25 * MS)
     first, last = samples["at_ns"][[8, -8]]
+    return trace, truth, first, last
+
+
+def test_windows_that_do_not_follow_the_load_have_no_bias():
+    trace, truth, first, last = board_of_its_own_load()
     errors = []
     for seed in range(10):
         edges = np.sort(np.random.default_rng(seed).integers(first, last, 20_000))
@@ -229,12 +235,7 @@ def test_windows_that_do_not_follow_the_load_have_no_bias():
 
 @pytest.mark.parametrize(("gap_ns", "known"), [(10_000, True), (2 * MS, False)])
 def test_windows_that_leave_out_nearly_nothing_need_no_rest_to_be_known(gap_ns, known):
-    scenario = sim.Scenario("board", update_ns=100 * MS, tick_ns=25 * MS, unit_per_s=300e6, assume_ns=200 * MS, seed=8)
-    truth = sim.Truth(scenario)
-    samples, traits, _ = sim.record(scenario, truth, plausible_per_s=10**13)
-    channel = Channel("nvml:0", "nvml", "energy", "nvml:0", "uJ", ceiling_w=400.0, traits=traits)
-    trace = Trace.recounted(channel, True, lambda: [samples], tick_ns=25 * MS)
-    first, last = samples["at_ns"][[8, -8]]
+    trace, truth, first, last = board_of_its_own_load()
     begin_ns = np.arange(first, last - 10 * MS, 10 * MS)
     windows = Windows("infer", 0, begin_ns, begin_ns + 10 * MS - gap_ns)
     _, rows = summary_of(trace, [windows])
