@@ -99,7 +99,7 @@ class _Events:
     def __init__(self, engine: _shares.Engine, at_close: bool, sums: LedgerSums | None = None) -> None:
         self._engine, self._at_close, self._sums = engine, at_close, sums
         self._numbers: dict[int, int] = {}
-        self._weights: dict[int, float] = {}  # of spans, where phases are told apart
+        self._weights: dict[int, float] = {}  # of spans, if shares of phases are asked for
         self._phases: dict[int, tuple[int, int]] = {}  # by span: the phase that it is in, and its number in the engine
         self._waiting: deque[list[Any]] = deque()  # at_ns, number, weight (None: not yet known), kind
         self._begun: dict[tuple[int, bool], list[Any]] = {}
