@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -229,7 +230,10 @@ def test_a_start_that_is_interrupted_leaves_a_monitor_that_can_be_stopped(powerc
         tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert "fastgreen/" not in done.stderr  # pyarrow can say of its own that a handler raised
+    # The interpreter prints an exception that strikes inside a finalizer, because nothing can catch it there.
+    ignored = r"^Exception ignored in: .*\n(Traceback .*\n( .*\n)*)?(KeyboardInterrupt.*\n)"
+    said = re.sub(ignored, "", done.stderr, flags=re.M)
+    assert "fastgreen/" not in said
     assert "stopped" in done.stdout
 
 
