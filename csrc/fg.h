@@ -59,6 +59,7 @@
 #include "fg_batches.h"
 #include "fg_share.h"
 #include "fg_share_columns.h"
+#include "fg_share_batch.h"
 #include "fg_source.h"
 #include "fg_nvml.h"
 #include "fg_amdsmi.h"

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIGIT = 11, DIGITS = 1 << DIGIT, TAKEN = 64 };
+enum { DIGIT = 11, DIGITS = 1 << DIGIT };
 
 static bool sorted(const int64_t *at_ns, size_t count)
 {
@@ -71,8 +71,8 @@ enum fg_status fg_share_columns_init(struct fg_share_columns *columns, const int
 	enum fg_status status = FG_OK;
 
 	memset(columns, 0, sizeof *columns);
-	if (count > UINT32_MAX)
-		return fg_error_set(err, FG_INVALID, 0, 0, "there must be fewer than 2^32 spans, not %zu", count);
+	if (count > INT32_MAX)
+		return fg_error_set(err, FG_INVALID, 0, 0, "there must be fewer than 2^31 spans, not %zu", count);
 	for (size_t i = 0; i < count; i++)
 		if (end_at_ns[i] < begin_at_ns[i])
 			return fg_error_set(err, FG_INVALID, 0, 0, "row %zu: the end, %lld, must not be before the begin, %lld", i,
@@ -80,7 +80,6 @@ enum fg_status fg_share_columns_init(struct fg_share_columns *columns, const int
 	struct fg_share_columns out = {
 		.begin_at_ns = begin_at_ns, .end_at_ns = end_at_ns, .weight = weight, .count = count};
 
-	out.span = malloc((count + 1) * sizeof *out.span);
 	if (!sorted(begin_at_ns, count))
 		out.by_begin = malloc(count * sizeof *out.by_begin);
 	if (!sorted(end_at_ns, count))
@@ -89,7 +88,7 @@ enum fg_status fg_share_columns_init(struct fg_share_columns *columns, const int
 		status = sort(begin_at_ns, count, out.by_begin, err);
 	if (status == FG_OK && out.by_end != NULL)
 		status = sort(end_at_ns, count, out.by_end, err);
-	if (out.span == NULL || (out.by_begin == NULL && !sorted(begin_at_ns, count)) ||
+	if ((out.by_begin == NULL && !sorted(begin_at_ns, count)) ||
 		(out.by_end == NULL && !sorted(end_at_ns, count)))
 		status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory to sort %zu spans", count);
 	*columns = out;
@@ -102,50 +101,5 @@ void fg_share_columns_destroy(struct fg_share_columns *columns)
 {
 	free(columns->by_begin);
 	free(columns->by_end);
-	free(columns->span);
 	memset(columns, 0, sizeof *columns);
-}
-
-enum fg_status fg_share_columns_run(struct fg_share *share, struct fg_share_columns *c, int64_t until_ns,
-									struct fg_error *err)
-{
-	enum fg_status status = FG_OK;
-
-	while (status == FG_OK && c->closed < c->count) {
-		size_t close = c->by_end != NULL ? c->by_end[c->closed] : c->closed;
-		size_t open = c->opened == c->count ? 0 : c->by_begin != NULL ? c->by_begin[c->opened] : c->opened;
-		int64_t end_ns = c->end_at_ns[close];
-		bool opens = c->opened < c->count && c->begin_at_ns[open] <= end_ns; /* a span of no length opens first */
-		int64_t at_ns = opens ? c->begin_at_ns[open] : end_ns;
-
-		if (at_ns > until_ns)
-			break;
-		if (opens) {
-			uint64_t weight = c->weight != NULL ? c->weight[open] : FG_SHARE_WEIGHT;
-
-			status = fg_share_open(share, at_ns, open, weight, true, &c->span[open], err);
-			c->opened++;
-		} else {
-			status = fg_share_close(share, c->span[close], at_ns, err);
-			c->closed++;
-		}
-	}
-	return status;
-}
-
-void fg_share_columns_take(struct fg_share *share, size_t channels, double *time_ns, struct fg_shared *shares)
-{
-	struct fg_shared_span spans[TAKEN];
-	struct fg_shared *rows = malloc(TAKEN * channels * sizeof *rows);
-	size_t taken = 0;
-
-	do {
-		/* Without memory they wait for the next call. */
-		taken = rows != NULL ? fg_share_take(share, spans, rows, TAKEN) : 0;
-		for (size_t i = 0; i < taken; i++) {
-			time_ns[spans[i].id] = spans[i].time_ns;
-			memcpy(&shares[spans[i].id * channels], &rows[i * channels], channels * sizeof *shares);
-		}
-	} while (taken == TAKEN);
-	free(rows);
 }
