@@ -21,9 +21,7 @@ enum fg_status fg_share_batch_new(const struct fg_share_columns *spans, const st
 	struct fg_answers none = {.low = NULL};
 	enum fg_status status = b != NULL ? fg_timeline_init(&b->line, spans, err) : FG_OK;
 
-	if (b != NULL && status == FG_OK)
-		b->begun = malloc((spans->count + 1) * sizeof *b->begun);
-	if (b == NULL || (status == FG_OK && b->begun == NULL))
+	if (b == NULL)
 		status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu spans", spans->count);
 	if (status != FG_OK) {
 		fg_share_batch_free(b);
@@ -45,7 +43,6 @@ void fg_share_batch_free(struct fg_share_batch *b)
 	if (b == NULL)
 		return;
 	fg_timeline_destroy(&b->line);
-	free(b->begun);
 	free(b->after);
 	free(b->unknowns);
 	free(b);
@@ -150,7 +147,7 @@ static void settle(struct fg_share_batch *b)
 	b->settled = b->line.first + until;
 	for (; b->begins_settled < b->line.opened; b->begins_settled++) {
 		uint32_t span = fg_share_by_begin(s, b->begins_settled);
-		size_t node = (size_t)(b->line.begin_node[span] - b->line.first);
+		size_t node = (size_t)(b->line.kept[span].begin_node - b->line.first);
 
 		if (node >= until)
 			break;
@@ -158,7 +155,7 @@ static void settle(struct fg_share_batch *b)
 	}
 	for (; b->ends_settled < b->line.closed; b->ends_settled++) {
 		uint32_t span = fg_share_by_end(s, b->ends_settled);
-		size_t node = (size_t)(b->line.end_node[span] - b->line.first);
+		size_t node = (size_t)(b->line.kept[span].end_node - b->line.first);
 
 		if (node >= until)
 			break;

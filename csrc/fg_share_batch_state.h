@@ -7,22 +7,11 @@
 #include "fg_share_batch.h"
 #include "fg_share_timeline.h"
 
-enum fg_batch_list {
-	FG_BATCH_BELOW, /* one quantum, which may have been spent since the change before */
-	FG_BATCH_MAIN,  /* the growth above it */
-	FG_BATCH_LISTS
-};
-
 /* Of the growth `amount` was spent within (from_ns, until_ns]; surely so if `proven`. */
 struct fg_batch_stretch {
 	int64_t from_ns;
 	double amount;
 	bool proven;
-};
-
-/* Sums over all stretches of a list before a begin, of amount times the least and the greatest g. */
-struct fg_batch_sums {
-	double least[FG_BATCH_LISTS], most[FG_BATCH_LISTS];
 };
 
 struct fg_share_batch {
@@ -37,7 +26,7 @@ struct fg_share_batch {
 	size_t begins_settled, ends_settled;
 	double before[3], curve[3], drawn[2];
 	/* stretches */
-	struct fg_batch_sums now, *begun;
+	struct fg_timeline_span now; /* the running sums */
 	int64_t from_ns[FG_BATCH_LISTS];      /* begins up to here have their sums */
 	uint64_t from_node[FG_BATCH_LISTS], until_node;
 	size_t begins_from[FG_BATCH_LISTS];   /* by rank: the first begin after the stretch's begin */

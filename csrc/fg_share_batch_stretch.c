@@ -40,7 +40,7 @@ static void pass_ends(struct fg_share_batch *b, int64_t until_ns)
 		double weight = fg_batch_weight(b, span);
 
 		for (int l = 0; l < FG_BATCH_LISTS; l++) {
-			const struct fg_batch_sums *begun = &b->begun[span];
+			const struct fg_timeline_span *begun = &b->line.kept[span];
 
 			if (s->begin_at_ns[span] <= b->from_ns[l] && b->now.most[l] > begun->most[l]) {
 				out->high += weight * (b->now.most[l] - begun->most[l]);
@@ -63,8 +63,8 @@ static void pass_begins(struct fg_share_batch *b, int l, int64_t from_ns)
 
 		if (s->begin_at_ns[span] > from_ns)
 			break;
-		b->begun[span].most[l] = b->now.most[l];
-		b->begun[span].least[l] = b->now.least[l];
+		b->line.kept[span].most[l] = b->now.most[l];
+		b->line.kept[span].least[l] = b->now.least[l];
 	}
 	while (b->ends_from[l] < b->line.closed && s->end_at_ns[fg_share_by_end(s, b->ends_from[l])] <= from_ns)
 		b->ends_from[l]++;
@@ -120,13 +120,13 @@ static void touch_begins(struct fg_share_batch *b, const struct pair *p)
 
 	for (size_t i = first; i < b->begins_until; i++) {
 		uint32_t span = fg_share_by_begin(s, i);
-		uint32_t node = b->line.begin_node[span];
+		uint32_t node = b->line.kept[span].begin_node;
 		double amount = s->begin_at_ns[span] > p->from_ns[FG_BATCH_MAIN] ? p->amount[FG_BATCH_MAIN] : 0.0;
 		double most = b->after[node - from];
 
 		amount += s->begin_at_ns[span] > p->from_ns[FG_BATCH_BELOW] ? p->amount[FG_BATCH_BELOW] : 0.0;
 		if (s->end_at_ns[span] < p->until_ns)
-			most = fg_timeline_most(&b->line, node, b->line.end_node[span]);
+			most = fg_timeline_most(&b->line, node, b->line.kept[span].end_node);
 		fg_batch_share(b, span)->high += fg_batch_weight(b, span) * amount * most;
 	}
 }
@@ -143,7 +143,7 @@ static void touch_ends(struct fg_share_batch *b, const struct pair *p)
 
 	for (size_t i = first; i < b->ends_until; i++) {
 		uint32_t span = fg_share_by_end(s, i);
-		size_t end = (size_t)(b->line.end_node[span] - b->line.first);
+		size_t end = (size_t)(b->line.kept[span].end_node - b->line.first);
 		int64_t begin_ns = s->begin_at_ns[span];
 		double sum;
 
@@ -217,9 +217,9 @@ void fg_batch_finish_stretches(struct fg_share_batch *b)
 	for (size_t i = b->ends_from[FG_BATCH_BELOW]; i < s->count; i++) {
 		uint32_t span = fg_share_by_end(s, i);
 		bool inside = s->begin_at_ns[span] > b->below_from_ns;
-		uint64_t node = inside ? b->line.begin_node[span] : b->from_node[FG_BATCH_BELOW];
+		uint64_t node = inside ? b->line.kept[span].begin_node : b->from_node[FG_BATCH_BELOW];
 
 		fg_batch_share(b, span)->high +=
-			fg_batch_weight(b, span) * quantum * fg_timeline_most(&b->line, node, b->line.end_node[span]);
+			fg_batch_weight(b, span) * quantum * fg_timeline_most(&b->line, node, b->line.kept[span].end_node);
 	}
 }

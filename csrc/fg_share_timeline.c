@@ -1,6 +1,8 @@
 /* See fg_share_timeline.h. SPDX-License-Identifier: Apache-2.0 */
 #include "fg_share_timeline.h"
 
+#include "fg_big.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,9 +36,8 @@ enum fg_status fg_timeline_init(struct fg_timeline *line, const struct fg_share_
 
 	*line = (struct fg_timeline){.spans = spans};
 	status = make_room(line, LEAST_ROOM, err);
-	line->begin_node = malloc((spans->count + 1) * sizeof *line->begin_node);
-	line->end_node = malloc((spans->count + 1) * sizeof *line->end_node);
-	if (status == FG_OK && (line->begin_node == NULL || line->end_node == NULL))
+	line->kept = fg_big_alloc(spans->count + 1, sizeof *line->kept);
+	if (status == FG_OK && line->kept == NULL)
 		status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu spans", spans->count);
 	if (status != FG_OK) {
 		fg_timeline_destroy(line);
@@ -55,8 +56,7 @@ void fg_timeline_destroy(struct fg_timeline *line)
 	free(line->at_ns);
 	free(line->columns);
 	free(line->block_most);
-	free(line->begin_node);
-	free(line->end_node);
+	free(line->kept);
 	memset(line, 0, sizeof *line);
 }
 
@@ -100,12 +100,12 @@ static void merge(struct fg_timeline *line, int64_t until_ns)
 		line->at_ns[last] = at_ns;
 		if (opens) {
 			weight += s->weight != NULL ? s->weight[open] : FG_SHARE_WEIGHT;
-			line->begin_node[open] = (uint32_t)(line->first + last);
+			line->kept[open].begin_node = (uint32_t)(line->first + last);
 			open = ++opened < s->count ? fg_share_by_begin(s, opened) : 0;
 			begin_ns = opened < s->count ? s->begin_at_ns[open] : INT64_MAX;
 		} else {
 			weight -= s->weight != NULL ? s->weight[close] : FG_SHARE_WEIGHT;
-			line->end_node[close] = (uint32_t)(line->first + last);
+			line->kept[close].end_node = (uint32_t)(line->first + last);
 			if (++closed == s->count) {
 				weights[last] = 0.0;
 				break;

@@ -21,6 +21,19 @@ enum fg_timeline_column {
 	FG_LINE_COLUMNS
 };
 
+enum fg_batch_list {
+	FG_BATCH_BELOW, /* one quantum, which may have been spent since the change before */
+	FG_BATCH_MAIN,  /* the growth above it */
+	FG_BATCH_LISTS
+};
+
+/* What is kept of a span. */
+struct fg_timeline_span {
+	/* Sums over all stretches of a list before its begin, of amount times the least and the most g. */
+	double least[FG_BATCH_LISTS], most[FG_BATCH_LISTS];
+	uint32_t begin_node, end_node;
+};
+
 struct fg_timeline {
 	const struct fg_share_columns *spans;
 	size_t opened, closed; /* edges that have their node */
@@ -30,7 +43,7 @@ struct fg_timeline {
 	int64_t *at_ns;  /* behind the last node an instant that is never reached */
 	double *columns; /* FG_LINE_COLUMNS of `room` each */
 	double *block_most;
-	uint32_t *begin_node, *end_node; /* by span */
+	struct fg_timeline_span *kept;
 };
 
 static inline double *fg_timeline_column(const struct fg_timeline *line, enum fg_timeline_column column)
