@@ -1,21 +1,22 @@
 /* See fg_share_batch.h. From samples to growths, and the curves from which spans are charged.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fg_share_batch_state.h"
+#include "fg_share_growth.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	PORTION = 2048,   /* samples between two looks at the edges: what is kept of both fits the caches */
+	PORTION = 2048,       /* samples between two looks at the edges: what is kept of both fits the caches */
 	MOST_NODES = 1 << 16, /* so many instants may wait for a change of the counter */
 };
 
 static const int64_t ever_ns = INT64_C(1) << 62;
 
 enum fg_status fg_share_batch_new(const struct fg_share_columns *spans, const struct fg_share_channel *channel,
-								  double *time_ns, struct fg_shared *shares, size_t stride,
-								  struct fg_share_batch **out, struct fg_error *err)
+								  double *time_ns, struct fg_shared *shares, size_t stride, struct fg_share_batch **out,
+								  struct fg_error *err)
 {
 	struct fg_share_batch *b = calloc(1, sizeof *b);
 	struct fg_answers none = {.low = NULL};
@@ -44,6 +45,7 @@ void fg_share_batch_free(struct fg_share_batch *b)
 		return;
 	fg_timeline_destroy(&b->line);
 	free(b->after);
+	free(b->reach);
 	free(b->unknowns);
 	free(b);
 }
@@ -68,8 +70,7 @@ static void ask(struct fg_share_batch *b)
 static double unknown_until(struct fg_share_batch *b, int64_t at_ns)
 {
 	for (; b->unknown_next < b->unknown_count && b->unknowns[b->unknown_next].until_ns <= at_ns; b->unknown_next++)
-		b->unknown_before_ns +=
-			(double)(b->unknowns[b->unknown_next].until_ns - b->unknowns[b->unknown_next].from_ns);
+		b->unknown_before_ns += (double)(b->unknowns[b->unknown_next].until_ns - b->unknowns[b->unknown_next].from_ns);
 	if (b->unknown_next == b->unknown_count)
 		return b->unknown_before_ns;
 	return b->unknown_before_ns + (double)fg_clock_later_ns(at_ns - b->unknowns[b->unknown_next].from_ns, 0);
@@ -223,17 +224,6 @@ static enum fg_status feed_growth(struct fg_share_batch *b, int64_t grown, struc
 	return status;
 }
 
-/* The growth since the sample before; a fall that no wrap explains is a restart, as a growth beyond 64 bits is. */
-static int64_t growth(const struct fg_share_batch *b, const struct fg_sample *now, bool *restart)
-{
-	int64_t delta, wrapped;
-
-	*restart = now->flags & FG_SAMPLE_RESET || __builtin_sub_overflow(now->raw, b->last.raw, &delta) ||
-			   __builtin_mul_overflow((int64_t)now->wraps, b->channel.traits.modulus, &wrapped) ||
-			   __builtin_add_overflow(delta, wrapped, &delta) || delta < 0;
-	return *restart ? 0 : delta;
-}
-
 static enum fg_status feed_counter(struct fg_share_batch *b, const struct fg_sample *samples, size_t count,
 								   struct fg_error *err)
 {
@@ -246,7 +236,7 @@ static enum fg_status feed_counter(struct fg_share_batch *b, const struct fg_sam
 		bool restart;
 
 		b->sure_at_ns = fg_clock_later_ns(b->sure_at_ns, now->at_ns + now->half_ns);
-		grown = growth(b, now, &restart);
+		grown = fg_share_growth(&b->channel.traits, &b->last, now, &restart);
 		if (grown > 0 || restart) {
 			still_ns = fg_clock_later_ns(still_ns, b->last.at_ns - b->last.half_ns);
 			status = restart ? feed_restart(b, still_ns, err) : feed_growth(b, grown, err);

@@ -14,6 +14,18 @@ struct fg_batch_stretch {
 	bool proven;
 };
 
+/* Two stretches that end together, their nodes from `from` on (numbers less line.first), and what is known of g. */
+struct fg_batch_pair {
+	int64_t from_ns[FG_BATCH_LISTS], until_ns;
+	double amount[FG_BATCH_LISTS], least[FG_BATCH_LISTS], most[FG_BATCH_LISTS];
+	size_t from[FG_BATCH_LISTS], until;
+};
+
+/* The greatest g from the begin of each stretch until a node, and from the node until their end. */
+struct fg_batch_reach {
+	double before[FG_BATCH_LISTS], after;
+};
+
 struct fg_share_batch {
 	struct fg_share_channel channel;
 	struct fg_timeline line;
@@ -26,21 +38,23 @@ struct fg_share_batch {
 	size_t begins_settled, ends_settled;
 	double before[3], curve[3], drawn[2];
 	/* stretches */
-	struct fg_timeline_span now; /* the running sums */
-	int64_t from_ns[FG_BATCH_LISTS];      /* begins up to here have their sums */
+	struct fg_timeline_span now;     /* the running sums */
+	int64_t from_ns[FG_BATCH_LISTS]; /* begins up to here have their sums */
 	uint64_t from_node[FG_BATCH_LISTS], until_node;
-	size_t begins_from[FG_BATCH_LISTS];   /* by rank: the first begin after the stretch's begin */
-	size_t ends_from[FG_BATCH_LISTS];     /* the first end after it */
-	size_t begins_until, ends_until;      /* the first at or after the stretch's end */
-	double *after;                        /* the greatest g from a node until the end of the stretch */
+	size_t begins_from[FG_BATCH_LISTS]; /* by rank: the first begin after the stretch's begin */
+	size_t ends_from[FG_BATCH_LISTS];   /* the first end after it */
+	size_t begins_until, ends_until;    /* the first at or after the stretch's end */
+	double *after;                      /* the greatest g from a node until the end of the stretch */
 	size_t after_room;
+	struct fg_batch_reach *reach;
+	size_t reach_room;
 	/* the counter, as in fg_share_counter.c */
 	bool started, proven;
 	struct fg_sample last;
 	int64_t sure_at_ns, reach_at_ns, known_from_ns, below_from_ns, until_ns;
 	struct fg_batch_unknown {
 		int64_t from_ns, until_ns;
-	} *unknowns;
+	} * unknowns;
 	size_t unknown_next, unknown_count, unknown_room;
 	double unknown_before_ns, unknown_ns;
 };
@@ -59,6 +73,10 @@ static inline struct fg_shared *fg_batch_share(const struct fg_share_batch *b, u
 FG_MUST_CHECK enum fg_status fg_batch_stretches(struct fg_share_batch *b, const struct fg_batch_stretch *below,
 												const struct fg_batch_stretch *main, int64_t until_ns,
 												struct fg_error *err);
+/* fg_share_batch_usual.c: the same for two with amounts, if the begins up to below->from_ns have their sums. */
+FG_MUST_CHECK enum fg_status fg_batch_usual(struct fg_share_batch *b, const struct fg_batch_stretch *below,
+											const struct fg_batch_stretch *main, int64_t until_ns,
+											struct fg_error *err);
 /* The ends that no stretch passed; and up to one quantum more for spans that ended after `below_from_ns`. */
 void fg_batch_finish_stretches(struct fg_share_batch *b);
 

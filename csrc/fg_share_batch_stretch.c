@@ -9,13 +9,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Two stretches that end together, their nodes from `from` on (numbers less line.first), and what is known of g. */
-struct pair {
-	int64_t from_ns[FG_BATCH_LISTS], until_ns;
-	double amount[FG_BATCH_LISTS], least[FG_BATCH_LISTS], most[FG_BATCH_LISTS];
-	size_t from[FG_BATCH_LISTS], until;
-};
-
 static inline double greater(double a, double b)
 {
 	return a > b ? a : b;
@@ -88,7 +81,7 @@ static enum fg_status make_room(struct fg_share_batch *b, size_t nodes, struct f
 }
 
 /* From the end backward: the greatest g from each node on. */
-static void look_back(struct fg_share_batch *b, struct pair *p)
+static void look_back(struct fg_share_batch *b, struct fg_batch_pair *p)
 {
 	const double *g = fg_timeline_column(&b->line, FG_LINE_G);
 	size_t first = p->from[FG_BATCH_BELOW], half = p->from[FG_BATCH_MAIN];
@@ -110,12 +103,21 @@ static void look_back(struct fg_share_batch *b, struct pair *p)
 	p->most[FG_BATCH_BELOW] = most;
 }
 
+/* The first rank of those of the lists that have a stretch. */
+static size_t first_of(const struct fg_batch_pair *p, const size_t ranks[FG_BATCH_LISTS])
+{
+	bool below = p->amount[FG_BATCH_BELOW] > 0.0, main = p->amount[FG_BATCH_MAIN] > 0.0;
+
+	if (below && main)
+		return ranks[0] < ranks[1] ? ranks[0] : ranks[1];
+	return ranks[below ? FG_BATCH_BELOW : FG_BATCH_MAIN];
+}
+
 /* Spans that begin inside: f is 0 somewhere, so only the most counts. */
-static void touch_begins(struct fg_share_batch *b, const struct pair *p)
+static void touch_begins(struct fg_share_batch *b, const struct fg_batch_pair *p)
 {
 	const struct fg_share_columns *s = b->line.spans;
-	size_t first = b->begins_from[FG_BATCH_BELOW] < b->begins_from[FG_BATCH_MAIN] ? b->begins_from[FG_BATCH_BELOW]
-																				  : b->begins_from[FG_BATCH_MAIN];
+	size_t first = first_of(p, b->begins_from);
 	size_t from = p->from[FG_BATCH_BELOW] + (size_t)b->line.first;
 
 	for (size_t i = first; i < b->begins_until; i++) {
@@ -132,12 +134,11 @@ static void touch_begins(struct fg_share_batch *b, const struct pair *p)
 }
 
 /* Spans that end inside and began before. */
-static void touch_ends(struct fg_share_batch *b, const struct pair *p)
+static void touch_ends(struct fg_share_batch *b, const struct fg_batch_pair *p)
 {
 	const struct fg_share_columns *s = b->line.spans;
 	const double *g = fg_timeline_column(&b->line, FG_LINE_G);
-	size_t first = b->ends_from[FG_BATCH_BELOW] < b->ends_from[FG_BATCH_MAIN] ? b->ends_from[FG_BATCH_BELOW]
-																			  : b->ends_from[FG_BATCH_MAIN];
+	size_t first = first_of(p, b->ends_from);
 	size_t node = p->from[FG_BATCH_BELOW], half = p->from[FG_BATCH_MAIN];
 	double most = 0.0, main_most = 0.0;
 
@@ -162,9 +163,12 @@ enum fg_status fg_batch_stretches(struct fg_share_batch *b, const struct fg_batc
 {
 	const struct fg_share_columns *s = b->line.spans;
 	const struct fg_batch_stretch *both[FG_BATCH_LISTS] = {below, main};
-	struct pair p = {.until_ns = until_ns};
+	struct fg_batch_pair p = {.until_ns = until_ns};
 	bool any = false;
 
+	if (below->amount > 0.0 && main->amount > 0.0 && below->from_ns == b->from_ns[FG_BATCH_BELOW] &&
+		below->from_ns == b->from_ns[FG_BATCH_MAIN] && below->from_ns <= main->from_ns && main->from_ns < until_ns)
+		return fg_batch_usual(b, below, main, until_ns, err);
 	for (int l = 0; l < FG_BATCH_LISTS; l++) {
 		bool some = both[l]->amount > 0.0 && both[l]->from_ns < until_ns;
 
@@ -183,8 +187,7 @@ enum fg_status fg_batch_stretches(struct fg_share_batch *b, const struct fg_batc
 	while (b->line.at_ns[node + 1] < until_ns)
 		node++;
 	b->until_node = b->line.first + node;
-	while (b->begins_until < b->line.opened &&
-		   s->begin_at_ns[fg_share_by_begin(s, b->begins_until)] < until_ns)
+	while (b->begins_until < b->line.opened && s->begin_at_ns[fg_share_by_begin(s, b->begins_until)] < until_ns)
 		b->begins_until++;
 	p.until = node;
 	for (int l = 0; l < FG_BATCH_LISTS; l++)
@@ -204,6 +207,8 @@ enum fg_status fg_batch_stretches(struct fg_share_batch *b, const struct fg_batc
 		b->now.most[l] += p.amount[l] * p.most[l];
 		b->now.least[l] += both[l]->proven ? p.amount[l] * p.least[l] : 0.0;
 	}
+	if (p.amount[FG_BATCH_MAIN] > 0.0) /* the next stretch of a quantum begins no earlier */
+		pass_begins(b, FG_BATCH_BELOW, main->from_ns);
 	return FG_OK;
 }
 
@@ -219,7 +224,7 @@ void fg_batch_finish_stretches(struct fg_share_batch *b)
 		bool inside = s->begin_at_ns[span] > b->below_from_ns;
 		uint64_t node = inside ? b->line.kept[span].begin_node : b->from_node[FG_BATCH_BELOW];
 
-		fg_batch_share(b, span)->high +=
-			fg_batch_weight(b, span) * quantum * fg_timeline_most(&b->line, node, b->line.kept[span].end_node);
+		fg_batch_share(b, span)->high += fg_batch_weight(b, span) * quantum *
+										 fg_timeline_most(&b->line, node, b->line.kept[span].end_node);
 	}
 }

@@ -128,8 +128,7 @@ enum fg_status fg_share_columns_init(struct fg_share_columns *columns, const int
 		status = sort(begin_at_ns, count, out.by_begin, err);
 	if (status == FG_OK && out.by_end != NULL)
 		status = sort(end_at_ns, count, out.by_end, err);
-	if ((out.by_begin == NULL && !sorted(begin_at_ns, count)) ||
-		(out.by_end == NULL && !sorted(end_at_ns, count)))
+	if ((out.by_begin == NULL && !sorted(begin_at_ns, count)) || (out.by_end == NULL && !sorted(end_at_ns, count)))
 		status = fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory to sort %zu spans", count);
 	*columns = out;
 	if (status != FG_OK)

@@ -38,7 +38,7 @@ struct fg_timeline {
 	const struct fg_share_columns *spans;
 	size_t opened, closed; /* edges that have their node */
 	fg_uint128 weight;
-	uint64_t first;  /* the number of the first node that is kept: a multiple of a block */
+	uint64_t first; /* the number of the first node that is kept: a multiple of a block */
 	size_t count, room;
 	int64_t *at_ns;  /* behind the last node an instant that is never reached */
 	double *columns; /* FG_LINE_COLUMNS of `room` each */
