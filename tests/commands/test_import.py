@@ -19,7 +19,7 @@ import pytest
 import fastgreen as fg
 from fastgreen import _core, _resolver, _window
 from tests.fakes.powercap import Zone
-from tests.oracles.interpreter import without_fork_warning
+from tests.oracles.interpreter import warnings_in
 
 PACKAGE = Path(fg.__file__).parent
 HEAVY = ("pyarrow", "pandas", "matplotlib", "scipy", "sklearn", "torch", "rich", "click", "psutil", "pynvml", "numba")
@@ -92,7 +92,7 @@ def test_at_exit_and_in_a_forked_child_nothing_is_loaded(python, powercap):
         assert os.waitpid(child, 0)[1] == 0
         """
     done = python(code)
-    (warned,) = without_fork_warning(done.stderr).splitlines()
+    (warned,) = warnings_in(done.stderr)
     assert "windows in this forked process measure nothing" in warned
     assert (done.returncode, done.stdout.strip()) == (0, "[]")
 

@@ -14,7 +14,7 @@ from fastgreen.results.result import Result
 from fastgreen.results.trace import Trace
 from fastgreen.sensors.channel import Channel, traits
 from tests.fakes.powercap import RANGE_61UJ, Zone
-from tests.oracles.interpreter import without_fork_warning
+from tests.oracles.interpreter import warnings_in
 from tests.oracles.places import ROOT
 
 from .acts import call, gil_held, measure, powercap, process_stopped, program, recorded, wait
@@ -83,7 +83,7 @@ print(len(window))
 
 
 def only_children_warn(scene) -> bool:
-    lines = without_fork_warning(scene.program.stderr).splitlines()
+    lines = warnings_in(scene.program.stderr)
     return len(lines) == 5 and all("windows in this forked process measure nothing" in line for line in lines)
 
 

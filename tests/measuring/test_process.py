@@ -16,7 +16,7 @@ import fastgreen as fg
 from tests.fakes.permissions import drop_dac_override
 from tests.fakes.powercap import Zone
 from tests.oracles.honest import Honest
-from tests.oracles.interpreter import without_fork_warning
+from tests.oracles.interpreter import warnings_in, without_fork_warning
 from tests.oracles.places import ROOT
 
 FORK = """
@@ -72,7 +72,7 @@ def test_a_forked_child_is_inert_and_says_so_and_the_parent_goes_on_with_its_rec
     powercap(Zone("package-0", 90.0), move=True)
     done = python(FORK, tmp_path / "run", leave)
     assert done.returncode == 0, done.stderr
-    (warned,) = without_fork_warning(done.stderr).splitlines()  # of five windows in the child
+    (warned,) = warnings_in(done.stderr)  # of five windows in the child
     assert "FastgreenWarning: windows in this forked process measure nothing" in warned
     child, parent = done.stdout.splitlines()
     assert child == "7 True 1" or child.startswith("7 True"), child

@@ -23,3 +23,11 @@ def without_fork_warning(stderr: str) -> str:
         All that the program wrote to stderr.
     """
     return _FORK.sub("", stderr)
+
+
+def warnings_in(stderr: str) -> list[str]:
+    """The lines of the warnings that a program wrote, without that about a fork.
+
+    Python 3.13 shows below a warning the line of the program, also of one given by ``-c``.
+    """
+    return [line for line in without_fork_warning(stderr).splitlines() if not line.startswith("  ")]

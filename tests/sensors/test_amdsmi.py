@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 import time
 from dataclasses import replace
@@ -81,7 +82,7 @@ def test_a_resolution_that_changes_in_mid_run_is_a_failed_read(amdsmi):
     with fg.Monitor("amdsmi:0", hz=200) as monitor:
         time.sleep(0.05)
         fake.write(boards=[replace(BOARD, resolution_uj=1.0)])
-        time.sleep(0.05)
+        time.sleep(0.5)
         fake.write(boards=[BOARD])
         time.sleep(0.05)
     row = rows(monitor)["amdsmi:0"]
@@ -156,7 +157,8 @@ def test_a_counter_that_stands_still_while_the_drivers_power_shows_load_is_a_fau
     row = rows(monitor)["amdsmi:0"]
     assert (row["standstills"], row["energy_j"]) == (1, None)
     assert row["energy_high_j"] > 220 * 2
-    assert "showed 220 W" in " ".join(monitor.result.notes)
+    (showed_w,) = re.findall(r"amdsmi:0 did not .* showed (\d+) W", "\n".join(monitor.result.notes))
+    assert 110 <= int(showed_w) <= 220  # less where a busy machine began to read the power late
 
 
 def test_a_counter_that_shows_0_is_not_measured_and_the_drivers_power_counts(amdsmi, hwmon):
