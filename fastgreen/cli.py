@@ -41,7 +41,7 @@ COMMANDS = {
 
 # PyArrow imports pandas, where installed, for its first array: half of the time of a short command. These commands need
 # no pandas, and run no code of the user in this process.
-WITHOUT_PANDAS = frozenset(("channels", "run", "compare", "report", "merge", "share", "watch"))
+WITHOUT_PANDAS = frozenset(("channels", "run", "compare", "report", "merge", "share", "watch", "export", "demo"))
 
 
 class LazyGroup(click.Group):
