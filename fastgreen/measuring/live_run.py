@@ -98,8 +98,8 @@ class LiveRun:
         self.tallies: dict[str, dict[str, Any]] = {}
         self._recorder: Recorder | None = None  # while it writes its first table
         if self.folder is not None:
-            prepare_arrow()
             self._recorder = Recorder(self.folder, self.metadata, self._channel_table)
+            prepare_arrow()
         self._result: Result | None = None
         self._keeps_totals = keep == "totals"
         self._totals: KeptTotals | None = None
