@@ -28,7 +28,7 @@ import numpy as np
 from fastgreen.guards.untrusted import is_number, read_object
 from fastgreen.reports.ratio import student_t
 from fastgreen.sensors.catalog import counted_ids
-from fastgreen.units import NS_PER_S, counted
+from fastgreen.units import NS_PER_S, counted, two_digits
 
 __all__ = [
     "BLOCK_S",
@@ -252,7 +252,8 @@ class WarmUp:
         note = ""
         if not self.settled:
             series = {"time": time_drift} if self.power is None else {"time": time_drift, "power": power_drift}
-            parts = [f"{name} {'is not known' if x is None else f'±{100 * x:.2g} %'}" for name, x in series.items()]
+            known = {k: "is not known" if x is None else f"±{two_digits(100 * x)} %" for k, x in series.items()}
+            parts = [f"{name} {text}" for name, text in known.items()]
             note = f"not settled within {self.most_s:g} s; the run may change by: {', '.join(parts)}"
         return Settled(
             "settled" if self.settled else "limit", self.inferences, self.seconds, time_drift, power_drift, note
