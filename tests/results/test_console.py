@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastgreen as fg
-from fastgreen.results.console import known_to, render
+from fastgreen.results.console import known_lines, known_to, render
 from fastgreen.results.trace import Windows
 from tests.oracles.long_runs import METADATA, SECOND, START_NS, long_run, with_spans
 
@@ -63,3 +63,15 @@ def test_how_many_more_repeats_bring_a_name_to_five_per_cent():
     assert known_to({**row, "mean_energy_ci_high_j": 1.05001}) == "x is known to 5 % (95 %); 240 more give 1 %"
     row |= {"mean_energy_ci_low_j": 1 - 0.0520}
     assert known_to({**row, "mean_energy_ci_high_j": 1.0520}) == "x is known to 5.2 % (95 %); 1 more gives 5 %"
+
+
+def test_names_without_an_interval_for_one_reason_share_a_sentence():
+    note = "x:y cannot tell: a longer run would help"
+    row = {"mean_energy_j": 1.0, "mean_energy_ci_low_j": None, "mean_energy_ci_high_j": None, "interval_note": note}
+    many = [{**row, "name": name} for name in ("a", "b", "c", "d", "\U0001f600" * 10_000)]
+    why = " no 95 % interval: x:y cannot tell:\n  a longer run would help"
+    assert known_lines(many) == ["a, b, c and 2 more have" + why]
+    (line,) = known_lines(many[4:])
+    assert line.endswith("... has" + why)
+    assert len(line) < 150
+    assert known_lines([{**row, "name": "a", "interval_note": "too few updates"}]) == []
