@@ -76,10 +76,14 @@ class Result(Energies):
 
     @cached_property
     def following(self) -> Following:
-        """The estimates that follow the load; one curve per channel."""
+        """The estimates that follow the load, of windows and ledgers; one curve per channel."""
         from fastgreen.results.following import Following
 
-        return Following(self.traces, self._windows)
+        if not self._ledgers:
+            return Following(self.traces, self._windows)
+        from fastgreen.results.ledger_spans import activity_of_all
+
+        return Following(self.traces, *activity_of_all(self._windows, self._ledgers))
 
     @cached_property
     def _windows(self) -> list[Windows]:

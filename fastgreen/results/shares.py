@@ -6,6 +6,7 @@ import numpy as np
 
 from fastgreen import _shares
 from fastgreen._light_dataclass import dataclass
+from fastgreen.results.activity import shares_j
 from fastgreen.results.trace import Bounded, Trace
 from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastgreen.results.energies import Energies
+    from fastgreen.results.following import Following
 
 __all__ = ["Apart", "Shares", "Spans", "check_baseline", "set_apart", "share", "weight_units", "within_model"]
 
@@ -115,11 +117,14 @@ def weight_units(weights: Any) -> NDArray[np.uint64]:
     return np.maximum(units, (column > 0).astype(np.uint64))
 
 
-def share(result: Energies, traces: Sequence[Trace], spans: Spans) -> Shares:
+def share(
+    result: Energies, traces: Sequence[Trace], spans: Spans, following: Following | None = None
+) -> Shares:
     """Share the energy of some channels among spans.
 
     The estimate of a span is the integral of its weight over the sum of all weights; its bounds contain every energy
-    that the samples allow (csrc/fg_share.h has the rule, and why no rule gives closer bounds).
+    that the samples allow (csrc/fg_share.h has the rule, and why no rule gives closer bounds). The integral is on the
+    curve of `following` where the channel has one; it is within the bounds.
 
     Parameters
     ----------
@@ -128,6 +133,8 @@ def share(result: Energies, traces: Sequence[Trace], spans: Spans) -> Shares:
     traces : sequence of Trace
         Channels of it that were read.
     spans : Spans
+    following : Following, optional
+        It knows what the spans do and all their edges (`fastgreen.results.activity`).
     """
     time_ns, values = _engine(traces, [t.settled() for t in traces], spans)
     time_s = time_ns / NS_PER_S
@@ -136,9 +143,13 @@ def share(result: Energies, traces: Sequence[Trace], spans: Spans) -> Shares:
     for i, trace in enumerate(traces):
         identity, scale = trace.channel.id, joules_per_unit(trace.channel.unit)
         low, estimate, high = (values[:, i] * scale).T
+        followed = None if following is None else following.of(trace)
+        on_curve = None if followed is None else shares_j(followed, spans)
         if trace.unknown:  # within the bounds the counter is still the best guess
             estimate = _engine([trace], [trace._undone()], spans)[1][:, 0, 1] * scale
-            low, high = np.minimum(low, estimate), np.maximum(high, estimate)
+        elif on_curve is not None:
+            estimate = on_curve
+        low, high = np.minimum(low, estimate), np.maximum(high, estimate)  # beside what was rounded
         by_channel[identity] = _widened(trace, Bounded(estimate, low, high), spans, time_s)
         drawn[identity] = float(result.totals[identity].energy_j)
         alone[identity] = drawn[identity] - float(np.sum(estimate[charged]))

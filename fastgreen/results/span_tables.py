@@ -19,7 +19,7 @@ from fastgreen.units import NS_PER_S, unit_metadata
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastgreen.results.energies import Energies
+    from fastgreen.results.result import Result as Run
 
 __all__ = ["ledger_rows", "ledger_table", "span_table"]
 
@@ -73,18 +73,18 @@ def _summed(ledger: LedgerSpans, place: np.ndarray, count: int) -> dict[str, np.
     return out
 
 
-def _traces(result: Energies, ledger: LedgerSpans) -> list[Trace]:
+def _traces(result: Run, ledger: LedgerSpans) -> list[Trace]:
     return chosen_traces(result, ledger.definition["channels"])
 
 
-def span_table(result: Energies, ledger: LedgerSpans, by: str | None) -> pa.Table:
+def span_table(result: Run, ledger: LedgerSpans, by: str | None) -> pa.Table:
     """See `fastgreen.Result.spans`."""
     if by not in _BY:
         raise ValueError(f'by must be None, "phase" or "channel", not {by!r}')
     traces = _traces(result, ledger)
     pieces, parts = ledger.pieces, _Parts(ledger)
     assert pieces.span is not None
-    found = share(result, traces, parts.beside(pieces) if by == "phase" else pieces)
+    found = share(result, traces, parts.beside(pieces) if by == "phase" else pieces, result.following)
     begin_ns, end_ns = pieces.edges
     place, ids = pieces.span, ledger.ids
     phase = None
@@ -133,7 +133,7 @@ def _mean_weight(ledger: LedgerSpans, place: np.ndarray, count: int) -> np.ndarr
 # ---- a row per ledger ----
 
 
-def ledger_table(result: Energies, ledgers: Sequence[LedgerSpans]) -> pa.Table:
+def ledger_table(result: Run, ledgers: Sequence[LedgerSpans]) -> pa.Table:
     """See `fastgreen.Result.ledgers`."""
     baselines: dict[str, float] = {}
     rows = [row for ledger in ledgers for row in _rows(result, ledger, baselines)]
@@ -155,13 +155,13 @@ def ledger_rows(rows: list[tuple[Any, ...]], rules: dict[str, str], baseline_j: 
     )
 
 
-def _rows(result: Energies, ledger: LedgerSpans, baselines: dict[str, float]) -> list[tuple[Any, ...]]:
+def _rows(result: Run, ledger: LedgerSpans, baselines: dict[str, float]) -> list[tuple[Any, ...]]:
     traces = _traces(result, ledger)
     parts, pieces = _Parts(ledger), ledger.pieces
     assert pieces.span is not None
     if not len(pieces):
         return []
-    found, by_phase = _split(share(result, traces, parts.beside(pieces)), len(pieces))
+    found, by_phase = _split(share(result, traces, parts.beside(pieces), result.following), len(pieces))
     together = _together(traces, ledger)
     columns, _ = energy_columns(found, ledger.definition["baseline_w"], False)
     energies, none = columns[0][1], sum(found.unattributed_j.values())
@@ -171,7 +171,7 @@ def _rows(result: Energies, ledger: LedgerSpans, baselines: dict[str, float]) ->
     low, high = max(low, float(np.sum(energies["energy_low_j"]))), min(high, float(np.sum(energies["energy_high_j"])))
     total_j = float(np.sum(energies["energy_j"]))
     low, high = min(low, total_j), max(high, total_j)  # of a model, see `shares.within_model`
-    factor = _window_factor(traces, ledger, found)
+    factor = _window_factor(result, traces, ledger, found)
     head = (ledger.name, None)
     out = [_row(head, None, energies, (low, high), None, none, factor)]
     for name, values in _summed(ledger, pieces.span, len(pieces)).items():
@@ -219,10 +219,16 @@ def _together(traces: Sequence[Trace], ledger: LedgerSpans) -> Bounded:
     return sum((t.together(union) for t in traces), Bounded(0.0, 0.0, 0.0))
 
 
-def _window_factor(traces: Sequence[Trace], ledger: LedgerSpans, found: Shares) -> float | None:
+def _window_factor(result: Run, traces: Sequence[Trace], ledger: LedgerSpans, found: Shares) -> float | None:
     """How many times the energy plain windows around the spans would have counted."""
     begin_ns, end_ns = (np.sort(column) for column in ledger.pieces.edges)
     # The sum of windows is that of E(end) less that of E(begin), whichever belong together.
-    windows_j = sum(float(np.sum(t.windows(begin_ns, end_ns).energy_j)) for t in traces)
+    windows_j = 0.0
+    for trace in traces:
+        followed = result.following.of(trace)
+        if followed is None:
+            windows_j += float(np.sum(trace.windows(begin_ns, end_ns).energy_j))
+        else:
+            windows_j += float(np.sum(followed.kept_j(end_ns)) - np.sum(followed.kept_j(begin_ns)))
     shared_j = float(np.sum(found.together.energy_j))
     return windows_j / shared_j if shared_j > 0 else None
