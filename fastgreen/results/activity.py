@@ -13,19 +13,26 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastgreen.results.charged_spans import Spans
     from fastgreen.results.followed import Followed
     from fastgreen.results.load_states import Load
-    from fastgreen.results.shares import Spans
 
-__all__ = ["activity_of", "edges_of", "open_parts", "shares_j"]
+__all__ = ["activity_of", "codes_of", "edges_of", "open_parts", "shares_j"]
 
-_MOST_PHASES = 6  # that have a power of their own
+_MOST_PHASES = 6  # that have powers of their own
 _EXACT = 3  # spans at once from which on their number is told to a factor of 2 only
 _LIGHTEST = 1 << 63  # units of weight, all together: their sums stay whole below
 
 
-def activity_of(name: str, spans: Spans, phases: Sequence[str | None] | None = None) -> list[Windows]:
-    """How many spans of each phase are open, as windows that are open at a level: 1, 2, 3, 4 to 7, 8 to 15, ...
+def activity_of(
+    name: str,
+    spans: Spans,
+    kinds: NDArray[np.int64] | None = None,
+    most: int = _MOST_PHASES,
+    *,
+    counted: bool = True,
+) -> list[Windows]:
+    """How many spans of each kind are open, as windows that are open from a number on: 1, 2, 3, 4, 8, 16, ...
 
     A power per number of spans would ask for more than the samples can tell.
 
@@ -34,40 +41,53 @@ def activity_of(name: str, spans: Spans, phases: Sequence[str | None] | None = N
     name : str
         A name for all of them, that no other windows have.
     spans : Spans
-        Pieces without a weight draw nothing.
-    phases : sequence of str or None, optional
-        The phase of each piece; one for all by default, and where there are many.
+        Pieces without a weight, and spans that only look on, draw nothing.
+    kinds : (pieces,) int64, optional
+        The kind of each piece, as its phase; one for all by default.
+    most : int
+        Kinds that have powers of their own: those with the most time. The others share theirs.
+    counted : bool
+        Whether the number matters. If not, a kind is open or not.
     """
     out: list[Windows] = []
-    busy = (spans.weight > 0) & (spans.end_ns > spans.begin_ns)
-    names = list(dict.fromkeys(phases or ()))
-    several = phases is not None and 1 < len(names) <= _MOST_PHASES
-    code = {phase: i for i, phase in enumerate(names)}
-    of = np.array([code[p] for p in phases or ()]) if several else np.zeros(len(busy), int)
-    for phase in range(len(names) if several else 1):
-        mine = busy & (of == phase)
-        for level, begin_ns, end_ns in _levels(spans.begin_ns[mine], spans.end_ns[mine]):
-            out.append(Windows(f"\0{name}\0{phase}\0{level}", len(out), begin_ns, end_ns))
+    charged = _charged(spans)
+    if charged is None:
+        return out
+    busy = charged & (spans.weight > 0) & (spans.end_ns > spans.begin_ns)
+    of = np.zeros(len(busy), np.int64) if kinds is None else np.unique(kinds, return_inverse=True)[1].ravel()
+    time_ns = np.bincount(of[busy], (spans.end_ns - spans.begin_ns)[busy])
+    for kind in np.argsort(-time_ns, kind="stable")[most:].tolist():
+        of[of == kind] = len(time_ns)
+    for kind in np.unique(of[busy]).tolist():
+        mine = busy & (of == kind)
+        for level, begin_ns, end_ns in _levels(spans.begin_ns[mine], spans.end_ns[mine], counted):
+            out.append(Windows(f"\0{name}\0{kind}\0{level}", len(out), begin_ns, end_ns))
     return out
 
 
 def _levels(
-    begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]
+    begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64], counted: bool
 ) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-    """The stretches of each level."""
+    """For each level, the stretches of that level or more: so a state of a load is like that of the next level."""
     at_ns, place = np.unique(np.concatenate([begin_ns, end_ns]), return_inverse=True)
     step = np.bincount(place[: len(begin_ns)], minlength=len(at_ns)) - np.bincount(
         place[len(begin_ns) :], minlength=len(at_ns)
     )
     count = np.cumsum(step)
-    level = np.where(count <= _EXACT, count, _EXACT + np.frexp(count / (_EXACT + 1))[1])
-    change = np.flatnonzero(np.diff(level, prepend=0))
-    at_ns, level = at_ns[change], level[change]
+    level = np.where(count <= _EXACT, count, _EXACT + np.frexp(count / (_EXACT + 1))[1]) if counted else count > 0
+    change = np.flatnonzero(np.diff(level.astype(np.int64), prepend=0))
+    at_ns, level = at_ns[change], level[change].astype(np.int64)
     out = []
     for one in np.unique(level[level > 0]).tolist():
-        first = np.flatnonzero(level == one)  # the last level is 0
-        out.append((int(one), at_ns[first], at_ns[first + 1]))
+        cross = np.diff((level >= one).astype(np.int8), prepend=0)
+        out.append((int(one), at_ns[cross > 0], at_ns[cross < 0]))
     return out
+
+
+def codes_of(phases: Sequence[str | None]) -> NDArray[np.int64]:
+    """A number for each phase."""
+    number: dict[str | None, int] = {}
+    return np.array([number.setdefault(phase, len(number)) for phase in phases], np.int64)
 
 
 def edges_of(spans: Spans) -> NDArray[np.int64]:
@@ -108,7 +128,7 @@ def shares_j(followed: Followed, spans: Spans) -> NDArray[np.float64] | None:
     until = np.concatenate([[0.0], np.cumsum(per_unit)])
     begin, end = (np.searchsorted(edges_ns, at) for at in (spans.begin_ns, spans.end_ns))
     each = spans.weight.astype(np.float64) * (until[end] - until[begin])
-    return each if spans.span is None else np.bincount(spans.span, each, len(spans))
+    return each if spans.span is None else np.bincount(spans.span, each, len(spans)).astype(np.float64, copy=False)
 
 
 def open_parts(load: Load, spans: Spans, some: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -285,6 +285,8 @@ def show(result: Printable, console: Console) -> None:
             console.print(_amount_table(summary))
     if result.ledger_names and result.known:
         console.print(_ledger_table(result))
+        for line in filter(None, map(known_to, _ledger_rows(result)[:_MOST_LINES])):
+            console.print(line, markup=False, highlight=False)
         rules = json.loads((result.ledgers.schema.metadata or {}).get(b"rules", b"{}"))
         for text in dict.fromkeys(rules.values()):
             names = ", ".join(printable(name) for name, rule in rules.items() if rule == text)
@@ -343,7 +345,7 @@ def known_to(row: dict[str, Any]) -> str:
     Parameters
     ----------
     row : dict
-        A row of `Result.summary`.
+        A row of `Result.summary`, or of `Result.ledgers` with a ``name``.
     """
     low, high, mean = row["mean_energy_ci_low_j"], row["mean_energy_ci_high_j"], row["mean_energy_j"]
     name = printable(row["name"], most=_LONGEST_CELL)
@@ -422,6 +424,12 @@ def _ledger_table(result: Printable) -> Table:
             "" if factor is None else f"{factor:.3g} times",
         )
     return table
+
+
+def _ledger_rows(result: Printable) -> list[dict[str, Any]]:
+    """A row per ledger and phase, as `known_to` wants them."""
+    rows = [row for row in result.ledgers.to_pylist() if row["amount"] is None]
+    return [{**row, "name": " ".join(filter(None, (row["ledger"], row["phase"])))} for row in rows]
 
 
 def render(result: Printable, width: int = 120) -> str:

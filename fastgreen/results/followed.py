@@ -105,7 +105,7 @@ class Followed:
         """Divide the states and the run as the samples ask for; returns the models of what the divided states are."""
         fine = fine_cells(self.load, self._finest_ns)
         level = self._sums.at_level(self._level)
-        self._joined = joined_states(level)
+        self._joined = joined_states(level, self.load)
         whole = Cells([[] for _ in fine.ends_ns], self._joined)
         periods = choose_periods(level.merged(near_cells(fine, whole)[1][0]))
         self._period = periods_of(BLOCKS, periods)
@@ -196,7 +196,9 @@ class Followed:
         return sums
 
     def mixed(self, opened: NDArray[np.float64]) -> float:
-        """Time of states that the samples cannot tell from some work, as a share of the work's own time.
+        """Time of states that the samples cannot tell from some work, or the work's own time in them if that is less.
+
+        As a share of the work's time.
 
         Parameters
         ----------
@@ -204,10 +206,11 @@ class Followed:
             How much of that work is open in each state of `load`, as `Load.number` gives it for a window.
         """
         time_ns, opened = self._sums.time_ns.sum(axis=0), opened[self._base]
-        if not (opened * time_ns)[np.isin(self._base, list(self._joined))].any():
+        own_ns = float((opened * time_ns)[np.isin(self._base, list(self._joined))].sum())
+        if not own_ns > 0:
             return 0.0
         alike = np.isin(self._base, [*self._joined, *self._joined.values()])
-        return float(time_ns[alike & (opened == 0)].sum() / (opened * time_ns).sum())
+        return min(float(time_ns[alike & (opened == 0)].sum()), own_ns) / float((opened * time_ns).sum())
 
     def uncertain(self, opened: NDArray[np.float64]) -> bool:
         """Whether the samples cannot tell the power of some work from that of other states; see `mixed`."""

@@ -37,7 +37,7 @@ T_95 = 2.045  # Student's t with 29 degrees of freedom: 95 % lie within
 LEAST_UPDATES = 60
 _FEW = f"was updated fewer than {LEAST_UPDATES} times"
 _ALIKE = (
-    "cannot tell its power in this window from the power around it: a longer run, rests of different length between "
+    "cannot tell its power there from the power around it: a longer run, rests of different length between "
     "windows, or reads at other instants (dither) would help"
 )
 _SHARED = 1.12  # how much wider intervals are for what all blocks have in common (the learnt period): by simulation
@@ -49,7 +49,7 @@ MOST_UPDATES, MOST_WINDOWS = 1 << 20, 1 << 21
 
 @dataclass
 class Told:
-    """How well the mean energy of some work is told.
+    """How well the energy of some work is told.
 
     Attributes
     ----------
@@ -64,6 +64,10 @@ class Told:
     half_j: float | None
     reason: str | None
     method: str
+
+    def over(self, count: float) -> Told:
+        """The same of the energy over a count."""
+        return self if self.half_j is None else Told(self.half_j / count, None, self.method)
 
     def around(self, mean_j: float) -> tuple[float | None, float | None]:
         """The interval in J; None, None where there is none."""
@@ -152,14 +156,13 @@ class Following:
     def of(self, trace: Trace) -> Followed | None:
         return self._followed.get(trace.channel.id)
 
-    def told(self, work: Work, count: float, channels: Sequence[str] | None = None) -> Told:
-        """How some work is told, and the 95 % interval of its energy over all counted channels, divided by `count`.
+    def told(self, work: Work, channels: Sequence[str] | None = None) -> Told:
+        """How well the energy of some work is told, of all counted channels together.
 
         Parameters
         ----------
         work : callable
             Gives how much of the work is open in each state of a load; see `windows_named`.
-        count : float
         channels : sequence of str, optional
             Those asked for; all that are counted by default.
         """
@@ -181,10 +184,10 @@ class Following:
         method = "even" if not any(known) else "followed" if all(known) else "followed in part"
         if not channels:
             reason = "no channel was read"
-        if reason is not None or not count > 0:
+        if reason is not None:
             return Told(None, reason, method)
         error = np.sqrt((BLOCKS - 1) / BLOCKS * np.sum((total - total.mean()) ** 2))
-        return Told(float(_SHARED * T_95 * error + assumed_j) / count, None, method)
+        return Told(float(_SHARED * T_95 * error + assumed_j), None, method)
 
 
 def windows_named(*names: str) -> Work:

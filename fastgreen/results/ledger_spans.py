@@ -17,7 +17,7 @@ from fastgreen._light_dataclass import dataclass
 from fastgreen.errors import TraceError
 from fastgreen.guards.printable import encodable
 from fastgreen.results import run_folder
-from fastgreen.results.activity import activity_of, edges_of
+from fastgreen.results.activity import activity_of, codes_of, edges_of
 from fastgreen.results.run_checks import EARLIEST_NS, LATEST_NS
 from fastgreen.results.shares import Spans, weight_units
 
@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 
     from fastgreen.results.bounded import Windows
 
-__all__ = ["SPANS_FILE", "LedgerSpans", "activity_of_all", "definition_batch", "ledgers_of", "span_batch", "stored_spans"]
+__all__ = [
+    "SPANS_FILE",
+    "LedgerSpans",
+    "activity_of_all",
+    "definition_batch",
+    "ledgers_of",
+    "span_batch",
+    "stored_spans",
+]
 
 SPANS_FILE = run_folder.SPANS_FILE
 SPANS = run_folder.SPANS
@@ -200,10 +208,10 @@ def _amounts(listed: list[list[tuple[str, float]] | None]) -> dict[str, NDArray[
     return out
 
 
-def activity_of_all(
-    windows: Sequence[Windows], ledgers: Sequence[LedgerSpans]
-) -> tuple[list[Windows], NDArray[np.int64]]:
-    """What the growth of a counter follows in a run with ledgers, and all instants at which a span begins or ends."""
-    did = [w for ledger in ledgers for w in activity_of(f"ledger {ledger.name}", ledger.pieces, ledger.phases)]
+def activity_of_all(ledgers: Sequence[LedgerSpans]) -> tuple[list[Windows], NDArray[np.int64]]:
+    """What some ledgers did, as windows, and all instants at which a span begins or ends."""
+    did = [
+        w for ledger in ledgers for w in activity_of(f"ledger {ledger.name}", ledger.pieces, codes_of(ledger.phases))
+    ]
     edges_ns = [edges_of(ledger.pieces) for ledger in ledgers]
-    return [*windows, *did], np.unique(np.concatenate(edges_ns))
+    return did, np.unique(np.concatenate(edges_ns))

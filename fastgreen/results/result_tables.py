@@ -266,7 +266,7 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]], unions
         total, durations = totals[name], Durations(handles)
         count, seconds = durations.count, durations.total_s()
         energies = [float(x) for x in (total.energy_j, total.low_j, total.high_j)]
-        told = result.following.told(windows_named(name), count)
+        told = result.following.told(windows_named(name)).over(count)
         rows.append(
             (
                 name,
