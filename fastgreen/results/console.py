@@ -31,6 +31,8 @@ __all__ = [
     "PlainTable",
     "PrintableConsole",
     "bounds",
+    "known_lines",
+    "ledger_means",
     "money",
     "people_console",
     "plain_table",
@@ -279,13 +281,13 @@ def show(result: Printable, console: Console) -> None:
         if rest := summary[_MOST_NAMES:]:
             joules = quantity(sum(row["energy_j"] for row in rest), "J")
             console.print(f"... {counted(len(rest), 'more name')}, {joules} together; --json prints them all")
-        for line in filter(None, map(known_to, summary[:_MOST_LINES])):
+        for line in known_lines(summary):
             console.print(line, markup=False, highlight=False)
         if any(key.startswith(_PER) for key in summary[0]):
             console.print(_amount_table(summary))
     if result.ledger_names and result.known:
         console.print(_ledger_table(result))
-        for line in filter(None, map(known_to, _ledger_rows(result)[:_MOST_LINES])):
+        for line in known_lines(ledger_means(result.ledgers)):
             console.print(line, markup=False, highlight=False)
         rules = json.loads((result.ledgers.schema.metadata or {}).get(b"rules", b"{}"))
         for text in dict.fromkeys(rules.values()):
@@ -357,11 +359,23 @@ def known_to(row: dict[str, Any]) -> str:
         return ""
     share = (high - max(low, 2 * mean - high)) / 2 / mean
     text = f"{name} is known to {_percent(share)} (95 %)"
-    goal = next((g for g in _GOALS if g < share and _percent(g) != _percent(share)), None)
-    if goal is None:
-        return text
-    more = float(f"{math.ceil(row['count'] * ((share / goal) ** 2 - 1)):.2g}")
-    return f"{text}; {more:,.0f} more {'gives' if more == 1 else 'give'} {_percent(goal)}"
+    goals = [g for g in _GOALS if g < share and _percent(g) != _percent(share)]
+    wanted = []
+    for goal in goals[: 2 if goals[:1] == [_GOALS[0]] else 1]:  # 5 % is not yet good, so 1 % is shown too
+        more = float(f"{math.ceil(row['count'] * ((share / goal) ** 2 - 1)):.2g}")
+        wanted.append(f"{more:,.0f} more {'gives' if more == 1 else 'give'} {_percent(goal)}")
+    return "; ".join([text, ", ".join(wanted)] if wanted else [text])
+
+
+def known_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """`known_to` of the first rows, as far as there is something to say."""
+    return list(filter(None, map(known_to, rows[:_MOST_LINES])))
+
+
+def ledger_means(ledgers: pa.Table) -> list[dict[str, Any]]:
+    """A row per ledger and phase of `Result.ledgers`, as `known_to` wants them."""
+    rows = [row for row in ledgers.to_pylist() if row["amount"] is None]
+    return [{**row, "name": " ".join(filter(None, (row["ledger"], row["phase"])))} for row in rows]
 
 
 def _percent(share: float) -> str:
@@ -424,12 +438,6 @@ def _ledger_table(result: Printable) -> Table:
             "" if factor is None else f"{factor:.3g} times",
         )
     return table
-
-
-def _ledger_rows(result: Printable) -> list[dict[str, Any]]:
-    """A row per ledger and phase, as `known_to` wants them."""
-    rows = [row for row in result.ledgers.to_pylist() if row["amount"] is None]
-    return [{**row, "name": " ".join(filter(None, (row["ledger"], row["phase"])))} for row in rows]
 
 
 def render(result: Printable, width: int = 120) -> str:
