@@ -21,7 +21,8 @@
  *      channels in one pass over the file (fg_batches).
  *   5. If windows go in step with the load, the likely energy needs more than straight lines between updates: fg_follow
  *      gives the counter's growth out by how long the load was in which window.
- *   6. Where spans of work overlap, shares (fg_share) do the same for all of them at once, as a stream.
+ *   6. Where spans of work overlap, shares (fg_share) do the same for all of them at once, as a stream;
+ *      for spans that are known beforehand, from columns (fg_share_batch).
  *
  * If something fails: each function returns a status and fills a struct fg_error that the caller owns (fg_error). A
  * sensor that never answers stops its own source only (fg_thread).
@@ -40,7 +41,7 @@
  * time, and all paths give the same bits.
  *
  * Layers; a file includes only files to the left of it:
- *   error, clock  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver, follow, batches
+ *   error, clock, big  <-  thread, ring, jump, sysfs, metric  <-  traits  <-  account, resolver, follow, batches
  *   <-  channel, source, share  <-  nvml, amdsmi  <-  source_*  <-  sampler */
 #ifndef FG_H
 #define FG_H
@@ -59,6 +60,7 @@
 #include "fg_batches.h"
 #include "fg_share.h"
 #include "fg_share_columns.h"
+#include "fg_share_batch.h"
 #include "fg_source.h"
 #include "fg_nvml.h"
 #include "fg_amdsmi.h"

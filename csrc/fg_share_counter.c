@@ -1,5 +1,6 @@
 /* See fg_share.h. Counters: from samples to growths and the curve of the estimate. What a sample tells is worked out as
  * in fg_resolver.c, one change at a time. SPDX-License-Identifier: Apache-2.0 */
+#include "fg_share_growth.h"
 #include "fg_share_state.h"
 
 #include <math.h>
@@ -245,17 +246,6 @@ static enum fg_status feed_growth(struct fg_share *share, size_t channel, int64_
 	return status;
 }
 
-/* The growth since the sample before; a fall that no wrap explains is a restart, as a growth beyond 64 bits is. */
-static int64_t growth(const struct fg_share_meter *m, const struct fg_sample *now, bool *restart)
-{
-	int64_t delta, wrapped;
-
-	*restart = now->flags & FG_SAMPLE_RESET || __builtin_sub_overflow(now->raw, m->last.raw, &delta) ||
-			   __builtin_mul_overflow((int64_t)now->wraps, m->traits.modulus, &wrapped) ||
-			   __builtin_add_overflow(delta, wrapped, &delta) || delta < 0;
-	return *restart ? 0 : delta;
-}
-
 static enum fg_status feed_change(struct fg_share *share, size_t channel, const struct fg_sample *now, int64_t grown,
 								  bool restart, int64_t still_ns, struct fg_error *err)
 {
@@ -287,7 +277,7 @@ enum fg_status fg_share_feed_counter(struct fg_share *share, size_t channel, con
 		bool restart;
 
 		m->sure_at_ns = fg_clock_later_ns(m->sure_at_ns, now->at_ns + now->half_ns);
-		grown = growth(m, now, &restart);
+		grown = fg_share_growth(&m->traits, &m->last, now, &restart);
 		if (grown > 0 || restart) {
 			still_ns = fg_clock_later_ns(still_ns, m->last.at_ns - m->last.half_ns);
 			status = feed_change(share, channel, now, grown, restart, still_ns, err);

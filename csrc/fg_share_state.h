@@ -12,8 +12,6 @@
 #include "fg_resolver.h"
 #include "fg_share.h"
 
-__extension__ typedef unsigned __int128 fg_uint128;
-
 #define FG_SHARE_NONE UINT64_MAX
 #define FG_SHARE_NO_SPAN UINT32_MAX
 #define FG_SHARE_EVER_NS (INT64_C(1) << 62) /* later than any instant; its negative is earlier */

@@ -8,8 +8,9 @@
 
 #include <stdint.h>
 
-/* ISO C has no such type; GCC and Clang do. A day of raw * ns does not fit in 64 bits. */
+/* ISO C has no such types; GCC and Clang do. A day of raw * ns does not fit in 64 bits. */
 __extension__ typedef __int128 fg_int128;
+__extension__ typedef unsigned __int128 fg_uint128;
 
 enum fg_kind {
 	FG_ENERGY, /* a cumulative counter */

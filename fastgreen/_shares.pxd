@@ -1,4 +1,4 @@
-# Shares as Cython sees them; mirrors csrc/fg_share.h and fg_share_columns.h.
+# Shares as Cython sees them; mirrors csrc/fg_share.h, fg_share_columns.h and fg_share_batch.h.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastgreen._resolver cimport fg_sample, fg_traits
@@ -13,7 +13,7 @@ cdef extern from "fg_error.h" nogil:
         fg_status status
         char message[240]
 
-cdef extern from "fg_share_columns.h" nogil:
+cdef extern from "fg_share_batch.h" nogil:
     uint64_t FG_SHARE_WEIGHT
 
     cdef struct fg_share:
@@ -33,8 +33,10 @@ cdef extern from "fg_share_columns.h" nogil:
         double time_ns
 
     cdef struct fg_share_columns:
-        size_t opened
-        size_t closed
+        size_t count
+
+    cdef struct fg_share_batch:
+        pass
 
     fg_status fg_share_new(const fg_share_channel *channels, size_t count, fg_share **out, fg_error *err)
     void fg_share_free(fg_share *share)
@@ -55,5 +57,9 @@ cdef extern from "fg_share_columns.h" nogil:
     fg_status fg_share_columns_init(fg_share_columns *columns, const int64_t *begin_at_ns, const int64_t *end_at_ns,
                                     const uint64_t *weight, size_t count, fg_error *err)
     void fg_share_columns_destroy(fg_share_columns *columns)
-    fg_status fg_share_columns_run(fg_share *share, fg_share_columns *columns, int64_t until_ns, fg_error *err)
-    void fg_share_columns_take(fg_share *share, size_t channels, double *time_ns, fg_shared *shares)
+
+    fg_status fg_share_batch_new(const fg_share_columns *spans, const fg_share_channel *channel, double *time_ns,
+                                 fg_shared *shares, size_t stride, fg_share_batch **out, fg_error *err)
+    void fg_share_batch_free(fg_share_batch *batch)
+    fg_status fg_share_batch_feed(fg_share_batch *batch, const fg_sample *samples, size_t count, fg_error *err)
+    fg_status fg_share_batch_finish(fg_share_batch *batch, double *drawn, fg_error *err)

@@ -3,6 +3,7 @@
 
 from libc.stdint cimport INT64_MAX, uint8_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from fastgreen._resolver cimport column_data, sample_data, traits_of
 
@@ -164,34 +165,10 @@ cdef size_t until(const fg_sample *samples, size_t count, int64_t at_ns) noexcep
     return i
 
 
-cdef class _Spans:
-    """Spans that are known beforehand; `run` opens and closes them up to an instant."""
+cdef class _Events:
+    """Spans that are known beforehand; `run` opens, weighs and closes them up to an instant."""
 
     cdef readonly size_t count
-
-    cdef fg_status run(self, fg_share *share, int64_t until_ns, fg_error *error) noexcept nogil:
-        return FG_OK
-
-
-cdef class _Columns(_Spans):
-    cdef fg_share_columns columns
-    cdef object kept
-
-    def __init__(self, begin_at_ns, end_at_ns, weights):
-        cdef fg_error error
-        cdef const uint64_t *weight = <const uint64_t *>column_data(weights) if weights is not None else NULL
-        self.kept, self.count = (begin_at_ns, end_at_ns, weights), len(begin_at_ns)
-        check(fg_share_columns_init(&self.columns, <const int64_t *>column_data(begin_at_ns),
-                                    <const int64_t *>column_data(end_at_ns), weight, self.count, &error), &error)
-
-    def __dealloc__(self):
-        fg_share_columns_destroy(&self.columns)
-
-    cdef fg_status run(self, fg_share *share, int64_t until_ns, fg_error *error) noexcept nogil:
-        return fg_share_columns_run(share, &self.columns, until_ns, error)
-
-
-cdef class _Events(_Spans):
     cdef const Event *events
     cdef const uint8_t *charged
     cdef uint32_t *numbers
@@ -224,7 +201,17 @@ cdef class _Events(_Spans):
         return status
 
 
-cdef play(list channels, chunks, _Spans spans):
+cdef void take_all(fg_share *share, size_t channels, double *time_ns, fg_shared *shares) noexcept nogil:
+    """All final spans, each into its row."""
+    cdef fg_shared_span span
+    cdef fg_shared *row = <fg_shared *>calloc(channels, sizeof(fg_shared))
+    while row != NULL and fg_share_take(share, &span, row, 1):  # without memory they wait for the next call
+        time_ns[span.id] = span.time_ns
+        memcpy(&shares[span.id * channels], row, channels * sizeof(fg_shared))
+    free(row)
+
+
+cdef play(list channels, chunks, _Events spans):
     import numpy as np
 
     cdef Engine engine = Engine(channels)
@@ -255,7 +242,7 @@ cdef play(list channels, chunks, _Spans spans):
             status = spans.run(engine.share, sure_ns(feed.data + feed.place, count), &error)
             if status == FG_OK:
                 status = fg_share_feed(engine.share, i, feed.data + feed.place, count, &error)
-            fg_share_columns_take(engine.share, engine.channels, times, out)
+            take_all(engine.share, engine.channels, times, out)
         check(status, &error)
         feed.place += count
         if feed.place == feed.count:
@@ -264,9 +251,53 @@ cdef play(list channels, chunks, _Spans spans):
         status = spans.run(engine.share, INT64_MAX, &error)
         if status == FG_OK:
             status = fg_share_finish(engine.share, &error)
-        fg_share_columns_take(engine.share, engine.channels, times, out)
+        take_all(engine.share, engine.channels, times, out)
     check(status, &error)
     return time_ns, shares, engine.attributed(), engine.unattributed()
+
+
+cdef class _Columns:
+    """Spans of one piece each, and the order of their edges."""
+
+    cdef fg_share_columns columns
+    cdef readonly size_t count
+    cdef object kept
+
+    def __init__(self, begin_at_ns, end_at_ns, weights):
+        cdef fg_error error
+        cdef const uint64_t *weight = <const uint64_t *>column_data(weights) if weights is not None else NULL
+        self.kept, self.count = (begin_at_ns, end_at_ns, weights), len(begin_at_ns)
+        check(fg_share_columns_init(&self.columns, <const int64_t *>column_data(begin_at_ns),
+                                    <const int64_t *>column_data(end_at_ns), weight, self.count, &error), &error)
+
+    def __dealloc__(self):
+        fg_share_columns_destroy(&self.columns)
+
+    cdef share(self, size_t at, traits, double ceiling_per_ns, chunks, time_ns, shares):
+        """Fill a channel's column of `shares`. Its energy while a span was open, and while none was."""
+        cdef fg_error error
+        cdef fg_share_channel channel
+        cdef fg_share_batch *batch = NULL
+        cdef fg_status status
+        cdef double drawn[2]
+        cdef const fg_sample *data
+        cdef size_t count
+        cdef double *times = <double *>column_data(time_ns, True) if at == 0 else NULL
+        channel.traits, channel.ceiling_per_ns = traits_of(traits), ceiling_per_ns
+        check(fg_share_batch_new(&self.columns, &channel, times, <fg_shared *>column_data(shares, True) + at,
+                                 shares.shape[1], &batch, &error), &error)
+        try:
+            for chunk in chunks:
+                data, count = sample_data(chunk), len(chunk)
+                with nogil:
+                    status = fg_share_batch_feed(batch, data, count, &error)
+                check(status, &error)
+            with nogil:
+                status = fg_share_batch_finish(batch, drawn, &error)
+            check(status, &error)
+        finally:
+            fg_share_batch_free(batch)
+        return drawn[0], drawn[1]
 
 
 def share_columns(list channels, chunks, begin_at_ns, end_at_ns, weights=None):
@@ -289,7 +320,17 @@ def share_columns(list channels, chunks, begin_at_ns, end_at_ns, weights=None):
     shares : array, spans x channels x (low, estimate, high)
     attributed, unattributed : list of float
     """
-    return play(channels, chunks, _Columns(begin_at_ns, end_at_ns, weights))
+    import numpy as np
+
+    cdef _Columns columns = _Columns(begin_at_ns, end_at_ns, weights)
+    time_ns = np.zeros(columns.count)
+    shares = np.zeros((columns.count, len(channels), 3))
+    if not channels:  # the time alone
+        power = {"kind": "power", "modulus": 0, "quantum": 1, "period_ns": 1, "plausible_per_s": 0}
+        columns.share(0, power, 0.0, [], time_ns, np.zeros((columns.count, 1, 3)))
+    drawn = [columns.share(i, traits, ceiling, samples, time_ns, shares)
+             for i, ((traits, ceiling), samples) in enumerate(zip(channels, chunks, strict=True))]
+    return time_ns, shares, [d[0] for d in drawn], [d[1] for d in drawn]
 
 
 def event_dtype():

@@ -134,12 +134,14 @@ def test_ctrl_c_while_the_program_ends_leaves_a_closed_recording_and_no_tracebac
 import atexit, os, signal, sys, threading, time
 import fastgreen as fg
 monitor = fg.Monitor(record=sys.argv[1], hz=500, settle=True, report_on_exit=True).start()
-main = threading.get_ident()
+main, ends = threading.get_ident(), threading.Event()
 def later():
+    ends.wait()
     for _ in range(2):
         time.sleep(0.1)
         signal.pthread_kill(main, signal.SIGINT)
-atexit.register(threading.Thread(target=later, daemon=True).start)
+threading.Thread(target=later, daemon=True).start()  # Python 3.12 starts no thread at its end
+atexit.register(ends.set)
 """
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, str(tmp_path / "run")]

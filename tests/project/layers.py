@@ -30,7 +30,7 @@ LAYERS: list[set[str]] = [
 ]
 # The same for C, by the beginning of a name; a longer name goes before a shorter one.
 C_LAYERS: list[set[str]] = [
-    {"fg_error", "fg_clock", "fg_wide"},
+    {"fg_error", "fg_clock", "fg_wide", "fg_big"},
     {"fg_thread", "fg_ring", "fg_jump", "fg_sysfs", "fg_metric"},
     {"fg_traits"},
     {"fg_account", "fg_resolver", "fg_follow", "fg_batches"},
