@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastgreen.results.bounded import Windows
+from fastgreen.results.load_states import merged_edges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,11 +70,9 @@ def _levels(
     begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64], counted: bool
 ) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
     """For each level, the stretches of that level or more: so a state of a load is like that of the next level."""
-    at_ns, place = np.unique(np.concatenate([begin_ns, end_ns]), return_inverse=True)
-    step = np.bincount(place[: len(begin_ns)], minlength=len(at_ns)) - np.bincount(
-        place[len(begin_ns) :], minlength=len(at_ns)
-    )
-    count = np.cumsum(step)
+    at_ns = merged_edges([begin_ns, end_ns])
+    begun, ended = (np.bincount(np.searchsorted(at_ns, of), minlength=len(at_ns)) for of in (begin_ns, end_ns))
+    count = np.cumsum(begun - ended)
     level = np.where(count <= _EXACT, count, _EXACT + np.frexp(count / (_EXACT + 1))[1]) if counted else count > 0
     change = np.flatnonzero(np.diff(level.astype(np.int64), prepend=0))
     at_ns, level = at_ns[change], level[change].astype(np.int64)
@@ -92,7 +91,7 @@ def codes_of(phases: Sequence[str | None]) -> NDArray[np.int64]:
 
 def edges_of(spans: Spans) -> NDArray[np.int64]:
     """All instants at which a piece begins or ends, sorted, each once."""
-    return np.unique(np.concatenate([spans.begin_ns, spans.end_ns]))
+    return merged_edges([spans.begin_ns, spans.end_ns])
 
 
 def _weights(spans: Spans, edges_ns: NDArray[np.int64], some: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -140,7 +139,7 @@ def open_parts(load: Load, spans: Spans, some: NDArray[np.bool_]) -> NDArray[np.
     every, mine = (_weights(spans, edges_ns, of)[:-1] for of in (charged, charged & some))
     part = np.divide(mine, every, out=np.zeros_like(mine), where=every > 0)
     # `load` may change between two edges of the spans: cut there too.
-    cuts = np.union1d(edges_ns, load.edges_ns)
+    cuts = merged_edges([edges_ns, load.edges_ns])
     at = np.clip(np.searchsorted(edges_ns, cuts[:-1], side="right") - 1, 0, None)
     inside = (cuts[:-1] >= edges_ns[0]) & (cuts[:-1] < edges_ns[-1])
     time_ns = np.diff(cuts) * np.where(inside, part[np.minimum(at, len(part) - 1)], 0.0)

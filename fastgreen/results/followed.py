@@ -10,6 +10,7 @@ import numpy as np
 
 from fastgreen import _follow
 from fastgreen.results.load_cells import Cells, choose_cells, fine_cells, joined_states, near_cells
+from fastgreen.results.load_states import merged_edges
 from fastgreen.results.powers import BlockSums, choose_periods, explained, mean_powers, periods_of
 from fastgreen.results.update_instants import update_instants
 from fastgreen.units import joules_per_unit
@@ -243,7 +244,7 @@ class Followed:
     def keep(self, at_ns: NDArray[np.int64] | None = None) -> None:
         """Keep the energy at the edges of the load and at other sorted instants only; `until` is gone."""
         if at_ns is not None:
-            self._kept_ns = np.union1d(self._kept_ns, at_ns)
+            self._kept_ns = merged_edges([self._kept_ns, at_ns])
         _ = self._kept_j
         del self._updates, self._kept
 

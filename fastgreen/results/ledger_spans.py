@@ -18,6 +18,7 @@ from fastgreen.errors import TraceError
 from fastgreen.guards.printable import encodable
 from fastgreen.results import run_folder
 from fastgreen.results.activity import activity_of, codes_of, edges_of
+from fastgreen.results.load_states import merged_edges
 from fastgreen.results.run_checks import EARLIEST_NS, LATEST_NS
 from fastgreen.results.shares import Spans, weight_units
 
@@ -214,4 +215,4 @@ def activity_of_all(ledgers: Sequence[LedgerSpans]) -> tuple[list[Windows], NDAr
         w for ledger in ledgers for w in activity_of(f"ledger {ledger.name}", ledger.pieces, codes_of(ledger.phases))
     ]
     edges_ns = [edges_of(ledger.pieces) for ledger in ledgers]
-    return did, np.unique(np.concatenate(edges_ns))
+    return did, merged_edges(edges_ns)

@@ -8,6 +8,7 @@ from fastgreen import _shares
 from fastgreen._light_dataclass import dataclass
 from fastgreen.results.activity import activity_of, edges_of, shares_j
 from fastgreen.results.charged_spans import Spans
+from fastgreen.results.load_states import merged_edges
 from fastgreen.results.trace import Bounded, Trace
 from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
 
@@ -113,7 +114,8 @@ def share(result: Energies, traces: Sequence[Trace], spans: Spans, following: Fo
             estimate = _engine([trace], [trace._undone()], spans)[1][:, 0, 1] * scale
         elif on_curve is not None:
             estimate = on_curve
-        low, high = np.minimum(low, estimate), np.maximum(high, estimate)  # beside what was rounded
+        if trace.unknown or on_curve is not None:  # the curve is within the bounds, its sums are rounded
+            low, high = np.minimum(low, estimate), np.maximum(high, estimate)
         by_channel[identity] = _widened(trace, Bounded(estimate, low, high), spans, time_s)
         drawn[identity] = float(result.totals[identity].energy_j)
         alone[identity] = drawn[identity] - float(np.sum(estimate[charged]))
@@ -139,7 +141,7 @@ def follow_spans(
     did, edges_ns = result._followed_work()
     here = activity_of("spans", spans, kinds, _MOST_KINDS, counted=kinds is None)
     own_ns = edges_of(spans)
-    return Following(traces, [*did, *here], own_ns if edges_ns is None else np.union1d(edges_ns, own_ns))
+    return Following(traces, [*did, *here], own_ns if edges_ns is None else merged_edges([edges_ns, own_ns]))
 
 
 def _engine(
