@@ -33,6 +33,10 @@ SCENARIOS: dict[str, dict] = {
     "power varies by 20 % from window to window": {**SHORT, "noise": 0.2},
     "20 % of the updates missed": {**SHORT, "missed": 0.2},
     "late reads and pauses": {**SHORT, "late_ms": 3.0, "pauses": 3},
+    "updates by a timer": {**SHORT, "timer": True},
+    "updates by a timer, 30 / 70 ms": {**LONG, "timer": True},
+    "updates by a timer, 20 % missed": {**SHORT, "timer": True, "missed": 0.2},
+    "lengths vary by 20 %": {**SHORT, "length_jitter": 0.2},
     "two windows always together, their sum": {**TOGETHER, "sum": True},
 }
 
