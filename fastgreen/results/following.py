@@ -40,7 +40,7 @@ _ALIKE = (
     "cannot tell its power there from the power around it: a longer run, rests of different length between "
     "windows, or reads at other instants (dither) would help"
 )
-_SHARED = 1.12  # how much wider intervals are for what all blocks have in common (the learnt period): by simulation
+_SHARED = 1.16  # how much wider intervals are for what all blocks have in common (the learnt period): by simulation
 _ASSUMED = 0.0025  # of a mean: what it may be off by where the period of updates is assumed and not learnt
 # So that a report of a recording of any length takes bounded memory: 32 bytes a change of all channels at one time,
 # and about 130 a change of the channel that is fitted and 100 a window.

@@ -120,16 +120,20 @@ def _by_a_timer(changes: NDArray[np.int64], shortest: float, longest: float) -> 
     between two of them grows with the updates between them. If a timer makes them, it does not grow. The error of one
     is then not that of the next, and a chain of updates would be wrong about all of them.
     """
-    middle = changes[:, :2].mean(axis=1)
-    number = np.append(0, np.cumsum(np.maximum(np.rint(np.diff(middle) / _usual_step(changes)), 1)))
-    if not changes[1:, 3].all() or len(changes) < 4 * _FAR:
+    width, middle = changes[:, 1] - changes[:, 0], changes[:, :2].mean(axis=1)
+    known = middle[width <= 1.5 * np.median(width)]  # reads that are late tell little, and could make numbers wrong
+    if not changes[1:, 3].all() or len(known) < 4 * _FAR:
         return None
-    off = middle - np.polyval(np.polyfit(number, middle, 1), number)
+    number = np.append(0, np.cumsum(np.maximum(np.rint(np.diff(known) / _usual_step(known)), 1)))
+    steps = np.polyfit(number, known, 1)
+    off = known - np.polyval(steps, number)
     near, far = (float(np.var(off[lag:] - off[:-lag])) for lag in (1, _FAR))
     if far - near > _TIMER * (_FAR - 1) * (longest - shortest) ** 2 / 12:
         return None
     weight = np.ones(2 * _AROUND + 1)
-    due = middle - off + np.convolve(off, weight, "same") / np.convolve(np.ones(len(off)), weight, "same")
+    slow = np.convolve(off, weight, "same") / np.convolve(np.ones(len(off)), weight, "same")
+    each = np.rint(np.interp(middle, known, number))
+    due = np.polyval(steps, each) + np.interp(each, number, slow)
     low, high = changes[:, 0] - due, changes[:, 1] - due
     best, most = 0.0, -np.inf
     for jitter in np.linspace(_LEAST_JITTER, 0.5, _JITTERS) * (longest + shortest) / 2:
@@ -143,9 +147,9 @@ def _by_a_timer(changes: NDArray[np.int64], shortest: float, longest: float) -> 
     return (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _usual_step(changes: NDArray[np.int64]) -> float:
+def _usual_step(middle: NDArray[np.float64]) -> float:
     """The mean time between two updates, as missed ones are told by how far apart the others are."""
-    apart = np.diff(changes[:, :2].mean(axis=1))
+    apart = np.diff(middle)
     step = float(np.median(apart))
     for _ in range(3):
         step = float(apart.sum() / np.maximum(np.rint(apart / step), 1).sum())
