@@ -445,7 +445,8 @@ def _draw_windows(axes: Axes, result: Result, names: list[str]) -> None:
         first = np.flatnonzero(np.append(True, begin[1:] - end[:-1] > least_s))
         last = np.append(first[1:], len(begin)) - 1
         lengths = np.maximum(end[last] - begin[first], least_s)
-        axes.broken_barh(list(zip(begin[first], lengths, strict=True)), (row - 0.35, 0.7), color=shade(row, len(names)))
+        left = np.minimum(begin[first], result.duration_s - least_s)  # one at the very end is seen too
+        axes.broken_barh(list(zip(left, lengths, strict=True)), (row - 0.35, 0.7), color=shade(row, len(names)))
     axes.set_yticks(range(len(names)), [picture_text(n, _LONGEST) for n in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", labelsize="small", length=0)

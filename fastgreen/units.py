@@ -10,6 +10,7 @@ __all__ = [
     "UNITS",
     "counted",
     "joules_per_unit",
+    "two_digits",
     "unit_metadata",
     "watts_to_units_per_ns",
 ]
@@ -37,6 +38,17 @@ def watts_to_units_per_ns(watts: float, unit: str) -> float:
 def counted(number: int, noun: str) -> str:
     """Text of a number with its noun: "1 layer", "2 layers"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def two_digits(number: float) -> str:
+    """Two significant digits without an exponent: "280", "6.4".
+
+    Examples
+    --------
+    >>> two_digits(283.1), two_digits(6.36)
+    ('280', '6.4')
+    """
+    return f"{float(f'{number:.2g}'):g}"
 
 
 def unit_metadata(unit: str) -> dict[str, str]:

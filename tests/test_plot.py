@@ -402,3 +402,21 @@ def test_the_bounds_of_a_picture_are_a_narrow_band(seconds, hz):
     assert width < (0.5 if seconds * hz >= 1000 else 4)
     figure = fg.plot.power(run)
     assert len(figure.axes) == 2  # power, and the windows below
+
+
+def test_a_window_at_the_very_end_is_drawn_and_wide_letters_take_little_room():
+    from fastgreen.results.bounded import Windows
+    from tests.oracles.long_runs import METADATA, long_run
+
+    run = long_run(10, windows=0, names=())
+    last = np.array([run.end_ns - 300])
+    names = ("end", "\U0001f600" * 60, "\u5bc6" * 60, "a" * 24)
+    windows = [Windows(name, place, last, last + 300) for place, name in enumerate(names)]
+    figure = fg.plot.power(fg.Result(run.traces, windows, METADATA, run.start_ns, run.end_ns))
+    below = figure.axes[1]
+    for bars in below.collections:
+        (box,) = (path.get_extents() for path in bars.get_paths())
+        assert box.x1 <= 10.0 + 1e-9
+        assert box.width >= 0.0099
+    words = [text.get_text() for text in below.get_yticklabels()]
+    assert words == ["end", "\U0001f600" * 12 + "...", "\u5bc6" * 12 + "...", "a" * 24]

@@ -29,16 +29,20 @@ def lenet5_caffe(classes: int = 10) -> nn.Module:
 def vgg_d(classes: int = 10) -> nn.Module:
     """VGG-D (Simonyan and Zisserman, 2014) with batch normalisation: 15 239 872 weights, for 3 x 32 x 32 pixels."""
     layers: list[nn.Module] = []
-    channels = 3
+    channels, quick = 3, 0.5  # momentum of the statistics of a batch: an epoch here has few batches
     for width in VGG_D:
         if width == "pool":
             layers.append(nn.MaxPool2d(2))
         else:
-            layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [
+                nn.Conv2d(channels, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width, momentum=quick),
+                nn.ReLU(),
+            ]
             channels = width
     layers += [nn.Flatten()]
     for _ in range(2):
-        layers += [nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU()]
+        layers += [nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512, momentum=quick), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(512, classes))
 
 

@@ -16,9 +16,10 @@ from networks import ARCHITECTURES, digits, weights
 from pruning import METHODS, apply, count_nonzero, kept_weights
 
 LEVELS = {"LeNet5-Caffe": [0.0, 0.5, 0.9, 0.98], "VGG-D": [0.0, 0.95]}
-IMAGES = {"LeNet5-Caffe": None, "VGG-D": 600}  # to train with
-EPOCHS = {"LeNet5-Caffe": 15, "VGG-D": 4}
+IMAGES = {"LeNet5-Caffe": None, "VGG-D": 400}  # to train with
+EPOCHS = {"LeNet5-Caffe": 15, "VGG-D": 3}
 BATCH = {"LeNet5-Caffe": 50, "VGG-D": 25}
+LEARNING_RATE = {"LeNet5-Caffe": 0.05, "VGG-D": 0.01}
 STEPS = {"LeNet5-Caffe": 20, "VGG-D": 5}  # of FORCE; published: 60
 
 
@@ -28,7 +29,7 @@ def run(method: str, architecture: str, pruned: float, seed: int, epochs: int | 
     data = digits(channels, pixels, IMAGES[architecture])
     torch.manual_seed(seed)
     network = make()
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    optimiser = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE[architecture], momentum=0.9, weight_decay=5e-4)
 
     def prepare() -> None:
         if pruned:

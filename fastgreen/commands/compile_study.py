@@ -10,7 +10,7 @@ import click
 from fastgreen.commands.common import JsonAnswer, json_options, say, table
 from fastgreen.commands.cost_options import CostOptions, cost_options
 from fastgreen.results.console import money, quantity
-from fastgreen.units import counted
+from fastgreen.units import counted, two_digits
 
 __all__ = ["compile_"]
 
@@ -93,7 +93,7 @@ def _shown(row: dict[str, Any], currency: str) -> dict[str, Any]:
         if unit == "money":
             out[heading] = "-" if value is None else money(value, currency)
         elif unit == "%":
-            out[heading] = "-" if value is None else f"±{100 * value:.2g} %"
+            out[heading] = "-" if value is None else f"±{two_digits(100 * value)} %"
         elif unit == "1/s":
             out[heading] = "-" if value is None else f"{value:.4g} /s"
         else:

@@ -120,7 +120,9 @@ def _measure(
     if page is not None:
         _measure_for_page(channels, every, seconds, hz, answer, page, stack)
         return None
-    monitor = _monitor(channels, every, hz)
+    from fastgreen.measuring.monitor import Monitor
+
+    monitor = Monitor(channels, hz=hz or max(10.0, 2 / every)).start()
     try:
         _show(_glances(monitor, every, seconds), _titles(monitor), answer)
     except KeyboardInterrupt:
@@ -128,12 +130,6 @@ def _measure(
     finally:
         monitor.stop()
     return monitor.result
-
-
-def _monitor(channels: list[str] | None, every: float, hz: float | None, record: Path | None = None) -> Monitor:
-    from fastgreen.measuring.monitor import Monitor
-
-    return Monitor(channels, hz=hz or max(10.0, 2 / every), record=record).start()
 
 
 def _titles(monitor: Monitor) -> dict[str, str]:
@@ -150,31 +146,34 @@ def _measure_for_page(
     stack: ExitStack,
 ) -> None:
     """Measure with a page, which is made of what is recorded. A recording that is large gives way to a new one."""
+    from fastgreen.measuring.monitor import Monitor
+
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastgreen-watch-")))
-    parts = _Parts(folder, lambda record: _monitor(channels, every, hz, record))
+    rate = hz or max(10.0, 2 / every)
+    meter = Monitor(channels, hz=rate, keep="totals").start()  # counts on while recordings change
+    parts = _Parts(folder, meter, lambda record: Monitor(channels, hz=rate, record=record).start())
     try:
-        _show(parts.glances(every, seconds, page), _titles(parts.monitor), answer)
+        _show(parts.glances(every, seconds, page), _titles(meter), answer)
     except KeyboardInterrupt:
         pass  # the usual way to end it
     finally:
+        meter.stop()
         parts.monitor.stop()
-    page.show(parts.monitor.result)
+    page.show(parts.noted(parts.monitor.result))
     if not answer.printed:
-        show(parts.monitor.result, people_console())  # before its folder goes
+        show(meter.result, people_console())
         if parts.before_s:
-            say(
-                f"note: {quantity(parts.before_j, 'J')} in {quantity(parts.before_s, 's')} were measured before; the "
-                "table and the page show the time since"
-            )
+            say(f"note: the page shows the time after the first {quantity(parts.before_s, 's')}")
 
 
 class _Parts:
-    """Recordings one after the other, of which only the last one stays on disk."""
+    """Recordings one after the other, of which only the last one stays on disk; `meter` measures the whole time."""
 
-    def __init__(self, folder: Path, start: Callable[[Path], Monitor], most_bytes: int = _MOST_BYTES) -> None:
-        self._folder, self._start, self._most_bytes, self._number = folder, start, most_bytes, 0
+    def __init__(
+        self, folder: Path, meter: Monitor, start: Callable[[Path], Monitor], most_bytes: int = _MOST_BYTES
+    ) -> None:
+        self._folder, self._meter, self._start, self._most_bytes, self._number = folder, meter, start, most_bytes, 0
         self.before_j = self.before_s = 0.0
-        self._before_by_channel: dict[str, float] = {}
         self.monitor = start(self._place)
 
     @property
@@ -182,45 +181,34 @@ class _Parts:
         return self._folder / f"run-{self._number}"
 
     def glances(self, every_s: float, most_s: float | None, page: LivePage) -> Glances:
+        """Glances at the meter. The page shows the recording."""
         from fastgreen.reports.followed import FollowedRun
 
-        begin = time.monotonic()
-        while True:
-            left_s = None if most_s is None else max(most_s - (time.monotonic() - begin), 0.0)
-            for glance in _paged(_glances(self.monitor, every_s, left_s), FollowedRun(str(self._place)), page):
-                yield self._whole(glance)
-                if sum(file.stat().st_size for file in self._place.iterdir()) > self._most_bytes:
-                    break
-            else:
-                return
-            self._begin_again()
+        begin, free_at = time.monotonic(), 0.0
+        run = FollowedRun(str(self._place))
+        for glance in _glances(self._meter, every_s, most_s):
+            now = time.monotonic()
+            if now >= free_at and (result := run.look()) is not None:
+                free_at = time.monotonic() + _BUSY * page.show(self.noted(result))
+            yield glance
+            if sum(file.stat().st_size for file in self._place.iterdir()) > self._most_bytes:
+                self._begin_again(glance["energy_j"], now - begin)
+                run = FollowedRun(str(self._place))
 
-    def _whole(self, glance: dict[str, Any]) -> dict[str, Any]:
-        """A glance with the energies since the begin of the first part."""
-        before = self._before_by_channel
-        channels = {k: {**c, "energy_j": c["energy_j"] + before.get(k, 0.0)} for k, c in glance["channels"].items()}
-        return {**glance, "energy_j": self.before_j + glance["energy_j"], "channels": channels}
+    def noted(self, result: Result) -> Result:
+        """The result, with a note on the time before its recording."""
+        if self.before_s:
+            said = f"{quantity(self.before_j, 'J')} in {quantity(self.before_s, 's')}"
+            result.given_notes.append(f"before this began, {said} were measured, which this page does not show")
+        return result
 
-    def _begin_again(self) -> None:
-        self.monitor.stop()
-        old, result = self._place, self.monitor.result
-        self.before_j += result.energy_j
-        self.before_s += result.duration_s
-        for identity, total in result.totals.items():
-            self._before_by_channel[identity] = self._before_by_channel.get(identity, 0.0) + float(total.energy_j)
+    def _begin_again(self, energy_j: float, seconds: float) -> None:
+        before, old = self.monitor, self._place
+        self.before_j, self.before_s = energy_j, seconds
         self._number += 1
         self.monitor = self._start(self._place)
+        before.stop()
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _paged(glances: Glances, run: FollowedRun, page: LivePage) -> Glances:
-    free_at = 0.0
-    for glance in glances:
-        if time.monotonic() >= free_at:
-            result = run.look()
-            if result is not None:
-                free_at = time.monotonic() + _BUSY * page.show(result)
-        yield glance
 
 
 def _follow(

@@ -108,7 +108,8 @@ def _rate(
         raise ValueError(f"column {header[what]!r} has no values")
     for value, text in zip(values[keep], np.array(texts)[keep], strict=True):
         quantity.check(float(value), f" at {text}", from_file=True)
-    begins, ends, values = _in_order(moments[keep], ends[keep], values[keep])
+    every = np.unique(moments[~np.isnan(moments)])  # an empty row ends the one before it
+    begins, ends, values = _in_order(moments[keep], ends[keep], values[keep], every)
     return Rate(begins, ends, values, currency, path.name)
 
 
@@ -255,8 +256,10 @@ def _parsed(text: str) -> datetime:
     return moment
 
 
-def _in_order(moments: np.ndarray, ends: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted periods without overlap."""
+def _in_order(
+    moments: np.ndarray, ends: np.ndarray, values: np.ndarray, every: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted periods without overlap. `every` has the begins of all rows, also of those without a value, in order."""
     order = np.argsort(moments, kind="stable")
     moments, ends, values = moments[order], ends[order], values[order]
     same = np.diff(moments) == 0
@@ -269,10 +272,10 @@ def _in_order(moments: np.ndarray, ends: np.ndarray, values: np.ndarray) -> tupl
         )
     first = np.concatenate([[True], ~same])
     moments, ends, values = moments[first], ends[first], values[first]
-    steps = np.diff(moments)
+    steps = np.diff(every)
     usual = float(Counter(steps.tolist()).most_common(1)[0][0]) if len(steps) else 3600.0
     if usual > _LONGEST_S:
         raise ValueError(f"rows must be at most a month apart, not {usual / 86400:.0f} days")
     ends = np.where(np.isnan(ends), moments + usual, ends)
-    ends[:-1] = np.minimum(ends[:-1], moments[1:])
-    return moments, ends, values
+    following = np.append(every, np.inf)[np.searchsorted(every, moments, side="right")]
+    return moments, np.minimum(ends, following), values

@@ -64,7 +64,10 @@ def _size_axis(axes: Any, compiled: Compiled) -> None:
     _, words = _sizes(compiled)
     unit = picture_text(compiled.size_unit)
     axes.set_xlabel(f"input size ({unit})" if unit else "input size")
-    if words is not None:
+    if words is None:
+        whole = all(size.is_integer() for size in compiled.sizes.column("size").to_pylist())
+        axes.xaxis.get_major_locator().set_params(integer=whole)
+    else:
         axes.set_xticks(range(len(words)), [picture_text(w, 24) for w in words], rotation=30 if len(words) > 6 else 0)
 
 

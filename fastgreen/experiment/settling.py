@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from fastgreen.guards.untrusted import read_object
+from fastgreen.guards.untrusted import is_number, read_object
 from fastgreen.reports.ratio import student_t
 from fastgreen.sensors.catalog import counted_ids
-from fastgreen.units import NS_PER_S, counted
+from fastgreen.units import NS_PER_S, counted, two_digits
 
 __all__ = [
     "BLOCK_S",
@@ -252,7 +252,8 @@ class WarmUp:
         note = ""
         if not self.settled:
             series = {"time": time_drift} if self.power is None else {"time": time_drift, "power": power_drift}
-            parts = [f"{name} {'is not known' if x is None else f'±{100 * x:.2g} %'}" for name, x in series.items()]
+            known = {k: "is not known" if x is None else f"±{two_digits(100 * x)} %" for k, x in series.items()}
+            parts = [f"{name} {text}" for name, text in known.items()]
             note = f"not settled within {self.most_s:g} s; the run may change by: {', '.join(parts)}"
         return Settled(
             "settled" if self.settled else "limit", self.inferences, self.seconds, time_drift, power_drift, note
@@ -476,9 +477,9 @@ def _checked(kind: Any, value: Any) -> Any:
         if name in ("state", "note"):
             fine = isinstance(one, str) and len(one) < 1000
         elif name in ("seconds", "inferences"):
-            fine = isinstance(one, (int, float)) and math.isfinite(one) and one >= 0
+            fine = is_number(one) and one >= 0
         else:
-            fine = one is None or (isinstance(one, (int, float)) and math.isfinite(one))
-        if not fine or isinstance(one, bool):
+            fine = one is None or is_number(one)
+        if not fine:
             return None
     return kind(**value)

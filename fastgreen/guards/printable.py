@@ -7,6 +7,7 @@ bidirectional overrides (they reorder the line) and halves of surrogate pairs (t
 from __future__ import annotations
 
 import re
+from unicodedata import east_asian_width
 
 __all__ = ["encodable", "picture_text", "printable"]
 
@@ -57,12 +58,18 @@ def printable(text: str, *, lines: bool = False, most: int = _LONGEST) -> str:
 def picture_text(text: str, most: int = 80) -> str:
     """Escape a name for Matplotlib, so that dollar signs do not make it a formula.
 
+    `most` letters are kept; a wide one, such as of Chinese or an emoji, counts as two.
+
     Examples
     --------
     >>> print(picture_text("cost in $, $x_{$"))
     cost in \\$, \\$x_{\\$
     """
-    return printable(text, most=most).replace("$", r"\$")
+    kept = width = 0
+    for letter in text[:most]:
+        width += 2 if east_asian_width(letter) in "WF" else 1
+        kept += width <= most
+    return printable(text, most=kept).replace("$", r"\$")
 
 
 def _escaped(character: str) -> str:

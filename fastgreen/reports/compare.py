@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastgreen.errors import TraceError
+from fastgreen.guards.printable import printable
+from fastgreen.guards.untrusted import read_small
 from fastgreen.reports.ratio import Outcomes, Ratio, paired, unpaired
-from fastgreen.results.console import PlainTable, bounds, quantity
+from fastgreen.results.console import PlainTable, quantity, with_bounds
 from fastgreen.results.loading import load
 from fastgreen.results.result import Result
 
@@ -36,7 +38,9 @@ __all__ = [
     "read_benchmarks",
 ]
 
+_LARGEST_FILE = 256 << 20
 _BLOCKS = 20  # of the stretches of a name: neighbours depend on each other, the means of blocks hardly
+_NAME = 60  # characters of a name in a sentence
 WHOLE = "whole run"
 
 
@@ -120,7 +124,7 @@ class Comparison:
                 base = row.name
                 continue
             text = row.ratio.sentence(base, row.name, self.noun)
-            out.append(f"{row.subject}: {text}" if several else text)
+            out.append(f"{printable(row.subject, most=_NAME)}: {text}" if several else text)
         return out
 
     def ratio(self, subject: str | None = None) -> Ratio:
@@ -150,12 +154,10 @@ class Comparison:
                 + [
                     row.name,
                     str(row.count),
-                    quantity(row.energy_j, "J"),
-                    bounds(row.low_j, row.high_j, "J"),
+                    *with_bounds(row.energy_j, row.low_j, row.high_j, "J"),
                     quantity(row.duration_s, "s"),
                     quantity(row.power_w, "W"),
-                    "1" if ratio is None else f"{ratio.ratio:.4g}",
-                    "" if ratio is None else f"{ratio.low:.4g} .. {ratio.high:.4g}",
+                    *_ratio_cells(ratio),
                 ]
             )
         return ["of"] * several + header, lines
@@ -198,6 +200,15 @@ class Comparison:
         PrintableConsole(file=buffer, width=120, highlight=False, color_system=None).print(self.to_table())
         table = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
         return "\n".join([table, *self.sentences, *(f"note: {note}" for note in self.notes)])
+
+
+def _ratio_cells(ratio: Ratio | None) -> tuple[str, str]:
+    """The ratio and its interval; "-" where an energy is not resolved, so that any ratio is possible."""
+    if ratio is None:
+        return "1", ""
+    if not math.isfinite(ratio.meter):
+        return "-", "-"
+    return f"{ratio.ratio:.4g}", f"{ratio.low:.4g} .. {ratio.high:.4g}"
 
 
 # ---- commands ----
@@ -398,7 +409,7 @@ def read_benchmarks(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]],
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_small(path, most=_LARGEST_FILE))
         benchmarks = [(str(x["fullname"]), (x.get("extra_info") or {}).get("energy")) for x in content["benchmarks"]]
         host = str((content.get("machine_info") or {}).get("node", ""))
         out = {name: energy for name, energy in benchmarks if energy is not None}
@@ -406,6 +417,6 @@ def read_benchmarks(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]],
             benchmark_row(name, "", energy)
             np.asarray(energy["block_energy_j"], float).reshape(-1)
             bool(energy["estimated"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise TraceError(f"{path} must be JSON of pytest-benchmark with energies: {error!r}") from None
     return out, host

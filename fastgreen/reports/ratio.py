@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastgreen.units import counted
+from fastgreen.units import counted, two_digits
 
 if TYPE_CHECKING:
     from typing import Any
@@ -158,7 +158,7 @@ class Ratio:
             return "the runs are too short, the bounds of an energy reach down to 0"
         text = f"their bounds alone are ±{percent(self.meter)} %"
         longer = self.times_longer
-        return text if longer is None else f"{text}; runs that are {longer:.2g} times longer would do"
+        return text if longer is None else f"{text}; runs that are {two_digits(longer)} times longer would do"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain Python, for JSON."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastgreen.reports.ratio import Outcomes, student_t
 from fastgreen.results.console import quantity, with_bounds
-from fastgreen.units import counted
+from fastgreen.units import counted, two_digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +62,7 @@ class Repeats:
         parts = []
         for shown, name in ((f"{energy} ({between})", "energy_j"), (quantity(seconds, "s"), "duration_s")):
             scatter = self.scatter(name)
-            parts.append(shown if math.isnan(scatter) else f"{shown} ± {100 * scatter:.2g} %")
+            parts.append(shown if math.isnan(scatter) else f"{shown} ± {two_digits(100 * scatter)} %")
         return f"one of {counted(len(self), 'repeat')}: {parts[0]} in {parts[1]}; ± is 95 % of the scatter of the mean"
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,8 +167,8 @@ def too_short(
         return None
     # An edge of a run is known to one update of the counter, so 20 updates are known to 5 %.
     longer = max(half / value / COARSE if value > 0 else 0.0, max(periods_s, default=0.0) / COARSE / duration_s)
-    known = f"known to ±{100 * half / value:.2g} %" if value > 0 else "not known: no counter moved"
-    factor = f"{longer:.2g} times longer" if longer > 1 else "for longer than an update of the sensors"
+    known = f"known to ±{two_digits(100 * half / value)} %" if value > 0 else "not known: no counter moved"
+    factor = f"{two_digits(longer)} times longer" if longer > 1 else "for longer than an update of the sensors"
     return (
         f"{name} is too short for the sensors: in {quantity(duration_s, 's', 2)} its energy is {known}; "
         f"it would have to run {factor} for ±{100 * COARSE:.0f} %"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from html import escape
@@ -12,10 +13,10 @@ from fastgreen.atomic_file import write_text
 from fastgreen.errors import TraceError
 from fastgreen.guards.arguments import path_text
 from fastgreen.guards.printable import printable
-from fastgreen.reports.compare import Comparison, compare_named
+from fastgreen.reports.compare import Comparison, Row, compare_named
 from fastgreen.reports.curves import Lines, lines
 from fastgreen.reports.lanes import lanes_beside_others
-from fastgreen.reports.page import bar_list, packed_curve, step_of, whole_page
+from fastgreen.reports.page import bar_list, nothing_noted, packed_curve, step_of, whole_page
 from fastgreen.results.console import quantity, with_bounds
 from fastgreen.results.html_tables import html_table
 
@@ -115,8 +116,13 @@ def comparison_html(comparison: Comparison, notes: bool = True) -> str:
     """A comparison as a table, with its sentences."""
     text = lambda cell: escape(printable(cell, most=160))  # noqa: E731
     header, rows = comparison.cells()
+    words = 2 if header[0] == "of" else 1
     head = "".join(f'<th scope="col">{text(h)}</th>' for h in header)
-    body = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in cells[:words])}"
+        f"{''.join(map(_number_cell, cells[words:], _numbers(row)))}</tr>"
+        for cells, row in zip(rows, comparison.rows, strict=True)
+    )
     sentences = comparison.sentences + (comparison.notes if notes else [])
     said = "".join(f"<p>{escape(printable(s))}.</p>" for s in sentences)
     base, other = (escape(printable(row.name, most=_NAME)) for row in comparison.rows[:2])
@@ -124,11 +130,23 @@ def comparison_html(comparison: Comparison, notes: bool = True) -> str:
     return f"<div><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{said}</div>"
 
 
+def _number_cell(text: str, number: float | None) -> str:
+    value = "" if number is None or not math.isfinite(number) else f' data-v="{number!r}"'
+    return f'<td class="n"{value}>{escape(text)}</td>'
+
+
+def _numbers(row: Row) -> list[float | None]:
+    """What to sort each number of a row by, in the order of `Comparison.cells`."""
+    ratio = row.ratio if row.ratio is not None and math.isfinite(row.ratio.meter) else None
+    known = [None, None] if ratio is None else [ratio.ratio, ratio.low]
+    return [row.count, row.energy_j, row.low_j, row.duration_s, row.power_w, *known]
+
+
 def _notes(names: list[str], results: list[Result], compared: list[Comparison], failed: list[str]) -> str:
     said = [f"{name}: {note}" for name, result in zip(names, results, strict=True) for note in result.notes]
     said += failed + [note for comparison in compared for note in comparison.notes]
     items = "".join(f"<li>{escape(printable(note))}</li>" for note in dict.fromkeys(said))
-    return f"<ul>{items}</ul>" if items else "<p>No faults, gaps or doubts were noted.</p>"
+    return f"<ul>{items}</ul>" if items else f"<p>{nothing_noted(*results)}</p>"
 
 
 def _data(names: list[str], results: list[Result], curves: list[Lines]) -> dict[str, Any]:
@@ -147,4 +165,11 @@ def _data(names: list[str], results: list[Result], curves: list[Lines]) -> dict[
     duration_s = max((result.duration_s for _, result, _ in drawn), default=0.0)
     lanes = [lane for name, result, _ in drawn for lane in lanes_beside_others(name, result, duration_s)]
     titles = [name for name, *_ in drawn]
-    return {"duration_s": duration_s, "titles": titles, "levels": levels, "lanes": lanes, "windows": None}
+    return {
+        "duration_s": duration_s,
+        "titles": titles,
+        "levels": levels,
+        "lanes": lanes,
+        "windows": None,
+        "equal": True,
+    }

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from fastgreen.guards.printable import printable
-from fastgreen.units import counted
+from fastgreen.units import counted, two_digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,6 +48,7 @@ _LONGEST_CELL = 300  # characters: more of one name would be a screen of its own
 _LEAST_NAME = 12  # characters of a name that is cut
 _MOST_DIGITS = 9  # of a bound: what float64 tells apart well
 _MOST_NAMES = 40  # of windows, the most expensive first
+_LONGEST_NAME = 60  # of a name in a sentence
 _MOST_LINES = 20  # about how well a window is known
 _GOALS = (0.05, 0.01, 1e-3, 1e-4, 1e-5)  # shares of the mean to which a window may be known after a longer run
 _PER = "energy_per_"
@@ -281,13 +282,13 @@ def show(result: Printable, console: Console) -> None:
         if rest := summary[_MOST_NAMES:]:
             joules = quantity(sum(row["energy_j"] for row in rest), "J")
             console.print(f"... {counted(len(rest), 'more name')}, {joules} together; --json prints them all")
-        for line in known_lines(summary):
+        for line in known_lines(summary[:_MOST_LINES]):
             console.print(line, markup=False, highlight=False)
         if any(key.startswith(_PER) for key in summary[0]):
             console.print(_amount_table(summary))
     if result.ledger_names and result.known:
         console.print(_ledger_table(result))
-        for line in known_lines(ledger_means(result.ledgers)):
+        for line in known_lines(ledger_means(result.ledgers)[:_MOST_LINES]):
             console.print(line, markup=False, highlight=False)
         rules = json.loads((result.ledgers.schema.metadata or {}).get(b"rules", b"{}"))
         for text in dict.fromkeys(rules.values()):
@@ -341,6 +342,22 @@ def _channel_table(result: Printable) -> PlainTable:
     return table
 
 
+def known_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """`known_to` of each row, then why others have no interval: one sentence for all that share the reason."""
+    without: dict[str, list[str]] = {}
+    for row in rows:
+        note = row["interval_note"] or ""
+        # A run of few updates needs no line about it.
+        if row["mean_energy_ci_high_j"] is None and note.endswith("would help"):
+            without.setdefault(note, []).append(printable(row["name"], most=_LONGEST_NAME))
+    lines = list(filter(None, map(known_to, rows)))
+    for note, names in without.items():
+        reason, _, remedy = note.rpartition(": ")
+        said = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        lines.append(f"{said} {'has' if len(names) == 1 else 'have'} no 95 % interval: {reason}:\n  {remedy}")
+    return lines
+
+
 def known_to(row: dict[str, Any]) -> str:
     """How well the mean energy of a window is known, and how many more windows would make it 1 %, or less; or "".
 
@@ -350,12 +367,8 @@ def known_to(row: dict[str, Any]) -> str:
         A row of `Result.summary`, or of `Result.ledgers` with a ``name``.
     """
     low, high, mean = row["mean_energy_ci_low_j"], row["mean_energy_ci_high_j"], row["mean_energy_j"]
-    name = printable(row["name"], most=_LONGEST_CELL)
-    if high is None:
-        reason, _, remedy = (row["interval_note"] or "").rpartition(": ")
-        helped = remedy.endswith("would help")  # a run of few updates needs no line about it
-        return f"{name} has no 95 % interval: {reason}:\n  {remedy}" if helped else ""
-    if not mean > 0:
+    name = printable(row["name"], most=_LONGEST_NAME)
+    if high is None or not mean > 0:
         return ""
     share = (high - max(low, 2 * mean - high)) / 2 / mean
     text = f"{name} is known to {_percent(share)} (95 %)"
@@ -367,11 +380,6 @@ def known_to(row: dict[str, Any]) -> str:
     return "; ".join([text, ", ".join(wanted)] if wanted else [text])
 
 
-def known_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """`known_to` of the first rows, as far as there is something to say."""
-    return list(filter(None, map(known_to, rows[:_MOST_LINES])))
-
-
 def ledger_means(ledgers: pa.Table) -> list[dict[str, Any]]:
     """A row per ledger and phase of `Result.ledgers`, as `known_to` wants them."""
     rows = [row for row in ledgers.to_pylist() if row["amount"] is None]
@@ -379,7 +387,7 @@ def ledger_means(ledgers: pa.Table) -> list[dict[str, Any]]:
 
 
 def _percent(share: float) -> str:
-    return f"{float(f'{100 * share:.2g}'):g} %"
+    return f"{two_digits(100 * share)} %"
 
 
 def _window_table(rows: list[dict[str, Any]]) -> Table:

@@ -169,6 +169,7 @@ class Footprint:
         if not rows:
             return None
         table = plain_table("money and carbon of one", *heads)
+        table.spare = ("count",)
         for row in rows:
             table.add_row(*row)
         return table

@@ -66,7 +66,7 @@ def test_commands_behind_dashes_and_a_command_too_short(powercap):
     done = compare("-r", 2, "-w", 0, "--", "sleep", "0.01", "--", "true")
     assert done.returncode == 0, done.stderr
     assert "sleep 0.01 is too short for the sensors" in done.stdout
-    assert re.search(r"true is too short .* it would have to run [\d.e+]+ times longer for ±5 %", done.stdout)
+    assert re.search(r"true is too short .* it would have to run [\d.]+ times longer for ±5 %", done.stdout)
     assert "these sensors cannot tell" in done.stdout
 
 
@@ -98,10 +98,10 @@ def test_bad_input_is_one_sentence(tree, tmp_path, arguments, code, text):
 
 def test_saved_runs_are_compared_by_window_name(powercap, tmp_path):
     powercap(Zone("package-0", 60.0), move=True)
-    for name, seconds in (("a", 0.02), ("b", 0.03)):
+    for name, seconds in (("a", 0.02), ("b", 0.08)):  # on a busy machine each may take some 20 ms longer
         with fg.Monitor(record=tmp_path / name) as monitor:
             step = monitor.window("step")
-            for _ in range(12):
+            for _ in range(10):
                 with step:
                     time.sleep(seconds)
             with monitor.window(f"only-{name}"):

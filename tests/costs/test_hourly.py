@@ -50,6 +50,20 @@ def test_an_export_of_electricitymaps_gives_the_life_cycle_intensity_and_a_hole_
     assert direct.at(at("2025-03-01T00:30")) == 210.5
 
 
+def test_an_empty_row_is_a_hole_even_where_rows_with_values_are_further_apart(file):
+    text = "time (UTC),carbon\n2026-11-27T13:00,200\n2026-11-27T14:00,\n2026-11-27T15:00,300\n"
+    rate = read_hourly(file(text), CARBON)
+    assert rate.at(at("2026-11-27T13:59")) == 200
+    assert rate.at(at("2026-11-27T15:59")) == 300
+    for moment in ("2026-11-27T14:30", "2026-11-27T16:00"):
+        with pytest.raises(TraceError, match="has no value for"):
+            rate.at(at(moment))
+    # The first row of an hour that is there twice may be empty; a value beside it is that hour's.
+    text = "time (UTC),carbon\n2026-11-27T13:00,\n2026-11-27T13:00,7\n2026-11-27T14:00,8\n"
+    twice = read_hourly(file(text), CARBON)
+    assert twice.at(at("2026-11-27T13:30")) == 7
+
+
 def test_an_export_of_entsoe_is_in_local_time_and_per_megawatt_hour(file):
     """The day of 23 hours, and the day of 25: the second 02:00 is that of winter."""
     header = "MTU (CET/CEST),Day-ahead Price [EUR/MWh],Currency,BZN|DE-LU\n"

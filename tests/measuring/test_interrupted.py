@@ -161,7 +161,7 @@ def test_a_signal_handler_may_stop_a_monitor_whatever_the_program_does(powercap,
             monitor = fg.Monitor("rapl:*").start()
             signal.signal(signal.SIGALRM, lambda *_: monitor.stop())
             signal.setitimer(signal.ITIMER_REAL, 0.0001 + n * 3e-6)
-            until = time.monotonic() + 5
+            until = time.monotonic() + 60
             while monitor.running and time.monotonic() < until:
                 monitor.window(f"w{time.monotonic_ns()}")  # under the lock of the monitor
             assert time.monotonic() < until
@@ -254,4 +254,4 @@ def test_the_bell_wakes_all_who_wait():
     for thread in threads:
         thread.join()
     assert woken == [True] * 8
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 25  # nobody waited for the 30 s

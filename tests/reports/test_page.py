@@ -229,11 +229,21 @@ def with_gaps(trace):
     return Trace.recounted(trace.channel, trace.counted, lambda: [kept.copy()])
 
 
+def unread():
+    """A counted channel that was never read: its energy is no number."""
+    return Trace.recounted(long_run(2).traces[1].channel, True, list)
+
+
 NOW = np.array([START_NS + SECOND], np.int64)
 ODD = {
     "no channel": lambda: fg.Result([], [], METADATA, 0, 0),
     "no channel but windows": lambda: over(long_run(2, windows=4), traces=[]),
     "windows of 0 ns": lambda: over(long_run(2), windows=[Windows("x", 0, NOW, NOW)]),
+    "no window": lambda: long_run(2, windows=0, names=()),
+    "a channel without a reading": lambda: over(long_run(2), traces=[*long_run(2).traces[:1], unread()]),
+    "NaN in the metadata": lambda: over(
+        long_run(2), metadata={**METADATA, "realtime_ns": float("nan"), "host": float("nan"), "version": float("inf")}
+    ),
     "200 names": lambda: long_run(5, windows=200, names=[f"name {i}" for i in range(200)]),
     "many windows": lambda: long_run(60, windows=30_000, names=("a", "b", "c")),
     "spans": lambda: with_spans(long_run(60, windows=30), 300, ids=[*HOSTILE, "r1"]),
@@ -253,6 +263,17 @@ def test_an_odd_run_has_a_page(tmp_path, browser, name):
     data = run_data(path)
     stretches = sum(map(len, result._windows)) + sum(result.spans(n).num_rows for n in result.ledger_names)
     assert sum(lane["count"] for lane in data["lanes"]) == stretches or not data["duration_s"]
+
+
+def test_faults_without_a_note_are_not_called_none(tmp_path):
+    run = long_run(5)
+    fg.to_html(run, tmp_path / "whole.html")
+    assert "No faults, gaps or doubts were noted." in (tmp_path / "whole.html").read_text()
+    run.traces[1].tally["missed"] = 2
+    fg.to_html(over(run), tmp_path / "late.html")
+    text = (tmp_path / "late.html").read_text()
+    assert "No faults, gaps or doubts were noted." not in text
+    assert "Some readings came late or failed" in text
 
 
 def test_densities_show_every_part_of_a_run_that_had_a_window(tmp_path, browser):

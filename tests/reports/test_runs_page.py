@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import fastgreen as fg
 from fastgreen.cli import main
-from fastgreen.reports.runs_page import runs_to_html
+from fastgreen.reports.runs_page import comparison_html, runs_to_html
 from tests.oracles.browser import chromium, photograph, requests, resize
 from tests.oracles.long_runs import METADATA, long_run
 
@@ -48,6 +49,8 @@ def test_runs_stand_below_each_other_with_their_differences(tmp_path, browser, w
         let last = 0; for (let i = 3; i < pixels.length; i += 4) if (pixels[i]) last = i / 4; return last / c.width"""
     )
     assert 0.3 < drawn <= 0.51  # the shorter run, on the axis of the longer one
+    tops = "return [...document.querySelectorAll('.uplot')].map((c) => c.clientHeight)"
+    assert len(set(browser.execute_script(tops))) == 1  # one scale, so that equal powers are equally high
     ends = browser.execute_script(
         """return [...document.querySelectorAll('.chart canvas')].map((c) => {
         const pixels = c.getContext('2d').getImageData(0, 0, c.width - 22, c.height - 40).data;
@@ -59,6 +62,30 @@ def test_runs_stand_below_each_other_with_their_differences(tmp_path, browser, w
     )
     assert ends[0] < 0.65 < 0.8 < ends[1]  # on one axis, the run of half the length takes half of the width
     photograph(browser, f"runs-{width}")
+
+
+def test_an_energy_that_is_not_resolved_has_no_ratio_and_numbers_sort():
+    from fastgreen.results.bounded import Windows
+    from tests.oracles.long_runs import SECOND, START_NS
+
+    begin = np.array([START_NS + SECOND])
+    runs = []
+    for seed in (0, 1):
+        run = long_run(10, seed=seed)
+        tiny = Windows("tiny" * 100, 9, begin, begin + 300)
+        runs.append(fg.Result(run.traces, [*run._windows, tiny], METADATA, run.start_ns, run.end_ns))
+    comparison = fg.compare(*runs)
+    _, rows = comparison.cells()
+    (base, other) = (row for row in rows if row[0].startswith("tiny"))
+    assert base[3].startswith("< ")
+    assert other[3].startswith("< ")
+    assert other[-2:] == ["-", "-"]
+    (sentence,) = (s for s in comparison.sentences if s.startswith("tiny"))
+    assert len(sentence) < 200
+    html = comparison_html(comparison)
+    ratio = comparison.ratio("infer").ratio
+    assert f'<td class="n" data-v="{ratio!r}">{ratio:.4g}</td>' in html
+    assert html.count('<td class="n">-</td>') == 2
 
 
 def test_the_command_takes_several_folders_and_names_them(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastgreen as fg
-from fastgreen.results.console import known_to, render
+from fastgreen.results.console import known_lines, known_to, render
 from fastgreen.results.trace import Windows
 from tests.oracles.long_runs import METADATA, SECOND, START_NS, long_run, with_spans
 
@@ -29,10 +29,10 @@ def test_tables_fit_the_screen_and_fold_no_name(width):
 
 
 def test_the_most_expensive_come_first_and_the_rest_is_counted():
-    text = render(long_run(60, windows=200, names=[f"name {i}" for i in range(100)]))
+    run = long_run(60, windows=200, names=[f"name {i}" for i in range(100)])
+    text = render(run)
     rows = [line for line in text.splitlines() if line.strip().startswith("name ") and " known to" not in line]
     assert len([r for r in rows if "J" in r and "has no" not in r]) == 40
-    run = long_run(60, windows=200, names=[f"name {i}" for i in range(100)])
     best = max(run.summary().to_pylist(), key=lambda row: row["energy_j"])
     assert rows[0].split("  ")[0].strip() == best["name"]
     assert "... 60 more names, " in text
@@ -69,3 +69,15 @@ def test_how_many_more_repeats_bring_a_name_to_five_per_cent():
         known_to({**row, "mean_energy_ci_high_j": 1.0520})
         == "x is known to 5.2 % (95 %); 1 more gives 5 %, 260 more give 1 %"
     )
+
+
+def test_names_without_an_interval_for_one_reason_share_a_sentence():
+    note = "x:y cannot tell: a longer run would help"
+    row = {"mean_energy_j": 1.0, "mean_energy_ci_low_j": None, "mean_energy_ci_high_j": None, "interval_note": note}
+    many = [{**row, "name": name} for name in ("a", "b", "c", "d", "\U0001f600" * 10_000)]
+    why = " no 95 % interval: x:y cannot tell:\n  a longer run would help"
+    assert known_lines(many) == ["a, b, c and 2 more have" + why]
+    (line,) = known_lines(many[4:])
+    assert line.endswith("... has" + why)
+    assert len(line) < 150
+    assert known_lines([{**row, "name": "a", "interval_note": "too few updates"}]) == []

@@ -85,17 +85,32 @@
     return found;
   }
 
-  // Bounds far above every peak would flatten the curve, so the scale follows the peaks.
+  // The place of the last of rising numbers that is not above x; 0 if all are.
+  function placeOf(numbers, x) {
+    let [low, high] = [0, numbers.length];
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (numbers[middle] <= x) low = middle;
+      else high = middle;
+    }
+    return low;
+  }
+
+  // Bounds far above every peak would flatten the curve, so the scale follows the peaks. Several runs share a scale.
   function top(u) {
-    const [first, last] = u.series[0].idxs;
     let peak = 0;
     let bound = 0;
-    for (let i = first; i <= last; i++) {
-      peak = Math.max(peak, u.data[3][i] || 0);
-      bound = Math.max(bound, u.data[1][i] || 0);
-    }
+    (run.equal && charts.length ? charts : [u]).forEach(({ data }) => {
+      const last = placeOf(data[0], view.to);
+      for (let i = placeOf(data[0], view.from); i <= last; i++) {
+        peak = Math.max(peak, data[3][i] || 0);
+        bound = Math.max(bound, data[1][i] || 0);
+      }
+    });
     return Math.max(peak, Math.min(bound, 2 * peak || bound)) * 1.05 || 1;
   }
+
+  const heightOf = (place) => (run.equal ? 200 : place === 0 ? 260 : 140);
 
   function said(u, i) {
     const [high, low, most, least, mean] = u.data.slice(1).map((column) => column[i]);
@@ -112,7 +127,7 @@
     const axis = { stroke: () => color("--soft"), grid: { stroke: () => color("--rule"), width: 1 }, ticks: { show: false } };
     return {
       width,
-      height: place === 0 ? 260 : 140,
+      height: heightOf(place),
       ms: 1e-3,
       legend: { show: false },
       padding: [8, rightGap, 0, 0],
@@ -148,10 +163,10 @@
     const line = document.createElement("p");
     line.className = "key";
     run.stack.forEach((place, i) => {
-      const [mark, name] = [document.createElement("i"), document.createElement("span")];
+      const [name, mark] = [document.createElement("span"), document.createElement("i")];
       mark.style.background = `var(--layer${i % 6})`;
-      name.textContent = run.titles[place];
-      line.append(mark, name);
+      name.append(mark, run.titles[place]);
+      line.append(name);
     });
     return line;
   }
@@ -182,10 +197,8 @@
     view.from = Math.min(Math.max((from + to - length) / 2, 0), run.duration_s - length);
     view.to = view.from + length;
     const level = levels.length ? fittingLevel(find("charts").clientWidth) : -1;
-    charts.forEach((chart, place) => {
-      if (level !== view.level) chart.setData(levels[level].curves[place], false);
-      chart.setScale("x", { min: view.from, max: view.to });
-    });
+    if (level !== view.level) charts.forEach((chart, place) => chart.setData(levels[level].curves[place], false));
+    charts.forEach((chart) => chart.setScale("x", { min: view.from, max: view.to }));
     view.level = level;
     const step = levels.length ? `, steps of ${quantity(levels[level].step_s, "s")}` : "";
     find("range").textContent = `${instant(view.from)} to ${instant(view.to)}${step}`;
@@ -354,7 +367,7 @@
 
   function redraw() {
     const width = find("charts").clientWidth;
-    charts.forEach((chart, place) => chart.setSize({ width, height: place === 0 ? 260 : 140 }));
+    charts.forEach((chart, place) => chart.setSize({ width, height: heightOf(place) }));
     zoom(view.from, view.to);
   }
 
