@@ -49,4 +49,9 @@ struct fg_follow_left {
 /* Adds to `left`. */
 void fg_follow_leave(const struct fg_follow_rows *rows, const double *power, struct fg_follow_left *left);
 
+/* For each of `count` matrices M and vectors v, the x >= 0 that minimises x'Mx - 2v'x. M is symmetric and positive
+ * semidefinite; a state with 0 on its diagonal gets 0. `work` has room for 2 * states * states numbers. */
+void fg_follow_powers(const double *matrices, const double *vectors, size_t count, size_t states, double *work,
+					  double *powers);
+
 #endif

@@ -87,6 +87,8 @@ cdef extern from "fg_follow_fit.h" nogil:
 
     void fg_follow_sum(const fg_follow_rows *rows, const fg_follow_errors *errors, fg_follow_sums *sums)
     void fg_follow_leave(const fg_follow_rows *rows, const double *power, fg_follow_left *left)
+    void fg_follow_powers(const double *matrices, const double *vectors, size_t count, size_t states, double *work,
+                          double *powers)
 
 cdef extern from "fg_follow_load.h" nogil:
     enum:

@@ -218,6 +218,24 @@ cdef class Rows:
         return left
 
 
+def powers(matrices, vectors):
+    """Powers >= 0 of each matrix and vector of a stack: float64 (count, states). See fg_follow_powers."""
+    import numpy as np
+
+    matrices, vectors = (np.ascontiguousarray(a, dtype=np.float64) for a in (matrices, vectors))
+    cdef size_t count = len(vectors), states = vectors.shape[1]
+    if matrices.shape != (count, states, states) or states > MOST_COLUMNS:
+        raise ValueError(f"vectors must have a matrix each, of at most {MOST_COLUMNS} columns")
+    work, found = np.empty(2 * states * states), np.empty((count, states))
+    cdef const double *c_matrices = <const double *>column_data(matrices)
+    cdef const double *c_vectors = <const double *>column_data(vectors)
+    cdef double *c_work = <double *>column_data(work)
+    cdef double *out = <double *>column_data(found)
+    with nogil:
+        fg_follow_powers(c_matrices, c_vectors, count, states, c_work, out)
+    return found
+
+
 def load_states(at_ns, names, marks, int64_t apart_ns):
     """(edges_ns, states, time_ns, stretches, first) of the sorted edges of windows, see fg_load_states.
 

@@ -249,7 +249,8 @@ def compare(a: Result | str | os.PathLike, b: Result | str | os.PathLike, *, for
     """Compare two finished runs: the whole runs, and each window name that both have.
 
     The interval of a ratio holds the bounds of the meter and, for windows, the scatter between the stretches of each
-    run. It does not hold the scatter between runs, which one run of each cannot show.
+    run. For windows whose bounds are wider than the 95 % interval of their mean (`Result.summary`), it holds this
+    interval in place of the bounds. It does not hold the scatter between runs, which one run of each cannot show.
 
     Parameters
     ----------
@@ -282,9 +283,10 @@ def compare_named(sides: Sequence[tuple[str, Result]], force: bool = False) -> C
     (_, first), (_, second) = sides
     rows = [Row(WHOLE, n, 1, r.energy_j, r.energy_low_j, r.energy_high_j, r.duration_s) for n, r in sides]
     rows[1] = _with_ratio(rows[0], rows[1], np.empty(0), np.empty(0))
-    for window in (name for name in first.names if name in second.names):
-        rows += _of_window(window, sides)
-    notes = [f"window {n!r} is only in {sides[0][0]}" for n in first.names if n not in second.names]
+    found = [_of_window(name, sides) for name in first.names if name in second.names]
+    rows += [row for some, _ in found for row in some]
+    notes = [note for _, note in found if note]
+    notes += [f"window {n!r} is only in {sides[0][0]}" for n in first.names if n not in second.names]
     notes += [f"window {n!r} is only in {sides[1][0]}" for n in second.names if n not in first.names]
     hosts = [result.metadata.get("host") for _, result in sides]
     notes += _of_one_machine("runs", str(hosts[0]), str(hosts[1]), force)
@@ -308,13 +310,17 @@ def _name(side: Any, letter: str) -> str:
     return letter if isinstance(side, Result) else os.fspath(side)
 
 
-def _with_ratio(base: Row, row: Row, base_blocks: np.ndarray, blocks: np.ndarray) -> Row:
+def _with_ratio(
+    base: Row, row: Row, base_blocks: np.ndarray, blocks: np.ndarray, halves: tuple[float, float] | None = None
+) -> Row:
     means = [(r.energy_j, r.low_j, r.high_j) for r in (base, row)]
-    return replace(row, ratio=unpaired(means[0], means[1], base_blocks, blocks))
+    return replace(row, ratio=unpaired(means[0], means[1], base_blocks, blocks, halves))
 
 
-def _of_window(window: str, sides: Sequence[tuple[str, Result]]) -> list[Row]:
-    rows, blocks = [], []
+def _of_window(window: str, sides: Sequence[tuple[str, Result]]) -> tuple[list[Row], str]:
+    """The rows of a window, and what their ratio rests on: a note, or ""."""
+    rows: list[Row] = []
+    blocks, halves, reasons = [], [], []
     for name, result in sides:
         summary = next(row for row in result.summary().to_pylist() if row["name"] == window)
         energies = result.windows(window)["energy_j"].to_numpy(zero_copy_only=False)
@@ -322,8 +328,16 @@ def _of_window(window: str, sides: Sequence[tuple[str, Result]]) -> list[Row]:
         energy, low, high = (_float(summary[f"mean_energy{part}_j"]) for part in ("", "_low", "_high"))
         count = summary["count"]
         rows.append(Row(window, name, count, energy, low, high, summary["total_duration_s"] / count))
-    rows[1] = _with_ratio(rows[0], rows[1], *blocks)
-    return rows
+        halves.append(_float(summary["mean_energy_ci_high_j"]) - energy)
+        if "would help" in (summary["interval_note"] or ""):
+            reasons.append(f"window {window!r} of {name} has no 95 % interval: {summary['interval_note']}")
+    # A mean without an interval has a half of NaN, which no bounds are wider than.
+    wider = [(row.high_j - row.low_j) / 2 > half for row, half in zip(rows, halves, strict=True)]
+    if all(wider):
+        rows[1] = _with_ratio(rows[0], rows[1], blocks[0], blocks[1], (halves[0], halves[1]))
+        return rows, f"the ratio of {window!r} rests on the 95 % intervals of energies that follow the load"
+    rows[1] = _with_ratio(rows[0], rows[1], blocks[0], blocks[1])
+    return rows, "; ".join(reasons)
 
 
 def _float(value: float | None) -> float:

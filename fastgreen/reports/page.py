@@ -20,7 +20,7 @@ from fastgreen.guards.arguments import path_text
 from fastgreen.guards.printable import printable
 from fastgreen.reports.curves import Level, Lines, Part, lines, packed
 from fastgreen.reports.lanes import lane_data, span_tables
-from fastgreen.results.console import quantity, titled, with_bounds
+from fastgreen.results.console import known_lines, ledger_means, quantity, titled, with_bounds
 from fastgreen.results.html_tables import html_table
 from fastgreen.results.identity import identity
 from fastgreen.units import NS_PER_S, counted
@@ -279,7 +279,14 @@ def _window_table(result: Result, summary: pa.Table) -> str:
         return "<p>No window was entered.</p>" if not result.ledger_names else ""
     if not result.known:
         summary = summary.select([n for n in summary.schema.names if "energy" not in n and "power" not in n])
-    return html_table(summary, "Windows by name")
+        return html_table(summary, "Windows by name")
+    rows = sorted(summary.to_pylist(), key=lambda row: -row["energy_j"])
+    return html_table(summary, "Windows by name") + _how_well_known(rows)
+
+
+def _how_well_known(rows: list[dict[str, Any]]) -> str:
+    """How well the mean energies are known, with what would help."""
+    return "".join(f'<p class="small">{escape(line)}.</p>' for line in known_lines(rows[:20]))
 
 
 def _ledger_table(result: Result) -> str:
@@ -289,7 +296,8 @@ def _ledger_table(result: Result) -> str:
     rules = json.loads((table.schema.metadata or {}).get(b"rules", b"{}"))
     said = (f"{printable(name, most=_NAME)}: {text}" for name, text in rules.items())
     rule = "".join(f'<p class="small">{escape(printable(line))}.</p>' for line in said)
-    return html_table(table, "Ledgers of overlapping spans") + rule + span_tables(result)
+    known = _how_well_known(ledger_means(table))
+    return html_table(table, "Ledgers of overlapping spans") + rule + known + span_tables(result)
 
 
 def _bars(result: Result, summary: pa.Table) -> str:

@@ -36,6 +36,7 @@ FIRST_PAIRS = 8  # of a comparison with a wanted precision: the scatter is learn
 _POWER_Z = 0.8416  # normal quantile of 80 %: the chance to show a difference with the number of repeats advised
 _COARSE = math.log(1.05)  # bounds that alone hide a difference of 5 % are too wide to say "no difference"
 _MOST_REPEATS = 1_000_000
+_JACKKNIFE = 29  # degrees of freedom of the interval of an energy that follows the load
 
 
 @dataclass
@@ -296,7 +297,11 @@ def _scatter(logs: np.ndarray, first: int | None) -> tuple[float, float]:
 
 
 def unpaired(
-    a: tuple[float, float, float], b: tuple[float, float, float], a_blocks: np.ndarray, b_blocks: np.ndarray
+    a: tuple[float, float, float],
+    b: tuple[float, float, float],
+    a_blocks: np.ndarray,
+    b_blocks: np.ndarray,
+    halves: tuple[float, float] | None = None,
 ) -> Ratio:
     """Ratio of the means of two series that were measured apart.
 
@@ -309,16 +314,24 @@ def unpaired(
         Mean energy of one with its bounds, J.
     a_blocks, b_blocks : ndarray, shapes (m,), (n,)
         Mean energies of the blocks, J.
+    halves : (float, float), optional
+        Halves of the 95 % intervals of the two means where these follow the load. They take the place of the bounds:
+        the error of a mean is then that of its interval and the scatter of its blocks together.
 
     Returns
     -------
     Ratio
     """
     middle, low, high = map(float, _logs(np.array(b, float), np.array([a[0], a[2], a[1]], float)))
+    if halves is not None:
+        low = high = middle
     sizes = len(a_blocks), len(b_blocks)
     scatter = spread = math.nan
     if min(sizes) > 1 and math.isfinite(middle):
         parts = [float(np.var(x, ddof=1)) / mean[0] ** 2 for x, mean in ((a_blocks, a), (b_blocks, b))]
+        if halves is not None:
+            errors = (half / student_t(_JACKKNIFE) / mean[0] for half, mean in zip(halves, (a, b), strict=True))
+            parts = [part + n * error**2 for part, n, error in zip(parts, sizes, errors, strict=True)]
         squares = [part / n for part, n in zip(parts, sizes, strict=True)]
         below = sum(x * x / (n - 1) for x, n in zip(squares, sizes, strict=True))
         freedom = math.floor(sum(squares) ** 2 / below) if below > 0 else min(sizes) - 1

@@ -12,7 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from numpy.typing import ArrayLike
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastgreen.results.bounded import Windows
+    from fastgreen.results.following import Following
 
 __all__ = ["Energies"]
 
@@ -41,6 +45,17 @@ class Energies:
     def _total(self) -> Bounded:
         counted = [self.totals[t.channel.id] for t in self.traces if t.counted and t.has_data]
         return sum(counted, Bounded(0.0, 0.0, 0.0))
+
+    @cached_property
+    def following(self) -> Following:
+        """The estimates that follow the load, of windows and ledgers; one curve per channel."""
+        from fastgreen.results.following import Following
+
+        return Following(self.traces, *self._followed_work())
+
+    def _followed_work(self) -> tuple[list[Windows], NDArray[np.int64] | None]:
+        """What a load can follow in this run, as windows, and all instants at which a span begins or ends, if any."""
+        return [], None
 
     @property
     def energy_j(self) -> float:

@@ -10,12 +10,13 @@ import numpy as np
 
 from fastgreen import _follow
 from fastgreen.results.load_cells import Cells, choose_cells, fine_cells, joined_states, near_cells
+from fastgreen.results.load_states import merged_edges
 from fastgreen.results.powers import BlockSums, choose_periods, explained, mean_powers, periods_of
 from fastgreen.results.update_instants import update_instants
 from fastgreen.units import joules_per_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -63,7 +64,6 @@ class Followed:
         self._updates = update_instants(changes, trace.learnt)
         self.learnt = self._updates.learnt
         self._finest_ns = 0.0 if self.learnt else float(trace.learnt["period_ns"])  # that instants are known to
-        self._uncertain: dict[tuple[str, ...], bool] = {}
         self._choose_shape()
         self._take(load.timeline, np.arange(len(load.time_ns)))
         errors = self._learn_errors()
@@ -106,7 +106,7 @@ class Followed:
         """Divide the states and the run as the samples ask for; returns the models of what the divided states are."""
         fine = fine_cells(self.load, self._finest_ns)
         level = self._sums.at_level(self._level)
-        self._joined = joined_states(level)
+        self._joined = joined_states(level, self.load)
         whole = Cells([[] for _ in fine.ends_ns], self._joined)
         periods = choose_periods(level.merged(near_cells(fine, whole)[1][0]))
         self._period = periods_of(BLOCKS, periods)
@@ -132,10 +132,6 @@ class Followed:
                 rows = self._rows(first, self._times(first, until, timeline))
                 _add(out, b, rows.sums(1, until - first + 1, *errors))
         return out
-
-    def _open(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Open windows of some names in each of the divided states."""
-        return sum((self.load.number(name) for name in names), np.zeros(len(self.load.time_ns)))[self._base]
 
     # ---- the fit ----
 
@@ -200,24 +196,27 @@ class Followed:
                     _add(sums, b, rows.sums(begin - first + 1, end - first + 1, *errors))
         return sums
 
-    def uncertain(self, *names: str) -> bool:
-        """Whether the samples cannot tell the power of some windows together from that of other states."""
-        if names not in self._uncertain:
-            self._uncertain[names] = self._cannot_tell(names)
-        return self._uncertain[names]
+    def mixed(self, opened: NDArray[np.float64]) -> float:
+        """Time of states that the samples cannot tell from some work, or the work's own time in them if that is less.
 
-    def mixed(self, *names: str) -> float:
-        """Time of states that the samples cannot tell from these windows, as a share of the windows' own time."""
-        time_ns, opened = self._sums.time_ns.sum(axis=0), self._open(names)
-        if not (opened * time_ns)[np.isin(self._base, list(self._joined))].any():
+        As a share of the work's time.
+
+        Parameters
+        ----------
+        opened : (states,) float64
+            How much of that work is open in each state of `load`, as `Load.number` gives it for a window.
+        """
+        time_ns, opened = self._sums.time_ns.sum(axis=0), opened[self._base]
+        own_ns = float((opened * time_ns)[np.isin(self._base, list(self._joined))].sum())
+        if not own_ns > 0:
             return 0.0
         alike = np.isin(self._base, [*self._joined, *self._joined.values()])
-        return float(time_ns[alike & (opened == 0)].sum() / (opened * time_ns).sum())
+        return min(float(time_ns[alike & (opened == 0)].sum()), own_ns) / float((opened * time_ns).sum())
 
-    def _cannot_tell(self, names: tuple[str, ...]) -> bool:
-        opened = self._open(names)
-        of_each = opened * self._sums.time_ns.sum(axis=0)
-        if not of_each.sum() > 0 or self.mixed(*names) > _MOST_MIXED:
+    def uncertain(self, opened: NDArray[np.float64]) -> bool:
+        """Whether the samples cannot tell the power of some work from that of other states; see `mixed`."""
+        of_each = opened[self._base] * self._sums.time_ns.sum(axis=0)
+        if not of_each.sum() > 0 or self.mixed(opened) > _MOST_MIXED:
             return True
         share = np.bincount(self._into, of_each / of_each.sum())
         return bool(share @ self._covariance @ share > (_UNKNOWN * self._mean) ** 2)
@@ -238,18 +237,24 @@ class Followed:
     def _left_out(self) -> NDArray[np.float64]:
         return np.stack([self._state_energies(power) for power in self._without])
 
-    def left_out(self, *names: str) -> NDArray[np.float64]:
-        """Energy of all windows of some names, in J, without what each of the blocks says of the powers."""
-        return self._left_out @ self._open(names)
+    def left_out(self, opened: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energy of some work, in J, without what each of the blocks says of the powers; see `mixed`."""
+        return self._left_out @ opened[self._base]
+
+    def keep(self, at_ns: NDArray[np.int64] | None = None) -> None:
+        """Keep the energy at the edges of the load and at other sorted instants only; `until` is gone."""
+        if at_ns is not None:
+            self._kept_ns = merged_edges([self._kept_ns, at_ns])
+        _ = self._kept_j
+        del self._updates, self._kept
 
     @cached_property
-    def _at_edges(self) -> NDArray[np.float64]:
-        return self.until(self.load.edges_ns)
+    def _kept_ns(self) -> NDArray[np.int64]:
+        return self.load.edges_ns
 
-    def keep_edges(self) -> None:
-        """Keep the energy at the edges of the load only, which is all that windows ask for; `until` is gone."""
-        _ = self._at_edges
-        del self._updates, self._kept
+    @cached_property
+    def _kept_j(self) -> NDArray[np.float64]:
+        return self.until(self._kept_ns)
 
     def until(self, at_ns: NDArray[np.int64]) -> NDArray[np.float64]:
         """Energy until each of the sorted instants, in J."""
@@ -272,8 +277,12 @@ class Followed:
         return followed.curve(self._timeline, amount, weight, power, period, at_ns)
 
     def windows_j(self, begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Energy of windows of the load, in J."""
-        return _follow.between(self.load.edges_ns, self._at_edges, begin_ns, end_ns)
+        """Energy of stretches between instants that are kept, in J."""
+        return _follow.between(self._kept_ns, self._kept_j, begin_ns, end_ns)
+
+    def kept_j(self, at_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Energy until each of some instants that are kept, in J."""
+        return self._kept_j[np.searchsorted(self._kept_ns, at_ns)]
 
 
 def _add(sums: BlockSums, block: int, found: tuple) -> int:

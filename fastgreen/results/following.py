@@ -21,20 +21,26 @@ from fastgreen.results.load_states import Load, load_of
 from fastgreen.results.questions import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
 
     from fastgreen.results.bounded import Windows
     from fastgreen.results.trace import Trace
 
-__all__ = ["Following", "Interval"]
+    Work: TypeAlias = Callable[[Load], NDArray[np.float64]]
+
+__all__ = ["Following", "Told", "windows_named"]
 
 T_95 = 2.045  # Student's t with 29 degrees of freedom: 95 % lie within
 LEAST_UPDATES = 60
 _FEW = f"was updated fewer than {LEAST_UPDATES} times"
-_SHARED = 1.12  # how much wider intervals are for what all blocks have in common (the learnt period): by simulation
+_ALIKE = (
+    "cannot tell its power there from the power around it: a longer run, rests of different length between "
+    "windows, or reads at other instants (dither) would help"
+)
+_SHARED = 1.16  # how much wider intervals are for what all blocks have in common (the learnt period): by simulation
 _ASSUMED = 0.0025  # of a mean: what it may be off by where the period of updates is assumed and not learnt
 # So that a report of a recording of any length takes bounded memory: 32 bytes a change of all channels at one time,
 # and about 130 a change of the channel that is fitted and 100 a window.
@@ -42,11 +48,30 @@ MOST_UPDATES, MOST_WINDOWS = 1 << 20, 1 << 21
 
 
 @dataclass
-class Interval:
-    """A 95 % interval of the mean energy of a window, in J; or the reason why there is not one."""
+class Told:
+    """How well the energy of some work is told.
+
+    Attributes
+    ----------
+    half_j : float or None
+        Half of its 95 % interval in J.
+    reason : str or None
+        Why there is no interval.
+    method : str
+        ``followed``, ``even`` between updates, or ``followed in part`` (of the channels).
+    """
 
     half_j: float | None
-    reason: str | None = None
+    reason: str | None
+    method: str
+
+    def over(self, count: float) -> Told:
+        """The same of the energy over a count."""
+        return self if self.half_j is None else Told(self.half_j / count, None, self.method)
+
+    def around(self, mean_j: float) -> tuple[float | None, float | None]:
+        """The interval in J; None, None where there is none."""
+        return (None, None) if self.half_j is None else (max(mean_j - self.half_j, 0.0), mean_j + self.half_j)
 
 
 def why_not(trace: Trace) -> str | None:
@@ -85,11 +110,15 @@ class Following:
     ----------
     traces : sequence of Trace
     windows : sequence of Windows
-        All windows of the run.
+        All windows of the run, and what its ledgers did (`fastgreen.results.activity`).
+    edges_ns : array of int64, optional
+        Other instants, sorted, up to which energies will be asked for.
     """
 
-    def __init__(self, traces: Sequence[Trace], windows: Sequence[Windows]) -> None:
-        self._windows = list(windows)
+    def __init__(
+        self, traces: Sequence[Trace], windows: Sequence[Windows], edges_ns: NDArray[np.int64] | None = None
+    ) -> None:
+        self._windows, self._edges_ns = list(windows), edges_ns
         self.reasons: dict[str, str] = {}
         self._followed: dict[str, Followed] = {}
         questions = []
@@ -107,7 +136,7 @@ class Following:
     def _no_load(self) -> str | None:
         if not self._windows:
             return "has no window to follow"
-        if sum(map(len, self._windows)) > MOST_WINDOWS:
+        if sum(map(len, self._windows)) + (0 if self._edges_ns is None else len(self._edges_ns)) > MOST_WINDOWS:
             return f"has more than {MOST_WINDOWS:,} windows to follow"
         return None
 
@@ -119,7 +148,7 @@ class Following:
             self.reasons[trace.channel.id] = _FEW
         else:
             followed = self._followed[trace.channel.id] = Followed(trace, changes, self._load(trace))
-            followed.keep_edges()
+            followed.keep(self._edges_ns)
 
     def _load(self, trace: Trace) -> Load:
         return load_of(self._windows, 3 * int(trace.learnt["period_mean_ns"] or trace.learnt["period_ns"]))
@@ -127,29 +156,40 @@ class Following:
     def of(self, trace: Trace) -> Followed | None:
         return self._followed.get(trace.channel.id)
 
-    def method(self, name: str) -> str:
-        """The estimate of a name: ``followed``, ``even`` between updates, or ``followed in part``."""
-        told = [f is not None and not f.uncertain(name) for f in map(self._followed.get, self._counted)]
-        return "followed" if told and all(told) else "followed in part" if any(told) else "even"
+    def told(self, work: Work, channels: Sequence[str] | None = None) -> Told:
+        """How well the energy of some work is told, of all counted channels together.
 
-    def interval(self, *names: str, count: int) -> Interval:
-        """95 % interval of the energy of all windows of some names over all counted channels, divided by `count`."""
-        total, assumed_j = np.zeros(BLOCKS), 0.0
-        for identity in self._counted:
+        Parameters
+        ----------
+        work : callable
+            Gives how much of the work is open in each state of a load; see `windows_named`.
+        channels : sequence of str, optional
+            Those asked for; all that are counted by default.
+        """
+        total, assumed_j, reason, known = np.zeros(BLOCKS), 0.0, None, []
+        channels = self._counted if channels is None else channels
+        for identity in channels:
             followed = self._followed.get(identity)
-            if followed is None:
-                return Interval(None, f"{identity} {self.reasons[identity]}")
-            if followed.uncertain(*names):
-                return Interval(
-                    None,
-                    f"{identity} cannot tell its power in this window from the power around it: a longer run, rests of "
-                    "different length between windows, or reads at other instants (dither) would help",
-                )
-            energy_j = followed.left_out(*names)
-            total += energy_j
-            assumed = followed.mixed(*names) + (0.0 if followed.learnt else _ASSUMED)
-            assumed_j += assumed * float(energy_j.mean())
-        if not self._counted:
-            return Interval(None, "no channel was read")
+            opened = None if followed is None else work(followed.load)
+            known.append(followed is not None and opened is not None and not followed.uncertain(opened))
+            if followed is None or opened is None:
+                reason = reason or f"{identity} {self.reasons[identity]}"
+            elif not known[-1]:
+                reason = reason or f"{identity} {_ALIKE}"
+            elif reason is None:
+                energy_j = followed.left_out(opened)
+                total += energy_j
+                assumed = followed.mixed(opened) + (0.0 if followed.learnt else _ASSUMED)
+                assumed_j += assumed * float(energy_j.mean())
+        method = "even" if not any(known) else "followed" if all(known) else "followed in part"
+        if not channels:
+            reason = "no channel was read"
+        if reason is not None:
+            return Told(None, reason, method)
         error = np.sqrt((BLOCKS - 1) / BLOCKS * np.sum((total - total.mean()) ** 2))
-        return Interval(float(_SHARED * T_95 * error + assumed_j) / count)
+        return Told(float(_SHARED * T_95 * error + assumed_j), None, method)
+
+
+def windows_named(*names: str) -> Work:
+    """All windows of some names, as work to ask for."""
+    return lambda load: sum((load.number(name) for name in names), np.zeros(len(load.time_ns)))

@@ -17,6 +17,8 @@ from fastgreen._light_dataclass import dataclass
 from fastgreen.errors import TraceError
 from fastgreen.guards.printable import encodable
 from fastgreen.results import run_folder
+from fastgreen.results.activity import activity_of, codes_of, edges_of
+from fastgreen.results.load_states import merged_edges
 from fastgreen.results.run_checks import EARLIEST_NS, LATEST_NS
 from fastgreen.results.shares import Spans, weight_units
 
@@ -26,7 +28,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SPANS_FILE", "LedgerSpans", "definition_batch", "ledgers_of", "span_batch", "stored_spans"]
+    from fastgreen.results.bounded import Windows
+
+__all__ = [
+    "SPANS_FILE",
+    "LedgerSpans",
+    "activity_of_all",
+    "definition_batch",
+    "ledgers_of",
+    "span_batch",
+    "stored_spans",
+]
 
 SPANS_FILE = run_folder.SPANS_FILE
 SPANS = run_folder.SPANS
@@ -195,3 +207,12 @@ def _amounts(listed: list[list[tuple[str, float]] | None]) -> dict[str, NDArray[
                 out[key] = np.full(len(listed), np.nan)
             out[key][i] = value
     return out
+
+
+def activity_of_all(ledgers: Sequence[LedgerSpans]) -> tuple[list[Windows], NDArray[np.int64]]:
+    """What some ledgers did, as windows, and all instants at which a span begins or ends."""
+    did = [
+        w for ledger in ledgers for w in activity_of(f"ledger {ledger.name}", ledger.pieces, codes_of(ledger.phases))
+    ]
+    edges_ns = [edges_of(ledger.pieces) for ledger in ledgers]
+    return did, merged_edges(edges_ns)

@@ -16,7 +16,7 @@ import numpy as np
 from fastgreen import _follow
 from fastgreen._light_dataclass import dataclass, field
 from fastgreen.results.load_states import RESTS
-from fastgreen.results.powers import GAIN, explained, gain, ridge_of
+from fastgreen.results.powers import GAIN, BlockSums, explained, gain, ridge_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastgreen.results.load_states import Load
-    from fastgreen.results.powers import BlockSums
 
 __all__ = ["Cells", "choose_cells", "fine_cells", "joined_states", "near_cells"]
 
@@ -33,6 +32,7 @@ _ENDS = tuple(2 ** (-n / 2) for n in range(8, 0, -1))
 _MOST_DIVIDED = 20  # states that can be divided: those with the most time
 _LEAST_TIME = 0.005  # share of the time of a state that can be divided
 _MOST_CUTS = 6
+_MOST_TRIED = 8  # cuts at a time, of those that explain most
 _APART = 3.0  # standard errors by which two powers must be apart
 
 
@@ -92,10 +92,12 @@ def fine_cells(load: Load, least_ns: float = 0.0) -> Cells:
     return Cells(ends)
 
 
-def joined_states(sums: BlockSums) -> dict[int, int]:
+def joined_states(sums: BlockSums, load: Load) -> dict[int, int]:
     """The states whose power is not told from that of the rest between windows, or of the state with the most time.
 
-    A load that goes its own way is in no step with the windows. To explain its growth by them would be arbitrary.
+    A load that goes its own way is in no step with the windows. To explain its growth by them would be arbitrary. Such
+    a state has the power of the state that is most like it: of the rest, or of one whose power is told and in which
+    more of the same windows are open.
     """
     time_ns = sums.time_ns.sum(axis=0)
     rest = 1 if time_ns[1] > 0 else int(np.argmax(time_ns[1:])) + 1
@@ -105,7 +107,9 @@ def joined_states(sums: BlockSums) -> dict[int, int]:
     expected = np.diag(covariance) + covariance[rest, rest] - 2 * covariance[rest]
     told = apart.mean(axis=0) ** 2 > _APART**2 * np.maximum(variance, expected)
     states = [s for s in range(1, len(time_ns)) if s != rest and time_ns[s] > 0]
-    return {s: rest for s in states if not told[s]}
+    like = [rest, *sorted((s for s in states if told[s]), key=lambda s: -time_ns[s])]
+    far = np.abs(load.open_windows[:, None, :] - load.open_windows[None, like, :]).sum(axis=2)
+    return {s: like[int(np.argmin(far[s]))] for s in states if not told[s]}
 
 
 def choose_cells(sums: BlockSums, fine: Cells, joined: dict[int, int], period: NDArray[np.int64]) -> Cells:
@@ -138,8 +142,8 @@ def choose_cells(sums: BlockSums, fine: Cells, joined: dict[int, int], period: N
         tried = list(_with_one_more(can, cuts))
         found = _explained(parts, [_into(fine, more, joined) for more in tried]) if tried else np.empty(0)
         # Others hardly explain the blocks that their powers are fitted to better: a power more explains 1 by chance.
-        better = np.flatnonzero(found > before + GAIN + len(parts)).tolist()
-        losses = {i: losses_of(tried[i]) for i in better}
+        better = np.flatnonzero(found > before + GAIN + len(parts))
+        losses = {i: losses_of(tried[i]) for i in better[np.argsort(-found[better])][:_MOST_TRIED].tolist()}
         if not losses:
             break
         now = losses_of(cuts) if now is None else now
@@ -152,14 +156,14 @@ def choose_cells(sums: BlockSums, fine: Cells, joined: dict[int, int], period: N
 
 def _explained(parts: Sequence[BlockSums], intos: list[NDArray[np.int64]]) -> NDArray[np.float64]:
     """What the powers of each way to merge the states explain, over all parts of the run."""
-    a = np.zeros((len(intos), len(intos[0]), int(intos[0].max()) + 1))
-    for merge, into in zip(a, intos, strict=True):
-        merge[np.arange(len(into)), into] = 1.0
     out = np.zeros(len(intos))
     for sums in parts:
-        ridge = ridge_of(sums.time_ns.sum(axis=0) @ a, sums.mean)
-        matrices = a.transpose(0, 2, 1) @ sums.matrix.sum(axis=0) @ a
-        out += explained(matrices, sums.vector.sum(axis=0) @ a, ridge, sums.mean)
+        matrix, vector, time_ns = (a.sum(axis=0)[None] for a in (sums.matrix, sums.vector, sums.time_ns))
+        one = BlockSums(matrix, vector, time_ns, sums.grown)
+        merged = [one.merged(into) for into in intos]
+        matrices, vectors = (np.concatenate([getattr(m, name) for m in merged]) for name in ("matrix", "vector"))
+        ridge = ridge_of(np.concatenate([m.time_ns for m in merged]), sums.mean)
+        out += explained(matrices, vectors, ridge, sums.mean)
     return out
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastgreen._light_dataclass import dataclass
-from fastgreen.results.shares import Shares, Spans, share, weight_units
+from fastgreen.results.shares import Shares, Spans, follow_spans, share, weight_units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,12 @@ def check_depth(parent: NDArray[np.int64]) -> None:
 
 
 def own_and_total(
-    result: Energies, traces: Sequence[Trace], spans: NestedSpans, group: NDArray[np.int64], groups: int
+    result: Energies,
+    traces: Sequence[Trace],
+    spans: NestedSpans,
+    group: NDArray[np.int64],
+    groups: int,
+    kinds: NDArray[np.int64] | None = None,
 ) -> tuple[Shares, Shares]:
     """Energy of groups of spans on some channels.
 
@@ -98,6 +103,8 @@ def own_and_total(
         The group of each span, from 0 on.
     groups : int
         The number of groups.
+    kinds : (groups,) int64, optional
+        Groups of one kind draw alike; by default each is a kind of its own.
 
     Returns
     -------
@@ -110,7 +117,9 @@ def own_and_total(
     columns = [np.concatenate([p[i] for p in pieces]) for i in range(4)]
     columns[3][len(pieces[0][3]) :] += groups
     charged = np.arange(2 * groups) < groups
-    found = share(result, traces, Spans(columns[0], columns[1], columns[2], columns[3].astype(np.uint32), charged))
+    pieces_of = Spans(columns[0], columns[1], columns[2], columns[3].astype(np.uint32), charged)
+    of = columns[3] if kinds is None else np.tile(kinds, 2)[columns[3]]
+    found = share(result, traces, pieces_of, follow_spans(result, traces, pieces_of, of))
     halves = []
     for part in (slice(0, groups), slice(groups, None)):
         by_channel = {k: b[part] for k, b in found.by_channel.items()}

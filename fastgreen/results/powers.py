@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["GAIN", "BlockSums", "choose_periods", "explained", "gain", "mean_powers", "periods_of", "ridge_of"]
+__all__ = [
+    "GAIN",
+    "BlockSums",
+    "choose_periods",
+    "explained",
+    "gain",
+    "grouped",
+    "mean_powers",
+    "periods_of",
+    "ridge_of",
+]
 
 GAIN = 8.0  # least gain by one part more, in variances of a growth's error: chance alone rarely gives more
 _CHANCE = 1.5  # least gain in its standard errors
@@ -90,9 +100,8 @@ class BlockSums:
         """The sums if state s becomes state into[s]."""
         if len(into) == into.max() + 1 and np.array_equal(into, np.arange(len(into))):
             return self
-        a = np.zeros((len(into), int(into.max()) + 1))
-        a[np.arange(len(into)), into] = 1.0
-        return BlockSums(a.T @ self.matrix @ a, self.vector @ a, self.time_ns @ a, self.grown)
+        matrix = grouped(grouped(self.matrix, into, 1), into, 2)
+        return BlockSums(matrix, grouped(self.vector, into, 1), grouped(self.time_ns, into, 1), self.grown)
 
     def some(self, blocks: NDArray[np.bool_], known: NDArray[np.float64] | None = None) -> BlockSums:
         return BlockSums(self.matrix[blocks], self.vector[blocks], self.time_ns[blocks], self.grown[blocks], known)
@@ -115,6 +124,13 @@ class BlockSums:
         power = self.without_each()
         fitted = np.einsum("bi,bij,bj->b", power, self.matrix, power)
         return -(np.einsum("bi,bi->b", self.vector, power) ** 2) / np.where(fitted > 0, fitted, np.inf)
+
+
+def grouped(values: NDArray[np.float64], into: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
+    """Sums along an axis of what becomes one: `into` has a number for each place, and each number up to the largest."""
+    order = np.argsort(into, kind="stable")
+    first = np.searchsorted(into[order], np.arange(int(into.max()) + 1))
+    return np.add.reduceat(np.take(values, order, axis), first, axis)
 
 
 def gain(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Literal
 
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from fastgreen.results.bounded import Bounded
-    from fastgreen.results.following import Following
     from fastgreen.results.footprint import Footprint
     from fastgreen.results.ledger_spans import LedgerSpans
 
@@ -74,12 +75,13 @@ class Result(Energies):
         self._given_windows = windows
         self._span = start_ns, end_ns
 
-    @cached_property
-    def following(self) -> Following:
-        """The estimates that follow the load; one curve per channel."""
-        from fastgreen.results.following import Following
+    def _followed_work(self) -> tuple[list[Windows], NDArray[np.int64] | None]:
+        if not self._ledgers:
+            return self._windows, None
+        from fastgreen.results.ledger_spans import activity_of_all
 
-        return Following(self.traces, self._windows)
+        did, edges_ns = activity_of_all(self._ledgers)
+        return [*self._windows, *did], edges_ns
 
     @cached_property
     def _windows(self) -> list[Windows]:
@@ -405,6 +407,7 @@ class Result(Energies):
         In a row with an ``amount``, as ``tokens``, the means and percentiles are J per amount; else J per span. The
         bounds of a ledger's total are those of the time in which any span was open, so its mean is known far better
         than one span. ``window_factor`` is how many times the energy plain windows would have counted.
+        ``mean_energy_ci_low_j``, ``mean_energy_ci_high_j``, ``method`` and ``interval_note`` are as in `summary`.
         """
         from fastgreen.results.span_tables import ledger_table
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from fastgreen.guards.arguments import number
 from fastgreen.results.durations import Durations
+from fastgreen.results.following import windows_named
 from fastgreen.results.questions import WindowsQuestion, ask
 from fastgreen.results.together import BLOCK, TogetherQuestion
 from fastgreen.results.trace import Bounded, Trace, Windows, learn
@@ -265,8 +266,7 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]], unions
         total, durations = totals[name], Durations(handles)
         count, seconds = durations.count, durations.total_s()
         energies = [float(x) for x in (total.energy_j, total.low_j, total.high_j)]
-        interval = result.following.interval(name, count=count)
-        mean, half = energies[0] / count, interval.half_j
+        told = result.following.told(windows_named(name)).over(count)
         rows.append(
             (
                 name,
@@ -278,9 +278,9 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]], unions
                 *durations.percentiles_s([50, 95, 99]),
                 result.estimated,
                 _least_certain(result.traces),
-                *((None, None) if half is None else (max(mean - half, 0.0), mean + half)),
-                result.following.method(name),
-                interval.reason,
+                *told.around(energies[0] / count),
+                told.method,
+                told.reason,
                 *_three(unions.get(name)),
                 *(value for amount in amounts for value in _per_amount(energies, done[name].get(amount))),
             )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastgreen.results.share_rules import EQUAL, rule
-from fastgreen.results.shares import Shares, Spans, check_baseline, set_apart, share, weight_units
+from fastgreen.results.shares import Shares, Spans, check_baseline, follow_spans, set_apart, share, weight_units
 from fastgreen.results.trace import Bounded, Trace
 from fastgreen.results.wall_clock import WallClock
 from fastgreen.sensors.catalog import select
@@ -59,7 +59,7 @@ def share_table(
             f"{begin} and {end} must lie within the run, {result.start_ns} .. {result.end_ns} ns of CLOCK_MONOTONIC, "
             f'and no row does; the first is {begin_ns[known][0]} .. {end_ns[known][0]}: is clock="{clock}" right?'
         )
-    found = share(result, traces, spans)
+    found = share(result, traces, spans, follow_spans(result, traces, spans))
     _widen(found, traces, unsure_ns[known])
     if not traces:
         inside[:] = False

@@ -6,6 +6,9 @@ import numpy as np
 
 from fastgreen import _shares
 from fastgreen._light_dataclass import dataclass
+from fastgreen.results.activity import activity_of, edges_of, shares_j
+from fastgreen.results.charged_spans import Spans
+from fastgreen.results.load_states import merged_edges
 from fastgreen.results.trace import Bounded, Trace
 from fastgreen.units import NS_PER_S, joules_per_unit, watts_to_units_per_ns
 
@@ -17,56 +20,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastgreen.results.energies import Energies
+    from fastgreen.results.following import Following
 
-__all__ = ["Apart", "Shares", "Spans", "check_baseline", "set_apart", "share", "weight_units", "within_model"]
+__all__ = [
+    "Apart",
+    "Shares",
+    "Spans",
+    "check_baseline",
+    "follow_spans",
+    "set_apart",
+    "share",
+    "weight_units",
+    "within_model",
+]
 
 _MOST_WEIGHT = 2.0**40
-
-
-@dataclass
-class Spans:
-    """What is shared among: columns with an entry per piece of a span, which has one weight.
-
-    Attributes
-    ----------
-    begin_ns, end_ns : arrays of int64
-    weight : array of uint64
-        Units of 2^-20, see `weight_units`.
-    span : array of uint32, optional
-        Which span each piece is of; those of a span follow each other in time, each begins where the one before ends.
-        By default each is a span of its own.
-    charged : array of bool, optional
-        By span: False for one that only looks on, as the phases of spans that are charged do.
-    """
-
-    begin_ns: NDArray[np.int64]
-    end_ns: NDArray[np.int64]
-    weight: NDArray[np.uint64]
-    span: NDArray[np.uint32] | None = None
-    charged: NDArray[np.bool_] | None = None
-
-    def __len__(self) -> int:
-        return len(self.begin_ns) if self.charged is None else len(self.charged)
-
-    @property
-    def edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Begin and end of each span."""
-        if self.span is None:
-            return self.begin_ns, self.end_ns
-        first = np.flatnonzero(np.diff(self.span, prepend=-1))
-        return self.begin_ns[first], self.end_ns[np.append(first[1:], len(self.span)) - 1]
-
-    def events(self) -> NDArray[np.void]:
-        """What happens to the spans, in the order of time; at one instant openings are first and closings last."""
-        assert self.span is not None
-        count = len(self.span)
-        first = np.diff(self.span, prepend=-1) != 0
-        out = np.zeros(count + len(self), _shares.event_dtype())
-        out["at_ns"] = np.append(self.begin_ns, self.edges[1])
-        out["weight"][:count] = self.weight
-        out["span"] = np.append(self.span, np.arange(len(self)))
-        out["kind"] = np.append(~first, np.full(len(self), 2))
-        return out[np.lexsort((np.arange(len(out)), out["kind"], out["at_ns"]))]
+_MOST_KINDS = 20  # that have powers of their own
 
 
 @dataclass
@@ -115,11 +84,12 @@ def weight_units(weights: Any) -> NDArray[np.uint64]:
     return np.maximum(units, (column > 0).astype(np.uint64))
 
 
-def share(result: Energies, traces: Sequence[Trace], spans: Spans) -> Shares:
+def share(result: Energies, traces: Sequence[Trace], spans: Spans, following: Following | None = None) -> Shares:
     """Share the energy of some channels among spans.
 
     The estimate of a span is the integral of its weight over the sum of all weights; its bounds contain every energy
-    that the samples allow (csrc/fg_share.h has the rule, and why no rule gives closer bounds).
+    that the samples allow (csrc/fg_share.h has the rule, and why no rule gives closer bounds). The integral is on the
+    curve of `following` where the channel has one; it is within the bounds.
 
     Parameters
     ----------
@@ -128,6 +98,8 @@ def share(result: Energies, traces: Sequence[Trace], spans: Spans) -> Shares:
     traces : sequence of Trace
         Channels of it that were read.
     spans : Spans
+    following : Following, optional
+        It knows what the spans do and all their edges (`fastgreen.results.activity`).
     """
     time_ns, values = _engine(traces, [t.settled() for t in traces], spans)
     time_s = time_ns / NS_PER_S
@@ -136,13 +108,40 @@ def share(result: Energies, traces: Sequence[Trace], spans: Spans) -> Shares:
     for i, trace in enumerate(traces):
         identity, scale = trace.channel.id, joules_per_unit(trace.channel.unit)
         low, estimate, high = (values[:, i] * scale).T
+        followed = None if following is None else following.of(trace)
+        on_curve = None if followed is None else shares_j(followed, spans)
         if trace.unknown:  # within the bounds the counter is still the best guess
             estimate = _engine([trace], [trace._undone()], spans)[1][:, 0, 1] * scale
+        elif on_curve is not None:
+            estimate = on_curve
+        if trace.unknown or on_curve is not None:  # the curve is within the bounds, its sums are rounded
             low, high = np.minimum(low, estimate), np.maximum(high, estimate)
         by_channel[identity] = _widened(trace, Bounded(estimate, low, high), spans, time_s)
         drawn[identity] = float(result.totals[identity].energy_j)
         alone[identity] = drawn[identity] - float(np.sum(estimate[charged]))
     return Shares(by_channel, alone, drawn, time_s)
+
+
+def follow_spans(
+    result: Energies, traces: Sequence[Trace], spans: Spans, kinds: NDArray[np.int64] | None = None
+) -> Following:
+    """Estimates that follow what these spans do, beside the windows and ledgers of the run.
+
+    Parameters
+    ----------
+    result : Energies
+    traces : sequence of Trace
+    spans : Spans
+    kinds : (pieces,) int64, optional
+        What each piece does, as the name of a function; each kind is then open or not. By default, how many spans are
+        open matters and not what they do.
+    """
+    from fastgreen.results.following import Following
+
+    did, edges_ns = result._followed_work()
+    here = activity_of("spans", spans, kinds, _MOST_KINDS, counted=kinds is None)
+    own_ns = edges_of(spans)
+    return Following(traces, [*did, *here], own_ns if edges_ns is None else merged_edges([edges_ns, own_ns]))
 
 
 def _engine(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from fastgreen.results.activity import open_parts
 from fastgreen.results.ledger_spans import LedgerSpans
 from fastgreen.results.overlaps import union_of
 from fastgreen.results.share_rules import ledger_rule
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastgreen.results.energies import Energies
+    from fastgreen.results.following import Told
 
 __all__ = ["ledger_rows", "ledger_table", "span_table"]
 
@@ -84,7 +87,7 @@ def span_table(result: Energies, ledger: LedgerSpans, by: str | None) -> pa.Tabl
     traces = _traces(result, ledger)
     pieces, parts = ledger.pieces, _Parts(ledger)
     assert pieces.span is not None
-    found = share(result, traces, parts.beside(pieces) if by == "phase" else pieces)
+    found = share(result, traces, parts.beside(pieces) if by == "phase" else pieces, result.following)
     begin_ns, end_ns = pieces.edges
     place, ids = pieces.span, ledger.ids
     phase = None
@@ -142,9 +145,12 @@ def ledger_table(result: Energies, ledgers: Sequence[LedgerSpans]) -> pa.Table:
 
 def ledger_rows(rows: list[tuple[Any, ...]], rules: dict[str, str], baseline_j: dict[str, float]) -> pa.Table:
     """The rows of ledgers as their table; its metadata hold rules and baselines by ledger, in JSON."""
-    kinds = [pa.string()] * 3 + [pa.int64()] + [pa.float64()] * 12
+    kinds = [pa.string()] * 3 + [pa.int64()] + [pa.float64()] * 14 + [pa.string()] * 2
     names = "ledger phase amount count total energy_j energy_low_j energy_high_j mean_energy_j mean_energy_low_j"
-    names += " mean_energy_high_j energy_p50_j energy_p95_j energy_p99_j unattributed_j window_factor"
+    names += (
+        " mean_energy_high_j energy_p50_j energy_p95_j energy_p99_j unattributed_j window_factor mean_energy_ci_low_j"
+    )
+    names += " mean_energy_ci_high_j method interval_note"
     fields = [
         pa.field(name, kind, metadata=unit_metadata("J") if name.endswith("_j") else None)
         for name, kind in zip(names.split(), kinds, strict=True)
@@ -161,7 +167,7 @@ def _rows(result: Energies, ledger: LedgerSpans, baselines: dict[str, float]) ->
     assert pieces.span is not None
     if not len(pieces):
         return []
-    found, by_phase = _split(share(result, traces, parts.beside(pieces)), len(pieces))
+    found, by_phase = _split(share(result, traces, parts.beside(pieces), result.following), len(pieces))
     together = _together(traces, ledger)
     columns, _ = energy_columns(found, ledger.definition["baseline_w"], False)
     energies, none = columns[0][1], sum(found.unattributed_j.values())
@@ -171,11 +177,13 @@ def _rows(result: Energies, ledger: LedgerSpans, baselines: dict[str, float]) ->
     low, high = max(low, float(np.sum(energies["energy_low_j"]))), min(high, float(np.sum(energies["energy_high_j"])))
     total_j = float(np.sum(energies["energy_j"]))
     low, high = min(low, total_j), max(high, total_j)  # of a model, see `shares.within_model`
-    factor = _window_factor(traces, ledger, found)
+    factor = _window_factor(result, traces, ledger, found)
     head = (ledger.name, None)
-    out = [_row(head, None, energies, (low, high), None, none, factor)]
+    told = partial(_told, result, traces, ledger)
+    every = np.ones(len(pieces.begin_ns), bool)
+    out = [_row(head, None, energies, (low, high), None, told(every), none, factor)]
     for name, values in _summed(ledger, pieces.span, len(pieces)).items():
-        out.append(_row(head, name, energies, (low, high), values, None, None))
+        out.append(_row(head, name, energies, (low, high), values, told(every)))
     phases = [p for p in dict.fromkeys(parts.phase) if p is not None]
     columns, _ = energy_columns(by_phase, ledger.definition["baseline_w"], False)
     amounts = _summed(ledger, parts.of_piece, len(parts.span))
@@ -183,10 +191,11 @@ def _rows(result: Energies, ledger: LedgerSpans, baselines: dict[str, float]) ->
         mine = np.array([p == phase for p in parts.phase])
         energies = {k: v[mine] for k, v in columns[0][1].items()}
         both = float(np.sum(energies["energy_low_j"])), float(np.sum(energies["energy_high_j"]))
-        out.append(_row((ledger.name, phase), None, energies, both, None, None, None))
+        in_phase = told(mine[parts.of_piece])
+        out.append(_row((ledger.name, phase), None, energies, both, None, in_phase))
         for name, values in amounts.items():
             if np.any(~np.isnan(values[mine])):
-                out.append(_row((ledger.name, phase), name, energies, both, values[mine], None, None))
+                out.append(_row((ledger.name, phase), name, energies, both, values[mine], in_phase))
     return out
 
 
@@ -196,10 +205,14 @@ def _row(
     energies: dict[str, np.ndarray],
     bounds: tuple[float, float],
     values: np.ndarray | None,
-    unattributed_j: float | None,
-    factor: float | None,
+    told: Told,
+    unattributed_j: float | None = None,
+    factor: float | None = None,
 ) -> tuple[Any, ...]:
-    """One row; `values` are the amounts of the spans, and what is meant is then the energy per amount."""
+    """One row; `values` are the amounts of the spans, and what is meant is then the energy per amount.
+
+    `told` is of the energy of all these spans together.
+    """
     each = energies["energy_j"]
     count, energy_j = len(each), float(np.sum(each))
     total = float(count) if values is None else float(np.nansum(values))
@@ -208,7 +221,14 @@ def _row(
             each = (each / values)[values > 0]
     marks = [float(x) for x in np.percentile(each, [50, 95, 99])] if len(each) else [None] * 3
     means = [x / total if total > 0 else None for x in (energy_j, *bounds)]
-    return (*head, amount, count, total, energy_j, *bounds, *means, *marks, unattributed_j, factor)
+    interval = told.over(total).around(means[0]) if means[0] is not None else (None, None)
+    shown = (*interval, told.method, told.reason)
+    return (*head, amount, count, total, energy_j, *bounds, *means, *marks, unattributed_j, factor, *shown)
+
+
+def _told(result: Energies, traces: Sequence[Trace], ledger: LedgerSpans, some: np.ndarray) -> Told:
+    """How well the energy of some pieces together is told."""
+    return result.following.told(lambda load: open_parts(load, ledger.pieces, some), [t.channel.id for t in traces])
 
 
 def _together(traces: Sequence[Trace], ledger: LedgerSpans) -> Bounded:
@@ -219,10 +239,16 @@ def _together(traces: Sequence[Trace], ledger: LedgerSpans) -> Bounded:
     return sum((t.together(union) for t in traces), Bounded(0.0, 0.0, 0.0))
 
 
-def _window_factor(traces: Sequence[Trace], ledger: LedgerSpans, found: Shares) -> float | None:
+def _window_factor(result: Energies, traces: Sequence[Trace], ledger: LedgerSpans, found: Shares) -> float | None:
     """How many times the energy plain windows around the spans would have counted."""
     begin_ns, end_ns = (np.sort(column) for column in ledger.pieces.edges)
     # The sum of windows is that of E(end) less that of E(begin), whichever belong together.
-    windows_j = sum(float(np.sum(t.windows(begin_ns, end_ns).energy_j)) for t in traces)
+    windows_j = 0.0
+    for trace in traces:
+        followed = result.following.of(trace)
+        if followed is None:
+            windows_j += float(np.sum(trace.windows(begin_ns, end_ns).energy_j))
+        else:
+            windows_j += float(np.sum(followed.kept_j(end_ns)) - np.sum(followed.kept_j(begin_ns)))
     shared_j = float(np.sum(found.together.energy_j))
     return windows_j / shared_j if shared_j > 0 else None

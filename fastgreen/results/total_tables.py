@@ -86,4 +86,4 @@ def _row(
     count = float(total.count) if amount is None else total.amounts[amount]
     marks = (values or Quantiles()).percentiles(50, 95, 99)
     head = (ledger, phase, amount, total.count, count)
-    return (*head, *energies, *_over(energies, count), *marks, unattributed_j, factor)
+    return (*head, *energies, *_over(energies, count), *marks, unattributed_j, factor, None, None, "even", _NO_INTERVAL)

@@ -35,6 +35,10 @@ _NARROWEST = 0.01  # of the usual period: a narrower band could not be told from
 _STEP = 0.05  # of the usual period: the first step of the search
 _STEPS = 32  # the last step is so many times shorter
 _FEW, _STEPS_OF_MANY = 150, 2  # updates that longer steps look at; the longest step that looks at `_LEARN` updates
+_FAR = 64  # updates between two that are compared
+_TIMER = 0.2  # share of the growth of their difference, as it would be in a chain, below which a timer makes updates
+_AROUND = 100  # updates to each side that tell when one was due
+_LEAST_JITTER, _JITTERS = 0.005, 100  # of the usual period
 _SIDES = ((1, 1), (-1, -1), (-1, 1), (1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
@@ -85,6 +89,10 @@ def update_instants(changes: NDArray[np.int64], learnt: dict[str, Any]) -> Updat
         followed = _follow.Followed(changes[part])
         shortest, longest = learn_period(changes[part])
         missed = _missed(changes[part], (shortest + longest) / 2)
+        timed = _by_a_timer(changes[part], shortest, longest)
+        if timed is not None:
+            cells[part] = timed
+            continue
         cells[part], _, links, floored = followed.chain(shortest, longest, missed, FLOOR)
         if floored > _MOST_FLOORED * max(links, 1):
             cells[part] = 1.0 / _follow.CELLS
@@ -103,6 +111,49 @@ def _ages(part: float, shortest: float) -> NDArray[np.float32]:
     edges = np.linspace(part, 0.0, _follow.CELLS + 1)  # age in longest periods: the first cell is the oldest
     lasts = np.clip((1.0 - (edges[:-1] + edges[1:]) / 2) / (1.0 - shortest), 0.0, 1.0)
     return (lasts / lasts.sum()).astype(np.float32)
+
+
+def _by_a_timer(changes: NDArray[np.int64], shortest: float, longest: float) -> NDArray[np.float32] | None:
+    """Chance of each cell if updates are due at even steps and each is off by itself; None if they are not.
+
+    If each update is due some time after the one before, how far updates are from even steps adds up: the difference
+    between two of them grows with the updates between them. If a timer makes them, it does not grow. The error of one
+    is then not that of the next, and a chain of updates would be wrong about all of them.
+    """
+    width, middle = changes[:, 1] - changes[:, 0], changes[:, :2].mean(axis=1)
+    known = middle[width <= 1.5 * np.median(width)]  # reads that are late tell little, and could make numbers wrong
+    if not changes[1:, 3].all() or len(known) < 4 * _FAR:
+        return None
+    number = np.append(0, np.cumsum(np.maximum(np.rint(np.diff(known) / _usual_step(known)), 1)))
+    steps = np.polyfit(number, known, 1)
+    off = known - np.polyval(steps, number)
+    near, far = (float(np.var(off[lag:] - off[:-lag])) for lag in (1, _FAR))
+    if far - near > _TIMER * (_FAR - 1) * (longest - shortest) ** 2 / 12:
+        return None
+    weight = np.ones(2 * _AROUND + 1)
+    slow = np.convolve(off, weight, "same") / np.convolve(np.ones(len(off)), weight, "same")
+    each = np.rint(np.interp(middle, known, number))
+    due = np.polyval(steps, each) + np.interp(each, number, slow)
+    low, high = changes[:, 0] - due, changes[:, 1] - due
+    best, most = 0.0, -np.inf
+    for jitter in np.linspace(_LEAST_JITTER, 0.5, _JITTERS) * (longest + shortest) / 2:
+        inside = np.maximum(np.minimum(high, jitter) - np.maximum(low, -jitter), 0.0) / (2 * jitter)
+        likely = float(np.sum(np.log(inside * (1 - FLOOR) + FLOOR * (high - low) / (longest + shortest))))
+        if likely > most:
+            best, most = float(jitter), likely
+    edges = np.linspace(low, high, _follow.CELLS + 1, axis=1)
+    share = np.maximum(np.minimum(edges[:, 1:], best) - np.maximum(edges[:, :-1], -best), 0.0)
+    share += FLOOR * np.maximum(high - low, 1.0)[:, None] / _follow.CELLS
+    return (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _usual_step(middle: NDArray[np.float64]) -> float:
+    """The mean time between two updates, as missed ones are told by how far apart the others are."""
+    apart = np.diff(middle)
+    step = float(np.median(apart))
+    for _ in range(3):
+        step = float(apart.sum() / np.maximum(np.rint(apart / step), 1).sum())
+    return step
 
 
 def _parts(changes: NDArray[np.int64]) -> list[slice]:

@@ -21,6 +21,7 @@ from fastgreen.results.trace import Bounded, Trace
 from fastgreen.sensors.channel import Channel
 from tests.fakes.powercap import Zone
 from tests.measuring.test_sums_of_windows import MS, SCENARIOS, SECOND, simulated
+from tests.oracles.sharing import evenly
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastgreen.errors.FastgreenWarning")
 STEP = 250 * MS
@@ -85,7 +86,7 @@ def test_a_live_ledger_has_the_rows_and_bounds_of_a_kept_one(powercap):
             time.sleep(0.01)
             for span in (*spans, *others):
                 span.close()
-    tables = [m.result.ledgers for m in (totals, kept)]
+    tables = [evenly(m.result).ledgers for m in (totals, kept)]
     assert tables[0].schema.equals(tables[1].schema, check_metadata=False)
     assert tables[0].schema.metadata[b"rules"] == tables[1].schema.metadata[b"rules"]
     key = lambda row: (row["phase"] or "", row["amount"] or "")  # noqa: E731

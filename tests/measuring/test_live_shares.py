@@ -13,6 +13,7 @@ import pytest
 
 import fastgreen as fg
 from tests.fakes.powercap import Zone
+from tests.oracles.sharing import evenly
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastgreen.errors.FastgreenWarning")
 
@@ -38,7 +39,7 @@ def test_the_share_of_a_span_comes_soon_and_is_about_that_of_the_result(zones):
             before = time.perf_counter()
             found[str(i)] = span.energy()
             waited.append(time.perf_counter() - before)
-    table = rows(monitor.result)
+    table = rows(evenly(monitor.result))
     assert max(waited) < 0.9
     for identity, live in found.items():
         final = table[identity]
@@ -104,7 +105,7 @@ def test_shares_of_many_threads_add_up_live(zones):
         with ThreadPoolExecutor(8) as pool:
             spans = [span for part in pool.map(work, range(8)) for span in part]
     live = np.array([span.energy(0).energy_j for span in spans])
-    result = monitor.result.spans("chat")
+    result = evenly(monitor.result).spans("chat")
     assert len(result) == 800
     assert live.sum() == pytest.approx(sum(result["energy_j"].to_pylist()), rel=0.2, abs=0.05)
 

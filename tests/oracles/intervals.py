@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loops on a 100 ms counter that is read each 25 ms: how far estimates are off, and what their intervals say of it.
 
-``python -m tests.oracles.intervals RUNS [NAME ...]`` prints the table of docs/accuracy.md.
+``python -m tests.oracles.intervals RUNS FIRST [NAME ...]`` prints the table of docs/accuracy.md, from seed FIRST on.
+Judge a method by seeds that it was not made with.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 
 import numpy as np
 
-from fastgreen.results.following import Following
+from fastgreen.results.following import Following, windows_named
 from tests.oracles.loops import Loop
 
 SHORT = {"names": {"infer": (5, 300.0)}, "rest_ms": 20, "update_ms": 100, "tick_ms": 25}
@@ -32,6 +33,10 @@ SCENARIOS: dict[str, dict] = {
     "power varies by 20 % from window to window": {**SHORT, "noise": 0.2},
     "20 % of the updates missed": {**SHORT, "missed": 0.2},
     "late reads and pauses": {**SHORT, "late_ms": 3.0, "pauses": 3},
+    "updates by a timer": {**SHORT, "timer": True},
+    "updates by a timer, 30 / 70 ms": {**LONG, "timer": True},
+    "updates by a timer, 20 % missed": {**SHORT, "timer": True, "missed": 0.2},
+    "lengths vary by 20 %": {**SHORT, "length_jitter": 0.2},
     "two windows always together, their sum": {**TOGETHER, "sum": True},
 }
 
@@ -47,21 +52,21 @@ def errors_of(name: str, seed: int) -> dict[str, tuple[float, float]]:
     for group in [list(loop.windows)] if together else [[window] for window in loop.windows]:
         true = channels * sum(loop.true_j(window) for window in group)
         each = [following.of(t).windows_j(*loop.windows[w]).mean() for t in traces for w in group]
-        half_j = following.interval(*group, count=len(loop.windows[group[0]][0])).half_j
+        half_j = following.told(windows_named(*group)).over(len(loop.windows[group[0]][0])).half_j
         found["+".join(group)] = (sum(each) / true - 1, np.nan if half_j is None else half_j / true)
     return found
 
 
-def row(name: str, runs: int) -> dict[str, np.ndarray]:
+def row(name: str, runs: int, first: int = 0) -> dict[str, np.ndarray]:
     """(runs, 2): `errors_of` of many runs, by window."""
-    each = [errors_of(name, seed) for seed in range(runs)]
+    each = [errors_of(name, seed) for seed in range(first, first + runs)]
     return {window: np.array([found[window] for found in each]) for window in each[0]}
 
 
-def main(runs: int, names: list[str]) -> None:
+def main(runs: int, first: int, names: list[str]) -> None:
     held = []
     for name in names or SCENARIOS:
-        for window, found in row(name, runs).items():
+        for window, found in row(name, runs, first).items():
             error, half = 100 * found.T
             known = ~np.isnan(half)
             held += list(np.abs(error[known]) <= half[known])
@@ -75,4 +80,4 @@ def main(runs: int, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

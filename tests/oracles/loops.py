@@ -36,6 +36,7 @@ class Loop:
     seconds: float = 120.0
     length_jitter: float = 0.05  # standard deviation of a length, as a share of it
     update_jitter: float = 0.2  # updates come between (1 - this) and 1 times `update_ms` apart
+    timer: bool = False  # updates are due at even steps, and each is off by itself
     dither: bool = False
     late_ms: float = 0.05  # mean delay of a read past its deadline
     missed: float = 0.0  # share of updates that do not come
@@ -129,6 +130,11 @@ class Loop:
     # ---- the counter ----
 
     def updates_ns(self) -> np.ndarray:
+        if self.timer:
+            half = self.update_jitter / 2 * self.update_ms * MS
+            due = np.arange(-SECOND * self.rng.random(), (self.seconds + 1) * SECOND, self.update_ms * MS - half)
+            updates = np.sort((due + self.rng.uniform(-half, half, len(due))).astype(np.int64))
+            return updates[self.rng.random(len(updates)) >= self.missed]
         out, at, mean = [], -SECOND * self.rng.random(), self.update_ms * MS * (1 - self.update_jitter / 2)
         count = int((self.seconds + 1) * SECOND / mean * 1.5 / min(1.0, self.slower)) + 100
         shares = 1 - self.update_jitter * self.rng.random(count)

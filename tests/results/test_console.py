@@ -58,11 +58,17 @@ def test_the_estimated_part_is_said_with_its_joules():
 
 def test_how_many_more_repeats_bring_a_name_to_five_per_cent():
     row = {"name": "x", "count": 10, "mean_energy_j": 1.0, "mean_energy_ci_low_j": 0.901, "interval_note": None}
-    assert known_to({**row, "mean_energy_ci_high_j": 1.099}) == "x is known to 9.9 % (95 %); 30 more give 5 %"
+    assert (
+        known_to({**row, "mean_energy_ci_high_j": 1.099})
+        == "x is known to 9.9 % (95 %); 30 more give 5 %, 970 more give 1 %"
+    )
     row |= {"mean_energy_ci_low_j": 1 - 0.05001}
     assert known_to({**row, "mean_energy_ci_high_j": 1.05001}) == "x is known to 5 % (95 %); 240 more give 1 %"
     row |= {"mean_energy_ci_low_j": 1 - 0.0520}
-    assert known_to({**row, "mean_energy_ci_high_j": 1.0520}) == "x is known to 5.2 % (95 %); 1 more gives 5 %"
+    assert (
+        known_to({**row, "mean_energy_ci_high_j": 1.0520})
+        == "x is known to 5.2 % (95 %); 1 more gives 5 %, 260 more give 1 %"
+    )
 
 
 def test_names_without_an_interval_for_one_reason_share_a_sentence():

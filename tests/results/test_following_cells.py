@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the samples ask for: powers of heads, of what comes after windows, of periods of a run, of no window."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -139,8 +141,19 @@ def test_states_are_cut_and_joined_as_their_powers_ask_for():
         assert choose_cells(cut, fine, {}, period) == Cells([[], [], [3]])
         assert choose_cells(even, fine, {}, period) == Cells([[], [], []])
     assert choose_cells(cut, fine, {2: 1}, one) == Cells([[], [], []], {2: 1})
-    assert joined_states(even.merged(fine.base)) == {}
-    assert joined_states(sums_of([20.0] * 6).merged(fine.base)) == {2: 1}
+
+
+def test_a_state_that_is_not_told_is_joined_to_the_one_most_like_it():
+    def joined(powers, opened):
+        return joined_states(sums_of(powers), SimpleNamespace(open_windows=np.array(opened, float)))
+
+    one = [[0], [0], [1]]
+    assert joined([20.0, 20.0, 90.0], one) == {}
+    assert joined([20.0, 20.0, 20.0], one) == {2: 1}
+    # Both at once, rarely: like the first one alone, whose power is told and which has more of the time.
+    both = [[0, 0], [0, 0], [1, 0], [0, 1], [1, 1]]
+    assert joined([20.0, 20.0, 90.0, 20.0, 20.0], both) == {3: 1, 4: 2}
+    assert joined([20.0, 20.0, 90.0, 50.0, 20.0], both) in ({4: 2}, {4: 3})
 
 
 # ---- loops ----

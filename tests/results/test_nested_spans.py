@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastgreen.results.nested_spans import NestedSpans, own_and_total
-from fastgreen.results.shares import Spans, share, weight_units
+from fastgreen.results.shares import Spans, follow_spans, share, weight_units
 from tests.oracles import simulation as sim
 from tests.results.test_share import result_of
 
@@ -76,12 +76,8 @@ def by_twin(result, spans, group, groups):
     end = np.tile([r[1] for r in rows], 2 * groups)
     weight = np.concatenate([[r[k][g] for r in rows] for k in (2, 3) for g in range(groups)]).astype(np.uint64)
     number = np.repeat(np.arange(2 * groups), len(rows)).astype(np.uint32)
-    found = share(
-        result,
-        result.traces,
-        Spans(begin, end, weight, number, np.arange(2 * groups) < groups),
-    )  # fmt: skip
-    return found.together
+    pieces = Spans(begin, end, weight, number, np.arange(2 * groups) < groups)
+    return share(result, result.traces, pieces, follow_spans(result, result.traces, pieces, number)).together
 
 
 @pytest.mark.parametrize("inside", [True, False])

@@ -10,7 +10,7 @@ import pytest
 
 import fastgreen as fg
 from fastgreen.errors import ChannelNotFound
-from fastgreen.results.trace import Trace
+from fastgreen.results.trace import Trace, Windows
 from fastgreen.sensors.channel import Channel, traits
 from tests.oracles import simulation as sim
 
@@ -65,6 +65,12 @@ def test_shares_unattributed_and_baseline_add_up_to_what_the_channels_drew(run, 
     assert len(found) == 200 * (1 + per_channel)
 
 
+def window_of(traces, begin_ns, end_ns):
+    """The row of one window of a run."""
+    windows = [Windows("w", 0, np.array([begin_ns]), np.array([end_ns]))]
+    return fg.Result(traces, windows, {"realtime_ns": 0, "monotonic_ns": 0}, 0, 1).windows().to_pylist()[0]
+
+
 @pytest.mark.parametrize("count", [1, 10, 1000])
 def test_shares_of_a_run_that_is_all_spans_are_the_energy_of_a_window_of_it(run, count):
     """Independent of the rest: each instant of the run lies in `count` spans."""
@@ -72,7 +78,7 @@ def test_shares_of_a_run_that_is_all_spans_are_the_energy_of_a_window_of_it(run,
     cuts = np.sort(np.random.default_rng(count).integers(result.start_ns, result.end_ns, 20))
     begin, end = np.append(result.start_ns, cuts), np.append(cuts, result.end_ns)
     found = result.share({"begin_ns": np.repeat(begin, count), "end_ns": np.repeat(end, count)})
-    window = sum(float(t.windows([result.start_ns], [result.end_ns])[0].energy_j) for t in result.traces)
+    window = window_of(result.traces, result.start_ns, result.end_ns)["energy_j"]
     assert sum(found["energy_j"].to_pylist()) == pytest.approx(window, rel=1e-9)
     drawn = sum(result.channels["energy_j"].to_pylist())
     assert total(found, "unattributed_j") == pytest.approx(drawn - window, abs=1e-9 * drawn)
@@ -94,10 +100,9 @@ def test_rows_keep_their_columns_and_their_order_and_the_truth_is_within(run, ta
 def test_a_single_span_has_the_energy_of_a_window(run):
     result, _ = run
     row = result.share({"begin_ns": [2 * S], "end_ns": [3 * S]}, channels="rapl:package-1").to_pylist()[0]
-    window = result.trace("rapl:package-1").windows([2 * S], [3 * S])[0]
-    assert row["energy_j"] == pytest.approx(float(window.energy_j))
-    assert row["energy_low_j"] == pytest.approx(float(window.low_j))
-    assert row["energy_high_j"] == pytest.approx(float(window.high_j))
+    window = window_of([result.trace("rapl:package-1")], 2 * S, 3 * S)
+    for name in ("energy_j", "energy_low_j", "energy_high_j"):
+        assert row[name] == pytest.approx(window[name]), name
 
 
 def test_instants_may_be_seconds_timestamps_and_of_the_other_clock(run):

@@ -85,7 +85,7 @@ def test_requests_of_many_steps_are_charged_by_what_they_did_and_add_up():
     assert found.schema.metadata[b"rule"].decode() == fitted.rule
     sums = dict(zip(*found.group_by("id").aggregate([("energy_j", "sum")]).to_pydict().values(), strict=True))
     wanted = np.array([fitted.prompt_token_j * 100, fitted.decoding_j]) + fitted.step_j / 2
-    assert sums["a"] / sums["b"] == pytest.approx(wanted[0] / wanted[1], rel=1e-6)
+    assert sums["a"] / sums["b"] == pytest.approx(wanted[0] / wanted[1], rel=5e-6)  # weights have steps of 2^-20
     alone = result.share({k: steps[k] for k in ("begin_ns", "end_ns")})["energy_j"]
     assert sums["a"] + sums["b"] == pytest.approx(sum(alone.to_pylist()), rel=1e-9)
 

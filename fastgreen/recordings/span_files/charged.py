@@ -230,7 +230,8 @@ class _Part:
         self.begin_ns = spans.begin_ns
         self.rest = file.columns.take(self.groups) if each and file.columns is not None else None
         self.names = [file.names[c] for c in (file.name[self.groups] if each else self.groups).tolist()]
-        self.own, self.total = own_and_total(result, traces, spans.where(kept), group[kept], len(self.groups))
+        kinds = file.name[self.groups] if each else self.groups
+        self.own, self.total = own_and_total(result, traces, spans.where(kept), group[kept], len(self.groups), kinds)
 
     def table(self, baseline: float | dict[str, float]) -> pa.Table:
         own, baseline_j = _less(self.own, baseline)
