@@ -100,6 +100,8 @@ def import_(
     shown = ("id", "unit", "energy_j", "mean", "max", "covered_s", "missing_s", "samples", "absent", "segments")
     channels = [spoken({name: row[name] for name in shown}) for row in rows]
     said = [f"together {recording.total_j:.9g} J over {recording.duration_s:.6g} s"] if recording.energy_j() else []
+    if rows and not said:
+        said = ["no two readings of a power follow each other, so the energy is not known"]
     said += [f"in the window {sum(window.values()):.9g} J ({_listed(window)})"] if window is not None else []
     absent = [f"absent: {', '.join(recording.absent)}"] if recording.absent else []
     say(

@@ -185,7 +185,7 @@ def _machine(folder: Path) -> str:
 
     collected = folder / "layers.arrow"
     named = read_conditions(collected).get("machine") if collected.exists() else None
-    return str(named or f"the machine that {folder.name} was measured on")
+    return str(named or f"the machine that {folder.resolve().name} was measured on")
 
 
 def _layer_scores(tables: dict[str, Any], models: Any, preset: str) -> list[dict[str, Any]]:

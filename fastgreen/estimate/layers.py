@@ -24,6 +24,7 @@ __all__ = [
     "Layer",
     "check",
     "complete",
+    "for_images",
     "transposed_outputs",
     "whole",
     "window_sizes",
@@ -277,6 +278,15 @@ def check(kind: str, columns: Columns, where: str = "") -> None:
     if "heads" in columns and "embed_size" in columns:
         embed = columns["embed_size"]
         _refuse(where, embed % columns["heads"] != 0, "embed_size", embed, "does not divide into heads")
+
+
+def for_images(sizes: dict[str, Any], images: int) -> dict[str, Any]:
+    """Sizes of a window over several images of one sample, such as two pictures or the heads of an attention.
+
+    They are as many groups of channels, which is the same work; only the weights count once for each image.
+    """
+    widened = ("in_channels", "out_channels", "groups")
+    return {name: size * max(1, images) if name in widened else size for name, size in sizes.items()}
 
 
 def window_sizes(

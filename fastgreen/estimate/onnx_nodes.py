@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from fastgreen.estimate.contraction import attention_products, contraction
 from fastgreen.estimate.counts import GATES
-from fastgreen.estimate.layers import KINDS, Layer, window_sizes
+from fastgreen.estimate.layers import KINDS, Layer, for_images, window_sizes
 
 __all__ = ["FREE_NODES", "POINTWISE_NODES", "READERS", "WINDOWS", "unknown"]
 
@@ -68,7 +68,8 @@ def _conv(graph: Graph, node: Any, name: str) -> Layer:
         "groups": int(given.get("group", 1)),
         "bias": int(len(node.input) > 2 and bool(node.input[2])),
     }
-    return Layer("Conv3d" if len(weights) == 5 else "Conv2d", {**sizes, **more}, name)
+    sizes = for_images({**sizes, **more}, graph.per_sample(graph.shape(node.input[0])[:1]))
+    return Layer("Conv3d" if len(weights) == 5 else "Conv2d", sizes, name)
 
 
 def _transposed(graph: Graph, node: Any, name: str) -> Layer:
@@ -88,6 +89,7 @@ def _transposed(graph: Graph, node: Any, name: str) -> Layer:
     for axis, more in (("width", extra[-1]), ("depth", extra[0] if axes == 3 else sizes["output_padding"])):
         if more != sizes["output_padding"]:
             sizes[f"output_padding_{axis}"] = more
+    sizes = for_images(sizes, graph.per_sample(image[:1]))
     return Layer("ConvTranspose3d" if axes == 3 else "ConvTranspose2d", sizes, name)
 
 
@@ -101,6 +103,7 @@ def _pool(graph: Graph, node: Any, name: str) -> Layer:
         values = graph.per_sample(graph.shape(node.output[0])) * math.prod(kernel)
         return Layer("Elementwise", {"input_size": values}, name)
     kind = "MaxPool2d" if node.op_type == "MaxPool" else "AvgPool2d"
+    sizes = for_images(sizes, graph.per_sample(graph.shape(node.input[0])[:1]))
     return Layer(kind, {**sizes, "ceil_mode": int(given.get("ceil_mode", 0))}, name)
 
 
@@ -108,7 +111,7 @@ def _global_pool(graph: Graph, node: Any, name: str) -> Layer:
     image = graph.shape(node.input[0])
     high, wide = (image[2], image[3]) if len(image) == 4 else (1, math.prod(image[2:]))
     sizes = {"image_size": high, "image_width": wide, "output_size": 1, "output_width": 1, "in_channels": image[1]}
-    return Layer("AdaptiveAvgPool2d", sizes, name)
+    return Layer("AdaptiveAvgPool2d", for_images(sizes, graph.per_sample(image[:1])), name)
 
 
 def _gemm(graph: Graph, node: Any, name: str) -> Layer:

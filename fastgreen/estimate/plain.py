@@ -124,8 +124,18 @@ def from_file(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
 
 
 def _from_json(path: Path) -> Any:
-    document = json.loads(_text(path))
+    document = json.loads(_text(path), object_pairs_hook=_object)
     return document["layers"] if isinstance(document, dict) else document
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; a name given twice is refused, as TOML and tables refuse it."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is given twice")
+    return found
 
 
 def _text(path: Path) -> str:

@@ -39,6 +39,9 @@ PUBLISHED = {
 }
 
 
+MOST_J = 1e15  # a power station for two weeks; the squares of larger energies overflow
+
+
 @dataclass(frozen=True)
 class Table:
     """Measured layers of one kind.
@@ -66,6 +69,9 @@ class Table:
     def __post_init__(self) -> None:
         if not (finite := np.isfinite(self.energy_j)).all():
             raise ValueError(f"{self.source or self.kind}: energy must be finite, unlike row {int(np.argmin(finite))}")
+        if self.energy_j.size and (most := float(self.energy_j.max())) > MOST_J:
+            where = f"{self.source or self.kind}: energy of row {int(np.argmax(self.energy_j))}"
+            raise ValueError(f"{where} must be at most {MOST_J:g} J, not {most:g} J")
 
     def __len__(self) -> int:
         return len(self.energy_j)

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastgreen.estimate.contraction import attention_products, contraction
 from fastgreen.estimate.counts import GATES
-from fastgreen.estimate.layers import KINDS, Layer, window_sizes
+from fastgreen.estimate.layers import KINDS, Layer, for_images, window_sizes
 
 __all__ = ["layers_of"]
 
@@ -126,8 +126,10 @@ def _window(image: Sequence[int], kernel: Any, stride: Any, padding: Any, dilati
 
 def _conv(call: Call) -> list[Layer] | None:
     given = call.bound("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    image, kernel = list(given["input"].shape[2:]), list(given["weight"].shape[2:])
+    kernel = list(given["weight"].shape[2:])
     axes = len(kernel)
+    *images, channels = given["input"].shape[:-axes]
+    image = list(given["input"].shape[-axes:])
     dilation = _axes(given["dilation"] or 1, axes)
     padding = 0 if given["padding"] in (None, "valid") else given["padding"]
     if padding == "same":
@@ -136,10 +138,10 @@ def _conv(call: Call) -> list[Layer] | None:
         image, padding = [size + t % 2 for size, t in zip(image, total, strict=True)], [t // 2 for t in total]
     sizes = _window(image, kernel, given["stride"] or 1, padding, dilation)
     sizes |= {
-        "in_channels": given["input"].shape[1], "out_channels": given["weight"].shape[0],
+        "in_channels": channels, "out_channels": given["weight"].shape[0],
         "groups": given["groups"] or 1, "bias": given["bias"] is not None,
     }  # fmt: skip
-    return [call.layer("Conv3d" if axes == 3 else "Conv2d", sizes)]
+    return [call.layer("Conv3d" if axes == 3 else "Conv2d", for_images(sizes, math.prod(images)))]
 
 
 def _transposed(call: Call) -> list[Layer] | None:
@@ -148,13 +150,15 @@ def _transposed(call: Call) -> list[Layer] | None:
     axes, groups, dilation = len(kernel), given["groups"] or 1, given["dilation"] or 1
     sizes = _window(given["input"].shape, kernel, given["stride"] or 1, given["padding"] or 0, dilation)
     extra = _axes(given["output_padding"] or 0, axes)
+    *images, channels = given["input"].shape[:-axes]
     sizes |= {
-        "in_channels": given["input"].shape[1], "out_channels": given["weight"].shape[1] * groups, "groups": groups,
+        "in_channels": channels, "out_channels": given["weight"].shape[1] * groups, "groups": groups,
         "output_padding": extra[-2] if axes > 1 else 0, "output_padding_width": extra[-1],
         "bias": given["bias"] is not None,
     }  # fmt: skip
     if axes == 3:
         sizes["output_padding_depth"] = extra[0]
+    sizes = for_images(sizes, math.prod(images))
     return [call.layer("ConvTranspose3d" if axes == 3 else "ConvTranspose2d", sizes)]
 
 
@@ -170,7 +174,7 @@ def _pool(call: Call) -> list[Layer] | None:
     image = given["input"].shape
     dilation = given.get("dilation") or 1
     sizes = _window(image, kernel, given["stride"] or kernel, given["padding"] or 0, dilation)
-    more = {"in_channels": image[-axes - 1], "ceil_mode": bool(given["ceil_mode"])}
+    more = {"in_channels": math.prod(image[:-axes]), "ceil_mode": bool(given["ceil_mode"])}
     return [call.layer("MaxPool2d" if call.called.startswith("max") else "AvgPool2d", sizes | more)]
 
 
@@ -178,7 +182,7 @@ def _adaptive(call: Call) -> list[Layer] | None:
     axes = int(call.called[-2])
     image, result = call.args[0].shape, next(_tensors(call.result)).shape
     high, wide = math.prod(image[-axes:-1]), image[-1]
-    sizes = {"image_size": high, "image_width": wide, "in_channels": image[-axes - 1]}
+    sizes = {"image_size": high, "image_width": wide, "in_channels": math.prod(image[:-axes])}
     return [call.layer(
         "AdaptiveAvgPool2d", {**sizes, "output_size": math.prod(result[-axes:-1]), "output_width": result[-1]}
     )]  # fmt: skip

@@ -177,3 +177,22 @@ def test_unequal_dilations_are_those_of_pytorch(tmp_path):
         assert [int(n) for n in output_size(layer.kind, **layer.sizes)][-1] == result.shape[-1]
         energy = Network([layer], strict=True).estimate(1).energy_j
         assert energy > 0
+
+
+# In one sample 4 images: [N, 12, 9, 9] becomes [4 N, 3, 9, 9], as heads, windows or two pictures do.
+IMAGES = {"Conv": (5, 3, 3, 3), "ConvTranspose": (3, 5, 3, 3)}
+
+
+@pytest.mark.parametrize("batch", [1, 2, "N"])
+@pytest.mark.parametrize("operator", [*IMAGES, "MaxPool", "GlobalAveragePool"])
+def test_every_image_of_a_sample_counts(tmp_path, operator, batch):
+    given = {"kernel_shape": [3, 3]} if operator == "MaxPool" else {}
+    nodes = [
+        h.make_node("Reshape", ["x", "to"], ["i"], name="r"),
+        h.make_node(operator, ["i", "w"] if operator in IMAGES else ["i"], ["y"], name="n", **given),
+    ]
+    weights = {"to": np.array([-1, 3, 9, 9])} | ({"w": IMAGES[operator]} if operator in IMAGES else {})
+    layer = read(tmp_path, nodes, {"x": [batch, 12, 9, 9]}, weights)[-1]
+    work = {"Conv": 4 * 49 * 5 * 27, "ConvTranspose": 4 * 81 * 5 * 27}
+    assert standard([layer]) == work.get(operator, 0)
+    assert layer.sizes["in_channels"] == 12

@@ -187,6 +187,8 @@ def test_a_row_without_energy_is_named():
     layer = {"batch_size": np.arange(1, 21), "input_size": np.full(20, 9)}
     with pytest.raises(ValueError, match="energy of row 2 must be above 0, not 0 J"):
         PhysicalModel.fit(Table("ReLU", layer, np.where(np.arange(20) == 2, 0.0, np.arange(1.0, 21))))
+    with pytest.raises(ValueError, match="energy of row 2 must be at most 1e\\+15 J"):
+        Table("ReLU", layer, np.where(np.arange(20) == 2, 1e300, np.arange(1.0, 21)))
 
 
 def test_energies_of_zero_and_below_cannot_be_fitted_on_relative_error():

@@ -367,6 +367,7 @@ def test_a_plain_list_is_read_from_json_toml_and_csv(tmp_path, suffix):
     [
         ("net.json", "{", TraceError), ("net.json", "{}", TraceError), ("net.json", "[]", ValueError),
         ("net.json", '[{"kind": "Linear", "input_size": 0, "output_size": 3}]', ValueError),
+        ("net.json", '[{"kind": "ReLU", "input_size": 3, "input_size": 30}]', TraceError),
         ("net.json", "[3]", ValueError), ("net.toml", "x = ", TraceError), ("net.csv", "", ValueError),
         ("net.txt", "x", ValueError), ("net", "x", ValueError), ("net.json", "[" * 100_000, TraceError),
         ("net.json", '[{"kind": "ReLU", "input_size": [1, 2]}]', ValueError),

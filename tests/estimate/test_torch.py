@@ -6,6 +6,7 @@ from fastgreen.errors import FastgreenWarning
 from fastgreen.estimate.counts import parameters
 from fastgreen.estimate.layers import FREE, KINDS
 from fastgreen.estimate.network import Network
+from fastgreen.estimate.torch_reader import from_torch
 from tests.estimate.test_readers import counted
 
 
@@ -317,3 +318,36 @@ def test_a_sample_that_does_not_fit_is_a_value_error(shape):
 
     with pytest.raises(ValueError, match=r"sample of shape|input_shape"):
         from_torch(residual_network(), shape)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("turned", [False, True])
+def test_every_image_of_a_sample_counts(axes, turned):
+    """Heads, windows or two pictures in the place of the batch, as networks for video and optical flow have them."""
+    torch = pytest.importorskip("torch")
+    kind = getattr(torch.nn, f"Conv{'Transpose' if turned else ''}{axes}d")
+
+    class Several(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = kind(3, 6, 3, stride=2, padding=1, groups=3)
+
+        def forward(self, x):
+            return self.part(x.reshape(-1, 3, *x.shape[2:]))
+
+    layers = from_torch(Several(), [(12, *[9] * axes)])
+    assert counted(layers, 1) == 4 * (9**axes if turned else 5**axes) * 6 * 3**axes
+
+
+def test_an_image_without_a_batch_has_its_channels_first():
+    torch = pytest.importorskip("torch")
+
+    class Alone(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = torch.nn.Conv2d(3, 6, 3)
+
+        def forward(self, x):
+            return self.part(x[0])
+
+    assert counted(from_torch(Alone(), [(3, 9, 9)]), 1) == 49 * 6 * 27

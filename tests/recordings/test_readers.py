@@ -50,7 +50,10 @@ def test_wrong_units_and_missing_values_are_absent_and_counted(tmp_path):
     recording = read_nvidia_smi(file)
     assert recording.energy_j()["gpu:0"] == pytest.approx(100.0)
     assert recording.channels.to_pylist()[0]["absent"] == 4
-    assert recording.notes == ["3 values without a number or with a unit that does not fit: absent"]
+    assert recording.notes == [
+        "1 negative power: absent",
+        "3 values without a number or with a unit that does not fit: absent",
+    ]
 
 
 def test_two_gpus_in_one_log_are_two_roots(tmp_path):

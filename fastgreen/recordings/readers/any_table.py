@@ -25,7 +25,15 @@ __all__ = ["Columns", "add_rows", "read_dmon", "read_rocm_smi", "read_table"]
 WATTS_PER = {"mW": 1e-3, "W": 1.0, "kW": 1e3, "MW": 1e6}
 _REMARKS = 200  # lines before the header
 _NUMBER = re.compile(r"^([-+]?[\d.,]*\d[\d.,]*(?:[eE][-+]?\d+)?)\s*([A-Za-z]*)$")
-_HEADER_UNIT = re.compile(r"(?:[(\[]\s*|_)(mW|W|kW|MW|mJ|J|kJ|MJ|GJ|Wh|kWh)\s*[)\]]?$")
+_BRACKETS = re.compile(r"[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
+_LAST_WORD = re.compile(r"_([A-Za-z]+)$")
+_IN_FULL = {"watt": "W", "watts": "W", "milliwatt": "mW", "milliwatts": "mW", "kilowatt": "kW", "kilowatts": "kW"}
+_IN_FULL |= {"joule": "J", "joules": "J", "millijoules": "mJ", "kilojoules": "kJ"}
+# Seconds since 1970 or since a begin that a table does not name.
+_TIME_UNITS = {"ns": 1, "us": 10**3, "\u00b5s": 10**3, "\u03bcs": 10**3, "ms": 10**6, "s": 10**9, "sec": 10**9}
+_TIME_UNITS |= {"seconds": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
+_EARLY = 10**8 * 10**9  # in 1973, before any recording
+_GROUPING = re.compile("(?<=\\d)['\u2019\u00a0\u202f\u2009](?=\\d\\d\\d)")
 _DAY_FIRST = re.compile(r"^(\d\d)\.(\d\d)\.(\d{4})")
 _PACKED_DAY = re.compile(r"^(\d{4})(\d\d)(\d\d)(?=[ T])")
 # Seconds since 1970 in these units; the numbers of our age tell them apart.
@@ -253,15 +261,25 @@ class _Adder:
         self.passes: dict[str, int] = {}
         self.open: dict[str, tuple[int, int]] = {}
         self.counters: dict[str, tuple[int, float]] = {}
-        self.back = self.bad = self.restarts = 0
+        self.back = self.bad = self.restarts = self.negative = 0
+        self.mark = self.below = ""
 
     def add(self, header: list[str], rows: list[list[str]]) -> None:
         wanted = self.wanted
         at = header.index(wanted.value)
-        scale = _scale(wanted, header[at], self.builder.path)
+        for name in wanted.named():
+            if header.count(name) > 1:
+                self.builder.note(f"{header.count(name)} columns have the name {name}: the first counts")
         units = WATTS_PER if wanted.power else JOULES_PER
-        values = np.array([_value(row[at], scale, units) for row in rows])
+        if (below := _unit_in(rows[0][at], units)) is not None and wanted.unit is None:
+            self.below = below  # some tools write the units below the names
+            rows = rows[1:]
+        scale = _scale(wanted, header[at], self.builder, self.below)
+        texts = [_GROUPING.sub("", row[at]) for row in rows]
+        self.mark = self.mark or _decimal_mark(texts)
+        values = np.array([_value(text, scale, units, self.mark) for text in texts])
         self.bad += int(np.isnan(values).sum())
+        self.negative += int((values < 0).sum())
         device_at = header.index(wanted.device) if wanted.device else None
         devices = [row[device_at] if device_at is not None else "" for row in rows]
         if wanted.time is None:
@@ -269,7 +287,9 @@ class _Adder:
         else:
             time_at = header.index(wanted.time)
             texts = [row[time_at] for row in rows]
-            stamps, exact = _moments(texts, wanted.timezone), any("." in text[8:] for text in texts[:100])
+            stamps, exact = _moments(texts, wanted.timezone, header[time_at]), any("." in t[8:] for t in texts[:100])
+            if ((stamps != ABSENT_NS) & (stamps < _EARLY)).any():
+                self.builder.note("times that are small numbers are taken as seconds, or in the unit in their name")
         good = stamps != ABSENT_NS
         self.builder.dropped += int((~good).sum())
         stamps, values = stamps[good], values[good]
@@ -322,47 +342,80 @@ class _Adder:
             builder.note(f"time goes back {counted(self.back, 'time')}; a new segment begins at each")
         if self.restarts:
             builder.note(f"the counter of energy goes back {counted(self.restarts, 'time')}: that step is unknown")
+        if self.negative:
+            builder.note(f"{counted(self.negative, 'negative value')}: absent")
         if self.bad:
             builder.note(f"{counted(self.bad, 'value')} without a number or with a unit that does not fit: absent")
         if builder.dropped:
             builder.note(f"{builder.dropped} of {builder.lines} rows could not be used")
 
 
-def _scale(wanted: Columns, header: str, path: str) -> float:
+def _unit_in(text: str, units: dict[str, float]) -> str | None:
+    """The unit that a text is, in any case: a power in MW is none of a table, so mw is milliwatts."""
+    text = text.strip()
+    known = {**{unit.lower(): unit for unit in reversed(units)}, **_IN_FULL, **{unit: unit for unit in units}}
+    found = known.get(text) or known.get(text.lower())
+    return found if found in units else None
+
+
+def _scale(wanted: Columns, header: str, builder: RecordingBuilder, below: str) -> float:
     units = WATTS_PER if wanted.power else JOULES_PER
-    match = _HEADER_UNIT.search(header)
-    unit = wanted.unit or (match[1] if match and match[1] in units else None)
+    brackets, word = _BRACKETS.search(header), _LAST_WORD.search(header)
+    named = _unit_in(brackets[1], units) if brackets else _unit_in(word[1], units) if word else None
+    unit = wanted.unit or below or named
     if unit is None and wanted.energy:
-        raise TraceError(f"{path}: the unit of {wanted.energy!r} is not known; give it, as in --unit kWh")
+        raise TraceError(f"{builder.path}: the unit of {wanted.energy!r} is not known; give it, as in --unit kWh")
+    if unit is None and brackets and not brackets[1].isdigit():
+        builder.note(f"the unit {shown([brackets[1]], 20)} is not one of {', '.join(units)}: taken as W")
     return units[unit or "W"]
 
 
-def _value(text: str, scale: float, units: dict[str, float]) -> float:
+def _decimal_mark(texts: list[str]) -> str:
+    """The mark before the decimals, by the numbers that can have one only; empty if none of them tells."""
+    votes: set[str] = set()
+    for text in texts:
+        match = _NUMBER.match(text.strip())
+        marks = re.findall(r"[.,]", match[1]) if match else []
+        if len(set(marks)) == 2:
+            votes.add(marks[-1])
+        elif len(marks) > 1:
+            votes.add("," if marks[0] == "." else ".")
+        elif marks and match and len(re.split(r"[.,eE]", match[1])[1]) != 3:
+            votes.add(marks[0])
+    return votes.pop() if len(votes) == 1 else ""
+
+
+def _value(text: str, scale: float, units: dict[str, float], mark: str = "") -> float:
     match = _NUMBER.match(text.strip())
     if match is None or (match[2] and match[2] not in units):
         return np.nan
     number = match[1]
-    if "," in number and "." in number:
+    other = "," if mark == "." else "." if mark == "," else ""
+    if not mark and "," in number and "." in number:
         other = "," if number.rfind(".") > number.rfind(",") else "."
-        number = number.replace(other, "")
+    number = number.replace(other, "") if other else number
     try:
         return float(number.replace(",", ".")) * (units[match[2]] if match[2] else scale)
     except ValueError:
         return np.nan
 
 
-def _moments(texts: list[str], timezone: str) -> np.ndarray:
-    numbers = [_epoch_ns(text) for text in texts]
+def _moments(texts: list[str], timezone: str, header: str = "") -> np.ndarray:
+    word = _BRACKETS.search(header) or _LAST_WORD.search(header)
+    scale = _TIME_UNITS.get(word[1].lower(), 10**9) if word else 10**9
+    numbers = [_epoch_ns(text, scale) for text in texts]
     if sum(number is not None for number in numbers) * 2 > len(texts):
         return np.array([ABSENT_NS if number is None else number for number in numbers], np.int64)
     plain = (_PACKED_DAY.sub(r"\1-\2-\3", _DAY_FIRST.sub(r"\3-\2-\1", text.strip())) for text in texts)
     return to_utc_ns([text.replace("/", "-") for text in plain], timezone)
 
 
-def _epoch_ns(text: str) -> int | None:
+def _epoch_ns(text: str, small: int = 10**9) -> int | None:
+    """Moment of a number; `small` is the unit in ns of a small one, which is no second since 1970 of our age."""
     try:
         number = Decimal(text.strip().replace(",", "."))
         scale = next((scale for limit, scale in _EPOCH if 0 <= number < limit), None)
+        scale = small if scale == 10**9 and (number < 10**8 or small < 10**9) else scale
     except InvalidOperation:
         return None
     moment = int(number * scale) if scale is not None else -1

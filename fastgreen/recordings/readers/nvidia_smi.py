@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fastgreen.errors import TraceError
-from fastgreen.recordings.readers.series import Series
+from fastgreen.recordings.readers.series import Series, first_of_moment
 from fastgreen.recordings.readers.tables import Tables, trimmed
 from fastgreen.recordings.readers.text import begins_with_time, csv_rows, open_text, shown
 from fastgreen.recordings.readers.timestamps import ABSENT_NS, check_zone, segments_of, to_utc_ns
@@ -164,7 +164,7 @@ class _Reader:
         self.timezone = timezone
         self.series = Series(builder, "add index to --query-gpu")
         self.open: dict[str, tuple[int, int]] = {}
-        self.bad_values = self.back = 0
+        self.bad_values = self.back = self.negative = self.twice = 0
 
     def read(self, header: list[str], rows: Iterator[list[str]]) -> None:
         if not is_header(header):
@@ -182,6 +182,10 @@ class _Reader:
             self.builder.count_first([name, f"{name}/instant", f"{name}/average"], "power.draw has no value")
         if self.back:
             self.builder.note(f"time goes back {counted(self.back, 'time')}; a new segment begins at each")
+        if self.twice:
+            self.builder.note(f"{counted(self.twice, 'row')} twice in the file: read once")
+        if self.negative:
+            self.builder.note(f"{counted(self.negative, 'negative power')}: absent")
         if self.bad_values:
             self.builder.note(
                 f"{counted(self.bad_values, 'value')} without a number or with a unit that does not fit: absent"
@@ -205,13 +209,18 @@ class _Reader:
         good = stamps != ABSENT_NS
         self.builder.dropped += int((~good).sum())
         rows = [row for row, fine in zip(rows, good, strict=True) if fine]
+        stamps = stamps[good]
+        if self.board_at is not None:
+            # One board has one row for a moment, so an equal row is a copy and no second board.
+            new = first_of_moment(stamps, rows)
+            self.twice += len(rows) - len(new)
+            rows, stamps = [rows[place] for place in new], stamps[new]
         if not rows:
             return
         key = self.board_at if self.board_at is not None else self.name_at
         devices = [row[key] if key is not None else "" for row in rows]
         wished = [row[self.index_at] if self.index_at is not None else "" for row in rows]
         exact = "." in rows[0][self.time_at]
-        stamps = stamps[good]
         for gpu, mine in self.series.split(stamps, devices, [w if w.isdigit() else "" for w in wished], exact):
             self._gpu(gpu, stamps[mine], [rows[i] for i in mine])
 
@@ -230,6 +239,7 @@ class _Reader:
             )
             values = np.array([self._value(row[at], self.units[at], scales) for row in rows])
             if power:
+                self.negative += int((values < 0).sum())
                 values = np.where(values < 0, math.nan, values)
             self.builder.add(name, stamps, numbers, values)
 

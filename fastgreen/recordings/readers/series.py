@@ -11,7 +11,7 @@ from fastgreen.errors import TraceError
 from fastgreen.recordings.recording import RecordingBuilder
 from fastgreen.units import counted
 
-__all__ = ["Series"]
+__all__ = ["Series", "first_of_moment"]
 
 _GROUP = 0.1  # rows of one group are closer than this part of the time between groups
 _MOST_DEVICES = 1024
@@ -129,3 +129,18 @@ def _starts(stamps: np.ndarray) -> np.ndarray:
     lap = np.quantile(later, 0.9, method="lower") if later.size else 0
     new = (steps > _GROUP * lap) | (steps < 0)
     return np.concatenate([[0], np.flatnonzero(new) + 1])
+
+
+def first_of_moment(stamps: np.ndarray, rows: Sequence[Sequence[str]]) -> list[int]:
+    """Places of the rows that are no copies of an earlier row with the same time."""
+    kept: list[int] = []
+    seen: set[tuple[str, ...]] = set()
+    now = None
+    for place, (stamp, row) in enumerate(zip(stamps.tolist(), rows, strict=True)):
+        if stamp != now:
+            now = stamp
+            seen.clear()
+        if tuple(row) not in seen:
+            seen.add(tuple(row))
+            kept.append(place)
+    return kept

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from fastgreen.errors import TraceError
 from fastgreen.guards.printable import printable
 from fastgreen.guards.untrusted import open_regular
 
@@ -18,6 +19,14 @@ __all__ = ["begins_with_time", "csv_rows", "open_text", "shown"]
 
 # Logs redirected to a file on Windows are in UTF-16.
 _MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (codecs.BOM_UTF8, "utf-8-sig"))
+
+_PACKED = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"PK\x03\x04", "zip, as a spreadsheet is"),
+)
 
 _TIME = re.compile(r"\s*(?:19|20)\d\d[-/]\d\d[-/]\d\d[T ]\d\d:\d\d")
 
@@ -33,12 +42,16 @@ def open_text(path: Path) -> TextIO:
     Raises
     ------
     TraceError
-        If it is not a regular file, for example a pipe or a device.
+        If it is not a regular file, for example a pipe or a device, or if it is compressed.
     OSError
         If it does not exist or cannot be read.
     """
     stream = os.fdopen(open_regular(path), "rb")
-    head = stream.peek(3)
+    head = stream.peek(6)
+    packed = next((name for mark, name in _PACKED if head.startswith(mark)), None)
+    if packed is not None:
+        stream.close()
+        raise TraceError(f"{path}: it is compressed ({packed}); unpack it, or save it as CSV")
     encoding = next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
     return io.TextIOWrapper(stream, newline="", encoding=encoding, errors="replace")
 
