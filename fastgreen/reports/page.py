@@ -20,7 +20,7 @@ from fastgreen.guards.arguments import path_text
 from fastgreen.guards.printable import printable
 from fastgreen.reports.curves import Level, Lines, Part, lines, packed
 from fastgreen.reports.lanes import lane_data, span_tables
-from fastgreen.results.console import quantity, titled, with_bounds
+from fastgreen.results.console import known_lines, quantity, titled, with_bounds
 from fastgreen.results.html_tables import html_table
 from fastgreen.results.identity import identity
 from fastgreen.units import NS_PER_S, counted
@@ -37,6 +37,7 @@ _BARS = 20
 _PARTS = 4000  # steps of the finest level from which on a part would have narrower ones
 _SAID = 3  # names in a sentence
 _NAME = 120  # characters of a name
+_NOTE = 600
 
 
 def to_html(
@@ -279,7 +280,11 @@ def _window_table(result: Result, summary: pa.Table) -> str:
         return "<p>No window was entered.</p>" if not result.ledger_names else ""
     if not result.known:
         summary = summary.select([n for n in summary.schema.names if "energy" not in n and "power" not in n])
-    return html_table(summary, "Windows by name")
+    rows = sorted(summary.to_pylist(), key=lambda row: -row["energy_j"])[:_BARS] if result.known else []
+    said = "".join(
+        f'<p class="small">{escape(printable(" ".join(line.split()), most=_NOTE))}</p>' for line in known_lines(rows)
+    )
+    return html_table(summary.drop_columns("interval_note"), "Windows by name") + said
 
 
 def _ledger_table(result: Result) -> str:

@@ -334,8 +334,8 @@ def test_a_part_of_a_run_is_drawn_in_full(tmp_path, browser):
     requests(browser)
     browser.get(path.as_uri())
     quiet(browser, path)
-    assert range_of(browser).startswith("1800 s to 1860 s")
-    assert "Curves and lanes show 1.800 ks to 1.860 ks of the run" in browser.find_element("tag name", "body").text
+    assert range_of(browser).startswith("1800 s to 1860 s (0:30:00 to 0:31:00), steps of ")
+    assert "Curves and lanes show 1800 s to 1860 s of the run" in browser.find_element("tag name", "body").text
     for wrong in ((5, 5), (7, 6), (4000, None), (4000, 5000)):
         with pytest.raises(ValueError, match="must be a stretch within the run"):
             fg.to_html(run, path, from_s=wrong[0], to_s=wrong[1])
