@@ -128,6 +128,8 @@ portable-c: ## compile the portable C sources with clang and with the compiler f
 FUZZ_SECONDS ?= 60
 FUZZ_TEXT_SECONDS = $(shell expr $(FUZZ_SECONDS) / 10 + 1)
 FUZZ_CLANG = $(firstword $(wildcard /usr/bin/clang /usr/bin/clang-[0-9][0-9]))
+# Debian has the runtime of libFuzzer in a package of its own.
+FUZZ_RUNTIME = $(wildcard /usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*.a)
 FUZZ_CFLAGS := -std=gnu11 -g -O1 -Wall -Wextra -Icsrc
 FUZZ_SOURCES := $(filter-out csrc/fg_metric%,$(wildcard csrc/fg_*.c))
 FUZZ_C := text share
@@ -137,21 +139,21 @@ fuzz: $(VENV)/.fuzz fuzz-text ## fuzz every reader, all together for FUZZ_SECOND
 	FASTGREEN_ATTACK_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/punctual/test_grant_under_attack.py
 
 fuzz-text:
-	if [ -z "$(FUZZ_CLANG)" ] && [ $$(id -u) = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && apt-get install -y -qq clang > /dev/null; fi
+	if [ -z "$(and $(FUZZ_CLANG),$(FUZZ_RUNTIME))" ] && [ $$(id -u) = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -y -qq clang libclang-rt-dev > /dev/null; fi
 	$(MAKE) --no-print-directory fuzz-text-run
 
 fuzz-text-run: $(FUZZ_C:%=fuzz-c-%)
 
 fuzz-c-%:
 	@mkdir -p build/fuzz/$*
-ifneq ($(FUZZ_CLANG),)
+ifneq ($(and $(FUZZ_CLANG),$(FUZZ_RUNTIME)),)
 	$(FUZZ_CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all tests/fuzz/fuzz_$*.c \
 		$(FUZZ_SOURCES) -o build/fuzz/fuzz_$* -pthread -ldl -lm
 	build/fuzz/fuzz_$* -max_total_time=$(FUZZ_TEXT_SECONDS) -max_len=$(if $(filter text,$*),320,4096) -print_final_stats=1 \
 		-artifact_prefix=build/fuzz/$*/ build/fuzz/$*
 else
-	@echo "There is no clang: the C code is fuzzed blindly, without coverage. Install clang for libFuzzer."
+	@echo "There is no clang with libFuzzer: the C code is fuzzed blindly, without coverage. Install clang and libclang-rt-dev."
 	$(CC) $(FUZZ_CFLAGS) -DSTANDALONE -fsanitize=address,undefined -fno-sanitize-recover=all tests/fuzz/fuzz_$*.c \
 		$(FUZZ_SOURCES) -o build/fuzz/fuzz_$* -pthread -ldl -lm
 	build/fuzz/fuzz_$* $(FUZZ_TEXT_SECONDS) $$RANDOM

@@ -7,6 +7,6 @@ import sys
 if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:
     del sys.path[0]
 
-from fastgreen.cli import main
+from fastgreen.cli import program
 
-main(prog_name="fastgreen")
+program()

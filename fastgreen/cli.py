@@ -39,6 +39,10 @@ COMMANDS = {
     "tradeoff": ("fastgreen.commands.tradeoff", "tradeoff"),
 }
 
+# PyArrow imports pandas, where installed, for its first array: half of the time of a short command. These commands need
+# no pandas, and run no code of the user in this process.
+WITHOUT_PANDAS = frozenset(("channels", "run", "compare", "report", "merge", "share", "watch"))
+
 
 class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -86,3 +90,19 @@ def _fill_standard_places() -> None:
             os.fstat(place)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor
+
+
+class _WithoutPandas:
+    """A finder that finds no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("this command needs no pandas", name=name)
+
+
+def program() -> None:
+    """Run the command line as a program of its own."""
+    if WITHOUT_PANDAS.intersection(sys.argv[1:2]):
+        sys.meta_path.insert(0, _WithoutPandas)
+    main(prog_name="fastgreen")

@@ -21,6 +21,8 @@ from tests.fakes.powercap import PowercapTree, Zone
 from tests.fakes.proc import ProcRoot
 from tests.oracles.places import ROOT
 
+WITHOUT_PANDAS = ROOT / "tests" / "fakes" / "without_pandas"
+
 
 def _forbid_network(event: str, arguments: tuple) -> None:
     if event != "socket.connect":
@@ -128,11 +130,15 @@ Python = Callable[..., subprocess.CompletedProcess]
 
 @pytest.fixture
 def python() -> Python:
-    """Runs code in a fresh interpreter with this environment: python(code, *arguments, **options of subprocess.run)."""
+    """Runs code in a fresh interpreter with this environment: python(code, *arguments, **options of subprocess.run).
 
-    def run(code: str, *arguments: object, **options: object) -> subprocess.CompletedProcess:
+    Without ``pandas=True`` it is an environment without pandas.
+    """
+
+    def run(code: str, *arguments: object, pandas: bool = False, **options: object) -> subprocess.CompletedProcess:
         options = {"capture_output": True, "text": True, "timeout": 240, **options}
-        env = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+        path = str(ROOT) if pandas else f"{WITHOUT_PANDAS}{os.pathsep}{ROOT}"
+        env = {**os.environ, "PYTHONPATH": path, **options.pop("env", {})}
         command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
         return subprocess.run(command, env=env, **options)
 

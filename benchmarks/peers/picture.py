@@ -44,7 +44,8 @@ def _bars(axes: Any, sheet: Sheet, case: str, figure: str, scale: float, title: 
     tools = sorted(known, key=lambda tool: known[tool])
     axes.barh(range(len(tools)), [known[t] for t in tools], color=[GREEN if t == OURS else GREY for t in tools])
     axes.set_xscale("log")
-    axes.set_xlim(min(known.values()) / 3, max(known.values()) * 12)
+    if known:  # not where only other cases were measured
+        axes.set_xlim(min(known.values()) / 3, max(known.values()) * 12)
     for place, tool in enumerate(tools):
         text = f"{known[tool]:.3g}" if known[tool] < 1000 else f"{known[tool]:,.0f}"
         axes.text(known[tool] * 1.15, place, text, va="center", fontsize=9)

@@ -31,7 +31,7 @@ _OWN_LENGTHS = ("codecarbon", "zeus", "home-assistant", "carbontracker")
     "--format",
     "format_",
     help="aipowermeter, nvidia-smi, nvidia-smi-dmon, codecarbon, omegawatt, rocm-smi, amd-smi, tegrastats, perf, "
-    "turbostat, zeus, carbontracker, home-assistant, influxdb or table.  "
+    "turbostat, zeus, carbontracker, perun, ptdaemon, home-assistant, influxdb or table.  "
     "[default: by the first lines]",
 )
 @click.option("--time", "time", help="Column of the times, in a table of another tool.")
@@ -83,7 +83,8 @@ def import_(
     """Read a recording of another tool.
 
     The tools are AIPowerMeter, nvidia-smi, CodeCarbon, OmegaWatt, rocm-smi, amd-smi, tegrastats, perf stat, turbostat,
-    Zeus, Carbontracker, Home Assistant and InfluxDB. For any other tool, give a table and the names of its columns.
+    Zeus, Carbontracker, perun, SPEC PTDaemon, Home Assistant and InfluxDB. For any other tool, give a table and the
+    names of its columns.
     FILE may be a folder of AIPowerMeter.
     """
     with progress_bar("reading", None):

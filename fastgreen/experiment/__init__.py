@@ -49,6 +49,8 @@ _HOME = {
     "read_nvidia_smi": "fastgreen.recordings.readers",
     "read_omegawatt": "fastgreen.recordings.readers",
     "read_perf_stat": "fastgreen.recordings.readers",
+    "read_perun": "fastgreen.recordings.readers",
+    "read_ptdaemon": "fastgreen.recordings.readers",
     "read_rocm_smi": "fastgreen.recordings.readers",
     "read_table": "fastgreen.recordings.readers",
     "read_tegrastats": "fastgreen.recordings.readers",

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from fastgreen.guards.untrusted import read_object
+from fastgreen.guards.untrusted import is_number, read_object
 from fastgreen.reports.ratio import student_t
 from fastgreen.sensors.catalog import counted_ids
 from fastgreen.units import NS_PER_S, counted, two_digits
@@ -477,9 +477,9 @@ def _checked(kind: Any, value: Any) -> Any:
         if name in ("state", "note"):
             fine = isinstance(one, str) and len(one) < 1000
         elif name in ("seconds", "inferences"):
-            fine = isinstance(one, (int, float)) and math.isfinite(one) and one >= 0
+            fine = is_number(one) and one >= 0
         else:
-            fine = one is None or (isinstance(one, (int, float)) and math.isfinite(one))
-        if not fine or isinstance(one, bool):
+            fine = one is None or is_number(one)
+        if not fine:
             return None
     return kind(**value)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,12 @@ def read_small(path: Path, folder: Path | None = None, most: int = SMALL) -> byt
     if len(data) > most:
         raise TraceError(f"{path} is larger than {most} bytes")
     return data
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a finite number. JSON has integers that are too large for a float."""
+    most = sys.float_info.max
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
 
 
 def read_object(path: Path, folder: Path | None = None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         def _become_inert(self) -> None: ...
 
 
-__all__ = ["prepare_report", "report", "running"]
+__all__ = ["prepare_arrow", "prepare_report", "report", "running"]
 
 _MOST_INTERRUPTS = 3  # of one monitor's end; after more presses of Ctrl-C the program ends at once
 
@@ -45,11 +45,22 @@ def report(result: Result) -> None:
 
 def prepare_report() -> None:
     """Import the modules of a report now: later, those that start threads cannot be imported."""
+    from fastgreen.results import console, following, result_tables
+
+    prepare_arrow(console.quantity(1.0, "J"), following.__name__, result_tables.__name__)
+
+
+def prepare_arrow(*words: str) -> None:
+    """Let PyArrow import now what it imports for its first arrays: pandas where there is one, parts of NumPy, dateutil.
+
+    Some of these compile text. At the end of a program, that makes the interpreter forget that Ctrl-C ended it: its
+    exit code would be 1.
+    """
+    import numpy as np
     import pyarrow as pa
 
-    from fastgreen.results import console, following, result_tables  # noqa: F401
-
-    pa.array([console.quantity(1.0, "J"), result_tables.__name__]).to_pylist()  # it imports pandas where there is one
+    pa.array(words or ["word"]).to_pylist()
+    pa.array(np.zeros(1)).to_pylist()
 
 
 def _after_fork_in_child() -> None:

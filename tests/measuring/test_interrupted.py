@@ -134,12 +134,14 @@ def test_ctrl_c_while_the_program_ends_leaves_a_closed_recording_and_no_tracebac
 import atexit, os, signal, sys, threading, time
 import fastgreen as fg
 monitor = fg.Monitor(record=sys.argv[1], hz=500, settle=True, report_on_exit=True).start()
-main = threading.get_ident()
+main, ends = threading.get_ident(), threading.Event()
 def later():
+    ends.wait()
     for _ in range(2):
         time.sleep(0.1)
         signal.pthread_kill(main, signal.SIGINT)
-atexit.register(threading.Thread(target=later, daemon=True).start)
+threading.Thread(target=later, daemon=True).start()  # Python 3.12 starts no thread at its end
+atexit.register(ends.set)
 """
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
@@ -159,7 +161,7 @@ def test_a_signal_handler_may_stop_a_monitor_whatever_the_program_does(powercap,
             monitor = fg.Monitor("rapl:*").start()
             signal.signal(signal.SIGALRM, lambda *_: monitor.stop())
             signal.setitimer(signal.ITIMER_REAL, 0.0001 + n * 3e-6)
-            until = time.monotonic() + 5
+            until = time.monotonic() + 60
             while monitor.running and time.monotonic() < until:
                 monitor.window(f"w{time.monotonic_ns()}")  # under the lock of the monitor
             assert time.monotonic() < until
@@ -252,4 +254,4 @@ def test_the_bell_wakes_all_who_wait():
     for thread in threads:
         thread.join()
     assert woken == [True] * 8
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 25  # nobody waited for the 30 s

@@ -165,6 +165,7 @@ except fg.errors.FastgreenError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_users_program_passes_a_strict_type_checker_which_finds_its_mistakes(tmp_path):
     pytest.importorskip("mypy")
     wrong = ["whole('three')", "often(3)", "fg.Monitor(chanels=1)", "fg.load(3)", "sweep.compute(thread=1)", "fg.apcc"]

@@ -24,6 +24,8 @@ from fastgreen.recordings.readers import (
     read_nvidia_smi,
     read_omegawatt,
     read_perf_stat,
+    read_perun,
+    read_ptdaemon,
     read_table,
     read_tegrastats,
     read_turbostat,
@@ -132,6 +134,21 @@ def carbontracker(watts):
     return [f"{moment(i, '%Y-%m-%d %H:%M:%S')} - {text.format(i, w)}" for i, w in enumerate(watts, 1) for text in texts]
 
 
+def ptdaemon(watts):
+    return [
+        f"Time,{moment(i, '%m-%d-%Y %H:%M:%S.%f')[:-3]},Watts,{w:.6f},Volts,230.000000,Amps,0.200000,PF,0.500000,Mark,m"
+        for i, w in enumerate(watts)
+    ]
+
+
+def perun(watts):
+    return [",run id,hostname,device_group,sensor,unit,magnitude,timestep,value"] + [
+        f"{2 * i + gpu},0,node,gpu,CUDA:{gpu}_POWER,W,0.001,{i + i / 8e6},{1000 * w:.0f}"
+        for i, w in enumerate(watts)
+        for gpu in (0, 1)
+    ]
+
+
 def read_any(file):
     return read_table(file, time="when", power="watts")
 
@@ -174,6 +191,8 @@ FORMATS = [
     (home_assistant, read_home_assistant),
     (zeus, read_zeus),
     (carbontracker, read_carbontracker),
+    (ptdaemon, read_ptdaemon),
+    (perun, read_perun),
 ]
 
 

@@ -287,6 +287,22 @@ def test_a_damaged_file_gets_a_sentence(tmp_path, text, words):
         read_spans(path, **options)
 
 
+def test_a_device_whose_spans_are_all_beyond_the_run_stands_beside_the_others(run, tmp_path):
+    result, _ = run
+    path = written(tmp_path / "t.json", [x("a", 1, 2), kernel("late", 80, 90)])
+    found = rows(charged_table(result, read_spans(path), gpus={0: "nvml:0"}))
+    assert found["a", "cpu"]["energy_j"] > 0
+    (late,) = (row for (name, _), row in found.items() if name == "late")
+    assert (late["count"], late["outside"], late["energy_j"], late["duration_s"]) == (0, 1, None, None)
+
+
+def test_a_number_that_no_float_can_hold_is_no_time(tmp_path):
+    path = written(tmp_path / "t.json", [x("a", 1, 2), {**x("b", 1, 2), "ts": 10**400}])
+    assert read_spans(path).names == ["a"]
+    with pytest.raises(TraceError, match="baseTimeNanoseconds must be a number"):
+        read_spans(written(tmp_path / "u.json", [x("a", 1, 2)], 10**400))
+
+
 def test_events_without_a_time_are_counted_and_left_out(tmp_path):
     events = [x("a", 1, 2), {**x("b", 1, 2), "ts": float("nan")}, {**x("b", 1, 2), "dur": None}, {"ph": "X"}, 7, None]
     file = read_spans(written(tmp_path / "t.json", events))

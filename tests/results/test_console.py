@@ -29,10 +29,10 @@ def test_tables_fit_the_screen_and_fold_no_name(width):
 
 
 def test_the_most_expensive_come_first_and_the_rest_is_counted():
-    text = render(long_run(60, windows=200, names=[f"name {i}" for i in range(100)]))
+    run = long_run(60, windows=200, names=[f"name {i}" for i in range(100)])
+    text = render(run)
     rows = [line for line in text.splitlines() if line.strip().startswith("name ") and " known to" not in line]
     assert len([r for r in rows if "J" in r and "has no" not in r]) == 40
-    run = long_run(60, windows=200, names=[f"name {i}" for i in range(100)])
     best = max(run.summary().to_pylist(), key=lambda row: row["energy_j"])
     assert rows[0].split("  ")[0].strip() == best["name"]
     assert "... 60 more names, " in text

@@ -107,8 +107,11 @@ def bits(bounded):
     return [np.asarray(column).tobytes() for column in (bounded.energy_j, bounded.low_j, bounded.high_j)]
 
 
+SEEDS = [0, 1, *(pytest.param(n, marks=pytest.mark.statistical) for n in range(2, 12))]
+
+
 @pytest.mark.parametrize("closed", [True, False])
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(n, marks=pytest.mark.statistical) for n in range(2, 12))])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_report_in_one_pass_has_the_bits_of_the_slow_one(tmp_path, seed, closed):
     rng = np.random.default_rng(seed)
     record(tmp_path / "run", rng, closed)
@@ -138,7 +141,7 @@ def test_a_report_in_one_pass_has_the_bits_of_the_slow_one(tmp_path, seed, close
         assert low_j <= rows[name]["energy_j"] <= high_j  # it follows the load
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_windows_taken_together_in_blocks_are_those_taken_together_at_once(tmp_path, seed):
     rng = np.random.default_rng(100 + seed)
     record(tmp_path / "run", rng, True)

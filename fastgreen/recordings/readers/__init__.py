@@ -29,6 +29,8 @@ from fastgreen.recordings.readers.known_tables import (
 )
 from fastgreen.recordings.readers.nvidia_smi import is_header, read_nvidia_smi
 from fastgreen.recordings.readers.omegawatt import read_omegawatt
+from fastgreen.recordings.readers.perun import is_perun, other_perun, read_perun
+from fastgreen.recordings.readers.ptdaemon import is_ptdaemon, read_ptdaemon
 from fastgreen.recordings.readers.text import open_text
 from fastgreen.recordings.recording import Recording
 
@@ -46,6 +48,8 @@ __all__ = [
     "read_nvidia_smi",
     "read_omegawatt",
     "read_perf_stat",
+    "read_perun",
+    "read_ptdaemon",
     "read_rocm_smi",
     "read_table",
     "read_tegrastats",
@@ -68,11 +72,14 @@ FORMATS: dict[str, Callable[..., Recording]] = {
     "home-assistant": read_home_assistant,
     "influxdb": read_influxdb,
     "carbontracker": read_carbontracker,
+    "ptdaemon": read_ptdaemon,
+    "perun": read_perun,
     "table": read_table,
 }
 _SMI = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3},")  # a log of nvidia-smi without a header
 # Logs whose first lines may be remarks.
-_BY_LINE = {"tegrastats": is_tegrastats, "perf": is_perf, "turbostat": is_turbostat}
+_BY_LINE = {"ptdaemon": is_ptdaemon, "perun": is_perun}
+_BY_LINE |= {"tegrastats": is_tegrastats, "perf": is_perf, "turbostat": is_turbostat}
 _IN_FOLDER = {"power_metrics.json": "aipowermeter", "emissions.csv": "codecarbon", "omegawatt.csv": "omegawatt"}
 
 
@@ -105,6 +112,8 @@ def format_of(path: str | Path) -> str:
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror}") from None
     first = next((line for line in head.splitlines() if line.strip()), "")
+    if other_perun(head):
+        return "perun"
     if first.lstrip().startswith(("{", '"END OF')):
         return "aipowermeter"
     if "#timestamp" in head:

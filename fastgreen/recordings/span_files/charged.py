@@ -246,7 +246,7 @@ class _Part:
             columns["begin_ns"] = pa.array(self.begin_ns[self.groups], pa.int64())
         else:
             columns["count"], columns["outside"] = pa.array(self.count), pa.array(self.outside)
-        columns["duration_s"] = pa.array(self.duration_s, mask=unknown & (self.count == 0))
+        columns["duration_s"] = pa.array(self.duration_s, pa.float64(), mask=unknown & (self.count == 0))
         energies = {
             "energy_j": own.energy_j,
             "energy_low_j": own.low_j,

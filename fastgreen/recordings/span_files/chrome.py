@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastgreen.errors import TraceError
+from fastgreen.guards.untrusted import is_number
 from fastgreen.recordings.span_files.span_file import LARGEST_NS, Names, SpanFile, opened, parse
 from fastgreen.results.nested_spans import NestedSpans
 from fastgreen.units import counted
@@ -51,7 +52,7 @@ def chrome_spans(found: Any, path: Path) -> SpanFile:
     if not isinstance(events, list):
         raise TraceError(f"{path} must be a trace of Chrome with a list of traceEvents")
     base = about.get(_BASE, 0)
-    if not (_is_number(base) and abs(base) < LARGEST_NS):
+    if not (is_number(base) and abs(base) < LARGEST_NS):
         raise TraceError(f"{path}: {_BASE} must be a number of ns, not {str(base)[:50]!r}")
     reader = _Reader(path, int(base))
     for place, event in enumerate(events):
@@ -59,10 +60,6 @@ def chrome_spans(found: Any, path: Path) -> SpanFile:
             reader.take(place, event)
     host = about.get("host_name")
     return reader.finish(_BASE in about, host if isinstance(host, str) else None)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class _Reader:
@@ -122,7 +119,7 @@ class _Reader:
         return (_word(event.get("pid")), _word(event.get("tid")))
 
     def _ns(self, value: Any, base: int | None = None) -> int | None:
-        if not _is_number(value) or abs(value) >= LARGEST_NS / _US:
+        if not is_number(value) or abs(value) >= LARGEST_NS / _US:
             return None
         whole = math.floor(value)
         ns = whole * _US + round((value - whole) * _US) + (self.base_ns if base is None else base)
