@@ -169,6 +169,8 @@ class Comparison:
         header, lines = self.cells()
         shown = PlainTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         words = 2 if header[0] == "of" else 1
+        if words == 2:
+            shown.spare = ("power", "time", header[2])  # and where that is not enough, the names of windows are cut
         for n, name in enumerate(header):
             shown.add_column(name, justify="left" if n < words else "right", overflow="fold")
         for line in lines:

@@ -37,6 +37,7 @@ _BARS = 20
 _PARTS = 4000  # steps of the finest level from which on a part would have narrower ones
 _SAID = 3  # names in a sentence
 _NAME = 120  # characters of a name
+_NOTE = 600
 
 
 def to_html(
@@ -279,14 +280,14 @@ def _window_table(result: Result, summary: pa.Table) -> str:
         return "<p>No window was entered.</p>" if not result.ledger_names else ""
     if not result.known:
         summary = summary.select([n for n in summary.schema.names if "energy" not in n and "power" not in n])
-        return html_table(summary, "Windows by name")
-    rows = sorted(summary.to_pylist(), key=lambda row: -row["energy_j"])
-    return html_table(summary, "Windows by name") + _how_well_known(rows)
+    rows = sorted(summary.to_pylist(), key=lambda row: -row["energy_j"])[:_BARS] if result.known else []
+    return html_table(summary.drop_columns("interval_note"), "Windows by name") + _how_well_known(rows)
 
 
 def _how_well_known(rows: list[dict[str, Any]]) -> str:
     """How well the mean energies are known, with what would help."""
-    return "".join(f'<p class="small">{escape(line)}.</p>' for line in known_lines(rows[:20]))
+    lines = (printable(" ".join(line.split()), most=_NOTE) for line in known_lines(rows))
+    return "".join(f'<p class="small">{escape(line)}.</p>' for line in lines)
 
 
 def _ledger_table(result: Result) -> str:
@@ -296,8 +297,8 @@ def _ledger_table(result: Result) -> str:
     rules = json.loads((table.schema.metadata or {}).get(b"rules", b"{}"))
     said = (f"{printable(name, most=_NAME)}: {text}" for name, text in rules.items())
     rule = "".join(f'<p class="small">{escape(printable(line))}.</p>' for line in said)
-    known = _how_well_known(ledger_means(table))
-    return html_table(table, "Ledgers of overlapping spans") + rule + known + span_tables(result)
+    known = _how_well_known(ledger_means(table)[:_BARS])
+    return html_table(table.drop_columns("interval_note"), "Ledgers of overlapping spans") + rule + known + span_tables(result)
 
 
 def _bars(result: Result, summary: pa.Table) -> str:

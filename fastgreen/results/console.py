@@ -57,13 +57,15 @@ _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, 
 
 
 def quantity(value: float | None, unit: str, digits: int = 4) -> str:
-    """A number with an SI prefix: 0.00123 J is "1.230 mJ"."""
+    """A number with an SI prefix: 0.00123 J is "1.230 mJ". Nobody says kiloseconds, so 18260 s has none."""
     if value is None or math.isnan(value):
         return "-"
     if value == 0 or math.isinf(value):
         return f"{value:g} {unit}"
     value = float(f"{value:.{digits}g}")  # 999.96 is 1.000 k
     scale, prefix = next((p for p in _PREFIXES if abs(value) >= p[0]), _PREFIXES[-1])
+    if unit == "s" and scale > 1:
+        scale, prefix = 1.0, ""
     scaled = value / scale
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled))) if scaled else 0)
     return f"{scaled:.{decimals}f} {prefix}{unit}"

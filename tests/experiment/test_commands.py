@@ -277,6 +277,14 @@ def test_labels_hide_no_other_label(tmp_path):
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
 
 
+def test_sizes_that_are_whole_numbers_have_whole_numbers_on_their_axis(tmp_path):
+    for folder, sizes, whole in (("whole", (1, 2, 3), True), ("parts", (1, 1.5, 2), False)):
+        for size in sizes:
+            write_run(tmp_path / folder, size, 0, recording({"package": 5.0}), [0.5])
+        (axes,) = energy_by_size(compile_study(tmp_path / folder)).axes
+        assert all(float(place).is_integer() for place in axes.get_xticks()) is whole
+
+
 def test_pictures_of_little_do_not_fail(tmp_path):
     write_run(tmp_path, "only", 0, recording({"package": 1e-5}), [0.5])
     (tmp_path / "input_other" / "run_0").mkdir(parents=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from html import escape
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 import fastgreen as fg
 from fastgreen import _resolver
 from fastgreen.cli import main
-from fastgreen.results.console import with_bounds
+from fastgreen.results.console import known_lines, with_bounds
 from fastgreen.results.trace import Trace, Windows
 from tests.oracles.browser import chromium, photograph, requests, resize
 from tests.oracles.long_runs import METADATA, SECOND, START_NS, long_run, with_spans
@@ -265,6 +266,17 @@ def test_an_odd_run_has_a_page(tmp_path, browser, name):
     assert sum(lane["count"] for lane in data["lanes"]) == stretches or not data["duration_s"]
 
 
+def test_how_well_a_window_is_known_is_said_once(tmp_path):
+    run = long_run(60, windows=30, names=("a", "b", "c", "d"))
+    fg.to_html(run, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    lines = known_lines(sorted(run.summary().to_pylist(), key=lambda row: -row["energy_j"]))
+    assert lines
+    for line in lines:
+        assert text.count(escape(" ".join(line.split()))) == 1
+    assert "interval note" not in text
+
+
 def test_faults_without_a_note_are_not_called_none(tmp_path):
     run = long_run(5)
     fg.to_html(run, tmp_path / "whole.html")
@@ -334,8 +346,8 @@ def test_a_part_of_a_run_is_drawn_in_full(tmp_path, browser):
     requests(browser)
     browser.get(path.as_uri())
     quiet(browser, path)
-    assert range_of(browser).startswith("1800 s to 1860 s")
-    assert "Curves and lanes show 1.800 ks to 1.860 ks of the run" in browser.find_element("tag name", "body").text
+    assert range_of(browser).startswith("1800 s to 1860 s (0:30:00 to 0:31:00), steps of ")
+    assert "Curves and lanes show 1800 s to 1860 s of the run" in browser.find_element("tag name", "body").text
     for wrong in ((5, 5), (7, 6), (4000, None), (4000, 5000)):
         with pytest.raises(ValueError, match="must be a stretch within the run"):
             fg.to_html(run, path, from_s=wrong[0], to_s=wrong[1])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 import fastgreen as fg
 from fastgreen.cli import main
 from fastgreen.reports.runs_page import comparison_html, runs_to_html
+from fastgreen.results.console import PrintableConsole
 from tests.oracles.browser import chromium, photograph, requests, resize
 from tests.oracles.long_runs import METADATA, long_run
 
@@ -82,6 +85,11 @@ def test_an_energy_that_is_not_resolved_has_no_ratio_and_numbers_sort():
     assert other[-2:] == ["-", "-"]
     (sentence,) = (s for s in comparison.sentences if s.startswith("tiny"))
     assert len(sentence) < 200
+    narrow = io.StringIO()
+    PrintableConsole(file=narrow, width=80, color_system=None).print(comparison.to_table())
+    lines = [line for line in narrow.getvalue().splitlines() if line.strip()]
+    assert len(lines) == 2 + len(rows)  # no cell is folded
+    assert max(map(len, lines)) <= 80
     html = comparison_html(comparison)
     ratio = comparison.ratio("infer").ratio
     assert f'<td class="n" data-v="{ratio!r}">{ratio:.4g}</td>' in html

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastgreen as fg
-from fastgreen.results.console import known_lines, known_to, render
+from fastgreen.results.console import known_lines, known_to, quantity, render
 from fastgreen.results.trace import Windows
 from tests.oracles.long_runs import METADATA, SECOND, START_NS, long_run, with_spans
 
@@ -81,3 +81,10 @@ def test_names_without_an_interval_for_one_reason_share_a_sentence():
     assert line.endswith("... has" + why)
     assert len(line) < 150
     assert known_lines([{**row, "name": "a", "interval_note": "too few updates"}]) == []
+
+
+def test_seconds_have_no_prefix_above_one():
+    assert quantity(18_260.4, "s") == "18260 s"
+    assert quantity(1234.56, "s", 2) == "1200 s"
+    assert quantity(0.0123, "s") == "12.30 ms"
+    assert quantity(18_260.4, "J") == "18.26 kJ"

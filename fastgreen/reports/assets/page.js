@@ -27,6 +27,22 @@
   const instant = (value) => seconds(value + (run.begin_s || 0));
   const seconds = (value) => (value < 1000 ? quantity(value, "s") : `${Number(value.toPrecision(6))} s`);
 
+  // A run of hours has its axis in h:mm:ss.
+  const isLong = () => (run.begin_s || 0) + run.duration_s >= 1000;
+  const clock = (value) => {
+    const ms = Math.round(value * 1e3);
+    const two = (number) => String(number).padStart(2, "0");
+    const [whole, part] = [Math.floor(ms / 1e3), ms % 1e3];
+    const text = `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
+    return part ? `${text}.${String(part).padStart(3, "0").replace(/0+$/, "")}` : text;
+  };
+  const tick = (value) => (isLong() ? clock(value) : `${+value.toPrecision(6)} s`);
+  const steps = [
+    ...[1e-3, 1e-2, 0.1].flatMap((unit) => [unit, 2 * unit, 5 * unit]),
+    ...[1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200],
+    ...[1, 10, 100, 1e3, 1e4].flatMap((days) => [86400 * days, 172800 * days, 432000 * days]),
+  ];
+
   // ---- theme ----
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -133,7 +149,7 @@
       padding: [8, rightGap, 0, 0],
       scales: { x: { time: false }, y: { range: (u) => [0, top(u)] } },
       axes: [
-        { ...axis, size: 28, values: (u, ticks) => ticks.map((t) => `${+(t + (run.begin_s || 0)).toPrecision(6)} s`) },
+        { ...axis, size: 28, ...(isLong() ? { incrs: steps, space: 70 } : {}), values: (u, ticks) => ticks.map((t) => tick(t + (run.begin_s || 0))) },
         { ...axis, size: axisWidth, values: (u, ticks) => ticks.map((t) => quantity(t, "W")) },
       ],
       series: [{}, edge, edge, edge, edge, { paths: stepped, stroke: () => color("--line"), width: 1.5, points: { show: false } },
@@ -201,7 +217,9 @@
     charts.forEach((chart) => chart.setScale("x", { min: view.from, max: view.to }));
     view.level = level;
     const step = levels.length ? `, steps of ${quantity(levels[level].step_s, "s")}` : "";
-    find("range").textContent = `${instant(view.from)} to ${instant(view.to)}${step}`;
+    const begin = run.begin_s || 0;
+    const hours = isLong() ? ` (${clock(Math.round(begin + view.from))} to ${clock(Math.round(begin + view.to))})` : "";
+    find("range").textContent = `${instant(view.from)} to ${instant(view.to)}${hours}${step}`;
     drawLanes();
   }
 
