@@ -124,8 +124,18 @@ def from_file(path: str | Path, input_shape: Shapes = None) -> list[Layer]:
 
 
 def _from_json(path: Path) -> Any:
-    document = json.loads(_text(path))
+    document = json.loads(_text(path), object_pairs_hook=_once)
     return document["layers"] if isinstance(document, dict) else document
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; ValueError if a key is there twice, where JSON would keep the last one only."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} is there twice in one object")
+        found[key] = value
+    return found
 
 
 def _text(path: Path) -> str:
