@@ -63,9 +63,12 @@ def _conv(graph: Graph, node: Any, name: str) -> Layer:
     sizes = _window(graph, node, weights[2:])
     if sizes is None:
         return unknown(node, name, "of such dimensions")
+    groups = int(given.get("group", 1))
+    if sizes["in_channels"] != weights[1] * groups:  # shape inference lets this pass; no runtime does
+        return unknown(node, name, "whose weights are for another number of channels")
     more = {
         "out_channels": weights[0],
-        "groups": int(given.get("group", 1)),
+        "groups": groups,
         "bias": int(len(node.input) > 2 and bool(node.input[2])),
     }
     sizes = for_images({**sizes, **more}, graph.per_sample(graph.shape(node.input[0])[:1]))
@@ -79,6 +82,8 @@ def _transposed(graph: Graph, node: Any, name: str) -> Layer:
         return unknown(node, name, "of such dimensions")
     stride, dilation = list(given.get("strides", [1] * axes)), list(given.get("dilations", [1] * axes))
     groups = int(given.get("group", 1))
+    if image[1] != weights[0]:
+        return unknown(node, name, "whose weights are for another number of channels")
     # The padding follows from the size of the result, whether the file gives the padding or the size.
     reach = [(image[2 + i] - 1) * stride[i] + dilation[i] * (weights[2 + i] - 1) + 1 for i in range(axes)]
     padding = [max(0, -(-(reach[i] - result[2 + i]) // 2)) for i in range(axes)]

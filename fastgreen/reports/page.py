@@ -298,7 +298,12 @@ def _ledger_table(result: Result) -> str:
     said = (f"{printable(name, most=_NAME)}: {text}" for name, text in rules.items())
     rule = "".join(f'<p class="small">{escape(printable(line))}.</p>' for line in said)
     known = _how_well_known(ledger_means(table)[:_BARS])
-    return html_table(table.drop_columns("interval_note"), "Ledgers of overlapping spans") + rule + known + span_tables(result)
+    return (
+        html_table(table.drop_columns("interval_note"), "Ledgers of overlapping spans")
+        + rule
+        + known
+        + span_tables(result)
+    )
 
 
 def _bars(result: Result, summary: pa.Table) -> str:

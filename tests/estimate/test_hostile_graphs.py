@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 import tracemalloc
@@ -249,3 +250,34 @@ def test_a_version_of_operators_from_far_away_takes_no_memory(tmp_path, version)
         within(2, file)
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "group"),
+    [("Conv", (4, 4, 3, 3), 1), ("Conv", (4, 1, 3, 3), 1), ("Conv", (6, 1, 3, 3), 2), ("Conv", (4, 2, 3), 1),
+     ("ConvTranspose", (4, 3, 3, 3), 1), ("ConvTranspose", (2, 3, 3, 3), 1)],
+)  # fmt: skip
+def test_weights_for_another_number_of_channels_are_not_priced(tmp_path, kind, shape, group):
+    weights = h.make_tensor("w", T.FLOAT, shape, [0.0] * math.prod(shape))
+    image = (1, 3, *(8,) * (len(shape) - 2))
+    file = tmp_path / "m.onnx"
+    file.write_bytes(model([h.make_node(kind, ["x", "w"], ["y"], group=group)], [weights], shape=image))
+    for options, code in (([], 0), (["--strict"], 1)):
+        result = CliRunner().invoke(main, ["estimate", str(file), *options])
+        assert result.exit_code == code, result.output
+        assert "another number of channels" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"kind": "Linear", "input_size": 10, "input_size": 1000, "output_size": 10}]',
+        '{"layers": [{"kind": "Linear", "input_size": 10, "output_size": 10, "output_size": 10}]}',
+        '{"layers": [{"kind": "ReLU", "input_size": 10}], "layers": [{"kind": "Tanh", "input_size": 10}]}',
+    ],
+)
+def test_a_size_that_a_list_gives_twice_is_refused(tmp_path, text):
+    file = tmp_path / "m.json"
+    file.write_text(text)
+    with pytest.raises(TraceError, match="given twice"):
+        from_file(file)
