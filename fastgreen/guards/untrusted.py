@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from fastgreen.errors import TraceError
 from fastgreen.guards.system_names import BELOW, DIRECTORY, NOFOLLOW, NOWAIT, OURS
@@ -117,7 +117,7 @@ def read_small(path: Path, folder: Path | None = None, most: int = SMALL) -> byt
     return data
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of JSON is a finite number. JSON has integers that are too large for a float."""
     most = sys.float_info.max
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
