@@ -220,6 +220,9 @@ def complete(kind: str, sizes: Mapping[str, Any], where: str = "") -> Columns:
         raise ValueError(f"{where}: {kind} has no size {unknown[0]!r}; it has {', '.join(sorted(known))}")
     if missing := [name for name in ("batch_size", *spec.needs) if name not in sizes]:
         raise ValueError(f"{where}: {kind} needs {', '.join(missing)}")
+    for name, value in sizes.items():
+        if isinstance(value, (bool, np.bool_)) and name not in spec.zero:  # a flag, such as a bias, is 0 or 1
+            raise ValueError(f"{where}: {name} must be a whole number, not {value}")
     columns = {name: whole(where, name, value) for name, value in sizes.items()}
     for name, default in spec.defaults.items():
         if name not in columns:

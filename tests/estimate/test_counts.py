@@ -225,6 +225,7 @@ def test_a_size_that_is_no_exact_whole_number_is_refused_with_its_value(value):
         ("MaxPool2d", {"image_size": 9, "kernel_size": 2, "in_channels": 1, "padding": 2},
          "padding 2 is more than half"),
         ("Linear", {"input_size": -3, "output_size": 4}, "input_size must be at least 1, not -3"),
+        ("Linear", {"input_size": True, "output_size": 4}, "input_size must be a whole number, not True"),
         ("Linear", {"input_size": 2.5, "output_size": 4}, "input_size must be a whole number, not 2.5"),
         ("Linear", {"input_size": 3}, "needs output_size"),
         ("Linear", {"input_size": 3, "output_size": 4, "stride": 1}, "no size 'stride'"),
