@@ -44,7 +44,6 @@ void fg_share_batch_free(struct fg_share_batch *b)
 	if (b == NULL)
 		return;
 	fg_timeline_destroy(&b->line);
-	free(b->after);
 	free(b->reach);
 	free(b->unknowns);
 	free(b);

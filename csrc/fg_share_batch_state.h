@@ -21,7 +21,7 @@ struct fg_batch_pair {
 	size_t from[FG_BATCH_LISTS], until;
 };
 
-/* The greatest g from the begin of each stretch until a node, and from the node until their end. */
+/* Of a node of two stretches: the greatest g from the begin of each until the node, and from it until their end. */
 struct fg_batch_reach {
 	double before[FG_BATCH_LISTS], after;
 };
@@ -44,8 +44,6 @@ struct fg_share_batch {
 	size_t begins_from[FG_BATCH_LISTS]; /* by rank: the first begin after the stretch's begin */
 	size_t ends_from[FG_BATCH_LISTS];   /* the first end after it */
 	size_t begins_until, ends_until;    /* the first at or after the stretch's end */
-	double *after;                      /* the greatest g from a node until the end of the stretch */
-	size_t after_room;
 	struct fg_batch_reach *reach;
 	size_t reach_room;
 	/* the counter, as in fg_share_counter.c */
@@ -77,6 +75,8 @@ FG_MUST_CHECK enum fg_status fg_batch_stretches(struct fg_share_batch *b, const 
 FG_MUST_CHECK enum fg_status fg_batch_usual(struct fg_share_batch *b, const struct fg_batch_stretch *below,
 											const struct fg_batch_stretch *main, int64_t until_ns,
 											struct fg_error *err);
+/* Room in `reach` for so many nodes. */
+FG_MUST_CHECK enum fg_status fg_batch_room(struct fg_share_batch *b, size_t nodes, struct fg_error *err);
 /* The ends that no stretch passed; and up to one quantum more for spans that ended after `below_from_ns`. */
 void fg_batch_finish_stretches(struct fg_share_batch *b);
 

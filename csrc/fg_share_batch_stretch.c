@@ -66,17 +66,16 @@ static void pass_begins(struct fg_share_batch *b, int l, int64_t from_ns)
 	b->from_node[l] = b->line.first + node;
 }
 
-static enum fg_status make_room(struct fg_share_batch *b, size_t nodes, struct fg_error *err)
+enum fg_status fg_batch_room(struct fg_share_batch *b, size_t nodes, struct fg_error *err)
 {
-	if (nodes <= b->after_room)
+	if (nodes <= b->reach_room)
 		return FG_OK;
-	free(b->after);
-	b->after_room = 2 * nodes;
-	b->after = malloc(b->after_room * sizeof *b->after);
-	if (b->after == NULL) {
-		b->after_room = 0;
+	struct fg_batch_reach *reach = realloc(b->reach, 2 * nodes * sizeof *reach);
+
+	if (reach == NULL)
 		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu instants", nodes);
-	}
+	b->reach = reach;
+	b->reach_room = 2 * nodes;
 	return FG_OK;
 }
 
@@ -90,14 +89,14 @@ static void look_back(struct fg_share_batch *b, struct fg_batch_pair *p)
 	for (size_t node = p->until + 1; node-- > half;) {
 		most = greater(most, g[node]);
 		least = lesser(least, g[node]);
-		b->after[node - first] = most;
+		b->reach[node - first].after = most;
 	}
 	p->least[FG_BATCH_MAIN] = least;
 	p->most[FG_BATCH_MAIN] = most;
 	for (size_t node = half; node-- > first;) {
 		most = greater(most, g[node]);
 		least = lesser(least, g[node]);
-		b->after[node - first] = most;
+		b->reach[node - first].after = most;
 	}
 	p->least[FG_BATCH_BELOW] = least;
 	p->most[FG_BATCH_BELOW] = most;
@@ -124,7 +123,7 @@ static void touch_begins(struct fg_share_batch *b, const struct fg_batch_pair *p
 		uint32_t span = fg_share_by_begin(s, i);
 		uint32_t node = b->line.kept[span].begin_node;
 		double amount = s->begin_at_ns[span] > p->from_ns[FG_BATCH_MAIN] ? p->amount[FG_BATCH_MAIN] : 0.0;
-		double most = b->after[node - from];
+		double most = b->reach[node - from].after;
 
 		amount += s->begin_at_ns[span] > p->from_ns[FG_BATCH_BELOW] ? p->amount[FG_BATCH_BELOW] : 0.0;
 		if (s->end_at_ns[span] < p->until_ns)
@@ -194,7 +193,7 @@ enum fg_status fg_batch_stretches(struct fg_share_batch *b, const struct fg_batc
 		p.from[l] = p.amount[l] > 0.0 ? (size_t)(b->from_node[l] - b->line.first) : node + 1;
 	if (p.from[FG_BATCH_BELOW] > p.from[FG_BATCH_MAIN])
 		p.from[FG_BATCH_BELOW] = p.from[FG_BATCH_MAIN];
-	enum fg_status status = make_room(b, node + 1 - p.from[FG_BATCH_BELOW], err);
+	enum fg_status status = fg_batch_room(b, node + 1 - p.from[FG_BATCH_BELOW], err);
 
 	if (status != FG_OK)
 		return status;

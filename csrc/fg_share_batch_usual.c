@@ -5,7 +5,6 @@
 #include "fg_share_batch_state.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 static inline double greater(double a, double b)
 {
@@ -15,18 +14,6 @@ static inline double greater(double a, double b)
 static inline double lesser(double a, double b)
 {
 	return a < b ? a : b;
-}
-
-static enum fg_status wider(struct fg_share_batch *b, struct fg_error *err)
-{
-	size_t room = b->reach_room ? 2 * b->reach_room : 64;
-	struct fg_batch_reach *reach = realloc(b->reach, room * sizeof *reach);
-
-	if (reach == NULL)
-		return fg_error_set(err, FG_NO_MEMORY, 0, 0, "no memory for %zu instants", room);
-	b->reach = reach;
-	b->reach_room = room;
-	return FG_OK;
 }
 
 /* Along the nodes of both stretches, forward and back. */
@@ -46,7 +33,7 @@ static enum fg_status look_along(struct fg_share_batch *b, struct fg_batch_pair 
 	p->from[FG_BATCH_MAIN] = first + i;
 	do {
 		if (i >= room) {
-			enum fg_status status = wider(b, err);
+			enum fg_status status = fg_batch_room(b, i + 1, err);
 
 			return status == FG_OK ? look_along(b, p, err) : status;
 		}
