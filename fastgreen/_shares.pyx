@@ -322,12 +322,11 @@ def share_columns(list channels, chunks, begin_at_ns, end_at_ns, weights=None):
     """
     import numpy as np
 
+    if not channels:
+        raise ValueError("shares need a channel")
     cdef _Columns columns = _Columns(begin_at_ns, end_at_ns, weights)
     time_ns = np.zeros(columns.count)
     shares = np.zeros((columns.count, len(channels), 3))
-    if not channels:  # the time alone
-        power = {"kind": "power", "modulus": 0, "quantum": 1, "period_ns": 1, "plausible_per_s": 0}
-        columns.share(0, power, 0.0, [], time_ns, np.zeros((columns.count, 1, 3)))
     drawn = [columns.share(i, traits, ceiling, samples, time_ns, shares)
              for i, ((traits, ceiling), samples) in enumerate(zip(channels, chunks, strict=True))]
     return time_ns, shares, [d[0] for d in drawn], [d[1] for d in drawn]
