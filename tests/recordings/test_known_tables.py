@@ -157,7 +157,10 @@ def test_epochs_of_carbontracker(tmp_path):
     assert lost.dropped == 2
 
 
-@pytest.mark.parametrize("name", ["amd-smi", "zeus", "home-assistant", "influxdb", "carbontracker"])
+NAMES = ["amd-smi", "zeus", "home-assistant", "influxdb", "carbontracker", "ptdaemon", "perun"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("text", ["", "nothing\n", "timestamp,gpu\n1,2\n", "\x00\n"])
 def test_files_without_a_reading_are_refused(tmp_path, name, text):
     file = tmp_path / "log"
