@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["activity_of", "codes_of", "edges_of", "open_parts", "shares_j"]
 
 _MOST_PHASES = 6  # that have powers of their own
-_EXACT = 3  # spans at once from which on their number is told to a factor of 2 only
+_EXACT = 3  # so many open spans have a state for each number; above, a state is for a factor of 2
 _LIGHTEST = 1 << 63  # units of weight, all together: their sums stay whole below
 
 

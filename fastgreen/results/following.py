@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Work: TypeAlias = Callable[[Load], NDArray[np.float64]]
 
-__all__ = ["Following", "Told", "windows_named"]
+__all__ = ["Following", "MeanInterval", "windows_named"]
 
 T_95 = 2.045  # Student's t with 29 degrees of freedom: 95 % lie within
 LEAST_UPDATES = 60
@@ -48,13 +48,13 @@ MOST_UPDATES, MOST_WINDOWS = 1 << 20, 1 << 21
 
 
 @dataclass
-class Told:
-    """How well the energy of some work is told.
+class MeanInterval:
+    """The 95 % interval of the energy of some work.
 
     Attributes
     ----------
     half_j : float or None
-        Half of its 95 % interval in J.
+        Half of its width in J.
     reason : str or None
         Why there is no interval.
     method : str
@@ -65,9 +65,9 @@ class Told:
     reason: str | None
     method: str
 
-    def over(self, count: float) -> Told:
+    def over(self, count: float) -> MeanInterval:
         """The same of the energy over a count."""
-        return self if self.half_j is None else Told(self.half_j / count, None, self.method)
+        return self if self.half_j is None else MeanInterval(self.half_j / count, None, self.method)
 
     def around(self, mean_j: float) -> tuple[float | None, float | None]:
         """The interval in J; None, None where there is none."""
@@ -156,8 +156,8 @@ class Following:
     def of(self, trace: Trace) -> Followed | None:
         return self._followed.get(trace.channel.id)
 
-    def told(self, work: Work, channels: Sequence[str] | None = None) -> Told:
-        """How well the energy of some work is told, of all counted channels together.
+    def interval(self, work: Work, channels: Sequence[str] | None = None) -> MeanInterval:
+        """The 95 % interval of the energy of some work, of all counted channels together.
 
         Parameters
         ----------
@@ -185,9 +185,9 @@ class Following:
         if not channels:
             reason = "no channel was read"
         if reason is not None:
-            return Told(None, reason, method)
+            return MeanInterval(None, reason, method)
         error = np.sqrt((BLOCKS - 1) / BLOCKS * np.sum((total - total.mean()) ** 2))
-        return Told(float(_SHARED * T_95 * error + assumed_j), None, method)
+        return MeanInterval(float(_SHARED * T_95 * error + assumed_j), None, method)
 
 
 def windows_named(*names: str) -> Work:

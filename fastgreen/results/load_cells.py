@@ -93,11 +93,11 @@ def fine_cells(load: Load, least_ns: float = 0.0) -> Cells:
 
 
 def joined_states(sums: BlockSums, load: Load) -> dict[int, int]:
-    """The states whose power is not told from that of the rest between windows, or of the state with the most time.
+    """States whose power the samples cannot separate from that of the rest, and the state whose power each gets.
 
-    A load that goes its own way is in no step with the windows. To explain its growth by them would be arbitrary. Such
-    a state has the power of the state that is most like it: of the rest, or of one whose power is told and in which
-    more of the same windows are open.
+    The rest is the state between windows, or the one with the most time. A load that goes its own way is in no step
+    with the windows, and to explain its growth by them would be arbitrary. So such a state gets the power of the most
+    similar state, by open windows: of the rest, or of a state whose power the samples can separate.
     """
     time_ns = sums.time_ns.sum(axis=0)
     rest = 1 if time_ns[1] > 0 else int(np.argmax(time_ns[1:])) + 1
@@ -105,11 +105,11 @@ def joined_states(sums: BlockSums, load: Load) -> dict[int, int]:
     apart = without - without[:, [rest]]
     variance = (blocks - 1) / blocks * ((apart - apart.mean(axis=0)) ** 2).sum(axis=0)
     expected = np.diag(covariance) + covariance[rest, rest] - 2 * covariance[rest]
-    told = apart.mean(axis=0) ** 2 > _APART**2 * np.maximum(variance, expected)
+    separate = apart.mean(axis=0) ** 2 > _APART**2 * np.maximum(variance, expected)
     states = [s for s in range(1, len(time_ns)) if s != rest and time_ns[s] > 0]
-    like = [rest, *sorted((s for s in states if told[s]), key=lambda s: -time_ns[s])]
+    like = [rest, *sorted((s for s in states if separate[s]), key=lambda s: -time_ns[s])]
     far = np.abs(load.open_windows[:, None, :] - load.open_windows[None, like, :]).sum(axis=2)
-    return {s: like[int(np.argmin(far[s]))] for s in states if not told[s]}
+    return {s: like[int(np.argmin(far[s]))] for s in states if not separate[s]}
 
 
 def choose_cells(sums: BlockSums, fine: Cells, joined: dict[int, int], period: NDArray[np.int64]) -> Cells:

@@ -87,9 +87,9 @@ class BlockSums:
         """(blocks,): how much more or less is drawn in each block than the powers tell, whatever the state."""
         level = np.ones(len(self.grown))
         for _ in range(_ROUNDS):
-            told = self.time_ns @ self.at_level(level).powers()
-            level = np.where((told > 0) & (self.grown > 0), self.grown / np.where(told > 0, told, 1.0), 1.0)
-            level /= float(np.average(level, weights=np.maximum(told, 1e-300)))
+            expected = self.time_ns @ self.at_level(level).powers()
+            level = np.where((expected > 0) & (self.grown > 0), self.grown / np.where(expected > 0, expected, 1.0), 1.0)
+            level /= float(np.average(level, weights=np.maximum(expected, 1e-300)))
         return level if level.std() > _LEVEL else np.ones(len(level))
 
     def at_level(self, level: NDArray[np.float64]) -> BlockSums:

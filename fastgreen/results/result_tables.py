@@ -266,7 +266,7 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]], unions
         total, durations = totals[name], Durations(handles)
         count, seconds = durations.count, durations.total_s()
         energies = [float(x) for x in (total.energy_j, total.low_j, total.high_j)]
-        told = result.following.told(windows_named(name)).over(count)
+        interval = result.following.interval(windows_named(name)).over(count)
         rows.append(
             (
                 name,
@@ -278,9 +278,9 @@ def summary_table(result: Followable, named: Mapping[str, list[Windows]], unions
                 *durations.percentiles_s([50, 95, 99]),
                 result.estimated,
                 _least_certain(result.traces),
-                *told.around(energies[0] / count),
-                told.method,
-                told.reason,
+                *interval.around(energies[0] / count),
+                interval.method,
+                interval.reason,
                 *_three(unions.get(name)),
                 *(value for amount in amounts for value in _per_amount(energies, done[name].get(amount))),
             )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastgreen.results.energies import Energies
-    from fastgreen.results.following import Told
+    from fastgreen.results.following import MeanInterval
 
 __all__ = ["ledger_rows", "ledger_table", "span_table"]
 
@@ -179,11 +179,11 @@ def _rows(result: Energies, ledger: LedgerSpans, baselines: dict[str, float]) ->
     low, high = min(low, total_j), max(high, total_j)  # of a model, see `shares.within_model`
     factor = _window_factor(result, traces, ledger, found)
     head = (ledger.name, None)
-    told = partial(_told, result, traces, ledger)
+    interval = partial(_interval, result, traces, ledger)
     every = np.ones(len(pieces.begin_ns), bool)
-    out = [_row(head, None, energies, (low, high), None, told(every), none, factor)]
+    out = [_row(head, None, energies, (low, high), None, interval(every), none, factor)]
     for name, values in _summed(ledger, pieces.span, len(pieces)).items():
-        out.append(_row(head, name, energies, (low, high), values, told(every)))
+        out.append(_row(head, name, energies, (low, high), values, interval(every)))
     phases = [p for p in dict.fromkeys(parts.phase) if p is not None]
     columns, _ = energy_columns(by_phase, ledger.definition["baseline_w"], False)
     amounts = _summed(ledger, parts.of_piece, len(parts.span))
@@ -191,7 +191,7 @@ def _rows(result: Energies, ledger: LedgerSpans, baselines: dict[str, float]) ->
         mine = np.array([p == phase for p in parts.phase])
         energies = {k: v[mine] for k, v in columns[0][1].items()}
         both = float(np.sum(energies["energy_low_j"])), float(np.sum(energies["energy_high_j"]))
-        in_phase = told(mine[parts.of_piece])
+        in_phase = interval(mine[parts.of_piece])
         out.append(_row((ledger.name, phase), None, energies, both, None, in_phase))
         for name, values in amounts.items():
             if np.any(~np.isnan(values[mine])):
@@ -205,13 +205,13 @@ def _row(
     energies: dict[str, np.ndarray],
     bounds: tuple[float, float],
     values: np.ndarray | None,
-    told: Told,
+    interval: MeanInterval,
     unattributed_j: float | None = None,
     factor: float | None = None,
 ) -> tuple[Any, ...]:
     """One row; `values` are the amounts of the spans, and what is meant is then the energy per amount.
 
-    `told` is of the energy of all these spans together.
+    `interval` is of the energy of all these spans together.
     """
     each = energies["energy_j"]
     count, energy_j = len(each), float(np.sum(each))
@@ -221,14 +221,14 @@ def _row(
             each = (each / values)[values > 0]
     marks = [float(x) for x in np.percentile(each, [50, 95, 99])] if len(each) else [None] * 3
     means = [x / total if total > 0 else None for x in (energy_j, *bounds)]
-    interval = told.over(total).around(means[0]) if means[0] is not None else (None, None)
-    shown = (*interval, told.method, told.reason)
+    around = interval.over(total).around(means[0]) if means[0] is not None else (None, None)
+    shown = (*around, interval.method, interval.reason)
     return (*head, amount, count, total, energy_j, *bounds, *means, *marks, unattributed_j, factor, *shown)
 
 
-def _told(result: Energies, traces: Sequence[Trace], ledger: LedgerSpans, some: np.ndarray) -> Told:
-    """How well the energy of some pieces together is told."""
-    return result.following.told(lambda load: open_parts(load, ledger.pieces, some), [t.channel.id for t in traces])
+def _interval(result: Energies, traces: Sequence[Trace], ledger: LedgerSpans, some: np.ndarray) -> MeanInterval:
+    """The interval of the energy of some pieces together."""
+    return result.following.interval(lambda load: open_parts(load, ledger.pieces, some), [t.channel.id for t in traces])
 
 
 def _together(traces: Sequence[Trace], ledger: LedgerSpans) -> Bounded:

@@ -148,7 +148,7 @@ def _by_a_timer(changes: NDArray[np.int64], shortest: float, longest: float) -> 
 
 
 def _usual_step(middle: NDArray[np.float64]) -> float:
-    """The mean time between two updates, as missed ones are told by how far apart the others are."""
+    """The mean time between two updates. A gap of several such times contains updates that were missed."""
     apart = np.diff(middle)
     step = float(np.median(apart))
     for _ in range(3):

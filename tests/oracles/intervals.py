@@ -52,7 +52,7 @@ def errors_of(name: str, seed: int) -> dict[str, tuple[float, float]]:
     for group in [list(loop.windows)] if together else [[window] for window in loop.windows]:
         true = channels * sum(loop.true_j(window) for window in group)
         each = [following.of(t).windows_j(*loop.windows[w]).mean() for t in traces for w in group]
-        half_j = following.told(windows_named(*group)).over(len(loop.windows[group[0]][0])).half_j
+        half_j = following.interval(windows_named(*group)).over(len(loop.windows[group[0]][0])).half_j
         found["+".join(group)] = (sum(each) / true - 1, np.nan if half_j is None else half_j / true)
     return found
 
