@@ -351,7 +351,7 @@ class _Adder:
 
 
 def _unit_in(text: str, units: dict[str, float]) -> str | None:
-    """The unit that a text is, in any case: a power in MW is none of a table, so mw is milliwatts."""
+    """The unit that a text names, in any case. "MW" is megawatts; "mw" and "Mw" are taken as milliwatts."""
     text = text.strip()
     known = {**{unit.lower(): unit for unit in reversed(units)}, **_IN_FULL, **{unit: unit for unit in units}}
     found = known.get(text) or known.get(text.lower())
